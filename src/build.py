@@ -1,0 +1,141 @@
+"""From a checked config to the objects of a run: data, model, trainer."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from src import run
+from src.callbacks.checkpoint import Checkpoint
+from src.callbacks.exact import Exact
+from src.data.base import ImageData
+from src.errors import UserError
+
+
+def open_log(folder: Path, append: bool) -> logging.Logger:
+    """The run's logger: plain lines to the terminal and to folder/train.log."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = logging.getLogger("src")
+    for handler in log.handlers[:]:  # of the sweep's job before this one
+        log.removeHandler(handler)
+        handler.close()
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    to_file = logging.FileHandler(folder / "train.log", mode="a" if append else "w")
+    to_file.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    log.addHandler(to_file)
+    log.addHandler(logging.StreamHandler())
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for told_otherwise in (".*does not have many workers.*", ".*smaller than the logging interval.*", ".*is not resumable.*"):
+        warnings.filterwarnings("ignore", told_otherwise)
+    return log
+
+
+def data(cfg: DictConfig) -> ImageData:
+    """The data module, its files read."""
+    settings = {key: value for key, value in cfg.data.items() if key != "epochs"}
+    module = instantiate(settings, _convert_="all")
+    module.setup()
+    return module
+
+
+def model(cfg: DictConfig) -> pl.LightningModule:
+    """The model, in the memory format that convolutions like best."""
+    return _instantiate(cfg.model, "model").to(memory_format=torch.channels_last)
+
+
+def trainer(cfg: DictConfig, folder: Path, batches_done: int) -> pl.Trainer:
+    """The Trainer with its callbacks and loggers.
+
+    Args:
+        batches_done: batches that a resumed run has behind it; what was logged after them is forgotten.
+    """
+    settings = dict(cfg.trainer)
+    if settings["precision"] == "auto":
+        settings["precision"] = fast_precision(settings["accelerator"])
+    loggers = [
+        _instantiate(node, f"logger.{name}")(folder=folder, batches_done=batches_done)
+        for name, node in (cfg.logger or {}).items()
+    ]
+    callbacks = [Exact(cfg.seed), Checkpoint(folder, cfg.checkpoint.every_n_batches)]
+    callbacks += [_instantiate(node, f"callbacks.{name}") for name, node in (cfg.callbacks or {}).items()]
+    try:
+        return instantiate(
+            settings,
+            logger=loggers or False,
+            callbacks=callbacks,
+            plugins=[AtomicCheckpoints()],
+            default_root_dir=str(folder),
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+            use_distributed_sampler=False,
+            _convert_="all",
+        )
+    except Exception as error:  # Hydra wraps whatever the Trainer refuses
+        raise UserError(f"trainer: {_reason(error)}") from error
+
+
+def batches_done(checkpoint: Path | None) -> int:
+    """How many batches the run had seen when `checkpoint` was written."""
+    if checkpoint is None:
+        return 0
+    return run.load_checkpoint(checkpoint)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"]
+
+
+def opened(folder: Path, **changes: Any) -> tuple[DictConfig, pl.LightningModule]:
+    """A run's config and its model with the newest weights, on the CPU, in eval mode."""
+    cfg = run.config_of(folder)
+    state = run.load_checkpoint(run.last_checkpoint(folder))["state_dict"]
+    for key, value in changes.items():
+        cfg.data[key] = value
+    built = model(cfg)
+    try:
+        built.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(f"{folder}: its checkpoint does not fit its config: {_reason(error)}") from error
+    return cfg, built.eval()
+
+
+def fast_precision(accelerator: str) -> str:
+    """bf16-mixed where the chosen hardware multiplies bf16 natively, else 32-true."""
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif accelerator in ("auto", "cpu") and not torch.backends.mps.is_available():
+        flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+        fast = "avx512_bf16" in flags or "amx_bf16" in flags
+    else:
+        fast = False
+    return "bf16-mixed" if fast else "32-true"
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints written beside the target and renamed, read with `weights_only=True` and their checksums."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        run.write_atomically(Path(path), lambda temporary: torch.save(checkpoint, temporary))
+
+    def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return run.load_checkpoint(Path(path))
+
+
+def _instantiate(node: Any, where: str) -> Any:
+    """Build a config node; what the class refuses becomes one line that names the node."""
+    try:
+        return instantiate(node, _convert_="all")
+    except UserError:
+        raise
+    except Exception as error:  # Hydra wraps whatever the class raises
+        raise UserError(f"{where}: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    cause = error.__cause__ or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return "; ".join(lines[:2]) if lines else type(cause).__name__

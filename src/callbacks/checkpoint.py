@@ -1,0 +1,61 @@
+"""Checkpoints to go on from, and signals that end a run in good order."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from src.callbacks.common import batches_seen
+from src.errors import Interrupted
+
+
+class Checkpoint(pl.Callback):
+    """Write folder/checkpoints/last.ckpt every n batches, at the end of each epoch, and on SIGINT or SIGTERM.
+
+    A signal lets the batch finish, writes the checkpoint and raises `Interrupted`; a second one stops at once. The last
+    batch of an epoch is written after the epoch's end has run, since Lightning would else forget that the end is due.
+
+    Args:
+        folder: of the run.
+        every_n_batches: None for the end of epochs only.
+    """
+
+    def __init__(self, folder: Path, every_n_batches: int | None) -> None:
+        self.folder, self.every_n_batches = folder, every_n_batches
+        self.signum: int | None = None
+        self.handlers: dict[int, Any] = {}
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.handlers = {signum: signal.signal(signum, self._note) for signum in (signal.SIGINT, signal.SIGTERM)}
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        for signum, handler in self.handlers.items():
+            signal.signal(signum, handler)
+        self.handlers = {}
+
+    def _note(self, signum: int, frame: Any) -> None:
+        if self.signum is not None:
+            raise KeyboardInterrupt
+        self.signum = signum
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            return
+        due = self.every_n_batches is not None and batches_seen(trainer) % self.every_n_batches == 0
+        if due or self.signum is not None:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._save(trainer)
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        for logger in trainer.loggers:
+            logger.save()
+        trainer.save_checkpoint(self.folder / "checkpoints" / "last.ckpt")
+        if self.signum is not None:
+            name = signal.Signals(self.signum).name
+            message = f"{name}: stopped after {batches_seen(trainer)} batches; go on with: python -m src.train resume={self.folder}"
+            raise Interrupted(self.signum, message)

@@ -1,0 +1,39 @@
+"""What several callbacks need: where training stands, where pictures go, what a model can show."""
+
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
+
+
+@runtime_checkable
+class CanSample(Protocol):
+    """A model that draws images from nothing."""
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """n images (n, C, H, W) in [0, 1]."""
+
+
+def batches_seen(trainer: pl.Trainer) -> int:
+    """Batches finished since the run's start, over all its sessions and however many optimisers step: every x axis."""
+    return trainer.fit_loop.epoch_loop.batch_progress.total.processed
+
+
+def due(batches: int, every: int) -> bool:
+    """Each `every` batches, and at the powers of two before the first of them: most happens early."""
+    return batches % every == 0 or (batches < every and batches & (batches - 1) == 0)
+
+
+def board(trainer: pl.Trainer) -> Any | None:
+    """TensorBoard's SummaryWriter, None where that logger is off."""
+    return next((logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)), None)
+
+
+def images_folder(trainer: pl.Trainer) -> Path:
+    """The run's images/, made where it is not there."""
+    folder = Path(trainer.default_root_dir) / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,46 @@
+"""What makes a run a function of its config: random numbers and learning rates set anew at every batch."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from src.callbacks.common import batches_seen
+from src.randomness import seed_of
+
+
+class Exact(pl.Callback):
+    """Before each batch, seed the global generator by (seed, stage, epoch, batch, rank) and set each learning rate by progress.
+
+    So nothing random and no schedule has a state to lose: a run cut anywhere goes on as if it had not been.
+
+    Args:
+        seed: of the run.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        self._seed(trainer, "train", batch_idx)
+        schedule = getattr(pl_module, "schedule", None)
+        if schedule is None:
+            return
+        progress = batches_seen(trainer) / (int(trainer.num_training_batches) * (trainer.max_epochs or 1))
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group.setdefault("initial_lr", group["lr"]) * schedule(progress)
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._seed(trainer, "val", batch_idx)
+
+    def on_test_batch_start(
+        self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._seed(trainer, "test", batch_idx)
+
+    def _seed(self, trainer: pl.Trainer, stage: str, batch_idx: int) -> None:
+        epoch = trainer.current_epoch if stage == "train" else 0  # the same noise at every validation: values compare
+        torch.manual_seed(seed_of(self.seed, stage, epoch, batch_idx, trainer.global_rank))

@@ -1,0 +1,33 @@
+"""The graph of each net, for TensorBoard's graph tab."""
+
+import warnings
+from typing import Any, Protocol, runtime_checkable
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+
+from src.callbacks.common import board
+
+
+@runtime_checkable
+class HasGraphs(Protocol):
+    """A model that names its nets, each with an input to trace it by."""
+
+    def graphs(self) -> dict[str, tuple[nn.Module, Any]]:
+        """Name -> (net, example input)."""
+
+
+class Graph(pl.Callback):
+    """One graph a net, each in a sub-run of its own (TensorBoard keeps one graph a run); traced in eval mode, once."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        writer = board(trainer)
+        if writer is None or not trainer.is_global_zero or trainer.current_epoch or not isinstance(pl_module, HasGraphs):
+            return
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # the tracer warns of itself
+            for name, (net, example) in pl_module.graphs().items():
+                with SummaryWriter(f"{writer.log_dir}/graph/{name}") as own:
+                    own.add_graph(net, example)

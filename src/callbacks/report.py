@@ -1,0 +1,59 @@
+"""What a run says when it is done: metrics.json, the HPARAMS tab, a summary with figures, paths and the next command."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from src import run
+from src.callbacks.common import batches_seen
+from src.callbacks.quality import SampleQuality
+from src.callbacks.speed import Speed
+from src.data.base import log
+
+
+def report(trainer: pl.Trainer, cfg: DictConfig, folder: Path, metrics: dict[str, float]) -> dict[str, Any]:
+    """Write and print what `metrics` and the callbacks hold; returns what is in metrics.json."""
+    values: dict[str, Any] = {**metrics, "batches": batches_seen(trainer)}
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Speed):
+            values |= callback.summary()
+        elif isinstance(callback, SampleQuality) and callback.features:
+            values["features"] = callback.features
+    if not trainer.is_global_zero:
+        return values
+    run.write_metrics(folder, values)
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(flat(cfg), {name: value for name, value in metrics.items() if _headline(name)})
+            logger.save()
+    width = max((len(name) for name in values if _headline(name)), default=0)
+    for name, value in values.items():
+        if _headline(name):
+            log.info("  %-*s %s", width, name, f"{value:,.4g}" if isinstance(value, float) else value)
+    log.info("numbers      %s and metrics.csv", folder / "metrics.json")
+    if (folder / "images").is_dir():
+        log.info("pictures     %s", folder / "images")
+    log.info("TensorBoard  make tensorboard   (or: python -m tensorboard.main --logdir %s)", folder)
+    return values
+
+
+def flat(cfg: DictConfig) -> dict[str, Any]:
+    """The settings that tell runs apart, by dotted name, as plain values."""
+    plain = OmegaConf.to_container(cfg, resolve=True)
+
+    def walk(node: Any, prefix: str) -> dict[str, Any]:
+        if isinstance(node, dict):
+            return {k: v for key, child in node.items() for k, v in walk(child, f"{prefix}{key}.").items()}
+        return {prefix[:-1]: node if isinstance(node, (int, float, str, bool)) else str(node)}
+
+    assert isinstance(plain, dict)
+    return walk({key: plain[key] for key in ("seed", "model", "data", "trainer")}, "")
+
+
+def _headline(name: str) -> bool:
+    """Is it worth a line on the terminal? The floors and class shares are in metrics.json."""
+    detail = name.endswith("_floor") and not name.endswith("fid_own_floor")
+    return not (detail or "/class_" in name or name.startswith("train/") or name == "epoch")

@@ -1,0 +1,55 @@
+"""What a generative model draws from one fixed noise, over training: TensorBoard, PNGs, a GIF."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from src import plots
+from src.callbacks.common import CanSample, batches_seen, board, due, images_folder
+from src.randomness import generator
+
+
+class Samples(pl.Callback):
+    """Grids of the same latents as training goes on: images/samples_BATCHES.png, and images/samples.gif at the end.
+
+    Args:
+        every_n_batches: between grids, and at powers of two before the first.
+        n: images in a grid.
+        seed: of the noise; the callback's own generator, so looking changes nothing.
+    """
+
+    def __init__(self, every_n_batches: int, n: int, seed: int) -> None:
+        self.every_n_batches, self.n, self.seed = every_n_batches, n, seed
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for path in self._frames(trainer):  # of a session that was cut, after the checkpoint that this one goes on from
+            if _batches(path) > batches_seen(trainer):
+                path.unlink()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if due(batches_seen(trainer), self.every_n_batches):
+            self._draw(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._draw(trainer, pl_module)
+        if trainer.is_global_zero and (frames := self._frames(trainer)):
+            plots.save_gif(frames, images_folder(trainer) / "samples.gif")
+
+    def _draw(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        if not trainer.is_global_zero or not isinstance(model, CanSample):
+            return
+        step = batches_seen(trainer)
+        images = model.sample(self.n, generator(self.seed, "samples"))
+        plots.save_png(plots.grid(images, scale=2), images_folder(trainer) / f"samples_{step:08d}.png")
+        if writer := board(trainer):
+            writer.add_image("samples", plots.grid(images), step, dataformats="HW" if images.shape[1] == 1 else "HWC")
+
+    def _frames(self, trainer: pl.Trainer) -> list[Path]:
+        return sorted((Path(trainer.default_root_dir) / "images").glob("samples_*.png"), key=_batches)
+
+
+def _batches(path: Path) -> int:
+    return int(path.stem.rsplit("_", 1)[1])

@@ -1,0 +1,138 @@
+"""From a command line to a checked config: what every command does before it imports anything heavy.
+
+`launch` runs a command that makes runs (with Hydra's own multirun and launchers); `command` one that opens a finished run.
+Whatever a user got wrong ends as one line on stderr and exit code 2.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from src import run
+from src.config import CONF, check, compose, groups
+from src.errors import Interrupted, UserError
+
+Task = Callable[[DictConfig, Path], Any]
+RESUMABLE = ("trainer.", "data.root=", "data.download=", "data.workers=", "test=", "cache=", "checkpoint.", "callbacks.")
+
+
+def launch(config_name: str, task: Task, doc: str) -> int:
+    """Run `task(cfg, folder)` for the command line, once or as a sweep; returns the exit code."""
+    argv = sys.argv[1:]
+    if "--help" in argv or "-h" in argv:
+        print(help_text(doc))
+        return 0
+    return guarded(lambda: _launch(config_name, task, argv))
+
+
+def command(config_name: str, task: Callable[[DictConfig], Any], doc: str) -> int:
+    """Run `task(cfg)` for the command line of a command that makes no run of its own; returns the exit code."""
+    if "--help" in sys.argv or "-h" in sys.argv:
+        print(doc.strip())
+        return 0
+
+    def run_it() -> None:
+        cfg = compose(config_name, sys.argv[1:])
+        check(cfg)
+        task(cfg)
+
+    return guarded(run_it)
+
+
+def guarded(action: Callable[[], Any]) -> int:
+    """Call `action`; turn what it raises into the line and the exit code that the user meets."""
+    try:
+        action()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return 128 + stop.signum
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _launch(config_name: str, task: Task, argv: list[str]) -> None:
+    args = get_args_parser().parse_args(argv)
+    if not (args.cfg or args.info or args.shell_completion or args.hydra_help):
+        resumed = [o for o in args.overrides if o.startswith("resume=") and o not in ("resume=null", "resume=")]
+        if resumed and not args.multirun:
+            folder = Path(resumed[-1].removeprefix("resume=")).expanduser()
+            _resume(task, folder, [o for o in args.overrides if not o.startswith("resume=")])
+            return
+        for overrides in _jobs(args.overrides) if args.multirun else [args.overrides]:
+            cfg = compose(config_name, overrides)
+            check(cfg)
+        hydra_cfg = compose(config_name, args.overrides if not args.multirun else overrides, with_hydra=True).hydra
+        wanted = hydra_cfg.sweep.dir if args.multirun else hydra_cfg.run.dir
+        given = any(o.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for o in args.overrides)
+        folder = run.reserve(Path(wanted), exact=given)
+        key = "hydra.sweep.dir" if args.multirun else "hydra.run.dir"
+        sys.argv = [sys.argv[0], *(a for a in argv if not a.startswith(f"{key}=")), f"{key}='{folder}'"]
+
+    def job(cfg: DictConfig) -> Any:
+        from hydra.core.hydra_config import HydraConfig
+
+        return task(cfg, Path(HydraConfig.get().runtime.output_dir))
+
+    wants_traceback = "HYDRA_FULL_ERROR" in os.environ
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing tracebacks of its own
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)()
+    except Exception:
+        run.discard(folder)
+        raise
+    finally:
+        if not wants_traceback:
+            del os.environ["HYDRA_FULL_ERROR"]
+
+
+def _jobs(overrides: list[str]) -> list[list[str]]:
+    """The override lists of a sweep's jobs; of a sweeper other than Hydra's basic one, the first corner of its space."""
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    own = [o for o in parsed if not o.get_key_element().lstrip("+~").startswith("hydra")]
+    if any(o.is_sweep_override() and not o.is_discrete_sweep() for o in own):
+        return [[o.input_line or "" for o in own if not o.is_sweep_override()]]
+    return BasicSweeper.split_arguments(own, max_batch_size=None)[0]
+
+
+def _resume(task: Task, folder: Path, overrides: list[str]) -> None:
+    """Go on in `folder` with the configuration it was started with; only what cannot change what is learned may be new."""
+    for override in overrides:
+        if not override.startswith(RESUMABLE):
+            raise UserError(
+                f"resume: '{override}' cannot change: a resumed run keeps its own configuration; "
+                f"new may be {', '.join(key.rstrip('.=') for key in RESUMABLE)}"
+            )
+    cfg = run.config_of(folder)
+    run.last_checkpoint(folder)  # a missing one is an error here, before anything heavy starts
+    try:
+        changes = OmegaConf.from_dotlist(overrides)
+        OmegaConf.set_struct(cfg, True)
+        cfg = OmegaConf.merge(cfg, changes)
+    except Exception as error:
+        raise UserError(f"resume: {str(error).splitlines()[0]}") from error
+    assert isinstance(cfg, DictConfig)
+    cfg.resume = str(folder)
+    check(cfg)
+    task(cfg, folder)
+
+
+def help_text(doc: str) -> str:
+    """What `--help` prints: the command's own words, then each group with its choices."""
+    lines = [doc.strip(), "", "Groups (GROUP=CHOICE):"]
+    for group, choices in groups().items():
+        lines.append(f"  {group + '=':22}{' | '.join(choices)}")
+    lines += ["", "Any value: by its dotted name. -m: a sweep over comma-separated values. --cfg job: the composed config."]
+    return "\n".join(lines)

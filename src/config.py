@@ -1,0 +1,207 @@
+"""What a config may say: composing it, checking it before anything heavy is imported, one line for whatever is wrong."""
+
+import ast
+import difflib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from src.errors import UserError
+from src.rules import RULES, rule_for
+
+SRC = Path(__file__).resolve().parent
+CONF = SRC.parent / "conf"
+
+# Classes and functions that a `_target_` may name, besides what src/{data,models,nets,callbacks,losses,schedules} define.
+# A class has one dot fewer than a way through a module to `torch.load`, so each pattern fixes the depth.
+LIBRARIES = (
+    r"torch\.nn\.[A-Z]\w*",
+    r"torch\.optim\.[A-Z]\w*",
+    r"torch\.optim\.lr_scheduler\.[A-Z]\w*",
+    r"torchvision\.models\.[a-z]+\d\w*",
+    r"pytorch_lightning\.Trainer",
+    r"pytorch_lightning\.callbacks\.[A-Z]\w*",
+    r"pytorch_lightning\.loggers\.[A-Z]\w*",
+)
+PACKAGES = ("data", "models", "nets", "callbacks", "losses", "schedules")
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a LightningModule cannot do; `refuses`: Trainer settings, each with the value that it is left at and the reason."""
+
+    refuses: dict[str, tuple[Any, str]]
+
+
+FAMILIES = {
+    "src.models.gan.GAN": Family(
+        refuses={
+            "gradient_clip_val": (None, "a GAN steps its two optimisers itself; model/loss=wgan or wgan_gp bounds its critic"),
+            "accumulate_grad_batches": (1, "a GAN steps its two optimisers itself; use data.batch_size"),
+        }
+    ),
+}
+SIZES = {  # sides of the square images that a net takes
+    "src.nets.dcgan.generator": (16, 28, 32, 64, 128, 256),
+    "src.nets.dcgan.discriminator": (16, 28, 32, 64, 128, 256),
+}
+
+
+def compose(config_name: str, overrides: list[str], with_hydra: bool = False) -> DictConfig:
+    """The config that `overrides` make of conf/`config_name`.yaml. Raises UserError for what cannot be composed."""
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            cfg = hydra.compose(config_name, overrides, return_hydra_config=True)
+            if with_hydra:
+                HydraConfig.instance().set_config(cfg)  # for ${hydra:...} in the run's folder
+                return cfg
+    except OverrideParseException as error:
+        raise UserError(f"cannot read '{error.override}': an override is written key=value (quote what the shell would take)") from error
+    except MissingConfigException as error:
+        raise UserError(_unknown_choice(error, overrides)) from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_unknown_key(config_name, overrides, error)) from error
+    OmegaConf.set_struct(cfg, False)
+    del cfg["hydra"]
+    return cfg
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise UserError for the first thing in `cfg` that cannot work, and resolve its interpolations."""
+    try:
+        plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        missing = getattr(error, "full_key", None)
+        raise UserError(f"{missing} must be given: {missing}=..." if "missing" in str(error).lower() else _first(error)) from error
+    assert isinstance(plain, dict)
+    for path, value in leaves(plain):
+        if path.endswith("_target_"):
+            _check_target(path, value)
+        elif not path.endswith("_partial_"):
+            _check_value(path, value)
+    _check_fit(plain)
+    OmegaConf.resolve(cfg)
+
+
+def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Each value of a plain config with its dotted path; a list is one value."""
+    if isinstance(node, dict) and (node or not path):
+        for key, child in node.items():
+            yield from leaves(child, f"{path}.{key}" if path else str(key))
+    elif not (path in ("experiment", "logger", "callbacks") and not node):
+        yield path, node
+
+
+@cache
+def groups() -> dict[str, list[str]]:
+    """Each config group with its choices; a name that begins with _ is no choice."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(CONF.glob("*/**/*.yaml")):
+        if not path.name.startswith("_"):
+            found.setdefault(str(path.parent.relative_to(CONF)), []).append(path.stem)
+    return found
+
+
+def near(word: str, candidates: list[str]) -> str:
+    """', did you mean X?' for the nearest of `candidates`, or nothing."""
+    matches = difflib.get_close_matches(word, candidates, n=1, cutoff=0.5)
+    return f"; did you mean {matches[0]}?" if matches else ""
+
+
+def _check_value(path: str, value: Any) -> None:
+    rule = rule_for(path)
+    if rule is None:
+        raise UserError(f"unknown setting {path}{near(path.rsplit('.', 1)[-1], list(RULES))}")
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
+        value = float(value)  # YAML 1.1 takes 1e-3 for words; OmegaConf does not, but a quoted one stays
+    if allowed := rule(value):
+        shown = "null" if value is None else value
+        raise UserError(f"{path}={shown}: it takes {allowed}")
+
+
+def _check_target(path: str, target: Any) -> None:
+    if isinstance(target, str):
+        if any(re.fullmatch(pattern, target) for pattern in LIBRARIES):
+            return
+        *module, name = target.split(".")
+        if len(module) > 1 and module[0] == "src" and module[1] in PACKAGES and name in _defined(tuple(module)):
+            return
+    raise UserError(
+        f"{path}={target} is not allowed: it may name a class of src ({', '.join(PACKAGES)}), "
+        "a net of torch.nn or torchvision.models, an optimiser or schedule of torch.optim"
+    )
+
+
+@cache
+def _defined(module: tuple[str, ...]) -> set[str]:
+    """The names that a module of ours defines itself, read without importing it; what it imports is not among them."""
+    path = SRC.parent.joinpath(*module).with_suffix(".py")
+    if not path.is_file():
+        return set()
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {node.name for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
+
+
+def _check_fit(cfg: dict[str, Any]) -> None:
+    """Do model, data and trainer go together?"""
+    data, trainer = cfg.get("data"), cfg.get("trainer")
+    model = cfg.get("model")
+    if not (isinstance(data, dict) and isinstance(model, dict) and isinstance(trainer, dict)):
+        return
+    if data.get("name") == "binarized_mnist" and (data["size"], data["channels"]) != (28, 1):
+        raise UserError("data.size and data.channels of binarized_mnist stay 28 and 1: resized, it would not be binary")
+    for path, value in leaves(model, "model"):
+        *parents, key = path.split(".")
+        if key in ("channels", "size") and value != data[key]:
+            raise UserError(f"{path}={value} does not fit {data['name']}, whose images have data.{key}={data[key]}")
+        if key == "_target_" and data["size"] not in SIZES.get(value, (data["size"],)):
+            sizes = ", ".join(map(str, SIZES[value]))
+            raise UserError(f"data.size={data['size']} does not fit {value}: its images have a side of {sizes} (model/net=fc takes any)")
+    family = FAMILIES.get(str(model.get("_target_")))
+    for key, (only, why) in family.refuses.items() if family else ():
+        if trainer.get(key, only) != only:
+            raise UserError(f"trainer.{key}={trainer[key]} cannot be honoured: {why}")
+
+
+def _unknown_choice(error: MissingConfigException, overrides: list[str]) -> str:
+    missing = str(error.missing_cfg_file or "")
+    group, _, name = missing.rpartition("/")
+    choices = [choice for choice in (error.options or groups().get(group, [])) if not choice.startswith("_")]
+    if group and choices:
+        return f"{group}={name}: no such choice; allowed are {', '.join(choices)}{near(name, choices)}"
+    return _first(error)
+
+
+def _unknown_key(config_name: str, overrides: list[str], error: Exception) -> str:
+    """Name the override at fault, and the nearest key or group that exists."""
+    words = str(error)
+    quoted = re.search(r"(?:Could not override|Key) '([^']+)'|Could not find '([^']+)'", words)
+    key = next((group for group in quoted.groups() if group), "") if quoted else ""
+    given = next((o for o in overrides if key and key.split(".")[-1] in o.split("=")[0]), None)
+    if given is None:
+        return _first(error)
+    key = given.split("=")[0].lstrip("+~")
+    chosen = [o for o in overrides if o != given and o.split("=")[0].lstrip("+~").split("@")[0] in groups()]
+    try:
+        known = [path for path, _ in leaves(OmegaConf.to_container(compose(config_name, chosen), resolve=False))]
+    except UserError:
+        known = []
+    known += [prefix for path in known for prefix in [path.rpartition(".")[0]] if prefix]
+    return f"unknown key '{key}' in '{given}'{near(key, sorted({*known, *groups()}))}"
+
+
+def _first(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "; ".join(lines[:2]) or type(error).__name__
+

@@ -1,0 +1,281 @@
+"""How a data set becomes batches: uint8 in memory, one index operation a batch, floats in [0, 1] on the device.
+
+The order of an epoch is a function of (seed, epoch), and a resumed run skips to its batch, so it sees what the uncut run saw.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from src.errors import UserError
+from src.randomness import generator
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class ImageSet(Dataset):
+    """Images at rest.
+
+    Attributes:
+        images: (N, C, H, W) uint8.
+        labels: (N,) int64; -1 where the set has none.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """A whole batch: indices (B,) -> images (B, C, H, W) uint8 and labels (B,)."""
+        return self.images[indices], self.labels[indices]
+
+    def subset(self, indices: Tensor) -> "ImageSet":
+        """The images at `indices`, copied."""
+        return ImageSet(self.images[indices], self.labels[indices])
+
+    def to(self, device: torch.device) -> "ImageSet":
+        """The set on `device`; itself where it is there already."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+
+@dataclass
+class Splits:
+    """What a reader hands over: the official training and test images, and validation images where the source has them."""
+
+    train: Dataset
+    test: Dataset
+    val: Dataset | None = None
+
+
+class EpochSampler(Sampler):
+    """Batches of indices whose order depends on (seed, epoch) alone, from any batch on.
+
+    Args:
+        n: images in the set.
+        batch_size: images a batch. The last batch is whatever is left; a single image left over joins the batch before it,
+            since a batch of one has no statistics for BatchNorm.
+        seed: of the run.
+        shuffle: a new order every epoch, else as stored.
+        position: () -> (epoch, first batch); asked when iteration starts.
+        rank, world: this process takes every world-th index; short ranks repeat from the start, so that all have equal batches.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        batch_size: int,
+        seed: int,
+        shuffle: bool,
+        position: Callable[[], tuple[int, int]] = lambda: (0, 0),
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.n, self.batch_size, self.seed, self.shuffle = n, batch_size, seed, shuffle
+        self.position, self.rank, self.world = position, rank, world
+
+    def __iter__(self) -> Iterator[Tensor]:
+        epoch, start = self.position()
+        order = torch.randperm(self.n, generator=generator(self.seed, "order", epoch)) if self.shuffle else None
+        indices = torch.arange(self.n) if order is None else order
+        if self.world > 1:
+            missing = -self.n % self.world
+            indices = torch.cat([indices, indices[:missing]])[self.rank :: self.world]
+        yield from self._split(indices)[start:]
+
+    def _split(self, indices: Tensor) -> list[Tensor]:
+        batches = list(indices.split(self.batch_size))
+        if len(batches) > 1 and len(batches[-1]) == 1:
+            batches[-2:] = [torch.cat(batches[-2:])]
+        return batches
+
+    def __len__(self) -> int:
+        return len(self._split(torch.empty(-(-self.n // self.world))))
+
+
+class ImageData(pl.LightningDataModule):
+    """Three disjoint sets of images; a subclass says where they come from by `read`.
+
+    Args:
+        name: what the set is called in figures and file names.
+        size: side of the square images; others are resized (bilinear, antialiased).
+        channels: 1 or 3; grey is repeated, colour is weighted to luma (ITU-R 601).
+        num_classes: how many labels there are, None for a set without labels.
+        root: the folder that holds the data.
+        batch_size: images a training batch.
+        eval_batch_size: images a batch of validation and test.
+        train_size: images to train on, None for all that validation leaves.
+        val_size: images cut from the official training set by `split_seed`, unless the source brings its own; below 1: a
+            fraction of it.
+        test_size: likewise for the test, where the source has no test set of its own; ignored elsewhere.
+        split_seed: of that cut; apart from `seed`, so that runs of different seeds are measured on the same images.
+        limit: at most so many images in each set (for a quick look), None for all.
+        in_memory: `auto`, True or False: keep the decoded set in memory (on the device, where it fits).
+        workers: processes that decode images of a set that is not in memory.
+        download: fetch an absent set.
+        seed: of the run; the order of the epochs depends on it.
+    """
+
+    labelled = True
+
+    def __init__(
+        self,
+        name: str,
+        size: int,
+        channels: int,
+        num_classes: int | None,
+        root: str,
+        batch_size: int,
+        eval_batch_size: int,
+        train_size: int | None,
+        val_size: int | float,
+        test_size: int | float,
+        split_seed: int,
+        limit: int | None,
+        in_memory: bool | str,
+        workers: int,
+        download: bool,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.name, self.size, self.channels, self.num_classes = name, size, channels, num_classes
+        self.root = Path(root).expanduser()
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.train_size, self.val_size, self.test_size = train_size, val_size, test_size
+        self.split_seed, self.limit, self.seed = split_seed, limit, seed
+        self.in_memory, self.workers, self.download = in_memory, workers, download
+        self.class_names: list[str] = [str(label) for label in range(num_classes or 0)]
+        self.train: Dataset | None = None
+        self.val: Dataset | None = None
+        self.test: Dataset | None = None
+
+    def read(self) -> Splits:
+        """The source's images, in its own size and channels. Raises UserError that names the file at fault."""
+        raise NotImplementedError
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read, check, split, resize; once, whatever the stage."""
+        if self.train is not None:
+            return
+        splits = self.read()
+        self._check_labels(splits)
+        train, val = self._cut(splits)
+        sets = [subset(part, torch.arange(min(len(part), self.limit or len(part)))) for part in (train, val, splits.test)]
+        self.train, self.val, self.test = (self._fit(part) for part in sets)
+
+    def _cut(self, splits: Splits) -> tuple[Dataset, Dataset]:
+        n_val = 0 if splits.val is not None else count(self.val_size, len(splits.train))
+        n_train = len(splits.train) - n_val if self.train_size is None else self.train_size
+        if n_train < 1 or n_train + n_val > len(splits.train):
+            raise UserError(
+                f"data.train_size={self.train_size} and data.val_size={self.val_size} do not fit {self.name}: "
+                f"its training set has {len(splits.train)} images"
+            )
+        order = torch.randperm(len(splits.train), generator=generator(self.split_seed, "split"))
+        held_out = subset(splits.train, order[:n_val].sort().values)
+        train = subset(splits.train, order[n_val : n_val + n_train].sort().values)
+        return train, splits.val if splits.val is not None else held_out
+
+    def _check_labels(self, splits: Splits) -> None:
+        for part in (splits.train, splits.val, splits.test):
+            labels = getattr(part, "labels", None)
+            if self.num_classes is None or labels is None or not len(labels):
+                continue
+            if labels.min() < 0 or labels.max() >= self.num_classes:
+                bad = labels.max() if labels.max() >= self.num_classes else labels.min()
+                raise UserError(
+                    f"{self.name} in {self.root}: a label is {int(bad)}, but {self.num_classes} classes "
+                    f"have labels 0 to {self.num_classes - 1}"
+                )
+
+    def _fit(self, part: Dataset) -> Dataset:
+        return resized(part, self.size, self.channels) if isinstance(part, ImageSet) else part
+
+    def _loader(self, part: Dataset | None, training: bool) -> DataLoader:
+        assert part is not None, "setup() has not run"
+        trainer = self.trainer
+        if trainer is not None and isinstance(part, ImageSet):
+            part = part.to(trainer.strategy.root_device)
+        sampler = EpochSampler(
+            len(part),
+            self.batch_size if training else self.eval_batch_size,
+            self.seed,
+            shuffle=training,
+            position=self._position if training else lambda: (0, 0),
+            rank=trainer.global_rank if trainer is not None else 0,
+            world=trainer.world_size if trainer is not None else 1,
+        )
+        workers = 0 if isinstance(part, ImageSet) else self.workers
+        return DataLoader(part, batch_size=None, sampler=sampler, num_workers=workers, persistent_workers=workers > 0)
+
+    def _position(self) -> tuple[int, int]:
+        """(epoch, first batch) that the trainer stands at: the first batch is not 0 just after a resume inside an epoch."""
+        if self.trainer is None:
+            return 0, 0
+        loop = self.trainer.fit_loop
+        done = loop.epoch_loop.batch_progress.current.processed if loop.restarting else 0
+        return loop.epoch_progress.current.processed, done
+
+    def train_dataloader(self) -> DataLoader:
+        return self._loader(self.train, training=True)
+
+    def val_dataloader(self) -> DataLoader | list:
+        return self._loader(self.val, training=False) if self.val is not None and len(self.val) else []
+
+    def test_dataloader(self) -> DataLoader:
+        return self._loader(self.test, training=False)
+
+    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        """(B, C, H, W) uint8 on the device -> float32 in [0, 1]."""
+        images, labels = batch
+        return to_float(images), labels
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 in 0..255 -> float32 in [0, 1]."""
+    return images.to(torch.float32).div_(255)
+
+
+def count(size: int | float, n: int) -> int:
+    """`size` itself, or that fraction of `n` where it is below 1."""
+    return round(size * n) if 0 < size < 1 else int(size)
+
+
+def subset(part: Dataset, indices: Tensor) -> Dataset:
+    """`part.subset(indices)`; every set of this project has it."""
+    return part.subset(indices)  # type: ignore[attr-defined]
+
+
+def resized(images: ImageSet, size: int, channels: int) -> ImageSet:
+    """The set at `size` x `size` with `channels` channels; itself where it fits already."""
+    pixels = images.images
+    if pixels.shape[1] == 3 and channels == 1:
+        luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+        pixels = torch.cat([(p * luma).sum(1, keepdim=True).round().byte() for p in pixels.split(1000)])
+    elif pixels.shape[1] == 1 and channels == 3:
+        pixels = pixels.expand(-1, 3, -1, -1)
+    if pixels.shape[-2:] != (size, size):
+        parts = [
+            F.interpolate(p.float(), (size, size), mode="bilinear", antialias=True).round().clamp(0, 255).byte()
+            for p in pixels.split(1000)
+        ]
+        pixels = torch.cat(parts) if parts else pixels.new_empty(0, channels, size, size)
+    return ImageSet(pixels.contiguous(), images.labels)
+
+
+def cut_test(part: Dataset, test_size: int | float, split_seed: int, name: str) -> Splits:
+    """Cut a test set from a source that has none, by a fixed seed."""
+    n_test = count(test_size, len(part))
+    if not 0 < n_test < len(part):
+        raise UserError(f"data.test_size={test_size} does not fit {name}: it has {len(part)} images in all")
+    order = torch.randperm(len(part), generator=generator(split_seed, "test"))
+    return Splits(train=subset(part, order[n_test:].sort().values), test=subset(part, order[:n_test].sort().values))

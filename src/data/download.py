@@ -1,0 +1,24 @@
+"""Fetching an absent set, and the one line that an unlucky user gets."""
+
+import contextlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from src.data.base import ImageData, log
+from src.errors import UserError
+
+
+def fetched(data: ImageData, missing: Path, download: Callable[[], Any]) -> Any:
+    """Call `download` because `missing` is not there; raise one line that says what, where and how else where it fails."""
+    other = f"put it there yourself, or name the folder that holds it by data.root= (now {data.root}); data=digits needs nothing"
+    if not data.download:
+        raise UserError(f"{data.name}: {missing} is not there and data.download=false; {other}")
+    log.info("%s: %s is not there, downloading", data.name, missing)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return download()
+    except Exception as error:  # urllib, http, ssl, tarfile and torchvision each raise their own
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{data.name}: {missing} is not there and cannot be downloaded ({reason}); {other}") from error

@@ -1,0 +1,66 @@
+"""Formulas, one function per equation; every mean is over the batch.
+
+`real` and `fake` are the discriminator's raw scores, (B,) or (B, 1), any real number: no sigmoid before, none expected.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def bce_discriminator(real: Tensor, fake: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """-log sigmoid(real) - log(1 - sigmoid(fake)), Goodfellow 2014, eq. 1, computed from logits.
+
+    label_smoothing in [0, 1) lowers the target of the real images to 1 - label_smoothing (one-sided, Salimans 2016, 3.4).
+    """
+    target = torch.full_like(real, 1.0 - label_smoothing)
+    loss_real = F.binary_cross_entropy_with_logits(real, target)
+    return loss_real + F.binary_cross_entropy_with_logits(fake, torch.zeros_like(fake))
+
+
+def bce_generator(fake: Tensor) -> Tensor:
+    """-log sigmoid(fake): the non-saturating generator loss, Goodfellow 2014, section 3."""
+    return F.binary_cross_entropy_with_logits(fake, torch.ones_like(fake))
+
+
+def lsgan_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """1/2 (real - 1)^2 + 1/2 fake^2, Mao 2016, eq. 9 (a = 0, b = 1)."""
+    return 0.5 * (real - 1).square().mean() + 0.5 * fake.square().mean()
+
+
+def lsgan_generator(fake: Tensor) -> Tensor:
+    """1/2 (fake - 1)^2, Mao 2016, eq. 9 (c = 1)."""
+    return 0.5 * (fake - 1).square().mean()
+
+
+def wasserstein_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """mean fake - mean real: minus the critic's estimate of the earth mover's distance, Arjovsky 2017, eq. 2."""
+    return fake.mean() - real.mean()
+
+
+def wasserstein_generator(fake: Tensor) -> Tensor:
+    """-mean fake, Arjovsky 2017, algorithm 1; the hinge loss has the same generator."""
+    return -fake.mean()
+
+
+def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """relu(1 - real) + relu(1 + fake), Lim & Ye 2017; Miyato 2018, eq. 16."""
+    return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+
+
+def gradient_penalty(critic: Callable[[Tensor], Tensor] | nn.Module, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
+    """mean over SAMPLES of (||dD/dx_hat||_2 - 1)^2 with x_hat = mix * real + (1 - mix) * fake, Gulrajani 2017, eq. 3.
+
+    The norm runs over all elements of one sample. Where the gradient is exactly zero the norm's own gradient is taken as
+    zero, so the penalty stays finite there. Multiply by lambda (10) outside.
+
+    Args:
+        critic: (B, C, H, W) -> (B, 1) scores. Call it eager: double backward is not to be trusted under torch.compile.
+        real, fake: (B, C, H, W); no gradient flows into them.
+        mix: (B, 1, 1, 1) uniform on (0, 1), one number a sample.
+    """
+    x_hat = torch.lerp(fake.detach(), real.detach(), mix).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(critic(x_hat).sum(), x_hat, create_graph=True)
+    return (gradient.flatten(1).norm(dim=1) - 1).square().mean()

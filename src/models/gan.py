@@ -1,0 +1,207 @@
+"""The GAN family: two players, one fake batch a step. Loss, nets, penalty, clipping, n_critic and EMA are settings."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from src.losses import gradient_penalty
+from src.nets.init import initialise, spectral_norm
+
+
+@dataclass
+class GANLoss:
+    """What the players minimise, and what holds the critic in bounds.
+
+    Args:
+        discriminator: (real scores, fake scores) -> scalar.
+        generator: (fake scores) -> scalar.
+        gradient_penalty: lambda of Gulrajani 2017's penalty, 0 for none; a step computes it once, in float32.
+        weight_clip: clamp every weight of the discriminator to +- this after its step (Arjovsky 2017), None for never.
+    """
+
+    discriminator: Callable[[Tensor, Tensor], Tensor]
+    generator: Callable[[Tensor], Tensor]
+    gradient_penalty: float = 0.0
+    weight_clip: float | None = None
+
+
+@dataclass
+class Players:
+    """The two nets.
+
+    Args:
+        generator: z (B, latent) -> images (B, C, H, W) in [-1, 1].
+        discriminator: such images -> raw scores (B, 1).
+        init: how both nets' weights are drawn, see `src.nets.init`.
+        spectral_norm: bound the discriminator's layers to Lipschitz constant 1 (Miyato 2018).
+    """
+
+    generator: nn.Module
+    discriminator: nn.Module
+    init: str = "default"
+    spectral_norm: bool = False
+
+    def __post_init__(self) -> None:
+        initialise(self.generator, self.init)
+        initialise(self.discriminator, self.init)
+        if self.spectral_norm:
+            spectral_norm(self.discriminator)
+
+
+class GAN(pl.LightningModule):
+    """Generator against discriminator (Goodfellow 2014).
+
+    Args:
+        net: see `Players`.
+        loss: see `GANLoss`.
+        optimizer: parameters -> optimiser, called once for each player.
+        schedule: progress in [0, 1) -> factor on both learning rates (see `src.schedules`).
+        latent: width of z.
+        latent_distribution: `uniform` on (-1, 1) or `normal` (0, 1).
+        n_critic: discriminator steps for each step of the generator; every batch is one of the discriminator's.
+        discriminator_lr: its own rate (two time-scales, Heusel 2017), None for the generator's.
+        ema: decay of the generator's moving average, BatchNorm's buffers included, from which samples are then drawn; 0: off.
+    """
+
+    def __init__(
+        self,
+        net: Players,
+        loss: GANLoss,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        schedule: Callable[[float], float],
+        latent: int = 96,
+        latent_distribution: str = "uniform",
+        n_critic: int = 1,
+        discriminator_lr: float | None = None,
+        ema: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False  # two optimisers share one forward pass of the generator
+        self.generator, self.discriminator = net.generator, net.discriminator
+        self.ema = None
+        if ema > 0:
+            average = AveragedModel(net.generator, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True)
+            self.ema = average.requires_grad_(False)
+        self.loss, self.optimizer, self.schedule = loss, optimizer, schedule
+        self.latent, self.latent_distribution = latent, latent_distribution
+        self.n_critic, self.discriminator_lr = n_critic, discriminator_lr
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        rate = {} if self.discriminator_lr is None else {"lr": self.discriminator_lr}
+        return [self.optimizer(self.discriminator.parameters(), **rate), self.optimizer(self.generator.parameters())]
+
+    def latents(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """z (n, latent) on the model's device; drawn on the CPU when `generator` (a CPU one) is given, so alike everywhere."""
+        device = "cpu" if generator is not None else self.device
+        draw = torch.rand if self.latent_distribution == "uniform" else torch.randn
+        z = draw(n, self.latent, generator=generator, device=device).to(self.device)
+        return z * 2 - 1 if self.latent_distribution == "uniform" else z
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """One step of the discriminator and, every n_critic batches, one of the generator, from one batch of fakes."""
+        real = batch[0] * 2 - 1  # (B, C, H, W) in [-1, 1]
+        seen = self.trainer.current_epoch * int(self.trainer.num_training_batches) + batch_idx  # batches before this one
+        generator_turn = (seen + 1) % self.n_critic == 0
+        logging = (seen + 1) % self.trainer.log_every_n_steps == 0
+        d_optimizer, g_optimizer = self.optimizers()
+
+        with torch.set_grad_enabled(generator_turn):  # a fake that only the discriminator sees needs no graph
+            fake = self.generator(self.latents(len(real)))
+
+        real_scores, fake_scores = self.discriminator(real), self.discriminator(fake.detach())
+        d_loss = self.loss.discriminator(real_scores.float(), fake_scores.float())
+        outputs = {"d_loss": d_loss.detach(), "d_real": real_scores.mean(), "d_fake": fake_scores.mean()}
+        if self.loss.gradient_penalty > 0:
+            with torch.autocast(self.device.type, enabled=False):  # a second derivative in bf16 is mostly noise
+                mix = torch.rand(len(real), 1, 1, 1, device=self.device)
+                penalty = gradient_penalty(self.discriminator, real, fake.float(), mix)
+            d_loss = d_loss + self.loss.gradient_penalty * penalty
+            outputs["penalty"] = penalty
+        d_optimizer.zero_grad()
+        self.manual_backward(d_loss)
+        if logging:
+            outputs["d_grad_norm"] = grad_norm(self.discriminator)
+        d_optimizer.step()
+        if self.loss.weight_clip is not None:
+            clip_weights(self.discriminator, self.loss.weight_clip)
+
+        if generator_turn:
+            self.discriminator.requires_grad_(False)  # its gradients in the generator's step would be thrown away
+            g_loss = self.loss.generator(self.discriminator(fake).float())
+            g_optimizer.zero_grad()
+            self.manual_backward(g_loss)
+            self.discriminator.requires_grad_(True)
+            outputs["g_loss"] = g_loss
+            if logging:
+                outputs["g_grad_norm"] = grad_norm(self.generator)
+            g_optimizer.step()
+            if self.ema is not None:
+                self.ema.update_parameters(self.generator)
+
+        outputs = {name: value.detach().float() for name, value in outputs.items()}
+        if logging:
+            self.log_dict({f"train/{name}": value for name, value in outputs.items()})
+        return outputs
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._judge(batch[0], "val")
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._judge(batch[0], "test")
+
+    def _judge(self, images: Tensor, stage: str) -> None:
+        """How the discriminator takes images it never saw: far under its training loss means that it learned by heart."""
+        real, fake = self.discriminator(images * 2 - 1).float(), self.discriminator(self(len(images))).float()
+        values = {"d_loss": self.loss.discriminator(real, fake), "d_real": real.mean(), "d_fake": fake.mean()}
+        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, batch_size=len(images))
+
+    def forward(self, n: int) -> Tensor:
+        """n images (n, C, H, W) in [-1, 1] from the sampling generator (the average, where there is one)."""
+        return self.sampler(self.latents(n))
+
+    @property
+    def sampler(self) -> nn.Module:
+        """The net that samples are drawn from: the moving average where there is one, else the generator."""
+        return self.generator if self.ema is None else self.ema.module
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        """z (n, latent) -> images (n, C, H, W) in [0, 1], float32, in eval mode and in chunks; leaves the mode as it was."""
+        training = self.sampler.training
+        self.sampler.eval()
+        images = torch.cat([self.sampler(chunk.to(self.device)).float() for chunk in z.split(500)])
+        self.sampler.train(training)
+        return (images + 1) / 2
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """n images (n, C, H, W) in [0, 1]; the same for the same (CPU) generator state on every device."""
+        return self.decode(self.latents(n, generator))
+
+    def interpolate(self, n: int, steps: int, generator: torch.Generator) -> Tensor:
+        """n straight lines of `steps` images between pairs of latents, (n * steps, C, H, W) in [0, 1], a line after a line."""
+        start, end = self.latents(n, generator), self.latents(n, generator)
+        weights = torch.linspace(0, 1, steps, device=self.device).view(1, steps, 1)
+        return self.decode(torch.lerp(start.unsqueeze(1), end.unsqueeze(1), weights).flatten(0, 1))
+
+    def graphs(self) -> dict[str, tuple[nn.Module, Any]]:
+        """Each net with an input to trace it by, for TensorBoard's graph tab."""
+        z = torch.zeros(2, self.latent, device=self.device)
+        return {"generator": (self.generator, z), "discriminator": (self.discriminator, self.decode(z))}
+
+
+def grad_norm(net: nn.Module) -> Tensor:
+    """The L2 norm over all gradients of `net`, a scalar."""
+    return nn.utils.get_total_norm([p.grad for p in net.parameters() if p.grad is not None])
+
+
+@torch.no_grad()
+def clip_weights(net: nn.Module, limit: float) -> None:
+    """Clamp every parameter to [-limit, limit] in place (Arjovsky 2017, algorithm 1, line 7)."""
+    parameters = list(net.parameters())
+    torch._foreach_clamp_min_(parameters, -limit)
+    torch._foreach_clamp_max_(parameters, limit)

@@ -1,0 +1,107 @@
+"""Convolutional generators and discriminators: InfoGAN's pair at 28 x 28, Radford's at 32 and 64.
+
+Images are (B, C, H, W) in [-1, 1], latents (B, latent), scores (B, 1) without a sigmoid.
+"""
+
+import math
+
+from torch import nn
+
+
+def generator(latent: int, channels: int, size: int, width: int = 64) -> nn.Sequential:
+    """The generator that fits `size`: `infogan_generator` at 28, `radford_generator` at a power of two."""
+    if size == 28:
+        return infogan_generator(latent, channels)
+    return radford_generator(latent, channels, size, width)
+
+
+def discriminator(channels: int, size: int, width: int = 64, norm: str = "batch") -> nn.Sequential:
+    """The discriminator that fits `size`: `infogan_discriminator` (it has no norm) at 28, else `radford_discriminator`."""
+    if size == 28:
+        return infogan_discriminator(channels)
+    return radford_discriminator(channels, size, width, norm)
+
+
+def infogan_generator(latent: int, channels: int) -> nn.Sequential:
+    """Chen 2016 (InfoGAN), appendix C.1: FC 1024, FC 7*7*128, two transposed convolutions, ReLU before BatchNorm, tanh."""
+    return nn.Sequential(
+        nn.Linear(latent, 1024),
+        nn.ReLU(),
+        nn.BatchNorm1d(1024),
+        nn.Linear(1024, 7 * 7 * 128),
+        nn.ReLU(),
+        nn.BatchNorm1d(7 * 7 * 128),
+        nn.Unflatten(1, (128, 7, 7)),  # (B, 128, 7, 7)
+        nn.ConvTranspose2d(128, 64, 4, stride=2, padding=1),  # (B, 64, 14, 14)
+        nn.ReLU(),
+        nn.BatchNorm2d(64),
+        nn.ConvTranspose2d(64, channels, 4, stride=2, padding=1),  # (B, C, 28, 28)
+        nn.Tanh(),
+    )
+
+
+def infogan_discriminator(channels: int, slope: float = 0.01) -> nn.Sequential:
+    """The tutorial's partner of `infogan_generator`: two 5 x 5 convolutions with max pooling, FC 1024, FC 1."""
+    return nn.Sequential(
+        nn.Conv2d(channels, 32, 5),  # (B, 32, 24, 24)
+        nn.LeakyReLU(slope),
+        nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 5),  # (B, 64, 8, 8)
+        nn.LeakyReLU(slope),
+        nn.MaxPool2d(2),
+        nn.Flatten(),  # (B, 1024)
+        nn.Linear(4 * 4 * 64, 1024),
+        nn.LeakyReLU(slope),
+        nn.Linear(1024, 1),
+    )
+
+
+def radford_generator(latent: int, channels: int, size: int, width: int = 64) -> nn.Sequential:
+    """Radford 2015, figure 1: from 4 x 4 the resolution doubles and the width halves, BatchNorm and ReLU, tanh at the end.
+
+    Args:
+        size: side of the images, a power of two, 16 or more; 64 is the paper's.
+        width: channels of the last hidden layer (the paper's 128; 64 is customary and the default).
+    """
+    features = width * 2 ** (_doublings(size) - 1)
+    layers: list[nn.Module] = [
+        nn.Unflatten(1, (latent, 1, 1)),
+        nn.ConvTranspose2d(latent, features, 4, bias=False),  # (B, features, 4, 4)
+        nn.BatchNorm2d(features),
+        nn.ReLU(),
+    ]
+    while features > width:
+        layers += [
+            nn.ConvTranspose2d(features, features // 2, 4, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(features // 2),
+            nn.ReLU(),
+        ]
+        features //= 2
+    return nn.Sequential(*layers, nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1), nn.Tanh())
+
+
+def radford_discriminator(channels: int, size: int, width: int = 64, norm: str = "batch") -> nn.Sequential:
+    """Radford 2015: strided 4 x 4 convolutions, LeakyReLU 0.2, a norm on all but the first and the last layer.
+
+    Args:
+        size: as in `radford_generator`.
+        norm: `batch`, `layer` (what a gradient penalty wants: it is per sample, Gulrajani 2017, section 4) or `none`.
+    """
+    layers: list[nn.Module] = [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+    features = width
+    for _ in range(_doublings(size) - 1):
+        layers.append(nn.Conv2d(features, features * 2, 4, stride=2, padding=1, bias=norm == "none"))
+        features *= 2
+        if norm == "batch":
+            layers.append(nn.BatchNorm2d(features))
+        elif norm == "layer":
+            layers.append(nn.GroupNorm(1, features))
+        layers.append(nn.LeakyReLU(0.2))
+    return nn.Sequential(*layers, nn.Conv2d(features, 1, 4), nn.Flatten())  # (B, 1)
+
+
+def _doublings(size: int) -> int:
+    doublings = round(math.log2(size / 4))
+    if doublings < 2 or 4 * 2**doublings != size:
+        raise ValueError(f"Radford's nets need a side that is a power of two, 16 or more, not {size}")
+    return doublings

@@ -1,0 +1,183 @@
+"""What each setting may be. A setting means the same wherever it stands, so a rule goes by its name, or by a longer tail
+of its dotted path where that is needed. A setting without a rule does not exist: an unknown key is an error.
+
+A rule takes a value and returns None, or what is allowed instead.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+Rule = Callable[[Any], str | None]
+
+
+def integer(low: int | None = None, high: int | None = None) -> Rule:
+    """A whole number from `low` to `high`, both included."""
+    return _number(int, "a whole number", low, high, False)
+
+
+def real(low: float | None = None, high: float | None = None, below: bool = False) -> Rule:
+    """A number from `low` to `high`; `below` shuts `high` itself out."""
+    return _number((int, float), "a number", low, high, below)
+
+
+def positive(value: Any) -> str | None:
+    """A number above 0."""
+    return None if real()(value) is None and value > 0 else "a number above 0"
+
+
+def flag(value: Any) -> str | None:
+    """True or false."""
+    return None if isinstance(value, bool) else "true or false"
+
+
+def text(value: Any) -> str | None:
+    """Any words, not empty."""
+    return None if isinstance(value, str) and value else "text"
+
+
+def one_of(*choices: Any) -> Rule:
+    """One of `choices`."""
+    words = ", ".join(str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in choices)
+    return lambda value: None if any(value == c and type(value) is type(c) for c in choices) else f"one of {words}"
+
+
+def maybe(rule: Rule) -> Rule:
+    """`rule`, or null."""
+
+    def check(value: Any) -> str | None:
+        allowed = None if value is None else rule(value)
+        return allowed and f"{allowed}, or null"
+
+    return check
+
+
+def either(*rules: Rule) -> Rule:
+    """What any of `rules` allows."""
+
+    def check(value: Any) -> str | None:
+        allowed = [rule(value) for rule in rules]
+        return None if None in allowed else ", or ".join(a for a in allowed if a)
+
+    return check
+
+
+def list_of(rule: Rule, length: int | None = None) -> Rule:
+    """A list whose every member `rule` allows."""
+
+    def check(value: Any) -> str | None:
+        fits = isinstance(value, list) and len(value) > 0 and (length is None or len(value) == length)
+        bad = [allowed for member in value if (allowed := rule(member))] if fits else []
+        return None if fits and not bad else f"a list of {length or 'any number of'} members: {rule(object())}"
+
+    return check
+
+
+def _number(kind: type | tuple[type, ...], words: str, low: float | None, high: float | None, below: bool) -> Rule:
+    span = "" if low is None else f" from {low}" if high is None else f" from {low} to {'just below ' if below else ''}{high}"
+
+    def check(value: Any) -> str | None:
+        right = isinstance(value, kind) and not isinstance(value, bool)
+        inside = right and (low is None or value >= low) and (high is None or (value < high if below else value <= high))
+        return None if inside else words + span
+
+    return check
+
+
+BATCHES = maybe(either(integer(1), real(0, 1)))  # Lightning's limit_*: so many batches, or that fraction
+
+RULES: dict[str, Rule] = {
+    # train.yaml
+    "seed": integer(0, 2**63 - 1),
+    "out": text,
+    "resume": maybe(text),
+    "test": flag,
+    "cache": text,
+    "every_n_batches": maybe(integer(1)),
+    # data
+    "name": text,
+    "size": integer(1, 4096),
+    "channels": one_of(1, 3),
+    "num_classes": maybe(integer(1)),
+    "root": text,
+    "batch_size": integer(1),
+    "eval_batch_size": integer(1),
+    "train_size": maybe(integer(1)),
+    "val_size": either(integer(0), real(0, 1, below=True)),
+    "test_size": either(integer(0), real(0, 1, below=True)),
+    "split_seed": integer(0),
+    "limit": maybe(integer(1)),
+    "in_memory": one_of("auto", True, False),
+    "workers": integer(0, 256),
+    "download": flag,
+    "epochs": integer(1),
+    # models
+    "latent": integer(1),
+    "latent_distribution": one_of("uniform", "normal"),
+    "n_critic": integer(1),
+    "discriminator_lr": maybe(positive),
+    "ema": real(0, 1, below=True),
+    "init": one_of("default", "kaiming", "xavier", "normal"),
+    "spectral_norm": flag,
+    "hidden": list_of(integer(1)),
+    "width": integer(1),
+    "slope": real(0, 1),
+    "norm": one_of("batch", "layer", "none"),
+    # losses
+    "label_smoothing": real(0, 1, below=True),
+    "gradient_penalty": real(0),
+    "weight_clip": maybe(positive),
+    # optimisers and schedules
+    "lr": positive,
+    "betas": list_of(real(0, 1, below=True), 2),
+    "eps": positive,
+    "alpha": real(0, 1),
+    "momentum": real(0, 1),
+    "nesterov": flag,
+    "amsgrad": flag,
+    "centered": flag,
+    "weight_decay": real(0),
+    "fused": flag,
+    "foreach": flag,
+    "start": real(0, 1, below=True),
+    "end": real(0, 1),
+    "warmup": real(0, 1, below=True),
+    "milestones": list_of(real(0, 1)),
+    "gamma": positive,
+    # Trainer
+    "accelerator": one_of("auto", "cpu", "gpu", "cuda", "mps", "tpu"),
+    "devices": either(one_of("auto", -1), integer(1), list_of(integer(0))),
+    "num_nodes": integer(1),
+    "strategy": text,
+    "precision": one_of("auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed", "64-true"),
+    "max_epochs": integer(1),
+    "max_steps": one_of(-1),
+    "max_time": maybe(text),
+    "limit_train_batches": BATCHES,
+    "limit_val_batches": maybe(either(integer(0), real(0, 1))),
+    "limit_test_batches": BATCHES,
+    "check_val_every_n_epoch": integer(1),
+    "num_sanity_val_steps": integer(-1),
+    "log_every_n_steps": integer(1),
+    "gradient_clip_val": maybe(positive),
+    "accumulate_grad_batches": integer(1),
+    "deterministic": one_of(True, False, "warn"),
+    "benchmark": maybe(flag),
+    "detect_anomaly": flag,
+    # callbacks
+    "every_n_seconds": positive,
+    "every_n_epochs": maybe(integer(1)),
+    "n": integer(1),
+    # evaluate, sample, bench
+    "run": text,
+    "interpolate": maybe(integer(2)),
+    "samples": integer(2),
+    "batches": integer(1),
+    "rounds": integer(1),
+    "device": one_of("auto", "cpu", "cuda", "mps"),
+}
+
+
+def rule_for(path: str) -> Rule | None:
+    """The rule of a dotted path: the longest of its tails that has one."""
+    parts = path.split(".")
+    return next((RULES[tail] for i in range(len(parts)) if (tail := ".".join(parts[i:])) in RULES), None)

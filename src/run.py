@@ -1,0 +1,105 @@
+"""What a run leaves behind, and opening it again: its folder, its config, its checkpoints, metrics.json."""
+
+import contextlib
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from src.errors import UserError
+
+MARKS = (".hydra", "train.log", "checkpoints")  # what tells a run's folder from any other
+
+
+def reserve(wanted: Path, exact: bool) -> Path:
+    """Make a new folder for a run, atomically, so that no two launches share one.
+
+    Args:
+        wanted: its name; a number is put behind it where it is taken.
+        exact: the user chose the name: an empty folder of it is used, anything else there is an error.
+    """
+    if exact and wanted.exists():
+        if not wanted.is_dir() or any(wanted.iterdir()):
+            raise UserError(f"{wanted} exists and is not empty: resume={wanted} goes on with a run, another name starts one")
+        return wanted
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    for number in range(1, 10_000):
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+    raise UserError(f"{wanted} and 10,000 names after it are taken")
+
+
+def discard(folder: Path) -> None:
+    """Remove the folder of a run that failed before it had made a checkpoint or a log; leave any other."""
+    if any((folder / mark).exists() for mark in MARKS[1:]) or any(folder.glob("*/*.log")):
+        return
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def config_of(folder: Path) -> DictConfig:
+    """The configuration that the run in `folder` was started with."""
+    path = folder / ".hydra" / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"{folder} is not a run's folder: {path} is not there")
+    cfg = OmegaConf.load(path)
+    assert isinstance(cfg, DictConfig)
+    return cfg
+
+
+def last_checkpoint(folder: Path) -> Path:
+    """The newest checkpoint of the run in `folder`."""
+    path = folder / "checkpoints" / "last.ckpt"
+    if not path.is_file():
+        raise UserError(f"{folder} has no checkpoint: {path} is not there (nothing to go on with; start a new run)")
+    return path
+
+
+def write_atomically(path: Path, write: Any) -> None:
+    """Call write(temporary path) beside `path`, bring it to the disk, rename: a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """The checkpoint at `path`, on the CPU; plain values only. Raises UserError where a byte of it is wrong."""
+    import torch
+
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch.load checks no checksum: a flipped byte would load silently
+            broken = archive.testzip()
+        if broken:
+            raise zipfile.BadZipFile(f"wrong checksum in {broken}")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is not there") from error
+    except Exception as error:  # zipfile, pickle and torch each raise their own
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} is a broken checkpoint: {reason}") from error
+
+
+def write_metrics(folder: Path, values: dict[str, Any]) -> None:
+    """Merge `values` into the run's metrics.json."""
+    merged = {**read_metrics(folder), **values}
+    text = json.dumps(merged, indent=2) + "\n"
+    write_atomically(folder / "metrics.json", lambda path: path.write_text(text))
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """The run's metrics.json; empty where there is none yet."""
+    path = folder / "metrics.json"
+    return json.loads(path.read_text()) if path.is_file() else {}

@@ -1,0 +1,55 @@
+"""Train a model: compose, check, build, fit, test, report.
+
+  python -m src.train                                      a DCGAN on scikit-learn's digits, no download
+  python -m src.train model=dcgan data=mnist               the same on MNIST
+  python -m src.train model=wgan_gp data=cifar10           another loss, colour
+  python -m src.train model=dcgan model/loss=lsgan model.optimizer.lr=2e-4
+  python -m src.train -m model=gan,lsgan seed=0,1,2        a sweep, one run after another
+  python -m src.train resume=DIR                           go on with a run that was cut
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from src import cli, run
+
+
+def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
+    """Train what `cfg` says into `folder`; go on from its last checkpoint where cfg.resume is set. Returns metrics.json."""
+    import torch
+
+    from src import build
+    from src.callbacks.report import report
+
+    log = build.open_log(folder, append=cfg.resume is not None)
+    checkpoint = run.last_checkpoint(folder) if cfg.resume else None
+    done = build.batches_done(checkpoint)
+
+    torch.manual_seed(cfg.seed)
+    data = build.data(cfg)
+    model = build.model(cfg)
+    trainer = build.trainer(cfg, folder, done)
+    parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    log.info(
+        "%s on %s (%d to train, %d to validate, %d to test), %s parameters, %s, %s",
+        type(model).__name__, data.name, len(data.train), len(data.val), len(data.test),
+        f"{parameters:,}", trainer.strategy.root_device, trainer.precision,
+    )  # fmt: skip
+    if checkpoint:
+        log.info("resuming %s after %d batches", folder, done)
+
+    start = time.perf_counter()
+    trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    if cfg.test:
+        trainer.test(model, datamodule=data, verbose=False)
+        metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
+    metrics |= {"parameters": parameters, "seconds": time.perf_counter() - start}
+    return report(trainer, cfg, folder, metrics)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.launch("train", train, __doc__ or ""))
