@@ -13,6 +13,7 @@ from typing import Any
 import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
@@ -81,16 +82,23 @@ def _launch(config_name: str, task: Task, argv: list[str]) -> None:
         key = "hydra.sweep.dir" if args.multirun else "hydra.run.dir"
         sys.argv = [sys.argv[0], *(a for a in argv if not a.startswith(f"{key}=")), f"{key}='{folder}'"]
 
-    def job(cfg: DictConfig) -> Any:
-        from hydra.core.hydra_config import HydraConfig
+    raised: list[Exception] = []
 
-        return task(cfg, Path(HydraConfig.get().runtime.output_dir))
+    def job(cfg: DictConfig) -> Any:
+        try:
+            return task(cfg, Path(HydraConfig.get().runtime.output_dir))
+        except (UserError, Interrupted) as error:
+            if args.multirun:
+                raise
+            raised.append(error)  # past Hydra, which would announce it in words of its own
 
     wants_traceback = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing tracebacks of its own
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)()
-    except Exception:
+        for error in raised:
+            raise error
+    except UserError:
         run.discard(folder)
         raise
     finally:

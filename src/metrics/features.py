@@ -58,6 +58,8 @@ class FeatureNet(nn.Module):
         return state.hexdigest()[:12]
 
 
+@torch.inference_mode(False)  # Lightning evaluates in inference mode, in which no net is trained
+@torch.enable_grad()
 def feature_net(train: ImageSet, num_classes: int, name: str, cache: Path, device: torch.device) -> FeatureNet:
     """The feature net of a data set, from the cache or trained now and put there (safe when two runs do it at once).
 
