@@ -14,6 +14,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from src import run
 from src.callbacks.checkpoint import Checkpoint
 from src.callbacks.exact import Exact
+from src.config import check
 from src.data.base import ImageData
 from src.errors import UserError
 
@@ -32,8 +33,8 @@ def open_log(folder: Path, append: bool) -> logging.Logger:
     log.addHandler(to_file)
     log.addHandler(logging.StreamHandler())
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for told_otherwise in (".*does not have many workers.*", ".*smaller than the logging interval.*", ".*is not resumable.*"):
-        warnings.filterwarnings("ignore", told_otherwise)
+    for not_so in ("does not have many workers", "smaller than the logging interval", "is not resumable", "LeafSpec"):
+        warnings.filterwarnings("ignore", f".*{not_so}.*")
     return log
 
 
@@ -89,12 +90,11 @@ def batches_done(checkpoint: Path | None) -> int:
     return run.load_checkpoint(checkpoint)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"]
 
 
-def opened(folder: Path, **changes: Any) -> tuple[DictConfig, pl.LightningModule]:
+def opened(folder: Path) -> tuple[DictConfig, pl.LightningModule]:
     """A run's config and its model with the newest weights, on the CPU, in eval mode."""
     cfg = run.config_of(folder)
+    check(cfg)
     state = run.load_checkpoint(run.last_checkpoint(folder))["state_dict"]
-    for key, value in changes.items():
-        cfg.data[key] = value
     built = model(cfg)
     try:
         built.load_state_dict(state)

@@ -98,7 +98,7 @@ RULES: dict[str, Rule] = {
     "size": integer(1, 4096),
     "channels": one_of(1, 3),
     "num_classes": maybe(integer(1)),
-    "root": text,
+    "root": maybe(text),
     "batch_size": integer(1),
     "eval_batch_size": integer(1),
     "train_size": maybe(integer(1)),
@@ -166,11 +166,11 @@ RULES: dict[str, Rule] = {
     # callbacks
     "every_n_seconds": positive,
     "every_n_epochs": maybe(integer(1)),
-    "n": integer(1),
+    "n": maybe(integer(1)),
     # evaluate, sample, bench
     "run": text,
     "interpolate": maybe(integer(2)),
-    "samples": integer(2),
+    "scale": integer(1, 64),
     "batches": integer(1),
     "rounds": integer(1),
     "device": one_of("auto", "cpu", "cuda", "mps"),

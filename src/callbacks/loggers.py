@@ -8,10 +8,29 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 
-def tensorboard(folder: Path, batches_done: int) -> TensorBoardLogger:
-    """Events in the run's folder."""
-    purge = {"purge_step": batches_done} if batches_done else {}
-    return TensorBoardLogger(str(folder), name="", version="", default_hp_metric=False, **purge)
+def batches_at(metrics: dict[str, float], step: int | None) -> int:
+    """Batches seen when `metrics` were logged under Lightning's `step`.
+
+    Lightning logs a batch, and the validation after it, under the batch's index, and the test under the number of batches.
+    """
+    return (step or 0) + (not any(name.startswith("test/") for name in metrics))
+
+
+class Board(TensorBoardLogger):
+    """TensorBoard's events in the run's folder.
+
+    Args:
+        folder: of the run.
+        batches_done: events after these are from a session that was cut, and TensorBoard is told to forget them.
+    """
+
+    def __init__(self, folder: Path, batches_done: int) -> None:
+        purge = {"purge_step": batches_done + 1} if batches_done else {}
+        super().__init__(str(folder), name="", version="", default_hp_metric=False, **purge)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        super().log_metrics(metrics, batches_at(metrics, step))
 
 
 class CSV(Logger):
@@ -48,7 +67,7 @@ class CSV(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        row = self.rows.setdefault((step or 0) + 1, {})  # Lightning numbers a batch from 0; a row counts batches seen
+        row = self.rows.setdefault(batches_at(metrics, step), {})
         row.update({name: repr(float(value)) for name, value in metrics.items() if name != "epoch"})
 
     @rank_zero_only

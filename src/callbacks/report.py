@@ -29,10 +29,8 @@ def report(trainer: pl.Trainer, cfg: DictConfig, folder: Path, metrics: dict[str
         if isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(flat(cfg), {name: value for name, value in metrics.items() if _headline(name)})
             logger.save()
-    width = max((len(name) for name in values if _headline(name)), default=0)
-    for name, value in values.items():
-        if _headline(name):
-            log.info("  %-*s %s", width, name, f"{value:,.4g}" if isinstance(value, float) else value)
+    for line in headline_lines(values):
+        log.info(line)
     log.info("numbers      %s and metrics.csv", folder / "metrics.json")
     if (folder / "images").is_dir():
         log.info("pictures     %s", folder / "images")
@@ -51,6 +49,13 @@ def flat(cfg: DictConfig) -> dict[str, Any]:
 
     assert isinstance(plain, dict)
     return walk({key: plain[key] for key in ("seed", "model", "data", "trainer")}, "")
+
+
+def headline_lines(values: dict[str, Any]) -> list[str]:
+    """The figures worth a line on the terminal, aligned."""
+    chosen = {name: value for name, value in values.items() if _headline(name)}
+    width = max(map(len, chosen), default=0)
+    return [f"  {name:{width}} {f'{value:,.4g}' if isinstance(value, float) else value}" for name, value in chosen.items()]
 
 
 def _headline(name: str) -> bool:

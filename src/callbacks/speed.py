@@ -9,6 +9,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from src.callbacks.common import batches_seen
+
 
 def image_count(batch: Any) -> int:
     """Images in a batch (images, labels)."""
@@ -39,11 +41,10 @@ class Speed(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.since += image_count(batch) * trainer.world_size
-        if (trainer.fit_loop.epoch_loop.batch_progress.total.processed) % trainer.log_every_n_steps:
+        if batches_seen(trainer) % trainer.log_every_n_steps:
             return
         values: dict[str, float | Tensor] = {"train/images_per_second": self._tick()}
-        names = ["lr"] if len(trainer.optimizers) == 1 else [f"lr_{i}" for i in range(len(trainer.optimizers))]
-        names = getattr(pl_module, "optimizer_names", names)
+        names = getattr(pl_module, "optimizer_names", ("lr",))
         for name, optimizer in zip(names, trainer.optimizers, strict=True):
             values[f"train/{name}"] = optimizer.param_groups[0]["lr"]
         pl_module.log_dict(values, on_step=True, on_epoch=False)

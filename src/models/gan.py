@@ -68,6 +68,8 @@ class GAN(pl.LightningModule):
         ema: decay of the generator's moving average, BatchNorm's buffers included, from which samples are then drawn; 0: off.
     """
 
+    optimizer_names = ("d_lr", "g_lr")  # of the learning rates in the logs
+
     def __init__(
         self,
         net: Players,
@@ -113,8 +115,8 @@ class GAN(pl.LightningModule):
         with torch.set_grad_enabled(generator_turn):  # a fake that only the discriminator sees needs no graph
             fake = self.generator(self.latents(len(real)))
 
-        real_scores, fake_scores = self.discriminator(real), self.discriminator(fake.detach())
-        d_loss = self.loss.discriminator(real_scores.float(), fake_scores.float())
+        real_scores, fake_scores = self.discriminator(real).float(), self.discriminator(fake.detach()).float()
+        d_loss = self.loss.discriminator(real_scores, fake_scores)
         outputs = {"d_loss": d_loss.detach(), "d_real": real_scores.mean(), "d_fake": fake_scores.mean()}
         if self.loss.gradient_penalty > 0:
             with torch.autocast(self.device.type, enabled=False):  # a second derivative in bf16 is mostly noise
@@ -143,7 +145,7 @@ class GAN(pl.LightningModule):
             if self.ema is not None:
                 self.ema.update_parameters(self.generator)
 
-        outputs = {name: value.detach().float() for name, value in outputs.items()}
+        outputs = {name: value.detach() for name, value in outputs.items()}
         if logging:
             self.log_dict({f"train/{name}": value for name, value in outputs.items()})
         return outputs

@@ -1,0 +1,39 @@
+"""Measure a finished run again, on its test set; what it prints goes into the run's metrics.json.
+
+  python -m src.evaluate run=DIR                   the run's own test
+  python -m src.evaluate run=DIR n=2000 seed=1     fewer samples, another noise
+  python -m src.evaluate run=DIR root=DATA         the data lie elsewhere now
+"""
+
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from src import cli, run
+
+
+def evaluate(cfg: DictConfig) -> dict[str, float]:
+    """Test the run in cfg.run; returns the figures."""
+    from src import build
+    from src.callbacks.report import headline_lines
+
+    folder = Path(cfg.run).expanduser()
+    run_cfg, model = build.opened(folder)
+    if cfg.root is not None:
+        run_cfg.data.root = cfg.root
+    if "quality" in (run_cfg.callbacks or {}):
+        run_cfg.callbacks.quality.update({"n": cfg.n or run_cfg.callbacks.quality.n, "seed": cfg.seed})
+    run_cfg.logger = None
+    data = build.data(run_cfg)
+    trainer = build.trainer(run_cfg, folder, batches_done=0)
+    trainer.test(model, datamodule=data, verbose=False)
+    values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    run.write_metrics(folder, values)
+    print("\n".join(headline_lines(values)))
+    print(f"numbers: {folder / 'metrics.json'}")
+    return values
+
+
+if __name__ == "__main__":
+    sys.exit(cli.command("evaluate", evaluate, __doc__ or ""))

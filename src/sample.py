@@ -1,0 +1,42 @@
+"""Draw from a finished run.
+
+  python -m src.sample run=DIR n=64 seed=0 out=samples.png        a grid of n images
+  python -m src.sample run=DIR n=8 interpolate=8 out=lines.png    n lines of 8 images between two latents
+"""
+
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from src import cli
+from src.errors import UserError
+
+FORMATS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+
+def sample(cfg: DictConfig) -> Path:
+    """Draw what `cfg` says into cfg.out; returns its path."""
+    folder, out = Path(cfg.run).expanduser(), Path(cfg.out).expanduser()
+    if out.suffix.lower() not in FORMATS:
+        raise UserError(f"out={out}: a picture's name ends in one of {', '.join(FORMATS)}")
+
+    from src import build, plots
+    from src.randomness import generator
+
+    _, model = build.opened(folder)
+    wanted = "sample" if cfg.interpolate is None else "interpolate"
+    if not hasattr(model, wanted):
+        raise UserError(f"{folder}: a {type(model).__name__} cannot {wanted}")
+    noise = generator(cfg.seed, "sample")
+    images = model.sample(cfg.n, noise) if cfg.interpolate is None else model.interpolate(cfg.n, cfg.interpolate, noise)
+    try:
+        plots.save_png(plots.grid(images, columns=cfg.interpolate, scale=cfg.scale), out)
+    except OSError as error:
+        raise UserError(f"out={out} cannot be written: {error.strerror or error}") from error
+    print(f"{out}: {len(images)} images of {images.shape[-1]} x {images.shape[-2]}")
+    return out
+
+
+if __name__ == "__main__":
+    sys.exit(cli.command("sample", sample, __doc__ or ""))
