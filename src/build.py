@@ -14,6 +14,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from src import run
 from src.callbacks.checkpoint import Checkpoint
 from src.callbacks.exact import Exact
+from src.callbacks.record import Record
 from src.config import check
 from src.data.base import ImageData
 from src.errors import UserError
@@ -64,8 +65,13 @@ def trainer(cfg: DictConfig, folder: Path, batches_done: int) -> pl.Trainer:
         _instantiate(node, f"logger.{name}")(folder=folder, batches_done=batches_done)
         for name, node in (cfg.logger or {}).items()
     ]
-    callbacks = [Exact(cfg.seed), Checkpoint(folder, cfg.checkpoint.every_n_batches)]
-    callbacks += [_instantiate(node, f"callbacks.{name}") for name, node in (cfg.callbacks or {}).items()]
+    chosen = [_instantiate(node, f"callbacks.{name}") for name, node in (cfg.callbacks or {}).items()]
+    callbacks = [
+        Exact(cfg.seed),
+        Record(),
+        *chosen,
+        Checkpoint(folder, cfg.checkpoint.every_n_batches),
+    ]  # what it keeps is done
     try:
         return instantiate(
             settings,

@@ -67,7 +67,9 @@ def compose(config_name: str, overrides: list[str], with_hydra: bool = False) ->
                 HydraConfig.instance().set_config(cfg)  # for ${hydra:...} in the run's folder
                 return cfg
     except OverrideParseException as error:
-        raise UserError(f"cannot read '{error.override}': an override is written key=value (quote what the shell would take)") from error
+        raise UserError(
+            f"cannot read '{error.override}': an override is written key=value (quote what the shell would take)"
+        ) from error
     except MissingConfigException as error:
         raise UserError(_unknown_choice(error, overrides)) from error
     except (HydraException, OmegaConfBaseException) as error:
@@ -83,7 +85,9 @@ def check(cfg: DictConfig) -> None:
         plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         missing = getattr(error, "full_key", None)
-        raise UserError(f"{missing} must be given: {missing}=..." if "missing" in str(error).lower() else _first(error)) from error
+        raise UserError(
+            f"{missing} must be given: {missing}=..." if "missing" in str(error).lower() else _first(error)
+        ) from error
     assert isinstance(plain, dict)
     for path, value in leaves(plain):
         if path.endswith("_target_"):
@@ -167,7 +171,9 @@ def _check_fit(cfg: dict[str, Any]) -> None:
             raise UserError(f"{path}={value} does not fit {data['name']}, whose images have data.{key}={data[key]}")
         if key == "_target_" and data["size"] not in SIZES.get(value, (data["size"],)):
             sizes = ", ".join(map(str, SIZES[value]))
-            raise UserError(f"data.size={data['size']} does not fit {value}: its images have a side of {sizes} (model/net=fc takes any)")
+            raise UserError(
+                f"data.size={data['size']} does not fit {value}: its images have a side of {sizes} (model/net=fc takes any)"
+            )
     family = FAMILIES.get(str(model.get("_target_")))
     for key, (only, why) in family.refuses.items() if family else ():
         if trainer.get(key, only) != only:
@@ -204,4 +210,3 @@ def _unknown_key(config_name: str, overrides: list[str], error: Exception) -> st
 def _first(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return "; ".join(lines[:2]) or type(error).__name__
-

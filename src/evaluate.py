@@ -1,8 +1,8 @@
 """Measure a finished run again, on its test set; what it prints goes into the run's metrics.json.
 
-  python -m src.evaluate run=DIR                   the run's own test
-  python -m src.evaluate run=DIR n=2000 seed=1     fewer samples, another noise
-  python -m src.evaluate run=DIR root=DATA         the data lie elsewhere now
+python -m src.evaluate run=DIR                   the run's own test
+python -m src.evaluate run=DIR n=2000 seed=1     fewer samples, another noise
+python -m src.evaluate run=DIR root=DATA         the data lie elsewhere now
 """
 
 import sys

@@ -57,4 +57,3 @@ def save_gif(frames: Sequence[Path], path: Path, seconds: float = 8.0, most: int
     duration = [max(40, round(1000 * seconds / len(pictures)))] * len(pictures)
     duration[-1] += 1500
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=duration, loop=0)
-

@@ -1,7 +1,7 @@
 """Draw from a finished run.
 
-  python -m src.sample run=DIR n=64 seed=0 out=samples.png        a grid of n images
-  python -m src.sample run=DIR n=8 interpolate=8 out=lines.png    n lines of 8 images between two latents
+python -m src.sample run=DIR n=64 seed=0 out=samples.png        a grid of n images
+python -m src.sample run=DIR n=8 interpolate=8 out=lines.png    n lines of 8 images between two latents
 """
 
 import sys

@@ -57,5 +57,7 @@ class Checkpoint(pl.Callback):
         trainer.save_checkpoint(self.folder / "checkpoints" / "last.ckpt")
         if self.signum is not None:
             name = signal.Signals(self.signum).name
-            message = f"{name}: stopped after {batches_seen(trainer)} batches; go on with: python -m src.train resume={self.folder}"
+            message = (
+                f"{name}: stopped after {batches_seen(trainer)} batches; go on with: python -m src.train resume={self.folder}"
+            )
             raise Interrupted(self.signum, message)

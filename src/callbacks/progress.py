@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from tqdm import tqdm
 
 from src.callbacks.common import batches_seen
-from src.callbacks.speed import image_count
+from src.callbacks.record import image_count
 from src.data.base import log
 
 

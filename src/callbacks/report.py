@@ -10,7 +10,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from src import run
 from src.callbacks.common import batches_seen
 from src.callbacks.quality import SampleQuality
-from src.callbacks.speed import Speed
+from src.callbacks.record import Record
 from src.data.base import log
 
 
@@ -18,7 +18,7 @@ def report(trainer: pl.Trainer, cfg: DictConfig, folder: Path, metrics: dict[str
     """Write and print what `metrics` and the callbacks hold; returns what is in metrics.json."""
     values: dict[str, Any] = {**metrics, "batches": batches_seen(trainer)}
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, Speed):
+        if isinstance(callback, Record):
             values |= callback.summary()
         elif isinstance(callback, SampleQuality) and callback.features:
             values["features"] = callback.features

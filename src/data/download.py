@@ -12,7 +12,9 @@ from src.errors import UserError
 
 def fetched(data: ImageData, missing: Path, download: Callable[[], Any]) -> Any:
     """Call `download` because `missing` is not there; raise one line that says what, where and how else where it fails."""
-    other = f"put it there yourself, or name the folder that holds it by data.root= (now {data.root}); data=digits needs nothing"
+    other = (
+        f"put it there yourself, or name the folder that holds it by data.root= (now {data.root}); data=digits needs nothing"
+    )
     if not data.download:
         raise UserError(f"{data.name}: {missing} is not there and data.download=false; {other}")
     log.info("%s: %s is not there, downloading", data.name, missing)

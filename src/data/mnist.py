@@ -66,7 +66,9 @@ def read_idx(path: Path) -> torch.Tensor:
     """An idx file of unsigned bytes, plain or gzipped, as a uint8 tensor of the shape its header gives."""
     data = _bytes(path)
     if len(data) < 4 or data[:3] != b"\x00\x00\x08":
-        raise UserError(f"{path} is not an idx file of unsigned bytes: it starts with {data[:4].hex() or 'nothing'}, not 000008..")
+        raise UserError(
+            f"{path} is not an idx file of unsigned bytes: it starts with {data[:4].hex() or 'nothing'}, not 000008.."
+        )
     rank = data[3]
     start = 4 + 4 * rank
     shape = [int.from_bytes(data[4 + 4 * i : 8 + 4 * i], "big") for i in range(rank)]

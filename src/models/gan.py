@@ -105,7 +105,10 @@ class GAN(pl.LightningModule):
         return z * 2 - 1 if self.latent_distribution == "uniform" else z
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """One step of the discriminator and, every n_critic batches, one of the generator, from one batch of fakes."""
+        """One step of the discriminator and, every n_critic batches, one of the generator, from one batch of fakes.
+
+        Returns what there is to log: losses, mean scores, the penalty and, at logging steps, gradient norms.
+        """
         real = batch[0] * 2 - 1  # (B, C, H, W) in [-1, 1]
         seen = self.trainer.current_epoch * int(self.trainer.num_training_batches) + batch_idx  # batches before this one
         generator_turn = (seen + 1) % self.n_critic == 0
@@ -145,10 +148,7 @@ class GAN(pl.LightningModule):
             if self.ema is not None:
                 self.ema.update_parameters(self.generator)
 
-        outputs = {name: value.detach() for name, value in outputs.items()}
-        if logging:
-            self.log_dict({f"train/{name}": value for name, value in outputs.items()})
-        return outputs
+        return {name: value.detach() for name, value in outputs.items()}
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._judge(batch[0], "val")

@@ -1,4 +1,4 @@
-"""Images per second, learning rates, peak memory."""
+"""The numbers of training: what training_step returned, gradient norms among it, learning rates, images per second, memory."""
 
 import resource
 import sys
@@ -7,7 +7,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 
 from src.callbacks.common import batches_seen
 
@@ -17,25 +16,31 @@ def image_count(batch: Any) -> int:
     return len(batch[0])
 
 
-class Speed(pl.Callback):
-    """Log train/images_per_second over each logging interval, train/lr of each optimiser; keep the whole fit's mean.
+class Record(pl.Callback):
+    """Every trainer.log_every_n_steps batches, log as train/NAME each scalar that training_step returned by name.
 
-    Validation is left out of the clock; pictures, checkpoints and logging are in it.
+    Straight to the loggers, not by `self.log`, which hands a batch's values on only after its checkpoint is written (a run
+    resumed from there would miss them) and costs a quarter of a millisecond each. With them go train/images_per_second of
+    the interval and each optimiser's learning rate, named by the model's `optimizer_names`. The clock leaves validation out
+    and has pictures, checkpoints and logging in.
     """
 
     def __init__(self) -> None:
-        self.images = 0
-        self.seconds = 0.0
+        self.images, self.since = 0, 0
+        self.seconds, self.mark = 0.0, 0.0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.mark, self.since = time.perf_counter(), 0
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not trainer.sanity_checking and trainer.state.fn == "fit":
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._tick()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.mark = time.perf_counter()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.mark = time.perf_counter()  # a run resumed inside an epoch starts none
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -43,11 +48,12 @@ class Speed(pl.Callback):
         self.since += image_count(batch) * trainer.world_size
         if batches_seen(trainer) % trainer.log_every_n_steps:
             return
-        values: dict[str, float | Tensor] = {"train/images_per_second": self._tick()}
-        names = getattr(pl_module, "optimizer_names", ("lr",))
-        for name, optimizer in zip(names, trainer.optimizers, strict=True):
+        values = {f"train/{name}": float(value) for name, value in (outputs or {}).items()}
+        values["train/images_per_second"] = self._tick()
+        for name, optimizer in zip(getattr(pl_module, "optimizer_names", ("lr",)), trainer.optimizers, strict=True):
             values[f"train/{name}"] = optimizer.param_groups[0]["lr"]
-        pl_module.log_dict(values, on_step=True, on_epoch=False)
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=batches_seen(trainer) - 1)  # as Lightning counts, see `loggers.batches_at`
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._tick()

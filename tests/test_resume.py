@@ -1,0 +1,199 @@
+"""A run cut anywhere and resumed is bit for bit the run that was never cut."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from src import build, run
+from src.errors import Interrupted, UserError
+from src.randomness import generator
+from src.train import train
+from tests.conftest import ROOT, TINY, TINY_NETS, command, wrong
+
+# 100 images, batch 32: four batches an epoch, the last of 4; n_critic 3 does not divide 4, so turns straddle epochs
+RUN = (*TINY, *TINY_NETS, "model.ema=0.9", "model.n_critic=3", "model/schedule=cosine", "data.val_size=20",
+       "trainer.max_epochs=3", "trainer.log_every_n_steps=1", "test=false", "checkpoint.every_n_batches=null")  # fmt: skip
+TIMES = {"train/images_per_second"}
+
+
+def state(folder):
+    return run.load_checkpoint(folder / "checkpoints" / "last.ckpt")
+
+
+def rows(folder):
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(file)]
+
+
+def assert_same(a, b, where=""):
+    """Equal to the last bit, containers and all."""
+    assert type(a) is type(b), where
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_same(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b), where
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{where}[{i}]")
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+    else:
+        assert a == b, where
+
+
+def assert_same_run(a, b):
+    one, other = state(a), state(b)
+    for part in ("state_dict", "optimizer_states", "epoch", "global_step"):
+        assert_same(one[part], other[part], part)
+    assert rows(a) == rows(b)
+    pictures = [build.opened(folder)[1].sample(4, generator(0)) for folder in (a, b)]
+    assert torch.equal(*pictures)
+
+
+@pytest.fixture(scope="module")
+def uncut(tmp_path_factory):
+    from src.config import check, compose
+
+    folder = tmp_path_factory.mktemp("uncut")
+    cfg = compose("train", list(RUN))
+    check(cfg)
+    train(cfg, folder)
+    return _saved(cfg, folder)
+
+
+def _saved(cfg, folder):
+    from omegaconf import OmegaConf
+
+    (folder / ".hydra").mkdir(exist_ok=True)
+    OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
+    return folder
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+def test_cut_at_any_batch(uncut, config, tmp_path, monkeypatch, cut):
+    """A signal during batch `cut` of 12 (4, 8: the ends of epochs, where Lightning alone loses one), then resume."""
+    from src.models.gan import GAN
+
+    step = GAN.training_step
+    seen = []
+
+    def signalled(self, batch, batch_idx):
+        seen.append(batch_idx)
+        if len(seen) == cut:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(GAN, "training_step", signalled)
+    folder = tmp_path / "cut"
+    cfg = config(*RUN)
+    with pytest.raises(Interrupted) as stop:
+        train(cfg, folder)
+    assert stop.value.signum == signal.SIGTERM
+    assert len(seen) == cut
+    assert build.batches_done(run.last_checkpoint(folder)) == cut
+    _saved(cfg, folder)
+
+    torch.manual_seed(cut)  # whatever the resuming process drew before
+    cfg.resume = str(folder)
+    train(cfg, folder)
+    assert len(seen) == 12
+    assert_same_run(uncut, folder)
+
+
+def test_cut_twice_in_one_epoch(uncut, config, tmp_path, monkeypatch):
+    from src.models.gan import GAN
+
+    step, seen, folder, cfg = GAN.training_step, [], tmp_path / "cut", config(*RUN)
+
+    def signalled(self, batch, batch_idx):
+        seen.append(batch_idx)
+        if len(seen) in (5, 7):
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(GAN, "training_step", signalled)
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            train(cfg, folder)
+        cfg.resume = str(folder)
+    train(cfg, folder)
+    _saved(cfg, folder)
+    assert seen == [0, 1, 2, 3] * 3
+    assert_same_run(uncut, folder)
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGKILL", -9)])
+def test_real_process_real_signal(tmp_path, name, code):
+    """A training process is killed, resumed as a user would, and ends where an unbroken one does."""
+    settings = (*RUN, "trainer.max_epochs=150", "checkpoint.every_n_batches=7", "trainer.log_every_n_steps=20")
+    folder, whole = tmp_path / "cut", tmp_path / "whole"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "src.train", *settings, f"hydra.run.dir={folder}"], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not (folder / "checkpoints" / "last.ckpt").exists():
+        assert time.monotonic() < deadline and process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    process.send_signal(getattr(signal, name))
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in stderr
+    if name != "SIGKILL":
+        assert f"resume={folder}" in stderr
+    done = build.batches_done(run.last_checkpoint(folder))
+    assert 0 < done < 600, "the signal came too late to cut anything"
+
+    resumed = command("train", f"resume={folder}")
+    assert resumed.returncode == 0, resumed.stderr
+    unbroken = command("train", *settings, f"hydra.run.dir={whole}")
+    assert unbroken.returncode == 0, unbroken.stderr
+    assert_same_run(whole, folder)
+
+
+def test_resume_refuses_what_would_change_the_run(tmp_path):
+    folder = tmp_path / "run"
+    assert command("train", *RUN, "trainer.max_epochs=1", f"hydra.run.dir={folder}").returncode == 0
+    assert "model.latent=8" in wrong(command("train", f"resume={folder}", "model.latent=8"))
+    assert "maximum" in wrong(command("train", f"resume={folder}", "trainer.maximum=8"))
+    longer = command("train", f"resume={folder}", "trainer.max_epochs=2")
+    assert longer.returncode == 0, longer.stderr
+    assert build.batches_done(run.last_checkpoint(folder)) == 8
+
+
+def test_missing_checkpoint_is_an_error(tmp_path):
+    assert "is not a run's folder" in wrong(command("train", f"resume={tmp_path}"))
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "config.yaml").write_text("seed: 0\n")
+    assert "has no checkpoint" in wrong(command("train", f"resume={tmp_path}"))
+
+
+def test_a_flipped_byte_is_an_error(uncut, tmp_path):
+    data = bytearray((uncut / "checkpoints" / "last.ckpt").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "flipped.ckpt").write_bytes(data)
+    with pytest.raises(UserError, match="broken checkpoint"):
+        run.load_checkpoint(tmp_path / "flipped.ckpt")
+    (tmp_path / "short.ckpt").write_bytes(data[: len(data) // 2])
+    with pytest.raises(UserError, match="broken checkpoint"):
+        run.load_checkpoint(tmp_path / "short.ckpt")
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    target = tmp_path / "last.ckpt"
+    target.write_text("old")
+
+    def half(path):
+        path.write_text("ne")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        run.write_atomically(target, half)
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
