@@ -75,7 +75,8 @@ def _launch(config_name: str, task: Task, argv: list[str]) -> None:
         for overrides in _jobs(args.overrides) if args.multirun else [args.overrides]:
             cfg = compose(config_name, overrides)
             check(cfg)
-        hydra_cfg = compose(config_name, args.overrides if not args.multirun else overrides, with_hydra=True).hydra
+        of_hydra = [o for o in args.overrides if o.startswith("hydra.")] if args.multirun else []
+        hydra_cfg = compose(config_name, [*overrides, *of_hydra], with_hydra=True).hydra
         wanted = hydra_cfg.sweep.dir if args.multirun else hydra_cfg.run.dir
         given = any(o.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for o in args.overrides)
         folder = run.reserve(Path(wanted), exact=given)

@@ -166,7 +166,7 @@ def _check_fit(cfg: dict[str, Any]) -> None:
     if data.get("name") == "binarized_mnist" and (data["size"], data["channels"]) != (28, 1):
         raise UserError("data.size and data.channels of binarized_mnist stay 28 and 1: resized, it would not be binary")
     for path, value in leaves(model, "model"):
-        *parents, key = path.split(".")
+        key = path.rpartition(".")[2]
         if key in ("channels", "size") and value != data[key]:
             raise UserError(f"{path}={value} does not fit {data['name']}, whose images have data.{key}={data[key]}")
         if key == "_target_" and data["size"] not in SIZES.get(value, (data["size"],)):

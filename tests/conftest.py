@@ -56,5 +56,6 @@ def wrong(result: subprocess.CompletedProcess[str]) -> str:
     """The one line that a wrong command got; fails unless there is exactly one, without traceback, and exit code 2."""
     lines = result.stderr.strip().splitlines()
     assert result.returncode == 2, result.stderr
-    assert len(lines) == 1 and lines[0].startswith("error: "), result.stderr
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: "), result.stderr
     return lines[0]

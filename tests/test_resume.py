@@ -132,14 +132,15 @@ def test_cut_twice_in_one_epoch(uncut, config, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGKILL", -9)])
 def test_real_process_real_signal(tmp_path, name, code):
     """A training process is killed, resumed as a user would, and ends where an unbroken one does."""
-    settings = (*RUN, "trainer.max_epochs=150", "checkpoint.every_n_batches=7", "trainer.log_every_n_steps=20")
+    settings = (*RUN, "trainer.max_epochs=60", "checkpoint.every_n_batches=7", "trainer.log_every_n_steps=20")
     folder, whole = tmp_path / "cut", tmp_path / "whole"
     process = subprocess.Popen(
         [sys.executable, "-m", "src.train", *settings, f"hydra.run.dir={folder}"], cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 120
     while not (folder / "checkpoints" / "last.ckpt").exists():
-        assert time.monotonic() < deadline and process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(getattr(signal, name))
     _, stderr = process.communicate(timeout=60)
@@ -148,7 +149,7 @@ def test_real_process_real_signal(tmp_path, name, code):
     if name != "SIGKILL":
         assert f"resume={folder}" in stderr
     done = build.batches_done(run.last_checkpoint(folder))
-    assert 0 < done < 600, "the signal came too late to cut anything"
+    assert 0 < done < 240, "the signal came too late to cut anything"
 
     resumed = command("train", f"resume={folder}")
     assert resumed.returncode == 0, resumed.stderr

@@ -22,7 +22,7 @@ STEPS, BATCH, RATE = 600, 128, 3e-3
 
 
 class FeatureNet(nn.Module):
-    """Images (B, C, H, W) in [0, 1] -> features (B, 64) by `features`, class logits (B, K) by `forward`; any side from 16 on."""
+    """Images (B, C, H, W) in [0, 1] -> features (B, 64) by `features`, class logits (B, K) by `forward`."""
 
     def __init__(self, channels: int, num_classes: int) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def frechet_distance(real: Tensor, fake: Tensor) -> float:
-    """||mu_r - mu_f||^2 + tr(S_r + S_f - 2 (S_r S_f)^(1/2)), Heusel 2017, eq. 6; in float64. 0 for equal Gaussians, no upper end.
+    """||mu_r - mu_f||^2 + tr(S_r + S_f - 2 (S_r S_f)^(1/2)), Heusel 2017, eq. 6; 0 for equal Gaussians, no upper end.
 
     It is biased upwards for few samples: compare only at equal N, beside the floor of real against real.
     """
@@ -24,7 +24,7 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
 
 
 def kernel_distance(real: Tensor, fake: Tensor) -> float:
-    """The unbiased squared MMD under (x.y / D + 1)^3, Binkowski 2018 (KID); may be slightly below 0. All of both sets, no blocks."""
+    """The unbiased squared MMD under (x.y / D + 1)^3, Binkowski 2018 (KID); may be slightly below 0."""
     real, fake = real.double(), fake.double()
 
     def kernel(x: Tensor, y: Tensor) -> Tensor:
