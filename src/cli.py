@@ -129,10 +129,9 @@ def _resume(task: Task, folder: Path, overrides: list[str]) -> None:
     try:
         changes = OmegaConf.from_dotlist(overrides)
         OmegaConf.set_struct(cfg, True)
-        cfg = OmegaConf.merge(cfg, changes)
+        cfg.merge_with(changes)
     except Exception as error:
         raise UserError(f"resume: {str(error).splitlines()[0]}") from error
-    assert isinstance(cfg, DictConfig)
     cfg.resume = str(folder)
     check(cfg)
     task(cfg, folder)

@@ -94,7 +94,7 @@ def check(cfg: DictConfig) -> None:
             _check_target(path, value)
         elif not path.endswith("_partial_"):
             _check_value(path, value)
-    _check_fit(plain)
+    _check_fit({str(key): node for key, node in plain.items()})
     OmegaConf.resolve(cfg)
 
 

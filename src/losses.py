@@ -57,10 +57,12 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor] | nn.Module, real: Tenso
     zero, so the penalty stays finite there. Multiply by lambda (10) outside.
 
     Args:
-        critic: (B, C, H, W) -> (B, 1) scores. Call it eager: double backward is not to be trusted under torch.compile.
+        critic: (B, C, H, W) -> (B, 1) scores. A compiled one runs eager here, since its double backward is not to be trusted.
         real, fake: (B, C, H, W); no gradient flows into them.
         mix: (B, 1, 1, 1) uniform on (0, 1), one number a sample.
     """
     x_hat = torch.lerp(fake.detach(), real.detach(), mix).requires_grad_(True)
-    (gradient,) = torch.autograd.grad(critic(x_hat).sum(), x_hat, create_graph=True)
+    with torch.compiler.set_stance("force_eager"):
+        scores = critic(x_hat)
+    (gradient,) = torch.autograd.grad(scores.sum(), x_hat, create_graph=True)
     return (gradient.flatten(1).norm(dim=1) - 1).square().mean()

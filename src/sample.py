@@ -22,14 +22,17 @@ def sample(cfg: DictConfig) -> Path:
         raise UserError(f"out={out}: a picture's name ends in one of {', '.join(FORMATS)}")
 
     from src import build, plots
+    from src.callbacks.common import CanInterpolate, CanSample
     from src.randomness import generator
 
     _, model = build.opened(folder)
-    wanted = "sample" if cfg.interpolate is None else "interpolate"
-    if not hasattr(model, wanted):
-        raise UserError(f"{folder}: a {type(model).__name__} cannot {wanted}")
     noise = generator(cfg.seed, "sample")
-    images = model.sample(cfg.n, noise) if cfg.interpolate is None else model.interpolate(cfg.n, cfg.interpolate, noise)
+    if cfg.interpolate is None and isinstance(model, CanSample):
+        images = model.sample(cfg.n, noise)
+    elif cfg.interpolate is not None and isinstance(model, CanInterpolate):
+        images = model.interpolate(cfg.n, cfg.interpolate, noise)
+    else:
+        raise UserError(f"{folder}: a {type(model).__name__} cannot {'sample' if cfg.interpolate is None else 'interpolate'}")
     try:
         plots.save_png(plots.grid(images, columns=cfg.interpolate, scale=cfg.scale), out)
     except OSError as error:

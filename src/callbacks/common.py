@@ -1,7 +1,7 @@
 """What several callbacks need: where training stands, where pictures go, what a model can show."""
 
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import pytorch_lightning as pl
 import torch
@@ -17,9 +17,17 @@ class CanSample(Protocol):
         """n images (n, C, H, W) in [0, 1]."""
 
 
+@runtime_checkable
+class CanInterpolate(Protocol):
+    """A model that walks from one latent to another."""
+
+    def interpolate(self, n: int, steps: int, generator: torch.Generator) -> Tensor:
+        """n walks of `steps` images, (n * steps, C, H, W) in [0, 1], a walk after a walk."""
+
+
 def batches_seen(trainer: pl.Trainer) -> int:
     """Batches finished since the run's start, over all its sessions and however many optimisers step: every x axis."""
-    return trainer.fit_loop.epoch_loop.batch_progress.total.processed
+    return cast(Any, trainer.fit_loop.epoch_loop.batch_progress.total).processed
 
 
 def due(batches: int, every: int) -> bool:

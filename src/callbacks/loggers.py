@@ -25,8 +25,8 @@ class Board(TensorBoardLogger):
     """
 
     def __init__(self, folder: Path, batches_done: int) -> None:
-        purge = {"purge_step": batches_done + 1} if batches_done else {}
-        super().__init__(str(folder), name="", version="", default_hp_metric=False, **purge)
+        purge = batches_done + 1 if batches_done else None
+        super().__init__(str(folder), name="", version="", default_hp_metric=False, purge_step=purge)
 
     @rank_zero_only
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:

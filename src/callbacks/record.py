@@ -46,7 +46,7 @@ class Record(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.since += image_count(batch) * trainer.world_size
-        if batches_seen(trainer) % trainer.log_every_n_steps:
+        if batches_seen(trainer) % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
         values = {f"train/{name}": float(value) for name, value in (outputs or {}).items()}
         values["train/images_per_second"] = self._tick()

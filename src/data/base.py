@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol, cast
 
 import pytorch_lightning as pl
 import torch
@@ -18,6 +19,20 @@ from src.errors import UserError
 from src.randomness import generator
 
 log = logging.getLogger(__name__)
+
+
+class Images(Protocol):
+    """Labelled images that are read a batch at a time: `ImageSet` in memory, `FileSet` (src.data.folder) on disk."""
+
+    labels: Tensor
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """A whole batch: indices (B,) -> images (B, C, H, W) uint8 and labels (B,) int64."""
+
+    def subset(self, indices: Tensor) -> "Images":
+        """The images at `indices`."""
 
 
 @dataclass
@@ -36,7 +51,6 @@ class ImageSet(Dataset):
         return len(self.images)
 
     def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """A whole batch: indices (B,) -> images (B, C, H, W) uint8 and labels (B,)."""
         return self.images[indices], self.labels[indices]
 
     def subset(self, indices: Tensor) -> "ImageSet":
@@ -52,9 +66,9 @@ class ImageSet(Dataset):
 class Splits:
     """What a reader hands over: the official training and test images, and validation images where the source has them."""
 
-    train: Dataset
-    test: Dataset
-    val: Dataset | None = None
+    train: Images
+    test: Images
+    val: Images | None = None
 
 
 class EpochSampler(Sampler):
@@ -147,16 +161,17 @@ class ImageData(pl.LightningDataModule):
         seed: int,
     ) -> None:
         super().__init__()
-        self.name, self.size, self.channels, self.num_classes = name, size, channels, num_classes
+        self.name: str = name
+        self.size, self.channels, self.num_classes = size, channels, num_classes
         self.root = Path(root).expanduser()
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.train_size, self.val_size, self.test_size = train_size, val_size, test_size
         self.split_seed, self.limit, self.seed = split_seed, limit, seed
         self.in_memory, self.workers, self.download = in_memory, workers, download
         self.class_names: list[str] = [str(label) for label in range(num_classes or 0)]
-        self.train: Dataset | None = None
-        self.val: Dataset | None = None
-        self.test: Dataset | None = None
+        self.train: Images
+        self.val: Images
+        self.test: Images
 
     def read(self) -> Splits:
         """The source's images, in its own size and channels. Raises UserError that names the file at fault."""
@@ -164,15 +179,15 @@ class ImageData(pl.LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Read, check, split, resize; once, whatever the stage."""
-        if self.train is not None:
+        if hasattr(self, "train"):
             return
         splits = self.read()
         self._check_labels(splits)
         train, val = self._cut(splits)
-        sets = [subset(part, torch.arange(min(len(part), self.limit or len(part)))) for part in (train, val, splits.test)]
+        sets = [part.subset(torch.arange(min(len(part), self.limit or len(part)))) for part in (train, val, splits.test)]
         self.train, self.val, self.test = (self._fit(part) for part in sets)
 
-    def _cut(self, splits: Splits) -> tuple[Dataset, Dataset]:
+    def _cut(self, splits: Splits) -> tuple[Images, Images]:
         n_val = 0 if splits.val is not None else count(self.val_size, len(splits.train))
         n_train = len(splits.train) - n_val if self.train_size is None else self.train_size
         if n_train < 1 or n_train + n_val > len(splits.train):
@@ -181,15 +196,15 @@ class ImageData(pl.LightningDataModule):
                 f"its training set has {len(splits.train)} images"
             )
         order = torch.randperm(len(splits.train), generator=generator(self.split_seed, "split"))
-        held_out = subset(splits.train, order[:n_val].sort().values)
-        train = subset(splits.train, order[n_val : n_val + n_train].sort().values)
+        held_out = splits.train.subset(order[:n_val].sort().values)
+        train = splits.train.subset(order[n_val : n_val + n_train].sort().values)
         return train, splits.val if splits.val is not None else held_out
 
     def _check_labels(self, splits: Splits) -> None:
         for part in (splits.train, splits.val, splits.test):
-            labels = getattr(part, "labels", None)
-            if self.num_classes is None or labels is None or not len(labels):
+            if self.num_classes is None or part is None or not len(part):
                 continue
+            labels = part.labels
             if labels.min() < 0 or labels.max() >= self.num_classes:
                 bad = labels.max() if labels.max() >= self.num_classes else labels.min()
                 raise UserError(
@@ -197,11 +212,10 @@ class ImageData(pl.LightningDataModule):
                     f"have labels 0 to {self.num_classes - 1}"
                 )
 
-    def _fit(self, part: Dataset) -> Dataset:
+    def _fit(self, part: Images) -> Images:
         return resized(part, self.size, self.channels) if isinstance(part, ImageSet) else part
 
-    def _loader(self, part: Dataset | None, training: bool) -> DataLoader:
-        assert part is not None, "setup() has not run"
+    def _loader(self, part: Images, training: bool) -> DataLoader:
         trainer = self.trainer
         if trainer is not None and isinstance(part, ImageSet):
             part = part.to(trainer.strategy.root_device)
@@ -215,13 +229,15 @@ class ImageData(pl.LightningDataModule):
             world=trainer.world_size if trainer is not None else 1,
         )
         workers = 0 if isinstance(part, ImageSet) else self.workers
-        return DataLoader(part, batch_size=None, sampler=sampler, num_workers=workers, persistent_workers=workers > 0)
+        return DataLoader(
+            cast(Dataset, part), batch_size=None, sampler=sampler, num_workers=workers, persistent_workers=workers > 0
+        )
 
     def _position(self) -> tuple[int, int]:
         """(epoch, first batch) that the trainer stands at: the first batch is not 0 just after a resume inside an epoch."""
         if self.trainer is None:
             return 0, 0
-        loop = self.trainer.fit_loop
+        loop = cast(Any, self.trainer.fit_loop)
         done = loop.epoch_loop.batch_progress.current.processed if loop.restarting else 0
         return loop.epoch_progress.current.processed, done
 
@@ -229,7 +245,7 @@ class ImageData(pl.LightningDataModule):
         return self._loader(self.train, training=True)
 
     def val_dataloader(self) -> DataLoader | list:
-        return self._loader(self.val, training=False) if self.val is not None and len(self.val) else []
+        return self._loader(self.val, training=False) if len(self.val) else []
 
     def test_dataloader(self) -> DataLoader:
         return self._loader(self.test, training=False)
@@ -250,11 +266,6 @@ def count(size: int | float, n: int) -> int:
     return round(size * n) if 0 < size < 1 else int(size)
 
 
-def subset(part: Dataset, indices: Tensor) -> Dataset:
-    """`part.subset(indices)`; every set of this project has it."""
-    return part.subset(indices)  # type: ignore[attr-defined]
-
-
 def resized(images: ImageSet, size: int, channels: int) -> ImageSet:
     """The set at `size` x `size` with `channels` channels; itself where it fits already."""
     pixels = images.images
@@ -272,10 +283,10 @@ def resized(images: ImageSet, size: int, channels: int) -> ImageSet:
     return ImageSet(pixels.contiguous(), images.labels)
 
 
-def cut_test(part: Dataset, test_size: int | float, split_seed: int, name: str) -> Splits:
+def cut_test(part: Images, test_size: int | float, split_seed: int, name: str) -> Splits:
     """Cut a test set from a source that has none, by a fixed seed."""
     n_test = count(test_size, len(part))
     if not 0 < n_test < len(part):
         raise UserError(f"data.test_size={test_size} does not fit {name}: it has {len(part)} images in all")
     order = torch.randperm(len(part), generator=generator(split_seed, "test"))
-    return Splits(train=subset(part, order[n_test:].sort().values), test=subset(part, order[:n_test].sort().values))
+    return Splits(train=part.subset(order[n_test:].sort().values), test=part.subset(order[:n_test].sort().values))

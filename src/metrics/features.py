@@ -75,7 +75,7 @@ def feature_net(train: ImageSet, num_classes: int, name: str, cache: Path, devic
     path = cache.expanduser() / "features" / f"{name}-{pixels.hexdigest()[:16]}.pt"
     with torch.random.fork_rng(devices=[]):  # the run's own generator is none of this net's business
         torch.manual_seed(seed_of("features"))
-        net = FeatureNet(train.images.shape[1], num_classes).to(device, memory_format=torch.channels_last)
+        net = FeatureNet(train.images.shape[1], num_classes).to(device).to(memory_format=torch.channels_last)
     if path.exists():
         net.load_state_dict(load_checkpoint(path))
     else:

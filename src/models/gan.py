@@ -112,8 +112,8 @@ class GAN(pl.LightningModule):
         real = batch[0] * 2 - 1  # (B, C, H, W) in [-1, 1]
         seen = self.trainer.current_epoch * int(self.trainer.num_training_batches) + batch_idx  # batches before this one
         generator_turn = (seen + 1) % self.n_critic == 0
-        logging = (seen + 1) % self.trainer.log_every_n_steps == 0
-        d_optimizer, g_optimizer = self.optimizers()
+        logging = (seen + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        d_optimizer, g_optimizer = self.optimizers()  # type: ignore[attr-defined]
 
         with torch.set_grad_enabled(generator_turn):  # a fake that only the discriminator sees needs no graph
             fake = self.generator(self.latents(len(real)))
@@ -204,6 +204,6 @@ def grad_norm(net: nn.Module) -> Tensor:
 @torch.no_grad()
 def clip_weights(net: nn.Module, limit: float) -> None:
     """Clamp every parameter to [-limit, limit] in place (Arjovsky 2017, algorithm 1, line 7)."""
-    parameters = list(net.parameters())
+    parameters: list[Tensor] = list(net.parameters())
     torch._foreach_clamp_min_(parameters, -limit)
     torch._foreach_clamp_max_(parameters, limit)

@@ -1,6 +1,8 @@
 """Weight initialisation by name, as a setting of every net."""
 
-from torch import nn
+from collections.abc import Callable
+
+from torch import Tensor, nn
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
@@ -14,14 +16,14 @@ def initialise(net: nn.Module, how: str) -> None:
     """
     if how == "default":
         return
-    draw = {
+    draws: dict[str, Callable[..., Tensor]] = {
         "kaiming": nn.init.kaiming_normal_,
         "xavier": nn.init.xavier_uniform_,
         "normal": lambda weight: nn.init.normal_(weight, 0.0, 0.02),
-    }[how]
+    }
     for layer in net.modules():
         if isinstance(layer, LAYERS):
-            draw(layer.weight)
+            draws[how](layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
 

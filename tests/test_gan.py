@@ -1,0 +1,244 @@
+"""One step of the GAN module, held against the same step written out by hand, and each slip of public code."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from src import build
+from src.models.gan import clip_weights, grad_norm
+from src.randomness import seed_of
+from src.train import train
+from tests.conftest import TINY, TINY_NETS
+
+ONE = (*TINY, *TINY_NETS, "data.val_size=0", "trainer.max_epochs=1", "test=false")
+
+
+def one_batch(config, *overrides, base=ONE):
+    """(cfg, model, data, images) of a run of a single batch of 32, before it is trained."""
+    cfg = config(*base, "data.limit=32", *overrides)
+    torch.manual_seed(cfg.seed)
+    data, model = build.data(cfg), build.model(cfg)
+    order = next(iter(data._loader(data.train, training=True).sampler))
+    return cfg, model, data, data.train.images[order].float() / 255 * 2 - 1
+
+
+def fit(cfg, model, data, tmp_path):
+    trainer = build.trainer(cfg, tmp_path, 0)
+    trainer.fit(model, datamodule=data)
+    return trainer
+
+
+def test_one_step_equals_the_step_written_out(config, tmp_path):
+    """Adam on BCE for D, then on the updated D for G, with the very same fakes."""
+    cfg, model, data, real = one_batch(config)
+    g, d = copy.deepcopy(model.generator), copy.deepcopy(model.discriminator)
+    fit(cfg, model, data, tmp_path)
+
+    torch.manual_seed(seed_of(cfg.seed, "train", 0, 0, 0))
+    z = torch.rand(32, 96) * 2 - 1
+    d_optimizer = torch.optim.Adam(d.parameters(), 1e-3, betas=(0.5, 0.999))
+    g_optimizer = torch.optim.Adam(g.parameters(), 1e-3, betas=(0.5, 0.999))
+    fake = g(z)
+    one, zero = torch.ones(32, 1), torch.zeros(32, 1)
+    bce = F.binary_cross_entropy_with_logits
+    (bce(d(real), one) + bce(d(fake.detach()), zero)).backward()
+    d_optimizer.step()
+    g_optimizer.zero_grad()
+    bce(d(fake), one).backward()
+    g_optimizer.step()
+    for ours, by_hand in ((model.generator, g), (model.discriminator, d)):
+        for a, b in zip(ours.parameters(), by_hand.parameters(), strict=True):
+            assert torch.allclose(a, b, atol=2e-6)
+
+
+def test_the_fakes_are_made_once_a_step(config, tmp_path):
+    cfg, model, data, _ = one_batch(config)
+    calls = []
+    model.generator.register_forward_hook(lambda *_: calls.append(1))
+    fit(cfg, model, data, tmp_path)
+    assert len(calls) == 1
+
+
+def test_the_generators_step_computes_no_gradients_of_the_discriminator(config, tmp_path, monkeypatch):
+    cfg, model, data, _ = one_batch(config)
+    trained = []
+    generator_loss = model.loss.generator
+
+    def spy(scores):
+        trained.append([p.requires_grad for p in model.discriminator.parameters()])
+        return generator_loss(scores)
+
+    model.loss.generator = spy
+    fit(cfg, model, data, tmp_path)
+    assert not any(trained[0])
+    assert all(p.requires_grad for p in model.discriminator.parameters())
+
+
+def test_only_the_critics_turn_builds_no_graph_of_the_generator(config, tmp_path):
+    """n_critic = 5: on the first batch the generator's output carries no gradient, and its weights stay."""
+    cfg, model, data, _ = one_batch(config, "model.n_critic=5")
+    made, before = [], copy.deepcopy(model.generator.state_dict())
+    model.generator.register_forward_hook(lambda module, args, out: made.append(out.requires_grad))
+    fit(cfg, model, data, tmp_path)
+    assert made == [False]
+    for name, value in model.generator.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+@pytest.mark.parametrize(("n_critic", "steps"), [(1, 8), (3, 2), (5, 1)])
+def test_n_critic_counts_over_epochs(config, tmp_path, n_critic, steps):
+    """2 epochs of 4 batches: the generator steps at every n_critic-th of the 8, wherever the epochs end."""
+    cfg = config(*ONE, f"model.n_critic={n_critic}", "trainer.max_epochs=2", "model.ema=0.9")
+    train(cfg, tmp_path)
+    model = build.model(cfg)
+    state = build.run.load_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
+    model.load_state_dict(state["state_dict"])
+    assert model.ema.n_averaged == steps
+    d_state, g_state = state["optimizer_states"]
+    assert d_state["state"][0]["step"] == 8
+    assert g_state["state"][0]["step"] == steps
+
+
+def test_the_last_partial_batch_is_trained_on(config, tmp_path):
+    """100 images in batches of 32: every image is seen in every epoch, the last four together."""
+    cfg = config(*ONE)
+    torch.manual_seed(0)
+    data, model = build.data(cfg), build.model(cfg)
+    seen = []
+    model.discriminator.register_forward_hook(lambda module, args, out: seen.append(len(args[0])))
+    fit(cfg, model, data, tmp_path)
+    assert seen[::3] == [32, 32, 32, 4]  # real, fake, fake again for the generator
+
+
+@pytest.mark.parametrize(("distribution", "variance"), [("uniform", 1 / 3), ("normal", 1)])
+def test_the_noise_has_the_right_variance(config, distribution, variance):
+    """rand - rand, seen in public code, is triangular with variance 1/6."""
+    _, model, _, _ = one_batch(config, f"model.latent_distribution={distribution}")
+    torch.manual_seed(0)
+    z = model.latents(5000)
+    assert z.shape == (5000, 96)
+    assert z.var().item() == pytest.approx(variance, rel=0.01)
+    assert z.mean().item() == pytest.approx(0, abs=0.01)
+    if distribution == "uniform":
+        assert -1 <= z.min() < -0.99
+        assert 0.99 < z.max() <= 1
+        assert (z.abs() < 0.5).float().mean().item() == pytest.approx(0.5, abs=0.01), "flat, not triangular"
+
+
+def test_ema_averages_weights_and_batchnorm_buffers(config, tmp_path):
+    cfg = config(
+        *TINY, "model=dcgan", "data.limit=64", "data.val_size=0", "trainer.max_epochs=1", "test=false", "model.ema=0.5"
+    )
+    torch.manual_seed(0)
+    data, model = build.data(cfg), build.model(cfg)
+    states = []
+    update = model.ema.update_parameters
+
+    def spy(net):
+        states.append(copy.deepcopy(net.state_dict()))
+        update(net)
+
+    model.ema.update_parameters = spy
+    fit(cfg, model, data, tmp_path)
+    first, second = states
+    average = model.ema.module.state_dict()
+    for name in ("0.weight", "2.running_mean", "9.running_var"):
+        assert torch.allclose(average[name], (first[name] + second[name]) / 2, atol=1e-6), name
+        assert not torch.equal(average[name], second[name]), name
+    assert model.sampler is model.ema.module
+
+
+def test_weights_are_clipped_after_the_critics_step(config, tmp_path):
+    cfg, model, data, _ = one_batch(config, "model/loss=wgan", "model.loss.weight_clip=0.005")
+    fit(cfg, model, data, tmp_path)
+    assert max(p.abs().max().item() for p in model.discriminator.parameters()) == pytest.approx(0.005)
+    assert max(p.abs().max().item() for p in model.generator.parameters()) > 0.02
+
+
+def test_clip_weights_in_place():
+    net = nn.Linear(2, 1)
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([[3.0, -0.001]]))
+    clip_weights(net, 0.01)
+    assert net.weight.tolist() == [[pytest.approx(0.01), pytest.approx(-0.001)]]
+
+
+def test_grad_norm_is_over_all_parameters():
+    net = nn.Linear(1, 1)
+    net.weight.grad, net.bias.grad = torch.tensor([[3.0]]), torch.tensor([4.0])
+    assert grad_norm(net).item() == pytest.approx(5)
+
+
+def test_a_discriminator_rate_of_its_own(config):
+    _, model, _, _ = one_batch(config, "model.discriminator_lr=4e-4", "model.optimizer.lr=1e-4")
+    d, g = model.configure_optimizers()
+    assert (d.param_groups[0]["lr"], g.param_groups[0]["lr"]) == (4e-4, 1e-4)
+
+
+def test_schedules_move_the_rates_with_progress(config, tmp_path):
+    """linear from 0 to 0 over 8 batches: the last batch is trained at 1/8 of the base rate."""
+    cfg = config(*ONE, "model/schedule=linear", "trainer.max_epochs=2")
+    train(cfg, tmp_path)
+    groups = [
+        s["param_groups"][0] for s in build.run.load_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["optimizer_states"]
+    ]
+    assert [group["lr"] for group in groups] == [pytest.approx(1e-3 / 8)] * 2
+
+
+def test_sampling_leaves_mode_and_statistics(config):
+    _, model, _, _ = one_batch(config, "model=dcgan", base=TINY)
+    model.generator.train()
+    before = copy.deepcopy(model.generator.state_dict())
+    images = model.sample(7, torch.Generator().manual_seed(0))
+    assert images.shape == (7, 1, 28, 28)
+    assert 0 <= images.min() <= images.max() <= 1
+    assert model.generator.training
+    for name, value in model.generator.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert torch.equal(images, model.sample(7, torch.Generator().manual_seed(0)))
+
+
+def test_interpolation_begins_and_ends_at_its_latents(config):
+    _, model, _, _ = one_batch(config)
+    noise = torch.Generator().manual_seed(0)
+    lines = model.interpolate(3, 5, noise)
+    noise = torch.Generator().manual_seed(0)
+    start, end = model.latents(3, noise), model.latents(3, noise)
+    assert lines.shape == (15, 1, 28, 28)
+    assert torch.allclose(lines[::5], model.decode(start), atol=1e-6)
+    assert torch.allclose(lines[4::5], model.decode(end), atol=1e-6)
+
+
+MEMBERS = ["gan", "lsgan", "dcgan", "wgan", "wgan_gp"]
+
+
+@pytest.mark.parametrize("model", MEMBERS)
+@pytest.mark.parametrize(("size", "channels"), [(28, 1), (32, 3), (64, 3), (64, 1)])
+def test_every_model_takes_a_step_on_every_shape(config, tmp_path, model, size, channels):
+    narrow = ["model.net.generator.width=8", "model.net.discriminator.width=8"] if "dc" in model or "w" in model else []
+    cfg = config(*TINY, f"model={model}", "data.limit=5", "data.batch_size=5", "data.val_size=0", "trainer.max_epochs=1",
+                 "model.n_critic=1", "test=false", f"data.size={size}", f"data.channels={channels}", *narrow)  # fmt: skip
+    before = {}
+
+    def remember(model):
+        before.update({name: value.clone() for name, value in model.named_parameters()})
+        return model
+
+    torch.manual_seed(0)
+    data, net = build.data(cfg), remember(build.model(cfg))
+    fit(cfg, net, data, tmp_path)
+    moved = [not torch.equal(value, before[name]) for name, value in net.named_parameters()]
+    assert sum(moved) > len(moved) * 0.9  # a bias before a norm has no gradient
+    assert all(value.isfinite().all() for value in net.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    "setting", ["model/loss=hinge", "model.net.spectral_norm=true", "model.net.init=normal", "model.ema=0.99"]
+)
+def test_every_setting_takes_a_step(config, tmp_path, setting):
+    cfg, model, data, _ = one_batch(config, setting)
+    fit(cfg, model, data, tmp_path)
+    assert model.sample(2, torch.Generator()).isfinite().all()

@@ -1,0 +1,118 @@
+"""Each loss against NumPy or a known value; each slip that public code makes, caught."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from src import losses
+
+RNG = np.random.default_rng(0)
+REAL, FAKE = RNG.normal(0.3, 2, (7, 1)), RNG.normal(-0.5, 2, (7, 1))
+
+
+def softplus(x):
+    return np.logaddexp(0, x)
+
+
+EXPECTED = {
+    "bce_discriminator": softplus(-REAL).mean() + softplus(FAKE).mean(),
+    "lsgan_discriminator": 0.5 * ((REAL - 1) ** 2).mean() + 0.5 * (FAKE**2).mean(),
+    "wasserstein_discriminator": FAKE.mean() - REAL.mean(),
+    "hinge_discriminator": np.maximum(0, 1 - REAL).mean() + np.maximum(0, 1 + FAKE).mean(),
+    "bce_generator": softplus(-FAKE).mean(),
+    "lsgan_generator": 0.5 * ((FAKE - 1) ** 2).mean(),
+    "wasserstein_generator": -FAKE.mean(),
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_against_numpy(name):
+    scores = (REAL, FAKE) if name.endswith("discriminator") else (FAKE,)
+    value = getattr(losses, name)(*map(torch.from_numpy, scores))
+    assert value.ndim == 0
+    assert value.item() == pytest.approx(EXPECTED[name], rel=1e-12)
+
+
+def test_bce_is_2_log_2_for_a_discriminator_that_knows_nothing():
+    zero = torch.zeros(5, 1)
+    assert losses.bce_discriminator(zero, zero).item() == pytest.approx(2 * math.log(2))
+
+
+def test_bce_of_extreme_scores_is_finite():
+    """log(sigmoid(x)) computed in two steps is -inf at -200."""
+    far = torch.full((3, 1), 200.0, requires_grad=True)
+    loss = losses.bce_discriminator(-far, far)
+    loss.backward()
+    assert loss.item() == pytest.approx(400)
+    assert far.grad.isfinite().all()
+
+
+def test_label_smoothing_is_one_sided():
+    real, fake = torch.from_numpy(REAL), torch.from_numpy(FAKE)
+    expected = 0.9 * softplus(-REAL).mean() + 0.1 * softplus(REAL).mean() + softplus(FAKE).mean()
+    assert losses.bce_discriminator(real, fake, label_smoothing=0.1).item() == pytest.approx(expected)
+
+
+class Quadratic(nn.Module):
+    """D(x) = a/2 * sum x^2 over each sample: its gradient is a * x, known without autograd."""
+
+    def __init__(self, a: float = 1.0) -> None:
+        super().__init__()
+        self.a = nn.Parameter(torch.tensor(a, dtype=torch.float64))
+
+    def forward(self, x):
+        return (self.a / 2 * x.square()).flatten(1).sum(1, keepdim=True)
+
+
+def test_penalty_is_the_mean_over_samples_of_the_norm_over_all_elements():
+    """Fails for a norm over the batch, over one axis, or a penalty of the mean norm."""
+    real, fake, mix = RNG.normal(size=(4, 2, 3, 3)), RNG.normal(size=(4, 2, 3, 3)), RNG.uniform(size=(4, 1, 1, 1))
+    a = 0.7
+    x_hat = mix * real + (1 - mix) * fake
+    norms = np.sqrt(((a * x_hat) ** 2).sum(axis=(1, 2, 3)))
+    value = losses.gradient_penalty(Quadratic(a), *map(torch.from_numpy, (real, fake, mix)))
+    assert value.item() == pytest.approx(((norms - 1) ** 2).mean(), rel=1e-12)
+
+
+def test_penalty_trains_the_critic():
+    """d penalty / da by a difference quotient: the double backward must be there."""
+    real, fake, mix = (torch.from_numpy(RNG.normal(size=s)) for s in ((4, 1, 3, 3), (4, 1, 3, 3), (4, 1, 1, 1)))
+    critic = Quadratic(0.7)
+    losses.gradient_penalty(critic, real, fake, mix).backward()
+    step = 1e-6
+    up, down = (losses.gradient_penalty(Quadratic(0.7 + s), real, fake, mix).item() for s in (step, -step))
+    assert critic.a.grad.item() == pytest.approx((up - down) / (2 * step), rel=1e-6)
+    assert abs(critic.a.grad.item()) > 0.1
+
+
+def test_penalty_is_finite_where_the_gradient_is_zero():
+    critic = nn.Sequential(nn.Flatten(), nn.Linear(9, 1))
+    nn.init.zeros_(critic[1].weight)
+    value = losses.gradient_penalty(critic, torch.zeros(2, 1, 3, 3), torch.zeros(2, 1, 3, 3), torch.rand(2, 1, 1, 1))
+    value.backward()
+    assert value.item() == 1
+    assert critic[1].weight.grad.isfinite().all()
+
+
+def test_penalty_of_a_compiled_critic_still_trains():
+    """Under compilation the second derivative has been silently zero; the eager branch must be what runs."""
+    torch.manual_seed(0)
+    critic = nn.Sequential(nn.Flatten(), nn.Linear(9, 8), nn.Tanh(), nn.Linear(8, 1))
+    real, fake, mix = torch.randn(4, 1, 3, 3), torch.randn(4, 1, 3, 3), torch.rand(4, 1, 1, 1)
+    losses.gradient_penalty(critic, real, fake, mix).backward()
+    eager = critic[1].weight.grad.clone()
+    critic.zero_grad()
+    critic.compile(backend="aot_eager")
+    losses.gradient_penalty(critic, real, fake, mix).backward()
+    assert eager.abs().sum() > 0
+    assert torch.allclose(critic[1].weight.grad, eager)
+
+
+def test_penalty_leaves_the_generator_alone():
+    real, fake = torch.randn(2, 1, 3, 3), torch.randn(2, 1, 3, 3, requires_grad=True)
+    critic = nn.Sequential(nn.Flatten(), nn.Linear(9, 4), nn.Tanh(), nn.Linear(4, 1))
+    losses.gradient_penalty(critic, real, fake, torch.rand(2, 1, 1, 1)).backward()
+    assert fake.grad is None

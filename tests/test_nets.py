@@ -1,0 +1,80 @@
+"""Shapes, ranges and known sizes of the nets; initialisation; spectral norm."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from src.nets import dcgan, fc
+from src.nets.init import initialise, spectral_norm
+
+
+def count(net):
+    return sum(p.numel() for p in net.parameters())
+
+
+@pytest.mark.parametrize("nets", [fc, dcgan], ids=["fc", "dcgan"])
+@pytest.mark.parametrize("size", [28, 32, 64])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("batch", [2, 5])
+def test_shapes(nets, size, channels, batch):
+    images = nets.generator(96, channels, size)(torch.rand(batch, 96))
+    assert images.shape == (batch, channels, size, size)
+    assert images.abs().max() <= 1
+    discriminator = nets.discriminator(channels, size)
+    assert discriminator(images).shape == (batch, 1)
+    with torch.no_grad():
+        list(discriminator.parameters())[-1].fill_(9)  # the last bias
+    assert discriminator(images).mean().item() == pytest.approx(9, abs=2), "raw scores, no sigmoid"
+
+
+def test_parameter_counts_by_hand():
+    assert count(fc.generator(96, 1, 28)) == 97 * 1024 + 1025 * 1024 + 1025 * 784
+    assert count(fc.discriminator(1, 28)) == 785 * 256 + 257 * 256 + 257
+    infogan_g = 97 * 1024 + 2 * 1024 + 1025 * 6272 + 2 * 6272 + (128 * 64 * 16 + 64) + 2 * 64 + (64 * 16 + 1)
+    assert count(dcgan.generator(96, 1, 28)) == infogan_g
+    assert count(dcgan.discriminator(1, 28)) == (25 * 32 + 32) + (32 * 64 * 25 + 64) + 1025 * 1024 + 1025
+    # Radford's generator at 64 with width 64: 4x4 kernels between 100, 512, 256, 128, 64 and 3 channels
+    convolutions = sum(16 * a * b for a, b in [(100, 512), (512, 256), (256, 128), (128, 64), (64, 3)]) + 3
+    assert count(dcgan.generator(100, 3, 64)) == convolutions + 2 * (512 + 256 + 128 + 64)
+
+
+def test_radford_refuses_other_sides():
+    with pytest.raises(ValueError, match="power of two"):
+        dcgan.generator(96, 1, 40)
+
+
+def test_norms_are_where_the_papers_have_them():
+    """BatchNorm with PyTorch's eps and momentum (public code sets eps=0.8 for the momentum), 1-D after linear layers."""
+    norms = [layer for layer in dcgan.generator(96, 1, 28) if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    assert [type(layer) for layer in norms] == [nn.BatchNorm1d, nn.BatchNorm1d, nn.BatchNorm2d]
+    assert {(layer.eps, layer.momentum) for layer in norms} == {(1e-5, 0.1)}
+    critic = dcgan.discriminator(3, 64, norm="layer")
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in critic)
+    assert sum(isinstance(layer, nn.GroupNorm) and layer.num_groups == 1 for layer in critic) == 3
+
+
+def test_a_critic_with_layer_norm_scores_each_image_by_itself():
+    critic = dcgan.discriminator(1, 32, norm="layer")
+    images = torch.rand(4, 1, 32, 32)
+    assert torch.allclose(critic(images)[:1], critic(images[:1]), atol=1e-5)
+
+
+@pytest.mark.parametrize(("how", "spread"), [("kaiming", math.sqrt(2 / 400)), ("xavier", math.sqrt(2 / 700)), ("normal", 0.02)])
+def test_initialise(how, spread):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(400, 300), nn.BatchNorm1d(300))
+    initialise(net, how)
+    assert net[0].weight.std().item() == pytest.approx(spread, rel=0.02)
+    assert net[0].bias.abs().max() == 0
+    assert net[1].weight.min() == 1
+
+
+def test_spectral_norm_bounds_the_largest_singular_value():
+    torch.manual_seed(0)
+    net = spectral_norm(nn.Sequential(nn.Linear(30, 20)))
+    for _ in range(200):
+        net(torch.rand(2, 30))
+    net.eval()
+    assert torch.linalg.matrix_norm(net[0].weight, 2).item() == pytest.approx(1, abs=1e-3)
