@@ -33,10 +33,21 @@ def open_log(folder: Path, append: bool) -> logging.Logger:
     to_file.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     log.addHandler(to_file)
     log.addHandler(logging.StreamHandler())
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for not_so in ("does not have many workers", "smaller than the logging interval", "is not resumable", "LeafSpec"):
-        warnings.filterwarnings("ignore", f".*{not_so}.*")
     return log
+
+
+def quiet() -> None:
+    """Leave out what Lightning says that the run says itself, and its warnings that are not so here."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    not_so = (
+        "does not have many workers",
+        "smaller than the logging interval",
+        "is not resumable",
+        "LeafSpec",
+        "ranks is zero",
+    )
+    for words in not_so:
+        warnings.filterwarnings("ignore", f".*{words}.*")
 
 
 def data(cfg: DictConfig) -> ImageData:
@@ -48,8 +59,13 @@ def data(cfg: DictConfig) -> ImageData:
 
 
 def model(cfg: DictConfig) -> pl.LightningModule:
-    """The model, in the memory format that convolutions like best."""
-    return _instantiate(cfg.model, "model").to(memory_format=torch.channels_last)
+    """The model, in the memory format that convolutions like best; its optimisers are tried once, to refuse them here."""
+    built = _instantiate(cfg.model, "model").to(memory_format=torch.channels_last)
+    try:
+        built.configure_optimizers()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"model.optimizer: {_reason(error)}") from error
+    return built
 
 
 def trainer(cfg: DictConfig, folder: Path, batches_done: int) -> pl.Trainer:
@@ -58,6 +74,7 @@ def trainer(cfg: DictConfig, folder: Path, batches_done: int) -> pl.Trainer:
     Args:
         batches_done: batches that a resumed run has behind it; what was logged after them is forgotten.
     """
+    quiet()
     settings = dict(cfg.trainer)
     if settings["precision"] == "auto":
         settings["precision"] = fast_precision(settings["accelerator"])

@@ -83,12 +83,12 @@ def _launch(config_name: str, task: Task, argv: list[str]) -> None:
         key = "hydra.sweep.dir" if args.multirun else "hydra.run.dir"
         sys.argv = [sys.argv[0], *(a for a in argv if not a.startswith(f"{key}=")), f"{key}='{folder}'"]
 
-    raised: list[Exception] = []
+    raised: list[UserError] = []
 
     def job(cfg: DictConfig) -> Any:
         try:
             return task(cfg, Path(HydraConfig.get().runtime.output_dir))
-        except (UserError, Interrupted) as error:
+        except UserError as error:
             if args.multirun:
                 raise
             raised.append(error)  # past Hydra, which would announce it in words of its own
@@ -100,7 +100,7 @@ def _launch(config_name: str, task: Task, argv: list[str]) -> None:
         for error in raised:
             raise error
     except UserError:
-        run.discard(folder)
+        run.discard(folder, parents=not given)
         raise
     finally:
         if not wants_traceback:

@@ -89,7 +89,7 @@ def check(cfg: DictConfig) -> None:
             f"{missing} must be given: {missing}=..." if "missing" in str(error).lower() else _first(error)
         ) from error
     assert isinstance(plain, dict)
-    for path, value in leaves(plain):
+    for path, value in sorted(leaves(plain), key=lambda leaf: leaf[0].count(".")):
         if path.endswith("_target_"):
             _check_target(path, value)
         elif not path.endswith("_partial_"):
@@ -119,7 +119,7 @@ def groups() -> dict[str, list[str]]:
 
 def near(word: str, candidates: list[str]) -> str:
     """', did you mean X?' for the nearest of `candidates`, or nothing."""
-    matches = difflib.get_close_matches(word, candidates, n=1, cutoff=0.5)
+    matches = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
     return f"; did you mean {matches[0]}?" if matches else ""
 
 
@@ -209,4 +209,4 @@ def _unknown_key(config_name: str, overrides: list[str], error: Exception) -> st
 
 def _first(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return "; ".join(lines[:2]) or type(error).__name__
+    return " ".join(lines[:2]) or type(error).__name__

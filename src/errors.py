@@ -5,8 +5,11 @@ class UserError(Exception):
     """Something the user can mend: one line that says what, where, and what is allowed. Commands print it and exit with 2."""
 
 
-class Interrupted(Exception):
-    """Training was stopped by a signal, after a checkpoint; commands exit with 128 + signum."""
+class Interrupted(BaseException):
+    """Training was stopped by a signal, after a checkpoint; commands exit with 128 + signum.
+
+    No `Exception`: a sweep takes those for one failed job, and would go on with the next.
+    """
 
     def __init__(self, signum: int, message: str) -> None:
         super().__init__(message)

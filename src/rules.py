@@ -140,7 +140,7 @@ RULES: dict[str, Rule] = {
     "foreach": flag,
     "start": real(0, 1, below=True),
     "end": real(0, 1),
-    "warmup": real(0, 1, below=True),
+    "schedule.warmup": real(0, 1, below=True),
     "milestones": list_of(real(0, 1)),
     "gamma": positive,
     # Trainer
@@ -172,8 +172,8 @@ RULES: dict[str, Rule] = {
     "interpolate": maybe(integer(2)),
     "scale": integer(1, 64),
     "batches": integer(1),
+    "warmup": integer(1),
     "rounds": integer(1),
-    "device": one_of("auto", "cpu", "cuda", "mps"),
 }
 
 

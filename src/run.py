@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.errors import UserError
 
-MARKS = (".hydra", "train.log", "checkpoints")  # what tells a run's folder from any other
+WORTH_KEEPING = ("checkpoints", "metrics.csv", "metrics.json")  # a folder with none of these holds no training
 
 
 def reserve(wanted: Path, exact: bool) -> Path:
@@ -34,14 +34,15 @@ def reserve(wanted: Path, exact: bool) -> Path:
     raise UserError(f"{wanted} and 10,000 names after it are taken")
 
 
-def discard(folder: Path) -> None:
-    """Remove the folder of a run that failed before it had made a checkpoint or a log; leave any other."""
-    if any((folder / mark).exists() for mark in MARKS[1:]) or any(folder.glob("*/*.log")):
+def discard(folder: Path, parents: bool) -> None:
+    """Remove the folder of a run (or sweep) that failed before it trained; with `parents` the two above it too, where empty."""
+    if any(path for name in WORTH_KEEPING for path in folder.rglob(name)):
         return
     for path in sorted(folder.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
-    with contextlib.suppress(OSError):
-        folder.rmdir()
+    for empty in (folder, folder.parent, folder.parent.parent) if parents else (folder,):
+        with contextlib.suppress(OSError):
+            empty.rmdir()
 
 
 def config_of(folder: Path) -> DictConfig:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
+from torch.utils.tensorboard.summary import hparams
 
 
 def batches_at(metrics: dict[str, float], step: int | None) -> int:
@@ -31,6 +32,17 @@ class Board(TensorBoardLogger):
     @rank_zero_only
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
         super().log_metrics(metrics, batches_at(metrics, step))
+
+    @rank_zero_only
+    def log_final(self, settings: dict[str, Any], metrics: dict[str, float]) -> None:
+        """A row of the HPARAMS tab: plain settings with the figures they led to, which are scalars of this run already."""
+        for summary in hparams(settings, metrics):
+            self.experiment._get_file_writer().add_summary(summary)
+        self.experiment.flush()
+
+    @rank_zero_only
+    def save(self) -> None:
+        self.experiment.flush()
 
 
 class CSV(Logger):

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.loggers import TensorBoardLogger
 
 from src import run
 from src.callbacks.common import batches_seen
+from src.callbacks.loggers import Board
 from src.callbacks.quality import SampleQuality
 from src.callbacks.record import Record
 from src.data.base import log
@@ -26,9 +26,8 @@ def report(trainer: pl.Trainer, cfg: DictConfig, folder: Path, metrics: dict[str
         return values
     run.write_metrics(folder, values)
     for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(flat(cfg), {name: value for name, value in metrics.items() if _headline(name)})
-            logger.save()
+        if isinstance(logger, Board):
+            logger.log_final(flat(cfg), {name: value for name, value in metrics.items() if _headline(name)})
     for line in headline_lines(values):
         log.info(line)
     log.info("numbers      %s and metrics.csv", folder / "metrics.json")

@@ -22,5 +22,8 @@ def fetched(data: ImageData, missing: Path, download: Callable[[], Any]) -> Any:
         with contextlib.redirect_stdout(io.StringIO()):
             return download()
     except Exception as error:  # urllib, http, ssl, tarfile and torchvision each raise their own
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        for folder in (missing.parent, *missing.parent.parents):  # that the attempt made: only empty ones go
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{data.name}: {missing} is not there and cannot be downloaded ({reason}); {other}") from error

@@ -1,0 +1,47 @@
+# Every recipe runs in .venv, which `setup` makes from requirements.lock: with uv where it is installed, else with pip.
+.DEFAULT_GOAL := help
+.PHONY: help setup train test test-all lint bench tensorboard lock clean
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+RUN := .venv/bin/python -m
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install requirements.lock into .venv; does nothing where that is done
+	@cmp -s requirements.lock .venv/installed.lock || { \
+	if [ -z "$(PYTHON)" ] && ! command -v uv >/dev/null; then \
+		echo "error: no Python 3.11 to 3.13 found; install one, or name it: make setup PYTHON=/path/to/python3.12" >&2; exit 2; fi; \
+	echo "installing requirements.lock into .venv (a few minutes the first time)"; \
+	if command -v uv >/dev/null; then \
+		uv venv --quiet --allow-existing --python "$(or $(PYTHON),3.12)" .venv && \
+		uv pip sync --quiet --python .venv/bin/python --require-hashes requirements.lock; \
+	else \
+		$(PYTHON) -m venv .venv && .venv/bin/python -m pip install --quiet --require-hashes -r requirements.lock; \
+	fi && cp requirements.lock .venv/installed.lock; }
+
+train: setup ## train; make train ARGS="model=dcgan data=mnist"
+	@$(RUN) src.train $(ARGS)
+
+test: setup ## the tests, under five minutes
+	@$(RUN) pytest -m "not slow" $(ARGS)
+
+test-all: setup ## the slow tests too
+	@$(RUN) pytest $(ARGS)
+
+lint: setup ## ruff and mypy
+	@$(RUN) ruff check . && $(RUN) ruff format --check . && $(RUN) mypy
+
+bench: setup ## our loop beside a plain one; make bench ARGS="model=gan data=mnist"
+	@$(RUN) src.bench $(ARGS)
+
+tensorboard: setup ## open the runs in TensorBoard; make tensorboard LOGDIR=runs
+	@$(RUN) tensorboard.main --logdir $(or $(LOGDIR),runs)
+
+lock: ## make requirements.lock from pyproject.toml anew (needs uv)
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --group dev \
+		--no-emit-index-url --no-annotate --no-header --output-file requirements.lock pyproject.toml
+
+clean: ## remove .venv and caches; runs stay
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,202 @@
+"""What one sees: pictures, TensorBoard, numbers; and that looking changes nothing."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from src import build, plots, run, schedules
+from src.callbacks.common import due
+from src.callbacks.loggers import CSV
+from src.train import train
+
+RUN = ("data.limit=64", "data.batch_size=16", "data.val_size=32", "trainer.accelerator=cpu", "trainer.precision=32-true",
+       "trainer.max_epochs=2", "trainer.log_every_n_steps=2", "callbacks.samples.every_n_batches=3", "callbacks.samples.n=9",
+       "callbacks.weights.every_n_batches=4", "callbacks.quality.n=40")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory):
+    """A small DCGAN run with everything on: (cfg, folder)."""
+    from src.config import check, compose
+    from src.metrics import features
+
+    folder = tmp_path_factory.mktemp("run")
+    cfg = compose("train", [*RUN, f"cache={tmp_path_factory.mktemp('cache')}"])
+    check(cfg)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features, "STEPS", 20)  # how good its features are is another test's business
+        train(cfg, folder)
+    return cfg, folder
+
+
+@pytest.fixture(scope="module")
+def events(seen):
+    accumulator = EventAccumulator(str(seen[1]), size_guidance={"tensors": 0, "scalars": 0, "images": 0})
+    accumulator.Reload()
+    return accumulator
+
+
+def test_pictures_of_one_noise_as_pngs_and_a_gif(seen):
+    names = sorted(path.name for path in (seen[1] / "images").iterdir())
+    assert names == ["samples.gif", *(f"samples_{n:08d}.png" for n in (1, 2, 3, 6, 8))]
+    first, last = (np.asarray(Image.open(seen[1] / "images" / names[i])) for i in (1, -1))
+    assert first.shape == (3 * 58 + 2, 3 * 58 + 2)
+    assert not np.array_equal(first, last)
+    assert last.std() > 10, "not a grey square"
+    with Image.open(seen[1] / "images" / "samples.gif") as gif:
+        assert gif.n_frames == 5
+
+
+def test_the_last_picture_is_the_final_model_on_the_fixed_noise(seen):
+    from src.randomness import generator
+
+    cfg, folder = seen
+    (folder / ".hydra").mkdir(exist_ok=True)
+    from omegaconf import OmegaConf
+
+    OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
+    _, model = build.opened(folder)
+    expected = plots.grid(model.sample(9, generator(cfg.seed, "samples")), scale=2)
+    picture = np.asarray(Image.open(folder / "images" / "samples_00000008.png"))
+    assert np.abs(picture.astype(int) - expected.astype(int)).max() <= 1
+
+
+def test_looking_changes_nothing(seen, config, tmp_path):
+    """The same run without a single picture ends at the same bits."""
+    blind = config(*RUN[:7], "callbacks=none", "logger=csv", "test=false")
+    train(blind, tmp_path)
+    one, other = (run.load_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (seen[1], tmp_path))
+    for name, value in one["state_dict"].items():
+        assert torch.equal(value, other["state_dict"][name]), name
+
+
+def test_scalars_stand_at_batches_seen(events):
+    """Two optimisers step each batch; the axis counts batches all the same, as the images' axis does."""
+    tags = events.Tags()["scalars"]
+    for name in ("d_loss", "g_loss", "d_real", "d_fake", "d_grad_norm", "g_grad_norm", "d_lr", "g_lr", "images_per_second"):
+        assert f"train/{name}" in tags
+        assert [event.step for event in events.Scalars(f"train/{name}")] == [2, 4, 6, 8]
+    assert [event.step for event in events.Scalars("val/d_loss")] == [4, 8]
+    assert [event.step for event in events.Scalars("test/fid_own")] == [8]
+    assert [event.step for event in events.Images("samples")] == [1, 2, 3, 6, 8]
+
+
+def test_histograms_filters_and_graphs(seen, events):
+    tags = events.Tags()
+    assert "weights/generator.0.weight" in tags["histograms"]
+    for layer in ("generator.7", "generator.10", "discriminator.0", "discriminator.3"):
+        assert f"filters/{layer}" in tags["images"]
+    for net, operation in (("generator", "ConvTranspose2d"), ("discriminator", "MaxPool2d")):
+        graph = EventAccumulator(str(seen[1] / "graph" / net))
+        graph.Reload()
+        assert graph.Tags()["graph"]
+        assert any(operation in node.name for node in graph.Graph().node)
+
+
+def test_the_hparams_tab_is_not_empty(seen):
+    accumulator = EventAccumulator(str(seen[1]))
+    accumulator.Reload()
+    plugins = accumulator.SummaryMetadata  # raises KeyError for a tag that is not there
+    content = plugins("_hparams_/session_start_info").plugin_data.content
+    for name in (b"model.optimizer.lr", b"data.batch_size", b"seed"):
+        assert name in content
+    assert b"test/fid_own" in plugins("_hparams_/experiment").plugin_data.content
+
+
+def test_metrics_json_holds_the_final_figures(seen):
+    metrics = json.loads((seen[1] / "metrics.json").read_text())
+    for name in ("test/fid_own", "test/fid_own_floor", "val/fid_own", "test/coverage", "test/least_class", "test/d_loss",
+                 "seconds", "images_per_second", "peak_memory_mb", "parameters", "features", "batches"):  # fmt: skip
+        assert name in metrics
+    assert metrics["batches"] == 8
+    assert sum(metrics[f"test/class_{i}"] for i in range(10)) == pytest.approx(1)
+    assert metrics["peak_memory_mb"] > 100
+
+
+def test_csv_stands_beside_tensorboard(seen, events):
+    import csv
+
+    with (seen[1] / "metrics.csv").open(newline="") as file:
+        rows = {int(row["batches"]): row for row in csv.DictReader(file)}
+    assert list(rows) == [2, 4, 6, 8]
+    for event in events.Scalars("train/g_loss"):
+        assert float(rows[event.step]["train/g_loss"]) == pytest.approx(event.value, rel=1e-6)
+
+
+def test_csv_forgets_what_came_after_the_checkpoint(tmp_path):
+    first = CSV(tmp_path, 0)
+    for step in range(5):
+        first.log_metrics({"train/x": step + 0.1}, step)
+    first.save()
+    second = CSV(tmp_path, 3)
+    second.log_metrics({"train/y": 7.0}, 3)
+    second.save()
+    assert (tmp_path / "metrics.csv").read_text().splitlines() == [
+        "batches,train/x,train/y",
+        "1,0.1,",
+        "2,1.1,",
+        "3,2.1,",
+        "4,,7.0",
+    ]
+
+
+def test_due():
+    assert [n for n in range(1, 301) if due(n, 100)] == [1, 2, 4, 8, 16, 32, 64, 100, 200, 300]
+
+
+# --- plots -----------------------------------------------------------------------------------------------------------
+
+
+def test_grid_puts_each_image_where_it_belongs():
+    images = torch.zeros(3, 1, 2, 2)
+    images[2] = 0.5
+    sheet = plots.grid(images, columns=2, gap=1)
+    assert sheet.shape == (7, 7)
+    assert (sheet[1:3, 1:3] == 0).all()
+    assert (sheet[4:6, 1:3] == 128).all()
+    assert (sheet[4:6, 4:6] == 255).all(), "no fourth image: paper"
+    assert (sheet[3] == 255).all()
+    assert plots.grid(images, columns=2, gap=1, scale=3).shape == (15, 15)
+    assert plots.grid(torch.rand(4, 3, 5, 6)).shape == (2 * 7 + 2, 2 * 8 + 2, 3)
+
+
+def test_filter_tile_is_scaled_by_the_layer_not_by_the_filter():
+    weight = torch.zeros(2, 1, 2, 2)
+    weight[0, 0, 0, 0], weight[1, 0, 0, 0] = -1, 1
+    tile = plots.filter_tile(weight, side=2)
+    assert (tile.min(), tile[1, 1], tile[1, 2]) == (0, 0, 128)
+    assert tile[1, 4] == 255
+    assert plots.filter_tile(torch.rand(100, 8, 3, 3)).shape == (8 * 25 + 1, 8 * 25 + 1)
+    assert plots.filter_tile(torch.rand(4, 3, 3, 3)).ndim == 3
+
+
+def test_gif_keeps_order_and_holds_few_frames(tmp_path):
+    frames = []
+    for i in range(10):
+        frames.append(tmp_path / f"{i}.png")
+        plots.save_png(np.full((4, 4), 20 * i, np.uint8), frames[-1])
+    plots.save_gif(frames, tmp_path / "x.gif", most=4)
+    with Image.open(tmp_path / "x.gif") as gif:
+        assert gif.n_frames == 4
+        values = []
+        for i in range(4):
+            gif.seek(i)
+            values.append(gif.convert("L").getpixel((0, 0)))
+    assert values == sorted(values)
+    assert (values[0], values[-1]) == (0, 180)
+
+
+# --- schedules -------------------------------------------------------------------------------------------------------
+
+
+def test_schedules_at_known_points():
+    assert schedules.constant(0.7) == 1
+    assert [schedules.linear(p) for p in (0, 0.25, 1)] == [1, 0.75, 0]
+    assert [schedules.linear(p, start=0.5, end=0.2) for p in (0.5, 0.75, 1)] == [1, pytest.approx(0.6), pytest.approx(0.2)]
+    assert [schedules.cosine(p) for p in (0, 0.5, 1)] == [1, pytest.approx(0.5), pytest.approx(0)]
+    assert [schedules.cosine(p, warmup=0.1) for p in (0.05, 0.1)] == [0.5, 1]
+    assert [schedules.step(p, (0.5, 0.75), 0.1) for p in (0.4, 0.5, 0.8)] == [1, 0.1, pytest.approx(0.01)]

@@ -1,0 +1,149 @@
+"""Every config composes, every setting has a rule, every mistake gets its line before anything heavy is imported."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from src.config import CONF, check, compose, groups, leaves
+from src.errors import UserError
+from src.rules import RULES, rule_for
+from tests.conftest import ROOT, command, wrong
+
+CHOICES = [(group, choice) for group, choices in groups().items() for choice in choices]
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES, ids=[f"{g}={c}" for g, c in CHOICES])
+def test_every_choice_composes_and_passes_its_checks(group, choice):
+    extra = ["data.root=somewhere"] if choice == "folder" else []
+    cfg = compose("train", [f"{group}={choice}", *extra])
+    check(cfg)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONF.glob("*.yaml")))
+def test_every_command_has_a_config_that_composes(name):
+    cfg = compose(name, ["run=somewhere"] if "run: ???" in (CONF / f"{name}.yaml").read_text() else [])
+    check(cfg)
+
+
+def test_every_rule_is_used():
+    """A rule that no config can meet is dead; optimiser arguments that a user may add with + are the exception."""
+    addable = {"max_steps", "amsgrad", "centered", "slope", "num_nodes", "limit_predict_batches"}
+    used = set()
+    for name in (path.stem for path in CONF.glob("*.yaml")):
+        singles = [[f"{g}={c}"] for g, c in CHOICES] if name == "train" else [[]]
+        for overrides in singles:
+            for path, _ in leaves(_plain(compose(name, overrides))):
+                used |= {".".join(path.split(".")[i:]) for i in range(path.count(".") + 1)}
+    assert set(RULES) - used <= addable
+
+
+def _plain(cfg):
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(cfg, resolve=False)
+
+
+MISTAKES = [
+    # what is given, what its line must say
+    (["modle=gan"], ["modle", "did you mean model?"]),
+    (["model=dcgn"], ["model=dcgn", "dcgan, gan, lsgan", "did you mean dcgan?"]),
+    (["model/loss=lsgn"], ["model/loss=lsgn", "bce, hinge", "did you mean lsgan?"]),
+    (["model/los=lsgan"], ["model/los", "did you mean model/loss?"]),
+    (["experiment=nothing"], ["experiment=nothing", "dcgan_mnist"]),
+    (["model.optimizer.lrr=1"], ["model.optimizer.lrr", "did you mean model.optimizer.lr?"]),
+    (["+model.foo=1"], ["unknown setting model.foo"]),
+    (["model.optimizer.lr=abc"], ["model.optimizer.lr=abc", "a number above 0"]),
+    (["model.optimizer.lr=-1"], ["model.optimizer.lr=-1", "a number above 0"]),
+    (["data.batch_size=1.5"], ["data.batch_size=1.5", "a whole number from 1"]),
+    (["data.batch_size=true"], ["data.batch_size", "a whole number from 1"]),
+    (["model.ema=1"], ["model.ema=1", "just below 1"]),
+    (["model.optimizer.betas=[0.5]"], ["model.optimizer.betas", "a list of 2"]),
+    (["data.limit=0"], ["data.limit=0", "a whole number from 1, or null"]),
+    (["trainer.precision=17"], ["trainer.precision=17", "bf16-mixed"]),
+    (["data.channels=2"], ["data.channels=2", "one of 1, 3"]),
+    (["model.net.generator.hidden=[1"], ["cannot read"]),
+    (["data=folder"], ["data.root must be given"]),
+    # what does not go together
+    (["data.size=30"], ["data.size=30", "28, 32, 64"]),
+    (["data=cifar10", "model.net.discriminator.channels=1"], ["channels=1", "cifar10", "data.channels=3"]),
+    (["trainer.gradient_clip_val=1"], ["trainer.gradient_clip_val=1", "steps its two optimisers itself"]),
+    (["trainer.accumulate_grad_batches=2"], ["trainer.accumulate_grad_batches=2"]),
+    (["data=binarized_mnist", "data.size=32"], ["binarized_mnist", "28"]),
+    # what a config may not run
+    (["model._target_=torch.load"], ["torch.load is not allowed"]),
+    (["model.optimizer._target_=torch.optim.adam.torch.load"], ["is not allowed"]),
+    (["model.optimizer._target_=builtins.exec"], ["builtins.exec is not allowed"]),
+    (["model.net.generator._target_=os.system"], ["os.system is not allowed"]),
+    (["model.net.generator._target_=src.models.gan.torch.load"], ["is not allowed"]),
+    (["model.net.generator._target_=src.run.discard"], ["is not allowed"]),
+    (["model.net.generator._target_=src.nets.fc.nothing"], ["is not allowed"]),
+    (["+callbacks.x._target_=shutil.copy"], ["shutil.copy is not allowed"]),
+    (["model._target_=5"], ["model._target_=5 is not allowed"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("overrides", "words"), MISTAKES, ids=[" ".join(m[0]) for m in MISTAKES])
+def test_mistakes_get_a_line_that_says_what_and_what_instead(overrides, words):
+    with pytest.raises(UserError) as error:
+        check(compose("train", overrides))
+    line = str(error.value)
+    assert "\n" not in line
+    for word in words:
+        assert word in line
+
+
+def test_a_mistake_costs_no_heavy_import_and_leaves_no_folder(tmp_path):
+    before = time.monotonic()
+    line = wrong(command("train", "model=dcgn", f"out={tmp_path / 'runs'}"))
+    assert time.monotonic() - before < 4  # 2 s on a quiet machine; tests share theirs
+    assert "did you mean dcgan?" in line
+    assert not (tmp_path / "runs").exists()
+    heavy = "import sys, src.train; print([m for m in ('torch', 'pytorch_lightning', 'sklearn') if m in sys.modules])"
+    imported = subprocess.run([sys.executable, "-c", heavy], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert imported.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("sweep", [["model=gan,dcgn"], ["model.optimizer.lr=1e-3,-1"], ["model=dcgan,gan", "data.size=28,30"]])
+def test_a_sweep_is_checked_whole_before_its_first_job(tmp_path, sweep):
+    wrong(command("train", "-m", *sweep, f"out={tmp_path / 'runs'}"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_only_the_class_refuses_is_one_line_too(tmp_path):
+    line = wrong_last(command("train", "++model.optimizer.nesterov=true", f"out={tmp_path / 'runs'}"))
+    assert "model.optimizer" in line
+    assert "nesterov" in line
+    assert not (tmp_path / "runs").exists()
+
+
+def wrong_last(result):
+    """The error's line, behind what the run had already said."""
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    return result.stderr.strip().splitlines()[-1]
+
+
+def test_help_names_groups_choices_and_examples():
+    before = time.monotonic()
+    result = command("train", "--help")
+    assert time.monotonic() - before < 4
+    assert result.returncode == 0
+    for group, choices in groups().items():
+        line = next(line for line in result.stdout.splitlines() if line.strip().startswith(f"{group}="))
+        assert all(choice in line for choice in choices)
+    assert "python -m src.train model=dcgan data=mnist" in result.stdout
+    assert "_base" not in result.stdout
+
+
+def test_longer_tails_of_a_path_win():
+    assert rule_for("data.batch_size") is RULES["batch_size"]
+    assert rule_for("model.no_such_thing") is None
+
+
+@pytest.mark.parametrize("precision", ["auto", "32-true"])
+def test_numbers_in_scientific_notation_are_numbers(precision):
+    cfg = compose("train", ["model.optimizer.lr=2e-4", f"trainer.precision={precision}"])
+    check(cfg)
+    assert cfg.model.optimizer.lr == 2e-4

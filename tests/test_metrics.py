@@ -1,0 +1,168 @@
+"""The measures against torchmetrics, scikit-learn and NumPy; the feature net and its cache."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.neighbors import NearestNeighbors
+from torch import nn
+
+from src import run
+from src.data.base import ImageSet
+from src.errors import UserError
+from src.metrics import features
+from src.metrics.fid import frechet_distance, kernel_distance, neighbours
+from src.metrics.quality import quality, to_bytes
+from src.randomness import generator
+
+
+@pytest.fixture(scope="module")
+def clouds():
+    """Two sets of 400 points in 8 dimensions, near one another, of different spread."""
+    rng = np.random.default_rng(0)
+    mix = rng.normal(size=(8, 8))
+    return tuple(torch.from_numpy(x) for x in (rng.normal(size=(400, 8)) @ mix, rng.normal(0.5, 1.3, size=(400, 8)) @ mix))
+
+
+def test_frechet_distance_against_torchmetrics(clouds):
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    class Same(nn.Module):
+        """Features are the 'images' themselves."""
+
+        num_features = 8
+
+        def forward(self, x):
+            return x.flatten(1)
+
+    metric = FrechetInceptionDistance(feature=Same(), input_img_size=(1, 1, 8)).set_dtype(torch.float64)
+    for cloud, is_real in zip(clouds, (True, False), strict=True):
+        metric.update(cloud.view(-1, 1, 1, 8), real=is_real)
+    assert frechet_distance(*clouds) == pytest.approx(float(metric.compute()), rel=1e-6)
+
+
+def test_frechet_distance_of_known_gaussians():
+    """In one dimension it is (mu1 - mu2)^2 + (sigma1 - sigma2)^2."""
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(size=10_000), rng.normal(size=10_000)
+    a, b = (a - a.mean()) / a.std(ddof=1), 3 + 2 * (b - b.mean()) / b.std(ddof=1)
+    value = frechet_distance(torch.from_numpy(a[:, None]), torch.from_numpy(b[:, None]))
+    assert value == pytest.approx(3**2 + (2 - 1) ** 2, rel=1e-9)
+
+
+def test_frechet_distance_of_a_set_to_itself_is_zero_even_where_the_covariance_is_singular():
+    few = torch.randn(5, 20, generator=generator(0))
+    assert frechet_distance(few, few) == pytest.approx(0, abs=1e-5)
+
+
+def test_kernel_distance_against_torchmetrics(clouds):
+    from torchmetrics.image.kid import poly_mmd
+
+    expected = poly_mmd(*clouds, degree=3, gamma=1 / 8, coef=1.0)
+    assert kernel_distance(*clouds) == pytest.approx(float(expected), rel=1e-9)
+
+
+def test_kernel_distance_is_unbiased():
+    """Over many draws from one distribution its mean is 0, not above."""
+    draws = [kernel_distance(*torch.randn(2, 30, 4, generator=generator(i), dtype=torch.float64)) for i in range(400)]
+    assert abs(np.mean(draws)) < 3 * np.std(draws) / np.sqrt(len(draws))
+    assert min(draws) < 0
+
+
+def test_neighbours_against_scikit_learn(clouds):
+    real, fake = (cloud.numpy() for cloud in clouds)
+    k = 3
+    radius = {
+        name: NearestNeighbors(n_neighbors=k + 1).fit(x).kneighbors(x)[0][:, -1] for name, x in (("r", real), ("f", fake))
+    }
+    distance = np.linalg.norm(real[:, None] - fake[None], axis=2)
+    inside = distance <= radius["r"][:, None]
+    expected = {
+        "precision": inside.any(0).mean(),
+        "recall": (distance <= radius["f"][None]).any(1).mean(),
+        "density": inside.sum(0).mean() / k,
+        "coverage": inside.any(1).mean(),
+    }
+    measured = neighbours(*clouds, k=k)
+    for name, value in expected.items():
+        assert measured[name] == pytest.approx(value, abs=1e-6), name
+
+
+def test_neighbours_of_a_collapsed_generator():
+    """All samples on one real point: precise, and covering next to nothing."""
+    real = torch.randn(200, 4, generator=generator(0))
+    measured = neighbours(real, real[:1].expand(200, -1) + 1e-6 * torch.randn(200, 4, generator=generator(1)))
+    assert measured["precision"] == 1
+    assert measured["coverage"] < 0.2
+    assert measured["recall"] < 0.05
+
+
+@pytest.fixture(scope="module")
+def digits():
+    from src.data.digits import Digits
+
+    data = Digits("digits", 16, 1, 10, "", 64, 500, None, 100, 300, 0, None, "auto", 0, False, 0)
+    data.setup()
+    return data
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def net(digits, cache):
+    return features.feature_net(digits.train, 10, "digits", cache, torch.device("cpu"))
+
+
+def test_the_feature_net_tells_digits_apart(net, digits):
+    _, probabilities = net.describe(digits.test.images)
+    assert (probabilities.argmax(1) == digits.test.labels).float().mean() > 0.95
+
+
+def test_the_feature_net_comes_from_the_cache_the_second_time(net, digits, cache, monkeypatch):
+    monkeypatch.setattr(features, "_fit", lambda *_: pytest.fail("trained again"))
+    again = features.feature_net(digits.train, 10, "digits", cache, torch.device("cpu"))
+    assert again.digest() == net.digest()
+    assert len(net.digest()) == 12
+
+
+def test_other_images_get_another_feature_net(digits, cache, monkeypatch):
+    trained = []
+    monkeypatch.setattr(features, "_fit", lambda *_: trained.append(1))
+    before = torch.get_rng_state()
+    features.feature_net(digits.train.subset(torch.arange(50)), 10, "digits", cache, torch.device("cpu"))
+    assert trained == [1]
+    assert torch.equal(torch.get_rng_state(), before), "the run's own random numbers are left alone"
+
+
+def test_a_broken_cache_file_is_named(digits, cache, tmp_path, net):
+    (path,) = [p for p in (cache / "features").iterdir() if run.load_checkpoint(p)["head.weight"].equal(net.head.weight)]
+    copy = tmp_path / "features" / path.name
+    copy.parent.mkdir()
+    copy.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match=path.name):
+        features.feature_net(digits.train, 10, "digits", tmp_path, torch.device("cpu"))
+
+
+def test_quality_ranks_real_above_noisy_above_noise(net, digits):
+    real, train = digits.test.images, digits.train.images[:300]
+    noise = (torch.rand(real.shape, generator=generator(0)) * 255).byte()
+    noisy = (real.int() + (torch.randn(real.shape, generator=generator(1)) * 40).int()).clamp(0, 255).byte()
+    cards = [quality(samples, real, train, net) for samples in (digits.train.images[300:600], noisy, noise)]
+    assert cards[0]["fid_own"] < cards[1]["fid_own"] < cards[2]["fid_own"]
+    assert cards[0]["fid_own_floor"] == cards[2]["fid_own_floor"] < cards[1]["fid_own"]
+    assert cards[0]["coverage"] > cards[2]["coverage"]
+    shares = [cards[0][f"class_{label}"] for label in range(10)]
+    assert sum(shares) == pytest.approx(1)
+    assert cards[0]["least_class"] == min(shares) > 0.04
+
+
+def test_a_dropped_class_shows_as_the_least_class(net, digits: ImageSet):
+    without = digits.train.images[digits.train.labels != 4][:300]
+    card = quality(without, digits.test.images, digits.train.images[:300], net)
+    assert card["class_4"] == card["least_class"] < 0.02
+
+
+def test_to_bytes_rounds_and_clamps():
+    assert to_bytes(torch.tensor([-0.2, 0.0, 0.5, 0.999, 1.3])).tolist() == [0, 0, 128, 255, 255]
