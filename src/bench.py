@@ -106,7 +106,7 @@ def plain_gan_rate(cfg: DictConfig, data: Any) -> float:
             return self.transform(Image.fromarray(pixels)), int(data.train.labels[index])
 
     torch.manual_seed(cfg.seed)
-    model = build.model(cfg).to(memory_format=torch.contiguous_format)
+    model: Any = build.model(cfg).to(memory_format=torch.contiguous_format)
     g, d, loss = model.generator, model.discriminator, model.loss
     settings = {key: cfg.model.optimizer[key] for key in ("lr", "betas") if key in cfg.model.optimizer}
     optimizer = getattr(torch.optim, cfg.model.optimizer._target_.rpartition(".")[2])

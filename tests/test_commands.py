@@ -1,0 +1,145 @@
+"""The commands, as a user runs them: in processes of their own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import ROOT, TINY, TINY_NETS, command, wrong
+
+QUICK = (*TINY, *TINY_NETS, "trainer.max_epochs=1")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run's folder, and what the command said."""
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    quality = ["callbacks=default", "callbacks.quality.n=50", f"cache={folder.parent / 'cache'}"]
+    result = command("train", *QUICK, *quality, f"hydra.run.dir={folder}")
+    assert result.returncode == 0, result.stderr
+    return folder, result.stderr
+
+
+def test_a_run_leaves_what_the_readme_says(finished):
+    folder, said = finished
+    names = {path.name for path in folder.iterdir()}
+    assert {".hydra", "train.log", "metrics.csv", "metrics.json", "checkpoints", "images"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert str(folder / "metrics.json") in said
+    assert str(folder / "images") in said
+    assert "tensorboard" in said
+    assert "test/fid_own" in said
+    assert "Traceback" not in said
+    assert "images/s" in said or "images_per_second" in said
+
+
+def test_lines_are_plain_where_the_output_is_no_terminal(finished):
+    assert "\r" not in finished[1]
+    assert "\x1b" not in finished[1]
+
+
+def test_sample_is_the_same_for_the_same_seed(finished, tmp_path):
+    folder, _ = finished
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        result = command("sample", f"run={folder}", "n=16", f"seed={seed}", f"out={tmp_path / 'deep' / name}.png")
+        assert result.returncode == 0, result.stderr
+    a, b, c = (np.asarray(Image.open(tmp_path / "deep" / f"{name}.png")) for name in "abc")
+    assert a.shape == (4 * 58 + 2, 4 * 58 + 2)
+    assert np.array_equal(a, b)
+    assert not np.array_equal(a, c)
+
+
+def test_interpolate_draws_lines(finished, tmp_path):
+    result = command("sample", f"run={finished[0]}", "n=3", "interpolate=8", "scale=1", f"out={tmp_path / 'x.png'}")
+    assert result.returncode == 0, result.stderr
+    assert Image.open(tmp_path / "x.png").size == (8 * 30 + 2, 3 * 30 + 2)
+
+
+def test_evaluate_finds_the_runs_own_figures_again(finished):
+    folder, _ = finished
+    before = json.loads((folder / "metrics.json").read_text())
+    result = command("evaluate", f"run={folder}")
+    assert result.returncode == 0, result.stderr
+    after = json.loads((folder / "metrics.json").read_text())
+    assert "test/fid_own" in result.stdout
+    for name in ("test/fid_own", "test/coverage", "test/d_loss"):
+        assert after[name] == pytest.approx(before[name], rel=1e-5), name
+    assert after["seconds"] == before["seconds"], "what it did not measure stays"
+
+
+@pytest.mark.parametrize(
+    ("module", "args", "words"),
+    [
+        ("sample", ["n=4"], "run must be given"),
+        ("sample", ["run=/nowhere"], "is not a run's folder"),
+        ("sample", ["run={run}", "n=0"], "n=0"),
+        ("sample", ["run={run}", "out=x.txt"], "ends in one of .png"),
+        ("sample", ["run={run}", "out=/proc/x.png"], "cannot be written"),
+        ("sample", ["run={run}", "interpolate=1"], "a whole number from 2"),
+        ("sample", ["run={run}", "sed=1"], "did you mean seed?"),
+        ("evaluate", ["run=/nowhere"], "is not a run's folder"),
+        ("train", ["hydra.run.dir={run}"], "exists and is not empty"),
+    ],
+)
+def test_what_is_wrong_gets_a_line(finished, module, args, words):
+    assert words in wrong(command(module, *(arg.format(run=finished[0]) for arg in args)))
+
+
+def test_launches_in_the_same_second_get_folders_of_their_own(tmp_path):
+    args = [sys.executable, "-m", "src.train", *QUICK, "test=false", f"out={tmp_path}"]
+    started = [subprocess.Popen(args, cwd=ROOT, stderr=subprocess.DEVNULL) for _ in range(3)]
+    assert [process.wait(timeout=200) for process in started] == [0, 0, 0]
+    folders = list((tmp_path / "gan_digits").iterdir())
+    assert len(folders) == 3
+    assert all((folder / "metrics.json").is_file() for folder in folders)
+
+
+def test_a_name_that_is_taken_gets_a_number(tmp_path):
+    from src.run import reserve
+
+    names = [reserve(tmp_path / "x", exact=False).name for _ in range(3)]
+    assert names == ["x", "x-2", "x-3"]
+
+
+def test_a_sweep_runs_the_grid(tmp_path):
+    result = command("train", "-m", *QUICK, "seed=0,1", "model/loss=bce,lsgan", f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    assert result.returncode == 0, result.stderr
+    figures = [json.loads((tmp_path / "sweep" / str(i) / "metrics.json").read_text())["test/d_loss"] for i in range(4)]
+    assert len(set(figures)) == 4
+
+
+def test_a_signal_ends_the_whole_sweep(tmp_path):
+    sweep = [*QUICK, "trainer.max_epochs=500", "seed=0,1,2", f"hydra.sweep.dir={tmp_path}", "checkpoint.every_n_batches=2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "src.train", "-m", *sweep], cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ}
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "0" / "checkpoints" / "last.ckpt").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 143, stderr
+    assert "resume=" in stderr
+    assert not (tmp_path / "1").exists()
+
+
+def test_two_processes_train_one_model(tmp_path):
+    """trainer=ddp on two CPU processes: every image once an epoch, over both; both end with the same weights."""
+    folder = tmp_path / "ddp"
+    result = command("train", *QUICK, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.max_epochs=2",
+                     "test=false", f"hydra.run.dir={folder}")  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert json.loads((folder / "metrics.json").read_text())["batches"] == 4  # 100 images, 2 x 32 a step, 2 epochs
+
+
+def test_bench_prints_a_ratio():
+    result = command("bench", *TINY_NETS, "batches=4", "warmup=1", "rounds=2", "data.limit=100", "data.batch_size=32")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("ratio") == 3
