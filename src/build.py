@@ -27,8 +27,10 @@ def open_log(folder: Path, append: bool) -> logging.Logger:
     for handler in log.handlers[:]:  # of the sweep's job before this one
         log.removeHandler(handler)
         handler.close()
-    log.setLevel(logging.INFO)
     log.propagate = False
+    if not run.is_first_process():
+        return log
+    log.setLevel(logging.INFO)
     to_file = logging.FileHandler(folder / "train.log", mode="a" if append else "w")
     to_file.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     log.addHandler(to_file)

@@ -79,7 +79,8 @@ def _launch(config_name: str, task: Task, argv: list[str]) -> None:
         hydra_cfg = compose(config_name, [*overrides, *of_hydra], with_hydra=True).hydra
         wanted = hydra_cfg.sweep.dir if args.multirun else hydra_cfg.run.dir
         given = any(o.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for o in args.overrides)
-        folder = run.reserve(Path(wanted), exact=given)
+        # of the processes that train one model together, the first makes the folder and tells the others
+        folder = run.reserve(Path(wanted), exact=given) if run.is_first_process() else Path(wanted)
         key = "hydra.sweep.dir" if args.multirun else "hydra.run.dir"
         sys.argv = [sys.argv[0], *(a for a in argv if not a.startswith(f"{key}=")), f"{key}='{folder}'"]
 

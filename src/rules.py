@@ -150,7 +150,6 @@ RULES: dict[str, Rule] = {
     "strategy": text,
     "precision": one_of("auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed", "64-true"),
     "max_epochs": integer(1),
-    "max_steps": one_of(-1),
     "max_time": maybe(text),
     "limit_train_batches": BATCHES,
     "limit_val_batches": maybe(either(integer(0), real(0, 1))),

@@ -34,6 +34,11 @@ def reserve(wanted: Path, exact: bool) -> Path:
     raise UserError(f"{wanted} and 10,000 names after it are taken")
 
 
+def is_first_process() -> bool:
+    """Is this the process that writes, of those that train one model together? Lightning and torchrun number them so."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
 def discard(folder: Path, parents: bool) -> None:
     """Remove the folder of a run (or sweep) that failed before it trained; with `parents` the two above it too, where empty."""
     if any(path for name in WORTH_KEEPING for path in folder.rglob(name)):

@@ -76,7 +76,7 @@ def _saved(cfg, folder):
     return folder
 
 
-@pytest.mark.parametrize("cut", range(1, 12))
+@pytest.mark.parametrize("cut", range(1, 13))
 def test_cut_at_any_batch(uncut, config, tmp_path, monkeypatch, cut):
     """A signal during batch `cut` of 12 (4, 8: the ends of epochs, where Lightning alone loses one), then resume."""
     from src.models.gan import GAN

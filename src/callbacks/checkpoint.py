@@ -13,8 +13,9 @@ from src.errors import Interrupted
 class Checkpoint(pl.Callback):
     """Write folder/checkpoints/last.ckpt every n batches, at the end of each epoch, and on SIGINT or SIGTERM.
 
-    A signal lets the batch finish, writes the checkpoint and raises `Interrupted`; a second one stops at once. The last
-    batch of an epoch is written after the epoch's end has run, since Lightning would else forget that the end is due.
+    A signal lets the batch finish, writes the checkpoint and raises `Interrupted`; a second one, or one outside training,
+    stops at once. The last batch of an epoch is written after the epoch's end has run, since Lightning would else forget
+    that the end is due.
 
     Args:
         folder: of the run.
@@ -25,8 +26,9 @@ class Checkpoint(pl.Callback):
         self.folder, self.every_n_batches = folder, every_n_batches
         self.signum: int | None = None
         self.handlers: dict[int, Any] = {}
+        self.training = False
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self.handlers = {signum: signal.signal(signum, self._note) for signum in (signal.SIGINT, signal.SIGTERM)}
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -34,9 +36,18 @@ class Checkpoint(pl.Callback):
             signal.signal(signum, handler)
         self.handlers = {}
 
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self.teardown(trainer, pl_module, "")
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.training = True
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.training = False
+
     def _note(self, signum: int, frame: Any) -> None:
-        if self.signum is not None:
-            raise KeyboardInterrupt
+        if self.signum is not None or not self.training:
+            raise Interrupted(signum, f"{signal.Signals(signum).name}: stopped; what there is lies in {self.folder}")
         self.signum = signum
 
     def on_train_batch_end(

@@ -31,7 +31,8 @@ class Board(TensorBoardLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
-        super().log_metrics(metrics, batches_at(metrics, step))
+        values = {name: value for name, value in metrics.items() if name != "epoch"}
+        super().log_metrics(values, batches_at(metrics, step))
 
     @rank_zero_only
     def log_final(self, settings: dict[str, Any], metrics: dict[str, float]) -> None:

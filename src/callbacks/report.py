@@ -11,6 +11,7 @@ from src.callbacks.common import batches_seen
 from src.callbacks.loggers import Board
 from src.callbacks.quality import SampleQuality
 from src.callbacks.record import Record
+from src.config import leaves
 from src.data.base import log
 
 
@@ -38,16 +39,17 @@ def report(trainer: pl.Trainer, cfg: DictConfig, folder: Path, metrics: dict[str
 
 
 def flat(cfg: DictConfig) -> dict[str, Any]:
-    """The settings that tell runs apart, by dotted name, as plain values."""
+    """The settings that tell runs apart, by dotted name, as plain values; a `_target_` by its last word."""
     plain = OmegaConf.to_container(cfg, resolve=True)
-
-    def walk(node: Any, prefix: str) -> dict[str, Any]:
-        if isinstance(node, dict):
-            return {k: v for key, child in node.items() for k, v in walk(child, f"{prefix}{key}.").items()}
-        return {prefix[:-1]: node if isinstance(node, (int, float, str, bool)) else str(node)}
-
     assert isinstance(plain, dict)
-    return walk({key: plain[key] for key in ("seed", "model", "data", "trainer")}, "")
+    told = ("seed", "data.name", "data.size", "data.batch_size", "data.train_size", "trainer.max_epochs", "trainer.precision")
+    chosen: dict[str, Any] = {}
+    for path, value in leaves({str(key): node for key, node in plain.items()}):
+        if path.endswith("._target_"):
+            path, value = path.removesuffix("._target_"), str(value).rpartition(".")[2]
+        if path in told or (path.startswith("model") and not path.endswith("_partial_")):
+            chosen[path] = value if isinstance(value, (int, float, str, bool)) else str(value)
+    return chosen
 
 
 def headline_lines(values: dict[str, Any]) -> list[str]:
