@@ -126,7 +126,6 @@ def _resume(task: Task, folder: Path, overrides: list[str]) -> None:
                 f"new may be {', '.join(key.rstrip('.=') for key in RESUMABLE)}"
             )
     cfg = run.config_of(folder)
-    run.last_checkpoint(folder)  # a missing one is an error here, before anything heavy starts
     try:
         changes = OmegaConf.from_dotlist(overrides)
         OmegaConf.set_struct(cfg, True)

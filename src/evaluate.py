@@ -15,10 +15,12 @@ from src import cli, run
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
     """Test the run in cfg.run; returns the figures."""
+    folder = Path(cfg.run).expanduser()
+    run.last_checkpoint(folder)
+
     from src import build
     from src.callbacks.report import headline_lines
 
-    folder = Path(cfg.run).expanduser()
     run_cfg, model = build.opened(folder)
     if cfg.root is not None:
         run_cfg.data.root = cfg.root

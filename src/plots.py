@@ -53,7 +53,7 @@ def save_png(picture: np.ndarray, path: Path) -> None:
 def save_gif(frames: Sequence[Path], path: Path, seconds: float = 8.0, most: int = 120) -> None:
     """An endless GIF of the pictures at `frames`, in order: at most `most`, evenly chosen, the last held a while."""
     chosen = [frames[round(i)] for i in np.linspace(0, len(frames) - 1, min(most, len(frames)))]
-    pictures = [Image.open(frame).convert("P", palette=Image.Palette.ADAPTIVE) for frame in chosen]
+    pictures = [Image.open(frame).convert("P", palette=Image.Palette.ADAPTIVE, colors=64) for frame in chosen]
     duration = [max(40, round(1000 * seconds / len(pictures)))] * len(pictures)
     duration[-1] += 1500
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=duration, loop=0)

@@ -51,11 +51,9 @@ def discard(folder: Path, parents: bool) -> None:
 
 
 def config_of(folder: Path) -> DictConfig:
-    """The configuration that the run in `folder` was started with."""
-    path = folder / ".hydra" / "config.yaml"
-    if not path.is_file():
-        raise UserError(f"{folder} is not a run's folder: {path} is not there")
-    cfg = OmegaConf.load(path)
+    """The configuration that the run in `folder` was started with; a run without a checkpoint is an error."""
+    last_checkpoint(folder)
+    cfg = OmegaConf.load(folder / ".hydra" / "config.yaml")
     assert isinstance(cfg, DictConfig)
     return cfg
 
@@ -63,6 +61,8 @@ def config_of(folder: Path) -> DictConfig:
 def last_checkpoint(folder: Path) -> Path:
     """The newest checkpoint of the run in `folder`."""
     path = folder / "checkpoints" / "last.ckpt"
+    if not (folder / ".hydra" / "config.yaml").is_file():
+        raise UserError(f"{folder} is not a run's folder: {folder / '.hydra' / 'config.yaml'} is not there")
     if not path.is_file():
         raise UserError(f"{folder} has no checkpoint: {path} is not there (nothing to go on with; start a new run)")
     return path

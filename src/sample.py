@@ -9,7 +9,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from src import cli
+from src import cli, run
 from src.errors import UserError
 
 FORMATS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -20,6 +20,7 @@ def sample(cfg: DictConfig) -> Path:
     folder, out = Path(cfg.run).expanduser(), Path(cfg.out).expanduser()
     if out.suffix.lower() not in FORMATS:
         raise UserError(f"out={out}: a picture's name ends in one of {', '.join(FORMATS)}")
+    run.last_checkpoint(folder)
 
     from src import build, plots
     from src.callbacks.common import CanInterpolate, CanSample

@@ -55,7 +55,7 @@ def test_the_last_picture_is_the_final_model_on_the_fixed_noise(seen):
     from src.randomness import generator
 
     cfg, folder = seen
-    (folder / ".hydra").mkdir(exist_ok=True)
+    (folder / ".hydra").mkdir()
     from omegaconf import OmegaConf
 
     OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")

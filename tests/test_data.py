@@ -305,7 +305,7 @@ def test_decode_turns_upright_and_crops_the_centre(tmp_path):
 
 
 def test_the_three_sets_are_disjoint_and_whole(config):
-    data = data_of(config, "model=gan", "data.size=8", "data.val_size=180")
+    data = data_of(config)
     rows = [{bytes(image.numpy()) for image in part.images} for part in (data.train, data.val, data.test)]
     assert sum(len(part) for part in (data.train, data.val, data.test)) == 1797
     assert not rows[0] & rows[1]

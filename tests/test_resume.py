@@ -64,14 +64,14 @@ def uncut(tmp_path_factory):
     folder = tmp_path_factory.mktemp("uncut")
     cfg = compose("train", list(RUN))
     check(cfg)
-    train(cfg, folder)
-    return _saved(cfg, folder)
+    train(cfg, _saved(cfg, folder))
+    return folder
 
 
 def _saved(cfg, folder):
     from omegaconf import OmegaConf
 
-    (folder / ".hydra").mkdir(exist_ok=True)
+    (folder / ".hydra").mkdir(parents=True)
     OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
     return folder
 
@@ -91,14 +91,13 @@ def test_cut_at_any_batch(uncut, config, tmp_path, monkeypatch, cut):
         return step(self, batch, batch_idx)
 
     monkeypatch.setattr(GAN, "training_step", signalled)
-    folder = tmp_path / "cut"
     cfg = config(*RUN)
+    folder = _saved(cfg, tmp_path / "cut")
     with pytest.raises(Interrupted) as stop:
         train(cfg, folder)
     assert stop.value.signum == signal.SIGTERM
     assert len(seen) == cut
     assert build.batches_done(run.last_checkpoint(folder)) == cut
-    _saved(cfg, folder)
 
     torch.manual_seed(cut)  # whatever the resuming process drew before
     cfg.resume = str(folder)
@@ -110,7 +109,8 @@ def test_cut_at_any_batch(uncut, config, tmp_path, monkeypatch, cut):
 def test_cut_twice_in_one_epoch(uncut, config, tmp_path, monkeypatch):
     from src.models.gan import GAN
 
-    step, seen, folder, cfg = GAN.training_step, [], tmp_path / "cut", config(*RUN)
+    step, seen, cfg = GAN.training_step, [], config(*RUN)
+    folder = _saved(cfg, tmp_path / "cut")
 
     def signalled(self, batch, batch_idx):
         seen.append(batch_idx)
@@ -124,18 +124,27 @@ def test_cut_twice_in_one_epoch(uncut, config, tmp_path, monkeypatch):
             train(cfg, folder)
         cfg.resume = str(folder)
     train(cfg, folder)
-    _saved(cfg, folder)
     assert seen == [0, 1, 2, 3] * 3
     assert_same_run(uncut, folder)
 
 
+LONGER = (*RUN, "trainer.max_epochs=60", "checkpoint.every_n_batches=7", "trainer.log_every_n_steps=20")
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unbroken") / "run"
+    result = command("train", *LONGER, f"hydra.run.dir={folder}")
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGKILL", -9)])
-def test_real_process_real_signal(tmp_path, name, code):
+def test_real_process_real_signal(unbroken, tmp_path, name, code):
     """A training process is killed, resumed as a user would, and ends where an unbroken one does."""
-    settings = (*RUN, "trainer.max_epochs=60", "checkpoint.every_n_batches=7", "trainer.log_every_n_steps=20")
-    folder, whole = tmp_path / "cut", tmp_path / "whole"
+    folder = tmp_path / "cut"
     process = subprocess.Popen(
-        [sys.executable, "-m", "src.train", *settings, f"hydra.run.dir={folder}"], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "src.train", *LONGER, f"hydra.run.dir={folder}"], cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 120
     while not (folder / "checkpoints" / "last.ckpt").exists():
@@ -153,9 +162,7 @@ def test_real_process_real_signal(tmp_path, name, code):
 
     resumed = command("train", f"resume={folder}")
     assert resumed.returncode == 0, resumed.stderr
-    unbroken = command("train", *settings, f"hydra.run.dir={whole}")
-    assert unbroken.returncode == 0, unbroken.stderr
-    assert_same_run(whole, folder)
+    assert_same_run(unbroken, folder)
 
 
 def test_resume_refuses_what_would_change_the_run(tmp_path):

@@ -217,7 +217,7 @@ class ImageData(pl.LightningDataModule):
 
     def _loader(self, part: Images, training: bool) -> DataLoader:
         trainer = self.trainer
-        if trainer is not None and isinstance(part, ImageSet):
+        if trainer is not None and isinstance(part, ImageSet) and fits(part, trainer.strategy.root_device):
             part = part.to(trainer.strategy.root_device)
         sampler = EpochSampler(
             len(part),
@@ -254,6 +254,11 @@ class ImageData(pl.LightningDataModule):
         """(B, C, H, W) uint8 on the device -> float32 in [0, 1]."""
         images, labels = batch
         return to_float(images), labels
+
+
+def fits(part: ImageSet, device: torch.device) -> bool:
+    """Is there room for `part` on `device`, and as much again for training?"""
+    return device.type != "cuda" or 2 * part.images.nbytes < torch.cuda.mem_get_info(device)[0]
 
 
 def to_float(images: Tensor) -> Tensor:
