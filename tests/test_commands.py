@@ -20,7 +20,7 @@ QUICK = (*TINY, *TINY_NETS, "trainer.max_epochs=1")
 def finished(tmp_path_factory):
     """A finished run's folder, and what the command said."""
     folder = tmp_path_factory.mktemp("runs") / "one"
-    quality = ["callbacks=default", "callbacks.quality.n=50", f"cache={folder.parent / 'cache'}"]
+    quality = ["callbacks=default", "logger=default", "callbacks.quality.n=50", f"cache={folder.parent / 'cache'}"]
     result = command("train", *QUICK, *quality, f"hydra.run.dir={folder}")
     assert result.returncode == 0, result.stderr
     return folder, result.stderr
