@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -27,6 +28,8 @@ def seen(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     cfg = compose("train", [*RUN, f"cache={tmp_path_factory.mktemp('cache')}"])
     check(cfg)
+    (folder / ".hydra").mkdir()
+    OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(features, "STEPS", 20)  # how good its features are is another test's business
         train(cfg, folder)
@@ -55,14 +58,26 @@ def test_the_last_picture_is_the_final_model_on_the_fixed_noise(seen):
     from src.randomness import generator
 
     cfg, folder = seen
-    (folder / ".hydra").mkdir()
-    from omegaconf import OmegaConf
-
-    OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
     _, model = build.opened(folder)
     expected = plots.grid(model.sample(9, generator(cfg.seed, "samples")), scale=2)
     picture = np.asarray(Image.open(folder / "images" / "samples_00000008.png"))
     assert np.abs(picture.astype(int) - expected.astype(int)).max() <= 1
+
+
+def test_evaluate_finds_the_runs_own_figures_again(seen, monkeypatch):
+    """Samples, features and all."""
+    from src.config import check, compose
+    from src.evaluate import evaluate
+    from src.metrics import features
+
+    monkeypatch.setattr(features, "STEPS", 20)
+    cfg = compose("evaluate", [f"run={seen[1]}"])
+    check(cfg)
+    before = run.read_metrics(seen[1])
+    values = evaluate(cfg)
+    for name in ("test/fid_own", "test/kid_own", "test/coverage", "test/d_loss"):
+        assert values[name] == pytest.approx(before[name], rel=1e-4), name
+    assert run.read_metrics(seen[1])["seconds"] == before["seconds"], "what it did not measure stays"
 
 
 def test_looking_changes_nothing(seen, config, tmp_path):

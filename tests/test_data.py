@@ -423,6 +423,7 @@ def test_the_real_binarised_mnist(config):
     assert data.test.images.unique().tolist() == [0, 255]
 
 
+@pytest.mark.slow
 def test_a_missing_set_on_the_command_line(tmp_path):
     result = command("train", "data=mnist", "data.download=false", f"data.root={tmp_path}", f"out={tmp_path / 'runs'}")
     assert result.returncode == 2
