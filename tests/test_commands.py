@@ -106,6 +106,7 @@ def test_what_is_wrong_gets_a_line(finished, module, args, words):
     assert words in wrong(command(module, *(arg.format(run=finished[0]) for arg in args)))
 
 
+@pytest.mark.slow
 def test_launches_in_the_same_second_get_folders_of_their_own(tmp_path):
     args = [sys.executable, "-m", "src.train", *QUICK, "test=false", f"out={tmp_path}"]
     started = [subprocess.Popen(args, cwd=ROOT, stderr=subprocess.DEVNULL) for _ in range(2)]

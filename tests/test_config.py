@@ -111,6 +111,7 @@ def test_a_sweep_is_checked_whole_before_its_first_job(tmp_path, sweep):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_what_only_the_class_refuses_is_one_line_too(tmp_path):
     line = wrong_last(command("train", "++model.optimizer.nesterov=true", f"out={tmp_path / 'runs'}"))
     assert "model.optimizer" in line

@@ -141,7 +141,12 @@ def unbroken(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("name", "code"), [("SIGINT", 130), pytest.param("SIGTERM", 143, marks=pytest.mark.slow), ("SIGKILL", -9)]
+    ("name", "code"),
+    [
+        pytest.param("SIGINT", 130, marks=pytest.mark.slow),
+        pytest.param("SIGTERM", 143, marks=pytest.mark.slow),
+        ("SIGKILL", -9),
+    ],
 )
 def test_real_process_real_signal(unbroken, tmp_path, name, code):
     """A training process is killed, resumed as a user would, and ends where an unbroken one does."""
