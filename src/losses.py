@@ -66,3 +66,22 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor] | nn.Module, real: Tenso
         scores = critic(x_hat)
     (gradient,) = torch.autograd.grad(scores.sum(), x_hat, create_graph=True)
     return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+
+
+def bernoulli_nll(logits: Tensor, x: Tensor) -> Tensor:
+    """-log p(x | sigmoid(logits)) of each image in nats, (B,), Gregor 2015, eq. 9; float32.
+
+    Args:
+        logits: (B, C, H, W), any real number.
+        x: (B, C, H, W) in [0, 1]; a value between counts as that share of ones, which is no likelihood of grey images.
+    """
+    return F.binary_cross_entropy_with_logits(logits.float(), x.float(), reduction="none").flatten(1).sum(1)
+
+
+def gaussian_kl(mu: Tensor, log_sigma: Tensor) -> Tensor:
+    """KL(N(mu, sigma^2) || N(0, I)) in nats, 1/2 sum_j mu^2 + sigma^2 - log sigma^2 - 1 over the last dimension; float32.
+
+    Gregor 2015, eq. 10 and 11 is its sum over the steps: the "-T/2" there is one for each latent dimension.
+    """
+    mu, log_sigma = mu.float(), log_sigma.float()
+    return 0.5 * (mu.square() + (2 * log_sigma).exp() - 2 * log_sigma - 1).sum(-1)

@@ -1,0 +1,229 @@
+"""DRAW's net (Gregor 2015, section 2): an encoder and a decoder LSTM that paint an image in T steps.
+
+Matrix products run in the autocast type, where one is on; windows, filters, canvas, LSTM states and log sigma in float32.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class State(NamedTuple):
+    """What one step hands to the next.
+
+    Attributes:
+        h_enc, c_enc, c_dec: (B, width) float32.
+        canvas: (B, H, C, W) float32, logits.
+        to_encoder, to_decoder: (B, 4 * width) what h_dec, with the bias, adds to both LSTMs' gates at the next step.
+        gaze: what the decoder writes and where it looks, see `src.nets.attention`.
+    """
+
+    h_enc: Tensor
+    c_enc: Tensor
+    c_dec: Tensor
+    canvas: Tensor
+    to_encoder: Tensor
+    to_decoder: Tensor
+    gaze: Any
+
+
+class Weights(NamedTuple):
+    """The cell's matrices as the loop multiplies them: those that share an input in one, in the loop's type, made once a batch.
+
+    Attributes:
+        encoder: (4 * enc, reading + enc) on [r_t, h_enc].
+        posterior, posterior_bias: (2 * latent, enc) on h_enc, to mu and log sigma.
+        latent: (4 * dec, latent) on z.
+        decoder, decoder_bias: (4 * dec + 4 * enc + heads, dec) on h_dec.
+    """
+
+    encoder: Tensor
+    posterior: Tensor
+    posterior_bias: Tensor
+    latent: Tensor
+    decoder: Tensor
+    decoder_bias: Tensor
+
+
+class Paths(NamedTuple):
+    """What the net made of a batch.
+
+    Attributes:
+        logits: (B, C, H, W) the last canvas, float32.
+        mu, log_sigma: (T, B, latent) of q(z_t | x, z_<t), float32.
+        states: after each step, index 0 the initial one; only where they were asked for.
+    """
+
+    logits: Tensor
+    mu: Tensor
+    log_sigma: Tensor
+    states: list[State]
+
+
+def lstm(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """An LSTM's pointwise part: gates (B, 4 * width) in PyTorch's order i, f, g, o, and c -> new h and c (B, width)."""
+    i, f, g, o = gates.float().chunk(4, dim=1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * tanh(g)
+    return torch.sigmoid(o) * tanh(c), c
+
+
+def tanh(x: Tensor) -> Tensor:
+    """tanh to float32's last bits by a sigmoid, which on CPU is ten times as fast."""
+    return 2 * torch.sigmoid(2 * x) - 1
+
+
+class Cell(nn.Module):
+    """One step of DRAW. `weights` prepares a batch's matrices, `forward` is a step with reading, `decode` its second half."""
+
+    def __init__(self, encoder: int, decoder: int, latent: int, attention: nn.Module) -> None:
+        super().__init__()
+        self.attention: Any = attention
+        self.encoder = nn.LSTMCell(attention.features + decoder, encoder)
+        self.decoder = nn.LSTMCell(latent, decoder)
+        self.posterior = nn.Linear(encoder, 2 * latent)
+        self.splits = [4 * decoder, 4 * encoder, *(head.out_features for head in attention.heads())]
+
+    def weights(self, x: Tensor, dtype: torch.dtype) -> tuple[Weights, Tensor | None]:
+        """The merged matrices, and the part of the encoder's gates that x alone decides (B, 4 * enc), where there is one.
+
+        Args:
+            x: (B, H, C, W).
+            dtype: of the matrix products.
+        """
+        encoder, decoder, heads = self.encoder, self.decoder, self.attention.heads()
+        on_reading, on_decoder = encoder.weight_ih.split([self.attention.features, decoder.hidden_size], dim=1)
+        on_reading, from_x = self.attention.fold(x, on_reading.to(dtype))
+        of_decoder = [decoder.weight_hh, on_decoder, *(head.weight for head in heads)]
+        biases = [decoder.bias_ih + decoder.bias_hh, encoder.bias_ih + encoder.bias_hh, *(head.bias for head in heads)]
+        merged = Weights(
+            encoder=torch.cat([on_reading, encoder.weight_hh.to(dtype)], dim=1),
+            posterior=self.posterior.weight.to(dtype),
+            posterior_bias=self.posterior.bias.to(dtype),
+            latent=decoder.weight_ih.to(dtype),
+            decoder=torch.cat(of_decoder).to(dtype),
+            decoder_bias=torch.cat(biases).to(dtype),
+        )
+        return merged, from_x
+
+    def forward(self, x: Tensor, from_x: Tensor | None, eps: Tensor, state: State, w: Weights) -> tuple[State, Tensor]:
+        """Read, encode, draw z, decode, write (eq. 3 to 8).
+
+        Args:
+            x: (B, H, C, W) in [0, 1].
+            from_x: see `weights`.
+            eps: (B, latent) standard normal.
+            state: of the step before.
+            w: see `weights`.
+
+        Returns:
+            The new state, and [mu, log sigma] of this step's posterior (B, 2 * latent).
+        """
+        r = self.attention.glimpse(x, state.canvas, state.gaze)
+        gates = product(torch.cat([r, state.h_enc], dim=1), w.encoder) + state.to_encoder
+        if from_x is not None:
+            gates = gates + from_x
+        h_enc, c_enc = lstm(gates, state.c_enc)
+        q = product(h_enc, w.posterior, w.posterior_bias).float()
+        mu, log_sigma = q.chunk(2, dim=1)
+        z = mu + log_sigma.exp() * eps
+        h_dec, c_dec = lstm(product(z, w.latent) + state.to_decoder, state.c_dec)
+        to_decoder, to_encoder, gaze = self.look(h_dec, w)
+        canvas = self.attention.paint(state.canvas, gaze)
+        return State(h_enc, c_enc, c_dec, canvas, to_encoder, to_decoder, gaze), q
+
+    def look(self, h_dec: Tensor, w: Weights) -> tuple[Tensor, Tensor, Any]:
+        """All that h_dec (B, dec) says, by one matrix product: gates to the decoder and to the encoder, and the gaze."""
+        to_decoder, to_encoder, *heads = product(h_dec, w.decoder, w.decoder_bias).split(self.splits, dim=1)
+        return to_decoder, to_encoder, self.attention.look(*heads)
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x weight^T + bias in weight's type."""
+    return F.linear(x.to(weight.dtype), weight, bias)
+
+
+class Draw(nn.Module):
+    """The whole net.
+
+    Args:
+        channels: of the images.
+        size: their height and width, or one number for both.
+        attention: (hidden, channels, height, width) -> how it reads and writes, see `src.nets.attention`.
+        steps: T.
+        latent: width of z_t.
+        encoder, decoder: widths of the LSTMs.
+        learn_initial: learn the initial states and canvas (the paper's biases), else they stay zero.
+        forget_bias: added to the forget gates' initial bias.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        size: int | Sequence[int],
+        attention: Callable[..., nn.Module],
+        steps: int,
+        latent: int,
+        encoder: int = 256,
+        decoder: int = 256,
+        learn_initial: bool = True,
+        forget_bias: float = 0.0,
+    ) -> None:
+        super().__init__()
+        height, width = (size, size) if isinstance(size, int) else size
+        self.steps, self.latent = steps, latent
+        self.cell = Cell(encoder, decoder, latent, attention(decoder, channels, height, width))
+        self.h_enc, self.c_enc = (nn.Parameter(torch.zeros(encoder), learn_initial) for _ in range(2))
+        self.h_dec, self.c_dec = (nn.Parameter(torch.zeros(decoder), learn_initial) for _ in range(2))
+        self.canvas = nn.Parameter(torch.zeros(height, channels, width), learn_initial)
+        with torch.no_grad():
+            for part in (self.cell.encoder, self.cell.decoder):
+                part.bias_hh.chunk(4)[1].add_(forget_bias)
+
+    def forward(self, x: Tensor, eps: Tensor, keep: bool = False) -> Paths:
+        """Encode and decode.
+
+        Args:
+            x: (B, C, H, W) in [0, 1].
+            eps: (T, B, latent) standard normal, all fresh.
+            keep: hand back every step's state too.
+        """
+        dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else torch.float32
+        with torch.autocast(x.device.type, enabled=False):
+            rows = x.float().transpose(1, 2).contiguous()  # (B, H, C, W)
+            w, from_x = self.cell.weights(rows, dtype)
+            state = self.start(len(x), w)
+            states, posteriors = [state], []
+            for noise in eps.unbind():
+                state, q = self.cell(rows, from_x, noise, state, w)
+                posteriors.append(q)
+                states = [*states, state] if keep else []
+            mu, log_sigma = torch.stack(posteriors).chunk(2, dim=2)
+        return Paths(state.canvas.transpose(1, 2), mu, log_sigma, states)
+
+    def start(self, n: int, w: Weights) -> State:
+        """The initial state of a batch of `n`."""
+        h_enc, c_enc, c_dec = (state.expand(n, -1) for state in (self.h_enc, self.c_enc, self.c_dec))
+        to_decoder, to_encoder, gaze = self.cell.look(self.h_dec.expand(n, -1), w)
+        return State(h_enc, c_enc, c_dec, self.canvas.repeat(n, 1, 1, 1), to_encoder, to_decoder, gaze)
+
+    def decode(self, z: Tensor) -> tuple[Tensor, Any]:
+        """The canvases (T, B, C, H, W), logits, that latents z (T, B, latent) paint, and the gaze of all steps (T * B, ...).
+
+        No canvas feeds back into the decoder, so it runs over all T at once: one product for z, one LSTM call, one for the
+        heads, one writing, one cumulative sum (section 2.3).
+        """
+        steps, n, _ = z.shape
+        decoder = self.cell.decoder
+        with torch.autocast(z.device.type, enabled=False):
+            parameters = [decoder.weight_ih, decoder.weight_hh, decoder.bias_ih, decoder.bias_hh]
+            start = [state.repeat(1, n, 1) for state in (self.h_dec, self.c_dec)]
+            h_dec, _, _ = torch.lstm(z, start, parameters, True, 1, 0.0, self.training, False, False)
+            attention = self.cell.attention
+            gaze = attention.look(*(head(h_dec.flatten(0, 1)) for head in attention.heads()))
+            blank = torch.zeros(steps * n, *self.canvas.shape, device=z.device)
+            written = attention.paint(blank, gaze).unflatten(0, (steps, n))
+            canvases = self.canvas + written.cumsum(0)
+        return canvases.transpose(2, 3), gaze
