@@ -3,9 +3,9 @@
   python -m src.bench model=dcgan data=mnist          images per second of both, and their ratio round by round
   python -m src.bench model=gan data=digits rounds=3
 
-The plain loop is what a tutorial writes: a DataLoader that fetches one image at a time, fakes made anew for each player, the
-discriminator's gradients computed in the generator's step too, Adam as it comes, float32. Ours runs with TensorBoard,
-metrics.csv, the progress bar and the pictures of callbacks=default.
+The plain loop is what a tutorial writes: a DataLoader that fetches one image at a time, Adam as it comes, float32. Of a GAN,
+fakes made anew for each player, the discriminator's gradients computed in the generator's step too; of DRAW, one LSTMCell,
+Linear or filter after another. Ours runs with TensorBoard, metrics.csv, the progress bar and the pictures of callbacks=default.
 """
 
 import statistics
@@ -86,17 +86,14 @@ def our_rate(cfg: DictConfig, data: Any, folder: Path) -> float:
     return clock.rate
 
 
-def plain_gan_rate(cfg: DictConfig, data: Any) -> float:
-    """Images per second of the plain GAN loop."""
-    import torch
+def one_by_one(data: Any, *changes: Any) -> Any:
+    """A DataLoader of training batches that fetches and transforms one image after another."""
     from PIL import Image
     from torch.utils.data import DataLoader, Dataset
     from torchvision import transforms
 
-    from src import build
-
     class OneByOne(Dataset):
-        transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(0.5, 0.5)])
+        transform = transforms.Compose([transforms.ToTensor(), *changes])
 
         def __len__(self) -> int:
             return len(data.train)
@@ -104,6 +101,16 @@ def plain_gan_rate(cfg: DictConfig, data: Any) -> float:
         def __getitem__(self, index: int) -> tuple[Any, int]:
             pixels = data.train.images[index].permute(1, 2, 0).squeeze(2).numpy()
             return self.transform(Image.fromarray(pixels)), int(data.train.labels[index])
+
+    return DataLoader(OneByOne(), data.batch_size, shuffle=True)
+
+
+def plain_gan_rate(cfg: DictConfig, data: Any) -> float:
+    """Images per second of the plain GAN loop."""
+    import torch
+    from torchvision import transforms
+
+    from src import build
 
     torch.manual_seed(cfg.seed)
     model: Any = build.model(cfg).to(memory_format=torch.contiguous_format)
@@ -113,7 +120,7 @@ def plain_gan_rate(cfg: DictConfig, data: Any) -> float:
     d_optimizer, g_optimizer = optimizer(d.parameters(), **settings), optimizer(g.parameters(), **settings)
     clock = Clock(cfg.warmup, cfg.batches)
     while True:
-        for step, (real, _) in enumerate(DataLoader(OneByOne(), data.batch_size, shuffle=True)):
+        for step, (real, _) in enumerate(one_by_one(data, transforms.Normalize(0.5, 0.5))):
             fake = g(model.latents(len(real))).detach()
             d_loss = loss.discriminator(d(real), d(fake))
             if loss.gradient_penalty:
@@ -143,7 +150,76 @@ def plain_penalty(critic: Any, real: Any, fake: Any) -> Any:
     return ((gradient.flatten(1).norm(dim=1) - 1) ** 2).mean()
 
 
-PLAIN: dict[str, Callable[[DictConfig, Any], float]] = {"src.models.gan.GAN": plain_gan_rate}
+def plain_draw_rate(cfg: DictConfig, data: Any) -> float:
+    """Images per second of the plain DRAW loop."""
+    import torch
+    from torch.nn.functional import binary_cross_entropy_with_logits
+
+    from src import build
+
+    torch.manual_seed(cfg.seed)
+    model: Any = build.model(cfg)
+    optimizer = torch.optim.Adam(model.parameters(), cfg.model.optimizer.lr, betas=tuple(cfg.model.optimizer.betas))
+    clock = Clock(cfg.warmup, cfg.batches)
+    while True:
+        for x, _ in one_by_one(data):
+            logits, kl = plain_draw(model.net, x)
+            loss = (binary_cross_entropy_with_logits(logits, x, reduction="sum") + kl) / len(x)
+            optimizer.zero_grad()
+            loss.backward()
+            for parameter in model.parameters():
+                torch.nn.utils.clip_grad_norm_(parameter, cfg.model.clip_norm or float("inf"))
+            optimizer.step()
+            if clock(len(x)):
+                return clock.rate
+
+
+def plain_draw(net: Any, x: Any) -> tuple[Any, Any]:
+    """`net`'s forward pass on x (B, C, H, W) as a tutorial writes it: the canvas (logits) and the KL, summed over all."""
+    import torch
+    from torch.nn.functional import linear
+
+    b, channels, height, width = x.shape
+    cell, attention = net.cell, net.cell.attention
+    h_enc, c_enc, h_dec, c_dec = (state.repeat(b, 1) for state in (net.h_enc, net.c_enc, net.h_dec, net.c_dec))
+    canvas = net.canvas.transpose(0, 1).repeat(b, 1, 1, 1)
+    kl = 0.0
+
+    def filters(parameters: Any, n: int) -> tuple[Any, Any, Any]:
+        gx, gy, log_sigma2, log_delta, log_gamma = parameters.split(1, dim=1)
+        delta = (max(height, width) - 1) / max(n - 1, 1) * torch.exp(log_delta)
+        banks = []
+        for g, pixels in ((gy, height), (gx, width)):
+            mu = (pixels + 1) / 2 * (g + 1) + (torch.arange(1, n + 1) - n / 2 - 0.5) * delta
+            bank = torch.exp(-((torch.arange(1, pixels + 1) - mu.unsqueeze(2)) ** 2) / (2 * torch.exp(log_sigma2).unsqueeze(2)))
+            banks.append((bank / (bank.sum(2, keepdim=True) + 1e-8)).unsqueeze(1))
+        return banks[0], banks[1], torch.exp(log_gamma)
+
+    for _ in range(net.steps):
+        x_hat = x - torch.sigmoid(canvas)
+        if hasattr(attention, "n_read"):
+            f_y, f_x, gamma = filters(attention.read_window(h_dec), attention.n_read)
+            glimpses = [(f_y @ image @ f_x.transpose(2, 3)).flatten(1) * gamma for image in (x, x_hat)]
+        else:
+            glimpses = [x.flatten(1), x_hat.flatten(1)]
+        h_enc, c_enc = cell.encoder(torch.cat([*glimpses, h_dec], 1), (h_enc, c_enc))
+        mu, log_sigma = (linear(h_enc, w, v) for w, v in zip(cell.posterior.weight.chunk(2), cell.posterior.bias.chunk(2)))
+        sigma = torch.exp(log_sigma)
+        h_dec, c_dec = cell.decoder(mu + sigma * torch.randn_like(mu), (h_dec, c_dec))
+        if hasattr(attention, "n_write"):
+            f_y, f_x, gamma = filters(attention.write_window(h_dec), attention.n_write)
+            patch = attention.patch(h_dec).view(b, channels, attention.n_write, attention.n_write)
+            canvas = canvas + f_y.transpose(2, 3) @ patch @ f_x / gamma.view(b, 1, 1, 1)
+        else:
+            canvas = canvas + attention.patch(h_dec).view_as(canvas)
+        kl = kl + 0.5 * (mu**2 + sigma**2 - 2 * log_sigma - 1).sum()
+    return canvas, kl
+
+
+PLAIN: dict[str, Callable[[DictConfig, Any], float]] = {
+    "src.models.gan.GAN": plain_gan_rate,
+    "src.models.draw.DRAW": plain_draw_rate,
+}
 
 
 if __name__ == "__main__":

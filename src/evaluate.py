@@ -2,6 +2,7 @@
 
 python -m src.evaluate run=DIR                   the run's own test
 python -m src.evaluate run=DIR n=2000 seed=1     fewer samples, another noise
+python -m src.evaluate run=DIR iwae_samples=100  DRAW: the importance-weighted estimate beside the bound
 python -m src.evaluate run=DIR root=DATA         the data lie elsewhere now
 """
 
@@ -19,6 +20,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     run.last_checkpoint(folder)
 
     from src import build
+    from src.callbacks.likelihood import ImportanceWeighted
     from src.callbacks.report import headline_lines
 
     run_cfg, model = build.opened(folder)
@@ -29,8 +31,12 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     run_cfg.logger = None
     data = build.data(run_cfg)
     trainer = build.trainer(run_cfg, folder, batches_done=0)
+    if cfg.iwae_samples is not None:
+        trainer.callbacks.append(ImportanceWeighted(cfg.iwae_samples, cfg.iwae_rows, cfg.seed))  # type: ignore[attr-defined]
     trainer.test(model, datamodule=data, verbose=False)
     values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    if cfg.iwae_samples is not None:
+        values["iwae_samples"] = cfg.iwae_samples
     run.write_metrics(folder, values)
     print("\n".join(headline_lines(values)))
     print(f"numbers: {folder / 'metrics.json'}")

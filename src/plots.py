@@ -1,13 +1,35 @@
-"""Tensors to pictures: grids, filter tiles, GIFs. Knows no model; every picture is uint8, (H, W) grey or (H, W, 3)."""
+"""Tensors to pictures: grids, filter tiles, canvases, bars, GIFs. Knows no model.
 
+Every picture is uint8, (H, W) grey or (H, W, 3).
+"""
+
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
+
+COLOURS = {"read": (0, 170, 0), "write": (220, 0, 0)}
+
+
+class Canvases(NamedTuple):
+    """Images as they grow.
+
+    Attributes:
+        frames: (T + 1, n, C, H, W) in [0, 1], the blank canvas first.
+        windows: `read` or `write` -> (T, n, 5): top, left, bottom, right of the window and its sigma, in pixels, the top left
+            pixel's middle at (0, 0); what was read and written to make frame t + 1. Empty for a model without windows.
+        images: (n, C, H, W) that are reconstructed; None for samples.
+    """
+
+    frames: Tensor
+    windows: dict[str, Tensor]
+    images: Tensor | None = None
 
 
 def grid(images: Tensor, columns: int | None = None, scale: int = 1, gap: int = 2) -> np.ndarray:
@@ -44,16 +66,94 @@ def filter_tile(weight: Tensor, most: int = 64, side: int = 24) -> np.ndarray:
     return grid(filters, scale=max(1, side // filters.shape[-1]), gap=1)
 
 
+def canvas_frames(canvases: Canvases, scale: int = 4) -> list[np.ndarray]:
+    """A picture for each step: a grid of all canvases with their windows, green for reading, red for writing.
+
+    A window's border is as wide as its filters' sigma: thin is sharp. Above each reconstruction stands its image.
+    """
+    painted = _painted(canvases, scale)  # (T + 1, n, 3, H, W)
+    if canvases.images is None:
+        return [grid(frame) for frame in painted]
+    columns = min(painted.shape[1], 8)
+    empty = painted.new_ones(-painted.shape[1] % columns, *painted.shape[2:])  # fills the last row
+    images = torch.cat([_enlarged(canvases.images, scale), empty]).split(columns)
+    pages = []
+    for frame in painted:
+        pairs = zip(images, torch.cat([frame, empty]).split(columns), strict=True)
+        pages.append(grid(torch.cat([row for pair in pairs for row in pair]), columns))
+    return pages
+
+
+def canvas_strip(canvases: Canvases, scale: int = 2, most: int = 8, columns: int = 16) -> np.ndarray:
+    """A row an image, at most `most`: its canvas from blank to the last, at most `columns` steps evenly chosen, and behind a
+    reconstruction the image itself."""
+    painted = _painted(canvases, scale)[:, :most]
+    steps = np.linspace(0, len(painted) - 1, min(columns, len(painted))).round()
+    rows = painted[torch.tensor(steps).long()].transpose(0, 1)  # (n, columns, 3, H, W)
+    if canvases.images is not None:
+        rows = torch.cat([rows, _enlarged(canvases.images[:most], scale).unsqueeze(1)], dim=1)
+    return grid(rows.flatten(0, 1), columns=rows.shape[1])
+
+
+def bars(values: Sequence[float], title: str, height: int = 160, width: int = 640) -> np.ndarray:
+    """A bar for each value, from 0 up, with the greatest value and the first and last place written beside them."""
+    picture = Image.new("L", (width, height), 255)
+    draw = ImageDraw.Draw(picture)
+    top, bottom, left = 30, height - 20, 60
+    most = max([*values, 1e-12])
+    step = (width - left - 10) / len(values)
+    for i, value in enumerate(values):
+        edge = bottom - max(value, 0) / most * (bottom - top)
+        draw.rectangle([left + i * step, edge, left + (i + 0.8) * step, bottom], fill=70)
+    draw.text((left, 8), title, fill=0)
+    draw.text((4, top - 5), f"{most:.3g}", fill=0)
+    draw.text((4, bottom - 10), "0", fill=0)
+    draw.text((left, bottom + 4), "1", fill=0)
+    draw.text((left + (len(values) - 1) * step, bottom + 4), str(len(values)), fill=0)
+    return np.asarray(picture)
+
+
+def _painted(canvases: Canvases, scale: int) -> Tensor:
+    """(T + 1, n, 3, H * scale, W * scale) in [0, 1] with the windows drawn on."""
+    frames = _enlarged(canvases.frames.flatten(0, 1), scale).unflatten(0, canvases.frames.shape[:2])
+    for t in range(1, len(frames)):
+        for i in range(frames.shape[1]):
+            picture = Image.fromarray((frames[t, i] * 255).byte().permute(1, 2, 0).numpy())
+            draw = ImageDraw.Draw(picture)
+            for name, windows in canvases.windows.items():
+                *corners, sigma = windows[t - 1, i].float().tolist()
+                top, left, bottom, right = ((corner + 0.5) * scale for corner in corners)
+                border = round(min(max(sigma * scale / 2, 1), scale * 2))
+                draw.rectangle([left, top, right, bottom], outline=COLOURS[name], width=border)
+            frames[t, i] = torch.from_numpy(np.array(picture)).permute(2, 0, 1) / 255
+    return frames
+
+
+def _enlarged(images: Tensor, scale: int) -> Tensor:
+    """Images (N, C, H, W) in [0, 1] on the CPU in colour, each pixel scale x scale."""
+    images = images.detach().float().cpu().clamp(0, 1).expand(-1, 3, -1, -1)
+    return images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+
+
 def save_png(picture: np.ndarray, path: Path) -> None:
     """Write `picture` as PNG, making the folder where it is not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(picture).save(path)
 
 
-def save_gif(frames: Sequence[Path], path: Path, seconds: float = 8.0, most: int = 120) -> None:
-    """An endless GIF of the pictures at `frames`, in order: at most `most`, evenly chosen, the last held a while."""
+def save_gif(frames: Sequence[np.ndarray | Path], path: Path, seconds: float = 8.0, most: int = 120) -> None:
+    """An endless GIF of `frames`, pictures or their files, in order: at most `most`, evenly chosen, the last held a while."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gif(frames, seconds, most))
+
+
+def gif(frames: Sequence[np.ndarray | Path], seconds: float = 8.0, most: int = 120) -> bytes:
+    """What `save_gif` writes."""
     chosen = [frames[round(i)] for i in np.linspace(0, len(frames) - 1, min(most, len(frames)))]
-    pictures = [Image.open(frame).convert("P", palette=Image.Palette.ADAPTIVE, colors=64) for frame in chosen]
+    opened = [Image.open(frame) if isinstance(frame, Path) else Image.fromarray(frame) for frame in chosen]
+    pictures = [picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=64) for picture in opened]
     duration = [max(40, round(1000 * seconds / len(pictures)))] * len(pictures)
     duration[-1] += 1500
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=duration, loop=0)
+    buffer = io.BytesIO()
+    pictures[0].save(buffer, "GIF", save_all=True, append_images=pictures[1:], duration=duration, loop=0)
+    return buffer.getvalue()

@@ -95,7 +95,7 @@ RULES: dict[str, Rule] = {
     "every_n_batches": maybe(integer(1)),
     # data
     "name": text,
-    "size": integer(1, 4096),
+    "size": either(integer(1, 4096), list_of(integer(1, 4096), 2)),
     "channels": one_of(1, 3),
     "num_classes": maybe(integer(1)),
     "root": maybe(text),
@@ -109,6 +109,7 @@ RULES: dict[str, Rule] = {
     "in_memory": one_of("auto", True, False),
     "workers": integer(0, 256),
     "download": flag,
+    "binarize": flag,
     "epochs": integer(1),
     # models
     "latent": integer(1),
@@ -178,6 +179,8 @@ RULES: dict[str, Rule] = {
     # evaluate, sample, bench
     "run": text,
     "interpolate": maybe(integer(2)),
+    "iwae_samples": maybe(integer(1)),
+    "iwae_rows": integer(1),
     "scale": integer(1, 64),
     "batches": integer(1),
     "warmup": integer(1),

@@ -2,9 +2,11 @@
 
 python -m src.sample run=DIR n=64 seed=0 out=samples.png        a grid of n images
 python -m src.sample run=DIR n=8 interpolate=8 out=lines.png    n lines of 8 images between two latents
+python -m src.sample run=DIR n=16 out=canvas.gif                DRAW: how n images grow, with the window that writes
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -12,7 +14,7 @@ from omegaconf import DictConfig
 from src import cli, run
 from src.errors import UserError
 
-FORMATS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+FORMATS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
 def sample(cfg: DictConfig) -> Path:
@@ -23,23 +25,36 @@ def sample(cfg: DictConfig) -> Path:
     run.last_checkpoint(folder)
 
     from src import build, plots
-    from src.callbacks.common import CanInterpolate, CanSample
+    from src.callbacks.common import CanInterpolate, CanPaint, CanSample
     from src.randomness import generator
 
     _, model = build.opened(folder)
     noise = generator(cfg.seed, "sample")
+    if out.suffix.lower() == ".gif":
+        if cfg.interpolate is not None or not isinstance(model, CanPaint):
+            raise UserError(
+                f"out={out}: {folder} holds a {type(model).__name__}, which has nothing that moves; a .png shows it"
+            )
+        frames = plots.canvas_frames(model.canvases(cfg.n, noise), cfg.scale)
+        _write(out, lambda: plots.save_gif(frames, out))
+        print(f"{out}: {cfg.n} canvases in {len(frames) - 1} steps")
+        return out
     if cfg.interpolate is None and isinstance(model, CanSample):
         images = model.sample(cfg.n, noise)
     elif cfg.interpolate is not None and isinstance(model, CanInterpolate):
         images = model.interpolate(cfg.n, cfg.interpolate, noise)
     else:
         raise UserError(f"{folder}: a {type(model).__name__} cannot {'sample' if cfg.interpolate is None else 'interpolate'}")
-    try:
-        plots.save_png(plots.grid(images, columns=cfg.interpolate, scale=cfg.scale), out)
-    except OSError as error:
-        raise UserError(f"out={out} cannot be written: {error.strerror or error}") from error
+    _write(out, lambda: plots.save_png(plots.grid(images, columns=cfg.interpolate, scale=cfg.scale), out))
     print(f"{out}: {len(images)} images of {images.shape[-1]} x {images.shape[-2]}")
     return out
+
+
+def _write(out: Path, write: Callable[[], None]) -> None:
+    try:
+        write()
+    except OSError as error:
+        raise UserError(f"out={out} cannot be written: {error.strerror or error}") from error
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
+from src import build
 from src.config import check, compose
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,3 +60,8 @@ def wrong(result: subprocess.CompletedProcess[str]) -> str:
     assert len(lines) == 1, result.stderr
     assert lines[0].startswith("error: "), result.stderr
     return lines[0]
+
+
+def data_of(config, *overrides: str):
+    """The data module that `overrides` make, its files read."""
+    return build.data(config(*overrides))

@@ -8,10 +8,11 @@ from torch import nn
 
 from src import run
 from src.data.base import ImageSet
+from src.data.pixels import to_bytes
 from src.errors import UserError
 from src.metrics import features
 from src.metrics.fid import frechet_distance, kernel_distance, neighbours
-from src.metrics.quality import quality, to_bytes
+from src.metrics.quality import quality
 from src.randomness import generator
 
 

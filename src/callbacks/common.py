@@ -8,6 +8,8 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
+from src.plots import Canvases
+
 
 @runtime_checkable
 class CanSample(Protocol):
@@ -23,6 +25,14 @@ class CanInterpolate(Protocol):
 
     def interpolate(self, n: int, steps: int, generator: torch.Generator) -> Tensor:
         """n walks of `steps` images, (n * steps, C, H, W) in [0, 1], a walk after a walk."""
+
+
+@runtime_checkable
+class CanPaint(Protocol):
+    """A model whose images grow step by step."""
+
+    def canvases(self, n: int, generator: torch.Generator, images: Tensor | None = None) -> Canvases:
+        """How n samples grow, or the reconstructions of `images` (n, C, H, W) in [0, 1]."""
 
 
 def batches_seen(trainer: pl.Trainer) -> int:

@@ -7,8 +7,9 @@ import torch
 
 from src.callbacks.common import CanSample
 from src.data.base import ImageData, ImageSet, log
+from src.data.pixels import to_bytes
 from src.metrics.features import feature_net
-from src.metrics.quality import quality, to_bytes
+from src.metrics.quality import quality
 from src.randomness import generator
 
 
@@ -40,8 +41,10 @@ class SampleQuality(pl.Callback):
         real = getattr(data, stage)
         if not isinstance(model, CanSample):
             return
-        if not data.num_classes or not isinstance(real, ImageSet) or not isinstance(data.train, ImageSet):
-            log.info("%s/fid_own is not measured: it needs labels and images in memory, which %s has not", stage, data.name)
+        if not data.num_classes or data.varies or not isinstance(real, ImageSet) or not isinstance(data.train, ImageSet):
+            log.info(
+                "%s/fid_own is not measured: it needs labels and settled images in memory, which %s has not", stage, data.name
+            )
             return
         net = feature_net(data.train, data.num_classes, data.name, self.cache, model.device)
         self.features = net.digest()

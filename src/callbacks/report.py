@@ -12,12 +12,15 @@ from src.callbacks.loggers import Board
 from src.callbacks.quality import SampleQuality
 from src.callbacks.record import Record
 from src.config import leaves
-from src.data.base import log
+from src.data.base import ImageData, log
 
 
 def report(trainer: pl.Trainer, cfg: DictConfig, folder: Path, metrics: dict[str, float]) -> dict[str, Any]:
     """Write and print what `metrics` and the callbacks hold; returns what is in metrics.json."""
+    data: ImageData = trainer.datamodule  # type: ignore[attr-defined]
     values: dict[str, Any] = {**metrics, "batches": batches_seen(trainer)}
+    if "test/bound_nats" in metrics or "val/bound_nats" in metrics:
+        values["nats_of"] = f"{data.name}, {data.pixels}"
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Record):
             values |= callback.summary()
@@ -62,4 +65,4 @@ def headline_lines(values: dict[str, Any]) -> list[str]:
 def _headline(name: str) -> bool:
     """Is it worth a line on the terminal? The floors and class shares are in metrics.json."""
     detail = name.endswith("_floor") and not name.endswith("fid_own_floor")
-    return not (detail or "/class_" in name or name.startswith("train/") or name == "epoch")
+    return not (detail or "/class_" in name or "_steps/" in name or name.startswith("train/") or name == "epoch")

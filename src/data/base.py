@@ -4,19 +4,20 @@ The order of an epoch is a function of (seed, epoch), and a resumed run skips to
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import pytorch_lightning as pl
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
+from src.data.order import EpochSampler
+from src.data.pixels import binarized, resized, to_bytes, to_float
 from src.errors import UserError
-from src.randomness import generator
+from src.randomness import generator, seed_of
 
 log = logging.getLogger(__name__)
 
@@ -71,57 +72,12 @@ class Splits:
     val: Images | None = None
 
 
-class EpochSampler(Sampler):
-    """Batches of indices whose order depends on (seed, epoch) alone, from any batch on.
-
-    Args:
-        n: images in the set.
-        batch_size: images a batch. The last batch is whatever is left; a single image left over joins the batch before it,
-            since a batch of one has no statistics for BatchNorm.
-        seed: of the run.
-        shuffle: a new order every epoch, else as stored.
-        position: () -> (epoch, first batch); asked when iteration starts.
-        rank, world: this process takes every world-th index; short ranks repeat from the start, so that all have equal batches.
-    """
-
-    def __init__(
-        self,
-        n: int,
-        batch_size: int,
-        seed: int,
-        shuffle: bool,
-        position: Callable[[], tuple[int, int]] = lambda: (0, 0),
-        rank: int = 0,
-        world: int = 1,
-    ) -> None:
-        self.n, self.batch_size, self.seed, self.shuffle = n, batch_size, seed, shuffle
-        self.position, self.rank, self.world = position, rank, world
-
-    def __iter__(self) -> Iterator[Tensor]:
-        epoch, start = self.position()
-        order = torch.randperm(self.n, generator=generator(self.seed, "order", epoch)) if self.shuffle else None
-        indices = torch.arange(self.n) if order is None else order
-        if self.world > 1:
-            missing = -self.n % self.world
-            indices = torch.cat([indices, indices[:missing]])[self.rank :: self.world]
-        yield from self._split(indices)[start:]
-
-    def _split(self, indices: Tensor) -> list[Tensor]:
-        batches = list(indices.split(self.batch_size))
-        if len(batches) > 1 and len(batches[-1]) == 1:
-            batches[-2:] = [torch.cat(batches[-2:])]
-        return batches
-
-    def __len__(self) -> int:
-        return len(self._split(torch.empty(-(-self.n // self.world))))
-
-
 class ImageData(pl.LightningDataModule):
     """Three disjoint sets of images; a subclass says where they come from by `read`.
 
     Args:
         name: what the set is called in figures and file names.
-        size: side of the square images; others are resized (bilinear, antialiased).
+        size: height and width of the images, one number for a square; others are resized (bilinear, antialiased).
         channels: 1 or 3; grey is repeated, colour is weighted to luma (ITU-R 601).
         num_classes: how many labels there are, None for a set without labels.
         root: the folder that holds the data.
@@ -137,6 +93,8 @@ class ImageData(pl.LightningDataModule):
         workers: processes that decode images of a set that is not in memory.
         download: fetch an absent set.
         seed: of the run; the order of the epochs depends on it.
+        binarize: draw each pixel, 1 with its value's probability: anew each time that training sees it, once by `split_seed`
+            in the other sets.
     """
 
     labelled = True
@@ -144,7 +102,7 @@ class ImageData(pl.LightningDataModule):
     def __init__(
         self,
         name: str,
-        size: int,
+        size: int | Sequence[int],
         channels: int,
         num_classes: int | None,
         root: str,
@@ -159,10 +117,12 @@ class ImageData(pl.LightningDataModule):
         workers: int,
         download: bool,
         seed: int,
+        binarize: bool,
     ) -> None:
         super().__init__()
         self.name: str = name
-        self.size, self.channels, self.num_classes = size, channels, num_classes
+        self.size: tuple[int, int] = (size, size) if isinstance(size, int) else (size[0], size[1])
+        self.channels, self.num_classes, self.binarize = channels, num_classes, binarize
         self.root = Path(root).expanduser()
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.train_size, self.val_size, self.test_size = train_size, val_size, test_size
@@ -186,6 +146,8 @@ class ImageData(pl.LightningDataModule):
         train, val = self._cut(splits)
         sets = [part.subset(torch.arange(min(len(part), self.limit or len(part)))) for part in (train, val, splits.test)]
         self.train, self.val, self.test = (self._fit(part) for part in sets)
+        if self.varies:
+            self.val, self.test = self._settled(self.val, "val"), self._settled(self.test, "test")
 
     def _cut(self, splits: Splits) -> tuple[Images, Images]:
         n_val = 0 if splits.val is not None else count(self.val_size, len(splits.train))
@@ -213,7 +175,31 @@ class ImageData(pl.LightningDataModule):
                 )
 
     def _fit(self, part: Images) -> Images:
-        return resized(part, self.size, self.channels) if isinstance(part, ImageSet) else part
+        if not isinstance(part, ImageSet):
+            return part
+        return ImageSet(resized(part.images, self.size, self.channels), part.labels)
+
+    @property
+    def varies(self) -> bool:
+        """Is an image another each time that training sees it?"""
+        return self.binarize
+
+    @property
+    def pixels(self) -> str:
+        """What a likelihood of these images stands on: nats of the three are not to be compared."""
+        return "binarised anew each epoch" if self.binarize else "grey" if self.channels == 1 else "colour"
+
+    def vary(self, images: Tensor, noise: torch.Generator) -> Tensor:
+        """(B, C, H, W) in [0, 1] as they rest -> as the model is to see them this time; `noise` lives on their device."""
+        return binarized(images, noise) if self.binarize else images
+
+    def _settled(self, part: Images, stage: str) -> Images:
+        """`part` as `vary` leaves it, drawn once: measures of different runs and epochs are on the same images."""
+        if not isinstance(part, ImageSet):
+            raise UserError(f"data.binarize draws validation and test images once: {self.name} must be kept in memory for it")
+        noise = generator(self.split_seed, "vary", stage)
+        batches = [to_bytes(self.vary(to_float(images), noise)) for images in part.images.split(1000)]
+        return ImageSet(torch.cat(batches), part.labels) if batches else part
 
     def _loader(self, part: Images, training: bool) -> DataLoader:
         trainer = self.trainer
@@ -252,8 +238,14 @@ class ImageData(pl.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """(B, C, H, W) uint8 on the device -> float32 in [0, 1]."""
-        images, labels = batch
-        return to_float(images), labels
+        pixels, labels = batch
+        images = to_float(pixels)
+        if self.varies and self.trainer is not None and self.trainer.training:
+            loop = cast(Any, self.trainer.fit_loop)
+            place = (loop.epoch_progress.current.processed, loop.epoch_loop.batch_progress.current.ready)
+            seed = seed_of(self.seed, "vary", *place, self.trainer.global_rank)
+            images = self.vary(images, torch.Generator(images.device).manual_seed(seed))
+        return images, labels
 
 
 def fits(part: ImageSet, device: torch.device) -> bool:
@@ -261,31 +253,9 @@ def fits(part: ImageSet, device: torch.device) -> bool:
     return device.type != "cuda" or 2 * part.images.nbytes < torch.cuda.mem_get_info(device)[0]
 
 
-def to_float(images: Tensor) -> Tensor:
-    """uint8 in 0..255 -> float32 in [0, 1]."""
-    return images.to(torch.float32).div_(255)
-
-
 def count(size: int | float, n: int) -> int:
     """`size` itself, or that fraction of `n` where it is below 1."""
     return round(size * n) if 0 < size < 1 else int(size)
-
-
-def resized(images: ImageSet, size: int, channels: int) -> ImageSet:
-    """The set at `size` x `size` with `channels` channels; itself where it fits already."""
-    pixels = images.images
-    if pixels.shape[1] == 3 and channels == 1:
-        luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-        pixels = torch.cat([(p * luma).sum(1, keepdim=True).round().byte() for p in pixels.split(1000)])
-    elif pixels.shape[1] == 1 and channels == 3:
-        pixels = pixels.expand(-1, 3, -1, -1)
-    if pixels.shape[-2:] != (size, size):
-        parts = [
-            F.interpolate(p.float(), (size, size), mode="bilinear", antialias=True).round().clamp(0, 255).byte()
-            for p in pixels.split(1000)
-        ]
-        pixels = torch.cat(parts) if parts else pixels.new_empty(0, channels, size, size)
-    return ImageSet(pixels.contiguous(), images.labels)
 
 
 def cut_test(part: Images, test_size: int | float, split_seed: int, name: str) -> Splits:

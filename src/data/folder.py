@@ -23,12 +23,12 @@ class FileSet(Dataset):
     """Images at rest in their files, decoded a batch at a time.
 
     Attributes:
-        paths: N files; labels: (N,) int64; size, channels: what each image is brought to.
+        paths: N files; labels: (N,) int64; size, channels: what each image is brought to, (height, width).
     """
 
     paths: list[Path]
     labels: Tensor
-    size: int
+    size: tuple[int, int]
     channels: int
 
     def __len__(self) -> int:
@@ -43,8 +43,8 @@ class FileSet(Dataset):
         return FileSet([self.paths[i] for i in indices.tolist()], self.labels[indices], self.size, self.channels)
 
     def decoded(self) -> ImageSet:
-        """All of them, decoded by a thread a core into (N, C, size, size) uint8."""
-        images = torch.empty(len(self), self.channels, self.size, self.size, dtype=torch.uint8)
+        """All of them, decoded by a thread a core into (N, C, H, W) uint8."""
+        images = torch.empty(len(self), self.channels, *self.size, dtype=torch.uint8)
 
         def put(i: int) -> None:
             images[i] = decode(self.paths[i], self.size, self.channels)
@@ -83,7 +83,7 @@ class Folder(ImageData):
     def _rest(self, splits: Splits) -> Splits:
         """Decode where that fits in memory, and say what was chosen."""
         parts = [part for part in (splits.train, splits.test, splits.val) if isinstance(part, FileSet)]
-        needed = sum(len(part) for part in parts) * self.channels * self.size**2
+        needed = sum(len(part) for part in parts) * self.channels * self.size[0] * self.size[1]
         keep = needed <= MEMORY_LIMIT if self.in_memory == "auto" else bool(self.in_memory)
         log.info(
             "%s: %d images, %.1f MiB decoded: %s",
@@ -112,18 +112,18 @@ class Folder(ImageData):
         return FileSet(paths, torch.tensor(labels), self.size, self.channels)
 
 
-def decode(path: Path, size: int, channels: int) -> Tensor:
-    """One image file -> (C, size, size) uint8: upright by its EXIF, short side to `size`, centre cropped.
+def decode(path: Path, size: tuple[int, int], channels: int) -> Tensor:
+    """One image file -> (C, H, W) uint8: upright by its EXIF, scaled to cover (height, width), centre cropped.
 
     Raises UserError that names the file when Pillow cannot read it whole.
     """
     try:
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image).convert("RGB" if channels == 3 else "L")
-        array = np.asarray(ImageOps.fit(upright, (size, size), Image.Resampling.BILINEAR))
+        array = np.asarray(ImageOps.fit(upright, (size[1], size[0]), Image.Resampling.BILINEAR))
     except Exception as error:  # Pillow's plugins raise whatever their decoder raises
         raise UserError(f"{path} is not a readable image ({error})") from error
-    return torch.from_numpy(array.copy()).view(size, size, channels).permute(2, 0, 1)
+    return torch.from_numpy(array.copy()).view(*size, channels).permute(2, 0, 1)
 
 
 def _classes(top: Path) -> list[str]:

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torchvision
+from torch import Tensor
 
-from src.data.base import ImageData, ImageSet, Splits
+from src.data.base import ImageData, Images, ImageSet, Splits
 from src.data.download import fetched
+from src.data.pixels import scattered
 from src.errors import UserError
 
 
@@ -41,6 +43,31 @@ class FashionMnist(Mnist):
         return super().read()
 
 
+class TwoDigitMnist(Mnist):
+    """Two digits on one sheet, 60 x 60 in the paper (Gregor 2015, section 4.3): placed at random, added, clipped at 1.
+
+    Composed as they are seen: in training each digit meets another of its batch, anew every epoch. No labels.
+    """
+
+    varies = True
+
+    def read(self) -> Splits:
+        splits = super().read()
+        for part in (splits.train, splits.test):
+            part.labels.fill_(-1)
+        return splits
+
+    def _fit(self, part: Images) -> Images:
+        if min(self.size) < 28:
+            raise UserError(f"data.size={list(self.size)} does not fit {self.name}: a sheet must hold a digit of 28 x 28")
+        return part
+
+    def vary(self, images: Tensor, noise: torch.Generator) -> Tensor:
+        other = images.roll(1, 0)
+        both = scattered(images, self.size, noise) + scattered(other, self.size, noise)
+        return super().vary(both.clamp(max=1.0), noise)
+
+
 class BinarizedMnist(ImageData):
     """Larochelle's fixed binarisation, on which DRAW's nats are quoted: 50,000 / 10,000 / 10,000 images of 0 and 1, no labels.
 
@@ -48,6 +75,7 @@ class BinarizedMnist(ImageData):
     """
 
     labelled = False
+    pixels = "fixed binarisation"
 
     def read(self) -> Splits:
         folder = self.root / "binarized_mnist"

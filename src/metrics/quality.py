@@ -1,6 +1,5 @@
 """The card of a generative model: its samples held against real images, with the floor beside it."""
 
-import torch
 from torch import Tensor
 
 from src.metrics.features import FeatureNet
@@ -35,8 +34,3 @@ def _distances(real: Tensor, fake: Tensor) -> dict[str, float]:
     few_real, few_fake = real[:MOST_NEIGHBOURS], fake[:MOST_NEIGHBOURS]
     distances = {"fid_own": frechet_distance(real, fake), "kid_own": kernel_distance(few_real, few_fake)}
     return distances | neighbours(few_real, few_fake)
-
-
-def to_bytes(images: Tensor) -> Tensor:
-    """[0, 1] -> uint8, as a picture file would hold them."""
-    return images.clamp(0, 1).mul(255).round().to(torch.uint8)

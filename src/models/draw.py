@@ -1,7 +1,7 @@
 """DRAW as a variational auto-encoder: the bound, its training, drawing from the prior, and what there is to watch."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -9,21 +9,7 @@ from torch import Tensor, nn
 
 from src.losses import bernoulli_nll, gaussian_kl
 from src.nets.draw import Draw
-
-
-class Canvases(NamedTuple):
-    """Images as they grow.
-
-    Attributes:
-        frames: (T + 1, n, C, H, W) in [0, 1]: sigmoid of the canvas, the initial one first.
-        windows: name (`read`, `write`) -> (T, n, 5): top, left, bottom, right of the grid and sigma, in pixels, where the
-            top left pixel's middle is (0, 0); what was read and written to make frame t + 1. Empty without attention.
-        images: (n, C, H, W) that are reconstructed; None for samples.
-    """
-
-    frames: Tensor
-    windows: dict[str, Tensor]
-    images: Tensor | None = None
+from src.plots import Canvases
 
 
 class DRAW(pl.LightningModule):
@@ -90,17 +76,19 @@ class DRAW(pl.LightningModule):
     def _measure(self, x: Tensor, stage: str) -> None:
         nats = self(x)
         values = {"bound_nats": nats["bound_nats"], "recon_nats": nats["recon_nats"], "kl_nats": nats["kl_nats"].sum(1)}
-        values |= {f"kl_step_nats/{t:02d}": kl for t, kl in enumerate(nats["kl_nats"].unbind(1), 1)}
-        self.log_dict({f"{stage}/{name}": value.mean() for name, value in values.items()}, batch_size=len(x), sync_dist=True)
+        logged = {f"{stage}/{name}": value.mean() for name, value in values.items()}
+        logged |= {f"{stage}_steps/kl_nats_{t:02d}": kl for t, kl in enumerate(nats["kl_nats"].mean(0), 1)}
+        self.log_dict(logged, batch_size=len(x), sync_dist=True)
 
     @torch.no_grad()
-    def log_weights(self, x: Tensor, eps: Tensor) -> Tensor:
+    def log_weights(self, x: Tensor, noise: torch.Generator) -> Tensor:
         """log p(x, z) - log q(z | x) with z = mu + sigma eps, (B,): what the importance-weighted estimate averages.
 
         Args:
             x: (B, C, H, W) in [0, 1].
-            eps: (T, B, latent) standard normal.
+            noise: of eps, on the model's device.
         """
+        eps = torch.randn(self.net.steps, len(x), self.net.latent, generator=noise, device=x.device)
         paths = self.net(x, eps)
         z = paths.mu + paths.log_sigma.exp() * eps
         ratio = (0.5 * (eps.square() - z.square()) + paths.log_sigma).sum(dim=(0, 2))  # log p(z) - log q(z | x)
@@ -134,10 +122,10 @@ class DRAW(pl.LightningModule):
         return Canvases(frames, boxes, images)
 
     def graphs(self) -> dict[str, tuple[nn.Module, Any]]:
-        """The net's tensors do not depend on its inputs' values, so that TensorBoard can trace it: a batch of two."""
+        """The net with two blank images and the noise of a single step: T of them would be a graph that nobody can read."""
         height, channels, width = self.net.canvas.shape
         x = torch.zeros(2, channels, height, width, device=self.device)
-        return {"draw": (self.net, (x, torch.zeros(self.net.steps, 2, self.net.latent, device=self.device)))}
+        return {"draw": (self.net, (x, torch.zeros(1, 2, self.net.latent, device=self.device)))}
 
 
 def box(window: Any) -> Tensor:

@@ -60,7 +60,7 @@ class Paths(NamedTuple):
     logits: Tensor
     mu: Tensor
     log_sigma: Tensor
-    states: list[State]
+    states: tuple[State, ...]
 
 
 def lstm(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,9 +78,9 @@ def tanh(x: Tensor) -> Tensor:
 class Cell(nn.Module):
     """One step of DRAW. `weights` prepares a batch's matrices, `forward` is a step with reading, `decode` its second half."""
 
-    def __init__(self, encoder: int, decoder: int, latent: int, attention: nn.Module) -> None:
+    def __init__(self, encoder: int, decoder: int, latent: int, attention: Any) -> None:
         super().__init__()
-        self.attention: Any = attention
+        self.attention = attention
         self.encoder = nn.LSTMCell(attention.features + decoder, encoder)
         self.decoder = nn.LSTMCell(latent, decoder)
         self.posterior = nn.Linear(encoder, 2 * latent)
@@ -195,11 +195,12 @@ class Draw(nn.Module):
             rows = x.float().transpose(1, 2).contiguous()  # (B, H, C, W)
             w, from_x = self.cell.weights(rows, dtype)
             state = self.start(len(x), w)
-            states, posteriors = [state], []
+            states: tuple[State, ...] = (state,)
+            posteriors = []
             for noise in eps.unbind():
                 state, q = self.cell(rows, from_x, noise, state, w)
                 posteriors.append(q)
-                states = [*states, state] if keep else []
+                states = (*states, state) if keep else ()
             mu, log_sigma = torch.stack(posteriors).chunk(2, dim=2)
         return Paths(state.canvas.transpose(1, 2), mu, log_sigma, states)
 

@@ -1,0 +1,77 @@
+"""How a recurrent painter paints: canvases of reconstructions and of samples, over the steps and over training."""
+
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from tensorboard.compat.proto.summary_pb2 import Summary
+
+from src import plots
+from src.callbacks.common import CanPaint, batches_seen, board, images_folder
+from src.data.base import ImageData
+from src.data.pixels import to_float
+from src.randomness import generator
+
+
+class CanvasSequences(pl.Callback):
+    """The canvas after each step, with the windows on it, of the first validation images and of a fixed noise.
+
+    As strips: to TensorBoard and images/canvas_{samples,reconstructions}_BATCHES.png. As moving GIFs, which are large and so
+    made at each doubling of training only: to TensorBoard's images and, the newest, images/canvas_*.gif. After validation a
+    bar for each step's KL.
+
+    Args:
+        every_n_batches: between strips; the first batch and the end have theirs too.
+        n: canvases in a GIF; a strip has eight at most.
+        seed: of the noise; the callback's own generator, so looking changes nothing.
+    """
+
+    def __init__(self, every_n_batches: int, n: int, seed: int) -> None:
+        self.every_n_batches, self.n, self.seed = every_n_batches, n, seed
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = batches_seen(trainer)
+        intervals, rest = divmod(step, self.every_n_batches)
+        if step == 1 or rest == 0:
+            self._show(trainer, pl_module, moving=intervals & (intervals - 1) == 0)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._show(trainer, pl_module, moving=True)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        kl = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val_steps/kl_nats")}
+        writer = board(trainer)
+        if writer is not None and kl and trainer.is_global_zero:
+            picture = plots.bars([kl[name] for name in sorted(kl)], "KL of each step in nats, validation")
+            writer.add_image("kl_steps", picture, batches_seen(trainer), dataformats="HW")
+
+    def _show(self, trainer: pl.Trainer, model: pl.LightningModule, moving: bool) -> None:
+        if not trainer.is_global_zero or not isinstance(model, CanPaint):
+            return
+        data: ImageData = trainer.datamodule  # type: ignore[attr-defined]
+        watched = data.val if len(data.val) else data.test
+        images = to_float(watched[torch.arange(min(self.n, len(watched)))][0])
+        step, folder, writer = batches_seen(trainer), images_folder(trainer), board(trainer)
+        for name, shown in (("samples", None), ("reconstructions", images)):
+            n = self.n if shown is None else len(shown)
+            canvases = model.canvases(n, generator(self.seed, "canvases", name), shown)
+            strip = plots.canvas_strip(canvases)
+            plots.save_png(strip, folder / f"canvas_{name}_{step:08d}.png")
+            if writer:
+                writer.add_image(f"canvas_strips/{name}", strip, step, dataformats="HWC")
+            if moving:
+                frames = plots.canvas_frames(canvases)
+                gif = plots.gif(frames)
+                (folder / f"canvas_{name}.gif").write_bytes(gif)
+                if writer:
+                    writer._get_file_writer().add_summary(_moving(f"canvas/{name}", gif, frames[0]), step)
+
+
+def _moving(tag: str, gif: bytes, frame: np.ndarray) -> Summary:
+    """An image summary whose picture moves: TensorBoard hands its bytes to the browser as they are."""
+    height, width = frame.shape[:2]
+    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
+    return Summary(value=[Summary.Value(tag=tag, image=image)])

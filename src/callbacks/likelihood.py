@@ -1,0 +1,58 @@
+"""The importance-weighted estimate of test images' -log p(x), for models that can weigh their latents."""
+
+from typing import Any, Protocol, runtime_checkable
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from src.errors import UserError
+from src.metrics.likelihood import importance_weighted
+from src.randomness import seed_of
+
+
+@runtime_checkable
+class CanWeigh(Protocol):
+    """A latent variable model with log p(x, z) - log q(z | x)."""
+
+    def log_weights(self, x: Tensor, noise: torch.Generator) -> Tensor:
+        """Of one fresh draw of z for each x (B, C, H, W): (B,); `noise` lives on the model's device."""
+
+
+class ImportanceWeighted(pl.Callback):
+    """Log test/iwae_nats (see `importance_weighted`) beside the bound, in the run's own precision.
+
+    Args:
+        samples: k, draws of z for each image.
+        rows: images, each as often as it has draws at a time, that go through the model at once: what memory must hold.
+        seed: of the draws; the callback's own generator.
+    """
+
+    def __init__(self, samples: int, rows: int, seed: int) -> None:
+        self.samples, self.rows, self.seed = samples, rows, seed
+        self.bar: tqdm | None = None
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not isinstance(pl_module, CanWeigh):
+            raise UserError(f"iwae_samples={self.samples}: a {type(pl_module).__name__} has no likelihood to estimate")
+        self.bar = tqdm(total=sum(map(int, trainer.num_test_batches)), desc="iwae", disable=None, leave=False)
+
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        x = batch[0]
+        noise = torch.Generator(x.device).manual_seed(seed_of(self.seed, "iwae", batch_idx, trainer.global_rank))
+
+        def log_weights(m: int) -> Tensor:
+            return pl_module.log_weights(x.repeat(m, 1, 1, 1), noise).view(m, len(x))
+
+        with trainer.precision_plugin.test_step_context():
+            nats = importance_weighted(log_weights, self.samples, max(1, self.rows // len(x)))
+        pl_module.log("test/iwae_nats", nats.mean().float(), on_epoch=True, batch_size=len(x), sync_dist=True)
+        if self.bar:
+            self.bar.update()
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.bar:
+            self.bar.close()

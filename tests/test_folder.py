@@ -1,0 +1,93 @@
+"""A folder of one's own: levels, cuts, decoding, and the line that each broken one gets."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from src.data.base import ImageSet
+from src.data.folder import decode
+from src.errors import UserError
+from tests.conftest import data_of
+
+RNG = np.random.default_rng(0)
+
+
+def write_folder(root, levels=("",), n=6, suffixes=("jpg", "png", "bmp", "gif", "webp", "tif")):
+    for level in levels:
+        for i, name in enumerate(("cats", "dogs")):
+            folder = root / level / name
+            folder.mkdir(parents=True)
+            for j in range(n):
+                colour = (200 * i, 20 * j, 90)
+                Image.new("RGB", (30 + j, 20 + j), colour).save(folder / f"{j}.{suffixes[j % len(suffixes)]}")
+
+
+def test_a_folder_without_levels_is_cut_by_a_fixed_seed(config, tmp_path):
+    write_folder(tmp_path, n=10)
+    settings = ("data=folder", f"data.root={tmp_path}", "data.test_size=5", "data.val_size=3", "data.size=16")
+    data, again = data_of(config, *settings), data_of(config, *settings, "seed=7")
+    assert (len(data.train), len(data.val), len(data.test)) == (12, 3, 5)
+    assert data.class_names == ["cats", "dogs"]
+    assert data.train.images.shape == (12, 3, 16, 16)
+    assert torch.equal(data.test.images, again.test.images)
+    assert torch.equal(data.val.labels, again.val.labels)
+    reds = data.train.images[:, 0].float().mean((1, 2))
+    assert torch.equal(reds > 100, data.train.labels == 1)
+
+
+@pytest.mark.parametrize("levels", [("train", "test"), ("train", "val", "test"), ("train", "valid")])
+def test_a_folder_with_levels_keeps_them(config, tmp_path, levels):
+    write_folder(tmp_path, levels)
+    data = data_of(config, "data=folder", f"data.root={tmp_path}", "data.test_size=4", "data.val_size=2", "data.size=16")
+    assert len(data.val) == (12 if len(levels) == 3 or "valid" in levels else 2)
+    assert len(data.test) == (12 if "test" in levels else 4)
+
+
+def test_a_folder_too_large_for_memory_gives_the_same_batches_by_workers(config, tmp_path):
+    write_folder(tmp_path, ("train", "test"))
+    settings = ("data=folder", f"data.root={tmp_path}", "data.size=16", "data.val_size=0", "data.batch_size=4", "trainer=cpu")
+    kept, lazy = (data_of(config, *settings, f"data.in_memory={keep}") for keep in ("true", "false"))
+    assert isinstance(kept.train, ImageSet)
+    assert not isinstance(lazy.train, ImageSet)
+    for (a, la), (b, lb) in zip(kept.train_dataloader(), lazy.train_dataloader(), strict=True):
+        assert torch.equal(a, b)
+        assert torch.equal(la, lb)
+
+
+def test_broken_folders_name_what_is_wrong(config, tmp_path):
+    def line(*overrides):
+        with pytest.raises(UserError) as error:
+            data_of(config, "data=folder", f"data.root={tmp_path}", "data.size=16", *overrides)
+        return str(error.value)
+
+    assert "holds no class folders" in line()
+    write_folder(tmp_path)
+    assert "data.num_classes=5, but" in line("data.num_classes=5")
+    assert "test_size=50" in line("data.test_size=50")
+    (tmp_path / "cats" / "bad.jpg").write_bytes((tmp_path / "cats" / "0.jpg").read_bytes()[:300])
+    assert "bad.jpg is not a readable image" in line()
+    (tmp_path / "cats" / "bad.jpg").write_bytes(b"")
+    assert "bad.jpg is not a readable image" in line()
+    (tmp_path / "cats" / "bad.jpg").unlink()
+    (tmp_path / "emus").mkdir()
+    assert f"{tmp_path / 'emus'}: a class with no images" in line()
+
+
+def test_a_test_class_unknown_in_training_is_named(config, tmp_path):
+    write_folder(tmp_path, ("train", "test"))
+    (tmp_path / "test" / "yaks").mkdir()
+    with pytest.raises(UserError, match="yaks: no such class"):
+        data_of(config, "data=folder", f"data.root={tmp_path}", "data.size=16")
+
+
+def test_decode_turns_upright_and_crops_the_centre(tmp_path):
+    image = Image.new("RGB", (40, 20), "black")
+    image.paste("white", (0, 0, 20, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter clockwise: the left half comes to the top
+    image.save(tmp_path / "x.png", exif=exif)
+    pixels = decode(tmp_path / "x.png", (10, 10), 1)
+    assert pixels.shape == (1, 10, 10)
+    assert pixels[0, :4].min() > 200
+    assert pixels[0, 6:].max() < 50

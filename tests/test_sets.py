@@ -1,0 +1,258 @@
+"""Reading each data set's files, and the line that each broken one gets."""
+
+import gzip
+import hashlib
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from scipy.io import savemat
+
+from src.data import torchvision_sets
+from src.data.mnist import read_amat, read_idx
+from src.data.pixels import to_float
+from src.errors import UserError
+from tests.conftest import SHARED, command, data_of
+
+RNG = np.random.default_rng(0)
+
+
+def idx(array):
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    return header + array.astype(np.uint8).tobytes()
+
+
+def write_mnist(root, folder="MNIST", gz=False, n=40):
+    raw = root / folder / "raw"
+    raw.mkdir(parents=True)
+    for part, count in (("train", n), ("t10k", 20)):
+        images, labels = RNG.integers(0, 256, (count, 28, 28)), np.arange(count) % 10
+        for stem, array in ((f"{part}-images-idx3-ubyte", images), (f"{part}-labels-idx1-ubyte", labels)):
+            data = idx(array)
+            (raw / (stem + ".gz" * gz)).write_bytes(gzip.compress(data) if gz else data)
+    return raw
+
+
+# --- idx, amat -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gz", [False, True])
+@pytest.mark.parametrize(("name", "folder"), [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST")])
+def test_idx_sets(config, tmp_path, name, folder, gz):
+    write_mnist(tmp_path, folder, gz)
+    data = data_of(config, f"data={name}", f"data.root={tmp_path}", "data.val_size=10")
+    assert (len(data.train), len(data.val), len(data.test)) == (30, 10, 20)
+    assert data.test.labels.tolist() == [i % 10 for i in range(20)]
+    assert data.train.images.shape == (30, 1, 28, 28)
+    assert data.train.images.dtype == torch.uint8
+
+
+def test_idx_holds_the_very_bytes(tmp_path):
+    array = RNG.integers(0, 256, (3, 4, 5))
+    (tmp_path / "x").write_bytes(idx(array))
+    assert np.array_equal(read_idx(tmp_path / "x").numpy(), array)
+
+
+GOOD = idx(RNG.integers(0, 256, (3, 4, 5)))
+BROKEN = {
+    "empty": b"",
+    "wrong magic": b"\x00\x00\x0d" + GOOD[3:],
+    "truncated": GOOD[:-1],
+    "too long": GOOD + b"\x00",
+    "header cut": GOOD[:10],
+    "no images": idx(np.zeros((0, 4, 5))),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_idx_file_is_named(tmp_path, kind):
+    (tmp_path / "some-idx3").write_bytes(BROKEN[kind])
+    with pytest.raises(UserError, match="some-idx3") as error:
+        read_idx(tmp_path / "some-idx3")
+    assert "\n" not in str(error.value)
+
+
+def test_a_broken_gzip_file_is_named(tmp_path):
+    (tmp_path / "x.gz").write_bytes(gzip.compress(GOOD)[:-9])
+    with pytest.raises(UserError, match=r"x\.gz cannot be read"):
+        read_idx(tmp_path / "x.gz")
+
+
+def test_a_label_out_of_range_and_a_wrong_count_are_named(config, tmp_path):
+    raw = write_mnist(tmp_path)
+    path = raw / "train-labels-idx1-ubyte"
+    path.write_bytes(idx(np.arange(40) % 11))
+    with pytest.raises(UserError, match="train-labels-idx1-ubyte: a label is 10"):
+        data_of(config, "data=mnist", f"data.root={tmp_path}", "data.val_size=0")
+    path.write_bytes(idx(np.zeros(39)))
+    with pytest.raises(UserError, match="train-labels-idx1-ubyte holds 39 labels for 40 images"):
+        data_of(config, "data=mnist", f"data.root={tmp_path}", "data.val_size=0")
+
+
+def write_amat(root, n=6, gz=False):
+    folder = root / "binarized_mnist"
+    folder.mkdir()
+    arrays = {}
+    for part in ("train", "valid", "test"):
+        arrays[part] = RNG.integers(0, 2, (n, 784))
+        text = "\n".join(" ".join(map(str, row)) for row in arrays[part]).encode() + b"\n"
+        path = folder / f"binarized_mnist_{part}.amat{'.gz' * gz}"
+        path.write_bytes(gzip.compress(text) if gz else text)
+    return arrays
+
+
+@pytest.mark.parametrize("gz", [False, True])
+def test_amat(config, tmp_path, gz):
+    arrays = write_amat(tmp_path, gz=gz)
+    data = data_of(config, "data=binarized_mnist", f"data.root={tmp_path}")
+    for part, name in ((data.train, "train"), (data.val, "valid"), (data.test, "test")):
+        assert np.array_equal(to_float(part.images).view(-1, 784).numpy(), arrays[name])
+
+
+def test_a_broken_amat_file_is_named(tmp_path):
+    for text in (b"", b"0 1 0\n", b"2 " * 784):
+        (tmp_path / "x.amat").write_bytes(text)
+        with pytest.raises(UserError, match=r"x.amat is broken"):
+            read_amat(tmp_path / "x.amat")
+
+
+# --- torchvision's formats -------------------------------------------------------------------------------------------
+
+
+def write_cifar10(root, monkeypatch):
+    """CIFAR-10's own files with 4 images each, and torchvision's list of md5s brought to them."""
+    base = root / "cifar-10-batches-py"
+    base.mkdir()
+    source = torchvision_sets.Cifar10.source
+    lists = {}
+    for kind in ("train_list", "test_list"):
+        entries = []
+        for name, _ in getattr(source, kind):
+            content = {"data": RNG.integers(0, 256, (4, 3072), dtype=np.uint8), "labels": [0, 9, 5, 3]}
+            entries.append([name, _write(base / name, pickle.dumps(content))])
+        lists[kind] = entries
+    names = pickle.dumps({"label_names": [f"class {i}" for i in range(10)]})
+    meta = {**source.meta, "md5": _write(base / source.meta["filename"], names)}
+    for key, value in {**lists, "meta": meta}.items():
+        monkeypatch.setattr(source, key, value)
+    return base
+
+
+def _write(path, data):
+    path.write_bytes(data)
+    return hashlib.md5(data).hexdigest()
+
+
+def test_cifar10(config, tmp_path, monkeypatch):
+    base = write_cifar10(tmp_path, monkeypatch)
+    settings = ("data=cifar10", f"data.root={tmp_path}", "data.val_size=5")
+    data = data_of(config, *settings)
+    assert (len(data.train), len(data.val), len(data.test)) == (15, 5, 4)
+    assert data.class_names[3] == "class 3"
+    content = pickle.loads((base / "test_batch").read_bytes())
+    assert np.array_equal(data.test.images.numpy(), content["data"].reshape(4, 3, 32, 32))
+    assert data.test.labels.tolist() == [0, 9, 5, 3]
+
+    (base / "data_batch_3").write_bytes(b"torn")
+    with pytest.raises(UserError, match="data_batch_3 is broken"):
+        data_of(config, *settings)
+
+
+def test_svhn(config, tmp_path, monkeypatch):
+    source = torchvision_sets.Svhn.source
+    lists, pixels = dict(source.split_list), {}
+    for split in ("train", "test"):
+        path = tmp_path / f"{split}_32x32.mat"
+        pixels[split] = RNG.integers(0, 256, (32, 32, 3, 8), dtype=np.uint8)
+        savemat(path, {"X": pixels[split], "y": np.array([[10, 1, 2, 3, 4, 5, 6, 7]]).T})
+        lists[split] = [lists[split][0], path.name, hashlib.md5(path.read_bytes()).hexdigest()]
+    monkeypatch.setattr(source, "split_list", lists)
+    data = data_of(config, "data=svhn", f"data.root={tmp_path}", "data.val_size=2")
+    assert (len(data.train), len(data.val), len(data.test)) == (6, 2, 8)
+    assert np.array_equal(data.test.images.numpy(), pixels["test"].transpose(3, 2, 0, 1))
+    assert data.test.labels.tolist() == [0, 1, 2, 3, 4, 5, 6, 7], "SVHN writes 10 for the digit 0"
+
+
+# --- absent files ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "svhn", "binarized_mnist"])
+def test_an_absent_set_says_what_where_and_how(config, tmp_path, name):
+    with pytest.raises(UserError) as error:
+        data_of(config, f"data={name}", f"data.root={tmp_path}", "data.download=false")
+    line = str(error.value)
+    assert str(tmp_path) in line
+    assert "data.root=" in line
+    assert "data=digits needs nothing" in line
+    assert "\n" not in line
+
+
+def test_a_failed_download_is_one_line_and_leaves_nothing(config, tmp_path, monkeypatch):
+    from src.data.mnist import Mnist
+
+    class Offline:
+        def __init__(self, root, download):
+            (tmp_path / "MNIST" / "raw").mkdir(parents=True)
+            raise RuntimeError("Error downloading x:\nno network")
+
+    monkeypatch.setattr(Mnist, "source", Offline)
+    with pytest.raises(UserError, match=r"cannot be downloaded \(Error downloading x: no network\)"):
+        data_of(config, "data=mnist", f"data.root={tmp_path / 'none'}")
+    assert not (tmp_path / "none").exists()
+
+
+def test_present_files_never_touch_the_network(config, tmp_path, monkeypatch):
+    import socket
+
+    write_mnist(tmp_path)
+    monkeypatch.setattr(socket, "socket", lambda *a, **k: pytest.fail("opened a connection"))
+    data_of(config, "data=mnist", f"data.root={tmp_path}", "data.val_size=5")
+
+
+# --- the real files, where they are ----------------------------------------------------------------------------------
+
+shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"real data for development are not at {SHARED}")
+
+
+@shared
+def test_the_real_mnist(config):
+    data = data_of(config, "data=mnist", f"data.root={SHARED}", "data.train_size=50000")
+    assert (len(data.train), len(data.val), len(data.test)) == (50000, 5000, 10000)
+    assert data.test.labels[:5].tolist() == [7, 2, 1, 0, 4]
+    assert data.test.labels.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+@shared
+def test_the_real_binarised_mnist(config):
+    data = data_of(config, "data=binarized_mnist", f"data.root={SHARED}")
+    assert (len(data.train), len(data.val), len(data.test)) == (50000, 10000, 10000)
+    assert data.test.images.unique().tolist() == [0, 255]
+
+
+@pytest.mark.slow
+def test_a_missing_set_on_the_command_line(tmp_path):
+    result = command("train", "data=mnist", "data.download=false", f"data.root={tmp_path}", f"out={tmp_path / 'runs'}")
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: mnist: ")
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_two_digits_share_a_sheet(config, tmp_path):
+    """Each validation sheet is the sum, clipped at 1, of two digits of the set at places of their own."""
+    raw = write_mnist(tmp_path, n=12)
+    for part in ("train", "t10k"):  # one bright pixel a digit, its own, so that a sheet tells who is on it
+        images = np.zeros((12 if part == "train" else 20, 28, 28))
+        for i, image in enumerate(images):
+            image[i, i] = 200
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(idx(images))
+    data = data_of(config, "model=draw", "data=two_digit_mnist", f"data.root={tmp_path}", "data.val_size=2")
+    assert (len(data.train), len(data.val), len(data.test)) == (10, 2, 20)
+    assert data.train.images.shape[-2:] == (28, 28), "composed as they are seen"
+    assert data.test.images.shape == (20, 1, 60, 60)
+    assert set(data.test.images.flatten(1).sum(1).tolist()) <= {400, 255}
+    assert data.test.labels.unique().tolist() == [-1]
+    sheets = data.vary(to_float(data.train.images), torch.Generator().manual_seed(0))
+    assert sheets.shape == (10, 1, 60, 60)
+    assert sheets.max() <= 1
