@@ -183,7 +183,7 @@ def plain_draw(net: Any, x: Any) -> tuple[Any, Any]:
     cell, attention = net.cell, net.cell.attention
     h_enc, c_enc, h_dec, c_dec = (state.repeat(b, 1) for state in (net.h_enc, net.c_enc, net.h_dec, net.c_dec))
     canvas = net.canvas.transpose(0, 1).repeat(b, 1, 1, 1)
-    kl = 0.0
+    kl: Any = 0.0
 
     def filters(parameters: Any, n: int) -> tuple[Any, Any, Any]:
         gx, gy, log_sigma2, log_delta, log_gamma = parameters.split(1, dim=1)
@@ -199,19 +199,21 @@ def plain_draw(net: Any, x: Any) -> tuple[Any, Any]:
         x_hat = x - torch.sigmoid(canvas)
         if hasattr(attention, "n_read"):
             f_y, f_x, gamma = filters(attention.read_window(h_dec), attention.n_read)
-            glimpses = [(f_y @ image @ f_x.transpose(2, 3)).flatten(1) * gamma for image in (x, x_hat)]
+            glimpses = [f_y @ image @ f_x.transpose(2, 3) * gamma.view(b, 1, 1, 1) for image in (x, x_hat)]
+            reading = torch.cat(glimpses, 1).transpose(1, 2).flatten(1)
         else:
-            glimpses = [x.flatten(1), x_hat.flatten(1)]
-        h_enc, c_enc = cell.encoder(torch.cat([*glimpses, h_dec], 1), (h_enc, c_enc))
-        mu, log_sigma = (linear(h_enc, w, v) for w, v in zip(cell.posterior.weight.chunk(2), cell.posterior.bias.chunk(2)))
+            reading = torch.cat([x.transpose(1, 2).flatten(1), x_hat.transpose(1, 2).flatten(1)], 1)
+        h_enc, c_enc = cell.encoder(torch.cat([reading, h_dec], 1), (h_enc, c_enc))
+        (w_mu, w_sigma), (b_mu, b_sigma) = cell.posterior.weight.chunk(2), cell.posterior.bias.chunk(2)
+        mu, log_sigma = linear(h_enc, w_mu, b_mu), linear(h_enc, w_sigma, b_sigma)
         sigma = torch.exp(log_sigma)
         h_dec, c_dec = cell.decoder(mu + sigma * torch.randn_like(mu), (h_dec, c_dec))
         if hasattr(attention, "n_write"):
             f_y, f_x, gamma = filters(attention.write_window(h_dec), attention.n_write)
-            patch = attention.patch(h_dec).view(b, channels, attention.n_write, attention.n_write)
+            patch = attention.patch(h_dec).view(b, attention.n_write, channels, attention.n_write).transpose(1, 2)
             canvas = canvas + f_y.transpose(2, 3) @ patch @ f_x / gamma.view(b, 1, 1, 1)
         else:
-            canvas = canvas + attention.patch(h_dec).view_as(canvas)
+            canvas = canvas + attention.patch(h_dec).view(b, height, channels, width).transpose(1, 2)
         kl = kl + 0.5 * (mu**2 + sigma**2 - 2 * log_sigma - 1).sum()
     return canvas, kl
 

@@ -118,7 +118,7 @@ def _painted(canvases: Canvases, scale: int) -> Tensor:
     frames = _enlarged(canvases.frames.flatten(0, 1), scale).unflatten(0, canvases.frames.shape[:2])
     for t in range(1, len(frames)):
         for i in range(frames.shape[1]):
-            picture = Image.fromarray((frames[t, i] * 255).byte().permute(1, 2, 0).numpy())
+            picture = Image.fromarray((frames[t, i] * 255).round().byte().permute(1, 2, 0).numpy())
             draw = ImageDraw.Draw(picture)
             for name, windows in canvases.windows.items():
                 *corners, sigma = windows[t - 1, i].float().tolist()

@@ -13,6 +13,8 @@ import torch
 
 from src import build, run
 from src.errors import Interrupted, UserError
+from src.models.draw import DRAW
+from src.models.gan import GAN
 from src.randomness import generator
 from src.train import train
 from tests.conftest import ROOT, TINY, TINY_NETS, command, wrong
@@ -20,6 +22,9 @@ from tests.conftest import ROOT, TINY, TINY_NETS, command, wrong
 # 100 images, batch 32: four batches an epoch, the last of 4; n_critic 3 does not divide 4, so turns straddle epochs
 RUN = (*TINY, *TINY_NETS, "model.ema=0.9", "model.n_critic=3", "model/schedule=cosine", "data.val_size=20",
        "trainer.max_epochs=3", "trainer.log_every_n_steps=1", "test=false", "checkpoint.every_n_batches=null")  # fmt: skip
+DRAW_RUN = (*RUN[: len(TINY)], *RUN[-5:], "model=draw", "model.net.steps=3", "model.net.encoder=8", "model.net.decoder=8",
+            "data.val_size=20", "data.binarize=true", "model/schedule=cosine", "callbacks=default", "callbacks.canvases.n=2",
+            "callbacks.canvases.every_n_batches=3", "~callbacks.quality")  # fmt: skip
 TIMES = {"train/images_per_second"}
 
 
@@ -60,10 +65,18 @@ def assert_same_run(a, b):
 
 @pytest.fixture(scope="module")
 def uncut(tmp_path_factory):
+    return uncut_run(tmp_path_factory.mktemp("uncut"), RUN)
+
+
+@pytest.fixture(scope="module")
+def uncut_draw(tmp_path_factory):
+    return uncut_run(tmp_path_factory.mktemp("uncut"), DRAW_RUN)
+
+
+def uncut_run(folder, overrides):
     from src.config import check, compose
 
-    folder = tmp_path_factory.mktemp("uncut")
-    cfg = compose("train", list(RUN))
+    cfg = compose("train", list(overrides))
     check(cfg)
     train(cfg, _saved(cfg, folder))
     return folder
@@ -80,9 +93,20 @@ def _saved(cfg, folder):
 @pytest.mark.parametrize("cut", range(1, 13))
 def test_cut_at_any_batch(uncut, config, tmp_path, monkeypatch, cut):
     """A signal during batch `cut` of 12 (4, 8: the ends of epochs, where Lightning alone loses one), then resume."""
-    from src.models.gan import GAN
+    assert_same_run(uncut, cut_and_resumed(GAN, config(*RUN), tmp_path, monkeypatch, cut))
 
-    step = GAN.training_step
+
+@pytest.mark.parametrize("cut", [2, 4, 7, 12])
+def test_draw_cut_at_a_batch(uncut_draw, config, tmp_path, monkeypatch, cut):
+    """Its noise, the binarisation drawn anew each epoch and the windows' pictures among what must come again."""
+    folder = cut_and_resumed(DRAW, config(*DRAW_RUN), tmp_path, monkeypatch, cut)
+    assert_same_run(uncut_draw, folder)
+    assert sorted(p.name for p in folder.glob("images/*")) == sorted(p.name for p in uncut_draw.glob("images/*"))
+
+
+def cut_and_resumed(family, cfg, tmp_path, monkeypatch, cut):
+    """A run's folder, the run cut during batch `cut` of 12 and resumed."""
+    step = family.training_step
     seen = []
 
     def signalled(self, batch, batch_idx):
@@ -91,8 +115,7 @@ def test_cut_at_any_batch(uncut, config, tmp_path, monkeypatch, cut):
             os.kill(os.getpid(), signal.SIGTERM)
         return step(self, batch, batch_idx)
 
-    monkeypatch.setattr(GAN, "training_step", signalled)
-    cfg = config(*RUN)
+    monkeypatch.setattr(family, "training_step", signalled)
     folder = _saved(cfg, tmp_path / "cut")
     with pytest.raises(Interrupted) as stop:
         train(cfg, folder)
@@ -104,12 +127,10 @@ def test_cut_at_any_batch(uncut, config, tmp_path, monkeypatch, cut):
     cfg.resume = str(folder)
     train(cfg, folder)
     assert len(seen) == 12
-    assert_same_run(uncut, folder)
+    return folder
 
 
 def test_cut_twice_in_one_epoch(uncut, config, tmp_path, monkeypatch):
-    from src.models.gan import GAN
-
     step, seen, cfg = GAN.training_step, [], config(*RUN)
     folder = _saved(cfg, tmp_path / "cut")
 

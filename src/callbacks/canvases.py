@@ -8,7 +8,7 @@ import torch
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from src import plots
-from src.callbacks.common import CanPaint, batches_seen, board, images_folder
+from src.callbacks.common import CanPaint, batches_seen, board, finishing, forget_later, images_folder
 from src.data.base import ImageData
 from src.data.pixels import to_float
 from src.randomness import generator
@@ -30,6 +30,9 @@ class CanvasSequences(pl.Callback):
     def __init__(self, every_n_batches: int, n: int, seed: int) -> None:
         self.every_n_batches, self.n, self.seed = every_n_batches, n, seed
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        forget_later(trainer, "canvas_*.png")
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -38,8 +41,9 @@ class CanvasSequences(pl.Callback):
         if step == 1 or rest == 0:
             self._show(trainer, pl_module, moving=intervals & (intervals - 1) == 0)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._show(trainer, pl_module, moving=True)
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if finishing(trainer):
+            self._show(trainer, pl_module, moving=True)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         kl = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val_steps/kl_nats")}

@@ -45,9 +45,22 @@ def due(batches: int, every: int) -> bool:
     return batches % every == 0 or (batches < every and batches & (batches - 1) == 0)
 
 
+def finishing(trainer: pl.Trainer) -> bool:
+    """Asked at the end of an epoch: is it the run's last? What is drawn then lies before the last checkpoint, so that a run
+    cut there has it."""
+    return trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+
+
 def board(trainer: pl.Trainer) -> Any | None:
     """TensorBoard's SummaryWriter, None where that logger is off."""
     return next((logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)), None)
+
+
+def forget_later(trainer: pl.Trainer, pattern: str) -> None:
+    """Remove the images/ files NAME_BATCHES.png of `pattern` that a cut session drew after the checkpoint it is resumed from."""
+    for path in (Path(trainer.default_root_dir) / "images").glob(pattern):
+        if int(path.stem.rsplit("_", 1)[1]) > batches_seen(trainer):
+            path.unlink()
 
 
 def images_folder(trainer: pl.Trainer) -> Path:

@@ -6,7 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from src import plots
-from src.callbacks.common import CanSample, batches_seen, board, due, images_folder
+from src.callbacks.common import CanSample, batches_seen, board, due, finishing, forget_later, images_folder
 from src.randomness import generator
 
 
@@ -23,9 +23,7 @@ class Samples(pl.Callback):
         self.every_n_batches, self.n, self.seed = every_n_batches, n, seed
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        for path in self._frames(trainer):  # of a session that was cut, after the checkpoint that this one goes on from
-            if _batches(path) > batches_seen(trainer):
-                path.unlink()
+        forget_later(trainer, "samples_*.png")
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -33,7 +31,9 @@ class Samples(pl.Callback):
         if due(batches_seen(trainer), self.every_n_batches):
             self._draw(trainer, pl_module)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not finishing(trainer):
+            return
         self._draw(trainer, pl_module)
         if trainer.is_global_zero and (frames := self._frames(trainer)):
             plots.save_gif(frames, images_folder(trainer) / "samples.gif")
@@ -48,8 +48,4 @@ class Samples(pl.Callback):
             writer.add_image("samples", plots.grid(images), step, dataformats="HW" if images.shape[1] == 1 else "HWC")
 
     def _frames(self, trainer: pl.Trainer) -> list[Path]:
-        return sorted((Path(trainer.default_root_dir) / "images").glob("samples_*.png"), key=_batches)
-
-
-def _batches(path: Path) -> int:
-    return int(path.stem.rsplit("_", 1)[1])
+        return sorted((Path(trainer.default_root_dir) / "images").glob("samples_*.png"))

@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 from torch import Tensor, nn
 
 from src import plots
-from src.callbacks.common import batches_seen, board, due
+from src.callbacks.common import batches_seen, board, due, finishing
 
 MOST = 20_000  # values a histogram: the bins of more look the same and take seconds
 
@@ -28,8 +28,9 @@ class Weights(pl.Callback):
         if due(step, self.every_n_batches) and (step >= 16 or step == 1):
             self._show(trainer, pl_module)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._show(trainer, pl_module)
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if finishing(trainer):
+            self._show(trainer, pl_module)
 
     def _show(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         writer = board(trainer)

@@ -1,0 +1,181 @@
+"""A run of DRAW as a user makes it: its numbers, its pictures, and what the other commands do with it."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from src import build, plots
+from src.bench import bench
+from src.config import check, compose
+from src.errors import UserError
+from src.evaluate import evaluate
+from src.plots import Canvases
+from src.sample import sample
+from src.train import train
+from tests.conftest import TINY, command, wrong
+from tests.test_commands import call
+
+SMALL = (*TINY, "model=draw", "model.net.steps=3", "model.net.encoder=16", "model.net.decoder=16", "model.net.latent=4",
+         "data.val_size=20", "trainer.max_epochs=2", "trainer.log_every_n_steps=2", "logger=default", "callbacks=default",
+         "callbacks.canvases.every_n_batches=3", "callbacks.canvases.n=3", "~callbacks.quality")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "draw"
+    result = command("train", *SMALL, "data.binarize=true", f"hydra.run.dir={folder}")
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def events(finished):
+    accumulator = EventAccumulator(str(finished), size_guidance={"scalars": 0, "images": 0})
+    accumulator.Reload()
+    return accumulator
+
+
+def test_its_numbers_say_what_they_stand_on(finished):
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert metrics["nats_of"] == "digits, binarised anew each epoch"
+    for stage in ("val", "test"):
+        assert metrics[f"{stage}/bound_nats"] == pytest.approx(metrics[f"{stage}/recon_nats"] + metrics[f"{stage}/kl_nats"])
+        steps = [metrics[f"{stage}_steps/kl_nats_{t:02d}"] for t in (1, 2, 3)]
+        assert sum(steps) == pytest.approx(metrics[f"{stage}/kl_nats"], rel=1e-5)
+
+
+def test_tensorboard_has_losses_and_moving_canvases(events):
+    """100 images, batches of 32, two epochs: 8 batches; strips at 1, 3, 6 and the end, GIFs at 1 and each doubling of 3."""
+    tags = events.Tags()
+    for name in ("loss", "bound_nats", "recon_nats", "kl_nats", "lr", "images_per_second"):
+        assert [event.step for event in events.Scalars(f"train/{name}")] == [2, 4, 6, 8], name
+    for name in ("samples", "reconstructions"):
+        assert [event.step for event in events.Images(f"canvas_strips/{name}")] == [1, 3, 6, 8]
+        moving = events.Images(f"canvas/{name}")
+        assert [event.step for event in moving] == [1, 3, 6, 8]
+        with Image.open(io.BytesIO(moving[-1].encoded_image_string)) as gif:
+            assert (gif.format, gif.n_frames) == ("GIF", 4), "the blank canvas and a frame a step"
+    assert "kl_steps" in tags["images"]
+
+
+def test_the_folder_has_gifs_and_strips(finished):
+    names = {path.name for path in (finished / "images").iterdir()}
+    for name in ("samples", "reconstructions"):
+        assert {f"canvas_{name}.gif", *(f"canvas_{name}_{n:08d}.png" for n in (1, 3, 6, 8))} <= names
+
+
+def test_sample_draws_the_sequence(finished, tmp_path):
+    call("sample", sample, f"run={finished}", "n=5", "scale=1", f"out={tmp_path / 'canvas.gif'}")
+    with Image.open(tmp_path / "canvas.gif") as gif:
+        assert gif.n_frames == 4
+        assert gif.size == (3 * 30 + 2, 2 * 30 + 2)
+    call("sample", sample, f"run={finished}", "n=5", f"out={tmp_path / 'canvas.png'}")
+    assert Image.open(tmp_path / "canvas.png").size == (3 * 58 + 2, 2 * 58 + 2)
+    with pytest.raises(UserError, match="nothing that moves"):
+        call("sample", sample, f"run={finished}", "interpolate=3", f"out={tmp_path / 'x.gif'}")
+    with pytest.raises(UserError, match="a DRAW cannot interpolate"):
+        call("sample", sample, f"run={finished}", "interpolate=3", f"out={tmp_path / 'x.png'}")
+
+
+def test_evaluate_estimates_the_likelihood(finished):
+    values = call("evaluate", evaluate, f"run={finished}", "iwae_samples=20")
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert values["test/iwae_nats"] < values["test/bound_nats"]
+    assert metrics["test/iwae_nats"] == values["test/iwae_nats"]
+    assert metrics["iwae_samples"] == 20
+    again = call("evaluate", evaluate, f"run={finished}", "iwae_samples=20", "iwae_rows=64")
+    assert again["test/iwae_nats"] == pytest.approx(values["test/iwae_nats"], abs=0.5), "whatever fits memory"
+
+
+def test_a_gan_has_no_likelihood(tmp_path):
+    folder = tmp_path / "gan"
+    (folder / ".hydra").mkdir(parents=True)
+    cfg = compose("train", [*TINY, "model=gan", "data.limit=10", "trainer.max_epochs=1", "test=false"])
+    check(cfg)
+    from omegaconf import OmegaConf
+
+    OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
+    train(cfg, folder)
+    with pytest.raises(UserError, match="iwae_samples=5: a GAN has no likelihood"):
+        call("evaluate", evaluate, f"run={folder}", "iwae_samples=5")
+
+
+@pytest.mark.parametrize("model", ["draw", "draw_noattention"])
+@pytest.mark.parametrize("shape", [["data.size=[10,13]"], ["data.size=12", "data.channels=3"]])
+def test_every_shape_trains(config, tmp_path, model, shape):
+    cfg = config(
+        *TINY, f"model={model}", "model.net.steps=2", "data.limit=5", "data.val_size=0", "trainer.max_epochs=1", *shape
+    )
+    values = train(cfg, tmp_path)
+    assert np.isfinite(values["test/bound_nats"])
+    assert np.isfinite(values["train/loss"]) if "train/loss" in values else True
+
+
+@pytest.mark.slow
+def test_the_compiled_cell_is_the_eager_one(config):
+    outputs = []
+    for compiled in ("false", "true"):
+        torch.manual_seed(0)
+        model = build.model(config("model=draw", "model.net.steps=3", f"model.compile={compiled}"))
+        x = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+        torch.manual_seed(1)
+        loss = model.training_step((x, None), 0)["loss"]
+        loss.backward()
+        outputs.append([loss.detach(), *(p.grad for p in model.parameters())])
+        assert not any("_orig_mod" in name for name in model.state_dict())
+    for eager, compiled in zip(*outputs, strict=True):
+        assert torch.allclose(eager, compiled, rtol=1e-3, atol=1e-4)
+
+
+def test_bench_has_a_plain_loop_of_draw(capsys):
+    call("bench", bench, *SMALL, "batches=2", "warmup=1", "rounds=1")
+    assert "ratio: median" in capsys.readouterr().out
+
+
+def test_a_gan_takes_no_oblong_images():
+    assert "data.size=[28, 32]" in wrong(command("train", "model=dcgan", "data.size=[28,32]"))
+
+
+# --- plots -----------------------------------------------------------------------------------------------------------
+
+
+def test_canvas_frames_show_windows_in_their_colours():
+    """A 10 x 10 blank canvas twice; the write window of the second frame has corners (2, 3) and (6, 8)."""
+    box = torch.tensor([[[2.0, 3, 6, 8, 0.1]]])
+    canvases = Canvases(torch.zeros(2, 1, 1, 10, 10), {"write": box})
+    first, second = plots.canvas_frames(canvases, scale=2)
+    assert first.shape == (24, 24, 3)
+    assert (first[2:22, 2:22] == 0).all(), "nothing is written to make the blank canvas"
+    red = np.argwhere(second[2:22, 2:22, 0] > 200)
+    assert red.min(0).tolist() == [5, 7], "pixel 2's middle at 2.5, twice as large"
+    assert red.max(0).tolist() == [13, 17]
+    assert len(red) == 2 * 9 + 2 * 11 - 4, "a border of one"
+    thick = plots.canvas_frames(Canvases(canvases.frames, {"write": box + torch.tensor([0, 0, 0, 0, 3.0])}), scale=2)[1]
+    assert (thick[..., 0] > 200).sum() > len(red) + 20, "a wide sigma has a wide border"
+
+
+def test_reconstructions_stand_under_their_images():
+    images = torch.linspace(0, 0.9, 10).view(10, 1, 1, 1).expand(10, 1, 4, 4)
+    pages = plots.canvas_frames(Canvases(torch.ones(3, 10, 1, 4, 4), {}, images), scale=1)
+    assert len(pages) == 3
+    assert pages[0].shape == (4 * 6 + 2, 8 * 6 + 2, 3), "eight and two, each row above its own"
+    shown = [int(pages[0][2 + 12 * (i // 8), 2 + 6 * (i % 8), 0]) for i in range(10)]
+    assert shown == pytest.approx([25.5 * i for i in range(10)], abs=1)
+
+
+def test_a_strip_is_a_row_an_image():
+    strip = plots.canvas_strip(Canvases(torch.zeros(65, 9, 3, 5, 5), {}, torch.zeros(9, 3, 5, 5)), scale=1)
+    assert strip.shape == (8 * 7 + 2, 17 * 7 + 2, 3)
+
+
+def test_bars_are_as_high_as_their_values():
+    picture = plots.bars([1.0, 2.0, 0.0], "x")
+    columns = [(picture[30:140, 60 + round(570 / 3 * (i + 0.4))] < 100).sum() for i in range(3)]
+    assert columns[1] == pytest.approx(110, abs=2)
+    assert columns[0] == pytest.approx(55, abs=2)
+    assert columns[2] <= 1
