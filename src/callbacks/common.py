@@ -57,7 +57,7 @@ def board(trainer: pl.Trainer) -> Any | None:
 
 
 def forget_later(trainer: pl.Trainer, pattern: str) -> None:
-    """Remove the images/ files NAME_BATCHES.png of `pattern` that a cut session drew after the checkpoint it is resumed from."""
+    """Remove the images/NAME_BATCHES.png of `pattern` that a cut session drew after the checkpoint it is resumed from."""
     for path in (Path(trainer.default_root_dir) / "images").glob(pattern):
         if int(path.stem.rsplit("_", 1)[1]) > batches_seen(trainer):
             path.unlink()
