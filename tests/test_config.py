@@ -76,6 +76,11 @@ MISTAKES = [
     (["trainer.gradient_clip_val=1"], ["trainer.gradient_clip_val=1", "steps its two optimisers itself"]),
     (["trainer.accumulate_grad_batches=2"], ["trainer.accumulate_grad_batches=2"]),
     (["data=binarized_mnist", "data.size=32"], ["binarized_mnist", "28"]),
+    (["model=dcgan", "data.size=[28,32]"], ["data.size=[28, 32]", "28, 32, 64"]),
+    (["model=draw", "data.size=[28,32,3]"], ["data.size=[28, 32, 3]", "a list of 2"]),
+    (["model=draw", "model.net.attention.read=0"], ["model.net.attention.read=0", "a whole number from 1"]),
+    (["model=draw", "model/net/attention=nothing"], ["model/net/attention=nothing", "none, window"]),
+    (["model=draw_noattention", "model.net.attention.read=2"], ["model.net.attention.read"]),
     # what a config may not run
     (["model._target_=torch.load"], ["torch.load is not allowed"]),
     (["model.optimizer._target_=torch.optim.adam.torch.load"], ["is not allowed"]),
