@@ -128,6 +128,8 @@ RULES: dict[str, Rule] = {
     "decoder": integer(1),
     "read": integer(1),
     "write": integer(1),
+    "sigma": positive,
+    "intensity": positive,
     "learn_initial": flag,
     "forget_bias": real(-10, 10),
     "clip_norm": maybe(positive),

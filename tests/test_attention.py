@@ -114,3 +114,14 @@ def test_without_attention_the_reading_is_the_image_and_the_error_image():
     folded, constant = whole.fold(x, weight)
     expected = torch.cat([x.flatten(1), (x - torch.sigmoid(canvas)).flatten(1)], 1) @ weight.T
     assert torch.allclose(whole.glimpse(x, canvas, torch.empty(0)) @ folded.T + constant, expected, atol=1e-4)
+
+
+def test_the_first_windows_are_settings():
+    """sigma and intensity stand where h_dec is 0: log sigma^2 = 2 log sigma, 1 / gamma = intensity for writing alone."""
+    torch.manual_seed(0)
+    plain = Attention(8, 1, 28, 28, read=3, write=5)
+    torch.manual_seed(0)
+    other = Attention(8, 1, 28, 28, read=3, write=5, sigma=2.0, intensity=50.0)
+    for layer, change in (("read_window", [0, 0, np.log(4), 0, 0]), ("write_window", [0, 0, np.log(4), 0, -np.log(50)])):
+        difference = getattr(other, layer).bias - getattr(plain, layer).bias
+        assert difference.tolist() == pytest.approx(change, abs=1e-6)

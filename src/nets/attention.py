@@ -4,6 +4,7 @@ Images are laid out (B, H, C, W) here, rows first, so that each filter product i
 A = W columns, B = H rows, as in the paper. All of it is float32: in bf16 a filter's centre would be off by up to 1/16 pixel.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -89,14 +90,21 @@ class Attention(nn.Module):
         channels, height, width: of the images.
         read: N of the reading grid.
         write: N of the writing grid.
+        sigma: what the filters' standard deviation begins near, in pixels.
+        intensity: what 1/gamma of the writing begins near. A filter's weights sum to 1, so at 1 a patch's values move a
+            pixel's logit by 1/(2 pi sigma^2) of themselves at most, and a net learns for epochs little but the mean image.
     """
 
-    def __init__(self, hidden: int, channels: int, height: int, width: int, read: int, write: int) -> None:
+    def __init__(self, hidden: int, channels: int, height: int, width: int, read: int, write: int, sigma: float = 1.0) -> None:
         super().__init__()
         self.height, self.width, self.n_read, self.n_write = height, width, read, write
         self.read_window, self.write_window = nn.Linear(hidden, 5), nn.Linear(hidden, 5)
         self.patch = nn.Linear(hidden, channels * write * write)
         self.features = 2 * channels * read * read  # that a reading has
+        with torch.no_grad():
+            for layer in (self.read_window, self.write_window):
+                layer.bias[2] += 2 * math.log(sigma)
+            self.write_window.bias[4] -= math.log(intensity)
 
     def heads(self) -> list[nn.Linear]:
         """The maps of h_dec whose outputs `look` takes."""
