@@ -95,7 +95,17 @@ class Attention(nn.Module):
             pixel's logit by 1/(2 pi sigma^2) of themselves at most, and a net learns for epochs little but the mean image.
     """
 
-    def __init__(self, hidden: int, channels: int, height: int, width: int, read: int, write: int, sigma: float = 1.0) -> None:
+    def __init__(
+        self,
+        hidden: int,
+        channels: int,
+        height: int,
+        width: int,
+        read: int,
+        write: int,
+        sigma: float = 1.0,
+        intensity: float = 1.0,
+    ) -> None:
         super().__init__()
         self.height, self.width, self.n_read, self.n_write = height, width, read, write
         self.read_window, self.write_window = nn.Linear(hidden, 5), nn.Linear(hidden, 5)
