@@ -70,11 +70,12 @@ def model(cfg: DictConfig) -> pl.LightningModule:
     return built
 
 
-def trainer(cfg: DictConfig, folder: Path, batches_done: int) -> pl.Trainer:
+def trainer(cfg: DictConfig, folder: Path, batches_done: int, *more: pl.Callback) -> pl.Trainer:
     """The Trainer with its callbacks and loggers.
 
     Args:
         batches_done: batches that a resumed run has behind it; what was logged after them is forgotten.
+        more: callbacks besides the config's.
     """
     quiet()
     settings = dict(cfg.trainer)
@@ -89,6 +90,7 @@ def trainer(cfg: DictConfig, folder: Path, batches_done: int) -> pl.Trainer:
         Exact(cfg.seed),
         Record(),
         *chosen,
+        *more,
         Checkpoint(folder, cfg.checkpoint.every_n_batches),
     ]  # what it keeps is done
     try:

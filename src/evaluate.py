@@ -30,9 +30,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         run_cfg.callbacks.quality.update({"n": cfg.n or run_cfg.callbacks.quality.n, "seed": cfg.seed})
     run_cfg.logger = None
     data = build.data(run_cfg)
-    trainer = build.trainer(run_cfg, folder, batches_done=0)
-    if cfg.iwae_samples is not None:
-        trainer.callbacks.append(ImportanceWeighted(cfg.iwae_samples, cfg.iwae_rows, cfg.seed))  # type: ignore[attr-defined]
+    estimates = [ImportanceWeighted(cfg.iwae_samples, cfg.iwae_rows, cfg.seed)] if cfg.iwae_samples else []
+    trainer = build.trainer(run_cfg, folder, 0, *estimates)
     trainer.test(model, datamodule=data, verbose=False)
     values = {name: float(value) for name, value in trainer.callback_metrics.items()}
     if cfg.iwae_samples is not None:

@@ -8,8 +8,7 @@ import torch
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from src import plots
-from src.callbacks.common import CanPaint, batches_seen, board, finishing, forget_later, images_folder
-from src.data.base import ImageData
+from src.callbacks.common import CanPaint, batches_seen, board, data_of, finishing, forget_later, images_folder
 from src.data.pixels import to_float
 from src.randomness import generator
 
@@ -55,7 +54,7 @@ class CanvasSequences(pl.Callback):
     def _show(self, trainer: pl.Trainer, model: pl.LightningModule, moving: bool) -> None:
         if not trainer.is_global_zero or not isinstance(model, CanPaint):
             return
-        data: ImageData = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         watched = data.val if len(data.val) else data.test
         images = to_float(watched[torch.arange(min(self.n, len(watched)))][0])
         step, folder, writer = batches_seen(trainer), images_folder(trainer), board(trainer)

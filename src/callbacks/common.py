@@ -8,6 +8,7 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
+from src.data.base import ImageData
 from src.plots import Canvases
 
 
@@ -33,6 +34,11 @@ class CanPaint(Protocol):
 
     def canvases(self, n: int, generator: torch.Generator, images: Tensor | None = None) -> Canvases:
         """How n samples grow, or the reconstructions of `images` (n, C, H, W) in [0, 1]."""
+
+
+def data_of(trainer: pl.Trainer) -> ImageData:
+    """The data module that `trainer` was given."""
+    return cast(Any, trainer).datamodule
 
 
 def batches_seen(trainer: pl.Trainer) -> int:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 
-from src.callbacks.common import CanSample
-from src.data.base import ImageData, ImageSet, log
+from src.callbacks.common import CanSample, data_of
+from src.data.base import ImageSet, log
 from src.data.pixels import to_bytes
 from src.metrics.features import feature_net
 from src.metrics.quality import quality
@@ -37,7 +37,7 @@ class SampleQuality(pl.Callback):
         self._measure(trainer, pl_module, "test")
 
     def _measure(self, trainer: pl.Trainer, model: pl.LightningModule, stage: str) -> None:
-        data: ImageData = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         real = getattr(data, stage)
         if not isinstance(model, CanSample):
             return

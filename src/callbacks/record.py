@@ -3,7 +3,7 @@
 import resource
 import sys
 import time
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -46,7 +46,7 @@ class Record(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.since += image_count(batch) * trainer.world_size
-        if batches_seen(trainer) % trainer.log_every_n_steps:  # type: ignore[attr-defined]
+        if batches_seen(trainer) % cast(Any, trainer).log_every_n_steps:
             return
         values = {f"train/{name}": float(value) for name, value in (outputs or {}).items()}
         values["train/images_per_second"] = self._tick()

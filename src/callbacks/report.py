@@ -1,27 +1,27 @@
 """What a run says when it is done: metrics.json, the HPARAMS tab, a summary with figures, paths and the next command."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 
 from src import run
-from src.callbacks.common import batches_seen
+from src.callbacks.common import batches_seen, data_of
 from src.callbacks.loggers import Board
 from src.callbacks.quality import SampleQuality
 from src.callbacks.record import Record
 from src.config import leaves
-from src.data.base import ImageData, log
+from src.data.base import log
 
 
 def report(trainer: pl.Trainer, cfg: DictConfig, folder: Path, metrics: dict[str, float]) -> dict[str, Any]:
     """Write and print what `metrics` and the callbacks hold; returns what is in metrics.json."""
-    data: ImageData = trainer.datamodule  # type: ignore[attr-defined]
+    data = data_of(trainer)
     values: dict[str, Any] = {**metrics, "batches": batches_seen(trainer)}
     if "test/bound_nats" in metrics or "val/bound_nats" in metrics:
         values["nats_of"] = f"{data.name}, {data.pixels}"
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+    for callback in cast(Any, trainer).callbacks:
         if isinstance(callback, Record):
             values |= callback.summary()
         elif isinstance(callback, SampleQuality) and callback.features:

@@ -4,6 +4,7 @@ The order of an epoch is a function of (seed, epoch), and a resumed run skips to
 """
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,7 +73,7 @@ class Splits:
     val: Images | None = None
 
 
-class ImageData(pl.LightningDataModule):
+class ImageData(pl.LightningDataModule, ABC):
     """Three disjoint sets of images; a subclass says where they come from by `read`.
 
     Args:
@@ -133,9 +134,9 @@ class ImageData(pl.LightningDataModule):
         self.val: Images
         self.test: Images
 
+    @abstractmethod
     def read(self) -> Splits:
         """The source's images, in its own size and channels. Raises UserError that names the file at fault."""
-        raise NotImplementedError
 
     def setup(self, stage: str | None = None) -> None:
         """Read, check, split, resize; once, whatever the stage."""

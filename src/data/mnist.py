@@ -1,6 +1,7 @@
 """MNIST and the sets that share its file format (idx), and binarised MNIST, which comes as text."""
 
 import gzip
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -124,7 +125,7 @@ def _present(path: Path) -> Path | None:
 def _bytes(path: Path) -> bytes:
     try:
         return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, gzip.zlib.error) as error:  # type: ignore[attr-defined]
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -112,8 +112,8 @@ class GAN(pl.LightningModule):
         real = batch[0] * 2 - 1  # (B, C, H, W) in [-1, 1]
         seen = self.trainer.current_epoch * int(self.trainer.num_training_batches) + batch_idx  # batches before this one
         generator_turn = (seen + 1) % self.n_critic == 0
-        logging = (seen + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
-        d_optimizer, g_optimizer = self.optimizers()  # type: ignore[attr-defined]
+        logging = (seen + 1) % cast(Any, self.trainer).log_every_n_steps == 0
+        d_optimizer, g_optimizer = cast(Any, self.optimizers())
 
         with torch.set_grad_enabled(generator_turn):  # a fake that only the discriminator sees needs no graph
             fake = self.generator(self.latents(len(real)))
