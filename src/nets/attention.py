@@ -168,7 +168,7 @@ class NoAttention(nn.Module):
     def fold(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor | None]:
         """W [x, x - sigmoid(c)] = (W1 + W2) x - W2 sigmoid(c): the first part is the same at every step, so it is done once."""
         on_x, on_error = weight.chunk(2, dim=1)
-        return -on_error, nn.functional.linear(x.flatten(1).to(weight.dtype), on_x + on_error).float()
+        return -on_error, nn.functional.linear(x.flatten(1).to(weight.dtype), on_x + on_error)
 
     def glimpse(self, x: Tensor, canvas: Tensor, gaze: Tensor) -> Tensor:
         """sigmoid(canvas), (B, H * C * W): the part of the reading that `fold` leaves."""

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -122,14 +121,12 @@ class Cell(nn.Module):
             The new state, and [mu, log sigma] of this step's posterior (B, 2 * latent).
         """
         r = self.attention.glimpse(x, state.canvas, state.gaze)
-        gates = product(torch.cat([r, state.h_enc], dim=1), w.encoder) + state.to_encoder
-        if from_x is not None:
-            gates = gates + from_x
-        h_enc, c_enc = lstm(gates, state.c_enc)
+        given = state.to_encoder if from_x is None else state.to_encoder + from_x
+        h_enc, c_enc = lstm(product(torch.cat([r, state.h_enc], dim=1), w.encoder, given), state.c_enc)
         q = product(h_enc, w.posterior, w.posterior_bias).float()
         mu, log_sigma = q.chunk(2, dim=1)
         z = mu + log_sigma.exp() * eps
-        h_dec, c_dec = lstm(product(z, w.latent) + state.to_decoder, state.c_dec)
+        h_dec, c_dec = lstm(product(z, w.latent, state.to_decoder), state.c_dec)
         to_decoder, to_encoder, gaze = self.look(h_dec, w)
         canvas = self.attention.paint(state.canvas, gaze)
         return State(h_enc, c_enc, c_dec, canvas, to_encoder, to_decoder, gaze), q
@@ -140,9 +137,9 @@ class Cell(nn.Module):
         return to_decoder, to_encoder, self.attention.look(*heads)
 
 
-def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x weight^T + bias in weight's type."""
-    return F.linear(x.to(weight.dtype), weight, bias)
+def product(x: Tensor, weight: Tensor, plus: Tensor) -> Tensor:
+    """x weight^T + plus in weight's type, plus being a bias (out,) or a row each (B, out)."""
+    return torch.addmm(plus, x.to(weight.dtype), weight.t())
 
 
 class Draw(nn.Module):
