@@ -191,7 +191,7 @@ def plain_draw(net: Any, x: Any) -> tuple[Any, Any]:
         for g, pixels in ((gy, height), (gx, width)):
             mu = (pixels + 1) / 2 * (g + 1) + (torch.arange(1, n + 1) - n / 2 - 0.5) * delta
             bank = torch.exp(-((torch.arange(1, pixels + 1) - mu.unsqueeze(2)) ** 2) / (2 * torch.exp(log_sigma2).unsqueeze(2)))
-            banks.append((bank / (bank.sum(2, keepdim=True) + 1e-8)).unsqueeze(1))
+            banks.append((bank / (bank.sum(2, keepdim=True) + 1e-12)).unsqueeze(1))
         return banks[0], banks[1], torch.exp(log_gamma)
 
     for _ in range(net.steps):

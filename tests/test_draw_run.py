@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from src import build, plots
+from src import build, plots, run
 from src.bench import bench
 from src.config import check, compose
 from src.errors import UserError
@@ -131,6 +131,22 @@ def test_the_compiled_cell_is_the_eager_one(config):
         assert not any("_orig_mod" in name for name in model.state_dict())
     for eager, compiled in zip(*outputs, strict=True):
         assert torch.allclose(eager, compiled, rtol=1e-3, atol=1e-4)
+
+
+def test_compiling_without_a_compiler_is_one_line(config, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(UserError, match="needs a C.. compiler"):
+        build.model(config("model=draw", "model.compile=true"))
+
+
+@pytest.mark.slow
+def test_a_compiled_run_has_its_graph_and_resumes(config, tmp_path):
+    folder = run_of(tmp_path, *SMALL, "model.compile=true")
+    assert (folder / "graph" / "draw").is_dir()
+    cfg = run.config_of(folder)
+    cfg.resume, cfg.trainer.max_epochs = str(folder), 3
+    assert train(cfg, folder)["batches"] == 12
 
 
 def test_bench_has_a_plain_loop_of_draw(capsys):

@@ -1,5 +1,8 @@
 """DRAW as a variational auto-encoder: the bound, its training, drawing from the prior, and what there is to watch."""
 
+import copy
+import os
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from src.errors import UserError
 from src.losses import bernoulli_nll, gaussian_kl
 from src.nets.draw import Draw
 from src.plots import Canvases
@@ -21,7 +25,7 @@ class DRAW(pl.LightningModule):
         schedule: progress in [0, 1) -> factor on the learning rate (see `src.schedules`).
         clip_norm: each parameter's gradient is scaled down to this L2 norm, None for never. (trainer.gradient_clip_val bounds
             the norm over all of them.)
-        compile: fuse the cell by torch.compile, eager else; needs a C++ compiler on CPU.
+        compile: fuse the cell by torch.compile, eager else. Raises UserError where there is no C++ compiler.
     """
 
     def __init__(
@@ -35,6 +39,9 @@ class DRAW(pl.LightningModule):
         super().__init__()
         self.net, self.optimizer, self.schedule, self.clip_norm = net, optimizer, schedule, clip_norm
         if compile:
+            compilers = (os.environ.get("CXX"), "g++", "clang++", "c++")
+            if not any(shutil.which(name) for name in compilers if name):
+                raise UserError("model.compile=true needs a C++ compiler, g++ or clang++; model.compile=false goes without")
             net.cell.compile(dynamic=False)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -125,7 +132,8 @@ class DRAW(pl.LightningModule):
         """The net with two blank images and the noise of a single step: T of them would be a graph that nobody can read."""
         height, channels, width = self.net.canvas.shape
         x = torch.zeros(2, channels, height, width, device=self.device)
-        return {"draw": (self.net, (x, torch.zeros(1, 2, self.net.latent, device=self.device)))}
+        net = copy.deepcopy(self.net)  # which leaves the compiled cell behind: no tracer looks into it
+        return {"draw": (net, (x, torch.zeros(1, 2, self.net.latent, device=self.device)))}
 
 
 def box(window: Any) -> Tensor:

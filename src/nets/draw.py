@@ -47,6 +47,15 @@ class Weights(NamedTuple):
     decoder_bias: Tensor
 
 
+class Inputs(NamedTuple):
+    """What a step's products multiplied, in the loop's type: [r, h_enc] of the step before, h_enc, z, h_dec; no gradients."""
+
+    encoder: Tensor
+    posterior: Tensor
+    latent: Tensor
+    decoder: Tensor
+
+
 class Paths(NamedTuple):
     """What the net made of a batch.
 
@@ -107,7 +116,7 @@ class Cell(nn.Module):
         )
         return merged, from_x
 
-    def forward(self, x: Tensor, from_x: Tensor | None, eps: Tensor, state: State, w: Weights) -> tuple[State, Tensor]:
+    def forward(self, x: Tensor, from_x: Tensor | None, eps: Tensor, state: State, w: Weights) -> tuple[State, Tensor, Inputs]:
         """Read, encode, draw z, decode, write (eq. 3 to 8).
 
         Args:
@@ -115,31 +124,65 @@ class Cell(nn.Module):
             from_x: see `weights`.
             eps: (B, latent) standard normal.
             state: of the step before.
-            w: see `weights`.
+            w: see `weights`, its biases (B, out).
 
         Returns:
-            The new state, and [mu, log sigma] of this step's posterior (B, 2 * latent).
+            The new state, [mu, log sigma] of this step's posterior (B, 2 * latent), and what was multiplied.
         """
+        dtype = w.encoder.dtype
         r = self.attention.glimpse(x, state.canvas, state.gaze)
+        reading = torch.cat([r, state.h_enc], dim=1).to(dtype)
         given = state.to_encoder if from_x is None else state.to_encoder + from_x
-        h_enc, c_enc = lstm(product(torch.cat([r, state.h_enc], dim=1), w.encoder, given), state.c_enc)
-        q = product(h_enc, w.posterior, w.posterior_bias).float()
+        h_enc, c_enc = lstm(torch.addmm(given, reading, w.encoder.t()), state.c_enc)
+        encoded = h_enc.to(dtype)
+        q = torch.addmm(w.posterior_bias, encoded, w.posterior.t()).float()
         mu, log_sigma = q.chunk(2, dim=1)
-        z = mu + log_sigma.exp() * eps
-        h_dec, c_dec = lstm(product(z, w.latent, state.to_decoder), state.c_dec)
-        to_decoder, to_encoder, gaze = self.look(h_dec, w)
+        z = (mu + log_sigma.exp() * eps).to(dtype)
+        h_dec, c_dec = lstm(torch.addmm(state.to_decoder, z, w.latent.t()), state.c_dec)
+        decoded = h_dec.to(dtype)
+        to_decoder, to_encoder, gaze = self.look(decoded, w)
         canvas = self.attention.paint(state.canvas, gaze)
-        return State(h_enc, c_enc, c_dec, canvas, to_encoder, to_decoder, gaze), q
+        inputs = Inputs(reading.detach(), encoded.detach(), z.detach(), decoded.detach())
+        return State(h_enc, c_enc, c_dec, canvas, to_encoder, to_decoder, gaze), q, inputs
 
     def look(self, h_dec: Tensor, w: Weights) -> tuple[Tensor, Tensor, Any]:
         """All that h_dec (B, dec) says, by one matrix product: gates to the decoder and to the encoder, and the gaze."""
-        to_decoder, to_encoder, *heads = product(h_dec, w.decoder, w.decoder_bias).split(self.splits, dim=1)
+        said = torch.addmm(w.decoder_bias, h_dec, w.decoder.t())
+        to_decoder, to_encoder, *heads = said.split(self.splits, dim=1)
         return to_decoder, to_encoder, self.attention.look(*heads)
 
 
-def product(x: Tensor, weight: Tensor, plus: Tensor) -> Tensor:
-    """x weight^T + plus in weight's type, plus being a bias (out,) or a row each (B, out)."""
-    return torch.addmm(plus, x.to(weight.dtype), weight.t())
+class Gradients(torch.autograd.Function):
+    """The gradients of all matrices, each by one product over all steps when the backward pass has been through them, not by
+    one a step; in bf16 that also adds them up in float32, not in bf16.
+
+    `forward` hands out the biases, a row for each step and image. Whatever the loop's products make of their weights they
+    make of detached ones; the gradient of a product's output comes back by the bias that was added to it. The gates take
+    theirs from the decoder's product of the step before, so the same gradients serve the encoder's and the latents' weights.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, inputs: list[Inputs], splits: list[int], steps: int, rows: int, *w: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.inputs, ctx.splits = inputs, splits
+        weights = Weights(*w)
+        return weights.posterior_bias.expand(steps, rows, -1), weights.decoder_bias.expand(steps + 1, rows, -1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        of_posterior, of_decoder = gradients[0].flatten(0, 1), gradients[1].flatten(0, 1)
+        start, *taken = ctx.inputs
+        reading, encoded, z, decoded = (torch.cat(parts) for parts in zip(*taken, strict=True))
+        dec_gates, enc_gates, *_ = of_decoder[: len(reading)].split(ctx.splits, dim=1)
+        of_weights = Weights(
+            encoder=enc_gates.t() @ reading,
+            posterior=of_posterior.t() @ encoded,
+            posterior_bias=of_posterior.sum(0),
+            latent=dec_gates.t() @ z,
+            decoder=of_decoder.t() @ torch.cat([start, decoded]),
+            decoder_bias=of_decoder.sum(0),
+        )
+        ctx.inputs.clear()
+        return None, None, None, None, *of_weights
 
 
 class Draw(nn.Module):
@@ -191,20 +234,27 @@ class Draw(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             rows = x.float().transpose(1, 2).contiguous()  # (B, H, C, W)
             w, from_x = self.cell.weights(rows, dtype)
-            state = self.start(len(x), w)
+            inputs: list[Any] = [self.h_dec.expand(len(x), -1).to(dtype)]
+            of_posterior, of_decoder = Gradients.apply(inputs, self.cell.splits, len(eps), len(x), *w)
+            fixed = Weights(*(value.detach() for value in w))
+            state = self.start(inputs[0], fixed._replace(decoder_bias=of_decoder[0]))
+            inputs[0] = inputs[0].detach()
             states: tuple[State, ...] = (state,)
             posteriors = []
-            for noise in eps.unbind():
-                state, q = self.cell(rows, from_x, noise, state, w)
+            for noise, posterior_bias, decoder_bias in zip(eps, of_posterior, of_decoder[1:], strict=True):
+                step = fixed._replace(posterior_bias=posterior_bias, decoder_bias=decoder_bias)
+                state, q, multiplied = self.cell(rows, from_x, noise, state, step)
                 posteriors.append(q)
+                inputs.append(multiplied)
                 states = (*states, state) if keep else ()
             mu, log_sigma = torch.stack(posteriors).chunk(2, dim=2)
         return Paths(state.canvas.transpose(1, 2), mu, log_sigma, states)
 
-    def start(self, n: int, w: Weights) -> State:
-        """The initial state of a batch of `n`."""
+    def start(self, h_dec: Tensor, w: Weights) -> State:
+        """The initial state, `h_dec` (B, dec) among it."""
+        n = len(h_dec)
         h_enc, c_enc, c_dec = (state.expand(n, -1) for state in (self.h_enc, self.c_enc, self.c_dec))
-        to_decoder, to_encoder, gaze = self.cell.look(self.h_dec.expand(n, -1), w)
+        to_decoder, to_encoder, gaze = self.cell.look(h_dec, w)
         return State(h_enc, c_enc, c_dec, self.canvas.repeat(n, 1, 1, 1), to_encoder, to_decoder, gaze)
 
     def decode(self, z: Tensor) -> tuple[Tensor, Any]:
