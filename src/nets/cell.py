@@ -1,6 +1,6 @@
 """One step of DRAW (Gregor 2015, section 2.1), and the gradients of its matrices over all steps.
 
-Matrix products run in the type that `Cell.weights` is asked for; windows, filters, canvas, LSTM states and log sigma in float32.
+Matrix products run in the type that `Cell.weights` is asked for; windows, filters, canvas, LSTM states, log sigma in float32.
 """
 
 from typing import Any, NamedTuple
