@@ -6,7 +6,8 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
-from src import run
+from src import build, run
+from src.config import check, compose
 from src.data.base import ImageSet
 from src.data.pixels import to_bytes
 from src.errors import UserError
@@ -99,11 +100,10 @@ def test_neighbours_of_a_collapsed_generator():
 
 @pytest.fixture(scope="module")
 def digits():
-    from src.data.digits import Digits
 
-    data = Digits("digits", 16, 1, 10, "", 64, 500, None, 100, 300, 0, None, "auto", 0, False, 0)
-    data.setup()
-    return data
+    cfg = compose("train", ["model=gan", "data.size=16", "data.val_size=100", "data.test_size=300"])
+    check(cfg)
+    return build.data(cfg)
 
 
 @pytest.fixture(scope="module")
