@@ -1,0 +1,60 @@
+"""The importance-weighted estimate, held against models whose evidence is known, and against DRAW's own bound."""
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Normal
+
+from src.metrics.likelihood import importance_weighted
+from tests.test_draw import batch, make, module
+
+
+def test_the_estimate_of_a_linear_gaussian_model_nears_its_evidence():
+    """z ~ N(0, 1), x | z ~ N(z, 1/4): x ~ N(0, 5/4). The proposal is off on purpose; each k improves on the one before."""
+    x = torch.tensor([0.3, -1.2, 2.0])
+    evidence = -Normal(0.0, 1.25**0.5).log_prob(x)
+    generator = torch.Generator().manual_seed(0)
+    proposal = Normal(0.5 * x, 0.9)
+
+    def log_weights(m):
+        z = proposal.loc + proposal.scale * torch.randn(m, 3, generator=generator)
+        return Normal(0.0, 1.0).log_prob(z) + Normal(z, 0.5).log_prob(x) - proposal.log_prob(z)
+
+    means = [torch.stack([importance_weighted(log_weights, k, 7) for _ in range(4000 // k)]).mean(0) for k in (1, 10, 100)]
+    assert (means[0] > means[1]).all()
+    assert (means[1] > means[2]).all()
+    assert (means[2] > evidence - 0.02).all()
+    assert torch.allclose(importance_weighted(log_weights, 100_000, 3000).float(), evidence, atol=0.02)
+
+
+def test_the_estimate_needs_no_more_than_one_draw_of_the_exact_posterior():
+    x = torch.tensor([0.3, -1.2])
+    posterior = Normal(0.8 * x, 0.2**0.5)
+
+    def log_weights(m):
+        z = posterior.sample((m,))
+        return Normal(0.0, 1.0).log_prob(z) + Normal(z, 0.5).log_prob(x) - posterior.log_prob(z)
+
+    for k in (1, 5):
+        assert torch.allclose(importance_weighted(log_weights, k, 2).float(), -Normal(0.0, 1.25**0.5).log_prob(x), atol=1e-5)
+
+
+def test_the_estimate_is_safe_where_weights_are_beyond_floats():
+    """exp(-5000) is 0 in every float type."""
+    weights = torch.tensor([[-5000.0], [-5001.0], [-5002.0]])
+    queue = list(weights.split(1))
+    expected = 5000 - np.log((1 + np.exp(-1) + np.exp(-2)) / 3)
+    assert importance_weighted(lambda m: queue.pop(0), 3, 1).item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_one_draw_is_the_bound_and_many_are_below_it():
+    """log_weights of DRAW: with k = 1 its mean is the bound's over many draws; k = 50 lies below."""
+    model = module(make())
+    x, _ = batch(model.net, 2)
+    many = x.repeat(2000, 1, 1, 1)
+    weights = model.log_weights(many, torch.Generator().manual_seed(0)).view(2000, 2)
+    torch.manual_seed(0)
+    bound = model(many)["bound_nats"].view(2000, 2).detach()
+    assert torch.allclose(-weights.mean(0), bound.mean(0), rtol=0.01)
+    better = importance_weighted(lambda m: weights[:m], 50, 50)
+    assert (better < bound.mean(0)).all()
