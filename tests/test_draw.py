@@ -7,8 +7,8 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from src.bench import plain_draw
 from src.losses import bernoulli_nll, gaussian_kl
-from src.models.draw import DRAW, box, clip_each
-from src.nets.attention import Attention, NoAttention, window
+from src.models.draw import DRAW, clip_each
+from src.nets.attention import Attention, NoAttention
 from src.nets.draw import Draw
 from src.schedules import constant
 from tests.test_attention import paper
@@ -262,29 +262,6 @@ def test_the_plain_loop_of_the_benchmark_computes_the_same(kind):
     paths = net(x, eps)
     assert torch.allclose(paths.logits, logits, atol=1e-3)
     assert gaussian_kl(paths.mu, paths.log_sigma).sum().item() == pytest.approx(kl.item(), rel=1e-4)
-
-
-@pytest.mark.parametrize("kind", SHAPES)
-def test_reconstructions_and_samples_grow_from_the_same_blank(kind):
-    model = module(make(kind))
-    x, _ = batch(model.net)
-    seen = {"samples": None, "reconstructions": x}
-    for images in seen.values():
-        growing = model.canvases(3, torch.Generator().manual_seed(0), images)
-        height, channels, width = model.net.canvas.shape
-        assert growing.frames.shape == (5, 3, channels, height, width)
-        blank = model.net.canvas.transpose(0, 1).sigmoid()
-        assert torch.allclose(growing.frames[0], blank.expand(3, -1, -1, -1))
-        names = set() if kind == "none" else {"write"} if images is None else {"read", "write"}
-        assert set(growing.windows) == names
-        assert all(window.shape == (4, 3, 5) for window in growing.windows.values())
-    last = model.net(x, model.noise(3, torch.Generator().manual_seed(0))).logits.sigmoid()
-    assert torch.allclose(growing.frames[-1], last, atol=1e-6)
-
-
-def test_a_box_is_the_grid_in_pixels_from_0():
-    """The neutral window of an image of 9 rows and 7 columns, N = 5, delta 2: rows 0 to 8, columns -1 to 7, sigma 1."""
-    assert box(window(torch.zeros(1, 5), 5, 9, 7)).tolist() == [[0, -1, 8, 7, 1]]
 
 
 @pytest.mark.parametrize("kind", SHAPES)

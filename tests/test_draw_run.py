@@ -15,11 +15,14 @@ from src.bench import bench
 from src.config import check, compose
 from src.errors import UserError
 from src.evaluate import evaluate
+from src.models.draw import box
+from src.nets.attention import window
 from src.plots import Canvases
 from src.sample import sample
 from src.train import train
 from tests.conftest import TINY, TINY_NETS
 from tests.test_commands import call
+from tests.test_draw import SHAPES, batch, make, module
 
 SMALL = (*TINY, "model=draw", "model.net.steps=3", "model.net.encoder=16", "model.net.decoder=16", "model.net.latent=4",
          "data.val_size=20", "trainer.max_epochs=2", "trainer.log_every_n_steps=2", "logger=default", "callbacks=default",
@@ -159,8 +162,8 @@ def test_bench_has_a_plain_loop_of_draw(capsys):
 
 def test_canvas_frames_show_windows_in_their_colours():
     """A 10 x 10 blank canvas twice; the write window of the second frame has corners (2, 3) and (6, 8)."""
-    box = torch.tensor([[[2.0, 3, 6, 8, 0.1]]])
-    canvases = Canvases(torch.zeros(2, 1, 1, 10, 10), {"write": box})
+    corners = torch.tensor([[[2.0, 3, 6, 8, 0.1]]])
+    canvases = Canvases(torch.zeros(2, 1, 1, 10, 10), {"write": corners})
     first, second = plots.canvas_frames(canvases, scale=2)
     assert first.shape == (24, 24, 3)
     assert (first[2:22, 2:22] == 0).all(), "nothing is written to make the blank canvas"
@@ -168,7 +171,7 @@ def test_canvas_frames_show_windows_in_their_colours():
     assert red.min(0).tolist() == [5, 7], "pixel 2's middle at 2.5, twice as large"
     assert red.max(0).tolist() == [13, 17]
     assert len(red) == 2 * 9 + 2 * 11 - 4, "a border of one"
-    thick = plots.canvas_frames(Canvases(canvases.frames, {"write": box + torch.tensor([0, 0, 0, 0, 3.0])}), scale=2)[1]
+    thick = plots.canvas_frames(Canvases(canvases.frames, {"write": corners + torch.tensor([0, 0, 0, 0, 3.0])}), scale=2)[1]
     assert (thick[..., 0] > 200).sum() > len(red) + 20, "a wide sigma has a wide border"
 
 
@@ -192,6 +195,29 @@ def test_bars_are_as_high_as_their_values():
     assert columns[1] == pytest.approx(110, abs=2)
     assert columns[0] == pytest.approx(55, abs=2)
     assert columns[2] <= 1
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_reconstructions_and_samples_grow_from_the_same_blank(kind):
+    model = module(make(kind))
+    x, _ = batch(model.net)
+    seen = {"samples": None, "reconstructions": x}
+    for images in seen.values():
+        growing = model.canvases(3, torch.Generator().manual_seed(0), images)
+        height, channels, width = model.net.canvas.shape
+        assert growing.frames.shape == (5, 3, channels, height, width)
+        blank = model.net.canvas.transpose(0, 1).sigmoid()
+        assert torch.allclose(growing.frames[0], blank.expand(3, -1, -1, -1))
+        names = set() if kind == "none" else {"write"} if images is None else {"read", "write"}
+        assert set(growing.windows) == names
+        assert all(window.shape == (4, 3, 5) for window in growing.windows.values())
+    last = model.net(x, model.noise(3, torch.Generator().manual_seed(0))).logits.sigmoid()
+    assert torch.allclose(growing.frames[-1], last, atol=1e-6)
+
+
+def test_a_box_is_the_grid_in_pixels_from_0():
+    """The neutral window of an image of 9 rows and 7 columns, N = 5, delta 2: rows 0 to 8, columns -1 to 7, sigma 1."""
+    assert box(window(torch.zeros(1, 5), 5, 9, 7)).tolist() == [[0, -1, 8, 7, 1]]
 
 
 # --- recipes ---------------------------------------------------------------------------------------------------------
