@@ -91,6 +91,8 @@ class Attention(nn.Module):
         read: N of the reading grid.
         write: N of the writing grid.
         sigma: what the filters' standard deviation begins near, in pixels.
+        spread: what share of the image's longer side a grid's filters begin spread over. At 1 the corners of a grid stand in
+            the image's, where there is little to see: with 2 x 2 filters there is nothing else.
         intensity: what 1/gamma of the writing begins near. A filter's weights sum to 1, so at 1 a patch's values move a
             pixel's logit by 1/(2 pi sigma^2) of themselves at most, and a net learns for epochs little but the mean image.
     """
@@ -104,6 +106,7 @@ class Attention(nn.Module):
         read: int,
         write: int,
         sigma: float = 1.0,
+        spread: float = 1.0,
         intensity: float = 1.0,
     ) -> None:
         super().__init__()
@@ -113,7 +116,7 @@ class Attention(nn.Module):
         self.features = 2 * channels * read * read  # that a reading has
         with torch.no_grad():
             for layer in (self.read_window, self.write_window):
-                layer.bias[2] += 2 * math.log(sigma)
+                layer.bias[2:4] += torch.tensor([2 * math.log(sigma), math.log(spread)])
             self.write_window.bias[4] -= math.log(intensity)
 
     def heads(self) -> list[nn.Linear]:

@@ -140,20 +140,23 @@ class Gradients(torch.autograd.Function):
     """The gradients of all matrices, each by one product over all steps when the backward pass has been through them, not by
     one a step; in bf16 that also adds them up in float32, not in bf16.
 
-    `forward` hands out the biases, a row for each step and image. Whatever the loop's products make of their weights they
+    `forward` hands out the biases, for each step a row an image: those of the posterior first, then those of the decoder. Whatever the loop's products make of their weights they
     make of detached ones; the gradient of a product's output comes back by the bias that was added to it. The gates take
     theirs from the decoder's product of the step before, so the same gradients serve the encoder's and the latents' weights.
     """
 
     @staticmethod
-    def forward(ctx: Any, inputs: list[Inputs], splits: list[int], steps: int, rows: int, *w: Tensor) -> tuple[Tensor, Tensor]:
-        ctx.inputs, ctx.splits = inputs, splits
+    def forward(ctx: Any, inputs: list[Inputs], splits: list[int], steps: int, rows: int, *w: Tensor) -> tuple[Tensor, ...]:
+        ctx.inputs, ctx.splits, ctx.steps = inputs, splits, steps
         weights = Weights(*w)
-        return weights.posterior_bias.expand(steps, rows, -1), weights.decoder_bias.expand(steps + 1, rows, -1)
+        of_posterior, of_decoder = weights.posterior_bias.expand(rows, -1), weights.decoder_bias.expand(rows, -1)
+        return tuple(of_posterior.view_as(of_posterior) for _ in range(steps)) + tuple(
+            of_decoder.view_as(of_decoder) for _ in range(steps + 1)
+        )
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        of_posterior, of_decoder = gradients[0].flatten(0, 1), gradients[1].flatten(0, 1)
+        of_posterior, of_decoder = torch.cat(gradients[: ctx.steps]), torch.cat(gradients[ctx.steps :])
         start, *taken = ctx.inputs
         reading, encoded, z, decoded = (torch.cat(parts) for parts in zip(*taken, strict=True))
         dec_gates, enc_gates, *_ = of_decoder[: len(reading)].split(ctx.splits, dim=1)

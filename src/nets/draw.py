@@ -74,13 +74,13 @@ class Draw(nn.Module):
             rows = x.float().transpose(1, 2).contiguous()  # (B, H, C, W)
             w, from_x = self.cell.weights(rows, dtype)
             inputs: list[Any] = [self.h_dec.expand(len(x), -1).to(dtype)]
-            of_posterior, of_decoder = Gradients.apply(inputs, self.cell.splits, len(eps), len(x), *w)
+            biases = Gradients.apply(inputs, self.cell.splits, len(eps), len(x), *w)
             fixed = Weights(*(value.detach() for value in w))
-            state = self.start(inputs[0], fixed._replace(decoder_bias=of_decoder[0]))
+            state = self.start(inputs[0], fixed._replace(decoder_bias=biases[len(eps)]))
             inputs[0] = inputs[0].detach()
             states: tuple[State, ...] = (state,)
             posteriors = []
-            for noise, posterior_bias, decoder_bias in zip(eps, of_posterior, of_decoder[1:], strict=True):
+            for noise, posterior_bias, decoder_bias in zip(eps, biases, biases[len(eps) + 1 :], strict=False):
                 step = fixed._replace(posterior_bias=posterior_bias, decoder_bias=decoder_bias)
                 state, q, multiplied = self.cell(rows, from_x, noise, state, step)
                 posteriors.append(q)
