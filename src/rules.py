@@ -129,6 +129,7 @@ RULES: dict[str, Rule] = {
     "read": integer(1),
     "write": integer(1),
     "sigma": positive,
+    "spread": positive,
     "intensity": positive,
     "learn_initial": flag,
     "forget_bias": real(-10, 10),

@@ -117,11 +117,11 @@ def test_without_attention_the_reading_is_the_image_and_the_error_image():
 
 
 def test_the_first_windows_are_settings():
-    """sigma and intensity stand where h_dec is 0: log sigma^2 = 2 log sigma, 1 / gamma = intensity for writing alone."""
+    """They stand where h_dec is 0: log sigma^2 = 2 log sigma, delta times spread, 1 / gamma = intensity for writing alone."""
     torch.manual_seed(0)
     plain = Attention(8, 1, 28, 28, read=3, write=5)
     torch.manual_seed(0)
-    other = Attention(8, 1, 28, 28, read=3, write=5, sigma=2.0, intensity=50.0)
-    for layer, change in (("read_window", [0, 0, np.log(4), 0, 0]), ("write_window", [0, 0, np.log(4), 0, -np.log(50)])):
+    other = Attention(8, 1, 28, 28, read=3, write=5, sigma=2.0, spread=0.5, intensity=50.0)
+    for layer, change in (("read_window", [0, 0, np.log(4), np.log(0.5), 0]), ("write_window", [0, 0, np.log(4), np.log(0.5), -np.log(50)])):
         difference = getattr(other, layer).bias - getattr(plain, layer).bias
         assert difference.tolist() == pytest.approx(change, abs=1e-6)
