@@ -10,7 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from src import run
@@ -20,6 +20,7 @@ from src.callbacks.record import Record
 from src.config import check
 from src.data.base import ImageData
 from src.errors import UserError
+from src.models.classifier import in_channels
 
 
 def open_log(folder: Path, append: bool) -> logging.Logger:
@@ -64,21 +65,64 @@ def keep_memory() -> None:
 
 
 def data(cfg: DictConfig) -> ImageData:
-    """The data module, its files read."""
+    """The data module, its files read; what `cfg` leaves to be counted, the model's num_classes, is put there."""
     settings = {key: value for key, value in cfg.data.items() if key != "epochs"}
     module = instantiate(settings, _convert_="all")
     module.setup()
+    if "num_classes" in (cfg.get("model") or {}):
+        if not module.num_classes or not module.labelled:
+            raise UserError(f"{cfg.model._target_} needs labels, and data={cfg.data.name} has none")
+        _count(cfg.model, module.num_classes)
     return module
+
+
+def _count(node: DictConfig, num_classes: int) -> None:
+    """Write num_classes into `node` and all below it where it is null."""
+    for key, child in node.items():
+        if isinstance(child, DictConfig):
+            _count(child, num_classes)
+        elif key == "num_classes" and child is None:
+            node.num_classes = num_classes
 
 
 def model(cfg: DictConfig) -> pl.LightningModule:
     """The model, in the memory format that convolutions like best; its optimisers are tried once, to refuse them here."""
+    if "num_classes" in cfg.model:
+        _check_size(cfg)
     built = _instantiate(cfg.model, "model").to(memory_format=torch.channels_last)
     try:
         built.configure_optimizers()
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"model.optimizer: {_reason(error)}") from error
     return built
+
+
+def _check_size(cfg: DictConfig) -> None:
+    """Raise UserError that names the smallest size that works where the classifier's net cannot take the data's."""
+    why = refusal(cfg, cfg.data.size)
+    if why is None:
+        return
+    low, high = 0, 1024  # the smallest side that works lies above `low`, up to `high`
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if refusal(cfg, middle) is None else (middle, high)
+    works = f"the smallest that works is data.size={high}" if refusal(cfg, high) is None else "nor any other that was tried"
+    raise UserError(f"data.size={cfg.data.size} does not fit {cfg.model.net._target_}: {works} ({why})")
+
+
+def refusal(cfg: DictConfig, size: Any) -> str | None:
+    """Why the classifier's net cannot take images of `size`, None where it can; tried without memory or arithmetic."""
+    settings = OmegaConf.to_container(cfg.model.net, resolve=True)
+    assert isinstance(settings, dict)
+    settings |= {"size": size} if "size" in settings else {}
+    height, width = (size, size) if isinstance(size, int) else size
+    try:
+        with torch.device("meta"), torch.no_grad():
+            net = instantiate(settings, _convert_="all").eval()
+            net(torch.zeros(2, in_channels(net, cfg.data.channels), height, width))
+    except Exception as error:  # each net and layer raises its own
+        return _reason(error)
+    return None
 
 
 def trainer(cfg: DictConfig, folder: Path, batches_done: int, *more: pl.Callback) -> pl.Trainer:
@@ -133,10 +177,12 @@ def opened(folder: Path) -> tuple[DictConfig, pl.LightningModule]:
     """A run's config and its model with the newest weights, on the CPU, in eval mode."""
     cfg = run.config_of(folder)
     check(cfg)
-    state = run.load_checkpoint(run.last_checkpoint(folder))["state_dict"]
+    checkpoint = run.load_checkpoint(run.last_checkpoint(folder))
+    of_data = checkpoint.get(cfg.data._target_.rpartition(".")[2], {})
+    _count(cfg.model, len(of_data.get("class_names", [])))
     built = model(cfg)
     try:
-        built.load_state_dict(state)
+        built.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
         raise UserError(f"{folder}: its checkpoint does not fit its config: {_reason(error)}") from error
     return cfg, built.eval()

@@ -61,11 +61,11 @@ def either(*rules: Rule) -> Rule:
     return check
 
 
-def list_of(rule: Rule, length: int | None = None) -> Rule:
-    """A list whose every member `rule` allows."""
+def list_of(rule: Rule, length: int | None = None, empty: bool = False) -> Rule:
+    """A list whose every member `rule` allows; without any only where `empty` says so."""
 
     def check(value: Any) -> str | None:
-        fits = isinstance(value, list) and len(value) > 0 and (length is None or len(value) == length)
+        fits = isinstance(value, list) and (empty or len(value) > 0) and (length is None or len(value) == length)
         bad = [allowed for member in value if (allowed := rule(member))] if fits else []
         return None if fits and not bad else f"a list of {length or 'any number of'} members: {rule(object())}"
 
@@ -109,6 +109,7 @@ RULES: dict[str, Rule] = {
     "in_memory": one_of("auto", True, False),
     "workers": integer(0, 256),
     "download": flag,
+    "permute": flag,
     "binarize": flag,
     "epochs": integer(1),
     # models
@@ -120,8 +121,22 @@ RULES: dict[str, Rule] = {
     "init": one_of("default", "kaiming", "xavier", "normal"),
     "spectral_norm": flag,
     "hidden": list_of(integer(1)),
+    "model.net.hidden": list_of(integer(1), empty=True),
     "width": integer(1),
     "slope": real(0, 1),
+    "features": list_of(either(integer(1), one_of("M", "D")), empty=True),
+    "kernel": integer(1),
+    "padding": integer(0),
+    "dropout": either(real(0, 1, below=True), list_of(real(0, 1, below=True), 2)),
+    "depth": integer(2),
+    "growth": integer(1),
+    "aux_logits": flag,
+    "init_weights": flag,
+    "weights": maybe(text),
+    "mean": maybe(either(real(0, 1), list_of(real(0, 1)))),
+    "std": maybe(either(positive, list_of(positive))),
+    "decay_all": flag,
+    "aux_weight": real(0),
     "norm": one_of("batch", "layer", "none"),
     "steps": integer(1),
     "encoder": integer(1),

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from src.data.order import EpochSampler
-from src.data.pixels import binarized, resized, to_bytes, to_float
+from src.data.pixels import binarized, permuted, resized, to_bytes, to_float
 from src.errors import UserError
 from src.randomness import generator, seed_of
 
@@ -94,6 +94,8 @@ class ImageData(pl.LightningDataModule, ABC):
         workers: processes that decode images of a set that is not in memory.
         download: fetch an absent set.
         seed: of the run; the order of the epochs depends on it.
+        permute: put each image's pixels in another order, one for all images, drawn by `split_seed`: what a net knows of
+            neighbours is then of no use to it.
         binarize: draw each pixel, 1 with its value's probability: anew each time that training sees it, once by `split_seed`
             in the other sets.
     """
@@ -118,6 +120,7 @@ class ImageData(pl.LightningDataModule, ABC):
         workers: int,
         download: bool,
         seed: int,
+        permute: bool,
         binarize: bool,
     ) -> None:
         super().__init__()
@@ -129,6 +132,8 @@ class ImageData(pl.LightningDataModule, ABC):
         self.train_size, self.val_size, self.test_size = train_size, val_size, test_size
         self.split_seed, self.limit, self.seed = split_seed, limit, seed
         self.in_memory, self.workers, self.download = in_memory, workers, download
+        pixels = self.size[0] * self.size[1]
+        self.permutation = torch.randperm(pixels, generator=generator(split_seed, "permute")) if permute else None
         self.class_names: list[str] = [str(label) for label in range(num_classes or 0)]
         self.train: Images
         self.val: Images
@@ -178,7 +183,20 @@ class ImageData(pl.LightningDataModule, ABC):
     def _fit(self, part: Images) -> Images:
         if not isinstance(part, ImageSet):
             return part
-        return ImageSet(resized(part.images, self.size, self.channels), part.labels)
+        images = resized(part.images, self.size, self.channels)
+        return ImageSet(images if self.permutation is None else permuted(images, self.permutation), part.labels)
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the training images' pixels in [0, 1], one a channel, (C,), in float64."""
+        n, total, squares = 0, torch.zeros(self.channels, dtype=torch.float64), torch.zeros(self.channels, dtype=torch.float64)
+        for indices in torch.arange(len(self.train)).split(1000):
+            values = self.train[indices][0].double().div(255).transpose(0, 1).flatten(1)  # (C, B * H * W)
+            n, total, squares = n + values.shape[1], total + values.sum(1), squares + values.square().sum(1)
+        return total / n, (squares / n - (total / n).square()).clamp(min=0).sqrt()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must know of the images to be asked about others: the classes' names, the pixels' order."""
+        return {"class_names": self.class_names, "permutation": self.permutation}
 
     @property
     def varies(self) -> bool:
@@ -241,6 +259,8 @@ class ImageData(pl.LightningDataModule, ABC):
         """(B, C, H, W) uint8 on the device -> float32 in [0, 1]."""
         pixels, labels = batch
         images = to_float(pixels)
+        if self.permutation is not None and not isinstance(self.train, ImageSet):  # else they rest permuted
+            images = permuted(images, self.permutation)
         if self.varies and self.trainer is not None and self.trainer.training:
             loop = cast(Any, self.trainer.fit_loop)
             place = (loop.epoch_progress.current.processed, loop.epoch_loop.batch_progress.current.ready)

@@ -36,6 +36,11 @@ def resized(pixels: Tensor, size: tuple[int, int], channels: int) -> Tensor:
     return pixels.contiguous()
 
 
+def permuted(images: Tensor, order: Tensor) -> Tensor:
+    """Each image's pixels in another order, its channels alike: pixel i is `order[i]` of the image, (H * W,)."""
+    return images.flatten(2)[:, :, order.to(images.device)].view_as(images)
+
+
 def scattered(images: Tensor, size: tuple[int, int], noise: torch.Generator) -> Tensor:
     """Each image at a place of its own on a black sheet, drawn uniformly among those that hold it whole.
 

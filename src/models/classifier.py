@@ -1,0 +1,151 @@
+"""Image classification: one LightningModule for every net, from a 6,442-parameter MLP to VGG and ResNet."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+
+from src.metrics.intervals import wilson
+
+
+class Classifier(pl.LightningModule):
+    """A net that says which class an image is of, by cross-entropy.
+
+    Args:
+        net: images (B, C, H, W), scaled by `mean` and `std`, -> logits (B, num_classes); in training it may return a tuple
+            whose last members are logits of auxiliary heads (GoogLeNet's).
+        channels: of the images; a net of three channels sees a grey image three times.
+        num_classes: how many classes there are.
+        optimizer: parameters -> optimiser.
+        schedule: progress in [0, 1) -> factor on the learning rate (see `src.schedules`).
+        mean, std: of images in [0, 1], one number or one a channel; None: of the training images.
+        label_smoothing: in [0, 1): that share of each target is spread over all classes (Szegedy 2016, section 7).
+        ema: decay of the net's moving average, BatchNorm's buffers included, which is then what is measured; 0: none.
+        decay_all: let the optimiser's weight decay shrink norms and biases too, else matrices and filters alone.
+        aux_weight: of an auxiliary head's loss (Szegedy 2015, section 5).
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        channels: int,
+        num_classes: int,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        schedule: Callable[[float], float],
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        label_smoothing: float = 0.0,
+        ema: float = 0.0,
+        decay_all: bool = False,
+        aux_weight: float = 0.3,
+    ) -> None:
+        super().__init__()
+        self.net, self.num_classes, self.optimizer, self.schedule = net, num_classes, optimizer, schedule
+        self.label_smoothing, self.decay_all, self.aux_weight = label_smoothing, decay_all, aux_weight
+        self.average = None
+        if ema > 0:
+            average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True)
+            self.average = average.requires_grad_(False)
+        self.in_channels = in_channels(net, channels)
+        self.measured = mean is None, std is None  # of the training images, when training starts
+        self.mean: Tensor
+        self.std: Tensor
+        for name, given in (("mean", 0.0 if mean is None else mean), ("std", 1.0 if std is None else std)):
+            self.register_buffer(name, torch.tensor(given).view(-1, 1, 1).repeat(channels if isinstance(given, float) else 1, 1, 1))
+        self.confusion = MulticlassConfusionMatrix(num_classes)  # (true, said) counts
+        self.top5 = MulticlassAccuracy(num_classes, top_k=5, average="micro") if num_classes > 5 else None
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit" and any(self.measured):
+            moments = cast(Any, self.trainer).datamodule.moments()
+            for name, of_data, measured in zip(("mean", "std"), moments, self.measured, strict=True):
+                if measured:
+                    getattr(self, name).copy_(of_data.view(-1, 1, 1))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        trained = [p for p in self.net.parameters() if p.requires_grad]
+        if self.decay_all:
+            return self.optimizer(trained)
+        groups = [{"params": [p for p in trained if p.ndim > 1]}]
+        if spared := [p for p in trained if p.ndim < 2]:
+            groups.append(cast(Any, {"params": spared, "weight_decay": 0.0}))
+        return self.optimizer(groups)
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [0, 1] as the net wants them; grey ones three times where it wants colour."""
+        x = (x - self.mean) / self.std
+        if x.shape[1] != self.in_channels:
+            x = x.expand(-1, self.in_channels, -1, -1)
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [0, 1] -> logits (B, num_classes); of the average where there is one, outside training."""
+        net = self.net if self.training or self.average is None else self.average
+        return net(self.scaled(x))
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Returns the loss and, at logging steps, the accuracy of this batch."""
+        x, labels = batch
+        logits = self(x)
+        main, *auxiliary = logits if isinstance(logits, tuple) else (logits,)
+        loss = F.cross_entropy(main.float(), labels, label_smoothing=self.label_smoothing)
+        for head in auxiliary:
+            if head is not None:
+                loss = loss + self.aux_weight * F.cross_entropy(head.float(), labels, label_smoothing=self.label_smoothing)
+        if (batch_idx + 1) % cast(Any, self.trainer).log_every_n_steps:
+            return {"loss": loss}
+        return {"loss": loss, "acc": (main.argmax(1) == labels).float().mean()}
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self.average is not None:
+            self.average.update_parameters(self.net)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._measure(batch, "val")
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._measure(batch, "test")
+
+    def _measure(self, batch: tuple[Tensor, Tensor], stage: str) -> None:
+        x, labels = batch
+        logits = self(x).float()
+        self.confusion.update(logits, labels)
+        if self.top5 is not None:
+            self.top5.update(logits, labels)
+        self.log(f"{stage}/loss", F.cross_entropy(logits, labels), batch_size=len(x), on_epoch=True, sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        self._summarise("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._summarise("test")
+
+    def _summarise(self, stage: str) -> None:
+        counts = self.confusion.compute()  # (true, said)
+        right, of_class, n = int(counts.diag().sum()), counts.sum(1), int(counts.sum())
+        low, high = wilson(right, n)
+        values = {f"{stage}/acc": right / n, f"{stage}/acc_low": low, f"{stage}/acc_high": high}
+        if self.top5 is not None:
+            values[f"{stage}/top5"] = float(self.top5.compute())
+        for name, share in zip(cast(Any, self.trainer).datamodule.class_names, counts.diag() / of_class, strict=True):
+            values[f"{stage}_classes/{name}"] = float(share)  # nan: no image of it
+        self.log_dict(values)
+        self.counts = counts.cpu()  # kept for the pictures
+        self.confusion.reset()
+        if self.top5 is not None:
+            self.top5.reset()
+
+    def graphs(self) -> dict[str, tuple[nn.Module, Any]]:
+        """The net with two blank images."""
+        data = cast(Any, self.trainer).datamodule
+        return {"net": (self.net, self.scaled(torch.zeros(2, data.channels, *data.size, device=self.device)))}
+
+
+def in_channels(net: nn.Module, channels: int) -> int:
+    """How many channels the first convolution of `net` takes; `channels` where it has none."""
+    return next((layer.in_channels for layer in net.modules() if isinstance(layer, nn.Conv2d)), channels)

@@ -1,0 +1,61 @@
+"""Nets for 32 x 32 images as their papers have them: ResNet-20 and its deeper kin, DenseNet-BC-100."""
+
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+
+class Block(nn.Module):
+    """Two 3 x 3 convolutions around which the input is carried: subsampled, and its new channels zero (He 2015, option A)."""
+
+    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(n_out)
+        self.conv2 = nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(n_out)
+        self.stride, self.new = stride, n_out - n_in
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm1(self.conv1(x)))
+        carried = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.new // 2, self.new - self.new // 2))
+        return F.relu(self.norm2(self.conv2(y)) + carried)
+
+
+def resnet(channels: int, num_classes: int, depth: int = 20, width: int = 16) -> nn.Sequential:
+    """He 2015, section 4.2: a 3 x 3 convolution, three stages of (depth - 2) / 6 blocks at `width`, 2 and 4 times it."""
+    if depth % 6 != 2:
+        raise ValueError(f"depth={depth}: a CIFAR ResNet has 6 n + 2 layers: 20, 32, 44, 56, 110")
+    net = nn.Sequential()
+    net.add_module("conv", nn.Conv2d(channels, width, 3, 1, 1, bias=False))
+    net.add_module("norm", nn.BatchNorm2d(width))
+    net.add_module("relu", nn.ReLU())
+    n_in = width
+    for stage in range(3):
+        n_out = width * 2**stage
+        blocks = [Block(n_in if i == 0 else n_out, n_out, 2 if stage and i == 0 else 1) for i in range((depth - 2) // 6)]
+        net.add_module(f"stage{stage + 1}", nn.Sequential(*blocks))
+        n_in = n_out
+    net.add_module("pool", nn.AdaptiveAvgPool2d(1))
+    net.add_module("flatten", nn.Flatten())
+    net.add_module("fc", nn.Linear(n_in, num_classes))
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight)  # He's own, fan in
+    return net
+
+
+def densenet_bc(channels: int, num_classes: int, depth: int = 100, growth: int = 12, dropout: float = 0.0) -> nn.Module:
+    """Huang 2017, section 3: bottlenecks, transitions that halve the channels, three blocks of (depth - 4) / 6 layers.
+
+    torchvision's DenseNet, whose stem for 224 x 224 makes way for the paper's one convolution of 2 * growth filters.
+    """
+    if depth % 6 != 4:
+        raise ValueError(f"depth={depth}: a DenseNet-BC of three blocks has 6 n + 4 layers: 40, 100, 190, 250")
+    layers = (depth - 4) // 6
+    net = torchvision.models.DenseNet(growth, (layers, layers, layers), 2 * growth, drop_rate=dropout, num_classes=num_classes)
+    net.features.conv0 = nn.Conv2d(channels, 2 * growth, 3, 1, 1, bias=False)
+    nn.init.kaiming_normal_(net.features.conv0.weight)
+    for name in ("norm0", "relu0", "pool0"):
+        delattr(net.features, name)
+    return net

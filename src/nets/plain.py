@@ -1,0 +1,62 @@
+"""Nets that are a plain row of layers: `fc`, `cnn`, `lenet`, `vgg` and `petnet` differ by their settings alone."""
+
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+
+from torch import nn
+
+
+def plain(
+    channels: int,
+    size: int | Sequence[int],
+    num_classes: int,
+    features: Sequence[int | str] = (),
+    hidden: Sequence[int] = (),
+    kernel: int = 3,
+    padding: int = 0,
+    norm: str = "none",
+    dropout: Sequence[float] = (0.0, 0.0),
+) -> nn.Sequential:
+    """Convolutions, then fully connected layers, ReLU behind each but the last: images (B, C, H, W) -> logits (B, num_classes).
+
+    Args:
+        features: a number is a convolution of so many filters, `M` a 2 x 2 max pooling, `D` a dropout.
+        hidden: widths of the fully connected layers before the last.
+        kernel, padding: of every convolution.
+        norm: `batch` puts BatchNorm between each convolution and its ReLU, `none` nothing.
+        dropout: its rates among the features, and behind each hidden layer.
+
+    Raises ValueError where the images are too small for the features.
+    """
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    numbers: Counter[str] = Counter()
+
+    def add(kind: str, layer: nn.Module) -> None:
+        numbers[kind] += 1
+        layers[f"{kind}{numbers[kind]}"] = layer
+
+    height, width = (size, size) if isinstance(size, int) else size
+    for feature in features:
+        if feature == "M":
+            add("pool", nn.MaxPool2d(2))
+            height, width = height // 2, width // 2
+        elif feature == "D":
+            add("dropout", nn.Dropout(dropout[0]))
+        else:
+            add("conv", nn.Conv2d(channels, int(feature), kernel, padding=padding))
+            if norm == "batch":
+                add("norm", nn.BatchNorm2d(int(feature)))
+            add("relu", nn.ReLU())
+            channels, height, width = int(feature), height + 2 * padding - kernel + 1, width + 2 * padding - kernel + 1
+        if min(height, width) < 1:
+            raise ValueError(f"images of {size} are too small")
+    layers["flatten"] = nn.Flatten()
+    n_in = channels * height * width
+    for n_out in hidden:
+        add("fc", nn.Linear(n_in, n_out))
+        add("relu", nn.ReLU())
+        if dropout[1]:
+            add("dropout", nn.Dropout(dropout[1]))
+        n_in = n_out
+    add("fc", nn.Linear(n_in, num_classes))
+    return nn.Sequential(layers)

@@ -1,0 +1,27 @@
+"""ZFNet: AlexNet looked into and mended (Zeiler & Fergus 2014)."""
+
+from torch import nn
+
+
+def zfnet(channels: int, num_classes: int, dropout: float = 0.5) -> nn.Sequential:
+    """AlexNet with a first layer of 7 x 7 and stride 2, and conv3 to conv5 of 512, 1024 and 512 filters.
+
+    Images (B, C, H, W), 224 x 224 in the paper -> logits (B, num_classes). As in torchvision's AlexNet the last pooling
+    brings any size to 6 x 6, and there is no local response normalisation.
+    """
+    net = nn.Sequential()
+    shapes = [(96, 7, 2, 1), (256, 5, 2, 0), (512, 3, 1, 1), (1024, 3, 1, 1), (512, 3, 1, 1)]
+    for number, (filters, kernel, stride, padding) in enumerate(shapes, 1):
+        net.add_module(f"conv{number}", nn.Conv2d(channels, filters, kernel, stride, padding))
+        net.add_module(f"relu{number}", nn.ReLU())
+        if number in (1, 2, 5):
+            net.add_module(f"pool{number}", nn.MaxPool2d(3, 2, ceil_mode=True))
+        channels = filters
+    net.add_module("pool", nn.AdaptiveAvgPool2d(6))
+    net.add_module("flatten", nn.Flatten())
+    for number, n_in in ((6, 512 * 6 * 6), (7, 4096)):
+        net.add_module(f"dropout{number}", nn.Dropout(dropout))
+        net.add_module(f"fc{number}", nn.Linear(n_in, 4096))
+        net.add_module(f"relu{number}", nn.ReLU())
+    net.add_module("fc8", nn.Linear(4096, num_classes))
+    return net
