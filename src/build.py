@@ -57,8 +57,7 @@ def quiet() -> None:
 
 def keep_memory() -> None:
     """Have the C library keep the memory that tensors give back: else the kernel clears each page anew for every batch."""
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if hasattr(libc, "mallopt"):  # glibc's
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):  # glibc's
         trim_threshold, mmap_max = -1, -4
         libc.mallopt(trim_threshold, -1)  # hand nothing back
         libc.mallopt(mmap_max, 0)  # not even what is large

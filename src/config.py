@@ -28,7 +28,7 @@ LIBRARIES = (
     r"torch\.nn\.[A-Z]\w*",
     r"torch\.optim\.[A-Z]\w*",
     r"torch\.optim\.lr_scheduler\.[A-Z]\w*",
-    r"torchvision\.models\.[a-z]+\d\w*",
+    r"torchvision\.models\.(alexnet|googlenet|[a-z]+\d\w*)",
     r"pytorch_lightning\.Trainer",
     r"pytorch_lightning\.callbacks\.[A-Z]\w*",
     r"pytorch_lightning\.loggers\.[A-Z]\w*",

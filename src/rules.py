@@ -132,7 +132,6 @@ RULES: dict[str, Rule] = {
     "growth": integer(1),
     "aux_logits": flag,
     "init_weights": flag,
-    "weights": maybe(text),
     "mean": maybe(either(real(0, 1), list_of(real(0, 1)))),
     "std": maybe(either(positive, list_of(positive))),
     "decay_all": flag,

@@ -122,6 +122,9 @@ def test_the_first_windows_are_settings():
     plain = Attention(8, 1, 28, 28, read=3, write=5)
     torch.manual_seed(0)
     other = Attention(8, 1, 28, 28, read=3, write=5, sigma=2.0, spread=0.5, intensity=50.0)
-    for layer, change in (("read_window", [0, 0, np.log(4), np.log(0.5), 0]), ("write_window", [0, 0, np.log(4), np.log(0.5), -np.log(50)])):
+    for layer, change in (
+        ("read_window", [0, 0, np.log(4), np.log(0.5), 0]),
+        ("write_window", [0, 0, np.log(4), np.log(0.5), -np.log(50)]),
+    ):
         difference = getattr(other, layer).bias - getattr(plain, layer).bias
         assert difference.tolist() == pytest.approx(change, abs=1e-6)

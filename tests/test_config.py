@@ -53,7 +53,7 @@ def _plain(cfg):
 MISTAKES = [
     # what is given, what its line must say
     (["modle=gan"], ["modle", "did you mean model?"]),
-    (["model=dcgn"], ["model=dcgn", "dcgan, draw, ", "did you mean dcgan?"]),
+    (["model=dcgn"], ["model=dcgn", "dcgan, densenet121, ", "did you mean dcgan?"]),
     (["model/loss=lsgn"], ["model/loss=lsgn", "bce, hinge", "did you mean lsgan?"]),
     (["model/los=lsgan"], ["model/los", "did you mean model/loss?"]),
     (["experiment=nothing"], ["experiment=nothing", "dcgan_mnist"]),

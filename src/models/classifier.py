@@ -56,7 +56,9 @@ class Classifier(pl.LightningModule):
         self.mean: Tensor
         self.std: Tensor
         for name, given in (("mean", 0.0 if mean is None else mean), ("std", 1.0 if std is None else std)):
-            self.register_buffer(name, torch.tensor(given).view(-1, 1, 1).repeat(channels if isinstance(given, float) else 1, 1, 1))
+            self.register_buffer(
+                name, torch.tensor(given).view(-1, 1, 1).repeat(channels if isinstance(given, float) else 1, 1, 1)
+            )
         self.confusion = MulticlassConfusionMatrix(num_classes)  # (true, said) counts
         self.top5 = MulticlassAccuracy(num_classes, top_k=5, average="micro") if num_classes > 5 else None
 

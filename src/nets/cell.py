@@ -140,9 +140,10 @@ class Gradients(torch.autograd.Function):
     """The gradients of all matrices, each by one product over all steps when the backward pass has been through them, not by
     one a step; in bf16 that also adds them up in float32, not in bf16.
 
-    `forward` hands out the biases, for each step a row an image: those of the posterior first, then those of the decoder. Whatever the loop's products make of their weights they
-    make of detached ones; the gradient of a product's output comes back by the bias that was added to it. The gates take
-    theirs from the decoder's product of the step before, so the same gradients serve the encoder's and the latents' weights.
+    `forward` hands out the biases, for each step a row an image: those of the posterior first, then those of the decoder.
+    Whatever the loop's products make of their weights they make of detached ones; the gradient of a product's output comes
+    back by the bias that was added to it. The gates take theirs from the decoder's product of the step before, so the same
+    gradients serve the encoder's and the latents' weights.
     """
 
     @staticmethod

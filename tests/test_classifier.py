@@ -1,0 +1,177 @@
+"""Classifiers: parameter counts of the papers, sizes that do not fit, the loss, scaling, metrics, permuted pixels."""
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from scipy.stats import binomtest
+from torch import nn
+
+from src import build
+from src.data.digits import Digits
+from src.errors import UserError
+from src.metrics.intervals import wilson
+from src.nets.cifar import Block, densenet_bc, resnet
+from src.nets.plain import plain
+from src.randomness import generator
+from tests.conftest import TINY, command
+
+COUNTS = {  # the spec's, and torchvision's own pages' at 1,000 classes
+    ("fc", "data=mnist"): 6_442,
+    ("cnn", "data=mnist"): 6_422,
+    ("lenet", "data=cifar10"): 62_006,
+    ("vgg", "data=cifar10"): 9_231_114,
+    ("resnet20", "data=cifar10"): 269_722,
+    ("densenet_bc100", "data=cifar10"): 769_162,
+    ("petnet", "data=folder", "data.root=.", "data.size=224", "data.num_classes=2"): 102_827_554,
+    ("alexnet", "data=folder", "data.root=.", "data.size=224", "data.num_classes=1000"): 61_100_840,
+    ("resnet18", "data=folder", "data.root=.", "data.size=224", "data.num_classes=1000"): 11_689_512,
+    ("resnet50", "data=folder", "data.root=.", "data.size=224", "data.num_classes=1000"): 25_557_032,
+    ("densenet121", "data=folder", "data.root=.", "data.size=224", "data.num_classes=1000"): 7_978_856,
+    ("vgg16", "data=folder", "data.root=.", "data.size=224", "data.num_classes=1000"): 138_357_544,
+    ("vgg19", "data=folder", "data.root=.", "data.size=224", "data.num_classes=1000"): 143_667_240,
+}
+
+
+@pytest.mark.parametrize("given", COUNTS, ids=lambda given: given[0])
+def test_parameter_counts(config, given):
+    name, *rest = given
+    cfg = config(f"model={name}", *rest)
+    with torch.device("meta"):
+        net = build._instantiate(cfg.model.net, "net")
+    assert sum(p.numel() for p in net.parameters()) == COUNTS[given]
+
+
+def test_the_papers_residual_block():
+    """He 2015, option A, against its definition in NumPy: x[::2, ::2] and zeros for the channels that are new."""
+    torch.manual_seed(0)
+    block = Block(4, 8, stride=2).eval()
+    nn.init.zeros_(block.norm2.weight)  # nothing but what is carried is left
+    x = torch.randn(2, 4, 6, 6)
+    expected = np.zeros((2, 8, 3, 3), np.float32)
+    expected[:, 2:6] = np.maximum(x.numpy()[:, :, ::2, ::2], 0)
+    assert np.allclose(block(x).detach(), expected)
+
+
+@pytest.mark.parametrize(("make", "depth"), [(resnet, 21), (densenet_bc, 99)])
+def test_a_depth_that_no_paper_has_is_refused(make, depth):
+    with pytest.raises(ValueError, match=f"depth={depth}"):
+        make(3, 10, depth=depth)
+
+
+def test_no_relu_on_the_logits():
+    net = plain(1, 28, 10, ["M", 6], [50])
+    assert isinstance(net[-1], nn.Linear)
+    assert (net(torch.randn(64, 1, 28, 28)) < 0).any()
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "smallest"), [("cnn", 13, 16), ("lenet", 8, 16), ("alexnet", 32, 63), ("vgg", 31, 32)]
+)
+def test_a_size_that_does_not_fit_names_the_smallest_that_does(config, name, size, smallest):
+    cfg = config(f"model={name}", "data=digits", f"data.size={size}")
+    with pytest.raises(UserError, match=rf"data\.size={size} does not fit .*the smallest that works is data\.size={smallest} "):
+        build.model(cfg)
+    assert build.refusal(cfg, smallest) is None
+    assert build.refusal(cfg, smallest - 1) is not None
+
+
+def test_images_without_labels_are_refused(config, monkeypatch):
+    monkeypatch.setattr(Digits, "labelled", False)
+    with pytest.raises(UserError, match="Classifier needs labels, and data=digits has none"):
+        build.data(config("model=fc", "data=digits"))
+
+
+def test_wilson_against_scipy():
+    for successes, n in ((0, 10), (7, 10), (10, 10), (9_600, 10_000)):
+        interval = binomtest(successes, n).proportion_ci(method="wilson")
+        assert wilson(successes, n) == pytest.approx((interval.low, interval.high), abs=1e-12)
+
+
+def test_weight_decay_spares_norms_and_biases(config):
+    cfg = config("model=vgg", "data=digits", "data.size=32", "model.optimizer.weight_decay=0.1", "model/optimizer=adamw")
+    model = build.model(cfg)
+    decayed, spared = model.configure_optimizers().param_groups
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
+    assert all(p.ndim > 1 for p in decayed["params"])
+    assert len(decayed["params"]) == 8 + 1
+    assert len(spared["params"]) == 8 * 3 + 1  # biases of 8 convolutions, weight and bias of their norms, the last bias
+
+
+def test_auxiliary_heads_are_trained_and_weigh_their_share(config):
+    """GoogLeNet's loss is main + 0.3 (both auxiliary), computed anew from its three logits."""
+    cfg = config("model=googlenet", "data=digits", "data.size=64", "model.label_smoothing=0.2", *TINY)
+    model = build.model(cfg)
+    logits = [torch.randn(4, 10, requires_grad=True) for _ in range(3)]
+    model.net.forward = lambda x: tuple(logits)
+    model.trainer = pl.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
+    labels = torch.tensor([1, 5, 9, 0])
+    loss = model.training_step((torch.rand(4, 1, 64, 64), labels), 0)["loss"]
+    targets = np.full((4, 10), 0.2 / 10)
+    targets[np.arange(4), labels] += 0.8
+    values = [part.detach().double().numpy() for part in logits]
+    parts = [-(targets * (v - np.log(np.exp(v).sum(1, keepdims=True)))).sum(1).mean() for v in values]
+    assert loss.item() == pytest.approx(parts[0] + 0.3 * (parts[1] + parts[2]), rel=1e-5)
+    loss.backward()
+    assert all(part.grad.abs().sum() > 0 for part in logits)
+
+
+def test_images_are_scaled_by_the_training_images_alone(config):
+    """mean: null is theirs, not the test's, and evaluation keeps it."""
+    cfg = config("model=fc", "data=digits", "trainer.max_epochs=1", *TINY)
+    data = build.data(cfg)
+    model = build.model(cfg)
+    data.test.images.fill_(255)
+    trainer = pl.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, accelerator="cpu", enable_progress_bar=False)
+    model.train_dataloader = data.train_dataloader
+    trainer.fit(model, datamodule=data)
+    pixels = data.train.images.numpy() / 255.0
+    assert model.mean.item() == pytest.approx(pixels.mean(), rel=1e-5)
+    assert model.std.item() == pytest.approx(pixels.std(), rel=1e-5)
+
+
+def test_metrics_of_a_known_answer(config):
+    """A net that says of each image what its brightest pixel tells: accuracy, per class and top-5 against NumPy."""
+    cfg = config("model=fc", "data=digits", "model.mean=0", "model.std=1", *TINY)
+    data = build.data(cfg)
+    model = build.model(cfg)
+    trainer = pl.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", enable_progress_bar=False)
+    trainer.test(model, datamodule=data, verbose=False)
+    with torch.no_grad():
+        logits = model(data.test.images.float() / 255).numpy()
+    truth, said = data.test.labels.numpy(), logits.argmax(1)
+    values = trainer.callback_metrics
+    assert values["test/acc"].item() == pytest.approx((truth == said).mean())
+    in_five = [label in row.argsort()[-5:] for label, row in zip(truth, logits, strict=True)]
+    assert values["test/top5"].item() == pytest.approx(np.mean(in_five))
+    for k in range(10):
+        assert values[f"test_classes/{k}"].item() == pytest.approx((said[truth == k] == k).mean())
+    shifted = logits - logits.max(1, keepdims=True)
+    nll = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(truth)), truth]
+    assert values["test/loss"].item() == pytest.approx(nll.mean(), rel=1e-4)
+    assert model.counts.numpy()[3, 5] == ((truth == 3) & (said == 5)).sum()
+
+
+def test_permuted_pixels_are_one_permutation_for_all(config):
+    plain_data, mixed, again = (
+        build.data(config("data=digits", "model=fc", f"data.permute={permute}", f"seed={seed}"))
+        for permute, seed in (("false", 0), ("true", 0), ("true", 1))
+    )
+    order = mixed.permutation
+    assert sorted(order.tolist()) == list(range(784))
+    assert not torch.equal(order, torch.arange(784))
+    assert torch.equal(order, again.permutation), "of split_seed, not of the run's seed"
+    for part in ("train", "val", "test"):
+        a, b = getattr(plain_data, part).images, getattr(mixed, part).images
+        assert torch.equal(a.flatten(2)[:, :, order], b.flatten(2))
+
+
+def test_the_permutation_is_in_the_checkpoint(tmp_path):
+    folder = tmp_path / "run"
+    result = command(
+        "train", "model=cnn", "data=digits", "data.permute=true", "trainer.max_epochs=1", f"hydra.run.dir={folder}", *TINY
+    )
+    assert result.returncode == 0, result.stderr
+    state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["Digits"]
+    assert torch.equal(state["permutation"], torch.randperm(784, generator=generator(0, "permute")))
+    assert state["class_names"] == [str(k) for k in range(10)]
