@@ -65,4 +65,5 @@ def headline_lines(values: dict[str, Any]) -> list[str]:
 def _headline(name: str) -> bool:
     """Is it worth a line on the terminal? The floors and class shares are in metrics.json."""
     detail = name.endswith("_floor") and not name.endswith("fid_own_floor")
-    return not (detail or "/class_" in name or "_steps/" in name or name.startswith("train/") or name == "epoch")
+    detail |= any(part in name for part in ("/class_", "_classes/", "_steps/"))
+    return not (detail or name.startswith("train/") or name == "epoch")
