@@ -67,6 +67,7 @@ def data(cfg: DictConfig) -> ImageData:
     """The data module, its files read; what `cfg` leaves to be counted, the model's num_classes, is put there."""
     settings = {key: value for key, value in cfg.data.items() if key != "epochs"}
     module = instantiate(settings, _convert_="all")
+    module.augment = [_instantiate(node, f"augment.{name}") for name, node in cfg.augment.items()]
     module.setup()
     if "num_classes" in (cfg.get("model") or {}):
         if not module.num_classes or not module.labelled:

@@ -103,7 +103,7 @@ def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(node, dict) and (node or not path):
         for key, child in node.items():
             yield from leaves(child, f"{path}.{key}" if path else str(key))
-    elif not (path in ("experiment", "logger", "callbacks") and not node):
+    elif not (path in ("experiment", "logger", "callbacks", "augment") and not node):
         yield path, node
 
 

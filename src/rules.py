@@ -112,6 +112,13 @@ RULES: dict[str, Rule] = {
     "permute": flag,
     "binarize": flag,
     "epochs": integer(1),
+    # augment
+    "p": real(0, 1),
+    "most": integer(1),
+    "border": one_of("zeros", "reflect"),
+    "degrees": real(0, 180),
+    "augment.warp.scale": real(0),
+    "shift": real(0),
     # models
     "latent": integer(1),
     "latent_distribution": one_of("uniform", "normal"),
@@ -170,6 +177,10 @@ RULES: dict[str, Rule] = {
     "schedule.warmup": real(0, 1, below=True),
     "milestones": list_of(real(0, 1)),
     "gamma": positive,
+    "monitor": text,
+    "mode": one_of("min", "max"),
+    "patience": integer(0),
+    "min_delta": real(0),
     # Trainer
     "accelerator": one_of("auto", "cpu", "gpu", "cuda", "mps", "tpu"),
     "devices": either(one_of("auto", -1), integer(1), list_of(integer(0))),

@@ -1,4 +1,4 @@
-"""Learning rate schedules: pure functions of progress, so that a resumed run needs nothing to go on with.
+"""Learning rate schedules: pure functions of progress, so that a resumed run needs nothing to go on with; all but `Plateau`.
 
 `progress` is the fraction of the run's batches already seen, in [0, 1); the result is the factor on the base rate.
 """
@@ -23,6 +23,47 @@ def cosine(progress: float, warmup: float = 0.0, end: float = 0.0) -> float:
     return end + (1.0 - end) * 0.5 * (1.0 + math.cos(math.pi * (progress - warmup) / (1.0 - warmup)))
 
 
+def one_cycle(progress: float, warmup: float = 0.3, start: float = 0.04, end: float = 0.0) -> float:
+    """From `start` up to 1 during `warmup`, then down to `end`, each half a cosine (Smith 2018, section 5, as fastai has it)."""
+    if progress < warmup:
+        return start + (1.0 - start) * 0.5 * (1.0 - math.cos(math.pi * progress / warmup))
+    return cosine((progress - warmup) / (1.0 - warmup), end=end)
+
+
 def step(progress: float, milestones: tuple[float, ...] = (0.5, 0.75), gamma: float = 0.1) -> float:
     """Multiplied by `gamma` at every milestone passed."""
     return gamma ** sum(progress >= milestone for milestone in milestones)
+
+
+class Plateau:
+    """Multiplied by `gamma` when a measure has not got better for more than `patience` validations.
+
+    Its state is kept in the checkpoint by whoever lets it observe.
+
+    Args:
+        monitor: the measure's name, `val/loss` say.
+        mode: is `min` or `max` better?
+        gamma: the factor, in (0, 1).
+        patience: validations in a row without a better value that are borne.
+        min_delta: what is better by no more than this is not.
+        end: the least factor.
+    """
+
+    def __init__(
+        self, monitor: str, mode: str = "min", gamma: float = 0.1, patience: int = 3, min_delta: float = 0.0, end: float = 0.0
+    ) -> None:
+        self.monitor, self.sign, self.gamma = monitor, 1 if mode == "min" else -1, gamma
+        self.patience, self.min_delta, self.end = patience, min_delta, end
+        self.state = {"factor": 1.0, "best": math.inf, "waited": 0}
+
+    def __call__(self, progress: float) -> float:
+        return self.state["factor"]
+
+    def observe(self, value: float) -> None:
+        """Take note of a validation's measure."""
+        if self.sign * value < self.state["best"] - self.min_delta:
+            self.state |= {"best": self.sign * value, "waited": 0}
+        elif self.state["waited"] < self.patience:
+            self.state["waited"] += 1
+        else:
+            self.state |= {"factor": max(self.state["factor"] * self.gamma, self.end), "waited": 0}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from src import build
 from src.config import check, compose
@@ -37,6 +37,13 @@ def config(tmp_path):
         return cfg
 
     return make
+
+
+def saved(cfg: DictConfig, folder: Path) -> Path:
+    """A run's folder with its config, as a launched run has it."""
+    (folder / ".hydra").mkdir(parents=True)
+    OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
+    return folder
 
 
 def command(module: str, *args: str, cwd: Path = ROOT, **kwargs) -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from src import build, plots, run, schedules
+from src import build, plots, run
 from src.callbacks.common import due
 from src.callbacks.loggers import CSV
 from src.train import train
@@ -203,15 +203,3 @@ def test_gif_keeps_order_and_holds_few_frames(tmp_path):
             values.append(gif.convert("L").getpixel((0, 0)))
     assert values == sorted(values)
     assert (values[0], values[-1]) == (0, 180)
-
-
-# --- schedules -------------------------------------------------------------------------------------------------------
-
-
-def test_schedules_at_known_points():
-    assert schedules.constant(0.7) == 1
-    assert [schedules.linear(p) for p in (0, 0.25, 1)] == [1, 0.75, 0]
-    assert [schedules.linear(p, start=0.5, end=0.2) for p in (0.5, 0.75, 1)] == [1, pytest.approx(0.6), pytest.approx(0.2)]
-    assert [schedules.cosine(p) for p in (0, 0.5, 1)] == [1, pytest.approx(0.5), pytest.approx(0)]
-    assert [schedules.cosine(p, warmup=0.1) for p in (0.05, 0.1)] == [0.5, 1]
-    assert [schedules.step(p, (0.5, 0.75), 0.1) for p in (0.4, 0.5, 0.8)] == [1, 0.1, pytest.approx(0.01)]

@@ -12,12 +12,14 @@ import pytest
 import torch
 
 from src import build, run
+from src.callbacks.common import CanSample
 from src.errors import Interrupted, UserError
+from src.models.classifier import Classifier
 from src.models.draw import DRAW
 from src.models.gan import GAN
 from src.randomness import generator
 from src.train import train
-from tests.conftest import ROOT, TINY, TINY_NETS, command, wrong
+from tests.conftest import ROOT, TINY, TINY_NETS, command, saved, wrong
 
 # 100 images, batch 32: four batches an epoch, the last of 4; n_critic 3 does not divide 4, so turns straddle epochs
 RUN = (*TINY, *TINY_NETS, "model.ema=0.9", "model.n_critic=3", "model/schedule=cosine", "data.val_size=20",
@@ -25,6 +27,10 @@ RUN = (*TINY, *TINY_NETS, "model.ema=0.9", "model.n_critic=3", "model/schedule=c
 DRAW_RUN = (*RUN[: len(TINY)], *RUN[-5:], "model=draw", "model.net.steps=3", "model.net.encoder=8", "model.net.decoder=8",
             "data.val_size=20", "data.binarize=true", "model/schedule=cosine", "callbacks=default", "callbacks.canvases.n=2",
             "callbacks.canvases.every_n_batches=3", "~callbacks.quality")  # fmt: skip
+CLASSIFIER_RUN = (*RUN[: len(TINY)], *RUN[-5:], "model=vgg", "model.net.features=[4,M,8,M,D]", "model.net.dropout=[0.3,0]",
+                  "data.val_size=20", "model.ema=0.9", "augment=crop_flip", "model/schedule=plateau", "model.schedule.patience=0",
+                  "model.schedule.min_delta=1", "callbacks=[default,early_stopping]", "callbacks.early_stopping.patience=9",
+                  "~callbacks.quality")  # fmt: skip
 TIMES = {"train/images_per_second"}
 
 
@@ -59,8 +65,11 @@ def assert_same_run(a, b):
     for part in ("state_dict", "optimizer_states", "epoch", "global_step"):
         assert_same(one[part], other[part], part)
     assert rows(a) == rows(b)
-    pictures = [build.opened(folder)[1].sample(4, generator(0)) for folder in (a, b)]
-    assert torch.equal(*pictures)
+    assert_same(one["callbacks"], other["callbacks"], "callbacks")
+    models = [build.opened(folder)[1] for folder in (a, b)]
+    if isinstance(models[0], CanSample):
+        assert torch.equal(*(model.sample(4, generator(0)) for model in models))
+    assert sorted(p.name for p in a.glob("images/*")) == sorted(p.name for p in b.glob("images/*"))
 
 
 @pytest.fixture(scope="module")
@@ -73,20 +82,17 @@ def uncut_draw(tmp_path_factory):
     return uncut_run(tmp_path_factory.mktemp("uncut"), DRAW_RUN)
 
 
+@pytest.fixture(scope="module")
+def uncut_classifier(tmp_path_factory):
+    return uncut_run(tmp_path_factory.mktemp("uncut"), CLASSIFIER_RUN)
+
+
 def uncut_run(folder, overrides):
     from src.config import check, compose
 
     cfg = compose("train", list(overrides))
     check(cfg)
-    train(cfg, _saved(cfg, folder))
-    return folder
-
-
-def _saved(cfg, folder):
-    from omegaconf import OmegaConf
-
-    (folder / ".hydra").mkdir(parents=True)
-    OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
+    train(cfg, saved(cfg, folder))
     return folder
 
 
@@ -99,9 +105,15 @@ def test_cut_at_any_batch(uncut, config, tmp_path, monkeypatch, cut):
 @pytest.mark.parametrize("cut", [2, 4, 7, 12])
 def test_draw_cut_at_a_batch(uncut_draw, config, tmp_path, monkeypatch, cut):
     """Its noise, the binarisation drawn anew each epoch and the windows' pictures among what must come again."""
-    folder = cut_and_resumed(DRAW, config(*DRAW_RUN), tmp_path, monkeypatch, cut)
-    assert_same_run(uncut_draw, folder)
-    assert sorted(p.name for p in folder.glob("images/*")) == sorted(p.name for p in uncut_draw.glob("images/*"))
+    assert_same_run(uncut_draw, cut_and_resumed(DRAW, config(*DRAW_RUN), tmp_path, monkeypatch, cut))
+
+
+@pytest.mark.parametrize("cut", [2, 4, 7, 12])
+def test_classifier_cut_at_a_batch(uncut_classifier, config, tmp_path, monkeypatch, cut):
+    """Dropout, augmentation, BatchNorm's buffers, the average, the plateau's state and what early stopping remembers."""
+    folder = cut_and_resumed(Classifier, config(*CLASSIFIER_RUN), tmp_path, monkeypatch, cut)
+    assert_same_run(uncut_classifier, folder)
+    assert state(folder)["callbacks"]["Exact"]["factor"] == pytest.approx(0.01)
 
 
 def cut_and_resumed(family, cfg, tmp_path, monkeypatch, cut):
@@ -116,7 +128,7 @@ def cut_and_resumed(family, cfg, tmp_path, monkeypatch, cut):
         return step(self, batch, batch_idx)
 
     monkeypatch.setattr(family, "training_step", signalled)
-    folder = _saved(cfg, tmp_path / "cut")
+    folder = saved(cfg, tmp_path / "cut")
     with pytest.raises(Interrupted) as stop:
         train(cfg, folder)
     assert stop.value.signum == signal.SIGTERM
@@ -132,7 +144,7 @@ def cut_and_resumed(family, cfg, tmp_path, monkeypatch, cut):
 
 def test_cut_twice_in_one_epoch(uncut, config, tmp_path, monkeypatch):
     step, seen, cfg = GAN.training_step, [], config(*RUN)
-    folder = _saved(cfg, tmp_path / "cut")
+    folder = saved(cfg, tmp_path / "cut")
 
     def signalled(self, batch, batch_idx):
         seen.append(batch_idx)

@@ -8,7 +8,9 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
+from src.config import near
 from src.data.base import ImageData
+from src.errors import UserError
 from src.plots import Canvases
 
 
@@ -44,6 +46,15 @@ def data_of(trainer: pl.Trainer) -> ImageData:
 def batches_seen(trainer: pl.Trainer) -> int:
     """Batches finished since the run's start, over all its sessions and however many optimisers step: every x axis."""
     return cast(Any, trainer.fit_loop.epoch_loop.batch_progress.total).processed
+
+
+def measured(trainer: pl.Trainer, who: str, name: str) -> float:
+    """The newest value of the measure `name`, which the setting `who`.monitor asks for."""
+    values = trainer.callback_metrics
+    if name not in values:
+        known = sorted(key for key in values if key.startswith("val/"))
+        raise UserError(f"{who}.monitor={name} is not measured; there are {', '.join(known)}{near(name, known)}")
+    return float(values[name])
 
 
 def due(batches: int, every: int) -> bool:

@@ -1,18 +1,22 @@
 """What makes a run a function of its config: random numbers and learning rates set anew at every batch."""
 
+import copy
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
-from src.callbacks.common import batches_seen
+from src.callbacks.common import batches_seen, data_of, measured
+from src.errors import UserError
 from src.randomness import seed_of
+from src.schedules import Plateau
 
 
 class Exact(pl.Callback):
     """Before each batch, seed the global generator by (seed, stage, epoch, batch, rank) and set each learning rate by progress.
 
-    So nothing random and no schedule has a state to lose: a run cut anywhere goes on as if it had not been.
+    So nothing random has a state to lose, and of the schedules only `Plateau`, which is kept in the checkpoint: a run cut
+    anywhere goes on as if it had not been.
 
     Args:
         seed: of the run.
@@ -20,6 +24,23 @@ class Exact(pl.Callback):
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
+        self.plateau: dict[str, Any] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return copy.deepcopy(self.plateau)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.plateau = copy.deepcopy(state_dict)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        schedule = getattr(pl_module, "schedule", None)
+        if isinstance(schedule, Plateau):
+            if not len(data_of(trainer).val):
+                raise UserError(
+                    f"model/schedule=plateau watches {schedule.monitor}, but data.val_size=0 leaves nothing to validate"
+                )
+            schedule.state |= self.plateau
+            self.plateau = schedule.state
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         self._seed(trainer, "train", batch_idx)
@@ -35,6 +56,11 @@ class Exact(pl.Callback):
         self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         self._seed(trainer, "val", batch_idx)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        schedule = getattr(pl_module, "schedule", None)
+        if isinstance(schedule, Plateau) and trainer.state.fn == "fit":
+            schedule.observe(measured(trainer, "model.schedule", schedule.monitor))
 
     def on_test_batch_start(
         self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0

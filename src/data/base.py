@@ -5,7 +5,7 @@ The order of an epoch is a function of (seed, epoch), and a resumed run skips to
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -135,6 +135,7 @@ class ImageData(pl.LightningDataModule, ABC):
         pixels = self.size[0] * self.size[1]
         self.permutation = torch.randperm(pixels, generator=generator(split_seed, "permute")) if permute else None
         self.class_names: list[str] = [str(label) for label in range(num_classes or 0)]
+        self.augment: Sequence[Callable[[Tensor, torch.Generator], Tensor]] = ()  # see `src.data.augment`; of training alone
         self.train: Images
         self.val: Images
         self.test: Images
@@ -154,6 +155,9 @@ class ImageData(pl.LightningDataModule, ABC):
         self.train, self.val, self.test = (self._fit(part) for part in sets)
         if self.varies:
             self.val, self.test = self._settled(self.val, "val"), self._settled(self.test, "test")
+        self.val, self.test = self._permuted(self.val), self._permuted(self.test)
+        if not self.changes:
+            self.train = self._permuted(self.train)
 
     def _cut(self, splits: Splits) -> tuple[Images, Images]:
         n_val = 0 if splits.val is not None else count(self.val_size, len(splits.train))
@@ -183,8 +187,12 @@ class ImageData(pl.LightningDataModule, ABC):
     def _fit(self, part: Images) -> Images:
         if not isinstance(part, ImageSet):
             return part
-        images = resized(part.images, self.size, self.channels)
-        return ImageSet(images if self.permutation is None else permuted(images, self.permutation), part.labels)
+        return ImageSet(resized(part.images, self.size, self.channels), part.labels)
+
+    def _permuted(self, part: Images) -> Images:
+        if self.permutation is None or not isinstance(part, ImageSet):
+            return part
+        return ImageSet(permuted(part.images, self.permutation), part.labels)
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the training images' pixels in [0, 1], one a channel, (C,), in float64."""
@@ -202,6 +210,11 @@ class ImageData(pl.LightningDataModule, ABC):
     def varies(self) -> bool:
         """Is an image another each time that training sees it?"""
         return self.binarize
+
+    @property
+    def changes(self) -> bool:
+        """Is anything done to a training image before the model sees it?"""
+        return self.varies or len(self.augment) > 0
 
     @property
     def pixels(self) -> str:
@@ -259,14 +272,24 @@ class ImageData(pl.LightningDataModule, ABC):
         """(B, C, H, W) uint8 on the device -> float32 in [0, 1]."""
         pixels, labels = batch
         images = to_float(pixels)
-        if self.permutation is not None and not isinstance(self.train, ImageSet):  # else they rest permuted
+        changing = self.changes and self.trainer is not None and self.trainer.training
+        if changing:
+            images = self._changed(images)
+        if self.permutation is not None and (changing or not isinstance(self.train, ImageSet)):  # else they rest permuted
             images = permuted(images, self.permutation)
-        if self.varies and self.trainer is not None and self.trainer.training:
-            loop = cast(Any, self.trainer.fit_loop)
-            place = (loop.epoch_progress.current.processed, loop.epoch_loop.batch_progress.current.ready)
-            seed = seed_of(self.seed, "vary", *place, self.trainer.global_rank)
-            images = self.vary(images, torch.Generator(images.device).manual_seed(seed))
         return images, labels
+
+    def _changed(self, images: Tensor) -> Tensor:
+        """Varied, then augmented, by a draw of this batch's own."""
+        trainer = cast(Any, self.trainer)
+        place = (trainer.fit_loop.epoch_progress.current.processed, trainer.fit_loop.epoch_loop.batch_progress.current.ready)
+        seed = seed_of(self.seed, "vary", *place, trainer.global_rank)
+        noise = torch.Generator(images.device).manual_seed(seed)
+        if self.varies:
+            images = self.vary(images, noise)
+        for transform in self.augment:
+            images = transform(images, noise)
+        return images
 
 
 def fits(part: ImageSet, device: torch.device) -> bool:

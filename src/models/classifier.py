@@ -25,7 +25,8 @@ class Classifier(pl.LightningModule):
         schedule: progress in [0, 1) -> factor on the learning rate (see `src.schedules`).
         mean, std: of images in [0, 1], one number or one a channel; None: of the training images.
         label_smoothing: in [0, 1): that share of each target is spread over all classes (Szegedy 2016, section 7).
-        ema: decay of the net's moving average, BatchNorm's buffers included, which is then what is measured; 0: none.
+        ema: decay of the net's moving average, BatchNorm's buffers included, which is then what is measured; 0: none. After
+            n batches it is (1 + n) / (10 + n) where that is less, so that the first weights are soon forgotten.
         decay_all: let the optimiser's weight decay shrink norms and biases too, else matrices and filters alone.
         aux_weight: of an auxiliary head's loss (Szegedy 2015, section 5).
     """
@@ -49,8 +50,7 @@ class Classifier(pl.LightningModule):
         self.label_smoothing, self.decay_all, self.aux_weight = label_smoothing, decay_all, aux_weight
         self.average = None
         if ema > 0:
-            average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True)
-            self.average = average.requires_grad_(False)
+            self.average = AveragedModel(net, multi_avg_fn=_moving(ema), use_buffers=True).requires_grad_(False)
         self.in_channels = in_channels(net, channels)
         self.measured = mean is None, std is None  # of the training images, when training starts
         self.mean: Tensor
@@ -103,7 +103,9 @@ class Classifier(pl.LightningModule):
             return {"loss": loss}
         return {"loss": loss, "acc": (main.argmax(1) == labels).float().mean()}
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Here and not in on_train_batch_end, which comes behind the callbacks' and so behind the checkpoint."""
+        super().optimizer_step(*args, **kwargs)
         if self.average is not None:
             self.average.update_parameters(self.net)
 
@@ -146,6 +148,13 @@ class Classifier(pl.LightningModule):
         """The net with two blank images."""
         data = cast(Any, self.trainer).datamodule
         return {"net": (self.net, self.scaled(torch.zeros(2, data.channels, *data.size, device=self.device)))}
+
+
+def _moving(ema: float) -> Callable[[Any, Any, Any], None]:
+    def average(averaged: Any, current: Any, n: Any) -> None:
+        get_ema_multi_avg_fn(min(ema, (1 + int(n)) / (10 + int(n))))(averaged, current, n)
+
+    return average
 
 
 def in_channels(net: nn.Module, channels: int) -> int:
