@@ -24,7 +24,7 @@ def cosine(progress: float, warmup: float = 0.0, end: float = 0.0) -> float:
 
 
 def one_cycle(progress: float, warmup: float = 0.3, start: float = 0.04, end: float = 0.0) -> float:
-    """From `start` up to 1 during `warmup`, then down to `end`, each half a cosine (Smith 2018, section 5, as fastai has it)."""
+    """From `start` up to 1 during `warmup`, then down to `end`, each half a cosine (Smith 2018, fastai's shape)."""
     if progress < warmup:
         return start + (1.0 - start) * 0.5 * (1.0 - math.cos(math.pi * progress / warmup))
     return cosine((progress - warmup) / (1.0 - warmup), end=end)

@@ -43,7 +43,7 @@ def test_a_reflection_wider_than_the_image_is_refused():
 
 
 def test_warped_images_are_scipys():
-    """The same map, drawn anew from the same generator: output pixel p comes from R p / zoom about the middle, plus the shift."""
+    """The same draws, the map written anew: a pixel at p comes from R p / zoom about the middle, plus the shift."""
     settings = {"degrees": 30.0, "scale": 0.5, "shift": 2.0}
     made = warped(IMAGES[:20], generator(0), **settings).numpy()
     draw = (2 * torch.rand(4, 20, generator=generator(0)) - 1).double().numpy()
