@@ -204,6 +204,9 @@ RULES: dict[str, Rule] = {
     "every_n_seconds": positive,
     "every_n_epochs": maybe(integer(1)),
     "n": maybe(integer(1)),
+    "layer": maybe(text),
+    "layers": integer(1),
+    "callbacks.explanations.classes": integer(0),
     # evaluate, sample, bench
     "run": text,
     "interpolate": maybe(integer(2)),

@@ -28,9 +28,9 @@ DRAW_RUN = (*RUN[: len(TINY)], *RUN[-5:], "model=draw", "model.net.steps=3", "mo
             "data.val_size=20", "data.binarize=true", "model/schedule=cosine", "callbacks=default", "callbacks.canvases.n=2",
             "callbacks.canvases.every_n_batches=3", "~callbacks.quality")  # fmt: skip
 CLASSIFIER_RUN = (*RUN[: len(TINY)], *RUN[-5:], "model=vgg", "model.net.features=[4,M,8,M,D]", "model.net.dropout=[0.3,0]",
-                  "data.val_size=20", "model.ema=0.9", "augment=crop_flip", "model/schedule=plateau",
-                  "model.schedule.patience=0", "model.schedule.min_delta=1", "callbacks=[default,early_stopping]", "callbacks.early_stopping.patience=9",
-                  "~callbacks.quality")  # fmt: skip
+                  "data.val_size=20", "model.ema=0.9", "augment=crop_flip", "callbacks=[default,early_stopping]",
+                  "callbacks.early_stopping.patience=9", "~callbacks.quality", "model/schedule=plateau",
+                  "model.schedule.patience=0", "model.schedule.min_delta=1")  # fmt: skip
 TIMES = {"train/images_per_second"}
 
 

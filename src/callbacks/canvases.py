@@ -4,12 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from src import plots
-from src.callbacks.common import CanPaint, batches_seen, board, data_of, finishing, forget_later, images_folder
-from src.data.pixels import to_float
+from src.callbacks.common import CanPaint, batches_seen, board, finishing, forget_later, images_folder, show, watched
 from src.randomness import generator
 
 
@@ -46,25 +44,20 @@ class CanvasSequences(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         kl = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val_steps/kl_nats")}
-        writer = board(trainer)
-        if writer is not None and kl and trainer.is_global_zero:
-            picture = plots.bars([kl[name] for name in sorted(kl)], "KL of each step in nats, validation")
-            writer.add_image("kl_steps", picture, batches_seen(trainer), dataformats="HW")
+        if kl and trainer.is_global_zero:
+            show(trainer, "kl_steps", plots.bars([kl[name] for name in sorted(kl)], "KL of each step in nats, validation"))
 
     def _show(self, trainer: pl.Trainer, model: pl.LightningModule, moving: bool) -> None:
         if not trainer.is_global_zero or not isinstance(model, CanPaint):
             return
-        data = data_of(trainer)
-        watched = data.val if len(data.val) else data.test
-        images = to_float(watched[torch.arange(min(self.n, len(watched)))][0])
+        images, _ = watched(trainer, self.n)
         step, folder, writer = batches_seen(trainer), images_folder(trainer), board(trainer)
         for name, shown in (("samples", None), ("reconstructions", images)):
             n = self.n if shown is None else len(shown)
             canvases = model.canvases(n, generator(self.seed, "canvases", name), shown)
             strip = plots.canvas_strip(canvases)
             plots.save_png(strip, folder / f"canvas_{name}_{step:08d}.png")
-            if writer:
-                writer.add_image(f"canvas_strips/{name}", strip, step, dataformats="HWC")
+            show(trainer, f"canvas_strips/{name}", strip)
             if moving:
                 frames = plots.canvas_frames(canvases)
                 gif = plots.gif(frames)

@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
-from torch import Tensor
+from torch import Tensor, nn
 
 from src.config import near
-from src.data.base import ImageData
+from src.data.base import ImageData, spread
 from src.errors import UserError
 from src.plots import Canvases
 
@@ -38,9 +39,32 @@ class CanPaint(Protocol):
         """How n samples grow, or the reconstructions of `images` (n, C, H, W) in [0, 1]."""
 
 
+@runtime_checkable
+class CanClassify(Protocol):
+    """A model that says of images (B, C, H, W) in [0, 1] which of `num_classes` they are of; its measuring steps return the
+    `logits`, and `counts`, (true, said), are those of the last measure."""
+
+    num_classes: int
+    counts: Tensor
+
+    @property
+    def measured_net(self) -> nn.Module:
+        """Scaled images -> logits (B, num_classes), as it is measured."""
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """Images in [0, 1] as the net wants them."""
+
+
 def data_of(trainer: pl.Trainer) -> ImageData:
     """The data module that `trainer` was given."""
     return cast(Any, trainer).datamodule
+
+
+def watched(trainer: pl.Trainer, n: int) -> tuple[Tensor, Tensor]:
+    """n validation images, test images where there are none, evenly spread: (n, C, H, W) in [0, 1] on the CPU, with labels."""
+    data = data_of(trainer)
+    part = data.val if len(data.val) else data.test
+    return data.seen(part, spread(len(part), n))
 
 
 def batches_seen(trainer: pl.Trainer) -> int:
@@ -71,6 +95,12 @@ def finishing(trainer: pl.Trainer) -> bool:
 def board(trainer: pl.Trainer) -> Any | None:
     """TensorBoard's SummaryWriter, None where that logger is off."""
     return next((logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)), None)
+
+
+def show(trainer: pl.Trainer, tag: str, picture: np.ndarray) -> None:
+    """Put `picture`, (H, W) or (H, W, 3), on TensorBoard, where that is on."""
+    if writer := board(trainer):
+        writer.add_image(tag, picture, batches_seen(trainer), dataformats="HW" if picture.ndim == 2 else "HWC")
 
 
 def forget_later(trainer: pl.Trainer, pattern: str) -> None:

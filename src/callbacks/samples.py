@@ -6,7 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from src import plots
-from src.callbacks.common import CanSample, batches_seen, board, due, finishing, forget_later, images_folder
+from src.callbacks.common import CanSample, batches_seen, due, finishing, forget_later, images_folder, show
 from src.randomness import generator
 
 
@@ -44,8 +44,7 @@ class Samples(pl.Callback):
         step = batches_seen(trainer)
         images = model.sample(self.n, generator(self.seed, "samples"))
         plots.save_png(plots.grid(images, scale=2), images_folder(trainer) / f"samples_{step:08d}.png")
-        if writer := board(trainer):
-            writer.add_image("samples", plots.grid(images), step, dataformats="HW" if images.shape[1] == 1 else "HWC")
+        show(trainer, "samples", plots.grid(images))
 
     def _frames(self, trainer: pl.Trainer) -> list[Path]:
         return sorted((Path(trainer.default_root_dir) / "images").glob("samples_*.png"))

@@ -1,12 +1,14 @@
-"""Histograms of weights, filters of convolutions as tiles."""
+"""Histograms of weights, filters of convolutions as tiles and how one layer's change."""
 
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from torch import Tensor, nn
 
 from src import plots
-from src.callbacks.common import batches_seen, board, due, finishing
+from src.callbacks.common import batches_seen, board, due, finishing, forget_later, images_folder, show
+from src.errors import UserError
 
 MOST = 20_000  # values a histogram: the bins of more look the same and take seconds
 
@@ -40,11 +42,60 @@ class Weights(pl.Callback):
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1 and parameter.requires_grad:
                 writer.add_histogram(f"weights/{name}", _thinned(parameter), step)
-        for name, layer in model.named_modules():
-            if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)) and layer.kernel_size[0] > 1:
-                weight = layer.weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else layer.weight
-                tile = plots.filter_tile(weight)
-                writer.add_image(f"filters/{name}", tile, step, dataformats="HW" if tile.ndim == 2 else "HWC")
+        for name, layer in filtering(model).items():
+            show(trainer, f"filters/{name}", plots.filter_tile(_filters(layer)))
+
+
+class FilterEvolution(pl.Callback):
+    """How the filters of one convolution change: images/filters_BATCHES.png, and images/filters.gif at the end.
+
+    Args:
+        every_n_batches: from frame to frame.
+        layer: its name in the model, `net.conv1` say; None: the first convolution of its kind.
+    """
+
+    def __init__(self, every_n_batches: int, layer: str | None) -> None:
+        self.every_n_batches, self.layer = every_n_batches, layer
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        forget_later(trainer, "filters_*.png")
+        known = list(filtering(pl_module))
+        if self.layer is not None and self.layer not in known:
+            raise UserError(f"callbacks.filters.layer={self.layer} is no convolution here; there are {', '.join(known)}")
+        if batches_seen(trainer) == 0:
+            self._draw(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if batches_seen(trainer) % self.every_n_batches == 0:
+            self._draw(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        frames = sorted((Path(trainer.default_root_dir) / "images").glob("filters_*.png"))
+        if finishing(trainer) and trainer.is_global_zero and frames:
+            plots.save_gif(frames, images_folder(trainer) / "filters.gif")
+
+    def _draw(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        layers = filtering(model)
+        if trainer.is_global_zero and layers:
+            layer = layers[self.layer or next(iter(layers))]
+            name = f"filters_{batches_seen(trainer):08d}.png"
+            plots.save_png(plots.filter_tile(_filters(layer), side=48), images_folder(trainer) / name)
+
+
+def filtering(model: nn.Module) -> dict[str, nn.Module]:
+    """The convolutions of `model` that see more than a pixel, by name; a moving average's are not among them."""
+    return {
+        name: layer
+        for name, layer in model.named_modules()
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)) and layer.kernel_size[0] > 1 and layer.weight.requires_grad
+    }
+
+
+def _filters(layer: Any) -> Tensor:
+    """(out, in, h, w) of either kind of convolution."""
+    return layer.weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else layer.weight
 
 
 def _thinned(values: Tensor) -> Tensor:

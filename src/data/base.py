@@ -89,7 +89,7 @@ class ImageData(pl.LightningDataModule, ABC):
             fraction of it.
         test_size: likewise for the test, where the source has no test set of its own; ignored elsewhere.
         split_seed: of that cut; apart from `seed`, so that runs of different seeds are measured on the same images.
-        limit: at most so many images in each set (for a quick look), None for all.
+        limit: at most so many images of each set, evenly spread (for a quick look), None for all.
         in_memory: `auto`, True or False: keep the decoded set in memory (on the device, where it fits).
         workers: processes that decode images of a set that is not in memory.
         download: fetch an absent set.
@@ -151,7 +151,7 @@ class ImageData(pl.LightningDataModule, ABC):
         splits = self.read()
         self._check_labels(splits)
         train, val = self._cut(splits)
-        sets = [part.subset(torch.arange(min(len(part), self.limit or len(part)))) for part in (train, val, splits.test)]
+        sets = [part.subset(spread(len(part), self.limit)) for part in (train, val, splits.test)]
         self.train, self.val, self.test = (self._fit(part) for part in sets)
         if self.varies:
             self.val, self.test = self._settled(self.val, "val"), self._settled(self.test, "test")
@@ -201,6 +201,14 @@ class ImageData(pl.LightningDataModule, ABC):
             values = self.train[indices][0].double().div(255).transpose(0, 1).flatten(1)  # (C, B * H * W)
             n, total, squares = n + values.shape[1], total + values.sum(1), squares + values.square().sum(1)
         return total / n, (squares / n - (total / n).square()).clamp(min=0).sqrt()
+
+    def seen(self, part: Images, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Images of `part` (B, C, H, W) in [0, 1] as a model meets them when it is measured, on the CPU, and their labels."""
+        pixels, labels = part[indices]
+        images = to_float(pixels)
+        if self.permutation is not None and not isinstance(part, ImageSet):
+            images = permuted(images, self.permutation)
+        return images, labels
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must know of the images to be asked about others: the classes' names, the pixels' order."""
@@ -290,6 +298,12 @@ class ImageData(pl.LightningDataModule, ABC):
         for transform in self.augment:
             images = transform(images, noise)
         return images
+
+
+def spread(n: int, limit: int | None) -> Tensor:
+    """Indices of at most `limit` of n images, evenly spread: a set that lies class after class keeps all its classes."""
+    few = min(n, limit or n)
+    return torch.arange(few) * n // max(few, 1)
 
 
 def fits(part: ImageSet, device: torch.device) -> bool:

@@ -59,6 +59,7 @@ class Classifier(pl.LightningModule):
             self.register_buffer(
                 name, torch.tensor(given).view(-1, 1, 1).repeat(channels if isinstance(given, float) else 1, 1, 1)
             )
+        self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64)  # of the last measure, kept for the pictures
         self.confusion = MulticlassConfusionMatrix(num_classes)  # (true, said) counts
         self.top5 = MulticlassAccuracy(num_classes, top_k=5, average="micro") if num_classes > 5 else None
 
@@ -87,8 +88,12 @@ class Classifier(pl.LightningModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] -> logits (B, num_classes); of the average where there is one, outside training."""
-        net = self.net if self.training or self.average is None else self.average
-        return net(self.scaled(x))
+        return (self.net if self.training else self.measured_net)(self.scaled(x))
+
+    @property
+    def measured_net(self) -> nn.Module:
+        """The average where there is one, else the net itself."""
+        return self.net if self.average is None else self.average.module
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Returns the loss and, at logging steps, the accuracy of this batch."""
@@ -109,19 +114,20 @@ class Classifier(pl.LightningModule):
         if self.average is not None:
             self.average.update_parameters(self.net)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._measure(batch, "val")
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        return self._measure(batch, "val")
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._measure(batch, "test")
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        return self._measure(batch, "test")
 
-    def _measure(self, batch: tuple[Tensor, Tensor], stage: str) -> None:
+    def _measure(self, batch: tuple[Tensor, Tensor], stage: str) -> dict[str, Tensor]:
         x, labels = batch
         logits = self(x).float()
         self.confusion.update(logits, labels)
         if self.top5 is not None:
             self.top5.update(logits, labels)
         self.log(f"{stage}/loss", F.cross_entropy(logits, labels), batch_size=len(x), on_epoch=True, sync_dist=True)
+        return {"logits": logits}
 
     def on_validation_epoch_end(self) -> None:
         self._summarise("val")
@@ -139,7 +145,7 @@ class Classifier(pl.LightningModule):
         for name, share in zip(cast(Any, self.trainer).datamodule.class_names, counts.diag() / of_class, strict=True):
             values[f"{stage}_classes/{name}"] = float(share)  # nan: no image of it
         self.log_dict(values)
-        self.counts = counts.cpu()  # kept for the pictures
+        self.counts = counts.cpu()
         self.confusion.reset()
         if self.top5 is not None:
             self.top5.reset()

@@ -1,0 +1,79 @@
+"""What a classifier sees in a few images: feature maps layer by layer, Grad-CAM; and the images that its classes like best."""
+
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from src import explain, plots
+from src.callbacks.common import CanClassify, batches_seen, data_of, finishing, images_folder, show, watched
+from src.randomness import generator
+
+
+class Explanations(pl.Callback):
+    """To TensorBoard, and the newest to images/{feature_maps,grad_cam,maximised}.png.
+
+    Args:
+        every_n_batches: between feature maps, of the first validation image; the first batch and the end have theirs too.
+        layers: at most so many convolutions are shown, evenly chosen from first to last.
+        n: images for Grad-CAM, made at the end alone.
+        classes: so many, the first, whose favourite images are made at the end; 0: none.
+        seed: of the noise that those begin from; the callback's own generator, so looking changes nothing.
+    """
+
+    def __init__(self, every_n_batches: int, layers: int, n: int, classes: int, seed: int) -> None:
+        self.every_n_batches, self.layers, self.n, self.classes, self.seed = every_n_batches, layers, n, classes, seed
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = batches_seen(trainer)
+        if step == 1 or step % self.every_n_batches == 0:
+            self._show(trainer, pl_module, whole=False)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if finishing(trainer):
+            self._show(trainer, pl_module, whole=True)
+
+    def _show(self, trainer: pl.Trainer, model: pl.LightningModule, whole: bool) -> None:
+        if not trainer.is_global_zero or not isinstance(model, CanClassify):
+            return
+        net = model.measured_net
+        was_training = net.training
+        net.eval()  # BatchNorm's buffers stay
+        try:
+            pictures = self._pictures(trainer, model, net, whole)
+        finally:
+            net.train(was_training)
+        for name, picture in pictures.items():
+            plots.save_png(picture, images_folder(trainer) / f"{name}.png")
+            show(trainer, name, picture)
+
+    def _pictures(self, trainer: pl.Trainer, model: Any, net: nn.Module, whole: bool) -> dict[str, np.ndarray]:
+        images, labels = (part.to(model.device) for part in watched(trainer, self.n))
+        names = data_of(trainer).class_names
+        scaled = model.scaled(images)
+        maps = explain.feature_maps(net, scaled[:1])
+        if not maps:
+            return {}
+        last = net.get_submodule(list(maps)[-1])
+        picked = np.unique(np.linspace(0, len(maps) - 1, min(self.layers, len(maps))).round().astype(int))
+        rows = {name: maps[name][0] for name in np.array(list(maps))[picked]}
+        pictures = {"feature_maps": plots.feature_maps(images[0], rows)}
+        if not whole:
+            return pictures
+        with torch.no_grad():
+            shares = net(scaled).float().softmax(1)
+        share, said = shares.max(1)
+        cams = explain.grad_cam(net, last, scaled, said)
+        captions = [f"{names[s]} {p:.0%}\n(is {names[t]})" for s, p, t in zip(said, share, labels, strict=True)]
+        right = [plots.RIGHT if s == t else plots.WRONG for s, t in zip(said, labels, strict=True)]
+        pictures["grad_cam"] = plots.captioned(plots.overlaid(images, cams), captions, colours=right)
+        if self.classes:
+            chosen = torch.arange(min(self.classes, model.num_classes), device=model.device)
+            noise = generator(self.seed, "maximised")
+            best = explain.maximised(lambda x: net(model.scaled(x)), chosen, images.shape[1:], noise)
+            pictures["maximised"] = plots.captioned(best, [names[k] for k in chosen.tolist()])
+        return pictures

@@ -1,0 +1,184 @@
+"""What a classifier sees, against NumPy and SciPy; that looking changes nothing; the pictures that a run leaves."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.signal import correlate2d
+from torch import nn
+
+from src import build, explain, plots, run
+from src.callbacks.answers import Answers
+from src.errors import UserError
+from src.randomness import generator
+from src.train import train
+from tests.conftest import TINY
+from tests.test_resume import assert_same
+
+
+class Pooled(nn.Module):
+    """Convolution, ReLU in place, mean over all places, one linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(4, 3)
+        self.pixel = nn.Conv2d(4, 4, 1)
+        self.conv = nn.Conv2d(2, 4, 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        return self.last(self.pixel(self.relu(self.conv(x))).mean((2, 3)))
+
+
+@pytest.fixture
+def pooled():
+    torch.manual_seed(0)
+    return Pooled().eval()
+
+
+def test_feature_maps_are_the_convolutions_answers(pooled):
+    x = torch.rand(2, 2, 7, 9)
+    maps = explain.feature_maps(pooled, x, most=3)
+    assert list(maps) == ["conv"]
+    weight, bias = pooled.conv.weight.detach().numpy(), pooled.conv.bias.detach().numpy()
+    for k in range(3):
+        expected = sum(correlate2d(x[1, c].numpy(), weight[k, c], "same") for c in range(2)) + bias[k]
+        assert np.allclose(maps["conv"][1, k], expected, atol=1e-5)
+    assert maps["conv"].min() < 0, "before the ReLU, though it works in place"
+    assert maps["conv"].shape == (2, 3, 7, 9)
+
+
+def test_feature_maps_come_in_the_order_in_which_they_run(pooled):
+    assert list(
+        explain.feature_maps(nn.Sequential(pooled.pixel, nn.Sequential(nn.Conv2d(4, 2, 1))), torch.rand(1, 4, 5, 5))
+    ) == [
+        "0",
+        "1.0",
+    ]
+    assert not pooled.pixel._forward_hooks
+
+
+def test_grad_cam_of_pooled_maps_is_their_weighted_sum(pooled):
+    """With a mean and a linear layer behind the maps alpha is known: the class's weight over the number of places."""
+    x, classes = torch.rand(5, 2, 6, 6), torch.tensor([0, 1, 2, 1, 0])
+    cams = explain.grad_cam(pooled, pooled.pixel, x, classes).numpy()
+    maps = pooled.pixel(torch.relu(pooled.conv(x))).detach().numpy()
+    weights = pooled.last.weight.detach().numpy()[classes] / 36
+    raw = np.maximum((weights[:, :, None, None] * maps).sum(1), 0)
+    assert (raw.max((1, 2)) > 0).any()
+    expected = raw / np.maximum(raw.max((1, 2), keepdims=True), 1e-12)
+    assert np.allclose(cams, expected, atol=1e-4)
+
+
+def test_grad_cam_of_a_frozen_net(pooled):
+    pooled.requires_grad_(False)
+    cams = explain.grad_cam(pooled, pooled.conv, torch.rand(2, 2, 6, 6), torch.tensor([0, 1]))
+    assert cams.shape == (2, 6, 6)
+    assert cams.max() == pytest.approx(1)
+
+
+def test_the_loudest_image_of_a_linear_net_is_known():
+    """White where its weight is above zero, black where it is below."""
+    weight = torch.randn(3, 75, generator=generator(0))
+    weight = weight.sign() * (weight.abs() + 0.1)
+    best = explain.maximised(
+        lambda x: x.flatten(1) @ weight.T, torch.tensor([2, 0]), (3, 5, 5), generator(1), smoothness=0, jitter=0
+    )
+    assert torch.equal(best.flatten(1), (weight[[2, 0]] > 0).float())
+
+
+def test_smoothness_makes_neighbours_alike():
+    weight = torch.randn(1, 300, generator=generator(0))
+    rough, smooth = (
+        explain.maximised(lambda x: x.flatten(1) @ weight.T, torch.tensor([0]), (3, 10, 10), generator(1), smoothness=s)
+        for s in (0.0, 300.0)
+    )
+    assert smooth.diff(dim=2).abs().mean() < 0.5 * rough.diff(dim=2).abs().mean()
+
+
+def test_confusion_shades_rows_by_their_shares():
+    picture = plots.confusion(torch.tensor([[100, 0], [25, 75]]), ["a", "b"])
+    cells = picture[-88:, -88:].reshape(2, 44, 2, 44)[:, 3, :, 3]  # a corner of each, off its number
+    assert cells.tolist() == [[0, 255], [128, 34]]
+
+
+@pytest.mark.parametrize("n", [2, 10, 100, 1000])
+def test_charts_of_any_number_of_classes_stay_small_and_legible(n):
+    names = [f"class number {k}" for k in range(n)]
+    picture = plots.confusion(torch.ones(n, n, dtype=torch.int64), names)
+    assert max(picture.shape) < 2000
+    bars = plots.bars([0.5] * n, "accuracy", names=names if n <= 100 else None, width=max(640, min(16 * n, 2000)))
+    assert bars.shape[1] <= 2000
+
+
+SEEN = (*TINY, "model=vgg", "model.net.features=[4,M,6,M]", "model.net.dropout=[0,0.5]", "model.net.hidden=[8]",
+        "data.val_size=30", "trainer.max_epochs=2", "model.ema=0.5", "data.eval_batch_size=16")  # fmt: skip
+DEFAULT = ("callbacks=default", "logger=default", "callbacks.filters.every_n_batches=2",
+           "callbacks.explanations.every_n_batches=3", "callbacks.explanations.classes=4")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def seen_run(tmp_path_factory):
+    from src.config import check, compose
+
+    folder = tmp_path_factory.mktemp("seen")
+    cfg = compose("train", [*SEEN, *DEFAULT])
+    check(cfg)
+    train(cfg, folder)
+    return folder
+
+
+def test_looking_changes_nothing(seen_run, config, tmp_path):
+    train(config(*SEEN), tmp_path)
+    watched, unwatched = (run.load_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (seen_run, tmp_path))
+    assert_same(watched["state_dict"], unwatched["state_dict"])
+
+
+def test_the_pictures_of_a_run(seen_run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    made = {path.name for path in (seen_run / "images").iterdir()}
+    assert made == {
+        "feature_maps.png", "grad_cam.png", "maximised.png", "test_mistakes.png", "test_confusion.png", "test_classes.png",
+        "filters.gif", *(f"filters_{n:08d}.png" for n in (0, 2, 4, 6, 8)),
+    }  # fmt: skip
+    assert Image.open(seen_run / "images" / "filters.gif").n_frames == 5
+    events = EventAccumulator(str(seen_run), {"images": 0})
+    events.Reload()
+    tags = set(events.Tags()["images"])
+    assert {
+        "feature_maps",
+        "grad_cam",
+        "maximised",
+        "val_mistakes",
+        "val_confusion",
+        "test_confusion",
+        "filters/net.conv1",
+    } <= tags
+    assert [event.step for event in events.Images("feature_maps")] == [1, 3, 6, 8]
+    assert [event.step for event in events.Images("val_confusion")] == [4, 8]
+
+
+def test_worst_mistakes_come_first(config, tmp_path, monkeypatch):
+    """Of all test images over several batches, those whose true class got least, as NumPy sorts them."""
+    kept = []
+    monkeypatch.setattr(Answers, "_show", lambda self, trainer, model, stage, due: kept.append(self.worst))
+    cfg = config(*SEEN, "+callbacks.answers._target_=src.callbacks.answers.Answers", "+callbacks.answers.n=20")
+    torch.manual_seed(0)
+    data, model = build.data(cfg), build.model(cfg)
+    build.trainer(cfg, tmp_path, 0).test(model, datamodule=data, verbose=False)
+    images, true, said, of_true, _ = kept[0]
+    with torch.no_grad():
+        shares = model.eval()(data.test.images.float() / 255).softmax(1).numpy()
+    of_each = shares[np.arange(100), data.test.labels]
+    order = of_each.argsort()[:20]
+    assert np.allclose(of_true, of_each[order], atol=1e-6)
+    assert torch.equal(true, data.test.labels[order])
+    assert said.tolist() == shares[order].argmax(1).tolist()
+    assert torch.equal((images * 255).round().byte(), data.test.images[order])
+
+
+def test_a_layer_that_is_not_there_is_named(config, tmp_path):
+    cfg = config(*SEEN, "callbacks=default", "callbacks.filters.layer=net.conv9")
+    with pytest.raises(UserError, match=r"callbacks\.filters\.layer=net\.conv9 .* net\.conv1, net\.conv2$"):
+        train(cfg, tmp_path)
