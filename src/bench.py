@@ -217,9 +217,37 @@ def plain_draw(net: Any, x: Any) -> tuple[Any, Any]:
     return canvas, kl
 
 
+def plain_classifier_rate(cfg: DictConfig, data: Any) -> float:
+    """Images per second of the plain classifier loop, crops and flips where the run has them."""
+    import torch
+    from torchvision import transforms
+
+    from src import build
+
+    torch.manual_seed(cfg.seed)
+    net: Any = build.model(cfg).net.to(memory_format=torch.contiguous_format).train()
+    settings = {key: value for key, value in cfg.model.optimizer.items() if key not in ("_target_", "_partial_", "fused")}
+    optimizer = getattr(torch.optim, cfg.model.optimizer._target_.rpartition(".")[2])(net.parameters(), **settings)
+    changes: list[Any] = [transforms.Normalize([0.5] * data.channels, [0.5] * data.channels)]
+    if "shift" in cfg.augment:
+        changes.append(transforms.RandomCrop(data.size, padding=cfg.augment.shift.most))
+    if "flip" in cfg.augment:
+        changes.append(transforms.RandomHorizontalFlip(cfg.augment.flip.p))
+    clock = Clock(cfg.warmup, cfg.batches)
+    while True:
+        for images, labels in one_by_one(data, *changes):
+            loss = torch.nn.functional.cross_entropy(net(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if clock(len(images)):
+                return clock.rate
+
+
 PLAIN: dict[str, Callable[[DictConfig, Any], float]] = {
     "src.models.gan.GAN": plain_gan_rate,
     "src.models.draw.DRAW": plain_draw_rate,
+    "src.models.classifier.Classifier": plain_classifier_rate,
 }
 
 
