@@ -20,6 +20,7 @@ from src.callbacks.record import Record
 from src.config import check
 from src.data.base import ImageData
 from src.errors import UserError
+from src.files import write_atomically
 from src.models.classifier import in_channels
 
 
@@ -63,12 +64,17 @@ def keep_memory() -> None:
         libc.mallopt(mmap_max, 0)  # not even what is large
 
 
-def data(cfg: DictConfig) -> ImageData:
-    """The data module, its files read; what `cfg` leaves to be counted, the model's num_classes, is put there."""
+def data(cfg: DictConfig, checkpoint: Path | None = None) -> ImageData:
+    """The data module, its files read; what `cfg` leaves to be counted, the model's num_classes, is put there.
+
+    Raises UserError where it has other classes than `checkpoint` learned, which its net would not fit, or fit wrongly.
+    """
     settings = {key: value for key, value in cfg.data.items() if key != "epochs"}
     module = instantiate(settings, _convert_="all")
     module.augment = [_instantiate(node, f"augment.{name}") for name, node in cfg.augment.items()]
     module.setup()
+    if checkpoint is not None:
+        module.load_state_dict(_of_data(cfg, run.load_checkpoint(checkpoint)))
     if "num_classes" in (cfg.get("model") or {}):
         if not module.num_classes or not module.labelled:
             raise UserError(f"{cfg.model._target_} needs labels, and data={cfg.data.name} has none")
@@ -178,14 +184,18 @@ def opened(folder: Path) -> tuple[DictConfig, pl.LightningModule]:
     cfg = run.config_of(folder)
     check(cfg)
     checkpoint = run.load_checkpoint(run.last_checkpoint(folder))
-    of_data = checkpoint.get(cfg.data._target_.rpartition(".")[2], {})
-    _count(cfg.model, len(of_data.get("class_names", [])))
+    _count(cfg.model, len(_of_data(cfg, checkpoint).get("class_names", [])))
     built = model(cfg)
     try:
         built.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
         raise UserError(f"{folder}: its checkpoint does not fit its config: {_reason(error)}") from error
     return cfg, built.eval()
+
+
+def _of_data(cfg: DictConfig, checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """What `checkpoint` knows of its images; Lightning keeps it by the name of their class."""
+    return checkpoint.get(cfg.data._target_.rpartition(".")[2], {})
 
 
 def fast_precision(accelerator: str) -> str:
@@ -204,7 +214,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
     """Checkpoints written beside the target and renamed, read with `weights_only=True` and their checksums."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        run.write_atomically(Path(path), lambda temporary: torch.save(checkpoint, temporary))
+        write_atomically(Path(path), lambda temporary: torch.save(checkpoint, temporary))
 
     def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> dict[str, Any]:
         return run.load_checkpoint(Path(path))

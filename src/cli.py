@@ -53,7 +53,8 @@ def guarded(action: Callable[[], Any]) -> int:
     try:
         action()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        line = str(error).rstrip().rpartition("src.errors.UserError: ")[2]  # a DataLoader's worker puts its traceback before
+        print(f"error: {line}", file=sys.stderr)
         return 2
     except Interrupted as stop:
         print(stop, file=sys.stderr)

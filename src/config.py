@@ -1,7 +1,6 @@
 """What a config may say: composing it, checking it before anything heavy is imported, one line for whatever is wrong."""
 
 import ast
-import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from src.errors import UserError
+from src.errors import UserError, near
 from src.rules import RULES, rule_for
 
 SRC = Path(__file__).resolve().parent
@@ -115,12 +114,6 @@ def groups() -> dict[str, list[str]]:
         if not path.name.startswith("_"):
             found.setdefault(str(path.parent.relative_to(CONF)), []).append(path.stem)
     return found
-
-
-def near(word: str, candidates: list[str]) -> str:
-    """', did you mean X?' for the nearest of `candidates`, or nothing."""
-    matches = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
-    return f"; did you mean {matches[0]}?" if matches else ""
 
 
 def _check_value(path: str, value: Any) -> None:

@@ -1,4 +1,6 @@
-"""The exceptions whose message is written for the person at the keyboard."""
+"""What is said to the person at the keyboard when something is wrong."""
+
+import difflib
 
 
 class UserError(Exception):
@@ -14,3 +16,9 @@ class Interrupted(BaseException):
     def __init__(self, signum: int, message: str) -> None:
         super().__init__(message)
         self.signum = signum
+
+
+def near(word: str, candidates: list[str]) -> str:
+    """', did you mean X?' for the nearest of `candidates`, or nothing."""
+    matches = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
+    return f"; did you mean {matches[0]}?" if matches else ""

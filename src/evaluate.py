@@ -17,7 +17,7 @@ from src import cli, run
 def evaluate(cfg: DictConfig) -> dict[str, float]:
     """Test the run in cfg.run; returns the figures."""
     folder = Path(cfg.run).expanduser()
-    run.last_checkpoint(folder)
+    checkpoint = run.last_checkpoint(folder)
 
     from src import build
     from src.callbacks.likelihood import ImportanceWeighted
@@ -29,7 +29,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     if "quality" in (run_cfg.callbacks or {}):
         run_cfg.callbacks.quality.update({"n": cfg.n or run_cfg.callbacks.quality.n, "seed": cfg.seed})
     run_cfg.logger = None
-    data = build.data(run_cfg)
+    data = build.data(run_cfg, checkpoint)
     estimates = [ImportanceWeighted(cfg.iwae_samples, cfg.iwae_rows, cfg.seed)] if cfg.iwae_samples else []
     trainer = build.trainer(run_cfg, folder, 0, *estimates)
     trainer.test(model, datamodule=data, verbose=False)

@@ -99,6 +99,8 @@ RULES: dict[str, Rule] = {
     "channels": one_of(1, 3),
     "num_classes": maybe(integer(1)),
     "root": maybe(text),
+    "data.cache": maybe(text),
+    "classes": either(one_of("breeds", "species"), list_of(text)),
     "batch_size": integer(1),
     "eval_batch_size": integer(1),
     "train_size": maybe(integer(1)),

@@ -3,13 +3,13 @@
 import contextlib
 import json
 import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from src.errors import UserError
+from src.files import load_checked, write_atomically
 
 WORTH_KEEPING = ("checkpoints", "metrics.csv", "metrics.json")  # a folder with none of these holds no training
 
@@ -68,29 +68,10 @@ def last_checkpoint(folder: Path) -> Path:
     return path
 
 
-def write_atomically(path: Path, write: Any) -> None:
-    """Call write(temporary path) beside `path`, bring it to the disk, rename: a reader sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """The checkpoint at `path`, on the CPU; plain values only. Raises UserError where a byte of it is wrong."""
-    import torch
-
     try:
-        with zipfile.ZipFile(path) as archive:  # torch.load checks no checksum: a flipped byte would load silently
-            broken = archive.testzip()
-        if broken:
-            raise zipfile.BadZipFile(f"wrong checksum in {broken}")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return load_checked(path)
     except FileNotFoundError as error:
         raise UserError(f"{path} is not there") from error
     except Exception as error:  # zipfile, pickle and torch each raise their own

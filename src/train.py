@@ -29,7 +29,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     done = build.batches_done(checkpoint)
 
     torch.manual_seed(cfg.seed)
-    data = build.data(cfg)
+    data = build.data(cfg, checkpoint)
     model = build.model(cfg)
     trainer = build.trainer(cfg, folder, done)
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)

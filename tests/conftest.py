@@ -28,11 +28,12 @@ torch.set_num_threads(2)
 
 
 @pytest.fixture
-def config(tmp_path):
-    """overrides -> a checked config of src.train, as the command line would make it."""
+def config(tmp_path_factory):
+    """overrides -> a checked config of src.train, as the command line would make it; with a cache of the test's own."""
+    cache = tmp_path_factory.mktemp("cache")
 
     def make(*overrides: str) -> DictConfig:
-        cfg = compose("train", [f"cache={tmp_path / 'cache'}", *overrides])
+        cfg = compose("train", [f"cache={cache}", *overrides])
         check(cfg)
         return cfg
 

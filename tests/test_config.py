@@ -21,7 +21,7 @@ def test_every_choice_composes_and_passes_its_checks(group, choice):
 
 def chosen(group, choice):
     """The choice, with what it needs to stand on."""
-    needs = {"folder": ["data.root=somewhere"], "two_digit_mnist": ["model=draw"]}
+    needs = {"folder": ["data.root=somewhere"], "two_digit_mnist": ["model=draw"], "pets": ["model=petnet"]}
     of_group = ["model=draw"] if group == "model/net/attention" else []
     return [f"{group}={choice}", *needs.get(choice, []), *of_group]
 
@@ -70,6 +70,9 @@ MISTAKES = [
     (["data.channels=2"], ["data.channels=2", "one of 1, 3"]),
     (["model.net.generator.hidden=[1"], ["cannot read"]),
     (["data=folder"], ["data.root must be given"]),
+    (["data=pets", "data.classes=bread"], ["data.classes=bread", "breeds, species", "a list"]),
+    (["data=pets", "data.classes=[]"], ["data.classes=[]", "a list"]),
+    (["data.cache=5"], ["data.cache=5", "text, or null"]),
     # what does not go together
     (["data.size=30"], ["data.size=30", "28, 32, 64"]),
     (["data=cifar10", "model.net.discriminator.channels=1"], ["channels=1", "cifar10", "data.channels=3"]),

@@ -120,23 +120,28 @@ def test_a_broken_amat_file_is_named(tmp_path):
 # --- torchvision's formats -------------------------------------------------------------------------------------------
 
 
-def write_cifar10(root, monkeypatch):
-    """CIFAR-10's own files with 4 images each, and torchvision's list of md5s brought to them."""
-    base = root / "cifar-10-batches-py"
+def write_cifar(source, root, monkeypatch, labels_key, last):
+    """A CIFAR's own files with 4 images each, the last class among them, and torchvision's list of md5s brought to them."""
+    base = root / source.base_folder
     base.mkdir()
-    source = torchvision_sets.Cifar10.source
     lists = {}
     for kind in ("train_list", "test_list"):
         entries = []
         for name, _ in getattr(source, kind):
-            content = {"data": RNG.integers(0, 256, (4, 3072), dtype=np.uint8), "labels": [0, 9, 5, 3]}
+            content = {"data": RNG.integers(0, 256, (4, 3072), dtype=np.uint8), labels_key: [0, last, 5, 3]}
             entries.append([name, _write(base / name, pickle.dumps(content))])
         lists[kind] = entries
-    names = pickle.dumps({"label_names": [f"class {i}" for i in range(10)]})
+    names = pickle.dumps({source.meta["key"]: [f"class {i}" for i in range(last + 1)]})
     meta = {**source.meta, "md5": _write(base / source.meta["filename"], names)}
     for key, value in {**lists, "meta": meta}.items():
         monkeypatch.setattr(source, key, value)
     return base
+
+
+CIFARS = {
+    "cifar10": (torchvision_sets.Cifar10, "labels", 10, (15, 5, 4), ["data_batch_3", "test_batch", "batches.meta"]),
+    "cifar100": (torchvision_sets.Cifar100, "fine_labels", 100, (3, 1, 4), ["train", "test", "meta"]),
+}
 
 
 def _write(path, data):
@@ -144,19 +149,27 @@ def _write(path, data):
     return hashlib.md5(data).hexdigest()
 
 
-def test_cifar10(config, tmp_path, monkeypatch):
-    base = write_cifar10(tmp_path, monkeypatch)
-    settings = ("data=cifar10", f"data.root={tmp_path}", "data.val_size=5")
+@pytest.mark.parametrize("name", CIFARS)
+def test_cifar(config, tmp_path, monkeypatch, name):
+    family, labels_key, n, sizes, files = CIFARS[name]
+    base = write_cifar(family.source, tmp_path, monkeypatch, labels_key, n - 1)
+    settings = (f"data={name}", f"data.root={tmp_path}", f"data.val_size={sizes[1]}", "data.download=false")
     data = data_of(config, *settings)
-    assert (len(data.train), len(data.val), len(data.test)) == (15, 5, 4)
-    assert data.class_names[3] == "class 3"
-    content = pickle.loads((base / "test_batch").read_bytes())
+    assert (len(data.train), len(data.val), len(data.test)) == sizes
+    assert data.class_names == [f"class {i}" for i in range(n)]
+    content = pickle.loads((base / files[1]).read_bytes())
     assert np.array_equal(data.test.images.numpy(), content["data"].reshape(4, 3, 32, 32))
-    assert data.test.labels.tolist() == [0, 9, 5, 3]
+    assert data.test.labels.tolist() == [0, n - 1, 5, 3]
 
-    (base / "data_batch_3").write_bytes(b"torn")
-    with pytest.raises(UserError, match="data_batch_3 is broken"):
-        data_of(config, *settings)
+    for file in files:
+        whole = (base / file).read_bytes()
+        (base / file).write_bytes(whole[:-1])
+        with pytest.raises(UserError, match=f"{file} is broken"):
+            data_of(config, *settings)
+        (base / file).unlink()
+        with pytest.raises(UserError, match=f"{file} is not there"):
+            data_of(config, *settings)
+        (base / file).write_bytes(whole)
 
 
 def test_svhn(config, tmp_path, monkeypatch):
@@ -177,10 +190,10 @@ def test_svhn(config, tmp_path, monkeypatch):
 # --- absent files ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "svhn", "binarized_mnist"])
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "pets", "binarized_mnist"])
 def test_an_absent_set_says_what_where_and_how(config, tmp_path, name):
     with pytest.raises(UserError) as error:
-        data_of(config, f"data={name}", f"data.root={tmp_path}", "data.download=false")
+        data_of(config, "model=fc", f"data={name}", f"data.root={tmp_path}", "data.download=false")
     line = str(error.value)
     assert str(tmp_path) in line
     assert "data.root=" in line

@@ -6,71 +6,21 @@ The order of an epoch is a function of (seed, epoch), and a resumed run skips to
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from src.data.images import Images, ImageSet, Splits, count
 from src.data.order import EpochSampler
 from src.data.pixels import binarized, permuted, resized, to_bytes, to_float
 from src.errors import UserError
 from src.randomness import generator, seed_of
 
 log = logging.getLogger(__name__)
-
-
-class Images(Protocol):
-    """Labelled images that are read a batch at a time: `ImageSet` in memory, `FileSet` (src.data.folder) on disk."""
-
-    labels: Tensor
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """A whole batch: indices (B,) -> images (B, C, H, W) uint8 and labels (B,) int64."""
-
-    def subset(self, indices: Tensor) -> "Images":
-        """The images at `indices`."""
-
-
-@dataclass
-class ImageSet(Dataset):
-    """Images at rest.
-
-    Attributes:
-        images: (N, C, H, W) uint8.
-        labels: (N,) int64; -1 where the set has none.
-    """
-
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        return self.images[indices], self.labels[indices]
-
-    def subset(self, indices: Tensor) -> "ImageSet":
-        """The images at `indices`, copied."""
-        return ImageSet(self.images[indices], self.labels[indices])
-
-    def to(self, device: torch.device) -> "ImageSet":
-        """The set on `device`; itself where it is there already."""
-        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
-
-
-@dataclass
-class Splits:
-    """What a reader hands over: the official training and test images, and validation images where the source has them."""
-
-    train: Images
-    test: Images
-    val: Images | None = None
 
 
 class ImageData(pl.LightningDataModule, ABC):
@@ -92,6 +42,7 @@ class ImageData(pl.LightningDataModule, ABC):
         limit: at most so many images of each set, evenly spread (for a quick look), None for all.
         in_memory: `auto`, True or False: keep the decoded set in memory (on the device, where it fits).
         workers: processes that decode images of a set that is not in memory.
+        cache: the folder of what many runs share, where decoded images are kept; None: they are kept nowhere.
         download: fetch an absent set.
         seed: of the run; the order of the epochs depends on it.
         permute: put each image's pixels in another order, one for all images, drawn by `split_seed`: what a net knows of
@@ -122,6 +73,7 @@ class ImageData(pl.LightningDataModule, ABC):
         seed: int,
         permute: bool,
         binarize: bool,
+        cache: str | None = None,
     ) -> None:
         super().__init__()
         self.name: str = name
@@ -132,6 +84,7 @@ class ImageData(pl.LightningDataModule, ABC):
         self.train_size, self.val_size, self.test_size = train_size, val_size, test_size
         self.split_seed, self.limit, self.seed = split_seed, limit, seed
         self.in_memory, self.workers, self.download = in_memory, workers, download
+        self.cache = Path(cache).expanduser() if cache else None
         pixels = self.size[0] * self.size[1]
         self.permutation = torch.randperm(pixels, generator=generator(split_seed, "permute")) if permute else None
         self.class_names: list[str] = [str(label) for label in range(num_classes or 0)]
@@ -158,6 +111,12 @@ class ImageData(pl.LightningDataModule, ABC):
         self.val, self.test = self._permuted(self.val), self._permuted(self.test)
         if not self.changes:
             self.train = self._permuted(self.train)
+
+    def found(self, class_names: list[str], where: Path) -> None:
+        """Take the names of the classes that are in `where`; raises UserError where data.num_classes says another number."""
+        if self.num_classes not in (None, len(class_names)):
+            raise UserError(f"data.num_classes={self.num_classes}, but {where} holds {len(class_names)} classes")
+        self.class_names, self.num_classes = class_names, len(class_names)
 
     def _cut(self, splits: Splits) -> tuple[Images, Images]:
         n_val = 0 if splits.val is not None else count(self.val_size, len(splits.train))
@@ -197,7 +156,7 @@ class ImageData(pl.LightningDataModule, ABC):
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the training images' pixels in [0, 1], one a channel, (C,), in float64."""
         n, total, squares = 0, torch.zeros(self.channels, dtype=torch.float64), torch.zeros(self.channels, dtype=torch.float64)
-        for indices in torch.arange(len(self.train)).split(1000):
+        for indices in torch.arange(len(self.train)).split(max(1, 2**22 // (self.size[0] * self.size[1]))):  # bounds memory
             values = self.train[indices][0].double().div(255).transpose(0, 1).flatten(1)  # (C, B * H * W)
             n, total, squares = n + values.shape[1], total + values.sum(1), squares + values.square().sum(1)
         return total / n, (squares / n - (total / n).square()).clamp(min=0).sqrt()
@@ -213,6 +172,18 @@ class ImageData(pl.LightningDataModule, ABC):
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must know of the images to be asked about others: the classes' names, the pixels' order."""
         return {"class_names": self.class_names, "permutation": self.permutation}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Raise UserError where these are not the classes or the pixels' order that a checkpoint's model has learned."""
+        now, learned = self.class_names, state_dict.get("class_names", self.class_names)
+        if now != learned:
+            new, gone = [name for name in now if name not in learned], [name for name in learned if name not in now]
+            words = [f"{word} {', '.join(names)}" for word, names in (("new:", new), ("gone:", gone)) if names]
+            what = "; ".join(words) or "the same in another order"
+            raise UserError(f"{self.name} in {self.root} has other classes than the run learned ({what})")
+        orders = [order for order in (self.permutation, state_dict.get("permutation", self.permutation)) if order is not None]
+        if len(orders) == 1 or (orders and not torch.equal(*orders)):
+            raise UserError(f"{self.name}: the pixels stand in another order than the run learned (data.permute, data.size)")
 
     @property
     def varies(self) -> bool:
@@ -309,17 +280,3 @@ def spread(n: int, limit: int | None) -> Tensor:
 def fits(part: ImageSet, device: torch.device) -> bool:
     """Is there room for `part` on `device`, and as much again for training?"""
     return device.type != "cuda" or 2 * part.images.nbytes < torch.cuda.mem_get_info(device)[0]
-
-
-def count(size: int | float, n: int) -> int:
-    """`size` itself, or that fraction of `n` where it is below 1."""
-    return round(size * n) if 0 < size < 1 else int(size)
-
-
-def cut_test(part: Images, test_size: int | float, split_seed: int, name: str) -> Splits:
-    """Cut a test set from a source that has none, by a fixed seed."""
-    n_test = count(test_size, len(part))
-    if not 0 < n_test < len(part):
-        raise UserError(f"data.test_size={test_size} does not fit {name}: it has {len(part)} images in all")
-    order = torch.randperm(len(part), generator=generator(split_seed, "test"))
-    return Splits(train=part.subset(order[n_test:].sort().values), test=part.subset(order[:n_test].sort().values))

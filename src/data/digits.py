@@ -3,7 +3,8 @@
 import torch
 import torch.nn.functional as F
 
-from src.data.base import ImageData, ImageSet, Splits, cut_test
+from src.data.base import ImageData
+from src.data.images import ImageSet, Splits, cut_test
 
 
 class Digits(ImageData):

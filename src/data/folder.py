@@ -1,7 +1,8 @@
-"""A folder of one's own: a class a sub-folder, with or without train/val/test above them."""
+"""A folder of one's own: a class a sub-folder, with or without train/val/test above them. Decoding of image files."""
 
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from src.data.base import ImageData, ImageSet, Splits, cut_test, log
+from src.data.base import ImageData, log
+from src.data.cache import cached
+from src.data.images import Images, ImageSet, Splits, cut_test
 from src.errors import UserError
 
 LEVELS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
-MEMORY_LIMIT = 4 * 2**30  # bytes of decoded images that `in_memory: auto` still keeps
+MEMORY_LIMIT = 4 * 2**30  # bytes of decoded images that `in_memory: auto` still keeps, and the cache on disk
+VERSION = 1  # of `decode`: a new number, new cache entries
 
 
 @dataclass
@@ -42,7 +46,15 @@ class FileSet(Dataset):
         """The files at `indices`."""
         return FileSet([self.paths[i] for i in indices.tolist()], self.labels[indices], self.size, self.channels)
 
-    def decoded(self) -> ImageSet:
+    def key(self) -> str:
+        """Sixteen hex digits that name what `decoded` returns: the files' paths, sizes and times, and what is made of them."""
+        digest = hashlib.blake2b(repr((VERSION, self.size, self.channels)).encode(), digest_size=8)
+        for path in self.paths:
+            stat = path.stat()
+            digest.update(f"{path.absolute()}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+        return digest.hexdigest()
+
+    def decoded(self) -> Tensor:
         """All of them, decoded by a thread a core into (N, C, H, W) uint8."""
         images = torch.empty(len(self), self.channels, *self.size, dtype=torch.uint8)
 
@@ -52,7 +64,7 @@ class FileSet(Dataset):
         with ThreadPoolExecutor() as pool:
             for _ in tqdm(pool.map(put, range(len(self))), "decoding", len(self), disable=None, leave=False):
                 pass
-        return ImageSet(images, self.labels)
+        return images
 
 
 class Folder(ImageData):
@@ -69,33 +81,12 @@ class Folder(ImageData):
             for part, names in LEVELS.items()
         }
         top = levels["train"] or self.root
-        self.class_names = _classes(top)
-        if self.num_classes not in (None, len(self.class_names)):
-            raise UserError(f"data.num_classes={self.num_classes}, but {top} holds {len(self.class_names)} class folders")
-        self.num_classes = len(self.class_names)
-        train = self._files(top)
-        val = self._files(levels["val"]) if levels["val"] else None
-        if levels["test"]:
-            return self._rest(Splits(train, self._files(levels["test"]), val))
-        splits = cut_test(train, self.test_size, self.split_seed, str(self.root))
-        return self._rest(Splits(splits.train, splits.test, val))
-
-    def _rest(self, splits: Splits) -> Splits:
-        """Decode where that fits in memory, and say what was chosen."""
-        parts = [part for part in (splits.train, splits.test, splits.val) if isinstance(part, FileSet)]
-        needed = sum(len(part) for part in parts) * self.channels * self.size[0] * self.size[1]
-        keep = needed <= MEMORY_LIMIT if self.in_memory == "auto" else bool(self.in_memory)
-        log.info(
-            "%s: %d images, %.1f MiB decoded: %s",
-            self.root,
-            sum(len(part) for part in parts),
-            needed / 2**20,
-            "kept in memory" if keep else f"decoded as needed by {self.workers} workers (data.in_memory=true keeps them)",
-        )
-        if not keep:
-            return splits
-        decoded = [part.decoded() for part in parts]
-        return Splits(decoded[0], decoded[1], decoded[2] if len(decoded) > 2 else None)
+        self.found(_classes(top), top)
+        present = {"train": top} | {part: level for part, level in levels.items() if level}
+        parts = dict(zip(present, at_rest(self, [self._files(level) for level in present.values()]), strict=True))
+        if "test" in parts:
+            return Splits(**parts)
+        return replace(cut_test(parts["train"], self.test_size, self.split_seed, str(self.root)), val=parts.get("val"))
 
     def _files(self, top: Path) -> FileSet:
         unknown = sorted(set(_classes(top)) - set(self.class_names))
@@ -110,6 +101,29 @@ class Folder(ImageData):
             paths += files
             labels += [label] * len(files)
         return FileSet(paths, torch.tensor(labels), self.size, self.channels)
+
+
+def at_rest(data: ImageData, parts: list[FileSet]) -> list[Images]:
+    """The `parts` of a set as they are read from now on: decoded where that fits in memory; says what was chosen."""
+    n = sum(len(part) for part in parts)
+    needed = n * data.channels * data.size[0] * data.size[1]
+    keep = needed <= MEMORY_LIMIT if data.in_memory == "auto" else bool(data.in_memory)
+    log.info(
+        "%s: %d images, %.1f MiB decoded: %s",
+        data.root,
+        n,
+        needed / 2**20,
+        "kept in memory" if keep else f"decoded as needed by {data.workers} workers (data.in_memory=true keeps them)",
+    )
+    if not keep:
+        return list(parts)
+    if data.cache is None or needed > MEMORY_LIMIT:
+        return [ImageSet(part.decoded(), part.labels) for part in parts]
+    paths = [data.cache / "decoded" / f"{data.name}-{part.key()}.pt" for part in parts]
+    shape = (data.channels, *data.size)
+    return [
+        ImageSet(cached(path, (len(part), *shape), part.decoded), part.labels) for path, part in zip(paths, parts, strict=True)
+    ]
 
 
 def decode(path: Path, size: tuple[int, int], channels: int) -> Tensor:

@@ -9,8 +9,9 @@ import torch
 import torchvision
 from torch import Tensor
 
-from src.data.base import ImageData, Images, ImageSet, Splits
+from src.data.base import ImageData
 from src.data.download import fetched
+from src.data.images import Images, ImageSet, Splits
 from src.data.pixels import scattered
 from src.errors import UserError
 

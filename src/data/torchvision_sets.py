@@ -4,29 +4,39 @@ from pathlib import Path
 
 import torch
 import torchvision
-from torchvision.datasets.utils import check_integrity
+from torchvision.datasets.utils import check_integrity, download_and_extract_archive
 
-from src.data.base import ImageData, ImageSet, Splits
+from src.data.base import ImageData
 from src.data.download import fetched
+from src.data.images import ImageSet, Splits
 from src.errors import UserError
 
 
 class Cifar10(ImageData):
     """Krizhevsky's CIFAR-10: 50,000 and 10,000 images, 32 x 32, from root/cifar-10-batches-py."""
 
-    source = torchvision.datasets.CIFAR10
+    source: type[torchvision.datasets.CIFAR10] = torchvision.datasets.CIFAR10
 
     def read(self) -> Splits:
-        base = self.root / self.source.base_folder
-        files = [(base / name, md5) for name, md5 in self.source.train_list + self.source.test_list]
-        _check(self, files, lambda: self.source(str(self.root), download=True))
-        parts = {train: self.source(str(self.root), train=train) for train in (True, False)}
+        source = self.source
+        names = (source.meta["filename"], source.meta["md5"])  # of the classes; torchvision itself would not fetch this file
+        files = [(self.root / source.base_folder / name, md5) for name, md5 in (*source.train_list, *source.test_list, names)]
+        _check(
+            self, files, lambda: download_and_extract_archive(source.url, str(self.root), None, source.filename, source.tgz_md5)
+        )
+        parts = {train: source(str(self.root), train=train) for train in (True, False)}
         self.class_names = list(parts[True].classes)
         train, test = (
             ImageSet(torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets))
             for part in (parts[True], parts[False])
         )
         return Splits(train=train, test=test)
+
+
+class Cifar100(Cifar10):
+    """Krizhevsky's CIFAR-100 by its 100 fine classes: 50,000 and 10,000 images, 32 x 32, from root/cifar-100-python."""
+
+    source = torchvision.datasets.CIFAR100
 
 
 class Svhn(ImageData):

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.data.base import ImageSet, to_float
+from src.files import write_atomically
 from src.randomness import generator, seed_of
-from src.run import load_checkpoint, write_atomically
+from src.run import load_checkpoint
 
 log = logging.getLogger(__name__)
 

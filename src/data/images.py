@@ -1,0 +1,75 @@
+"""Images at rest, and how a set of them is cut: pure data, no Lightning."""
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from src.errors import UserError
+from src.randomness import generator
+
+
+class Images(Protocol):
+    """Labelled images that are read a batch at a time: `ImageSet` in memory, `FileSet` (src.data.folder) on disk."""
+
+    labels: Tensor
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """A whole batch: indices (B,) -> images (B, C, H, W) uint8 and labels (B,) int64."""
+
+    def subset(self, indices: Tensor) -> "Images":
+        """The images at `indices`."""
+
+
+@dataclass
+class ImageSet(Dataset):
+    """Images at rest.
+
+    Attributes:
+        images: (N, C, H, W) uint8.
+        labels: (N,) int64; -1 where the set has none.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        return self.images[indices], self.labels[indices]
+
+    def subset(self, indices: Tensor) -> "ImageSet":
+        """The images at `indices`, copied."""
+        return ImageSet(self.images[indices], self.labels[indices])
+
+    def to(self, device: torch.device) -> "ImageSet":
+        """The set on `device`; itself where it is there already."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+
+@dataclass
+class Splits:
+    """What a reader hands over: the official training and test images, and validation images where the source has them."""
+
+    train: Images
+    test: Images
+    val: Images | None = None
+
+
+def count(size: int | float, n: int) -> int:
+    """`size` itself, or that fraction of `n` where it is below 1."""
+    return round(size * n) if 0 < size < 1 else int(size)
+
+
+def cut_test(part: Images, test_size: int | float, split_seed: int, name: str) -> Splits:
+    """Cut a test set from a source that has none, by a fixed seed."""
+    n_test = count(test_size, len(part))
+    if not 0 < n_test < len(part):
+        raise UserError(f"data.test_size={test_size} does not fit {name}: it has {len(part)} images in all")
+    order = torch.randperm(len(part), generator=generator(split_seed, "test"))
+    return Splits(train=part.subset(order[n_test:].sort().values), test=part.subset(order[:n_test].sort().values))

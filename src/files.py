@@ -1,0 +1,39 @@
+"""Files that are whole or not there, and read only where every byte is what was written."""
+
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Call write(temporary path) beside `path`, bring it to the disk, rename: a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checked(path: Path, mmap: bool = False) -> Any:
+    """What torch.save wrote to `path`, on the CPU; plain values and tensors only.
+
+    Args:
+        path: the file.
+        mmap: map the tensors from the file instead of copying them; what is written to them stays in this process.
+
+    Raises:
+        FileNotFoundError, and where a byte is wrong whatever zipfile, pickle and torch raise.
+    """
+    import torch
+
+    with zipfile.ZipFile(path) as archive:  # torch.load checks no checksum: a flipped byte would load silently
+        broken = archive.testzip()
+    if broken:
+        raise zipfile.BadZipFile(f"wrong checksum in {broken}")
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)

@@ -1,0 +1,177 @@
+"""Decoded images are kept on disk: read again without decoding, made anew when anything changed or broke."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from PIL import Image
+
+from src.data import folder as folder_module
+from src.data.cache import cached
+from tests.conftest import ROOT, data_of
+
+
+@pytest.fixture
+def decodes(monkeypatch):
+    """The paths that are decoded, as they are."""
+    seen = []
+    real = folder_module.decode
+    monkeypatch.setattr(folder_module, "decode", lambda path, *how: (seen.append(path), real(path, *how))[1])
+    return seen
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A folder of 12 images in two classes, each of its own grey."""
+    for i in range(12):
+        path = tmp_path / "images" / f"class{i % 2}" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), (20 * i, 10, 10)).save(path)
+    return tmp_path / "images"
+
+
+def pixels(config, images, *more):
+    """Images and labels of the three sets, read anew, with the cache beside the folder."""
+    settings = ("model=fc", "data=folder", f"data.root={images}", "data.size=8", f"cache={images.parent / 'cache'}")
+    data = data_of(config, *settings, *more)
+    return [(part.images.clone(), part.labels) for part in (data.train, data.val, data.test)]
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for one, other in zip(a, b, strict=True) for x, y in zip(one, other, strict=True))
+
+
+def test_the_second_read_decodes_nothing_however_it_is_cut(config, images, decodes):
+    first = pixels(config, images)
+    assert len(decodes) == 12
+    assert same(first, pixels(config, images))
+    cut = pixels(config, images, "data.val_size=5", "data.split_seed=3", "data.limit=4")
+    assert len(decodes) == 12
+    assert [len(part) for part, _ in cut] == [4, 4, 2]
+    assert sorted(image[0, 0, 0].item() for part, _ in first for image in part) == [20 * i for i in range(12)]
+
+
+def test_what_changes_the_pixels_makes_another_entry(config, images, decodes):
+    first = pixels(config, images)
+    for n, more in enumerate((["data.size=9"], ["data.size=[8,9]"], ["data.channels=1"]), 2):
+        pixels(config, images, *more)
+        assert len(decodes) == 12 * n, more
+    path = images / "class0" / "4.png"
+    before = path.stat()
+    Image.new("RGB", (16, 16), (255, 10, 10)).save(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))  # of the same second
+    second = pixels(config, images)
+    assert len(decodes) == 60
+    changed = [
+        (one != other).any().item()
+        for (a, _), (b, _) in zip(first, second, strict=True)
+        for one, other in zip(a, b, strict=True)
+    ]
+    assert sum(changed) == 1
+    (images / "class1" / "5.png").rename(images / "class1" / "55.png")
+    pixels(config, images)
+    assert len(decodes) == 72
+
+
+def test_what_is_not_to_be_kept_is_not(config, images, tmp_path, decodes, monkeypatch):
+    pixels(config, images, "data.cache=null")
+    monkeypatch.setattr(folder_module, "MEMORY_LIMIT", 12 * 3 * 8 * 8 - 1)
+    pixels(config, images, "data.in_memory=true")
+    assert len(decodes) == 24
+    assert not (tmp_path / "cache").exists()
+
+
+def flipped(data):
+    data[len(data) // 2] ^= 1
+    return data
+
+
+DAMAGE = {
+    "a flipped byte": flipped,
+    "truncated": lambda data: data[:-100],
+    "half": lambda data: data[: len(data) // 2],
+    "empty": lambda data: b"",
+    "words": lambda data: b"no tensor",
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_broken_entry_is_decoded_anew(config, images, tmp_path, decodes, caplog, kind):
+    caplog.set_level("INFO", logger="src")
+    first = pixels(config, images)
+    (entry,) = (tmp_path / "cache" / "decoded").iterdir()
+    good = entry.read_bytes()
+    entry.write_bytes(DAMAGE[kind](bytearray(good)))
+    caplog.clear()
+    assert same(first, pixels(config, images))
+    assert len(decodes) == 24
+    (line,) = [record.getMessage() for record in caplog.records if "is broken" in record.getMessage()]
+    assert str(entry) in line
+    assert "\n" not in line
+    assert same(first, pixels(config, images))
+    assert len(decodes) == 24, "the entry is whole again"
+
+
+def test_an_entry_of_another_shape_is_made_anew(tmp_path):
+    one, other = torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.ones(3, 3, 4, 4, dtype=torch.uint8)
+    cached(tmp_path / "x.pt", (2, 3, 4, 4), lambda: one)
+    assert torch.equal(cached(tmp_path / "x.pt", (3, 3, 4, 4), lambda: other), other)
+    torch.save(other.float(), tmp_path / "x.pt")
+    assert cached(tmp_path / "x.pt", (3, 3, 4, 4), lambda: other).dtype == torch.uint8
+
+
+def test_where_nothing_can_be_written_nothing_is_kept(tmp_path, caplog):
+    caplog.set_level("INFO", logger="src")
+    (tmp_path / "file").touch()
+    one = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    assert cached(tmp_path / "file" / "x.pt", (2, 3, 4, 4), lambda: one) is one
+    assert "cannot be kept" in caplog.text
+
+
+def test_what_is_written_to_the_images_stays_in_the_process(tmp_path):
+    one = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    for _ in range(2):
+        cached(tmp_path / "x.pt", (2, 3, 4, 4), lambda: one.clone()).fill_(9)
+    assert cached(tmp_path / "x.pt", (2, 3, 4, 4), lambda: pytest.fail("made anew")).max() == 0
+
+
+CHILD = """
+import os, sys, time
+from pathlib import Path
+import torch
+from src.data.cache import cached
+
+path, me, other = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
+images = torch.arange(6_144_000, dtype=torch.int32).view(2000, 3, 32, 32).byte()  # two writers of 6 MB overlap
+
+def make():
+    me.touch()
+    while not other.exists():
+        time.sleep(0.001)
+    return images
+
+def half(images, to):
+    to.write_bytes(b"half")
+    os.kill(os.getpid(), 9)
+
+if len(sys.argv) > 4:
+    torch.save = half
+sys.exit(not torch.equal(cached(path, (2000, 3, 32, 32), make), images))
+"""
+
+
+def child(*args):
+    return subprocess.Popen([sys.executable, "-c", CHILD, *map(str, args)], cwd=ROOT)
+
+
+def test_two_processes_at_once_leave_one_good_entry_and_a_killed_one_none(tmp_path):
+    path, one, other = tmp_path / "decoded" / "x.pt", tmp_path / "one", tmp_path / "other"
+    assert child(path, one, one, "killed").wait(timeout=120) == -9
+    assert not path.exists()
+    one.unlink()
+    both = [child(path, one, other), child(path, other, one)]  # each makes its images once the other has found none too
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    assert [p.name for p in path.parent.iterdir() if not p.name.startswith(".")] == ["x.pt"]
+    assert cached(path, (2000, 3, 32, 32), lambda: pytest.fail("not kept")).sum().item() == sum(range(256)) * 24_000
