@@ -1,8 +1,15 @@
 """The exceptions whose message is written for the person at the keyboard."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """Something the user can mend: one line that says what, where, and what is allowed. Commands print it and exit with 2."""
+
+
+class Incomplete(Exception):
+    """Done, but for a part that the message tells; commands print it and exit with 1."""
 
 
 class Interrupted(BaseException):
@@ -14,3 +21,12 @@ class Interrupted(BaseException):
     def __init__(self, signum: int, message: str) -> None:
         super().__init__(message)
         self.signum = signum
+
+
+@contextmanager
+def writing(what: str) -> Iterator[None]:
+    """An OSError in here becomes the line that `what`, a setting with its path, cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{what} cannot be written: {error.strerror or error}") from error

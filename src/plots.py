@@ -5,15 +5,17 @@ Every picture is uint8, (H, W) grey or (H, W, 3).
 
 import io
 import math
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+FONT, LINE, MOST_TEXT = 14, 18, 180  # of captions, in pixels: letters, from line to line, the widest line that images grow for
 COLOURS = {"read": (0, 170, 0), "write": (220, 0, 0)}
 
 
@@ -51,6 +53,53 @@ def grid(images: Tensor, columns: int | None = None, scale: int = 1, gap: int = 
         top, left = gap + i // columns * cell_h, gap + i % columns * cell_w
         sheet[top : top + height * scale, left : left + width * scale] = picture.permute(1, 2, 0)
     return sheet.squeeze(2).numpy()
+
+
+def captioned(
+    images: Tensor,
+    captions: Sequence[str],
+    columns: int | None = None,
+    scale: int | None = None,
+    colours: Sequence[tuple[int, int, int]] | None = None,
+) -> np.ndarray:
+    """Images (N, C, H, W) in [0, 1], C 1 or 3, row by row on a white sheet, each with its caption beneath it.
+
+    Args:
+        captions: one an image, a line break where a line ends; a line wider than 180 pixels and than its image is cut short.
+            Pillow's own font has ASCII alone: letters lose their accents, others show as a question mark.
+        columns: images a row, None for a square.
+        scale: each pixel drawn as scale x scale; None: as makes the images as wide as the captions.
+        colours: of each caption, None for black.
+    """
+    font = ImageFont.load_default(FONT)
+    lines = [[_ascii(line) for line in caption.split("\n")] for caption in captions]
+    widest = math.ceil(min(max(font.getlength(line) for text in lines for line in text), MOST_TEXT))
+    images = _enlarged(images, scale or max(1, math.ceil(widest / images.shape[-1])))
+    height, width = images.shape[-2:]
+    cell, rows = max(width, widest), max(map(len, lines))
+    sheets = []
+    for i, image in enumerate((images * 255).round().byte()):
+        sheet = Image.new("RGB", (cell, height + rows * LINE + 6), "white")
+        sheet.paste(Image.fromarray(image.permute(1, 2, 0).numpy()), ((cell - width) // 2, 0))
+        draw = ImageDraw.Draw(sheet)
+        for row, line in enumerate(lines[i]):
+            place = (cell / 2, height + row * LINE + 2)
+            draw.text(place, _cut(line, font, cell), colours[i] if colours else (0, 0, 0), font, anchor="ma")
+        sheets.append(torch.from_numpy(np.array(sheet)).permute(2, 0, 1) / 255)
+    return grid(torch.stack(sheets), columns, gap=8)
+
+
+def _ascii(line: str) -> str:
+    """`line` in the letters that ImageFont.load_default draws."""
+    letters = (letter for letter in unicodedata.normalize("NFKD", line) if not unicodedata.combining(letter))
+    return "".join(letters).encode("ascii", "replace").decode()
+
+
+def _cut(line: str, font: Any, width: int) -> str:
+    """`line`, or as much of it as fits `width` pixels with dots behind it."""
+    if font.getlength(line) <= width:
+        return line
+    return next(part for n in range(len(line), -1, -1) if font.getlength(part := f"{line[:n]}...") <= width or not n)
 
 
 def filter_tile(weight: Tensor, most: int = 64, side: int = 24) -> np.ndarray:
