@@ -49,7 +49,7 @@ def export(cfg: DictConfig) -> Path:
     trained = build.classifier(folder)
     write = {"onnx": write_onnx, "torch": write_torch}[cfg.format]
     differences: list[float] = []
-    with writing(f"out={out}"):
+    with writing(f"out={out}"), exporting(cfg.format):
         run.write_atomically(out, lambda path: differences.append(difference(trained, write(trained, path))))
     print(f"{out}: {len(trained.class_names)} classes, {out.stat().st_size / 2**20:.2f} MiB; read again, its logits "
           f"differ from the net's by at most {differences[0]:.0e} of their scale")  # fmt: skip
@@ -62,21 +62,19 @@ def write_onnx(trained: "Trained", path: Path) -> "Callable[[Tensor], Tensor]":
     import onnxruntime
     import torch
 
-    with exporting("ONNX"):
-        program = torch.onnx.export(
-            trained.net,
-            (_example(trained),),
-            input_names=["images"],
-            output_names=["logits"],
-            dynamic_shapes=({0: "batch"},),
-            verbose=False,
-        )
-        assert program is not None
-        program.model.metadata_props.update(described(trained))
+    program = torch.onnx.export(
+        trained.net,
+        (_example(trained),),
+        input_names=["images"],
+        output_names=["logits"],
+        dynamic_shapes=({0: "batch"},),
+        verbose=False,
+    )
+    assert program is not None
+    program.model.metadata_props.update(described(trained))
     program.save(path, external_data=False)
-    with exporting("ONNX"):
-        onnx.checker.check_model(path, full_check=True)
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    onnx.checker.check_model(path, full_check=True)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
 
 
@@ -84,8 +82,7 @@ def write_torch(trained: "Trained", path: Path) -> "Callable[[Tensor], Tensor]":
     """Write an ExportedProgram to `path` and return it as torch.export.load reads it: images -> logits."""
     import torch
 
-    with exporting("ExportedProgram"):
-        program = torch.export.export(trained.net, (_example(trained),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    program = torch.export.export(trained.net, (_example(trained),), dynamic_shapes=({0: torch.export.Dim("batch")},))
     with path.open("wb") as file:  # by its name torch would want it to end in .pt2
         torch.export.save(program, file, extra_files=described(trained))
     with path.open("rb") as file:
@@ -123,17 +120,19 @@ def _example(trained: "Trained") -> "Tensor":
 
 
 @contextmanager
-def exporting(what: str) -> Iterator[None]:
-    """Keep the exporter's talk from the terminal; what it cannot do becomes a line."""
+def exporting(format: str) -> Iterator[None]:
+    """Keep the exporters' talk from the terminal; what they cannot do becomes a line."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of how torch's own parts use each other
             yield
+    except (UserError, OSError):
+        raise
     except Exception as error:  # each exporter and each layer raises its own
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"the net cannot be exported as {what}: {reason}") from error
+        raise UserError(f"format={format}: the net cannot be exported: {reason}") from error
     finally:
         logging.disable(before)
 

@@ -112,7 +112,10 @@ def test_a_mistake_costs_no_heavy_import_and_leaves_no_folder(tmp_path):
     assert time.monotonic() - before < 4  # 2 s on a quiet machine; tests share theirs
     assert "did you mean dcgan?" in line
     assert not (tmp_path / "runs").exists()
-    heavy = "import sys, src.train; print([m for m in ('torch', 'pytorch_lightning', 'sklearn') if m in sys.modules])"
+    heavy = (
+        "import sys, src.train, src.predict, src.export; "
+        "print([m for m in ('torch', 'pytorch_lightning', 'sklearn') if m in sys.modules])"
+    )
     imported = subprocess.run([sys.executable, "-c", heavy], cwd=ROOT, capture_output=True, text=True, check=True)
     assert imported.stdout.strip() == "[]"
 
