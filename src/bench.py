@@ -225,7 +225,8 @@ def plain_classifier_rate(cfg: DictConfig, data: Any) -> float:
     from src import build
 
     torch.manual_seed(cfg.seed)
-    net: Any = build.model(cfg).net.to(memory_format=torch.contiguous_format).train()
+    model: Any = build.model(cfg)
+    net = model.net.to(memory_format=torch.contiguous_format).train()
     settings = {key: value for key, value in cfg.model.optimizer.items() if key not in ("_target_", "_partial_", "fused")}
     optimizer = getattr(torch.optim, cfg.model.optimizer._target_.rpartition(".")[2])(net.parameters(), **settings)
     changes: list[Any] = [transforms.Normalize([0.5] * data.channels, [0.5] * data.channels)]

@@ -5,7 +5,7 @@ import logging
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -21,7 +21,7 @@ from src.config import check
 from src.data.base import ImageData
 from src.errors import UserError
 from src.files import write_atomically
-from src.models.classifier import in_channels
+from src.models.classifier import Classifier, Whole, in_channels
 
 
 def open_log(folder: Path, append: bool) -> logging.Logger:
@@ -179,8 +179,8 @@ def batches_done(checkpoint: Path | None) -> int:
     return run.load_checkpoint(checkpoint)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"]
 
 
-def opened(folder: Path) -> tuple[DictConfig, pl.LightningModule]:
-    """A run's config and its model with the newest weights, on the CPU, in eval mode."""
+def opened(folder: Path) -> tuple[DictConfig, pl.LightningModule, dict[str, Any]]:
+    """A run's config, its model with the newest weights, on the CPU, in eval mode, and what `ImageData.state_dict` kept."""
     cfg = run.config_of(folder)
     check(cfg)
     checkpoint = run.load_checkpoint(run.last_checkpoint(folder))
@@ -190,7 +190,31 @@ def opened(folder: Path) -> tuple[DictConfig, pl.LightningModule]:
         built.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
         raise UserError(f"{folder}: its checkpoint does not fit its config: {_reason(error)}") from error
-    return cfg, built.eval()
+    return cfg, built.eval(), of_data
+
+
+class Trained(NamedTuple):
+    """A finished classifier and what it may be asked.
+
+    Attributes:
+        net: images (B, C, H, W) in [0, 1], as a person has them -> logits (B, num_classes).
+        channels, size: C and (H, W).
+        class_names: one a logit.
+    """
+
+    net: Whole
+    channels: int
+    size: tuple[int, int]
+    class_names: list[str]
+
+
+def classifier(folder: Path) -> Trained:
+    """The classifier of a finished run, on the CPU, in eval mode; `run.expect_classifier` says whether it is one."""
+    cfg, model, of_data = opened(folder)
+    assert isinstance(model, Classifier)
+    size = cfg.data.size
+    height, width = (size, size) if isinstance(size, int) else size
+    return Trained(Whole(model, of_data["permutation"]).eval(), cfg.data.channels, (height, width), of_data["class_names"])
 
 
 def _of_data(cfg: DictConfig, checkpoint: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Whatever a user got wrong ends as one line on stderr and exit code 2.
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +16,12 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from src import run
 from src.config import CONF, check, compose, groups
-from src.errors import Interrupted, UserError
+from src.errors import Incomplete, Interrupted, UserError
 
 Task = Callable[[DictConfig, Path], Any]
 RESUMABLE = ("trainer.", "data.root=", "data.download=", "data.workers=", "test=", "cache=", "checkpoint.", "callbacks.")
@@ -41,11 +43,22 @@ def command(config_name: str, task: Callable[[DictConfig], Any], doc: str) -> in
         return 0
 
     def run_it() -> None:
-        cfg = compose(config_name, sys.argv[1:])
+        cfg = compose(config_name, [quoted(override) for override in sys.argv[1:]])
         check(cfg)
         task(cfg)
 
     return guarded(run_it)
+
+
+def quoted(override: str) -> str:
+    """`override`, its value in quotes where Hydra's grammar cannot read it: a path may hold brackets, umlauts, a tilde."""
+    key, equals, value = override.partition("=")
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException:
+        value = re.sub(r"(\\+)(?='|$)", r"\1\1", value).replace("'", r"\'")
+        return f"{key}='{value}'" if equals else override
+    return override
 
 
 def guarded(action: Callable[[], Any]) -> int:
@@ -56,6 +69,9 @@ def guarded(action: Callable[[], Any]) -> int:
         line = str(error).rstrip().rpartition("src.errors.UserError: ")[2]  # a DataLoader's worker puts its traceback before
         print(f"error: {line}", file=sys.stderr)
         return 2
+    except Incomplete as rest:
+        print(rest, file=sys.stderr)
+        return 1
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return 128 + stop.signum

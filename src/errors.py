@@ -1,10 +1,16 @@
 """What is said to the person at the keyboard when something is wrong."""
 
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
     """Something the user can mend: one line that says what, where, and what is allowed. Commands print it and exit with 2."""
+
+
+class Incomplete(Exception):
+    """Done, but for a part that the message tells; commands print it and exit with 1."""
 
 
 class Interrupted(BaseException):
@@ -22,3 +28,12 @@ def near(word: str, candidates: list[str]) -> str:
     """', did you mean X?' for the nearest of `candidates`, or nothing."""
     matches = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
     return f"; did you mean {matches[0]}?" if matches else ""
+
+
+@contextmanager
+def writing(what: str) -> Iterator[None]:
+    """An OSError in here becomes the line that `what`, a setting with its path, cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{what} cannot be written: {error.strerror or error}") from error

@@ -23,7 +23,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     from src.callbacks.likelihood import ImportanceWeighted
     from src.callbacks.report import headline_lines
 
-    run_cfg, model = build.opened(folder)
+    run_cfg, model, _ = build.opened(folder)
     if cfg.root is not None:
         run_cfg.data.root = cfg.root
     if "quality" in (run_cfg.callbacks or {}):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 Rule = Callable[[Any], str | None]
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
 def integer(low: int | None = None, high: int | None = None) -> Rule:
@@ -33,6 +34,12 @@ def flag(value: Any) -> str | None:
 def text(value: Any) -> str | None:
     """Any words, not empty."""
     return None if isinstance(value, str) and value else "text"
+
+
+def picture(value: Any) -> str | None:
+    """The name of a picture file in a format that Pillow writes."""
+    fits = isinstance(value, str) and value.lower().endswith(PICTURES)
+    return None if fits else f"a name that ends in one of {', '.join(PICTURES)}"
 
 
 def one_of(*choices: Any) -> Rule:
@@ -209,8 +216,12 @@ RULES: dict[str, Rule] = {
     "layer": maybe(text),
     "layers": integer(1),
     "callbacks.explanations.classes": integer(0),
-    # evaluate, sample, bench
+    # evaluate, sample, predict, export, bench
     "run": text,
+    "images": either(text, list_of(text)),
+    "top": integer(1),
+    "picture": maybe(picture),
+    "format": one_of("onnx", "torch"),
     "interpolate": maybe(integer(2)),
     "iwae_samples": maybe(integer(1)),
     "iwae_rows": integer(1),

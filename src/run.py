@@ -58,6 +58,14 @@ def config_of(folder: Path) -> DictConfig:
     return cfg
 
 
+def expect_classifier(folder: Path) -> None:
+    """Raise UserError unless the run in `folder` trained a classifier; its config tells."""
+    model = config_of(folder).model
+    if "num_classes" not in model:
+        family = model._target_.rpartition(".")[2]
+        raise UserError(f"{folder} holds a {family}, which names no classes: it takes the run of a Classifier")
+
+
 def last_checkpoint(folder: Path) -> Path:
     """The newest checkpoint of the run in `folder`."""
     path = folder / "checkpoints" / "last.ckpt"

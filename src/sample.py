@@ -6,29 +6,27 @@ python -m src.sample run=DIR n=16 out=canvas.gif                DRAW: how n imag
 """
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from src import cli, run
-from src.errors import UserError
-
-FORMATS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+from src.errors import UserError, writing
+from src.rules import PICTURES
 
 
 def sample(cfg: DictConfig) -> Path:
     """Draw what `cfg` says into cfg.out; returns its path."""
     folder, out = Path(cfg.run).expanduser(), Path(cfg.out).expanduser()
-    if out.suffix.lower() not in FORMATS:
-        raise UserError(f"out={out}: a picture's name ends in one of {', '.join(FORMATS)}")
+    if out.suffix.lower() not in PICTURES:
+        raise UserError(f"out={out}: a picture's name ends in one of {', '.join(PICTURES)}")
     run.last_checkpoint(folder)
 
     from src import build, plots
     from src.callbacks.common import CanInterpolate, CanPaint, CanSample
     from src.randomness import generator
 
-    _, model = build.opened(folder)
+    _, model, _ = build.opened(folder)
     noise = generator(cfg.seed, "sample")
     if out.suffix.lower() == ".gif":
         if cfg.interpolate is not None or not isinstance(model, CanPaint):
@@ -36,7 +34,8 @@ def sample(cfg: DictConfig) -> Path:
                 f"out={out}: {folder} holds a {type(model).__name__}, which has nothing that moves; a .png shows it"
             )
         frames = plots.canvas_frames(model.canvases(cfg.n, noise), cfg.scale)
-        _write(out, lambda: plots.save_gif(frames, out))
+        with writing(f"out={out}"):
+            plots.save_gif(frames, out)
         print(f"{out}: {cfg.n} canvases in {len(frames) - 1} steps")
         return out
     if cfg.interpolate is None and isinstance(model, CanSample):
@@ -45,16 +44,10 @@ def sample(cfg: DictConfig) -> Path:
         images = model.interpolate(cfg.n, cfg.interpolate, noise)
     else:
         raise UserError(f"{folder}: a {type(model).__name__} cannot {'sample' if cfg.interpolate is None else 'interpolate'}")
-    _write(out, lambda: plots.save_png(plots.grid(images, columns=cfg.interpolate, scale=cfg.scale), out))
+    with writing(f"out={out}"):
+        plots.save_png(plots.grid(images, columns=cfg.interpolate, scale=cfg.scale), out)
     print(f"{out}: {len(images)} images of {images.shape[-1]} x {images.shape[-2]}")
     return out
-
-
-def _write(out: Path, write: Callable[[], None]) -> None:
-    try:
-        write()
-    except OSError as error:
-        raise UserError(f"out={out} cannot be written: {error.strerror or error}") from error
 
 
 if __name__ == "__main__":

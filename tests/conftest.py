@@ -5,11 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from src import build
+from src.cli import quoted
 from src.config import check, compose
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,6 +61,52 @@ def command(module: str, *args: str, cwd: Path = ROOT, **kwargs) -> subprocess.C
         timeout=300,
         **kwargs,
     )
+
+
+@pytest.fixture(scope="session")
+def averaged_run(tmp_path_factory):
+    """The folder of an MLP trained on digits by the command, with a moving average."""
+    return _trained(tmp_path_factory, "model=fc", "model.ema=0.9", "trainer.max_epochs=3")
+
+
+@pytest.fixture(scope="session")
+def permuted_run(tmp_path_factory):
+    """The folder of a small CNN trained on digits with permuted pixels."""
+    return _trained(tmp_path_factory, "model=cnn", "data.permute=true", "trainer.max_epochs=1")
+
+
+def _trained(tmp_path_factory, *overrides: str) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    result = command("train", "data=digits", "test=false", *overrides, *TINY, "data.limit=null", f"hydra.run.dir={folder}")
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+@pytest.fixture
+def gan_run(tmp_path):
+    """What tells the commands that a run's folder holds a GAN: its config; its checkpoint is empty."""
+    for name, text in ((".hydra/config.yaml", "model: {_target_: src.models.gan.GAN}"), ("checkpoints/last.ckpt", "")):
+        (tmp_path / "gan" / name).parent.mkdir(parents=True)
+        (tmp_path / "gan" / name).write_text(text)
+    return tmp_path / "gan"
+
+
+def call(module: str, function, *overrides: str):
+    """A command's function in this process, as its command line would call it."""
+    cfg = compose(module, [quoted(override) for override in overrides])
+    check(cfg)
+    return function(cfg)
+
+
+def logits_of_the_average(folder: Path, images: np.ndarray) -> np.ndarray:
+    """What the MLP in `averaged_run` says of images (B, 1, H, W) in [0, 1], from its checkpoint's numbers alone, in NumPy."""
+    state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    x = ((images - float(state["mean"])) / float(state["std"])).reshape(len(images), -1)
+    for k in (1, 2, 3):
+        weight, bias = (state[f"average.module.fc{k}.{name}"].double().numpy() for name in ("weight", "bias"))
+        x = x @ weight.T + bias
+        x = np.maximum(x, 0) if k < 3 else x
+    return x
 
 
 def wrong(result: subprocess.CompletedProcess[str]) -> str:

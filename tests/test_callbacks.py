@@ -58,7 +58,7 @@ def test_the_last_picture_is_the_final_model_on_the_fixed_noise(seen):
     from src.randomness import generator
 
     cfg, folder = seen
-    _, model = build.opened(folder)
+    _, model, _ = build.opened(folder)
     expected = plots.grid(model.sample(9, generator(cfg.seed, "samples")), scale=2)
     picture = np.asarray(Image.open(folder / "images" / "samples_00000008.png"))
     assert np.abs(picture.astype(int) - expected.astype(int)).max() <= 1

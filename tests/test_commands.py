@@ -12,10 +12,9 @@ import pytest
 from PIL import Image
 
 from src.bench import bench
-from src.config import check, compose
 from src.errors import UserError
 from src.sample import sample
-from tests.conftest import ROOT, TINY, TINY_NETS, command, wrong
+from tests.conftest import ROOT, TINY, TINY_NETS, call, command, wrong
 
 QUICK = (*TINY, *TINY_NETS, "trainer.max_epochs=1")
 
@@ -46,13 +45,6 @@ def test_a_run_leaves_what_the_readme_says(finished):
 def test_lines_are_plain_where_the_output_is_no_terminal(finished):
     assert "\r" not in finished[1]
     assert "\x1b" not in finished[1]
-
-
-def call(module, function, *overrides):
-    """A command's function in this process, as its command line would call it."""
-    cfg = compose(module, list(overrides))
-    check(cfg)
-    return function(cfg)
 
 
 def test_sample_is_the_same_for_the_same_seed(finished, tmp_path):

@@ -1,11 +1,13 @@
 """Every config composes, every setting has a rule, every mistake gets its line before anything heavy is imported."""
 
+import re
 import subprocess
 import sys
 import time
 
 import pytest
 
+from src.cli import quoted
 from src.config import CONF, check, compose, groups, leaves
 from src.errors import UserError
 from src.rules import RULES, rule_for
@@ -28,8 +30,8 @@ def chosen(group, choice):
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in CONF.glob("*.yaml")))
 def test_every_command_has_a_config_that_composes(name):
-    cfg = compose(name, ["run=somewhere"] if "run: ???" in (CONF / f"{name}.yaml").read_text() else [])
-    check(cfg)
+    needed = re.findall(r"^(\w+): \?\?\?", (CONF / f"{name}.yaml").read_text(), re.MULTILINE)
+    check(compose(name, [f"{key}=somewhere" for key in needed]))
 
 
 def test_every_rule_is_used():
@@ -113,7 +115,10 @@ def test_a_mistake_costs_no_heavy_import_and_leaves_no_folder(tmp_path):
     assert time.monotonic() - before < 4  # 2 s on a quiet machine; tests share theirs
     assert "did you mean dcgan?" in line
     assert not (tmp_path / "runs").exists()
-    heavy = "import sys, src.train; print([m for m in ('torch', 'pytorch_lightning', 'sklearn') if m in sys.modules])"
+    heavy = (
+        "import sys, src.train, src.predict, src.export; "
+        "print([m for m in ('torch', 'pytorch_lightning', 'sklearn') if m in sys.modules])"
+    )
     imported = subprocess.run([sys.executable, "-c", heavy], cwd=ROOT, capture_output=True, text=True, check=True)
     assert imported.stdout.strip() == "[]"
 
@@ -161,3 +166,15 @@ def test_numbers_in_scientific_notation_are_numbers(precision):
     cfg = compose("train", ["model.optimizer.lr=2e-4", f"trainer.precision={precision}"])
     check(cfg)
     assert cfg.model.optimizer.lr == 2e-4
+
+
+@pytest.mark.parametrize(
+    "path", ["a (1).png", "it's [2].png", "~/x", "größe.png", "a=b&c.png", "C:\\[x]\\", r"a[\'b", "*.{jpg,png}", "plain/*.png"]
+)
+def test_a_path_may_hold_what_hydras_grammar_cannot_read(path):
+    assert compose("predict", ["run=x", quoted(f"images={path}")]).images == path
+
+
+def test_what_hydra_reads_stays_as_it_is():
+    for override in ("images=[a.png,b.png]", "images='a (1).png'", "picture=null", "top=5", "nothing"):
+        assert quoted(override) == override

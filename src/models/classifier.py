@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
+from src.data.pixels import permuted
 from src.metrics.intervals import wilson
 
 
@@ -81,10 +82,7 @@ class Classifier(pl.LightningModule):
 
     def scaled(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] as the net wants them; grey ones three times where it wants colour."""
-        x = (x - self.mean) / self.std
-        if x.shape[1] != self.in_channels:
-            x = x.expand(-1, self.in_channels, -1, -1)
-        return x.contiguous(memory_format=torch.channels_last)
+        return scaled(x, self.mean, self.std, self.in_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] -> logits (B, num_classes); of the average where there is one, outside training."""
@@ -161,6 +159,39 @@ def _moving(ema: float) -> Callable[[Any, Any, Any], None]:
         get_ema_multi_avg_fn(min(ema, (1 + int(n)) / (10 + int(n))))(averaged, current, n)
 
     return average
+
+
+class Whole(nn.Module):
+    """What a trained classifier is to anyone else: its net, the average where there is one, and all that is done before it.
+
+    Args:
+        model: its weights are shared, not copied.
+        permutation: (H * W,) where the run's images were permuted (`ImageData.permute`), else None.
+    """
+
+    def __init__(self, model: Classifier, permutation: Tensor | None) -> None:
+        super().__init__()
+        self.net = model.measured_net
+        self.in_channels = model.in_channels
+        self.mean: Tensor
+        self.std: Tensor
+        self.permutation: Tensor | None
+        for name, tensor in (("mean", model.mean), ("std", model.std), ("permutation", permutation)):
+            self.register_buffer(name, tensor)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [0, 1], pixels where a person sees them -> logits (B, num_classes)."""
+        if self.permutation is not None:
+            images = permuted(images, self.permutation)
+        return self.net(scaled(images, self.mean, self.std, self.in_channels))
+
+
+def scaled(x: Tensor, mean: Tensor, std: Tensor, channels: int) -> Tensor:
+    """(x - mean) / std, mean and std (C or 1, 1, 1); a grey x as often as makes `channels`."""
+    x = (x - mean) / std
+    if x.shape[1] != channels:
+        x = x.expand(-1, channels, -1, -1)
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def in_channels(net: nn.Module, channels: int) -> int:

@@ -1,0 +1,176 @@
+"""Ask a finished classifier about images of your own.
+
+python -m src.predict run=DIR images=photo.jpg              one image
+python -m src.predict run=DIR images=PHOTOS top=5           a folder and all below it, five classes for each image
+python -m src.predict run=DIR images='PHOTOS/**/*.jpg'      a glob; quoted, lest the shell takes it
+python -m src.predict run=DIR images='[a.png,PHOTOS]' out=said.csv picture=null
+
+Any format, size and mode that Pillow reads: turned upright by EXIF, brought to the run's channels, scaled to cover its size,
+cropped at the centre. Nothing else is done: a net that learned white digits on black must be shown such, no photo is inverted.
+In a folder only files with an image's ending count, and hidden ones do not; what is named or matched by a glob is always tried.
+What cannot be read is named on stderr and left out, and the exit code is then 1.
+"""
+
+import csv
+import glob
+import os
+import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from omegaconf import DictConfig
+from PIL import Image
+from tqdm import tqdm
+
+from src import cli, run
+from src.errors import Incomplete, UserError, writing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from src.build import Trained
+
+MOST_SHOWN, MOST_SIDE = 64, 256  # images in the picture, and pixels along the longer side of each
+
+
+class Answers(NamedTuple):
+    """What was said of N images.
+
+    Attributes:
+        names: their files.
+        probabilities: (N, num_classes), rows sum to 1.
+        shown: the first of them for the picture, (n, C, H, W) in [0, 1].
+        bad: a line for each file that could not be read.
+    """
+
+    names: list[str]
+    probabilities: "Tensor"
+    shown: "Tensor"
+    bad: list[str]
+
+
+def predict(cfg: DictConfig) -> Answers:
+    """Print, write and draw what the run in cfg.run says of cfg.images. Raises Incomplete where some cannot be read."""
+    folder, out = Path(cfg.run).expanduser(), Path(cfg.out).expanduser()
+    run.expect_classifier(folder)
+    paths = found([cfg.images] if isinstance(cfg.images, str) else list(cfg.images))
+
+    from src import build
+
+    trained = build.classifier(folder)
+    answers = answers_for(trained, paths, cfg.batch_size)
+    print(table(answers, trained.class_names, cfg.top))
+    with writing(f"out={out}"):
+        run.write_atomically(out, lambda path: write_csv(answers, trained.class_names, path))
+    print(f"{out}: {len(answers.names)} images, {len(trained.class_names)} classes")
+    if cfg.picture is not None:
+        draw(answers, trained.class_names, Path(cfg.picture).expanduser())
+    if answers.bad:
+        raise Incomplete("\n".join(answers.bad))
+    return answers
+
+
+def found(given: list[str]) -> list[Path]:
+    """The files that paths, folders and globs name, each once, in order. Raises UserError for one that names nothing."""
+    readable = {ending for ending, name in Image.registered_extensions().items() if name in Image.OPEN}
+    files: dict[Path, Path] = {}  # by where they lie
+    for word in given:
+        path = Path(word).expanduser()
+        globbed = [] if path.exists() else sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 (Path's takes no root)
+        matches = [Path(match) for match in globbed] or [path]
+        named = [match for match in matches if match.is_file()]
+        within = [file for match in matches if match.is_dir() for file in _within(match) if file.suffix.lower() in readable]
+        if not named + within:
+            why = "a folder without images" if path.is_dir() else "no such file or folder, and a glob without a match"
+            raise UserError(f"images={word}: {why}")
+        for file in named + within:
+            files.setdefault(file.resolve(), file)
+    return list(files.values())
+
+
+def _within(folder: Path) -> list[Path]:
+    """All files below `folder` but hidden ones and those of hidden folders, sorted."""
+    files = (path for path in folder.rglob("*") if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    return sorted(path for path in files if path.is_file())
+
+
+def answers_for(trained: "Trained", paths: list[Path], batch_size: int) -> Answers:
+    """Decode `paths` by a thread a core and ask `trained`, a batch at a time. Raises UserError where none can be read."""
+    import torch
+    import torch.nn.functional as F
+
+    from src.data.folder import decode
+    from src.data.pixels import to_float
+
+    def read(path: Path) -> "Tensor | UserError":
+        try:
+            return decode(path, trained.size, trained.channels)
+        except UserError as error:
+            return error
+
+    shrunk = min(1.0, MOST_SIDE / max(trained.size))
+    names: list[str] = []
+    bad: list[str] = []
+    probabilities: list[Tensor] = []
+    shown: list[Tensor] = []
+    warnings.filterwarnings("ignore", module="PIL")  # of files that it reads nevertheless
+    with ThreadPoolExecutor() as pool, tqdm(total=len(paths), unit="image", disable=None, leave=False) as bar:
+        for start in range(0, len(paths), batch_size):
+            batch = paths[start : start + batch_size]
+            pixels = dict(zip(batch, pool.map(read, batch), strict=True))
+            bad += [str(error) for error in pixels.values() if isinstance(error, UserError)]
+            good = {path: image for path, image in pixels.items() if not isinstance(image, UserError)}
+            bar.update(len(batch))
+            if not good:
+                continue
+            images = to_float(torch.stack(list(good.values())))  # (B, C, H, W)
+            with torch.no_grad():
+                probabilities.append(trained.net(images).double().softmax(1))
+            room = MOST_SHOWN - len(names)
+            names += [os.fsencode(path).decode(errors="replace") for path in good]  # a name in another encoding can be written
+            if room > 0:
+                few = images[:room]
+                shown.append(few if shrunk == 1 else F.interpolate(few, scale_factor=shrunk, mode="bilinear", antialias=True))
+    if not names:
+        raise UserError(f"none of {len(paths)} files can be read: {bad[0]}")
+    return Answers(names, torch.cat(probabilities), torch.cat(shown), bad)
+
+
+def table(answers: Answers, class_names: list[str], top: int) -> str:
+    """A line an image: its file, then its `top` likeliest classes with their probabilities."""
+    values, classes = answers.probabilities.topk(min(top, len(class_names)))
+    rows = [
+        [name, *(f"{class_names[k]} {p:.1%}" for k, p in zip(labels, row, strict=True))]
+        for name, labels, row in zip(answers.names, classes.tolist(), values.tolist(), strict=True)
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def write_csv(answers: Answers, class_names: list[str], path: Path) -> None:
+    """A header, then a row an image: file, likeliest class, its probability, and the probability of each class."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "class", "probability", *class_names])
+        for name, row in zip(answers.names, answers.probabilities.tolist(), strict=True):
+            best = max(range(len(row)), key=row.__getitem__)
+            writer.writerow([name, class_names[best], *(f"{p:.6g}" for p in (row[best], *row))])
+
+
+def draw(answers: Answers, class_names: list[str], path: Path) -> None:
+    """The first images with class, probability and file beneath."""
+    from src import plots
+
+    n = len(answers.shown)
+    values, classes = answers.probabilities[:n].max(1)
+    answered = zip(classes.tolist(), values.tolist(), answers.names, strict=False)
+    captions = [f"{class_names[k]}  {p:.1%}\n{Path(name).name}" for k, p, name in answered]
+    with writing(f"picture={path}"):
+        plots.save_png(plots.captioned(answers.shown, captions), path)
+    print(f"{path}: {n} images" if n == len(answers.names) else f"{path}: the first {n} of {len(answers.names)} images")
+
+
+if __name__ == "__main__":
+    sys.exit(cli.command("predict", predict, __doc__ or ""))

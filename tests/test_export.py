@@ -1,0 +1,132 @@
+"""A classifier in a file that other programs run: beside NumPy, with the average, the scaling and the permutation inside."""
+
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from src import build
+from src import export as exports
+from src.errors import UserError
+from src.export import export, write_onnx, write_torch
+from src.models.classifier import Whole
+from tests.conftest import call, command, logits_of_the_average
+
+
+def session_of(path):
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+@pytest.fixture(scope="module")
+def onnx_file(averaged_run, tmp_path_factory):
+    """What the command writes, and all that it says."""
+    out = tmp_path_factory.mktemp("exported") / "deep" / "mlp"
+    result = command("export", f"run={averaged_run}", f"out={out}")
+    assert result.returncode == 0, result.stderr
+    return out.with_suffix(".onnx"), result.stdout + result.stderr
+
+
+def test_onnx_says_what_the_average_says(averaged_run, onnx_file):
+    path, said = onnx_file
+    session = session_of(path)
+    for n in (1, 2, 5):
+        images = np.random.default_rng(n).random((n, 1, 28, 28), dtype=np.float32)
+        (logits,) = session.run(["logits"], {"images": images})
+        assert logits == pytest.approx(logits_of_the_average(averaged_run, images), abs=1e-4)
+    assert [(i.name, i.shape, i.type) for i in session.get_inputs()] == [("images", ["batch", 1, 28, 28], "tensor(float)")]
+    assert [(o.name, o.shape) for o in session.get_outputs()] == [("logits", ["batch", 10])]
+    described = session.get_modelmeta().custom_metadata_map
+    assert json.loads(described["class_names"]) == [str(k) for k in range(10)]
+    assert json.loads(described["size"]) == [28, 28]
+    assert [file.name for file in path.parent.iterdir()] == ["mlp.onnx"], "one file, its weights inside"
+    assert len(said.splitlines()) == 1
+    assert said.startswith(f"{path}: 10 classes")
+
+
+def test_torch_says_what_the_average_says(averaged_run, tmp_path, capfd):
+    out = call("export", export, f"run={averaged_run}", "format=torch", f"out={tmp_path}/mlp.pt2")
+    assert len("".join(capfd.readouterr()).splitlines()) == 1
+    extra = {"class_names": "", "size": ""}
+    program = torch.export.load(out, extra_files=extra).module()
+    for n in (1, 2, 5):
+        images = torch.rand(n, 1, 28, 28)
+        assert program(images).detach().numpy() == pytest.approx(logits_of_the_average(averaged_run, images.numpy()), abs=1e-4)
+    assert json.loads(extra["class_names"]) == [str(k) for k in range(10)]
+    assert json.loads(extra["size"]) == [28, 28]
+
+
+@pytest.mark.parametrize("ending", ["onnx", "pt2"])
+def test_the_permutation_is_inside(permuted_run, tmp_path, ending):
+    out = call("export", export, f"run={permuted_run}", f"out={tmp_path}/x.{ending}", f"format={exports_as(ending)}")
+    cfg, model, _ = build.opened(permuted_run)
+    permuted = build.data(cfg).test.images[:4].float() / 255
+    cfg.data.permute = False
+    images = build.data(cfg).test.images[:4].float() / 255
+    with torch.no_grad():
+        expected = model(permuted).numpy()
+        if ending == "onnx":
+            logits = session_of(out).run(None, {"images": images.numpy()})[0]
+        else:
+            logits = torch.export.load(out).module()(images).numpy()
+    assert logits == pytest.approx(expected, abs=1e-4)
+
+
+def exports_as(ending):
+    return next(name for name, with_dot in exports.ENDINGS.items() if with_dot == f".{ending}")
+
+
+def test_what_cannot_be_exported_gets_a_line_and_leaves_nothing(averaged_run, gan_run, tmp_path, monkeypatch):
+    def line(*overrides, run=averaged_run):
+        with pytest.raises(UserError) as error:
+            call("export", export, f"run={run}", *overrides)
+        return str(error.value)
+
+    assert "holds a GAN" in line(run=gan_run)
+    assert "with format=onnx its name ends in .onnx" in line("out=x.pt2")
+    assert "format=jit: it takes one of onnx, torch" in line("format=jit")
+    assert "cannot be written" in line("format=torch", "out=/proc/x.pt2")
+    (tmp_path / "x.pt2").mkdir()
+    assert "it is a folder" in line("format=torch", f"out={tmp_path}/x.pt2")
+    (tmp_path / "y.pt2").write_text("before")
+    monkeypatch.setattr(exports, "TOLERANCE", -1.0)
+    assert "says otherwise than the net" in line("format=torch", f"out={tmp_path}/y.pt2")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gan", "x.pt2", "y.pt2"]
+    assert (tmp_path / "y.pt2").read_text() == "before"
+
+
+def test_a_net_that_no_exporter_understands_gets_a_line(averaged_run, tmp_path, monkeypatch):
+    class Odd(nn.Module):
+        def forward(self, x):
+            return x.flatten(1)[:, :10] if x.sum().item() > 0 else -x.flatten(1)[:, :10]
+
+    trained = build.classifier(averaged_run)
+    trained.net.net = Odd()
+    monkeypatch.setattr(build, "classifier", lambda folder: trained)
+    with pytest.raises(UserError, match="format=torch: the net cannot be exported: ") as error:
+        call("export", export, f"run={averaged_run}", "format=torch", f"out={tmp_path}/x")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("write", [write_onnx, write_torch])
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("vgg", 32), ("googlenet", 64), ("resnet20", 32), ("densenet_bc100", 32), ("alexnet", 224), ("resnet18", 64)],
+)
+def test_nets_with_norms_heads_and_pools(config, tmp_path, name, size, write):
+    """Grey images for nets of three channels too; BatchNorm's statistics are far from what a new net has."""
+    model = build.model(config(f"model={name}", "data=digits", f"data.size={size}", "model.mean=0.3", "model.std=0.4"))
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.uniform_(-0.2, 0.2)
+            layer.running_var.uniform_(0.5, 2)
+    trained = build.Trained(Whole(model, None).eval(), 1, (size, size), [str(k) for k in range(10)])
+    answer = write(trained, tmp_path / "x")
+    for n in (1, 3):
+        images = torch.rand(n, 1, size, size)
+        with torch.no_grad():
+            expected = model.eval()(images)
+            assert (answer(images) - expected).abs().max() < 1e-4 * expected.abs().max()
