@@ -184,7 +184,8 @@ def opened(folder: Path) -> tuple[DictConfig, pl.LightningModule, dict[str, Any]
     cfg = run.config_of(folder)
     check(cfg)
     checkpoint = run.load_checkpoint(run.last_checkpoint(folder))
-    _count(cfg.model, len(_of_data(cfg, checkpoint).get("class_names", [])))
+    of_data = _of_data(cfg, checkpoint)
+    _count(cfg.model, len(of_data.get("class_names", [])))
     built = model(cfg)
     try:
         built.load_state_dict(checkpoint["state_dict"])

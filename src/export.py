@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 
 from src import cli, run
 from src.errors import UserError, writing
+from src.files import write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +51,7 @@ def export(cfg: DictConfig) -> Path:
     write = {"onnx": write_onnx, "torch": write_torch}[cfg.format]
     differences: list[float] = []
     with writing(f"out={out}"), exporting(cfg.format):
-        run.write_atomically(out, lambda path: differences.append(difference(trained, write(trained, path))))
+        write_atomically(out, lambda path: differences.append(difference(trained, write(trained, path))))
     print(f"{out}: {len(trained.class_names)} classes, {out.stat().st_size / 2**20:.2f} MiB; read again, its logits "
           f"differ from the net's by at most {differences[0]:.0e} of their scale")  # fmt: skip
     return out

@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from src import cli, run
 from src.errors import Incomplete, UserError, writing
+from src.files import write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,7 +64,7 @@ def predict(cfg: DictConfig) -> Answers:
     answers = answers_for(trained, paths, cfg.batch_size)
     print(table(answers, trained.class_names, cfg.top))
     with writing(f"out={out}"):
-        run.write_atomically(out, lambda path: write_csv(answers, trained.class_names, path))
+        write_atomically(out, lambda path: write_csv(answers, trained.class_names, path))
     print(f"{out}: {len(answers.names)} images, {len(trained.class_names)} classes")
     if cfg.picture is not None:
         draw(answers, trained.class_names, Path(cfg.picture).expanduser())
