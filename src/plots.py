@@ -63,6 +63,7 @@ def captioned(
     columns: int | None = None,
     scale: int | None = None,
     colours: Sequence[tuple[int, int, int]] | None = None,
+    most: int = 256,
 ) -> np.ndarray:
     """Images (N, C, H, W) in [0, 1], C 1 or 3, row by row on a white sheet, each with its caption beneath it.
 
@@ -72,7 +73,11 @@ def captioned(
         columns: images a row, None for a square.
         scale: each pixel drawn as scale x scale; None: as makes the images as wide as the captions.
         colours: of each caption, None for black.
+        most: pixels along an image's longer side; what is larger is shrunk.
     """
+    if max(images.shape[-2:]) > most:
+        shrunk = most / max(images.shape[-2:])
+        images = F.interpolate(images.float(), scale_factor=shrunk, mode="bilinear", antialias=True)
     font = ImageFont.load_default(FONT)
     lines = [[_ascii(line) for line in caption.split("\n")] for caption in captions]
     widest = math.ceil(min(max(font.getlength(line) for text in lines for line in text), MOST_TEXT))

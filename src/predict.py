@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from src.build import Trained
 
-MOST_SHOWN, MOST_SIDE = 64, 256  # images in the picture, and pixels along the longer side of each
+MOST_SHOWN = 64  # images in the picture
 
 
 class Answers(NamedTuple):
@@ -100,7 +100,6 @@ def _within(folder: Path) -> list[Path]:
 def answers_for(trained: "Trained", paths: list[Path], batch_size: int) -> Answers:
     """Decode `paths` by a thread a core and ask `trained`, a batch at a time. Raises UserError where none can be read."""
     import torch
-    import torch.nn.functional as F
 
     from src.data.folder import decode
     from src.data.pixels import to_float
@@ -111,7 +110,6 @@ def answers_for(trained: "Trained", paths: list[Path], batch_size: int) -> Answe
         except UserError as error:
             return error
 
-    shrunk = min(1.0, MOST_SIDE / max(trained.size))
     names: list[str] = []
     bad: list[str] = []
     probabilities: list[Tensor] = []
@@ -132,8 +130,7 @@ def answers_for(trained: "Trained", paths: list[Path], batch_size: int) -> Answe
             room = MOST_SHOWN - len(names)
             names += [os.fsencode(path).decode(errors="replace") for path in good]  # a name in another encoding can be written
             if room > 0:
-                few = images[:room]
-                shown.append(few if shrunk == 1 else F.interpolate(few, scale_factor=shrunk, mode="bilinear", antialias=True))
+                shown.append(images[:room])
     if not names:
         raise UserError(f"none of {len(paths)} files can be read: {bad[0]}")
     return Answers(names, torch.cat(probabilities), torch.cat(shown), bad)

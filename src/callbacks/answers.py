@@ -60,7 +60,7 @@ class Answers(pl.Callback):
         counts = model.counts
         of_class = (counts.diag() / counts.sum(1).clamp_min(1)).tolist()
         pictures = {
-            "mistakes": plots.captioned(images, captions, colours=colours),
+            "mistakes": plots.captioned(images, captions, colours=colours, most=128),
             "confusion": plots.confusion(counts, names),
             "classes": plots.bars(of_class, f"{stage}: accuracy of each class", names=names, width=max(640, 16 * len(names))),
         }

@@ -70,10 +70,10 @@ class Explanations(pl.Callback):
         cams = explain.grad_cam(net, last, scaled, said)
         captions = [f"{names[s]} {p:.0%}\n(is {names[t]})" for s, p, t in zip(said, share, labels, strict=True)]
         right = [plots.RIGHT if s == t else plots.WRONG for s, t in zip(said, labels, strict=True)]
-        pictures["grad_cam"] = plots.captioned(plots.overlaid(images, cams), captions, colours=right)
+        pictures["grad_cam"] = plots.captioned(plots.overlaid(images, cams), captions, colours=right, most=128)
         if self.classes:
             chosen = torch.arange(min(self.classes, model.num_classes), device=model.device)
             noise = generator(self.seed, "maximised")
             best = explain.maximised(lambda x: net(model.scaled(x)), chosen, images.shape[1:], noise)
-            pictures["maximised"] = plots.captioned(best, [names[k] for k in chosen.tolist()])
+            pictures["maximised"] = plots.captioned(best, [names[k] for k in chosen.tolist()], most=128)
         return pictures
