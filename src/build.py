@@ -22,6 +22,7 @@ from src.data.base import ImageData
 from src.errors import UserError
 from src.files import write_atomically
 from src.models.classifier import Classifier, Whole, in_channels
+from src.schedules import unwrapped
 
 
 def open_log(folder: Path, append: bool) -> logging.Logger:
@@ -71,7 +72,7 @@ def data(cfg: DictConfig, checkpoint: Path | None = None) -> ImageData:
     """
     settings = {key: value for key, value in cfg.data.items() if key != "epochs"}
     module = instantiate(settings, _convert_="all")
-    module.augment = [_instantiate(node, f"augment.{name}") for name, node in cfg.augment.items()]
+    module.augment = [unwrapped(_instantiate(node, f"augment.{name}")) for name, node in cfg.augment.items()]
     module.setup()
     if checkpoint is not None:
         module.load_state_dict(_of_data(cfg, run.load_checkpoint(checkpoint)))

@@ -1,6 +1,7 @@
 """What makes a run a function of its config: random numbers and learning rates set anew at every batch."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -9,7 +10,7 @@ import torch
 from src.callbacks.common import batches_seen, data_of, measured
 from src.errors import UserError
 from src.randomness import seed_of
-from src.schedules import Plateau
+from src.schedules import Plateau, unwrapped
 
 
 class Exact(pl.Callback):
@@ -24,6 +25,7 @@ class Exact(pl.Callback):
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
+        self.schedule: Callable[[float], float] | None = None
         self.plateau: dict[str, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -33,7 +35,7 @@ class Exact(pl.Callback):
         self.plateau = copy.deepcopy(state_dict)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        schedule = getattr(pl_module, "schedule", None)
+        schedule = self.schedule = unwrapped(getattr(pl_module, "schedule", None))
         if isinstance(schedule, Plateau):
             if not len(data_of(trainer).val):
                 raise UserError(
@@ -44,13 +46,13 @@ class Exact(pl.Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         self._seed(trainer, "train", batch_idx)
-        schedule = getattr(pl_module, "schedule", None)
-        if schedule is None:
+        if self.schedule is None:
             return
         progress = batches_seen(trainer) / (int(trainer.num_training_batches) * (trainer.max_epochs or 1))
+        factor = self.schedule(progress)
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group.setdefault("initial_lr", group["lr"]) * schedule(progress)
+                group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -58,9 +60,8 @@ class Exact(pl.Callback):
         self._seed(trainer, "val", batch_idx)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        schedule = getattr(pl_module, "schedule", None)
-        if isinstance(schedule, Plateau) and trainer.state.fn == "fit":
-            schedule.observe(measured(trainer, "model.schedule", schedule.monitor))
+        if isinstance(self.schedule, Plateau) and trainer.state.fn == "fit":
+            self.schedule.observe(measured(trainer, "model.schedule", self.schedule.monitor))
 
     def on_test_batch_start(
         self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -69,4 +70,8 @@ class Exact(pl.Callback):
 
     def _seed(self, trainer: pl.Trainer, stage: str, batch_idx: int) -> None:
         epoch = trainer.current_epoch if stage == "train" else 0  # the same noise at every validation: values compare
-        torch.manual_seed(seed_of(self.seed, stage, epoch, batch_idx, trainer.global_rank))
+        seed = seed_of(self.seed, stage, epoch, batch_idx, trainer.global_rank)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed tells each kind of accelerator, and costs a millisecond
+        device = trainer.strategy.root_device.type
+        if device != "cpu":
+            getattr(torch, device).manual_seed(seed)
