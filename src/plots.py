@@ -236,12 +236,22 @@ def feature_maps(image: Tensor, maps: dict[str, Tensor], side: int = 48) -> np.n
     for row, (name, layer) in enumerate(rows):
         shape = "x".join(map(str, layer.shape[-2:]))
         draw.text((4, row * top + 6), f"{name[-16:]}\n{shape}", (0, 0, 0), font)
-        values = layer.detach().float().cpu()
-        low, high = values.amin((1, 2, 3), keepdim=True), values.amax((1, 2, 3), keepdim=True)
-        shown = F.interpolate((values - low) / (high - low).clamp_min(1e-12), (side, side), mode="nearest-exact")
+        shown = F.interpolate(_stretched(layer), (side, side), mode="nearest-exact")
         for column, picture in enumerate(shown.expand(-1, 3, -1, -1).mul(255).byte().permute(0, 2, 3, 1).numpy()):
             sheet.paste(Image.fromarray(picture), (left + column * (side + 3), row * top))
     return np.asarray(sheet)
+
+
+def map_tile(maps: Tensor, side: int = 48) -> np.ndarray:
+    """One layer's maps (K, h, w) as a square grid, each stretched from black to white and enlarged to about `side` pixels."""
+    return grid(_stretched(maps.unsqueeze(1)), scale=max(1, side // maps.shape[-1]))
+
+
+def _stretched(images: Tensor) -> Tensor:
+    """Images (N, C, H, W), any numbers, each from its least (0) to its greatest (1)."""
+    values = images.detach().float().cpu()
+    low, high = values.amin((1, 2, 3), keepdim=True), values.amax((1, 2, 3), keepdim=True)
+    return (values - low) / (high - low).clamp_min(1e-12)
 
 
 def confusion(counts: Tensor, names: Sequence[str]) -> np.ndarray:

@@ -155,7 +155,7 @@ def test_the_pictures_of_a_run(seen_run):
         "test_confusion",
         "filters/net.conv1",
     } <= tags
-    assert [event.step for event in events.Images("feature_maps")] == [1, 3, 6, 8]
+    assert [event.step for event in events.Images("feature_maps/conv1")] == [1, 3, 6, 8]
     assert [event.step for event in events.Images("val_confusion")] == [4, 8]
 
 

@@ -44,36 +44,46 @@ class Explanations(pl.Callback):
         was_training = net.training
         net.eval()  # BatchNorm's buffers stay
         try:
-            pictures = self._pictures(trainer, model, net, whole)
+            self._feature_maps(trainer, model, net)
+            if whole:
+                self._grad_cam(trainer, model, net)
+                self._maximised(trainer, model, net)
         finally:
             net.train(was_training)
-        for name, picture in pictures.items():
-            plots.save_png(picture, images_folder(trainer) / f"{name}.png")
-            show(trainer, name, picture)
 
-    def _pictures(self, trainer: pl.Trainer, model: Any, net: nn.Module, whole: bool) -> dict[str, np.ndarray]:
-        images, labels = (part.to(model.device) for part in watched(trainer, self.n))
-        names = data_of(trainer).class_names
-        scaled = model.scaled(images)
-        maps = explain.feature_maps(net, scaled[:1])
+    def _feature_maps(self, trainer: pl.Trainer, model: Any, net: nn.Module) -> None:
+        images, _ = watched(trainer, 1)
+        maps = explain.feature_maps(net, model.scaled(images.to(model.device)))
         if not maps:
-            return {}
-        last = net.get_submodule(list(maps)[-1])
+            return
         picked = np.unique(np.linspace(0, len(maps) - 1, min(self.layers, len(maps))).round().astype(int))
         rows = {name: maps[name][0] for name in np.array(list(maps))[picked]}
-        pictures = {"feature_maps": plots.feature_maps(images[0], rows)}
-        if not whole:
-            return pictures
+        plots.save_png(plots.feature_maps(images[0], rows), images_folder(trainer) / "feature_maps.png")
+        for name, layer in rows.items():
+            show(trainer, f"feature_maps/{name}", plots.map_tile(layer))
+
+    def _grad_cam(self, trainer: pl.Trainer, model: Any, net: nn.Module) -> None:
+        images, labels = (part.to(model.device) for part in watched(trainer, self.n))
+        scaled, names = model.scaled(images), data_of(trainer).class_names
+        layers = list(explain.feature_maps(net, scaled[:1], most=1))
+        if not layers:
+            return
         with torch.no_grad():
-            shares = net(scaled).float().softmax(1)
-        share, said = shares.max(1)
-        cams = explain.grad_cam(net, last, scaled, said)
+            share, said = net(scaled).float().softmax(1).max(1)
+        heat = explain.grad_cam(net, net.get_submodule(layers[-1]), scaled, said)
         captions = [f"{names[s]} {p:.0%}\n(is {names[t]})" for s, p, t in zip(said, share, labels, strict=True)]
         right = [plots.RIGHT if s == t else plots.WRONG for s, t in zip(said, labels, strict=True)]
-        pictures["grad_cam"] = plots.captioned(plots.overlaid(images, cams), captions, colours=right, most=128)
-        if self.classes:
-            chosen = torch.arange(min(self.classes, model.num_classes), device=model.device)
-            noise = generator(self.seed, "maximised")
-            best = explain.maximised(lambda x: net(model.scaled(x)), chosen, images.shape[1:], noise)
-            pictures["maximised"] = plots.captioned(best, [names[k] for k in chosen.tolist()], most=128)
-        return pictures
+        self._keep(trainer, "grad_cam", plots.captioned(plots.overlaid(images, heat), captions, colours=right, most=128))
+
+    def _maximised(self, trainer: pl.Trainer, model: Any, net: nn.Module) -> None:
+        data = data_of(trainer)
+        chosen = torch.arange(min(self.classes, model.num_classes), device=model.device)
+        if not len(chosen):
+            return
+        noise, shape = generator(self.seed, "maximised"), (data.channels, *data.size)
+        images = explain.maximised(lambda x: net(model.scaled(x)), chosen, shape, noise)
+        self._keep(trainer, "maximised", plots.captioned(images, [data.class_names[k] for k in chosen.tolist()], most=128))
+
+    def _keep(self, trainer: pl.Trainer, name: str, picture: np.ndarray) -> None:
+        plots.save_png(picture, images_folder(trainer) / f"{name}.png")
+        show(trainer, name, picture)
