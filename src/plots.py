@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 COLOURS = {"read": (0, 170, 0), "write": (220, 0, 0)}
@@ -95,21 +95,49 @@ def canvas_strip(canvases: Canvases, scale: int = 2, most: int = 8, columns: int
     return grid(rows.flatten(0, 1), columns=rows.shape[1])
 
 
-def bars(values: Sequence[float], title: str, height: int = 160, width: int = 640) -> np.ndarray:
-    """A bar for each value, from 0 up, with the greatest value and the first and last place written beside them."""
-    picture = Image.new("L", (width, height), 255)
+def bars(
+    values: Sequence[float],
+    title: str,
+    height: int = 160,
+    width: int = 640,
+    names: Sequence[str] | None = None,
+    intervals: Sequence[tuple[float, float]] | None = None,
+) -> np.ndarray:
+    """A bar for each value, from 0 up, with the greatest value (or end of an interval) written beside them.
+
+    Args:
+        height: of the picture; names that must stand upright add to it.
+        names: one below each bar, upright where one is wider than its bar; None: the first and the last place.
+        intervals: (low, high) around each value, drawn as a line with two ends.
+    """
+    top, left, font = 30, 60, ImageFont.load_default()
+    bottom, step = height - 20, (width - left - 10) / len(values)
+    longest = max((int(font.getlength(name)) for name in names or ()), default=0)
+    upright = longest > 0.9 * step
+    picture = Image.new("L", (width, bottom + longest + 8 if upright else height), 255)
     draw = ImageDraw.Draw(picture)
-    top, bottom, left = 30, height - 20, 60
-    most = max([*values, 1e-12])
-    step = (width - left - 10) / len(values)
+    most = max([*values, *(high for _, high in intervals or ()), 1e-12])
+
+    def level(value: float) -> float:
+        return bottom - max(value, 0) / most * (bottom - top)
+
     for i, value in enumerate(values):
-        edge = bottom - max(value, 0) / most * (bottom - top)
-        draw.rectangle([left + i * step, edge, left + (i + 0.8) * step, bottom], fill=70)
+        draw.rectangle([left + i * step, level(value), left + (i + 0.8) * step, bottom], fill=70)
+    for i, (low, high) in enumerate(intervals or ()):
+        middle = left + (i + 0.4) * step
+        draw.line([middle, level(low), middle, level(high)], fill=160, width=2)
+        for end in (low, high):
+            draw.line([middle - 4, level(end), middle + 4, level(end)], fill=160, width=2)
     draw.text((left, 8), title, fill=0)
     draw.text((4, top - 5), f"{most:.3g}", fill=0)
     draw.text((4, bottom - 10), "0", fill=0)
-    draw.text((left, bottom + 4), "1", fill=0)
-    draw.text((left + (len(values) - 1) * step, bottom + 4), str(len(values)), fill=0)
+    for i, name in enumerate(names or ["1", *[""] * (len(values) - 2), str(len(values))][: len(values)]):
+        if upright:
+            label = Image.new("L", (longest + 2, 14), 255)
+            ImageDraw.Draw(label).text((longest - font.getlength(name), 0), name, fill=0, font=font)
+            picture.paste(label.rotate(90, expand=True), (round(left + i * step), bottom + 4))
+        else:
+            draw.text((left + i * step, bottom + 4), name, fill=0, font=font)
     return np.asarray(picture)
 
 
