@@ -4,6 +4,7 @@ The executed copies go to FOLDER, else to runs/notebooks. The notebooks themselv
 """
 
 import sys
+from asyncio import CancelledError
 from pathlib import Path
 
 import nbformat
@@ -51,6 +52,8 @@ def execute(path: Path, folder: Path) -> Path:
         reached = max(cell.get("execution_count") or 0 for cell in notebook.cells)
         what = f"{error.ename}: {error.evalue}" if isinstance(error, CellExecutionError) else str(error)
         raise UserError(f"{path.name}, cell [{reached}]: {what.splitlines()[0]} (as far as it came: {copy})") from error
+    except (AssertionError, CancelledError) as error:  # at Ctrl-C nbclient ends the kernel, then trips over its absence
+        raise KeyboardInterrupt from error
     finally:
         nbformat.write(notebook, copy)
     return copy
