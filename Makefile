@@ -1,6 +1,6 @@
 # Every recipe runs in .venv, which `setup` makes from requirements.lock: with uv where it is installed, else with pip.
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint bench tensorboard lock clean
+.PHONY: help setup train test test-all lint bench tensorboard notebooks lock clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
@@ -38,6 +38,9 @@ bench: setup ## our loop beside a plain one; make bench ARGS="model=gan data=mni
 
 tensorboard: setup ## open the runs in TensorBoard; make tensorboard LOGDIR=runs
 	@$(RUN) tensorboard.main --logdir $(or $(LOGDIR),runs)
+
+notebooks: setup ## execute the notebooks into runs/notebooks; make notebooks OUT=DIR
+	@$(RUN) notebooks.execute $(OUT)
 
 lock: ## make requirements.lock from pyproject.toml anew (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --group dev \

@@ -159,7 +159,7 @@ def bars(
     names: Sequence[str] | None = None,
     intervals: Sequence[tuple[float, float]] | None = None,
 ) -> np.ndarray:
-    """A bar for each value, from 0 up, with the greatest value written beside them.
+    """A bar for each value, from 0 up, with the greatest value (or end of an interval) written beside them.
 
     Args:
         height: of the picture; names that must stand upright add to it.
@@ -187,10 +187,13 @@ def bars(
     draw.text((left, 8), title, fill=0)
     draw.text((4, top - 5), f"{most:.3g}", fill=0)
     draw.text((4, bottom - 10), "0", fill=0)
-    for i, name in enumerate(names or ["1", *[""] * (len(values) - 2), str(len(values))]):
-        label = Image.new("L", (longest + 2 if names else 40, 14), 255)
-        ImageDraw.Draw(label).text((0, 0), name, fill=0, font=font)
-        picture.paste(label.rotate(90, expand=True) if upright else label, (round(left + i * step), bottom + 4))
+    for i, name in enumerate(names or ["1", *[""] * (len(values) - 2), str(len(values))][: len(values)]):
+        if upright:
+            label = Image.new("L", (longest + 2, 14), 255)
+            ImageDraw.Draw(label).text((longest - font.getlength(name), 0), name, fill=0, font=font)
+            picture.paste(label.rotate(90, expand=True), (round(left + i * step), bottom + 4))
+        else:
+            draw.text((left + i * step, bottom + 4), name, fill=0, font=font)
     return np.asarray(picture)
 
 

@@ -1,0 +1,75 @@
+"""Execute the notebooks of this folder: python -m notebooks.execute [FOLDER]
+
+The executed copies go to FOLDER, else to runs/notebooks. The notebooks themselves stay without outputs.
+"""
+
+import sys
+from asyncio import CancelledError
+from pathlib import Path
+
+import nbformat
+from ipykernel.kernelspec import get_kernel_dict
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from traitlets import default
+
+from src.cli import guarded
+from src.errors import UserError
+
+HERE = Path(__file__).resolve().parent
+
+
+class ThisPython(AsyncKernelManager):
+    """The Python that runs this file, whatever kernels its user has installed."""
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        return KernelSpec(**get_kernel_dict())
+
+    @default("transport_encryption")
+    def _encrypted(self) -> str:
+        return "auto"  # else each kernel warns that it is not
+
+
+def execute(path: Path, folder: Path) -> Path:
+    """Run the notebook at `path` in the repository's root; returns its copy with outputs, in `folder`.
+
+    Raises UserError that names the notebook, the cell and what it raised; the copy is there then too, as far as it came.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        notebook,
+        kernel_manager_class=ThisPython,
+        timeout=None,
+        resources={"metadata": {"path": str(HERE.parent)}},
+    )
+    copy = folder / path.name
+    try:
+        client.execute()
+    except (CellExecutionError, DeadKernelError) as error:
+        reached = max(cell.get("execution_count") or 0 for cell in notebook.cells)
+        what = f"{error.ename}: {error.evalue}" if isinstance(error, CellExecutionError) else str(error)
+        raise UserError(f"{path.name}, cell [{reached}]: {what.splitlines()[0]} (as far as it came: {copy})") from error
+    except (AssertionError, CancelledError) as error:  # at Ctrl-C nbclient ends the kernel, then trips over its absence
+        raise KeyboardInterrupt from error
+    finally:
+        nbformat.write(notebook, copy)
+    return copy
+
+
+def main(folder: Path) -> None:
+    """Execute all of them, one after another, and name each copy."""
+    if folder.resolve() == HERE:
+        raise UserError(f"{folder} holds the notebooks themselves, which stay without outputs: name another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made: {error.strerror}") from error
+    for path in sorted(HERE.glob("*.ipynb")):
+        print(execute(path, folder), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: main(Path(*sys.argv[1:2] or ["runs/notebooks"]))))

@@ -1,0 +1,79 @@
+"""What a net is made of: against counts by hand, torchvision's published figures and torch's own counter."""
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from src.layers import Layer, layers
+from src.nets import dcgan
+from src.nets.plain import plain
+
+IMAGE = (3, 224, 224)
+
+
+def on_meta(make, *args, **kwargs):
+    with torch.device("meta"):
+        return make(*args, **kwargs).eval()
+
+
+def test_lenet_by_hand():
+    net = on_meta(plain, 3, 32, 10, features=[6, "M", 16, "M"], hidden=[120, 84], kernel=5)
+    rows = layers(net, (3, 32, 32))
+    assert [row for row in rows if row.kind != "ReLU"] == [
+        Layer("conv1", "Conv2d", (3, 32, 32), (6, 28, 28), 456, 28 * 28 * 6 * 3 * 25),
+        Layer("pool1", "MaxPool2d", (6, 28, 28), (6, 14, 14), 0, 0),
+        Layer("conv2", "Conv2d", (6, 14, 14), (16, 10, 10), 2_416, 10 * 10 * 16 * 6 * 25),
+        Layer("pool2", "MaxPool2d", (16, 10, 10), (16, 5, 5), 0, 0),
+        Layer("flatten", "Flatten", (16, 5, 5), (400,), 0, 0),
+        Layer("fc1", "Linear", (400,), (120,), 48_120, 400 * 120),
+        Layer("fc2", "Linear", (120,), (84,), 10_164, 120 * 84),
+        Layer("fc3", "Linear", (84,), (10,), 850, 84 * 10),
+    ]
+    assert sum(row.parameters for row in rows) == 62_006
+
+
+def test_alexnets_sides():
+    rows = layers(on_meta(torchvision.models.alexnet), IMAGE)
+    assert [row.shape_out[1] for row in rows if row.kind in ("Conv2d", "MaxPool2d")] == [55, 27, 27, 13, 13, 13, 13, 6]
+
+
+@pytest.mark.parametrize("name", ["alexnet", "vgg16", "googlenet", "resnet50", "densenet121"])
+def test_torchvisions_published_figures(name):
+    published = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].meta
+    kwargs = {"init_weights": False, "aux_logits": False} if name == "googlenet" else {}
+    rows = layers(on_meta(torchvision.models.get_model, name, **kwargs), IMAGE)
+    assert sum(row.parameters for row in rows) == published["num_params"]
+    assert sum(row.multiply_adds for row in rows) / 1e9 == pytest.approx(published["_ops"], abs=6e-4)
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: dcgan.generator(100, 3, 64), (100,)),  # transposed convolutions
+        (lambda: torchvision.models.resnext50_32x4d(), IMAGE),  # convolutions in groups
+        (lambda: torchvision.models.swin_v2_t().features[0], IMAGE),  # channels last
+        (lambda: nn.Linear(5, 7), (4, 3, 5)),  # at each of 4 x 3 places
+    ],
+    ids=["transposed", "groups", "channels last", "places"],
+)
+def test_multiply_adds_against_torchs_counter(make, shape):
+    net = on_meta(make)
+    with FlopCounterMode(display=False) as counter:
+        net(torch.zeros(1, *shape, device="meta"))
+    assert 2 * sum(row.multiply_adds for row in layers(net, shape)) == counter.get_total_flops()
+
+
+def test_auxiliary_heads_are_there_in_training_only():
+    net = on_meta(torchvision.models.googlenet, init_weights=False)
+    assert sum(row.parameters for row in layers(net, IMAGE)) == 6_624_904
+    assert sum(row.parameters for row in layers(net.train(), IMAGE)) == 13_004_888
+
+
+def test_a_layer_used_twice_works_twice_and_has_its_parameters_once():
+    shared = nn.Linear(4, 4)
+    rows = layers(nn.Sequential(shared, nn.ReLU(), shared), (4,))
+    assert [row.parameters for row in rows] == [20, 0, 0]
+    assert [row.multiply_adds for row in rows] == [16, 0, 16]
+    assert not shared._forward_hooks, "none is left behind"

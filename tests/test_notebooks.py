@@ -1,0 +1,109 @@
+"""The notebooks: committed without outputs; executed, they show what they say."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from notebooks.execute import HERE, execute, main
+from src.errors import UserError
+from tests.conftest import ROOT
+
+NOTEBOOKS = sorted(HERE.glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_committed_notebook_holds_no_outputs(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [(cell.outputs, cell.execution_count) for cell in cells] == [([], None)] * len(cells)
+
+
+def test_a_failing_cell_is_named_in_one_line(tmp_path, monkeypatch):
+    """And the kernel is this Python, whatever a user has installed under its name."""
+    installed = tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json"
+    installed.parent.mkdir(parents=True)
+    installed.write_text(json.dumps({"argv": ["false"], "display_name": "x", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")
+    sources = ["import sys, src.config\nsys.executable", "raise ValueError('first\\nsecond')", "'not reached'"]
+    nbformat.write(new_notebook(cells=[new_code_cell(source) for source in sources]), tmp_path / "broken.ipynb")
+    folder = tmp_path / "executed"
+    folder.mkdir()
+    with pytest.raises(UserError) as raised:
+        execute(tmp_path / "broken.ipynb", folder)
+    copy = folder / "broken.ipynb"
+    assert str(raised.value) == f"broken.ipynb, cell [2]: ValueError: first (as far as it came: {copy})"
+    first, second, third = nbformat.read(copy, as_version=4).cells
+    assert ast.literal_eval(first.outputs[0].data["text/plain"]) == sys.executable
+    assert second.outputs[0].ename == "ValueError"
+    assert not third.outputs
+
+
+def test_the_notebooks_own_folder_is_refused(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(UserError, match="name another folder"):
+        main(HERE.relative_to(ROOT))
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """What `make notebooks` runs, without MNIST: notebook -> (the value of its last cell, how many pictures it shows)."""
+    folder = tmp_path_factory.mktemp("executed")
+    environment = {name: value for name, value in os.environ.items() if name != "DATA"}
+    command = [sys.executable, "-m", "notebooks.execute", str(folder)]
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    shown = {}
+    for path in NOTEBOOKS:
+        cells = nbformat.read(folder / path.name, as_version=4).cells
+        outputs = [output for cell in cells for output in cell.get("outputs", [])]
+        value = ast.literal_eval(cells[-1].outputs[-1].data["text/plain"])
+        shown[path.stem] = value, sum("image/png" in output.get("data", {}) for output in outputs)
+    return shown
+
+
+@pytest.mark.slow
+def test_the_tours_totals(executed):
+    value, pictures = executed["convnet_tour"]
+    sizes = value.pop("sizes")
+    assert sizes == [55, 27, 27, 13, 13, 13, 13, 6]
+    published = {"alexnet": (61_100_840, 0.714), "vgg16": (138_357_544, 15.47), "googlenet": (6_624_904, 1.498)}
+    published |= {"resnet50": (25_557_032, 4.089), "zfnet": (107_627_624, 2.477)}  # the last by hand
+    assert {name: (net["parameters"], round(net["multiply_adds"] / 1e9, 3)) for name, net in value.items()} == published
+    in_fc = {name: round(net["fc_parameters"], 2) for name, net in value.items()}
+    assert in_fc == {"alexnet": 0.96, "zfnet": 0.90, "vgg16": 0.89, "googlenet": 0.15, "resnet50": 0.08}
+    assert pictures == 3
+
+
+@pytest.mark.slow
+def test_the_filters_keep_or_remove_the_mean(executed):
+    value, pictures = executed["filters"]
+    mean = value["identity"]["mean"]
+    for name in ("box blur", "Gaussian blur", "sharpen"):
+        assert value[name]["mean"] == pytest.approx(mean, abs=2e-3), name
+    for name in set(value) - {"identity", "box blur", "Gaussian blur", "sharpen"}:
+        assert value[name]["mean"] == pytest.approx(0, abs=0.02), name
+        assert -1 <= value[name]["least"] < -0.3
+        assert 0.3 < value[name]["greatest"] <= 1
+    assert len(value) == pictures == 8
+
+
+@pytest.mark.slow
+def test_the_cnn_loses_what_the_perceptron_never_had(executed):
+    value, pictures = executed["prior"]
+    assert value["data"] == "digits"
+    assert value["losses"]["cnn"] > 0.02
+    assert value["losses"]["fc"] < value["losses"]["cnn"]
+    for net, loss in value["losses"].items():
+        plain, permuted = value[f"{net}, plain"], value[f"{net}, permuted"]
+        assert loss == pytest.approx(plain[0] - permuted[0])
+        assert all(0.8 < low < acc < high < 1 for acc, low, high in (plain, permuted))
+    assert pictures == 2
