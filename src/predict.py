@@ -159,14 +159,14 @@ def write_csv(answers: Answers, class_names: list[str], path: Path) -> None:
 
 def draw(answers: Answers, class_names: list[str], path: Path) -> None:
     """The first images with class, probability and file beneath."""
-    from src import plots
+    from src import charts, plots
 
     n = len(answers.shown)
     values, classes = answers.probabilities[:n].max(1)
     answered = zip(classes.tolist(), values.tolist(), answers.names, strict=False)
     captions = [f"{class_names[k]}  {p:.1%}\n{Path(name).name}" for k, p, name in answered]
     with writing(f"picture={path}"):
-        plots.save_png(plots.captioned(answers.shown, captions), path)
+        plots.save_png(charts.captioned(answers.shown, captions), path)
     print(f"{path}: {n} images" if n == len(answers.names) else f"{path}: the first {n} of {len(answers.names)} images")
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 from scipy.signal import correlate2d
 from torch import nn
 
-from src import build, explain, plots, run
+from src import build, charts, explain, run
 from src.callbacks.answers import Answers
 from src.errors import UserError
 from src.randomness import generator
@@ -97,7 +97,7 @@ def test_smoothness_makes_neighbours_alike():
 
 
 def test_confusion_shades_rows_by_their_shares():
-    picture = plots.confusion(torch.tensor([[100, 0], [25, 75]]), ["a", "b"])
+    picture = charts.confusion(torch.tensor([[100, 0], [25, 75]]), ["a", "b"])
     cells = picture[-88:, -88:].reshape(2, 44, 2, 44)[:, 3, :, 3]  # a corner of each, off its number
     assert cells.tolist() == [[0, 255], [128, 34]]
 
@@ -105,9 +105,9 @@ def test_confusion_shades_rows_by_their_shares():
 @pytest.mark.parametrize("n", [2, 10, 100, 1000])
 def test_charts_of_any_number_of_classes_stay_small_and_legible(n):
     names = [f"class number {k}" for k in range(n)]
-    picture = plots.confusion(torch.ones(n, n, dtype=torch.int64), names)
+    picture = charts.confusion(torch.ones(n, n, dtype=torch.int64), names)
     assert max(picture.shape) < 2000
-    bars = plots.bars([0.5] * n, "accuracy", names=names if n <= 100 else None, width=max(640, min(16 * n, 2000)))
+    bars = charts.bars([0.5] * n, "accuracy", names=names if n <= 100 else None, width=max(640, min(16 * n, 2000)))
     assert bars.shape[1] <= 2000
 
 
@@ -146,15 +146,8 @@ def test_the_pictures_of_a_run(seen_run):
     events = EventAccumulator(str(seen_run), {"images": 0})
     events.Reload()
     tags = set(events.Tags()["images"])
-    assert {
-        "feature_maps",
-        "grad_cam",
-        "maximised",
-        "val_mistakes",
-        "val_confusion",
-        "test_confusion",
-        "filters/net.conv1",
-    } <= tags
+    assert {"feature_maps/conv1", "feature_maps/conv2", "grad_cam", "maximised", "filters/net.conv1"} <= tags
+    assert {"val_mistakes", "val_confusion", "val_classes", "test_confusion"} <= tags
     assert [event.step for event in events.Images("feature_maps/conv1")] == [1, 3, 6, 8]
     assert [event.step for event in events.Images("val_confusion")] == [4, 8]
 

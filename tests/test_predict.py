@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from src import build, plots
+from src import build, charts
 from src.errors import Incomplete, UserError
 from src.predict import found, predict
 from tests.conftest import call, command, logits_of_the_average
@@ -159,7 +159,7 @@ def test_a_caption_stands_beneath_its_image():
     """The images unchanged but larger, ink of the caption's colour beneath each, nothing beneath the one without a caption."""
     images = torch.rand(3, 1, 5, 40, generator=torch.Generator().manual_seed(0))
     red, blue = (255, 0, 0), (0, 0, 255)
-    picture = plots.captioned(images, ["one\ntwo", "", "long " * 50], columns=3, scale=3, colours=[red, red, blue])
+    picture = charts.captioned(images, ["one\ntwo", "", "long " * 50], columns=3, scale=3, colours=[red, red, blue])
     gap, height, width = 8, 15, 180  # a long line does not widen its cell beyond this
     assert picture.shape[1] == gap + 3 * (width + gap)
     bytes_ = (images * 255).round().byte().numpy()
@@ -179,9 +179,9 @@ def test_a_caption_stands_beneath_its_image():
 
 def test_images_grow_to_the_width_of_their_captions():
     images = torch.rand(1, 3, 28, 28)
-    wide, narrow = (plots.captioned(images, [caption]).shape[1] for caption in ("Staffordshire terrier", "7"))
+    wide, narrow = (charts.captioned(images, [caption]).shape[1] for caption in ("Staffordshire terrier", "7"))
     assert narrow == 28 + 16
     assert wide % 28 == 16
     assert 28 * 4 < wide < 28 * 8
-    accented, plain = (plots.captioned(images, [caption]) for caption in ("größe: ж", "gro?e: ?"))
+    accented, plain = (charts.captioned(images, [caption]) for caption in ("größe: ж", "gro?e: ?"))
     assert np.array_equal(accented, plain), "the font has ASCII alone"

@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from src import plots
+from src import charts, plots
 from src.callbacks.common import CanClassify, data_of, finishing, images_folder, show
 
 
@@ -56,13 +56,13 @@ class Answers(pl.Callback):
         names = data_of(trainer).class_names
         images, true, said, _, share = (part.cpu() for part in kept)
         captions = [f"{names[s]} {p:.0%}\n(is {names[t]})" for s, p, t in zip(said, share, true, strict=True)]
-        colours = [plots.RIGHT if s == t else plots.WRONG for s, t in zip(said, true, strict=True)]
+        colours = [charts.RIGHT if s == t else charts.WRONG for s, t in zip(said, true, strict=True)]
         counts = model.counts
         of_class = (counts.diag() / counts.sum(1).clamp_min(1)).tolist()
         pictures = {
-            "mistakes": plots.captioned(images, captions, colours=colours, most=128),
-            "confusion": plots.confusion(counts, names),
-            "classes": plots.bars(of_class, f"{stage}: accuracy of each class", names=names, width=max(640, 16 * len(names))),
+            "mistakes": charts.captioned(images, captions, colours=colours, most=128),
+            "confusion": charts.confusion(counts, names),
+            "classes": charts.bars(of_class, f"{stage}: accuracy of each class", names=names, width=max(640, 16 * len(names))),
         }
         for name, picture in pictures.items():
             if stage == "test":

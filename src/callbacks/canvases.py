@@ -6,7 +6,7 @@ import numpy as np
 import pytorch_lightning as pl
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from src import plots
+from src import charts, plots
 from src.callbacks.common import CanPaint, batches_seen, board, finishing, forget_later, images_folder, show, watched
 from src.randomness import generator
 
@@ -45,7 +45,7 @@ class CanvasSequences(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         kl = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val_steps/kl_nats")}
         if kl and trainer.is_global_zero:
-            show(trainer, "kl_steps", plots.bars([kl[name] for name in sorted(kl)], "KL of each step in nats, validation"))
+            show(trainer, "kl_steps", charts.bars([kl[name] for name in sorted(kl)], "KL of each step in nats, validation"))
 
     def _show(self, trainer: pl.Trainer, model: pl.LightningModule, moving: bool) -> None:
         if not trainer.is_global_zero or not isinstance(model, CanPaint):

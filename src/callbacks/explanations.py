@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from src import explain, plots
+from src import charts, explain, plots
 from src.callbacks.common import CanClassify, batches_seen, data_of, finishing, images_folder, show, watched
 from src.randomness import generator
 
@@ -58,7 +58,7 @@ class Explanations(pl.Callback):
             return
         picked = np.unique(np.linspace(0, len(maps) - 1, min(self.layers, len(maps))).round().astype(int))
         rows = {name: maps[name][0] for name in np.array(list(maps))[picked]}
-        plots.save_png(plots.feature_maps(images[0], rows), images_folder(trainer) / "feature_maps.png")
+        plots.save_png(charts.feature_maps(images[0], rows), images_folder(trainer) / "feature_maps.png")
         for name, layer in rows.items():
             show(trainer, f"feature_maps/{name}", plots.map_tile(layer))
 
@@ -72,8 +72,8 @@ class Explanations(pl.Callback):
             share, said = net(scaled).float().softmax(1).max(1)
         heat = explain.grad_cam(net, net.get_submodule(layers[-1]), scaled, said)
         captions = [f"{names[s]} {p:.0%}\n(is {names[t]})" for s, p, t in zip(said, share, labels, strict=True)]
-        right = [plots.RIGHT if s == t else plots.WRONG for s, t in zip(said, labels, strict=True)]
-        self._keep(trainer, "grad_cam", plots.captioned(plots.overlaid(images, heat), captions, colours=right, most=128))
+        right = [charts.RIGHT if s == t else charts.WRONG for s, t in zip(said, labels, strict=True)]
+        self._keep(trainer, "grad_cam", charts.captioned(plots.overlaid(images, heat), captions, colours=right, most=128))
 
     def _maximised(self, trainer: pl.Trainer, model: Any, net: nn.Module) -> None:
         data = data_of(trainer)
@@ -82,7 +82,7 @@ class Explanations(pl.Callback):
             return
         noise, shape = generator(self.seed, "maximised"), (data.channels, *data.size)
         images = explain.maximised(lambda x: net(model.scaled(x)), chosen, shape, noise)
-        self._keep(trainer, "maximised", plots.captioned(images, [data.class_names[k] for k in chosen.tolist()], most=128))
+        self._keep(trainer, "maximised", charts.captioned(images, [data.class_names[k] for k in chosen.tolist()], most=128))
 
     def _keep(self, trainer: pl.Trainer, name: str, picture: np.ndarray) -> None:
         plots.save_png(picture, images_folder(trainer) / f"{name}.png")
