@@ -152,6 +152,19 @@ def test_metrics_of_a_known_answer(config):
     assert model.counts.numpy()[3, 5] == ((truth == 3) & (said == 5)).sum()
 
 
+def test_measures_know_no_batch(config, tmp_path):
+    """In eval mode: with BatchNorm left in training an image's answer would depend on the images beside it."""
+    losses = []
+    for size in (7, 100):
+        cfg = config("model=vgg", "data=digits", "model.net.features=[4,M]", f"data.eval_batch_size={size}", *TINY)
+        torch.manual_seed(0)
+        data, model = build.data(cfg), build.model(cfg)
+        trainer = build.trainer(cfg, tmp_path, 0)
+        trainer.test(model, datamodule=data, verbose=False)
+        losses.append(trainer.callback_metrics["test/loss"].item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
 def test_permuted_pixels_are_one_permutation_for_all(config):
     plain_data, mixed, again = (
         build.data(config("data=digits", "model=fc", f"data.permute={permute}", f"seed={seed}"))

@@ -70,6 +70,9 @@ def test_a_measure_that_is_not_there_is_named(config, tmp_path, who):
     cfg = config(*WATCHED, who, f"{key}.monitor=val/los")
     with pytest.raises(UserError, match=rf"^{key}\.monitor=val/los is not measured; .*did you mean val/loss\?"):
         train(cfg, tmp_path)
+    cfg = config(*WATCHED, who, f"{key}.monitor=test/acc")
+    with pytest.raises(UserError, match=rf"^{key}\.monitor=test/acc is not measured"):  # no epoch is chosen on the test set
+        train(cfg, tmp_path)
     cfg = config(*WATCHED, who, "data.val_size=0")
     with pytest.raises(UserError, match=r"val_size=0 leaves nothing to validate"):
         train(cfg, tmp_path)
