@@ -5,6 +5,7 @@
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 RUN := .venv/bin/python -m
+SHARED := -n auto --maxprocesses 4 --dist loadfile # the tests of one file share what it makes
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,10 +26,10 @@ train: setup ## train; make train ARGS="model=dcgan data=mnist"
 	@$(RUN) src.train $(ARGS)
 
 test: setup ## the tests, under five minutes
-	@$(RUN) pytest -m "not slow" $(ARGS)
+	@$(RUN) pytest $(SHARED) -m "not slow" $(ARGS)
 
 test-all: setup ## the slow tests too
-	@$(RUN) pytest $(ARGS)
+	@$(RUN) pytest $(SHARED) $(ARGS)
 
 lint: setup ## ruff and mypy
 	@$(RUN) ruff check . && $(RUN) ruff format --check . && $(RUN) mypy

@@ -14,7 +14,7 @@ from src.metrics.intervals import wilson
 from src.nets.cifar import Block, densenet_bc, resnet
 from src.nets.plain import plain
 from src.randomness import generator
-from tests.conftest import TINY, command
+from tests.conftest import TINY
 
 COUNTS = {  # the spec's, and torchvision's own pages' at 1,000 classes
     ("fc", "data=mnist"): 6_442,
@@ -179,12 +179,7 @@ def test_permuted_pixels_are_one_permutation_for_all(config):
         assert torch.equal(a.flatten(2)[:, :, order], b.flatten(2))
 
 
-def test_the_permutation_is_in_the_checkpoint(tmp_path):
-    folder = tmp_path / "run"
-    result = command(
-        "train", "model=cnn", "data=digits", "data.permute=true", "trainer.max_epochs=1", f"hydra.run.dir={folder}", *TINY
-    )
-    assert result.returncode == 0, result.stderr
-    state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["Digits"]
+def test_the_permutation_is_in_the_checkpoint(permuted_run):
+    state = torch.load(permuted_run / "checkpoints" / "last.ckpt", weights_only=True)["Digits"]
     assert torch.equal(state["permutation"], torch.randperm(784, generator=generator(0, "permute")))
     assert state["class_names"] == [str(k) for k in range(10)]

@@ -122,6 +122,7 @@ def test_a_sweep_runs_the_grid(tmp_path):
     assert len(set(figures)) == 4
 
 
+@pytest.mark.slow
 def test_a_signal_ends_the_whole_sweep(tmp_path):
     sweep = [*QUICK, "trainer.max_epochs=500", "seed=0,1,2", f"hydra.sweep.dir={tmp_path}", "checkpoint.every_n_batches=2"]
     process = subprocess.Popen(

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import time
+from functools import cache
 
 import pytest
 
@@ -18,14 +19,19 @@ CHOICES = [(group, choice) for group, choices in groups().items() for choice in 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES, ids=[f"{g}={c}" for g, c in CHOICES])
 def test_every_choice_composes_and_passes_its_checks(group, choice):
-    check(compose("train", chosen(group, choice)))
+    check(composed("train", chosen(group, choice)))
+
+
+@cache
+def composed(name, overrides):
+    return compose(name, list(overrides))
 
 
 def chosen(group, choice):
     """The choice, with what it needs to stand on."""
     needs = {"folder": ["data.root=somewhere"], "two_digit_mnist": ["model=draw"], "pets": ["model=petnet"]}
     of_group = ["model=draw"] if group == "model/net/attention" else []
-    return [f"{group}={choice}", *needs.get(choice, []), *of_group]
+    return (f"{group}={choice}", *needs.get(choice, []), *of_group)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in CONF.glob("*.yaml")))
@@ -39,9 +45,9 @@ def test_every_rule_is_used():
     addable = {"amsgrad", "centered", "slope", "num_nodes"}
     used = set()
     for name in (path.stem for path in CONF.glob("*.yaml")):
-        singles = [chosen(g, c) for g, c in CHOICES] if name == "train" else [[]]
+        singles = [chosen(g, c) for g, c in CHOICES] if name == "train" else [()]
         for overrides in singles:
-            for path, _ in leaves(_plain(compose(name, overrides))):
+            for path, _ in leaves(_plain(composed(name, overrides))):
                 used |= {".".join(path.split(".")[i:]) for i in range(path.count(".") + 1)}
     assert set(RULES) - used <= addable
 
