@@ -120,7 +120,8 @@ class DRAW(pl.LightningModule):
             boxes = {"write": box(gaze.write).unflatten(0, (-1, n))} if hasattr(gaze, "write") else {}
             return Canvases(torch.cat([blank, logits]).sigmoid(), boxes)
         images = images.to(self.device)
-        states = self.net(images, noise, keep=True).states
+        with torch.compiler.set_stance("force_eager"):  # a few images are not worth seconds of compiling for their number
+            states = self.net(images, noise, keep=True).states
         frames = torch.stack([state.canvas.transpose(1, 2) for state in states]).sigmoid()
         boxes = {}
         if hasattr(states[0].gaze, "read"):
