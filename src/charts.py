@@ -59,6 +59,13 @@ def captioned(
     return grid(torch.stack(sheets), columns, gap=8)
 
 
+def answered(images: Tensor, true: Tensor, said: Tensor, share: Tensor, names: Sequence[str]) -> np.ndarray:
+    """Images (N, C, H, W) in [0, 1] with what was said of each (N,), its probability (N,) and what it is (N,): green or red."""
+    captions = [f"{names[s]} {p:.0%}\n(is {names[t]})" for s, p, t in zip(said, share, true, strict=True)]
+    colours = [RIGHT if s == t else WRONG for s, t in zip(said, true, strict=True)]
+    return captioned(images, captions, colours=colours, most=128)
+
+
 def bars(
     values: Sequence[float],
     title: str,

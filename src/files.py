@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 
+class Broken(Exception):
+    """A file holds something else than what was written; the message says what."""
+
+
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Call write(temporary path) beside `path`, bring it to the disk, rename: a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,12 +32,16 @@ def load_checked(path: Path, mmap: bool = False) -> Any:
         mmap: map the tensors from the file instead of copying them; what is written to them stays in this process.
 
     Raises:
-        FileNotFoundError, and where a byte is wrong whatever zipfile, pickle and torch raise.
+        FileNotFoundError, and Broken where a byte is wrong.
     """
     import torch
 
-    with zipfile.ZipFile(path) as archive:  # torch.load checks no checksum: a flipped byte would load silently
-        broken = archive.testzip()
-    if broken:
-        raise zipfile.BadZipFile(f"wrong checksum in {broken}")
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch.load checks no checksum: a flipped byte would load silently
+            if wrong := archive.testzip():
+                raise Broken(f"wrong checksum in {wrong}")
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except (FileNotFoundError, Broken):
+        raise
+    except Exception as error:  # zipfile, pickle and torch each raise their own
+        raise Broken(str(error).partition("\n")[0] or type(error).__name__) from error

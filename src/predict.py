@@ -79,7 +79,7 @@ def found(given: list[str]) -> list[Path]:
     files: dict[Path, Path] = {}  # by where they lie
     for word in given:
         path = Path(word).expanduser()
-        globbed = [] if path.exists() else sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 (Path's takes no root)
+        globbed = [] if path.exists() else sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 (Path's own takes hidden files too)
         matches = [Path(match) for match in globbed] or [path]
         named = [match for match in matches if match.is_file()]
         within = [file for match in matches if match.is_dir() for file in _within(match) if file.suffix.lower() in readable]
@@ -114,8 +114,12 @@ def answers_for(trained: "Trained", paths: list[Path], batch_size: int) -> Answe
     bad: list[str] = []
     probabilities: list[Tensor] = []
     shown: list[Tensor] = []
-    warnings.filterwarnings("ignore", module="PIL")  # of files that it reads nevertheless
-    with ThreadPoolExecutor() as pool, tqdm(total=len(paths), unit="image", disable=None, leave=False) as bar:
+    with (
+        warnings.catch_warnings(),
+        ThreadPoolExecutor() as pool,
+        tqdm(total=len(paths), unit="image", disable=None, leave=False) as bar,
+    ):
+        warnings.filterwarnings("ignore", module="PIL")  # of files that it reads nevertheless
         for start in range(0, len(paths), batch_size):
             batch = paths[start : start + batch_size]
             pixels = dict(zip(batch, pool.map(read, batch), strict=True))

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from src.errors import UserError
-from src.files import load_checked, write_atomically
+from src.files import Broken, load_checked, write_atomically
 
 WORTH_KEEPING = ("checkpoints", "metrics.csv", "metrics.json")  # a folder with none of these holds no training
 
@@ -82,9 +82,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         return load_checked(path)
     except FileNotFoundError as error:
         raise UserError(f"{path} is not there") from error
-    except Exception as error:  # zipfile, pickle and torch each raise their own
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is a broken checkpoint: {reason}") from error
+    except Broken as error:
+        raise UserError(f"{path} is a broken checkpoint: {error}") from error
 
 
 def write_metrics(folder: Path, values: dict[str, Any]) -> None:

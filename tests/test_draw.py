@@ -186,7 +186,7 @@ def test_every_step_has_fresh_noise():
 def test_samples_come_from_the_prior():
     """Slip: 'samples' that are reconstructions. They take no image, use neither encoder nor reading, and follow the noise."""
     model = module(make())
-    model.net.cell.encoder.forward = model.net.cell.forward = None  # type: ignore[assignment,method-assign]
+    model.net.cell.encoder.forward = model.net.cell.forward = None
     a, b = (model.sample(5, torch.Generator().manual_seed(seed)) for seed in (0, 1))
     assert a.shape == (5, 1, 9, 7)
     assert not torch.allclose(a, b)

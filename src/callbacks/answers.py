@@ -55,12 +55,10 @@ class Answers(pl.Callback):
             return
         names = data_of(trainer).class_names
         images, true, said, _, share = (part.cpu() for part in kept)
-        captions = [f"{names[s]} {p:.0%}\n(is {names[t]})" for s, p, t in zip(said, share, true, strict=True)]
-        colours = [charts.RIGHT if s == t else charts.WRONG for s, t in zip(said, true, strict=True)]
         counts = model.counts
         of_class = (counts.diag() / counts.sum(1).clamp_min(1)).tolist()
         pictures = {
-            "mistakes": charts.captioned(images, captions, colours=colours, most=128),
+            "mistakes": charts.answered(images, true, said, share, names),
             "confusion": charts.confusion(counts, names),
             "classes": charts.bars(of_class, f"{stage}: accuracy of each class", names=names, width=max(640, 16 * len(names))),
         }

@@ -9,9 +9,8 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
-from src.config import near
 from src.data.base import ImageData, spread
-from src.errors import UserError
+from src.errors import UserError, near
 from src.plots import Canvases
 
 

@@ -71,9 +71,8 @@ class Explanations(pl.Callback):
         with torch.no_grad():
             share, said = net(scaled).float().softmax(1).max(1)
         heat = explain.grad_cam(net, net.get_submodule(layers[-1]), scaled, said)
-        captions = [f"{names[s]} {p:.0%}\n(is {names[t]})" for s, p, t in zip(said, share, labels, strict=True)]
-        right = [charts.RIGHT if s == t else charts.WRONG for s, t in zip(said, labels, strict=True)]
-        self._keep(trainer, "grad_cam", charts.captioned(plots.overlaid(images, heat), captions, colours=right, most=128))
+        picture = charts.answered(plots.overlaid(images, heat), labels, said, share, names)
+        self._keep(trainer, "grad_cam", picture)
 
     def _maximised(self, trainer: pl.Trainer, model: Any, net: nn.Module) -> None:
         data = data_of(trainer)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from src.files import load_checked, write_atomically
+from src.files import Broken, load_checked, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -26,20 +26,16 @@ def cached(path: Path, shape: tuple[int, ...], make: Callable[[], Tensor]) -> Te
     try:
         images = load_checked(path, mmap=True)
         if not (isinstance(images, Tensor) and images.dtype == torch.uint8 and images.shape == shape):
-            raise ValueError("other images than its name says")
+            raise Broken("other images than its name says")
         return images
     except FileNotFoundError:
         pass
-    except Exception as error:  # zipfile, pickle and torch each raise their own
-        log.info("%s is broken (%s): decoding anew", path, _reason(error))
+    except Broken as error:
+        log.info("%s is broken (%s): decoding anew", path, error)
     images = make()
     try:
         write_atomically(path, lambda temporary: torch.save(images, temporary))
         log.info("decoded once for all runs: kept in %s", path)
     except (OSError, RuntimeError) as error:  # torch has a RuntimeError for a full disk
-        log.info("decoded images cannot be kept in %s (%s)", path, _reason(error))
+        log.info("decoded images cannot be kept in %s (%s)", path, str(error).partition("\n")[0])
     return images
-
-
-def _reason(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
