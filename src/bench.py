@@ -3,9 +3,10 @@
   python -m src.bench model=dcgan data=mnist          images per second of both, and their ratio round by round
   python -m src.bench model=gan data=digits rounds=3
 
-The plain loop is what a tutorial writes: a DataLoader that fetches one image at a time, Adam as it comes, float32. Of a GAN,
-fakes made anew for each player, the discriminator's gradients computed in the generator's step too; of DRAW, one LSTMCell,
-Linear or filter after another. Ours runs with TensorBoard, metrics.csv, the progress bar and the pictures of callbacks=default.
+The plain loop is what a tutorial writes: a DataLoader that fetches one image at a time (of data=folder, torchvision's
+ImageFolder, which opens its file), the optimiser as it comes, float32. Of a GAN, fakes made anew for each player, the
+discriminator's gradients computed in the generator's step too; of DRAW, one LSTMCell, Linear or filter after another.
+Ours runs with TensorBoard, metrics.csv, the progress bar and the pictures of callbacks=default.
 """
 
 import statistics
@@ -86,10 +87,17 @@ def our_rate(cfg: DictConfig, data: Any, folder: Path) -> float:
 
 
 def one_by_one(data: Any, *changes: Any) -> Any:
-    """A DataLoader of training batches that fetches and transforms one image after another."""
+    """A DataLoader of training batches that fetches and transforms one image after another; a folder's from its files."""
     from PIL import Image
     from torch.utils.data import DataLoader, Dataset
-    from torchvision import transforms
+    from torchvision import datasets, transforms
+
+    from src.data.folder import Folder
+
+    if isinstance(data, Folder):
+        grey = [transforms.Grayscale()] if data.channels == 1 else []
+        steps = transforms.Compose([transforms.Resize(data.size), *grey, transforms.ToTensor(), *changes])
+        return DataLoader(datasets.ImageFolder(data.levels()["train"], steps), data.batch_size, shuffle=True)
 
     class OneByOne(Dataset):
         transform = transforms.Compose([transforms.ToTensor(), *changes])

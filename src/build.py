@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -141,6 +142,8 @@ def trainer(cfg: DictConfig, folder: Path, batches_done: int, *more: pl.Callback
     """
     quiet()
     keep_memory()
+    if not torch.cuda.is_available():
+        os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"  # Lightning's 1 has each optimiser step look for NVML's library
     settings = dict(cfg.trainer)
     if settings["precision"] == "auto":
         settings["precision"] = fast_precision(settings["accelerator"])

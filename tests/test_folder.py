@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from src.bench import one_by_one
 from src.data.base import ImageSet
 from src.data.folder import decode
 from src.errors import UserError
@@ -53,6 +54,21 @@ def test_a_folder_too_large_for_memory_gives_the_same_batches_by_workers(config,
     for (a, la), (b, lb) in zip(kept.train_dataloader(), lazy.train_dataloader(), strict=True):
         assert torch.equal(a, b)
         assert torch.equal(la, lb)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_benchmarks_plain_loop_opens_the_same_images_one_by_one(config, tmp_path, channels):
+    write_folder(tmp_path, ("train", "test"), suffixes=("png",))
+    data = data_of(
+        config, "data=folder", f"data.root={tmp_path}", "data.size=16", "data.val_size=0", f"data.channels={channels}"
+    )
+    ((images, labels),) = one_by_one(data)
+    assert images.shape == (12, channels, 16, 16)
+    order = (labels * 1000 + images.mean((1, 2, 3)) * 255).argsort()  # in each class ever brighter
+    assert torch.allclose(images[order] * 255, data.train.images.float(), atol=1.01)
+    (tmp_path / "train" / "cats" / "0.png").write_bytes(b"gone")
+    with pytest.raises(OSError, match=r"0\.png"):
+        list(one_by_one(data))
 
 
 def test_broken_folders_name_what_is_wrong(config, tmp_path):

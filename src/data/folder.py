@@ -76,17 +76,20 @@ class Folder(ImageData):
     def read(self) -> Splits:
         if not self.root.is_dir():
             raise UserError(f"data=folder: data.root={self.root} is not a folder; it should hold a sub-folder for each class")
-        levels = {
-            part: next((self.root / name for name in names if (self.root / name).is_dir()), None)
-            for part, names in LEVELS.items()
-        }
-        top = levels["train"] or self.root
-        self.found(_classes(top), top)
-        present = {"train": top} | {part: level for part, level in levels.items() if level}
+        present = self.levels()
+        self.found(_classes(present["train"]), present["train"])
         parts = dict(zip(present, at_rest(self, [self._files(level) for level in present.values()]), strict=True))
         if "test" in parts:
             return Splits(**parts)
         return replace(cut_test(parts["train"], self.test_size, self.split_seed, str(self.root)), val=parts.get("val"))
+
+    def levels(self) -> dict[str, Path]:
+        """Where the class folders of `train`, and of `val` and `test` where there are such, lie."""
+        present = {"train": self.root}
+        for part, names in LEVELS.items():
+            if there := [self.root / name for name in names if (self.root / name).is_dir()]:
+                present[part] = there[0]
+        return present
 
     def _files(self, top: Path) -> FileSet:
         unknown = sorted(set(_classes(top)) - set(self.class_names))
