@@ -238,8 +238,8 @@ def plain_classifier_rate(cfg: DictConfig, data: Any) -> float:
     settings = {key: value for key, value in cfg.model.optimizer.items() if key not in ("_target_", "_partial_", "fused")}
     optimizer = getattr(torch.optim, cfg.model.optimizer._target_.rpartition(".")[2])(net.parameters(), **settings)
     changes: list[Any] = [transforms.Normalize([0.5] * data.channels, [0.5] * data.channels)]
-    if "shift" in cfg.augment:
-        changes.append(transforms.RandomCrop(data.size, padding=cfg.augment.shift.most))
+    if "translation" in cfg.augment:
+        changes.append(transforms.RandomCrop(data.size, padding=cfg.augment.translation.most))
     if "flip" in cfg.augment:
         changes.append(transforms.RandomHorizontalFlip(cfg.augment.flip.p))
     clock = Clock(cfg.warmup, cfg.batches)

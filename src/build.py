@@ -19,11 +19,11 @@ from src.callbacks.checkpoint import Checkpoint
 from src.callbacks.exact import Exact
 from src.callbacks.record import Record
 from src.config import check
+from src.data.augment import Augment
 from src.data.base import ImageData
 from src.errors import UserError
 from src.files import write_atomically
 from src.models.classifier import Classifier, Whole, in_channels
-from src.schedules import unwrapped
 
 
 def open_log(folder: Path, append: bool) -> logging.Logger:
@@ -73,7 +73,7 @@ def data(cfg: DictConfig, checkpoint: Path | None = None) -> ImageData:
     """
     settings = {key: value for key, value in cfg.data.items() if key != "epochs"}
     module = instantiate(settings, _convert_="all")
-    module.augment = [unwrapped(_instantiate(node, f"augment.{name}")) for name, node in cfg.augment.items()]
+    module.augment = augmentation(cfg)
     module.setup()
     if checkpoint is not None:
         module.load_state_dict(_of_data(cfg, run.load_checkpoint(checkpoint)))
@@ -82,6 +82,14 @@ def data(cfg: DictConfig, checkpoint: Path | None = None) -> ImageData:
             raise UserError(f"{cfg.model._target_} needs labels, and data={cfg.data.name} has none")
         _count(cfg.model, module.num_classes)
     return module
+
+
+def augmentation(cfg: DictConfig) -> Augment | None:
+    """cfg.augment's transforms, None where there are none."""
+    nodes = {str(name): node for name, node in (cfg.augment or {}).items() if isinstance(node, DictConfig)}
+    settings = {name: value for name, value in (cfg.augment or {}).items() if name not in nodes}
+    transforms = {name: _instantiate(node, f"augment.{name}") for name, node in nodes.items()}
+    return Augment(transforms, **settings) if transforms else None
 
 
 def _count(node: DictConfig, num_classes: int) -> None:

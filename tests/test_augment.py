@@ -1,67 +1,196 @@
-"""Augmentation against NumPy and SciPy, each image by a draw of its own, of training images alone."""
+"""Augmentation against NumPy, SciPy and torchvision, each image by draws of its own, of training images alone."""
+
+import csv
+import json
 
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
+from PIL import Image
+from scipy import ndimage, stats
+from torchvision.transforms.v2 import functional as TF
 
 from src import build
-from src.data.augment import flipped, shifted, warped
-from src.randomness import generator
-from tests.conftest import TINY
+from src.augment import augment, preview
+from src.data import augment as aug
+from src.data.folder import decode
+from src.errors import UserError
+from src.randomness import Draws, _mixed
+from tests.conftest import TINY, call, data_of
 from tests.test_data import epoch_batches
+from tests.test_folder import write_folder
 
-IMAGES = torch.rand(400, 2, 6, 9, generator=torch.Generator().manual_seed(0))
-NUMPY = {"zeros": "constant", "reflect": "reflect"}
-
-
-def test_flipped_images_are_numpys_or_untouched():
-    made = flipped(IMAGES, generator(0), p=0.3)
-    turned = torch.from_numpy(IMAGES.numpy()[..., ::-1].copy())
-    was_turned = [torch.equal(a, b) for a, b in zip(made, turned, strict=True)]
-    assert all(torch.equal(a, b) for a, b, t in zip(made, IMAGES, was_turned, strict=True) if not t)
-    assert np.mean(was_turned) == pytest.approx(0.3, abs=0.07)
+IMAGES = torch.rand(400, 3, 6, 9, generator=torch.Generator().manual_seed(0))
+DRAWS = Draws(torch.arange(400), 0)
+LABELS = torch.arange(400) % 10
 
 
-@pytest.mark.parametrize("border", NUMPY)
-@pytest.mark.parametrize("most", [1, 5])
-def test_shifted_images_are_crops_of_numpys_padded_ones(border, most):
-    made = shifted(IMAGES, generator(0), most, border).numpy()
-    padded = np.pad(IMAGES.numpy(), [(0, 0), (0, 0), (most, most), (most, most)], mode=NUMPY[border])
-    places = []
-    for i, image in enumerate(made):
-        crops = {(y, x): padded[i, :, y : y + 6, x : x + 9] for y in range(2 * most + 1) for x in range(2 * most + 1)}
-        places.append(next(place for place, crop in crops.items() if np.array_equal(crop, image)))
-    counts = np.unique(places, axis=0)
-    assert len(counts) == (2 * most + 1) ** 2 or most == 5  # 400 draws of 121
-    assert len(counts) > 100 or most == 1
+def done(images=IMAGES, draws=DRAWS, border="constant", **transforms):
+    chosen = aug.Augment(transforms, border)
+    values = chosen.drawn(draws, images.shape[2:])
+    return chosen.single(images, values, draws), values
 
 
-def test_a_reflection_wider_than_the_image_is_refused():
-    with pytest.raises(ValueError, match=r"most=6: an image of 6 x 9 reflects at most 5 pixels"):
-        shifted(IMAGES, generator(0), 6, "reflect")
+def test_the_numbers_are_splitmix64s_and_uniform():
+    golden = 0x9E3779B97F4A7C15 - 2**64
+    first = _mixed(torch.arange(1, 4) * golden)  # of the seed 0, as Steele's, Java's and Vigna's give them
+    assert [value % 2**64 for value in first.tolist()] == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
+    draws = Draws(torch.arange(20000), 3)
+    assert stats.kstest(draws.uniform(5).flatten().numpy(), "uniform").pvalue > 0.01
+    normal = draws.normal(5)
+    assert normal.shape == (20000, 5)
+    assert stats.kstest(normal.flatten().numpy(), "norm").pvalue > 0.01
+    several = torch.cat([draws.uniform(2), normal, Draws(torch.arange(20000), 4).uniform(2), draws.of("a").uniform(2)], 1)
+    assert np.abs(np.corrcoef(several.numpy().T) - np.eye(11)).max() < 0.03
 
 
-def test_warped_images_are_scipys():
-    """The same draws, the map written anew: a pixel at p comes from R p / zoom about the middle, plus the shift."""
-    settings = {"degrees": 30.0, "scale": 0.5, "shift": 2.0}
-    made = warped(IMAGES[:20], generator(0), **settings).numpy()
-    draw = (2 * torch.rand(4, 20, generator=generator(0)) - 1).double().numpy()
-    middle = (np.array(IMAGES.shape[2:]) - 1) / 2
+def test_a_draw_is_the_samples_own_whatever_its_batch():
+    order = torch.randperm(400, generator=torch.Generator().manual_seed(1))
+    shuffled = Draws(order, 0)
+    transforms = {"rotation": aug.Rotation(30), "noise": aug.GaussianNoise(0.1), "salt": aug.SaltAndPepper(0.3)}
+    whole, _ = done(**transforms)
+    mixed, _ = done(IMAGES[order], shuffled, **transforms)
+    few, _ = done(IMAGES[7:9], Draws(torch.tensor([7, 8]), 0), **transforms)
+    assert torch.equal(mixed, whole[order])
+    assert torch.equal(few, whole[7:9])
+    alone, values = done(rotation=aug.Rotation(30))
+    assert torch.equal(values["rotation"]["degrees"], done(scale=aug.Scale(0.5, 2), **transforms)[1]["rotation"]["degrees"])
+    assert not torch.equal(alone, done(draws=Draws(torch.arange(400), 1), rotation=aug.Rotation(30))[0])
+
+
+@pytest.mark.parametrize("vertical", [False, True])
+def test_flips_are_numpys_or_untouched(vertical):
+    made, values = done(flip=aug.Flip(0.3, vertical))
+    flipped = values["flip"]["flipped"].bool()
+    assert np.mean(flipped.numpy()) == pytest.approx(0.3, abs=0.07)
+    assert torch.equal(made[~flipped], IMAGES[~flipped])
+    assert np.array_equal(made[flipped].numpy(), np.flip(IMAGES[flipped].numpy(), 2 if vertical else 3))
+
+
+@pytest.mark.parametrize("border", ["constant", "reflect", "wrap"])
+def test_whole_translations_are_crops_of_numpys_padded_images_and_all_come(border):
+    most = 4
+    made, values = done(border=border, shift=aug.Translation(most, whole=True))
+    padded = np.pad(IMAGES.numpy(), [(0, 0), (0, 0), (most, most), (most, most)], mode=border)
+    places = np.stack([values["shift"][name].numpy() for name in ("x", "y")], 1).astype(int)
+    for image, pad, (x, y) in zip(made.numpy(), padded, places, strict=True):
+        assert np.array_equal(image, pad[:, most - y : most - y + 6, most - x : most - x + 9])  # to the right and down
+    assert set(places[:, 0]) == set(places[:, 1]) == set(range(-most, most + 1))
+    assert stats.chisquare(np.unique(places, return_counts=True)[1]).pvalue > 0.001
+
+
+def test_a_quarter_turn_is_counter_clockwise_and_numpys():
+    square = IMAGES[:, :, :, :6]
+    turned = aug.Augment({"rotation": aug.Rotation(180)}).single(
+        square, {"rotation": {"degrees": torch.full((400,), 90.0, dtype=torch.float64)}}, DRAWS
+    )
+    assert np.array_equal(turned.numpy(), np.rot90(square.numpy(), 1, (2, 3)))
+
+
+def test_transforms_are_composed_in_their_order_and_sampled_once():
+    """Turned, then scaled, then moved, then mirrored: SciPy, one matrix, the inverse of each from the last to the first."""
+    transforms = {
+        "rotation": aug.Rotation(40),
+        "scale": aug.Scale(0.5, 2),
+        "shift": aug.Translation(2.5),
+        "flip": aug.Flip(0.5),
+    }
+    made, values = done(border="symmetric", **transforms)
+    middle = np.array([2.5, 4])
     for i in range(20):
-        angle, zoom = np.radians(30) * draw[0, i], 1.5 ** draw[1, i]
-        cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
-        matrix = np.array([[cos, sin], [-sin, cos]])  # (y, x) of the source from (y, x) of the result
-        offset = middle - matrix @ middle + 2 * draw[[3, 2], i]
-        for c in range(2):
-            bordered = np.pad(IMAGES[i, c].double().numpy(), 20)  # zeros that SciPy may interpolate to, as grid_sample does
-            at = offset + 20 - matrix @ np.array([20, 20])
-            expected = ndimage.affine_transform(bordered, matrix, at, order=1)[20:-20, 20:-20]
-            assert np.abs(made[i, c] - expected).max() < 1e-4
+        one = {name: {key: float(value[i]) for key, value in each.items()} for name, each in values.items()}
+        angle = np.radians(one["rotation"]["degrees"])
+        turn = np.array(
+            [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+        )  # (y, x) where a content's (y, x) goes
+        forward = [turn, one["scale"]["scale"] * np.eye(2), np.diag([1, 1 - 2 * one["flip"]["flipped"]])]
+        assert 0.5 <= one["scale"]["scale"] <= 2
+        moved = np.array([one["shift"]["y"], one["shift"]["x"]])
+        matrix = np.linalg.inv(forward[2] @ forward[1] @ forward[0])
+        offset = middle - matrix @ (middle + forward[2] @ moved)
+        for channel, result in zip(IMAGES[i].double().numpy(), made[i].numpy(), strict=True):
+            assert np.abs(ndimage.affine_transform(channel, matrix, offset, order=1, mode="reflect") - result).max() < 1e-4
 
 
-def test_warps_of_nothing_leave_the_image():
-    assert torch.allclose(warped(IMAGES, generator(0)), IMAGES, atol=1e-5)
+def test_a_crop_is_the_part_that_it_says_enlarged():
+    images = torch.rand(300, 1, 12, 16, generator=torch.Generator().manual_seed(1))
+    made, values = done(images, Draws(torch.arange(300), 0), border="edge", crop=aug.Crop(0.3, 1.5))
+    crop = values["crop"]
+    area, ratio = crop["width"] * crop["height"], crop["width"] / crop["height"]
+    assert area.min() > 0.29
+    assert stats.kstest(area.numpy(), "uniform", (0.3, 0.7)).statistic < 0.15  # a side that would be longer than 1 is cut
+    assert ratio.min() < 0.8 < 1.25 < ratio.max()
+    for i in range(20):
+        left, top = float(crop["left"][i]) * 16, float(crop["top"][i]) * 12
+        width, height = float(crop["width"][i]) * 16, float(crop["height"][i]) * 12
+        assert min(left, top) >= 0
+        assert left + width <= 16 + 1e-4
+        assert top + height <= 12 + 1e-4
+        rows, columns = top + (np.arange(12) + 0.5) * height / 12 - 0.5, left + (np.arange(16) + 0.5) * width / 16 - 0.5
+        places = np.stack(np.meshgrid(rows, columns, indexing="ij"))
+        expected = ndimage.map_coordinates(images[i, 0].double().numpy(), places, order=1, mode="nearest")
+        assert np.abs(made[i, 0].numpy() - expected).max() < 1e-4
+
+
+def test_noise_has_the_deviation_that_it_says():
+    grey = torch.full((50, 3, 40, 40), 0.5)
+    made, values = done(grey, Draws(torch.arange(50), 0), noise=aug.GaussianNoise(0.1))
+    assert torch.allclose((made - grey).std((1, 2, 3)).double(), values["noise"]["std"], rtol=0.06)
+    assert values["noise"]["std"].max() > 0.09
+    made, values = done(grey, Draws(torch.arange(50), 0), salt=aug.SaltAndPepper(0.4))
+    changed = (made != grey).double()
+    assert torch.allclose(changed.mean((1, 2, 3)), values["salt"]["share"], atol=0.05)
+    assert torch.equal(changed[:, 0], changed[:, 2])  # pixels, not values
+    assert (made[changed.bool()] == 1).float().mean() == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_brightness_and_contrast_are_torchvisions(channels):
+    images = IMAGES[:, :channels]
+    for transform, peer in ((aug.Brightness(0.5), TF.adjust_brightness), (aug.Contrast(0.5), TF.adjust_contrast)):
+        made, values = done(images, one=transform)
+        factor = values["one"]["factor"]
+        assert 0.5 <= factor.min() < 0.55
+        assert 1.45 < factor.max() <= 1.5
+        for i in range(10):
+            assert torch.allclose(made[i], peer(images[i], float(factor[i])), atol=2e-4)  # whose luma weighs 0.2989, not 0.299
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 3.0])
+def test_mixup_is_zhangs(alpha):
+    many = Draws(torch.arange(20000), 0)
+    share = aug.MixUp(alpha).drawn(many, (1, 1))["share"].numpy()
+    assert stats.kstest(share, stats.beta(alpha, alpha).cdf).pvalue > 0.01
+    made, labels = aug.Augment({"mixup": aug.MixUp(alpha)})(IMAGES, LABELS, DRAWS, 10)
+    assert torch.allclose(labels.sum(1), torch.ones(400))
+    one_hot = torch.nn.functional.one_hot(LABELS, 10).float()
+    both = torch.cat([IMAGES.flatten(1), one_hot], 1).numpy()
+    mixture = torch.cat([made.flatten(1), labels], 1).numpy()
+    others = set()
+    for i in range(400):  # the one other image on whose line through image i the mixture lies, with the label on it as well
+        line, seen = both - both[i], mixture[i] - both[i]
+        along = (line @ seen) / np.maximum((line * line).sum(1), 1e-9)
+        away = np.abs(along[:, None] * line - seen).max(1)
+        away[i] = np.inf
+        assert away.min() < 1e-5
+        others.add(int(away.argmin()) if np.abs(seen).max() > 1e-3 else -1 - i)
+    assert len(others) == 400  # nobody is twice a partner
+
+
+def test_cutmix_shares_labels_by_the_area_of_its_box():
+    images = IMAGES[:200] + torch.arange(200).view(-1, 1, 1, 1)  # the whole part of a value says which image it is of
+    made, labels = aug.Augment({"cutmix": aug.CutMix(1.0)})(images, LABELS[:200], Draws(torch.arange(200), 0), 10)
+    areas = []
+    for i in range(200):
+        owner = made[i].floor().long()
+        foreign = owner != i
+        areas.append(foreign.float().mean().item())
+        expected = torch.nn.functional.one_hot(owner[0].flatten() % 10, 10).float().mean(0)
+        assert torch.allclose(labels[i], expected, atol=1e-6)
+        assert torch.equal(made[i], torch.gather(images, 0, owner.unsqueeze(0))[0])  # each pixel where it stood in its image
+        rows, columns = foreign[0].any(1), foreign[0].any(0)
+        assert torch.equal(foreign[0], rows.unsqueeze(1) & columns)  # a box
+    assert 0.2 < np.mean(areas) < 0.5  # half, less what the edge cuts off
 
 
 def test_training_alone_is_augmented_anew_every_epoch(config, tmp_path):
@@ -71,7 +200,7 @@ def test_training_alone_is_augmented_anew_every_epoch(config, tmp_path):
     assert torch.equal(validation[0], data.val.images[: len(validation[0])].float() / 255)
     again, *_ = epoch_batches(config, tmp_path / "b", *chosen)
     assert torch.equal(first, again)
-    _, _, _, plain = epoch_batches(config, tmp_path / "c", "data.permute=true")
+    *_, plain = epoch_batches(config, tmp_path / "c", "data.permute=true")
     assert torch.equal(plain.val.images, data.val.images)
     back = data.permutation.argsort()  # augmented, then permuted: undone, a training image is a shifted digit again
     digits = (first.flatten(2)[:, :, back].view_as(first) * 255).round()
@@ -86,7 +215,102 @@ def _inside(row, other):
     return any(bytes(row) in bytes(way) for way in (whole, whole[::-1]))
 
 
-def test_an_augmentation_that_cannot_be_is_one_line(config):
-    cfg = config("augment=crop_flip", "augment.shift.border=reflect", *TINY, "model=fc")
-    data = build.data(cfg)
-    assert [transform.keywords for transform in data.augment] == [{"most": 4, "border": "reflect"}, {"p": 0.5}]
+def test_workers_and_batch_sizes_change_no_image(config, tmp_path):
+    write_folder(tmp_path / "in", ("train", "test"), n=12)
+    settings = ("data=folder", f"data.root={tmp_path / 'in'}", "data.size=28", "data.val_size=0", "data.limit=null",
+                "augment=strong", "model=fc", "data.channels=1")  # fmt: skip
+    seen = []
+    for i, more in enumerate(("data.batch_size=24", "data.batch_size=5", "data.batch_size=24", "data.batch_size=24 seed=1")):
+        keep = "false" if i == 2 else "true"
+        first, *_ = epoch_batches(config, tmp_path / str(i), *settings, *more.split(), f"data.in_memory={keep}")
+        seen.append(sorted(bytes(image.numpy()) for image in first))
+    assert seen[0] == seen[1] == seen[2]
+    assert seen[0] != seen[3]
+
+
+def test_a_choice_is_one_or_a_list_and_its_border_a_setting(config):
+    both = build.augmentation(config("augment=[standard,noise,cutmix]", "augment.border=wrap", *TINY, "model=fc"))
+    assert list(both.geometric) == ["flip", "rotation", "scale", "translation"]
+    assert (list(both.pixel_wise), list(both.mixing), both.border) == (["noise"], ["cutmix"], "wrap")
+    assert build.augmentation(config("augment=[standard,noise]", *TINY, "model=fc")).border == "reflect"
+    assert build.augmentation(config("augment=none", *TINY, "model=fc")) is None
+    for wrong, words in (
+        ("augment.border=mirror", "augment.border=mirror: it takes one of constant, edge, reflect, symmetric, wrap"),
+        ("augment.scale.least=2", r"augment\.scale: .*least=2 is more than most=1\.111"),
+    ):
+        with pytest.raises(UserError, match=words):
+            build.augmentation(config("augment=standard", wrong, *TINY, "model=fc"))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder of two classes augmented threefold, twice."""
+    top = tmp_path_factory.mktemp("augment")
+    write_folder(top / "in", ("train", "test"), n=6)
+    (top / "in" / "train" / "cats" / "more").mkdir()
+    Image.new("L", (40, 30), 99).save(top / "in" / "train" / "cats" / "more" / "1.png")  # a name that is there already
+    for out in ("out", "again"):
+        call("augment", augment, f"data.root={top / 'in'}", "augment=strong", "factor=3", f"out={top / out}", "data.val_size=3")
+    return top
+
+
+def test_the_offline_tool_keeps_originals_and_split_and_tells_what_it_did(made, config):
+    out, source = made / "out", made / "in"
+    files = {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    again = {str(p.relative_to(made / "again")): p.read_bytes() for p in (made / "again").rglob("*") if p.is_file()}
+    assert files == again
+    given = sorted(p.read_bytes() for p in source.rglob("*") if p.is_file())
+    rows = list(csv.DictReader((out / "manifest.csv").read_text().splitlines()))
+    made_files = {row["file"] for row in rows}
+    assert sorted(value for name, value in files.items() if name not in made_files and name != "manifest.csv") == given
+    assert len(rows) == 2 * 10  # of 13 training images 3 validate
+    assert all(name.startswith("train/") for name in made_files)
+    held_out = [name for name in files if name.startswith(("test/", "val/"))]
+    assert len(held_out) == 12 + 3
+    data = data_of(config, "data=folder", f"data.root={out}", "data.size=16")
+    assert (len(data.train), len(data.val), len(data.test)) == (30, 3, 12)
+
+    row = rows[7]
+    image = decode(out / row["source"], None, 3).unsqueeze(0) / 255
+    values = {
+        name: {key: torch.tensor([value], dtype=torch.float64) for key, value in one.items()}
+        for name, one in json.loads(row["transforms"]).items()
+    }
+    geometry = {name: values[name] for name in ("flip", "rotation", "crop")}
+    names = {"flip": aug.Flip(0.5), "rotation": aug.Rotation(15), "crop": aug.Crop(0.5, 1.333)}
+    replayed = aug.Augment(names, "reflect").single(image, geometry, DRAWS)[0]
+    for key, transform in (("brightness", aug.Brightness(0.3)), ("contrast", aug.Contrast(0.3))):
+        replayed = transform.changed(replayed.unsqueeze(0), values[key], DRAWS)[0]
+    result = decode(out / row["file"], None, 3) / 255
+    assert result.shape == image.shape[1:]
+    assert (result - replayed).abs().median() < 0.1  # but for noise of at most 0.05
+    assert (result - image[0]).abs().median() > 0.02
+
+
+def test_the_offline_tool_refuses_in_one_line(made):
+    for overrides, words in (
+        ([f"out={made / 'out'}"], "is there and not empty"),
+        ([f"out={made / 'in' / 'train' / 'x'}"], "lies in data.root"),
+        (["augment=none"], "augment=none makes nothing"),
+        (["augment=mixup"], "mixes labels"),
+    ):
+        with pytest.raises(UserError, match=words):
+            call("augment", augment, f"data.root={made / 'in'}", f"out={made / 'new'}", *overrides)
+    (made / "bad" / "cats").mkdir(parents=True)
+    (made / "bad" / "dogs").mkdir()
+    for i in range(4):
+        for name in ("cats", "dogs"):
+            Image.new("RGB", (9, 9)).save(made / "bad" / name / f"{i}.png")
+    (made / "bad" / "dogs" / "2.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"dogs/2\.png is not a readable image"):
+        call("augment", augment, f"data.root={made / 'bad'}", f"out={made / 'new'}", "data.test_size=1", "data.val_size=0")
+    assert sorted(p.name for p in made.iterdir()) == ["again", "bad", "in", "out"]  # nothing half made is left
+
+
+def test_the_preview_shows_every_choice(tmp_path):
+    Image.fromarray((np.random.default_rng(0).random((50, 60, 3)) * 255).astype(np.uint8)).save(tmp_path / "a.png")
+    preview(tmp_path / "a.png", tmp_path / "sheet.png", 0)
+    sheet = decode(tmp_path / "sheet.png", None, 3)
+    assert sheet.shape[1] > 19 * 96
+    with pytest.raises(UserError, match="a picture's name ends in"):
+        preview(tmp_path / "a.png", tmp_path / "sheet.txt", 0)

@@ -5,7 +5,7 @@ The order of an epoch is a function of (seed, epoch), and a resumed run skips to
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from src.data.images import Images, ImageSet, Splits, count
+from src.data.augment import Augment
+from src.data.images import Images, ImageSet, Numbered, Splits, count
 from src.data.order import EpochSampler
 from src.data.pixels import binarized, permuted, resized, to_bytes, to_float
 from src.errors import UserError
-from src.randomness import generator, seed_of
+from src.randomness import Draws, generator, seed_of
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ class ImageData(pl.LightningDataModule, ABC):
         pixels = self.size[0] * self.size[1]
         self.permutation = torch.randperm(pixels, generator=generator(split_seed, "permute")) if permute else None
         self.class_names: list[str] = [str(label) for label in range(num_classes or 0)]
-        self.augment: Sequence[Callable[[Tensor, torch.Generator], Tensor]] = ()  # see `src.data.augment`; of training alone
+        self.augment: Augment | None = None  # of training images alone
         self.train: Images
         self.val: Images
         self.test: Images
@@ -193,7 +194,7 @@ class ImageData(pl.LightningDataModule, ABC):
     @property
     def changes(self) -> bool:
         """Is anything done to a training image before the model sees it?"""
-        return self.varies or len(self.augment) > 0
+        return self.varies or self.augment is not None
 
     @property
     def pixels(self) -> str:
@@ -226,8 +227,9 @@ class ImageData(pl.LightningDataModule, ABC):
             world=trainer.world_size if trainer is not None else 1,
         )
         workers = 0 if isinstance(part, ImageSet) else self.workers
+        source = Numbered(part) if training and self.augment is not None else part
         return DataLoader(
-            cast(Dataset, part), batch_size=None, sampler=sampler, num_workers=workers, persistent_workers=workers > 0
+            cast(Dataset, source), batch_size=None, sampler=sampler, num_workers=workers, persistent_workers=workers > 0
         )
 
     def _position(self) -> tuple[int, int]:
@@ -247,28 +249,38 @@ class ImageData(pl.LightningDataModule, ABC):
     def test_dataloader(self) -> DataLoader:
         return self._loader(self.test, training=False)
 
-    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
-        """(B, C, H, W) uint8 on the device -> float32 in [0, 1]."""
-        pixels, labels = batch
+    def transfer_batch_to_device(
+        self, batch: tuple[Tensor, ...], device: torch.device, dataloader_idx: int
+    ) -> tuple[Tensor, ...]:
+        """All but the images' numbers, by which `Draws` draws on the CPU."""
+        pixels, labels, *numbers = batch
+        return (*super().transfer_batch_to_device((pixels, labels), device, dataloader_idx), *numbers)
+
+    def on_after_batch_transfer(self, batch: tuple[Tensor, ...], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        """(B, C, H, W) uint8 on the device -> float32 in [0, 1]; labels (B,), or (B, num_classes) where images were mixed."""
+        pixels, labels, *numbers = batch
         images = to_float(pixels)
         changing = self.changes and self.trainer is not None and self.trainer.training
         if changing:
-            images = self._changed(images)
+            images, labels = self._changed(images, labels, *numbers)
         if self.permutation is not None and (changing or not isinstance(self.train, ImageSet)):  # else they rest permuted
             images = permuted(images, self.permutation)
         return images, labels
 
-    def _changed(self, images: Tensor) -> Tensor:
-        """Varied, then augmented, by a draw of this batch's own."""
+    def _changed(self, images: Tensor, labels: Tensor, numbers: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Varied by a draw of this batch's own, then augmented, each by draws of the image's own."""
         trainer = cast(Any, self.trainer)
-        place = (trainer.fit_loop.epoch_progress.current.processed, trainer.fit_loop.epoch_loop.batch_progress.current.ready)
-        seed = seed_of(self.seed, "vary", *place, trainer.global_rank)
-        noise = torch.Generator(images.device).manual_seed(seed)
+        epoch, batch = (
+            trainer.fit_loop.epoch_progress.current.processed,
+            trainer.fit_loop.epoch_loop.batch_progress.current.ready,
+        )
         if self.varies:
+            noise = torch.Generator(images.device).manual_seed(seed_of(self.seed, "vary", epoch, batch, trainer.global_rank))
             images = self.vary(images, noise)
-        for transform in self.augment:
-            images = transform(images, noise)
-        return images
+        if self.augment is not None and numbers is not None:
+            classes = self.num_classes if self.labelled else None
+            images, labels = self.augment(images, labels, Draws(numbers, self.seed, "augment", epoch), classes)
+        return images, labels
 
 
 def spread(n: int, limit: int | None) -> Tensor:

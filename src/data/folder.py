@@ -129,18 +129,18 @@ def at_rest(data: ImageData, parts: list[FileSet]) -> list[Images]:
     ]
 
 
-def decode(path: Path, size: tuple[int, int], channels: int) -> Tensor:
-    """One image file -> (C, H, W) uint8: upright by its EXIF, scaled to cover (height, width), centre cropped.
+def decode(path: Path, size: tuple[int, int] | None, channels: int) -> Tensor:
+    """One image file -> (C, H, W) uint8: upright by its EXIF, scaled to cover (height, width) and centre cropped.
 
-    Raises UserError that names the file when Pillow cannot read it whole.
+    size: None for its own. Raises UserError that names the file when Pillow cannot read it whole.
     """
     try:
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image).convert("RGB" if channels == 3 else "L")
-        array = np.asarray(ImageOps.fit(upright, (size[1], size[0]), Image.Resampling.BILINEAR))
+        array = np.asarray(upright if size is None else ImageOps.fit(upright, (size[1], size[0]), Image.Resampling.BILINEAR))
     except Exception as error:  # Pillow's plugins raise whatever their decoder raises
         raise UserError(f"{path} is not a readable image ({error})") from error
-    return torch.from_numpy(array.copy()).view(*size, channels).permute(2, 0, 1)
+    return torch.from_numpy(array.copy()).view(*array.shape[:2], channels).permute(2, 0, 1)
 
 
 def _classes(top: Path) -> list[str]:

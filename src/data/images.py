@@ -53,6 +53,19 @@ class ImageSet(Dataset):
 
 
 @dataclass
+class Numbered(Dataset):
+    """`part`, each batch with the images' places in it."""
+
+    part: Images
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return (*self.part[indices], indices)
+
+
+@dataclass
 class Splits:
     """What a reader hands over: the official training and test images, and validation images where the source has them."""
 

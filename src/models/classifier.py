@@ -104,7 +104,8 @@ class Classifier(pl.LightningModule):
                 loss = loss + self.aux_weight * F.cross_entropy(head.float(), labels, label_smoothing=self.label_smoothing)
         if (batch_idx + 1) % cast(Any, self.trainer).log_every_n_steps:
             return {"loss": loss}
-        return {"loss": loss, "acc": (main.argmax(1) == labels).float().mean()}
+        true = labels if labels.ndim == 1 else labels.argmax(1)  # shares, of mixed images: the greater part
+        return {"loss": loss, "acc": (main.argmax(1) == true).float().mean()}
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Here and not in on_train_batch_end, which comes behind the callbacks' and so behind the checkpoint."""

@@ -1,0 +1,185 @@
+"""Augment a set of images into a folder that trains as data=folder, or look at what each augmentation does.
+
+python -m src.augment data=folder data.root=IN augment=strong factor=3 seed=0 out=OUT
+python -m src.augment data=mnist augment=warp factor=2 out=OUT                     any set of src.train
+python -m src.augment preview=photo.jpg out=sheet.png                              every augmentation at every border
+
+OUT/train holds each training image as it is and factor - 1 made from it at its own size, OUT/val and OUT/test what is held
+out, as it is. OUT/manifest.csv says of each made image its source, the seed, and what each transform did. The same seed, the
+same bytes.
+"""
+
+import csv
+import json
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+from tqdm import tqdm
+
+from src import cli
+from src.config import check, compose, groups
+from src.errors import UserError, writing
+from src.rules import PICTURES
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from src.data.base import ImageData
+    from src.data.images import Images
+
+COLUMNS = ("file", "source", "class", "seed", "copy", "transforms")  # of the manifest
+SIDE = 96  # of the preview's images
+TRIES = 32  # draws of which the preview shows the most telling
+
+
+def augment(cfg: DictConfig) -> Path:
+    """Do what `cfg` says; returns cfg.out."""
+    out = Path(cfg.out).expanduser()
+    if cfg.preview is not None:
+        return preview(Path(cfg.preview).expanduser(), out, cfg.seed)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"out={out} is there and not empty; name a new folder, nothing is overwritten")
+    if cfg.data.root and Path(cfg.data.root).expanduser().resolve() in out.resolve().parents:
+        raise UserError(f"out={out} lies in data.root={cfg.data.root}, where it would be read as images of its own")
+
+    from src import build
+
+    data = build.data(cfg)
+    if data.augment is None:
+        raise UserError(f"augment=none makes nothing; there are {', '.join(groups()['augment'])}")
+    if data.augment.mixing:
+        raise UserError(
+            f"augment={next(iter(data.augment.mixing))} mixes labels, which a folder cannot hold; train with it instead"
+        )
+    if not data.labelled:
+        raise UserError(f"data={cfg.data.name} has no labels, which the folders of OUT are named by")
+    with writing(f"out={out}"):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+            made = _write(data, Path(folder) / "whole", cfg.seed, cfg.factor)
+            (Path(folder) / "whole").replace(out)
+    print(f"{out}: {len(data.train)} images to train on and {made} made of them; held out {len(data.val)} and {len(data.test)}")
+    return out
+
+
+def _write(data: "ImageData", folder: Path, seed: int, factor: int) -> int:
+    """All of `data` and what is made of it into `folder`; returns how many images were made."""
+    for name, part in (("train", data.train), ("val", data.val), ("test", data.test)):
+        for class_name in data.class_names if len(part) else ():
+            (folder / name / class_name).mkdir(parents=True)
+        places = [folder / name / place for place in _places(part, data.class_names)]
+        _each(partial(_keep, part, places), len(part), f"{name}, as it is")
+    places = _places(data.train, data.class_names)
+    rows = _each(lambda i: _make(data, i, folder / "train", places[i], seed, factor), len(data.train), "made of train")
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([COLUMNS, *(row for of_one in rows for row in of_one)])
+    return sum(map(len, rows))
+
+
+def _each(action: Callable[[int], Any], n: int, words: str) -> list[Any]:
+    with ThreadPoolExecutor() as pool:
+        return list(tqdm(pool.map(action, range(n)), words, n, disable=None, leave=False))
+
+
+def _make(data: "ImageData", i: int, top: Path, place: Path, seed: int, factor: int) -> list[tuple[Any, ...]]:
+    """Write what is made of training image i; its rows of the manifest. What copy k is, is what epoch k would have seen."""
+    import torch
+
+    from src.data.pixels import to_float
+    from src.randomness import Draws
+
+    assert data.augment is not None
+    image, rows = to_float(_pixels(data.train, i)).unsqueeze(0), []
+    for copy in range(1, factor):
+        draws = Draws(torch.tensor([i]), seed, "augment", copy)
+        values = data.augment.drawn(draws, (image.shape[2], image.shape[3]))
+        path = place.with_name(f"{place.name}.{copy}.png")
+        _save(data.augment.single(image, values, draws)[0], top / path)
+        done = {name: {key: round(value.item(), 6) for key, value in one.items()} for name, one in values.items()}
+        rows.append((top.name / path, top.name / place, place.parts[0], seed, copy, json.dumps(done)))
+    return rows
+
+
+def _places(part: "Images", class_names: list[str]) -> list[Path]:
+    """CLASS/NAME of each image: its file's own name, with its number before it where another of the class has the same."""
+    paths = getattr(part, "paths", None) or [Path(f"{i:05d}.png") for i in range(len(part))]
+    places = [Path(class_names[int(label)]) / path.name for label, path in zip(part.labels, paths, strict=True)]
+    often = Counter(places)
+    return [place if often[place] == 1 else place.with_name(f"{i:05d}_{place.name}") for i, place in enumerate(places)]
+
+
+def _keep(part: "Images", places: list[Path], i: int) -> None:
+    """Image i as it is: its file's own bytes, where it has one."""
+    if paths := getattr(part, "paths", None):
+        shutil.copyfile(paths[i], places[i])
+    else:
+        from src.data.pixels import to_float
+
+        _save(to_float(_pixels(part, i)), places[i])
+
+
+def _pixels(part: "Images", i: int) -> "Tensor":
+    """Image i, (C, H, W) uint8, of its own size where it lies in a file."""
+    import torch
+
+    from src.data.folder import FileSet, decode
+
+    if isinstance(part, FileSet):
+        return decode(part.paths[i], None, part.channels)
+    return part[torch.tensor([i])][0][0]
+
+
+def _save(image: "Tensor", path: Path) -> None:
+    from PIL import Image
+
+    from src.data.pixels import to_bytes
+
+    Image.fromarray(to_bytes(image).permute(1, 2, 0).squeeze(2).numpy()).save(path)
+
+
+def preview(path: Path, out: Path, seed: int) -> Path:
+    """A sheet of what each choice of conf/augment makes of one image: a geometric one at every border, others five times."""
+    if out.suffix.lower() not in PICTURES:
+        raise UserError(f"out={out}: a picture's name ends in one of {', '.join(PICTURES)}")
+
+    import torch
+
+    from src import build, charts, plots
+    from src.data.folder import decode
+    from src.data.pixels import to_float
+    from src.data.warp import BORDERS
+    from src.randomness import Draws
+
+    image = to_float(decode(path, (SIDE, SIDE), 3))
+    images, captions = [image] * len(BORDERS), ["as it is", *[""] * (len(BORDERS) - 1)]
+    draws, many = Draws(torch.arange(TRIES), seed, "preview"), image.expand(TRIES, -1, -1, -1)
+    for choice in groups()["augment"]:
+        cfg = compose("augment", [f"augment={choice}", "out=none", "data.root=none"])
+        check(cfg)
+        if choice == "none" or (chosen := build.augmentation(cfg)) is None:
+            continue
+        given = torch.where(torch.arange(TRIES).view(-1, 1, 1, 1) % 2 == 1, many.flip(2), many) if chosen.mixing else many
+        made, _ = chosen(given, torch.full((TRIES,), -1), draws, None)
+        telling = (made - given).square().mean((1, 2, 3)).argsort(descending=True)[: len(BORDERS)]
+        for number, border in zip(telling, BORDERS, strict=True):
+            if chosen.geometric:
+                chosen.border, number = border, telling[0]
+                made, _ = chosen(given, torch.full((TRIES,), -1), draws, None)
+            images.append(made[number])
+            captions.append(f"{choice}\n{border}" if chosen.geometric else choice)
+    with writing(f"out={out}"):
+        plots.save_png(charts.captioned(torch.stack(images), captions, columns=len(BORDERS), scale=1), out)
+    print(f"{out}: {len(images)} images of {path}")
+    return out
+
+
+if __name__ == "__main__":
+    sys.exit(cli.command("augment", augment, __doc__ or ""))
