@@ -107,3 +107,11 @@ def test_the_cnn_loses_what_the_perceptron_never_had(executed):
         assert loss == pytest.approx(plain[0] - permuted[0])
         assert all(0.8 < low < acc < high < 1 for acc, low, high in (plain, permuted))
     assert pictures == 2
+
+
+@pytest.mark.slow
+def test_a_composed_map_is_sampled_once(executed):
+    value, pictures = executed["augmentations"]
+    assert value["composed"] == 0
+    assert value["sampled twice"] > 0.01
+    assert pictures == 1

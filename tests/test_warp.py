@@ -5,7 +5,9 @@ import pytest
 import torch
 from scipy import ndimage
 
+from src.data import augment as aug
 from src.data.warp import BORDERS, INTERPOLATIONS, warp
+from src.randomness import Draws
 
 SCIPY = {"constant": "grid-constant", "edge": "nearest", "reflect": "mirror", "symmetric": "reflect", "wrap": "grid-wrap"}
 SIZES = [(1, 1), (1, 5), (2, 3), (6, 9), (32, 32), (33, 31)]
@@ -73,3 +75,46 @@ def test_flips_and_quarter_turns_are_numpys_bit_for_bit(border, interpolation):
         cos, sin = np.cos(turns * np.pi / 2), np.sin(turns * np.pi / 2)  # 6e-17, not 0
         made = warp(x, maps([cos, -sin, 0], [sin, cos, 0]), border, interpolation)
         assert np.array_equal(made.numpy(), np.rot90(x.numpy(), turns, (2, 3)))
+
+
+def test_the_table_of_borders():
+    """The largest difference of each transform at each border, from numpy.pad or flip where they say it, else from SciPy."""
+    x = images(24, 32)
+    draws = Draws(torch.arange(3), 0)
+    cases = {
+        "flip": aug.Flip(1.0),
+        "rotation": aug.Rotation(90),
+        "scale in": aug.Scale(1.5, 3),
+        "scale out": aug.Scale(0.2, 0.6),
+        "translation": aug.Translation(50, whole=True),
+        "crop": aug.Crop(0.2, 1.5),
+    }
+    print("\n" + " ".join(f"{name:>11}" for name in ("", *cases)))
+    for border in BORDERS:
+        worst = {}
+        for name, transform in cases.items():
+            values = transform.drawn(draws, (24, 32))
+            made = aug.Augment({"one": transform}, border, fill=FILL).single(x, {"one": values}, draws).double().numpy()
+            worst[name] = np.abs(made - expected(name, x.double().numpy(), transform, values, border)).max()
+        print(f"{border:>11} " + " ".join(f"{value:11.1e}" for value in worst.values()))
+        exact = {"flip", "translation"}
+        assert all(worst[name] == 0 if name in exact and border != "constant" else worst[name] < 2e-5 for name in cases)
+
+
+def expected(name, x, transform, values, border):
+    if name == "flip":
+        return x[..., ::-1]
+    if name == "translation":
+        extra = {"constant_values": FILL} if border == "constant" else {}
+        padded = np.pad(x, [(0, 0), (0, 0), (50, 50), (50, 50)], border, **extra)
+        corners = [(50 - int(dy), 50 - int(dx)) for dx, dy in zip(values["x"], values["y"], strict=True)]
+        return np.stack(
+            [image[:, top : top + 24, left : left + 32] for image, (top, left) in zip(padded, corners, strict=True)]
+        )
+    made, middle = np.empty_like(x), (np.array([24, 32]) - 1) / 2
+    for i, one in enumerate(transform.map(values, (24, 32)).numpy()):
+        matrix = one[1::-1, 1::-1]
+        offset = middle - matrix @ middle + one[1::-1, 2]
+        for c in range(2):
+            made[i, c] = ndimage.affine_transform(x[i, c], matrix, offset, order=1, mode=SCIPY[border], cval=FILL)
+    return made
