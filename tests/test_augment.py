@@ -210,6 +210,13 @@ def test_training_alone_is_augmented_anew_every_epoch(config, tmp_path):
     assert all(found)
 
 
+def test_images_are_augmented_before_they_are_binarised(config, tmp_path):
+    first, *_ = epoch_batches(config, tmp_path / "a", "augment=warp", "data.binarize=true")
+    plain, *_ = epoch_batches(config, tmp_path / "b", "data.binarize=true")
+    assert set(first.unique().tolist()) == {0, 1}
+    assert not torch.equal(first, plain)
+
+
 def _inside(row, other):
     whole = np.frombuffer(other, np.uint8)
     return any(bytes(row) in bytes(way) for way in (whole, whole[::-1]))

@@ -268,18 +268,16 @@ class ImageData(pl.LightningDataModule, ABC):
         return images, labels
 
     def _changed(self, images: Tensor, labels: Tensor, numbers: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Varied by a draw of this batch's own, then augmented, each by draws of the image's own."""
+        """Augmented, each by draws of the image's own, then varied by a draw of this batch's: binarised images stay binary."""
         trainer = cast(Any, self.trainer)
-        epoch, batch = (
-            trainer.fit_loop.epoch_progress.current.processed,
-            trainer.fit_loop.epoch_loop.batch_progress.current.ready,
-        )
-        if self.varies:
-            noise = torch.Generator(images.device).manual_seed(seed_of(self.seed, "vary", epoch, batch, trainer.global_rank))
-            images = self.vary(images, noise)
+        loop = trainer.fit_loop
+        epoch, batch = loop.epoch_progress.current.processed, loop.epoch_loop.batch_progress.current.ready
         if self.augment is not None and numbers is not None:
             classes = self.num_classes if self.labelled else None
             images, labels = self.augment(images, labels, Draws(numbers, self.seed, "augment", epoch), classes)
+        if self.varies:
+            noise = torch.Generator(images.device).manual_seed(seed_of(self.seed, "vary", epoch, batch, trainer.global_rank))
+            images = self.vary(images, noise)
         return images, labels
 
 
