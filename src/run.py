@@ -77,12 +77,12 @@ def last_checkpoint(folder: Path) -> Path:
 
 
 def checkpoint_at(path: Path) -> Path:
-    """The newest checkpoint of the classifier's run in the folder `path`, or the file `path` itself."""
+    """What model.init_from=`path` means: the newest checkpoint of the classifier's run in that folder, or that file."""
     if path.is_dir():
         expect_classifier(path)
         return last_checkpoint(path)
     if not path.is_file():
-        raise UserError(f"{path} is not there: it should be the folder of a run, or a checkpoint")
+        raise UserError(f"model.init_from={path} is not there: it should be the folder of a run, or a checkpoint")
     return path
 
 

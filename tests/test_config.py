@@ -30,8 +30,8 @@ def composed(name, overrides):
 def chosen(group, choice):
     """The choice, with what it needs to stand on."""
     needs = {"folder": ["data.root=somewhere"], "two_digit_mnist": ["model=draw"], "pets": ["model=petnet"]}
-    needs |= {f"transfer_{name}": needs["folder"] for name in ("backbone", "scratch", "scratch_augmented")}
-    needs |= {f"transfer_{name}": [*needs["folder"], "model.init_from=somewhere"] for name in ("frozen", "finetuned")}
+    if choice.startswith("transfer_"):
+        needs[choice] = needs["folder"]
     of_group = ["model=draw"] if group == "model/net/attention" else []
     return (f"{group}={choice}", *needs.get(choice, []), *of_group)
 
@@ -84,7 +84,6 @@ MISTAKES = [
     (["data=pets", "data.classes=[]"], ["data.classes=[]", "a list"]),
     (["model=vgg", "model.freeze=head"], ["model.freeze=head", "none, backbone", "a whole number from 1"]),
     (["model=vgg", "model.backbone_lr=0"], ["model.backbone_lr=0", "a number above 0"]),
-    (["experiment=transfer_frozen", "data.root=x"], ["model.init_from must be given"]),
     (["data.cache=5"], ["data.cache=5", "text, or null"]),
     # what does not go together
     (["data.size=30"], ["data.size=30", "28, 32, 64"]),

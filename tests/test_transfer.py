@@ -285,16 +285,18 @@ def test_what_does_not_fit_is_named(settings, more, words):
 
 
 def test_what_is_not_there_costs_no_heavy_import_and_leaves_no_folder(tmp_path):
-    given = (
-        "train",
-        "model=vgg",
-        "data=digits",
-        "data.size=32",
-        f"out={tmp_path / 'runs'}",
-        f"model.init_from={tmp_path / 'x'}",
-    )
-    assert f"{tmp_path / 'x'} is not there: it should be the folder of a run, or a checkpoint" in wrong(command(*given))
+    absent = f"model.init_from={tmp_path / 'x'}"
+    line = wrong(command("train", "model=vgg", "data.size=32", absent, f"out={tmp_path / 'runs'}"))
+    assert f"{absent} is not there: it should be the folder of a run, or a checkpoint" in line
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_experiments_ask_for_a_run():
+    """A missing value would not do: over a value that stands it changes nothing, and the net would begin as drawn."""
+    for name in ("transfer_frozen", "transfer_finetuned"):
+        source = compose("train", [f"experiment={name}", "data.root=x"]).model.init_from
+        with pytest.raises(UserError, match=r"model\.init_from=RUN is not there"):
+            run.checkpoint_at(Path(source))
 
 
 def test_other_files_and_families_are_refused(settings, tmp_path, gan_run):
