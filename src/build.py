@@ -53,6 +53,7 @@ def quiet() -> None:
         "is not resumable",
         "LeafSpec",
         "ranks is zero",
+        "in eval mode at the start of training",
     )
     for words in not_so:
         warnings.filterwarnings("ignore", f".*{words}.*")

@@ -92,6 +92,8 @@ def _launch(config_name: str, task: Task, argv: list[str]) -> None:
         for overrides in _jobs(args.overrides) if args.multirun else [args.overrides]:
             cfg = compose(config_name, overrides)
             check(cfg)
+            if (source := cfg.model.get("init_from")) not in (None, "torchvision"):
+                run.checkpoint_at(Path(source).expanduser())
         of_hydra = [o for o in args.overrides if o.startswith("hydra.")] if args.multirun else []
         hydra_cfg = compose(config_name, [*overrides, *of_hydra], with_hydra=True).hydra
         wanted = hydra_cfg.sweep.dir if args.multirun else hydra_cfg.run.dir

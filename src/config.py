@@ -158,6 +158,8 @@ def _check_fit(cfg: dict[str, Any]) -> None:
         return
     if data.get("name") == "binarized_mnist" and (data["size"], data["channels"]) != (28, 1):
         raise UserError("data.size and data.channels of binarized_mnist stay 28 and 1: resized, it would not be binary")
+    if data.get("train_per_class") is not None and data.get("train_size") is not None:
+        raise UserError("data.train_size and data.train_per_class both say how many images to train on: give one of them")
     for path, value in leaves(model, "model"):
         key = path.rpartition(".")[2]
         if key in ("channels", "size") and value != data[key]:
@@ -167,10 +169,32 @@ def _check_fit(cfg: dict[str, Any]) -> None:
             raise UserError(
                 f"data.size={data['size']} does not fit {value}: its images have a side of {sizes} (model/net=fc takes any)"
             )
+    _check_transfer(model, trainer)
     family = FAMILIES.get(str(model.get("_target_")))
     for key, (only, why) in family.refuses.items() if family else ():
         if trainer.get(key, only) != only:
             raise UserError(f"trainer.{key}={trainer[key]} cannot be honoured: {why}")
+
+
+def _check_transfer(model: dict[str, Any], trainer: dict[str, Any]) -> None:
+    """Do the settings of transfer learning go together?"""
+    source, freeze, epoch = (model.get(key) for key in ("init_from", "freeze", "unfreeze_epoch"))
+    target = str((model.get("net") or {}).get("_target_"))
+    if source == "torchvision" and not target.startswith("torchvision.models."):
+        raise UserError(f"model.init_from=torchvision: {target} has no weights there; it takes a run's folder or a checkpoint")
+    if source is None and freeze not in (None, "none"):
+        raise UserError(f"model.freeze={freeze} without model.init_from would freeze weights that nothing has trained")
+    if epoch is None:
+        return
+    if freeze == "none":
+        raise UserError(
+            f"model.unfreeze_epoch={epoch}, but model.freeze=none freezes nothing; backbone does, or a number of layers"
+        )
+    if epoch >= trainer["max_epochs"]:
+        raise UserError(f"model.unfreeze_epoch={epoch} never comes: trainer.max_epochs={trainer['max_epochs']}")
+    devices = trainer["devices"]
+    if devices != 1 and not (isinstance(devices, list) and len(devices) == 1):
+        raise UserError(f"model.unfreeze_epoch={epoch} takes trainer.devices=1: several settle at the start what they train")
 
 
 def _unknown_choice(error: MissingConfigException, overrides: list[str]) -> str:

@@ -1,10 +1,14 @@
-"""What a net is made of, layer by layer: shapes, parameters, multiply-adds. Works without memory, on the meta device."""
+"""What a net is made of, layer by layer: shapes, parameters, multiply-adds, head and backbone.
+
+Works without memory, on the meta device.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -73,3 +77,54 @@ def _multiply_adds(module: nn.Module, x: Tensor, out: Tensor) -> int:
     if isinstance(module, nn.Linear):
         return module.weight.numel() * out[0, ..., 0].numel()
     return 0
+
+
+def own(model: nn.Module) -> dict[str, nn.Module]:
+    """The modules of `model` by name, but those of a moving average."""
+    averaged = {part for module in model.modules() if isinstance(module, AveragedModel) for part in module.modules()}
+    return {name: module for name, module in model.named_modules() if module not in averaged}
+
+
+def counts(model: nn.Module) -> tuple[int, int]:
+    """How many parameters of `model` are trained, and how many there are; those of a moving average do not count."""
+    parameters = {p for module in own(model).values() for p in module.parameters(recurse=False)}
+    return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)
+
+
+def heads(net: nn.Module) -> list[str]:
+    """The names of the layers that answer with classes: the last convolution or fully connected layer of `net`, and that of
+    each of its auxiliary classifiers (GoogLeNet's aux1 and aux2)."""
+    parts = [("", net), *((f"{name}.", part) for name, part in net.named_children() if name.startswith("aux"))]
+    return [
+        prefix + name
+        for prefix, part in parts
+        for name in [name for name, layer in part.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d))][-1:]
+    ]
+
+
+def frozen(net: nn.Module, freeze: str | int) -> tuple[list[nn.Parameter], list[nn.Module]]:
+    """What `freeze` keeps as it is: `none`, `backbone` (all but the heads), or so many layers from the first on.
+
+    A layer is a module with parameters of its own, a BatchNorm as well as a convolution. Returns the parameters of the frozen
+    layers, and the modules that are to stay in eval mode: those layers, what lies behind one of them without parameters (a
+    dropout, say), and what is made of nothing else.
+
+    Raises ValueError where that would leave nothing to learn.
+    """
+    layers = [module for module in net.modules() if any(True for _ in module.parameters(recurse=False))]
+    if freeze == "none":
+        return [], []
+    if freeze == "backbone":
+        chosen = set(layers) - {net.get_submodule(name) for name in heads(net)}
+    elif int(freeze) < len(layers):
+        chosen = set(layers[: int(freeze)])
+    else:
+        raise ValueError(f"freeze={freeze} leaves nothing to learn: the net has {len(layers)} layers with parameters")
+    every, at_rest, behind_frozen = set(layers), [], True
+    for module in net.modules():
+        within = every.intersection(module.modules())
+        if module in every:
+            behind_frozen = module in chosen
+        if chosen.issuperset(within) if within else behind_frozen:
+            at_rest.append(module)
+    return [p for layer in chosen for p in layer.parameters(recurse=False)], at_rest

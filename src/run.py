@@ -76,6 +76,16 @@ def last_checkpoint(folder: Path) -> Path:
     return path
 
 
+def checkpoint_at(path: Path) -> Path:
+    """What model.init_from=`path` means: the newest checkpoint of the classifier's run in that folder, or that file."""
+    if path.is_dir():
+        expect_classifier(path)
+        return last_checkpoint(path)
+    if not path.is_file():
+        raise UserError(f"model.init_from={path} is not there: it should be the folder of a run, or a checkpoint")
+    return path
+
+
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """The checkpoint at `path`, on the CPU; plain values only. Raises UserError where a byte of it is wrong."""
     try:

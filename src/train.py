@@ -23,6 +23,9 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
 
     from src import build
     from src.callbacks.report import report
+    from src.layers import counts
+    from src.models.classifier import Classifier
+    from src.transfer import transfer
 
     log = build.open_log(folder, append=cfg.resume is not None)
     checkpoint = run.last_checkpoint(folder) if cfg.resume else None
@@ -31,12 +34,15 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     torch.manual_seed(cfg.seed)
     data = build.data(cfg, checkpoint)
     model = build.model(cfg)
+    if isinstance(model, Classifier) and model.init_from and not checkpoint:
+        log.info(transfer(model, cfg.model.net._target_, data.class_names))
     trainer = build.trainer(cfg, folder, done)
-    parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    parameters, in_all = counts(model)
+    shown = f"{parameters:,}" if parameters == in_all else f"{parameters:,} of {in_all:,}"
     log.info(
         "%s on %s (%d to train, %d to validate, %d to test), %s parameters, %s, %s",
         type(model).__name__, data.name, len(data.train), len(data.val), len(data.test),
-        f"{parameters:,}", trainer.strategy.root_device, trainer.precision,
+        shown, trainer.strategy.root_device, trainer.precision,
     )  # fmt: skip
     if checkpoint:
         log.info("resuming %s after %d batches", folder, done)

@@ -30,6 +30,8 @@ def composed(name, overrides):
 def chosen(group, choice):
     """The choice, with what it needs to stand on."""
     needs = {"folder": ["data.root=somewhere"], "two_digit_mnist": ["model=draw"], "pets": ["model=petnet"]}
+    if choice.startswith("transfer_"):
+        needs[choice] = needs["folder"]
     of_group = ["model=draw"] if group == "model/net/attention" else []
     return (f"{group}={choice}", *needs.get(choice, []), *of_group)
 
@@ -80,10 +82,24 @@ MISTAKES = [
     (["data=folder"], ["data.root must be given"]),
     (["data=pets", "data.classes=bread"], ["data.classes=bread", "breeds, species", "a list"]),
     (["data=pets", "data.classes=[]"], ["data.classes=[]", "a list"]),
+    (["model=vgg", "model.freeze=head"], ["model.freeze=head", "none, backbone", "a whole number from 1"]),
+    (["model=vgg", "model.backbone_lr=0"], ["model.backbone_lr=0", "a number above 0"]),
     (["data.cache=5"], ["data.cache=5", "text, or null"]),
     # what does not go together
     (["data.size=30"], ["data.size=30", "28, 32, 64"]),
     (["data=cifar10", "model.net.discriminator.channels=1"], ["channels=1", "cifar10", "data.channels=3"]),
+    (["data.train_size=9", "data.train_per_class=9"], ["data.train_size", "data.train_per_class", "one of them"]),
+    (["model=vgg", "model.init_from=torchvision"], ["init_from=torchvision", "src.nets.plain.plain has no weights there"]),
+    (["model=vgg", "model.freeze=backbone"], ["model.freeze=backbone without model.init_from"]),
+    (["model=vgg", "model.unfreeze_epoch=1"], ["model.unfreeze_epoch=1", "model.freeze=none"]),
+    (
+        ["model=vgg", "model.init_from=x", "model.freeze=2", "model.unfreeze_epoch=5", "trainer.max_epochs=5"],
+        ["model.unfreeze_epoch=5 never comes: trainer.max_epochs=5"],
+    ),
+    (
+        ["model=vgg", "model.init_from=x", "model.freeze=2", "model.unfreeze_epoch=5", "trainer.devices=2"],
+        ["model.unfreeze_epoch=5", "trainer.devices=1"],
+    ),
     (["trainer.gradient_clip_val=1"], ["trainer.gradient_clip_val=1", "steps its two optimisers itself"]),
     (["trainer.accumulate_grad_batches=2"], ["trainer.accumulate_grad_batches=2"]),
     (["data=binarized_mnist", "data.size=32"], ["binarized_mnist", "28"]),

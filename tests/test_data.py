@@ -28,6 +28,21 @@ def test_limit_and_train_size(config):
         data_of(config, "data.train_size=1500")
 
 
+def test_so_many_of_each_class(config):
+    """Drawn by split_seed from what validation leaves, more of them around fewer; validation and test stay as they are."""
+    few, more, whole = (data_of(config, f"data.train_per_class={n}", "seed=1") for n in (5, 20, "null"))
+    elsewhere = data_of(config, "data.train_per_class=5", "data.split_seed=1")
+    assert few.train.labels.bincount().tolist() == [5] * 10
+    assert more.train.labels.bincount().tolist() == [20] * 10
+    rows = [{bytes(image.numpy()) for image in data.train.images} for data in (few, more, whole, elsewhere)]
+    assert rows[0] < rows[1] < rows[2]
+    assert rows[0] != rows[3]
+    for part in ("val", "test"):
+        assert torch.equal(getattr(few, part).images, getattr(whole, part).images)
+    with pytest.raises(UserError, match=r"data\.train_per_class=200: of [0-9] there are 1\d\d images to train on"):
+        data_of(config, "data.train_per_class=200")
+
+
 def test_every_run_of_every_seed_is_measured_on_the_same_images(config):
     one, other = data_of(config, "seed=0"), data_of(config, "seed=1")
     assert torch.equal(one.test.images, other.test.images)

@@ -97,6 +97,24 @@ def test_a_test_class_unknown_in_training_is_named(config, tmp_path):
         data_of(config, "data=folder", f"data.root={tmp_path}", "data.size=16")
 
 
+def test_chosen_classes_are_all_that_is_read(config, tmp_path):
+    """Labelled in the order in which they are named; a folder that is not chosen may hold what cannot be read."""
+    write_folder(tmp_path, ("train", "test"))
+    for level in ("train", "test"):
+        (tmp_path / level / "birds").mkdir()
+        (tmp_path / level / "birds" / "0.png").write_bytes(b"no image")
+    settings = ("data=folder", f"data.root={tmp_path}", "data.size=16", "data.val_size=0")
+    data = data_of(config, *settings, "data.classes=[dogs,cats]")
+    assert (data.class_names, data.num_classes) == (["dogs", "cats"], 2)
+    for part in (data.train, data.test):
+        assert part.labels.bincount().tolist() == [6, 6]
+        assert torch.equal(part.images[:, 0].float().mean((1, 2)) > 100, part.labels == 0), "dogs are painted reddish"
+    for classes, words in (("[dogs,cat]", "cat is none of the classes birds, cats, dogs; did you mean cats?"),
+                           ("[cats,cats]", "stands there twice"), ("breeds", "is none of the classes")):  # fmt: skip
+        with pytest.raises(UserError, match=words.replace("?", "[?]")):
+            data_of(config, *settings, f"data.classes={classes}")
+
+
 def test_decode_turns_upright_and_crops_the_centre(tmp_path):
     image = Image.new("RGB", (40, 20), "black")
     image.paste("white", (0, 0, 20, 20))

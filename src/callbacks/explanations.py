@@ -41,7 +41,7 @@ class Explanations(pl.Callback):
         if not trainer.is_global_zero or not isinstance(model, CanClassify):
             return
         net = model.measured_net
-        was_training = net.training
+        was_training = model.training
         net.eval()  # BatchNorm's buffers stay
         try:
             self._feature_maps(trainer, model, net)
@@ -49,7 +49,7 @@ class Explanations(pl.Callback):
                 self._grad_cam(trainer, model, net)
                 self._maximised(trainer, model, net)
         finally:
-            net.train(was_training)
+            model.train(was_training)  # not the net itself, some of which may be frozen
 
     def _feature_maps(self, trainer: pl.Trainer, model: Any, net: nn.Module) -> None:
         images, _ = watched(trainer, 1)

@@ -31,3 +31,4 @@ class Graph(pl.Callback):
             for name, (net, example) in pl_module.graphs().items():
                 with SummaryWriter(f"{writer.log_dir}/graph/{name}") as own:
                     own.add_graph(net, example)
+        pl_module.train()  # the tracer has put all of a net into training, the frozen part too

@@ -45,7 +45,8 @@ def flat(cfg: DictConfig) -> dict[str, Any]:
     """The settings that tell runs apart, by dotted name, as plain values; a `_target_` by its last word."""
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
-    told = ("seed", "data.name", "data.size", "data.batch_size", "data.train_size", "trainer.max_epochs", "trainer.precision")
+    told = ("seed", "data.name", "data.size", "data.batch_size", "data.train_size", "data.train_per_class",
+            "trainer.max_epochs", "trainer.precision")  # fmt: skip
     chosen: dict[str, Any] = {}
     for path, value in leaves({str(key): node for key, node in plain.items()}):
         if path.endswith("._target_"):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from src import plots
 from src.callbacks.common import batches_seen, board, due, finishing, forget_later, images_folder, show
 from src.errors import UserError
+from src.layers import own
 
 MOST = 20_000  # values a histogram: the bins of more look the same and take seconds
 
@@ -88,8 +89,8 @@ def filtering(model: nn.Module) -> dict[str, nn.Module]:
     """The convolutions of `model` that see more than a pixel, by name; a moving average's are not among them."""
     return {
         name: layer
-        for name, layer in model.named_modules()
-        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)) and layer.kernel_size[0] > 1 and layer.weight.requires_grad
+        for name, layer in own(model).items()
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)) and layer.kernel_size[0] > 1
     }
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from src.data.augment import Augment
-from src.data.images import Images, ImageSet, Numbered, Splits, count
+from src.data.images import Images, ImageSet, Numbered, Splits, balanced, count
 from src.data.order import EpochSampler
 from src.data.pixels import binarized, permuted, resized, to_bytes, to_float
 from src.errors import UserError
@@ -36,6 +36,7 @@ class ImageData(pl.LightningDataModule, ABC):
         batch_size: images a training batch.
         eval_batch_size: images a batch of validation and test.
         train_size: images to train on, None for all that validation leaves.
+        train_per_class: instead of it, images of each class to train on, drawn by `split_seed`.
         val_size: images cut from the official training set by `split_seed`, unless the source brings its own; below 1: a
             fraction of it.
         test_size: likewise for the test, where the source has no test set of its own; ignored elsewhere.
@@ -75,6 +76,7 @@ class ImageData(pl.LightningDataModule, ABC):
         permute: bool,
         binarize: bool,
         cache: str | None = None,
+        train_per_class: int | None = None,
     ) -> None:
         super().__init__()
         self.name: str = name
@@ -83,6 +85,7 @@ class ImageData(pl.LightningDataModule, ABC):
         self.root = Path(root).expanduser()
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.train_size, self.val_size, self.test_size = train_size, val_size, test_size
+        self.train_per_class = train_per_class
         self.split_seed, self.limit, self.seed = split_seed, limit, seed
         self.in_memory, self.workers, self.download = in_memory, workers, download
         self.cache = Path(cache).expanduser() if cache else None
@@ -129,7 +132,10 @@ class ImageData(pl.LightningDataModule, ABC):
             )
         order = torch.randperm(len(splits.train), generator=generator(self.split_seed, "split"))
         held_out = splits.train.subset(order[:n_val].sort().values)
-        train = splits.train.subset(order[n_val : n_val + n_train].sort().values)
+        drawn = order[n_val : n_val + n_train]
+        if self.train_per_class is not None:
+            drawn = drawn[balanced(splits.train.labels[drawn], self.train_per_class, self.class_names)]
+        train = splits.train.subset(drawn.sort().values)
         return train, splits.val if splits.val is not None else held_out
 
     def _check_labels(self, splits: Splits) -> None:

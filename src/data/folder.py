@@ -4,6 +4,7 @@ import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from tqdm import tqdm
 
 from src.data.base import ImageData, log
 from src.data.cache import cached
-from src.data.images import Images, ImageSet, Splits, cut_test
+from src.data.images import Images, ImageSet, Splits, chosen, cut_test
 from src.errors import UserError
 
 LEVELS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
@@ -71,13 +72,25 @@ class Folder(ImageData):
     """root/CLASS/*.jpg, or root/{train,val,test}/CLASS/*.jpg, in any format that Pillow reads.
 
     Without a test level `test_size` images are cut for it, without a val level `val_size`; a size in [0, 1) is a fraction.
+
+    Args:
+        classes: names of sub-folders, labelled in this order and the only ones that are read; None: all.
+        settings: of `ImageData`.
     """
+
+    def __init__(self, classes: list[str] | None = None, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.classes = classes
 
     def read(self) -> Splits:
         if not self.root.is_dir():
             raise UserError(f"data=folder: data.root={self.root} is not a folder; it should hold a sub-folder for each class")
         present = self.levels()
-        self.found(_classes(present["train"]), present["train"])
+        known = _classes(present["train"])
+        for level in present.values():
+            if unknown := sorted(set(_classes(level)) - set(known)):
+                raise UserError(f"{level / unknown[0]}: no such class among the training folders ({', '.join(known)})")
+        self.found(known if self.classes is None else chosen(self.classes, known), present["train"])
         parts = dict(zip(present, at_rest(self, [self._files(level) for level in present.values()]), strict=True))
         if "test" in parts:
             return Splits(**parts)
@@ -92,9 +105,6 @@ class Folder(ImageData):
         return present
 
     def _files(self, top: Path) -> FileSet:
-        unknown = sorted(set(_classes(top)) - set(self.class_names))
-        if unknown:
-            raise UserError(f"{top / unknown[0]}: no such class among the training folders ({', '.join(self.class_names)})")
         paths: list[Path] = []
         labels: list[int] = []
         for label, name in enumerate(self.class_names):

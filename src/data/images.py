@@ -1,5 +1,6 @@
 """Images at rest, and how a set of them is cut: pure data, no Lightning."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from src.errors import UserError
+from src.errors import UserError, near
 from src.randomness import generator
 
 
@@ -77,6 +78,33 @@ class Splits:
 def count(size: int | float, n: int) -> int:
     """`size` itself, or that fraction of `n` where it is below 1."""
     return round(size * n) if 0 < size < 1 else int(size)
+
+
+def chosen(words: Sequence[str], names: Sequence[str], plain: Callable[[str], str] = str) -> list[str]:
+    """Those of the classes `names` that data.classes asks for by `words`, in its order, as `names` write them.
+
+    Args:
+        plain: a name -> what is compared of it.
+    """
+    known = {plain(name): name for name in names}
+    for word in words:
+        if plain(word) not in known:
+            raise UserError(f"data.classes: {word} is none of the classes {', '.join(names)}{near(plain(word), list(known))}")
+    found = [known[plain(word)] for word in words]
+    if len(set(found)) < len(found):
+        raise UserError(f"data.classes=[{', '.join(words)}]: a class stands there twice")
+    return found
+
+
+def balanced(labels: Tensor, per_class: int, class_names: Sequence[str]) -> Tensor:
+    """Indices of the first `per_class` images of each class, by labels (N,); raises UserError where a class has fewer."""
+    if not class_names:
+        raise UserError(f"data.train_per_class={per_class} takes images with labels; data.train_size takes any")
+    of_class = [(labels == k).nonzero().flatten() for k in range(len(class_names))]
+    name, fewest = min(zip(class_names, map(len, of_class), strict=True), key=lambda pair: pair[1])
+    if fewest < per_class:
+        raise UserError(f"data.train_per_class={per_class}: of {name} there are {fewest} images to train on")
+    return torch.cat([indices[:per_class] for indices in of_class])
 
 
 def cut_test(part: Images, test_size: int | float, split_seed: int, name: str) -> Splits:

@@ -10,8 +10,8 @@ import torchvision
 from src.data.base import ImageData
 from src.data.download import fetched
 from src.data.folder import FileSet, at_rest
-from src.data.images import Splits
-from src.errors import UserError, near
+from src.data.images import Splits, chosen
+from src.errors import UserError
 
 SPECIES = ("cat", "dog")
 
@@ -29,12 +29,12 @@ class Pets(ImageData):
     """Parkhi's Oxford-IIIT Pets (2012): 37 breeds, 3,680 photographs to train, 3,669 to test, from root/oxford-iiit-pet.
 
     Args:
-        classes: `breeds`: all of them, in the lists' order; `species`: cat and dog; or a list of breeds, labelled in its order
-            and the only ones that are read.
+        classes: `breeds`, or None: all of them, in the lists' order; `species`: cat and dog; or a list of breeds, labelled in
+            its order and the only ones that are read.
         settings: of `ImageData`.
     """
 
-    def __init__(self, classes: str | list[str], **settings: Any) -> None:
+    def __init__(self, classes: str | list[str] | None, **settings: Any) -> None:
         super().__init__(**settings)
         self.classes = classes
 
@@ -49,27 +49,14 @@ class Pets(ImageData):
         if self.classes == "species":
             self.found(list(SPECIES), folder)
         else:
-            self.found(breeds if self.classes == "breeds" else self._chosen(breeds), folder)
+            self.found(breeds if self.classes in ("breeds", None) else chosen(self.classes, breeds, _plain), folder)
         return Splits(*at_rest(self, [self._files(folder, part) for part in (train, test)]))
-
-    def _chosen(self, breeds: list[str]) -> list[str]:
-        """The breeds of data.classes as the lists write them."""
-        known = {_plain(breed): breed for breed in breeds}
-        for word in self.classes:
-            if _plain(word) not in known:
-                raise UserError(
-                    f"data.classes: {word} is none of the breeds {', '.join(breeds)}{near(_plain(word), list(known))}"
-                )
-        names = [known[_plain(word)] for word in self.classes]
-        if len(set(names)) < len(names):
-            raise UserError(f"data.classes=[{', '.join(self.classes)}]: a breed stands there twice")
-        return names
 
     def _files(self, folder: Path, pets: list[Pet]) -> FileSet:
         classes = [pet.species if self.classes == "species" else pet.breed for pet in pets]
-        chosen = [(pet, name) for pet, name in zip(pets, classes, strict=True) if name in self.class_names]
-        paths = [folder / "images" / f"{pet.image}.jpg" for pet, _ in chosen]
-        return FileSet(paths, torch.tensor([self.class_names.index(name) for _, name in chosen]), self.size, self.channels)
+        taken = [(pet, name) for pet, name in zip(pets, classes, strict=True) if name in self.class_names]
+        paths = [folder / "images" / f"{pet.image}.jpg" for pet, _ in taken]
+        return FileSet(paths, torch.tensor([self.class_names.index(name) for _, name in taken]), self.size, self.channels)
 
 
 def _plain(breed: str) -> str:

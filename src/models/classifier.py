@@ -11,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from src.data.pixels import permuted
+from src.layers import frozen, heads
 from src.metrics.intervals import wilson
 
 
@@ -24,12 +25,22 @@ class Classifier(pl.LightningModule):
         num_classes: how many classes there are.
         optimizer: parameters -> optimiser.
         schedule: progress in [0, 1) -> factor on the learning rate (see `src.schedules`).
-        mean, std: of images in [0, 1], one number or one a channel; None: of the training images.
+        mean, std: of images in [0, 1], one number or one a channel; None: of the training images, or those that a transferred
+            net was trained with, since its first layer expects them.
         label_smoothing: in [0, 1): that share of each target is spread over all classes (Szegedy 2016, section 7).
         ema: decay of the net's moving average, BatchNorm's buffers included, which is then what is measured; 0: none. After
             n batches it is (1 + n) / (10 + n) where that is less, so that the first weights are soon forgotten.
         decay_all: let the optimiser's weight decay shrink norms and biases too, else matrices and filters alone.
         aux_weight: of an auxiliary head's loss (Szegedy 2015, section 5).
+        init_from: where the net was trained before (`src.transfer` brings its weights); None: nowhere, and what follows is of
+            no effect.
+        freeze: what stays as it was, BatchNorm's buffers too, its dropout off: `none`, `backbone` (all but the heads), or so
+            many layers from the first on (see `src.layers.frozen`).
+        unfreeze_epoch: after so many epochs the frozen part is trained too; None: never.
+        backbone_lr: factor on the learning rate of all layers but the heads, whenever they are trained: a net that was trained
+            before is only to be tuned, be it from the start (freeze: none), above what is frozen, or once it is unfrozen.
+
+    Raises ValueError where `freeze` leaves nothing to learn.
     """
 
     def __init__(
@@ -45,6 +56,10 @@ class Classifier(pl.LightningModule):
         ema: float = 0.0,
         decay_all: bool = False,
         aux_weight: float = 0.3,
+        init_from: str | None = None,
+        freeze: str | int = "none",
+        unfreeze_epoch: int | None = None,
+        backbone_lr: float = 0.1,
     ) -> None:
         super().__init__()
         self.net, self.num_classes, self.optimizer, self.schedule = net, num_classes, optimizer, schedule
@@ -53,32 +68,63 @@ class Classifier(pl.LightningModule):
         if ema > 0:
             self.average = AveragedModel(net, multi_avg_fn=_moving(ema), use_buffers=True).requires_grad_(False)
         self.in_channels = in_channels(net, channels)
-        self.measured = mean is None, std is None  # of the training images, when training starts
+        self.init_from, self.unfreeze_epoch, self.backbone_lr = init_from, unfreeze_epoch, backbone_lr
+        self.open = [name for name, given in (("mean", mean), ("std", std)) if given is None]  # until training starts
         self.mean: Tensor
         self.std: Tensor
-        for name, given in (("mean", 0.0 if mean is None else mean), ("std", 1.0 if std is None else std)):
-            self.register_buffer(
-                name, torch.tensor(given).view(-1, 1, 1).repeat(channels if isinstance(given, float) else 1, 1, 1)
-            )
+        for name, given, until_then in (("mean", mean, 0.0), ("std", std, 1.0)):
+            value = torch.tensor(until_then if given is None else given).view(-1, 1, 1)
+            if init_from is not None and given is None:
+                value = value.repeat(self.in_channels, 1, 1)  # a net of three channels may scale each in its way, grey ones too
+            elif given is None or isinstance(given, float):
+                value = value.repeat(channels, 1, 1)
+            self.register_buffer(name, value)
         self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64)  # of the last measure, kept for the pictures
         self.confusion = MulticlassConfusionMatrix(num_classes)  # (true, said) counts
         self.top5 = MulticlassAccuracy(num_classes, top_k=5, average="micro") if num_classes > 5 else None
+        self.frozen, self.at_rest = frozen(net, freeze)
+        for parameter in self.frozen:
+            parameter.requires_grad_(False)
+        self.train()
+
+    def train(self, mode: bool = True) -> "Classifier":
+        """Go into training or evaluation; what is frozen stays in evaluation."""
+        super().train(mode)
+        for module in self.at_rest:
+            module.training = False
+        return self
+
+    def on_train_batch_start(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Unfreeze when it is time; here, since a run resumed inside an epoch does not start one."""
+        if self.frozen and self.unfreeze_epoch is not None and self.current_epoch >= self.unfreeze_epoch:
+            for parameter in self.frozen:
+                parameter.requires_grad_(True)
+            self.frozen, self.at_rest = [], []
+            self.train()
 
     def setup(self, stage: str) -> None:
-        if stage == "fit" and any(self.measured):
-            moments = cast(Any, self.trainer).datamodule.moments()
-            for name, of_data, measured in zip(("mean", "std"), moments, self.measured, strict=True):
-                if measured:
-                    getattr(self, name).copy_(of_data.view(-1, 1, 1))
+        if stage == "fit" and self.open and self.init_from is None:
+            moments = dict(zip(("mean", "std"), cast(Any, self.trainer).datamodule.moments(), strict=True))
+            for name in self.open:
+                getattr(self, name).copy_(moments[name].view(-1, 1, 1))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        trained = [p for p in self.net.parameters() if p.requires_grad]
-        if self.decay_all:
-            return self.optimizer(trained)
-        groups = [{"params": [p for p in trained if p.ndim > 1]}]
-        if spared := [p for p in trained if p.ndim < 2]:
-            groups.append(cast(Any, {"params": spared, "weight_decay": 0.0}))
-        return self.optimizer(groups)
+        """The heads' groups come first: their rate is logged. What is frozen has its own throughout: a resumed run finds the
+        same in its checkpoint, and SGD's fused step fails where only some of a group have a momentum yet."""
+        of_heads = {p for name in heads(self.net) for p in self.net.get_submodule(name).parameters()}
+        groups: dict[tuple[bool, bool, bool], dict[str, Any]] = {}
+        for parameter in self.net.parameters():
+            backbone = self.init_from is not None and parameter not in of_heads
+            spared = parameter.ndim < 2 and not self.decay_all
+            kind = (backbone, not parameter.requires_grad, spared)
+            group = groups.setdefault(kind, {"params": [], "factor": self.backbone_lr if backbone else 1.0})
+            group["params"].append(parameter)
+            if spared:
+                group["weight_decay"] = 0.0
+        optimizer = self.optimizer([groups[kind] for kind in sorted(groups)])
+        for group in optimizer.param_groups:
+            group["lr"] *= group.pop("factor")
+        return optimizer
 
     def scaled(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] as the net wants them; grey ones three times where it wants colour."""

@@ -1,0 +1,116 @@
+"""Start a classifier from what was learned elsewhere: by a run of this project, or by torchvision's pretrained nets."""
+
+import contextlib
+import io
+import re
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from src import run
+from src.errors import UserError
+from src.layers import heads
+from src.models.classifier import Classifier
+
+MOST_NAMED = 3  # of the weights that do not fit
+
+
+class Source(NamedTuple):
+    """What was learned elsewhere.
+
+    Attributes:
+        weights: a net's state, by its own names.
+        mean, std: of the images that it was trained with, in [0, 1], (C or 1, 1, 1).
+        class_names: one a logit.
+    """
+
+    weights: dict[str, Tensor]
+    mean: Tensor
+    std: Tensor
+    class_names: list[str]
+
+
+def transfer(model: Classifier, builder: str, class_names: list[str]) -> str:
+    """Bring what model.init_from names into `model`, which is to tell `class_names` apart; returns a line that says so.
+
+    Its head comes along where it was trained on the same classes in the same order, else it stays as it was drawn. Mean and std
+    come along where the config leaves them open.
+
+    Args:
+        builder: the function that made its net, as the config names it.
+
+    Raises UserError where any other weight is missing, surplus or of another shape.
+    """
+    where = str(model.init_from)
+    if where == "torchvision":
+        source = pretrained(model.net, builder.rpartition(".")[2])
+    else:
+        source = of_checkpoint(run.checkpoint_at(Path(where).expanduser()))
+    new = [] if source.class_names == class_names else heads(model.net)
+    theirs, ours = (
+        {name: value for name, value in state.items() if name.rpartition(".")[0] not in new}
+        for state in (source.weights, model.net.state_dict())
+    )
+    if wrong := misfits(theirs, ours):
+        raise UserError(f"model.init_from={where} does not fit the net: {wrong}")
+    model.net.load_state_dict(theirs, strict=False)
+    if model.average is not None:
+        model.average.module.load_state_dict(model.net.state_dict())
+    for name in model.open:
+        buffer: Tensor = getattr(model, name)
+        buffer.copy_(getattr(source, name))
+    return f"weights from {where}, " + (f"but {', '.join(new)}: new for {len(class_names)} classes" if new else "head included")
+
+
+def misfits(theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> str:
+    """What of `theirs` cannot become `ours`, by name; empty where all can."""
+    found = {  # BatchNorm's count of batches is in no file older than torch 0.4.1
+        "missing": [name for name in ours if name not in theirs and not name.endswith("num_batches_tracked")],
+        "surplus": [name for name in theirs if name not in ours],
+        "of another shape": [
+            f"{name} {list(theirs[name].shape)} for {list(ours[name].shape)}"
+            for name in ours
+            if name in theirs and theirs[name].shape != ours[name].shape
+        ],
+    }
+    return "; ".join(
+        f"{len(names)} {what} ({', '.join(names[:MOST_NAMED])}{', ...' if len(names) > MOST_NAMED else ''})"
+        for what, names in found.items()
+        if names
+    )
+
+
+def of_checkpoint(path: Path) -> Source:
+    """The classifier in the checkpoint at `path`: its moving average where there is one, since that is what was measured."""
+    checkpoint = run.load_checkpoint(path)
+    known = checkpoint if isinstance(checkpoint, dict) else {}
+    state = known.get("state_dict", {})
+    names = [part["class_names"] for part in known.values() if isinstance(part, dict) and "class_names" in part]
+    prefix = "average.module." if any(name.startswith("average.module.") for name in state) else "net."
+    weights = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    if not (weights and names and {"mean", "std"} <= state.keys()):
+        raise UserError(f"model.init_from={path} is no checkpoint of a Classifier")
+    return Source(weights, state["mean"], state["std"], names[0])
+
+
+def pretrained(net: nn.Module, name: str) -> Source:
+    """What torchvision's net `name` learned on ImageNet, downloaded into torch.hub's folder where it is not there."""
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            state = weights.get_state_dict(progress=sys.stderr.isatty(), check_hash=True, weights_only=True, map_location="cpu")
+    except Exception as error:  # urllib, http, ssl, pickle and torch each raise their own
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        todo = f"is broken: delete it ({reason})" if file.exists() else f"is not there and cannot be fetched ({reason})"
+        raise UserError(f"model.init_from=torchvision: {file}, from {weights.url}, {todo}") from error
+    # DenseNets were saved when names might hold more dots
+    state = {re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.", r"\1\2.", key): value for key, value in state.items()}
+    preset = weights.transforms()
+    # GoogLeNet learned on images in [-1, 1], and has a switch, off here, that brings the others' scaling back to it
+    mean, std = ([0.5], [0.5]) if hasattr(net, "transform_input") else (preset.mean, preset.std)
+    return Source(state, torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1), weights.meta["categories"])

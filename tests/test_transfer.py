@@ -1,0 +1,423 @@
+"""Transfer learning: what comes from where, what stays as it was, at which rate the rest learns, the line for what fails."""
+
+import hashlib
+import itertools
+import pickle
+import shutil
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from torch import nn
+
+from src import build, run
+from src.config import check, compose
+from src.errors import UserError
+from src.evaluate import evaluate
+from src.layers import counts, frozen, heads
+from src.models.classifier import Classifier
+from src.nets.plain import plain
+from src.train import train
+from src.transfer import pretrained, transfer
+from tests.conftest import TINY, call, command, saved, wrong
+from tests.test_resume import assert_same_run, cut_and_resumed
+
+NET = (*TINY, "data=folder", "data.size=8", "data.cache=null", "data.limit=null", "model=vgg",
+       "model.net.features=[4,M,8,M,D]", "model.net.dropout=[0.3,0]", "model.ema=0.9", "test=false")  # fmt: skip
+SOURCE = (*NET, "data.classes=[c,a,b]", "data.val_size=0", "trainer.max_epochs=2")
+# 64 images, batch 16: four batches an epoch
+TARGET = (*NET, "data.classes=[e,d]", "data.val_size=8", "data.test_size=8", "data.batch_size=16", "trainer.max_epochs=3",
+          "trainer.log_every_n_steps=1", "checkpoint.every_n_batches=null")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """A folder of five classes, 40 coloured noises each."""
+    root, noise = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for k, name in enumerate("abcde"):
+        (root / name).mkdir()
+        for i in range(40):
+            pixels = noise.integers(0, 120 + 30 * k, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def backbone(images, tmp_path_factory):
+    """The folder of a run on three of them, with a moving average."""
+    cfg = compose("train", [f"data.root={images}", *SOURCE])
+    check(cfg)
+    folder = saved(cfg, tmp_path_factory.mktemp("backbone") / "run")
+    train(cfg, folder)
+    return folder
+
+
+@pytest.fixture
+def settings(images, backbone, config):
+    """overrides -> a config that begins with that run, on the two other classes."""
+    return lambda *more: config(*TARGET, f"data.root={images}", f"model.init_from={backbone}", *more)
+
+
+def state_of(folder):
+    return run.load_checkpoint(folder / "checkpoints" / "last.ckpt")["state_dict"]
+
+
+def started(cfg):
+    """The model and data of `cfg`, what it begins from brought in."""
+    torch.manual_seed(cfg.seed)
+    data, model = build.data(cfg), build.model(cfg)
+    transfer(model, cfg.model.net._target_, data.class_names)
+    return model, data
+
+
+def test_a_run_gives_its_average_its_mean_and_std_but_no_head(settings, backbone):
+    cfg, source = settings(), state_of(backbone)
+    model, data = started(cfg)
+    torch.manual_seed(cfg.seed)
+    drawn = build.model(cfg)
+    for name, value in model.net.state_dict().items():
+        expected = drawn.net.state_dict()[name] if name.startswith("fc1.") else source[f"average.module.{name}"]
+        assert torch.equal(value, expected), name
+        assert torch.equal(value, model.average.module.state_dict()[name])
+    assert not torch.equal(source["net.conv1.weight"], source["average.module.conv1.weight"])
+    assert torch.equal(model.mean, source["mean"])
+    assert torch.equal(model.std, source["std"])
+    assert not torch.allclose(model.mean.flatten().double(), data.moments()[0], atol=0.01), "these images are brighter"
+
+
+def test_of_the_same_classes_the_head_comes_too(settings, backbone):
+    model, data = started(settings("data.classes=[c,a,b]", f"model.init_from={backbone / 'checkpoints' / 'last.ckpt'}"))
+    old = build.opened(backbone)[1]
+    x = data.seen(data.test, torch.arange(8))[0]
+    assert torch.equal(model.eval()(x), old(x))
+    other, _ = started(settings("data.classes=[a,b,c]"))
+    assert not torch.equal(other.net.fc1.weight, model.net.fc1.weight), "another order is another head"
+
+
+def test_what_is_given_is_not_overwritten(settings, backbone):
+    model, _ = started(settings("model.mean=0.25", "model.std=null"))
+    assert model.mean.unique().tolist() == [0.25]
+    assert torch.equal(model.std, state_of(backbone)["std"])
+
+
+@pytest.fixture(scope="module")
+def frozen_run(images, backbone, tmp_path_factory):
+    """A run on frozen features with all that looks at a net while it learns."""
+    top = tmp_path_factory.mktemp("frozen")
+    left_out = [f"~callbacks.{name}" for name in ("quality", "samples", "canvases", "weights", "filters", "answers")]
+    shown = ("callbacks=default", "logger=default", *left_out, "callbacks.explanations.every_n_batches=1",
+             "callbacks.explanations.classes=0", "callbacks.explanations.n=1", "callbacks.explanations.layers=1")  # fmt: skip
+    source = shutil.copytree(backbone, top / "source")
+    begin = (f"data.root={images}", f"model.init_from={source}", "model.freeze=backbone")
+    cfg = compose("train", [*TARGET, *begin, "test=true", "trainer.max_epochs=2", *shown])
+    check(cfg)
+    metrics = train(cfg, saved(cfg, top / "run"))
+    shutil.rmtree(source)
+    return top / "run", metrics
+
+
+def test_what_is_frozen_stays_bit_equal(frozen_run, backbone):
+    """Parameters, BatchNorm's buffers, mean and std; of the average too. Explanations and graphs change modes in between."""
+    before, after = state_of(backbone), state_of(frozen_run[0])
+    kept = [name.removeprefix("net.") for name in after if name.startswith("net.") and not name.startswith("net.fc1.")]
+    assert "norm1.running_mean" in kept
+    assert "norm1.num_batches_tracked" in kept
+    for name in kept:
+        for part in ("net.", "average.module."):
+            assert torch.equal(after[part + name], before[f"average.module.{name}"]), part + name
+    assert torch.equal(after["mean"], before["mean"])
+    assert not torch.equal(after["net.fc1.weight"], after["average.module.fc1.weight"]), "the head learns"
+
+
+def test_the_log_says_what_is_trained_of_how_much(frozen_run):
+    folder, metrics = frozen_run
+    log = (folder / "train.log").read_text()
+    head, rest = (8 * 2 * 2 + 1) * 2, (3 * 9 + 1) * 4 + 2 * 4 + (4 * 9 + 1) * 8 + 2 * 8
+    assert f"{head} of {head + rest} parameters" in log
+    assert "but fc1: new for 2 classes" in log
+    assert metrics["parameters"] == head
+
+
+def test_a_finished_run_stands_without_what_it_began_from(frozen_run):
+    folder, metrics = frozen_run
+    assert call("evaluate", evaluate, f"run={folder}")["test/acc"] == metrics["test/acc"]
+
+
+def test_the_articles_arithmetic(config):
+    """(2,048 features + 1) x 2 classes; all of ResNet-50 is torchvision's 25,557,032 with a head for 2 instead of 1,000."""
+    cfg = config("model=resnet50", "data=folder", "data.root=x", "data.num_classes=2", "model.init_from=torchvision",
+                 "model.freeze=backbone", "model.ema=0.9")  # fmt: skip
+    with torch.device("meta"):
+        model = build._instantiate(cfg.model, "model")
+    assert counts(model) == (4_098, 25_557_032 - 2_049 * 1_000 + 4_098)
+
+
+def test_the_layers_of_a_plain_net():
+    net = plain(3, 8, 2, features=[4, "M", "D", 6, "D"], hidden=[5], padding=1, norm="batch", dropout=[0.5, 0.5])
+
+    def names(freeze):
+        parameters, modules = frozen(net, freeze)
+        assert {id(p) for p in parameters} == {id(p) for m in modules for p in m.parameters(recurse=False)}
+        return " ".join(name for name, module in net.named_modules() if module in modules)
+
+    assert names("none") == ""
+    assert names(1) == "conv1"
+    assert names(2) == "conv1 norm1 relu1 pool1 dropout1"
+    assert names(3) == "conv1 norm1 relu1 pool1 dropout1 conv2"
+    assert names(5) == names("backbone")
+    assert names("backbone").endswith("norm2 relu2 dropout2 flatten fc1 relu3 dropout3")
+    with pytest.raises(ValueError, match="freeze=6 leaves nothing to learn: the net has 6 layers"):
+        frozen(net, 6)
+
+
+def test_the_layers_of_torchvisions_nets():
+    """Auxiliary heads learn, what is on the way to them does not; a parameter of a net's own (a class token) is frozen too."""
+    with torch.device("meta"):
+        google = torchvision.models.googlenet(num_classes=5, aux_logits=True, init_weights=False)
+        vit = torchvision.models.VisionTransformer(32, 8, 1, 2, 16, 16, num_classes=5)
+        squeeze = torchvision.models.squeezenet1_1(num_classes=5)
+    assert heads(google) == ["fc", "aux1.fc2", "aux2.fc2"]
+    assert heads(squeeze) == ["classifier.1"]
+    for net in (google, vit, squeeze):
+        at_rest = {id(p) for p in frozen(net, "backbone")[0]}
+        learned = {name.rpartition(".")[0] for name, p in net.named_parameters() if id(p) not in at_rest}
+        assert learned == set(heads(net))
+    assert google not in frozen(google, "backbone")[1], "it answers with its auxiliary heads in training alone"
+
+
+@pytest.mark.parametrize("decay_all", [True, False])
+def test_the_backbones_rate_is_a_share_of_the_heads_at_every_batch(settings, tmp_path, monkeypatch, decay_all):
+    cfg = settings("model/schedule=cosine", "model.optimizer.lr=0.5", "model.backbone_lr=0.02", f"model.decay_all={decay_all}",
+                   "model.freeze=2", "model.unfreeze_epoch=1")  # fmt: skip
+    seen, step = [], Classifier.training_step
+
+    def noted(self, batch, batch_idx):
+        of_heads = {id(p) for p in self.net.fc1.parameters()}
+        groups = self.trainer.optimizers[0].param_groups
+        seen.append({({id(p) for p in group["params"]} <= of_heads, group["lr"]) for group in groups})
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(Classifier, "training_step", noted)
+    train(cfg, tmp_path)
+    rates = [0.5 * 0.5 * (1 + np.cos(np.pi * i / 12)) for i in range(12)]
+    for found, rate in zip(seen, rates, strict=True):
+        assert len(found) == 2
+        assert dict(found) == pytest.approx({True: rate, False: rate * 0.02})
+
+
+UNFREEZING = ("model.freeze=3", "model.unfreeze_epoch=1", "model/schedule=cosine")
+
+
+@pytest.fixture(scope="module", params=["sgd", "adam"])
+def unfreezing(images, backbone, tmp_path_factory, request):
+    """A run whose first three layers are frozen for an epoch, uncut; and the file that it began from."""
+    top = tmp_path_factory.mktemp("unfreezing")
+    shutil.copy(backbone / "checkpoints" / "last.ckpt", top / "source.ckpt")
+    cfg = compose("train", [*TARGET, f"data.root={images}", f"model.init_from={top / 'source.ckpt'}",
+                            *UNFREEZING, f"model/optimizer={request.param}"])  # fmt: skip
+    check(cfg)
+    train(cfg, saved(cfg, top / "uncut"))
+    return cfg, top
+
+
+@pytest.mark.parametrize("cut", [2, 4, 5, 7])
+def test_cut_before_at_and_after_the_unfreezing(unfreezing, tmp_path, monkeypatch, cut):
+    """The optimiser's state of what was frozen included; what it began from is gone when the run is resumed."""
+    cfg, top = unfreezing
+    cfg = cfg.copy()
+    moved = shutil.copy(top / "source.ckpt", tmp_path / "source.ckpt")
+    trained = train.__globals__["train"]
+
+    def without_source(cfg, folder):
+        if cfg.resume:
+            Path(moved).unlink()
+        return trained(cfg, folder)
+
+    monkeypatch.setattr("tests.test_resume.train", without_source)
+    cfg.model.init_from = str(moved)
+    folder = cut_and_resumed(Classifier, cfg, tmp_path, monkeypatch, cut)
+    assert_same_run(top / "uncut", folder)
+
+
+def test_what_is_unfrozen_learns(settings, tmp_path, monkeypatch):
+    """After its epoch, not before: parameters, BatchNorm's buffers; and the dropout behind comes on."""
+    found, step = [], Classifier.training_step
+
+    def noted(self, batch, batch_idx):
+        net = self.net
+        found.append(
+            (net.conv1.weight.detach().clone(), net.norm1.running_mean.clone(), net.norm1.training, net.dropout1.training)
+        )
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(Classifier, "training_step", noted)
+    train(settings("model.freeze=4", "model.unfreeze_epoch=1"), tmp_path)
+    weights, means, norms, dropouts = zip(*found, strict=True)
+    assert norms == dropouts == (False,) * 4 + (True,) * 8
+    for values in (weights, means):
+        same = [torch.equal(a, b) for a, b in itertools.pairwise(values)]
+        assert same == [True] * 4 + [False] * 7
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["model.net.features=[4,M,9,M,D]"], ["6 of another shape (conv2.weight [8, 4, 3, 3] for [9, 4, 3, 3], ", ", ...)"]),
+        (["model.net.norm=none"], ["10 surplus (norm1.weight, norm1.bias, norm1.running_mean, ...)"]),
+        (["model.net.features=[4,M,8,8,M,D]"], ["6 missing (conv3.weight, conv3.bias, norm3.weight, ...)"]),
+        (
+            ["model.net.features=[4,M,8,M,M]", "model.net.hidden=[5]"],
+            ["2 of another shape (fc1.weight [3, 32] for [5, 8], fc1.bias "],
+        ),
+        (["model.freeze=5"], ["model: freeze=5 leaves nothing to learn: the net has 5 layers"]),
+    ],
+)
+def test_what_does_not_fit_is_named(settings, more, words):
+    with pytest.raises(UserError) as error:
+        started(settings(*more))
+    for word in words:
+        assert word in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_not_there_costs_no_heavy_import_and_leaves_no_folder(tmp_path):
+    absent = f"model.init_from={tmp_path / 'x'}"
+    line = wrong(command("train", "model=vgg", "data.size=32", absent, f"out={tmp_path / 'runs'}"))
+    assert f"{absent} is not there: it should be the folder of a run, or a checkpoint" in line
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_experiments_ask_for_a_run():
+    """A missing value would not do: over a value that stands it changes nothing, and the net would begin as drawn."""
+    for name in ("transfer_frozen", "transfer_finetuned"):
+        source = compose("train", [f"experiment={name}", "data.root=x"]).model.init_from
+        with pytest.raises(UserError, match=r"model\.init_from=RUN is not there"):
+            run.checkpoint_at(Path(source))
+
+
+def test_other_files_and_families_are_refused(settings, tmp_path, gan_run):
+    torch.save({"state_dict": {"net.x": torch.zeros(1)}}, tmp_path / "draw.ckpt")
+    torch.save([1], tmp_path / "list.ckpt")
+    (tmp_path / "text.ckpt").write_text("nothing")
+    for path, words in (
+        (tmp_path / "draw.ckpt", "is no checkpoint of a Classifier"),
+        (tmp_path / "list.ckpt", "is no checkpoint of a Classifier"),
+        (tmp_path / "text.ckpt", "is a broken checkpoint"),
+        (gan_run, "holds a GAN"),
+        (tmp_path, "is not a run's folder"),
+    ):
+        with pytest.raises(UserError, match=words):
+            started(settings(f"model.init_from={path}"))
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """torch.hub's folder, empty, and a function that puts a net's weights where torchvision would download them."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
+
+    def put(name: str, state: dict) -> Path:
+        url = torchvision.models.get_model_weights(name).DEFAULT.url
+        path = tmp_path / "hub" / "hub" / "checkpoints" / url.rpartition("/")[2]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(state, path)
+        return path
+
+    return put
+
+
+@pytest.mark.parametrize("name", ["googlenet", "densenet121"])
+def test_torchvisions_weights_answer_as_in_torchvision(config, hub, name):
+    """Beside torchvision's own loading and its own scaling, on grey images too; DenseNets are saved under older names."""
+    torch.manual_seed(0)
+    make = getattr(torchvision.models, name)
+    net = make(**({"aux_logits": True, "init_weights": False} if name == "googlenet" else {}))
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, 0, 0.1)
+    state = {key: value for key, value in net.state_dict().items() if not key.endswith("num_batches_tracked")}
+    older = {re_dotted(key): value for key, value in state.items()}
+    assert (older.keys() != state.keys()) == (name == "densenet121")
+    hub(name, older)
+    theirs = make(weights="DEFAULT").eval()
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    preset = weights.transforms()
+    x = torch.rand(2, 1, 64, 64)
+    with torch.no_grad():
+        expected = theirs(torchvision.transforms.functional.normalize(x.expand(-1, 3, -1, -1), preset.mean, preset.std))
+    cfg = config(f"model={name}", "data=digits", "data.size=64", "data.num_classes=1000", "model.init_from=torchvision")
+    model = build.model(cfg)
+    said = transfer(model, cfg.model.net._target_, weights.meta["categories"])
+    assert "head included" in said
+    with torch.no_grad():
+        assert torch.allclose(model.eval()(x), expected, atol=1e-4 * expected.abs().max().item())
+    said = transfer(model, cfg.model.net._target_, [str(k) for k in range(1000)])
+    assert f"but {', '.join(heads(model.net))}: new for 1000 classes" in said
+
+
+def re_dotted(key):
+    """torchvision's names for a dense layer's parts as they were: norm.1 for norm1."""
+    layer, dot, rest = key.partition("denselayer")
+    for part in ("norm", "conv"):
+        rest = rest.replace(f".{part}1.", f".{part}.1.").replace(f".{part}2.", f".{part}.2.")
+    return layer + dot + rest
+
+
+@pytest.fixture
+def squeeze(monkeypatch, tmp_path):
+    """A small net of torchvision's whose weights lie behind a URL of this machine; contents -> where they are named by."""
+    weights = torchvision.models.SqueezeNet1_1_Weights.DEFAULT
+    state = torchvision.models.squeezenet1_1().state_dict()
+    torch.save(state, tmp_path / "saved.pth")
+
+    def serve(digest: str | None = None) -> dict:
+        data = (tmp_path / "saved.pth").read_bytes()
+        path = tmp_path / f"squeezenet1_1-{digest or hashlib.sha256(data).hexdigest()[:8]}.pth"
+        path.write_bytes(data)
+        monkeypatch.setattr(weights.value, "url", path.as_uri())
+        return state
+
+    return serve
+
+
+def test_torchvisions_weights_are_downloaded_and_their_hash_is_checked(hub, squeeze, capfd):
+    net = torchvision.models.squeezenet1_1()
+    state = squeeze()
+    source = pretrained(net, "squeezenet1_1")
+    assert all(torch.equal(source.weights[key], state[key]) for key in state)
+    assert capfd.readouterr() == ("", "")
+    squeeze("00000000")
+    with pytest.raises(UserError, match=r"squeezenet1_1-00000000\.pth, from file:.* cannot be fetched \(invalid hash value"):
+        pretrained(net, "squeezenet1_1")
+
+
+def test_without_network_there_is_a_line(hub, monkeypatch):
+    def offline(*args, **kwargs):
+        raise URLError("Name or service\nnot known")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    with pytest.raises(UserError, match=r"alexnet-.*\.pth is not there and|from https.*alexnet") as error:
+        pretrained(nn.Sequential(), "alexnet")
+    assert "\n" not in str(error.value)
+    assert "Name or service not known" in str(error.value)
+
+
+class Bomb:
+    def __reduce__(self):
+        return (exec, ("import builtins; builtins.exploded = True",))
+
+
+def test_no_pickle_is_executed(hub, tmp_path, settings):
+    import builtins
+
+    path = hub("alexnet", {})
+    path.write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(UserError, match="is broken: delete it"):
+        pretrained(nn.Sequential(), "alexnet")
+    torch.save(Bomb(), tmp_path / "bomb.ckpt")
+    with pytest.raises(UserError, match="is a broken checkpoint"):
+        started(settings(f"model.init_from={tmp_path / 'bomb.ckpt'}"))
+    assert not hasattr(builtins, "exploded")
