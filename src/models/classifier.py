@@ -10,9 +10,14 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
+from src.data.base import spread
 from src.data.pixels import permuted
 from src.layers import frozen, heads
 from src.metrics.intervals import wilson
+from src.nets.init import whiten
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
+WHITENED = 5000  # training images whose principal components the first layer begins with
 
 
 class Classifier(pl.LightningModule):
@@ -32,6 +37,9 @@ class Classifier(pl.LightningModule):
             n batches it is (1 + n) / (10 + n) where that is less, so that the first weights are soon forgotten.
         decay_all: let the optimiser's weight decay shrink norms and biases too, else matrices and filters alone.
         aux_weight: of an auxiliary head's loss (Szegedy 2015, section 5).
+        norm_bias_lr: factor on the learning rate of the biases of norms (Jordan 2024, section 3.4).
+        whiten: begin the first convolution with the principal components of the training images (see `src.nets.init.whiten`).
+        mirror: measure, and answer, by the mean of the logits of an image and its mirror image.
         init_from: where the net was trained before (`src.transfer` brings its weights); None: nowhere, and what follows is of
             no effect.
         freeze: what stays as it was, BatchNorm's buffers too, its dropout off: `none`, `backbone` (all but the heads), or so
@@ -56,6 +64,9 @@ class Classifier(pl.LightningModule):
         ema: float = 0.0,
         decay_all: bool = False,
         aux_weight: float = 0.3,
+        norm_bias_lr: float = 1.0,
+        whiten: bool = False,
+        mirror: bool = False,
         init_from: str | None = None,
         freeze: str | int = "none",
         unfreeze_epoch: int | None = None,
@@ -64,6 +75,7 @@ class Classifier(pl.LightningModule):
         super().__init__()
         self.net, self.num_classes, self.optimizer, self.schedule = net, num_classes, optimizer, schedule
         self.label_smoothing, self.decay_all, self.aux_weight = label_smoothing, decay_all, aux_weight
+        self.norm_bias_lr, self.whiten, self.mirror = norm_bias_lr, whiten, mirror
         self.average = None
         if ema > 0:
             self.average = AveragedModel(net, multi_avg_fn=_moving(ema), use_buffers=True).requires_grad_(False)
@@ -107,17 +119,27 @@ class Classifier(pl.LightningModule):
             moments = dict(zip(("mean", "std"), cast(Any, self.trainer).datamodule.moments(), strict=True))
             for name in self.open:
                 getattr(self, name).copy_(moments[name].view(-1, 1, 1))
+        if stage == "fit" and self.whiten:
+            data = cast(Any, self.trainer).datamodule
+            images, _ = data.seen(data.train, spread(len(data.train), WHITENED))
+            layer = next(layer for layer in self.net.modules() if isinstance(layer, nn.Conv2d))
+            whiten(layer, self.scaled(images))
+            if self.average is not None:
+                self.average.module.load_state_dict(self.net.state_dict())
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The heads' groups come first: their rate is logged. What is frozen has its own throughout: a resumed run finds the
         same in its checkpoint, and SGD's fused step fails where only some of a group have a momentum yet."""
         of_heads = {p for name in heads(self.net) for p in self.net.get_submodule(name).parameters()}
-        groups: dict[tuple[bool, bool, bool], dict[str, Any]] = {}
+        of_norms = {layer.bias for layer in self.net.modules() if isinstance(layer, NORMS)}
+        groups: dict[tuple[bool, bool, bool, bool], dict[str, Any]] = {}
         for parameter in self.net.parameters():
             backbone = self.init_from is not None and parameter not in of_heads
             spared = parameter.ndim < 2 and not self.decay_all
-            kind = (backbone, not parameter.requires_grad, spared)
-            group = groups.setdefault(kind, {"params": [], "factor": self.backbone_lr if backbone else 1.0})
+            eager = self.norm_bias_lr != 1 and parameter in of_norms
+            kind = (backbone, not parameter.requires_grad, spared, eager)
+            factor = (self.backbone_lr if backbone else 1.0) * (self.norm_bias_lr if eager else 1.0)
+            group = groups.setdefault(kind, {"params": [], "factor": factor})
             group["params"].append(parameter)
             if spared:
                 group["weight_decay"] = 0.0
@@ -132,7 +154,8 @@ class Classifier(pl.LightningModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] -> logits (B, num_classes); of the average where there is one, outside training."""
-        return (self.net if self.training else self.measured_net)(self.scaled(x))
+        x = self.scaled(x)
+        return self.net(x) if self.training else answered(self.measured_net, x, self.mirror)
 
     @property
     def measured_net(self) -> nn.Module:
@@ -218,7 +241,7 @@ class Whole(nn.Module):
 
     def __init__(self, model: Classifier, permutation: Tensor | None) -> None:
         super().__init__()
-        self.net = model.measured_net
+        self.net, self.mirror = model.measured_net, model.mirror
         self.in_channels = model.in_channels
         self.mean: Tensor
         self.std: Tensor
@@ -230,7 +253,12 @@ class Whole(nn.Module):
         """Images (B, C, H, W) in [0, 1], pixels where a person sees them -> logits (B, num_classes)."""
         if self.permutation is not None:
             images = permuted(images, self.permutation)
-        return self.net(scaled(images, self.mean, self.std, self.in_channels))
+        return answered(self.net, scaled(images, self.mean, self.std, self.in_channels), self.mirror)
+
+
+def answered(net: nn.Module, x: Tensor, mirror: bool) -> Tensor:
+    """Logits of scaled images (B, C, H, W); `mirror`: the mean of theirs and of their mirror images'."""
+    return (net(x) + net(x.flip(3))) / 2 if mirror else net(x)
 
 
 def scaled(x: Tensor, mean: Tensor, std: Tensor, channels: int) -> Tensor:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
@@ -12,9 +14,15 @@ def initialise(net: nn.Module, how: str) -> None:
 
     Args:
         net: changed in place; norm layers keep their ones and zeros.
-        how: `default` (leave PyTorch's), `kaiming` (normal, fan in), `xavier` (uniform) or `normal` (0, 0.02; Radford 2015).
+        how: `default` (leave PyTorch's), `kaiming` (normal, fan in), `xavier` (uniform), `normal` (0, 0.02; Radford 2015), or
+            `dirac` (PyTorch's, but that each convolution's first filters hand on its input, one a channel; Zagoruyko 2017).
     """
     if how == "default":
+        return
+    if how == "dirac":
+        for layer in net.modules():
+            if isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.kernel_size[0] > 1:
+                nn.init.dirac_(layer.weight.data[: layer.in_channels])
         return
     draws: dict[str, Callable[..., Tensor]] = {
         "kaiming": nn.init.kaiming_normal_,
@@ -26,6 +34,20 @@ def initialise(net: nn.Module, how: str) -> None:
             draws[how](layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+@torch.no_grad()
+def whiten(layer: nn.Conv2d, images: Tensor) -> None:
+    """Have `layer` begin with the principal components of what it sees, each as a filter and as its negative, of variance 1.
+
+    The components of `images` (N, C, H, W), the strongest first, in as many pairs of filters as there are; what filters are
+    left over stay as drawn (Jordan 2024, section 3.3).
+    """
+    patches = F.unfold(images.double(), layer.kernel_size).transpose(1, 2).flatten(0, 1)  # (places, C * h * w)
+    values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
+    most = min(len(values), layer.out_channels // 2)
+    filters = (vectors / (values + 1e-4).sqrt()).T.flip(0)[:most].view(-1, *layer.weight.shape[1:])
+    layer.weight[: 2 * most] = torch.cat([filters, -filters]).to(layer.weight)
 
 
 def spectral_norm(net: nn.Module) -> nn.Module:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from src.nets.init import initialise
+
 
 def plain(
     channels: int,
@@ -16,6 +18,7 @@ def plain(
     padding: int = 0,
     norm: str = "none",
     dropout: Sequence[float] = (0.0, 0.0),
+    init: str = "default",
 ) -> nn.Sequential:
     """Convolutions, then fully connected layers, ReLU behind each but the last: images (B, C, H, W) -> logits (B, num_classes).
 
@@ -25,6 +28,7 @@ def plain(
         kernel, padding: of every convolution.
         norm: `batch` puts BatchNorm between each convolution and its ReLU, `none` nothing.
         dropout: its rates among the features, and behind each hidden layer.
+        init: of the weights, see `initialise`.
 
     Raises ValueError where the images are too small for the features.
     """
@@ -59,4 +63,6 @@ def plain(
             add("dropout", nn.Dropout(dropout[1]))
         n_in = n_out
     add("fc", nn.Linear(n_in, num_classes))
-    return nn.Sequential(layers)
+    net = nn.Sequential(layers)
+    initialise(net, init)
+    return net
