@@ -11,7 +11,9 @@ from src import build
 from src.data.digits import Digits
 from src.errors import UserError
 from src.metrics.intervals import wilson
+from src.models.classifier import Whole
 from src.nets.cifar import Block, densenet_bc, resnet
+from src.nets.init import whiten
 from src.nets.plain import plain
 from src.randomness import generator
 from tests.conftest import TINY
@@ -96,6 +98,45 @@ def test_weight_decay_spares_norms_and_biases(config):
     assert all(p.ndim > 1 for p in decayed["params"])
     assert len(decayed["params"]) == 8 + 1
     assert len(spared["params"]) == 8 * 3 + 1  # biases of 8 convolutions, weight and bias of their norms, the last bias
+
+
+def test_the_biases_of_norms_have_a_rate_of_their_own(config):
+    cfg = config(
+        "model=vgg", "data=digits", "data.size=32", "model/optimizer=sgd", "model.optimizer.lr=0.1", "model.norm_bias_lr=8"
+    )
+    model = build.model(cfg)
+    rates = {p: group["lr"] for group in model.configure_optimizers().param_groups for p in group["params"]}
+    norms = {layer.bias for layer in model.net.modules() if isinstance(layer, nn.BatchNorm2d)}
+    assert len(norms) == 8
+    assert {rates[p] for p in norms} == {0.8}
+    assert {rate for p, rate in rates.items() if p not in norms} == {0.1}
+    assert len(rates) == len(list(model.net.parameters()))
+
+
+def test_mirrored_answers_are_the_mean_of_two_also_for_others(config):
+    cfg = config("model=lenet", "data=digits", "model.mirror=true", "model.mean=0.4", "model.std=0.5", *TINY)
+    model = build.model(cfg).eval()
+    images = torch.rand(5, 1, 28, 28)
+    x = (images - 0.4) / 0.5
+    expected = (model.net(x) + model.net(torch.from_numpy(x.numpy()[..., ::-1].copy()))) / 2
+    assert torch.allclose(model(images), expected, atol=1e-6)
+    assert torch.allclose(Whole(model, None)(images), expected, atol=1e-6)
+    assert not torch.allclose(model(images), model.net(x), atol=1e-3)
+    assert torch.allclose(model.train()(images), model.net(x), atol=1e-6)
+
+
+def test_a_whitened_first_layer_is_the_averages_too_and_of_training_images(config):
+    cfg = config("model=lenet", "data=digits", "model.whiten=true", "model.ema=0.9", *TINY)
+    data, model = build.data(cfg), build.model(cfg)
+    data.test.images.fill_(255)
+    expected = nn.Conv2d(1, 6, 5)
+    images, _ = data.seen(data.train, torch.arange(len(data.train)))
+    whiten(expected, (images - images.mean()) / images.std())
+    model.trainer = pl.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
+    model.trainer.datamodule = data
+    model.setup("fit")
+    assert torch.allclose(model.net.conv1.weight, expected.weight, atol=1e-3)
+    assert torch.equal(model.average.module.conv1.weight, model.net.conv1.weight)
 
 
 def test_auxiliary_heads_are_trained_and_weigh_their_share(config):

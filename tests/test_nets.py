@@ -2,12 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from src.nets import dcgan, fc
-from src.nets.init import initialise, spectral_norm
+from src.nets.init import initialise, spectral_norm, whiten
 
 
 def count(net):
@@ -78,3 +80,33 @@ def test_spectral_norm_bounds_the_largest_singular_value():
         net(torch.rand(2, 30))
     net.eval()
     assert torch.linalg.matrix_norm(net[0].weight, 2).item() == pytest.approx(1, abs=1e-3)
+
+
+def test_dirac_hands_on_what_comes_in_and_leaves_the_other_filters():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 3, padding=1))
+    before = [layer.weight.clone() for layer in net]
+    initialise(net, "dirac")
+    x = torch.rand(2, 8, 5, 5)
+    for layer, n_in, were in zip(net, (3, 4), before, strict=True):
+        handed_on = F.conv2d(x[:, : layer.in_channels], layer.weight, padding=1)
+        assert torch.equal(handed_on[:, :n_in], x[:, :n_in])
+        assert torch.equal(layer.weight[3:], were[3:]) or n_in == 4
+
+
+def test_whitened_filters_see_components_of_variance_one_without_correlation():
+    images = F.avg_pool2d(torch.randn(200, 3, 18, 18, generator=torch.Generator().manual_seed(0)), 3, 1)  # neighbours alike
+    layer = nn.Conv2d(3, 64, 3)
+    rest = layer.weight[54:].clone()
+    whiten(layer, images)
+    seen = F.conv2d(images, layer.weight[:27]).transpose(0, 1).flatten(1).detach().numpy()
+    moments = seen @ seen.T / seen.shape[1]
+    assert np.abs(moments - np.diag(moments.diagonal())).max() < 1e-2
+    assert 0.95 < moments.diagonal().min() <= moments.diagonal().max() < 1.001
+    strength = [1 / np.linalg.norm(weight) for weight in layer.weight[:27].detach().numpy()]
+    assert strength == sorted(strength, reverse=True)  # the strongest first
+    assert torch.equal(layer.weight[:27], -layer.weight[27:54])
+    assert torch.equal(layer.weight[54:], rest)
+    few = nn.Conv2d(3, 6, 3)
+    whiten(few, images)
+    assert torch.allclose(few.weight[:3], layer.weight[:3], atol=1e-5)
