@@ -23,6 +23,8 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
 
     from src import build
     from src.callbacks.report import report
+    from src.models.sentiment import Sentiment
+    from src.transfer_words import transfer_words
 
     log = build.open_log(folder, append=cfg.resume is not None)
     checkpoint = run.last_checkpoint(folder) if cfg.resume else None
@@ -31,6 +33,8 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     torch.manual_seed(cfg.seed)
     data = build.data(cfg, checkpoint)
     model = build.model(cfg)
+    if isinstance(model, Sentiment) and model.init_from and not checkpoint:
+        log.info(transfer_words(model, data.words))
     trainer = build.trainer(cfg, folder, done)
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     log.info(

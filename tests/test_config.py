@@ -14,6 +14,7 @@ from src.errors import UserError
 from src.rules import RULES, rule_for
 from tests.conftest import ROOT, command, wrong
 
+REVIEWS = ["data=reviews"]
 CHOICES = [(group, choice) for group, choices in groups().items() for choice in choices]
 
 
@@ -29,7 +30,14 @@ def composed(name, overrides):
 
 def chosen(group, choice):
     """The choice, with what it needs to stand on."""
-    needs = {"folder": ["data.root=somewhere"], "two_digit_mnist": ["model=draw"], "pets": ["model=petnet"]}
+    needs = {
+        "folder": ["data.root=somewhere"],
+        "two_digit_mnist": ["model=draw"],
+        "pets": ["model=petnet"],
+        "reviews": ["model=sentiment"],
+        "word_vectors": REVIEWS,
+        "sentiment": REVIEWS,
+    }
     of_group = ["model=draw"] if group == "model/net/attention" else []
     return (f"{group}={choice}", *needs.get(choice, []), *of_group)
 
@@ -92,6 +100,11 @@ MISTAKES = [
     (["model=draw", "model.net.attention.read=0"], ["model.net.attention.read=0", "a whole number from 1"]),
     (["model=draw", "model/net/attention=nothing"], ["model/net/attention=nothing", "none, window"]),
     (["model=draw_noattention", "model.net.attention.read=2"], ["model.net.attention.read"]),
+    (["model=sentiment"], ["src.models.sentiment.Sentiment takes sentences", "data=digits holds images"]),
+    (["data=reviews"], ["src.models.gan.GAN takes images", "data=reviews holds sentences"]),
+    (["model=word_vectors", "data=reviews", "augment=warp"], ["augment=warp", "sentences"]),
+    (["model=word_vectors", "data=reviews", "model.window=0"], ["model.window=0", "a whole number from 1"]),
+    (["model=sentiment", "data=reviews", "data.left_out=-1"], ["data.left_out=-1", "a whole number from 0, or null"]),
     # what a config may not run
     (["model._target_=torch.load"], ["torch.load is not allowed"]),
     (["model.optimizer._target_=torch.optim.adam.torch.load"], ["is not allowed"]),
