@@ -135,7 +135,7 @@ def test_a_mistake_costs_no_heavy_import_and_leaves_no_folder(tmp_path):
     assert "did you mean dcgan?" in line
     assert not (tmp_path / "runs").exists()
     heavy = (
-        "import sys, src.train, src.predict, src.export; "
+        "import sys, src.train, src.predict, src.export, src.leave_one_out; "
         "print([m for m in ('torch', 'pytorch_lightning', 'sklearn') if m in sys.modules])"
     )
     imported = subprocess.run([sys.executable, "-c", heavy], cwd=ROOT, capture_output=True, text=True, check=True)
