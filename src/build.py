@@ -18,9 +18,9 @@ from src import run
 from src.callbacks.checkpoint import Checkpoint
 from src.callbacks.exact import Exact
 from src.callbacks.record import Record
-from src.config import check
+from src.config import check, family
 from src.data.augment import Augment
-from src.data.base import ImageData
+from src.data.reviews import Reviews
 from src.errors import UserError
 from src.files import write_atomically
 from src.models.classifier import Classifier, Whole, in_channels
@@ -67,12 +67,15 @@ def keep_memory() -> None:
         libc.mallopt(mmap_max, 0)  # not even what is large
 
 
-def data(cfg: DictConfig, checkpoint: Path | None = None) -> ImageData:
-    """The data module, its files read; what `cfg` leaves to be counted, the model's num_classes, is put there.
+def data(cfg: DictConfig, checkpoint: Path | None = None) -> Any:
+    """The data module, an `ImageData` or `Reviews`, its files read; what `cfg` leaves to be counted, the model's num_classes
+    or words, is put there.
 
     Raises UserError where it has other classes than `checkpoint` learned, which its net would not fit, or fit wrongly.
     """
     settings = {key: value for key, value in cfg.data.items() if key != "epochs"}
+    if (sentences := family(cfg).sentences) is not None:
+        settings["labelled"] = sentences == "labelled"
     module = instantiate(settings, _convert_="all")
     module.augment = augmentation(cfg)
     module.setup()
@@ -81,7 +84,11 @@ def data(cfg: DictConfig, checkpoint: Path | None = None) -> ImageData:
     if "num_classes" in (cfg.get("model") or {}):
         if not module.num_classes or not module.labelled:
             raise UserError(f"{cfg.model._target_} needs labels, and data={cfg.data.name} has none")
-        _count(cfg.model, module.num_classes)
+        _count(cfg.model, "num_classes", module.num_classes)
+    if isinstance(module, Reviews):
+        if module.augment is not None:
+            raise UserError(f"augment changes images, and data={cfg.data.name} has sentences: it takes augment=none")
+        _count(cfg.model, "words", len(module.words))
     return module
 
 
@@ -93,13 +100,13 @@ def augmentation(cfg: DictConfig) -> Augment | None:
     return Augment(transforms, **settings) if transforms else None
 
 
-def _count(node: DictConfig, num_classes: int) -> None:
-    """Write num_classes into `node` and all below it where it is null."""
+def _count(node: DictConfig, name: str, number: int) -> None:
+    """Write `number` as `name` into `node` and all below it where it is null."""
     for key, child in node.items():
         if isinstance(child, DictConfig):
-            _count(child, num_classes)
-        elif key == "num_classes" and child is None:
-            node.num_classes = num_classes
+            _count(child, name, number)
+        elif key == name and child is None:
+            node[name] = number
 
 
 def model(cfg: DictConfig) -> pl.LightningModule:
@@ -142,12 +149,13 @@ def refusal(cfg: DictConfig, size: Any) -> str | None:
     return None
 
 
-def trainer(cfg: DictConfig, folder: Path, batches_done: int, *more: pl.Callback) -> pl.Trainer:
+def trainer(cfg: DictConfig, folder: Path, batches_done: int, *more: pl.Callback, keep: bool = True) -> pl.Trainer:
     """The Trainer with its callbacks and loggers.
 
     Args:
         batches_done: batches that a resumed run has behind it; what was logged after them is forgotten.
         more: callbacks besides the config's.
+        keep: write checkpoints.
     """
     quiet()
     keep_memory()
@@ -161,13 +169,8 @@ def trainer(cfg: DictConfig, folder: Path, batches_done: int, *more: pl.Callback
         for name, node in (cfg.logger or {}).items()
     ]
     chosen = [_instantiate(node, f"callbacks.{name}") for name, node in (cfg.callbacks or {}).items()]
-    callbacks = [
-        Exact(cfg.seed),
-        Record(),
-        *chosen,
-        *more,
-        Checkpoint(folder, cfg.checkpoint.every_n_batches),
-    ]  # what it keeps is done
+    last = [Checkpoint(folder, cfg.checkpoint.every_n_batches)] if keep else []  # what it keeps is done
+    callbacks = [Exact(cfg.seed), Record(), *chosen, *more, *last]
     try:
         return instantiate(
             settings,
@@ -198,7 +201,8 @@ def opened(folder: Path) -> tuple[DictConfig, pl.LightningModule, dict[str, Any]
     check(cfg)
     checkpoint = run.load_checkpoint(run.last_checkpoint(folder))
     of_data = _of_data(cfg, checkpoint)
-    _count(cfg.model, len(of_data.get("class_names", [])))
+    for name, counted in (("num_classes", "class_names"), ("words", "words")):
+        _count(cfg.model, name, len(of_data.get(counted, [])))
     built = model(cfg)
     try:
         built.load_state_dict(checkpoint["state_dict"])

@@ -93,7 +93,8 @@ def _launch(config_name: str, task: Task, argv: list[str]) -> None:
             cfg = compose(config_name, overrides)
             check(cfg)
             if (source := cfg.model.get("init_from")) not in (None, "torchvision"):
-                run.checkpoint_at(Path(source).expanduser())
+                found = run.checkpoint_at if "num_classes" in cfg.model else run.last_checkpoint
+                found(Path(source).expanduser())
         of_hydra = [o for o in args.overrides if o.startswith("hydra.")] if args.multirun else []
         hydra_cfg = compose(config_name, [*overrides, *of_hydra], with_hydra=True).hydra
         wanted = hydra_cfg.sweep.dir if args.multirun else hydra_cfg.run.dir

@@ -3,7 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,15 @@ PACKAGES = ("data", "models", "nets", "callbacks", "losses", "schedules")
 
 @dataclass(frozen=True)
 class Family:
-    """What a LightningModule cannot do; `refuses`: Trainer settings, each with the value that it is left at and the reason."""
+    """What a LightningModule takes.
 
-    refuses: dict[str, tuple[Any, str]]
+    Attributes:
+        refuses: Trainer settings that it cannot honour, each with the value that it is left at and the reason.
+        sentences: those of data=reviews that it trains on, `labelled` or `unlabelled`; None: it takes images.
+    """
+
+    refuses: dict[str, tuple[Any, str]] = field(default_factory=dict)
+    sentences: str | None = None
 
 
 FAMILIES = {
@@ -49,6 +55,8 @@ FAMILIES = {
             "accumulate_grad_batches": (1, "a GAN steps its two optimisers itself; use data.batch_size"),
         }
     ),
+    "src.models.word_vectors.WordVectors": Family(sentences="unlabelled"),
+    "src.models.sentiment.Sentiment": Family(sentences="labelled"),
 }
 SIZES = {  # sides of the square images that a net takes
     "src.nets.dcgan.generator": (16, 28, 32, 64, 128, 256),
@@ -80,6 +88,7 @@ def compose(config_name: str, overrides: list[str], with_hydra: bool = False) ->
 
 def check(cfg: DictConfig) -> None:
     """Raise UserError for the first thing in `cfg` that cannot work, and resolve its interpolations."""
+    _check_kind(cfg)
     try:
         plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -150,6 +159,25 @@ def _defined(module: tuple[str, ...]) -> set[str]:
     return {node.name for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
 
 
+def family(cfg: DictConfig) -> Family:
+    """What the model in `cfg` takes."""
+    return FAMILIES.get(str(OmegaConf.select(cfg, "model._target_")), Family())
+
+
+def _check_kind(cfg: DictConfig) -> None:
+    """Raise UserError for images where the model takes sentences, and the other way round; before either is asked for
+    settings that only the other has."""
+    target, given = OmegaConf.select(cfg, "model._target_"), OmegaConf.select(cfg, "data._target_")
+    if target is None or given is None:
+        return
+    wanted = family(cfg).sentences
+    if (given == "src.data.reviews.Reviews") != (wanted is not None):
+        kinds = ("sentences", "images") if wanted else ("images", "sentences")
+        raise UserError(f"{target} takes {kinds[0]}, and data={cfg.data.name} holds {kinds[1]}")
+    if wanted and cfg.get("augment"):
+        raise UserError(f"data={cfg.data.name} holds sentences, which augment={','.join(cfg.augment)} cannot change")
+
+
 def _check_fit(cfg: dict[str, Any]) -> None:
     """Do model, data and trainer go together?"""
     data, trainer = cfg.get("data"), cfg.get("trainer")
@@ -164,14 +192,13 @@ def _check_fit(cfg: dict[str, Any]) -> None:
         key = path.rpartition(".")[2]
         if key in ("channels", "size") and value != data[key]:
             raise UserError(f"{path}={value} does not fit {data['name']}, whose images have data.{key}={data[key]}")
-        if key == "_target_" and data["size"] not in SIZES.get(value, (data["size"],)):
+        if key == "_target_" and value in SIZES and data["size"] not in SIZES[value]:
             sizes = ", ".join(map(str, SIZES[value]))
             raise UserError(
                 f"data.size={data['size']} does not fit {value}: its images have a side of {sizes} (model/net=fc takes any)"
             )
     _check_transfer(model, trainer)
-    family = FAMILIES.get(str(model.get("_target_")))
-    for key, (only, why) in family.refuses.items() if family else ():
+    for key, (only, why) in FAMILIES.get(str(model.get("_target_")), Family()).refuses.items():
         if trainer.get(key, only) != only:
             raise UserError(f"trainer.{key}={trainer[key]} cannot be honoured: {why}")
 

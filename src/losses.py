@@ -85,3 +85,15 @@ def gaussian_kl(mu: Tensor, log_sigma: Tensor) -> Tensor:
     """
     mu, log_sigma = mu.float(), log_sigma.float()
     return 0.5 * (mu.square() + (2 * log_sigma).exp() - 2 * log_sigma - 1).sum(-1)
+
+
+def skip_gram(centre: Tensor, context: Tensor, noise: Tensor) -> Tensor:
+    """-log sigmoid(v_O . v_I) - sum_k log sigmoid(-v_k . v_I), Mikolov 2013b, eq. 4, negated; mean over the pairs.
+
+    Args:
+        centre, context: (P, width), v_I and v_O, the vectors of a pair's two words.
+        noise: (P, K, width), those of its K noise words.
+    """
+    true = (centre * context).sum(-1)
+    false = (centre.unsqueeze(1) * noise).sum(-1)
+    return -(F.logsigmoid(true) + F.logsigmoid(-false).sum(1)).mean()

@@ -121,6 +121,7 @@ RULES: dict[str, Rule] = {
     "download": flag,
     "permute": flag,
     "binarize": flag,
+    "left_out": maybe(integer(0)),
     "epochs": integer(1),
     # augment
     "p": real(0, 1),
@@ -181,6 +182,10 @@ RULES: dict[str, Rule] = {
     "learn_initial": flag,
     "forget_bias": real(-10, 10),
     "clip_norm": maybe(positive),
+    "words": maybe(integer(1)),
+    "window": integer(1),
+    "negatives": integer(1),
+    "freeze_vectors": flag,
     "compile": flag,
     # losses
     "label_smoothing": real(0, 1, below=True),
@@ -233,7 +238,7 @@ RULES: dict[str, Rule] = {
     "layer": maybe(text),
     "layers": integer(1),
     "callbacks.explanations.classes": integer(0),
-    # evaluate, sample, predict, export, bench
+    # evaluate, sample, predict, export, bench, leave_one_out
     "run": text,
     "images": either(text, list_of(text)),
     "top": integer(1),
@@ -246,6 +251,8 @@ RULES: dict[str, Rule] = {
     "batches": integer(1),
     "warmup": integer(1),
     "rounds": integer(1),
+    "seeds": integer(2),
+    "vectors": maybe(text),
 }
 
 

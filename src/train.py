@@ -24,8 +24,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     from src import build
     from src.callbacks.report import report
     from src.layers import counts
-    from src.models.classifier import Classifier
-    from src.transfer import transfer
+    from src.transfer import begin
 
     log = build.open_log(folder, append=cfg.resume is not None)
     checkpoint = run.last_checkpoint(folder) if cfg.resume else None
@@ -34,8 +33,8 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     torch.manual_seed(cfg.seed)
     data = build.data(cfg, checkpoint)
     model = build.model(cfg)
-    if isinstance(model, Classifier) and model.init_from and not checkpoint:
-        log.info(transfer(model, cfg.model.net._target_, data.class_names))
+    if getattr(model, "init_from", None) and not checkpoint:
+        log.info(begin(model, cfg.model, data))
     trainer = build.trainer(cfg, folder, done)
     parameters, in_all = counts(model)
     shown = f"{parameters:,}" if parameters == in_all else f"{parameters:,} of {in_all:,}"

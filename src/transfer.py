@@ -1,20 +1,23 @@
-"""Start a classifier from what was learned elsewhere: by a run of this project, or by torchvision's pretrained nets."""
+"""Start a model from what was learned elsewhere: by a run of this project, or by torchvision's pretrained nets."""
 
 import contextlib
 import io
 import re
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torchvision
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from src import run
+from src.data.reviews import same_words
 from src.errors import UserError
 from src.layers import heads
 from src.models.classifier import Classifier
+from src.models.sentiment import Sentiment
 
 MOST_NAMED = 3  # of the weights that do not fit
 
@@ -32,6 +35,13 @@ class Source(NamedTuple):
     mean: Tensor
     std: Tensor
     class_names: list[str]
+
+
+def begin(model: Any, node: DictConfig, data: Any) -> str:
+    """Bring what model.init_from names into `model`, made by the config `node`, for `data`; returns a line that says so."""
+    if isinstance(model, Sentiment):
+        return transfer_words(model, data.words)
+    return transfer(model, node.net._target_, data.class_names)
 
 
 def transfer(model: Classifier, builder: str, class_names: list[str]) -> str:
@@ -114,3 +124,24 @@ def pretrained(net: nn.Module, name: str) -> Source:
     # GoogLeNet learned on images in [-1, 1], and has a switch, off here, that brings the others' scaling back to it
     mean, std = ([0.5], [0.5]) if hasattr(net, "transform_input") else (preset.mean, preset.std)
     return Source(state, torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1), weights.meta["categories"])
+
+
+def transfer_words(model: Sentiment, words: list[str]) -> str:
+    """Bring the vectors of the run model.init_from into `model`; returns a line that says so.
+
+    Raises UserError where that is no run of model=word_vectors, or its vectors are not of these `words` or of another width.
+    """
+    folder = Path(str(model.init_from)).expanduser()
+    family = run.config_of(folder).model._target_.rpartition(".")[2]
+    if family != "WordVectors":
+        raise UserError(f"model.init_from={folder} holds a {family}: it takes the run of model=word_vectors")
+    checkpoint = run.load_checkpoint(run.last_checkpoint(folder))
+    theirs, ours = checkpoint["state_dict"]["centre.weight"], model.vectors.weight
+    same_words(checkpoint["Reviews"]["words"], words, f"model.init_from={folder} learned", "the data have")
+    if theirs.shape != ours.shape:
+        raise UserError(
+            f"model.width={ours.shape[1]} does not fit model.init_from={folder}, whose vectors have {theirs.shape[1]}"
+        )
+    with torch.no_grad():
+        ours[1:] = theirs[1:]  # 0 is no word
+    return f"vectors of {len(words)} words from {folder}"

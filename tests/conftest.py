@@ -10,7 +10,7 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from src import build
+from src import build, run
 from src.cli import quoted
 from src.config import check, compose
 from src.train import train
@@ -75,6 +75,21 @@ def averaged_run(tmp_path_factory):
 def permuted_run(tmp_path_factory):
     """The folder of a small CNN trained on digits with permuted pixels."""
     return _trained(tmp_path_factory, "model=cnn", "data.permute=true", "trainer.max_epochs=1")
+
+
+@pytest.fixture(scope="session")
+def words_run(tmp_path_factory):
+    """The folder of a short run of word vectors, with all that callbacks=default shows."""
+    cfg = compose("train", ["model=word_vectors", "data=reviews", "trainer.accelerator=cpu", "trainer.max_epochs=3"])
+    check(cfg)
+    folder = saved(cfg, tmp_path_factory.mktemp("words") / "run")
+    train(cfg, folder)
+    return folder
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    """What the run in `folder` has learned, by name."""
+    return run.load_checkpoint(run.last_checkpoint(folder))["state_dict"]
 
 
 def _trained(tmp_path_factory, *overrides: str) -> Path:

@@ -14,6 +14,7 @@ from src.errors import UserError
 from src.rules import RULES, rule_for
 from tests.conftest import ROOT, command, wrong
 
+REVIEWS = ["data=reviews"]
 CHOICES = [(group, choice) for group, choices in groups().items() for choice in choices]
 
 
@@ -29,7 +30,14 @@ def composed(name, overrides):
 
 def chosen(group, choice):
     """The choice, with what it needs to stand on."""
-    needs = {"folder": ["data.root=somewhere"], "two_digit_mnist": ["model=draw"], "pets": ["model=petnet"]}
+    needs = {
+        "folder": ["data.root=somewhere"],
+        "two_digit_mnist": ["model=draw"],
+        "pets": ["model=petnet"],
+        "reviews": ["model=sentiment"],
+        "word_vectors": REVIEWS,
+        "sentiment": REVIEWS,
+    }
     if choice.startswith("transfer_"):
         needs[choice] = needs["folder"]
     of_group = ["model=draw"] if group == "model/net/attention" else []
@@ -108,6 +116,11 @@ MISTAKES = [
     (["model=draw", "model.net.attention.read=0"], ["model.net.attention.read=0", "a whole number from 1"]),
     (["model=draw", "model/net/attention=nothing"], ["model/net/attention=nothing", "none, window"]),
     (["model=draw_noattention", "model.net.attention.read=2"], ["model.net.attention.read"]),
+    (["model=sentiment"], ["src.models.sentiment.Sentiment takes sentences", "data=digits holds images"]),
+    (["data=reviews"], ["src.models.gan.GAN takes images", "data=reviews holds sentences"]),
+    (["model=word_vectors", "data=reviews", "augment=warp"], ["augment=warp", "sentences"]),
+    (["model=word_vectors", "data=reviews", "model.window=0"], ["model.window=0", "a whole number from 1"]),
+    (["model=sentiment", "data=reviews", "data.left_out=-1"], ["data.left_out=-1", "a whole number from 0, or null"]),
     # what a config may not run
     (["model._target_=torch.load"], ["torch.load is not allowed"]),
     (["model.optimizer._target_=torch.optim.adam.torch.load"], ["is not allowed"]),
@@ -138,7 +151,7 @@ def test_a_mistake_costs_no_heavy_import_and_leaves_no_folder(tmp_path):
     assert "did you mean dcgan?" in line
     assert not (tmp_path / "runs").exists()
     heavy = (
-        "import sys, src.train, src.predict, src.export; "
+        "import sys, src.train, src.predict, src.export, src.leave_one_out; "
         "print([m for m in ('torch', 'pytorch_lightning', 'sklearn') if m in sys.modules])"
     )
     imported = subprocess.run([sys.executable, "-c", heavy], cwd=ROOT, capture_output=True, text=True, check=True)

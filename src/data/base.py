@@ -12,11 +12,11 @@ from typing import Any, cast
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from src.data.augment import Augment
 from src.data.images import Images, ImageSet, Numbered, Splits, balanced, count
-from src.data.order import EpochSampler
+from src.data.order import loader
 from src.data.pixels import binarized, permuted, resized, to_bytes, to_float
 from src.errors import UserError
 from src.randomness import Draws, generator, seed_of
@@ -223,28 +223,9 @@ class ImageData(pl.LightningDataModule, ABC):
         trainer = self.trainer
         if trainer is not None and isinstance(part, ImageSet) and fits(part, trainer.strategy.root_device):
             part = part.to(trainer.strategy.root_device)
-        sampler = EpochSampler(
-            len(part),
-            self.batch_size if training else self.eval_batch_size,
-            self.seed,
-            shuffle=training,
-            position=self._position if training else lambda: (0, 0),
-            rank=trainer.global_rank if trainer is not None else 0,
-            world=trainer.world_size if trainer is not None else 1,
-        )
         workers = 0 if isinstance(part, ImageSet) else self.workers
         source = Numbered(part) if training and self.augment is not None else part
-        return DataLoader(
-            cast(Dataset, source), batch_size=None, sampler=sampler, num_workers=workers, persistent_workers=workers > 0
-        )
-
-    def _position(self) -> tuple[int, int]:
-        """(epoch, first batch) that the trainer stands at: the first batch is not 0 just after a resume inside an epoch."""
-        if self.trainer is None:
-            return 0, 0
-        loop = cast(Any, self.trainer.fit_loop)
-        done = loop.epoch_loop.batch_progress.current.processed if loop.restarting else 0
-        return loop.epoch_progress.current.processed, done
+        return loader(source, self.batch_size if training else self.eval_batch_size, self.seed, training, trainer, workers)
 
     def train_dataloader(self) -> DataLoader:
         return self._loader(self.train, training=True)

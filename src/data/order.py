@@ -1,10 +1,12 @@
-"""The order of an epoch: a function of (seed, epoch), from any batch on."""
+"""The order of an epoch: a function of (seed, epoch), from any batch on; and the loader that reads a set in it."""
 
 from collections.abc import Callable, Iterator
+from typing import Any, cast
 
+import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from src.randomness import generator
 
@@ -52,3 +54,28 @@ class EpochSampler(Sampler):
 
     def __len__(self) -> int:
         return len(self._split(torch.empty(-(-self.n // self.world))))
+
+
+def loader(part: Any, batch_size: int, seed: int, training: bool, trainer: pl.Trainer | None, workers: int = 0) -> DataLoader:
+    """Batches of `part`, each read by one part[indices]; in training shuffled, from where `trainer` stands on."""
+    sampler = EpochSampler(
+        len(part),
+        batch_size,
+        seed,
+        shuffle=training,
+        position=(lambda: _position(trainer)) if training else lambda: (0, 0),
+        rank=trainer.global_rank if trainer is not None else 0,
+        world=trainer.world_size if trainer is not None else 1,
+    )
+    return DataLoader(
+        cast(Dataset, part), batch_size=None, sampler=sampler, num_workers=workers, persistent_workers=workers > 0
+    )
+
+
+def _position(trainer: pl.Trainer | None) -> tuple[int, int]:
+    """(epoch, first batch) that `trainer` stands at: the first batch is not 0 just after a resume inside an epoch."""
+    if trainer is None:
+        return 0, 0
+    loop = cast(Any, trainer.fit_loop)
+    done = loop.epoch_loop.batch_progress.current.processed if loop.restarting else 0
+    return loop.epoch_progress.current.processed, done

@@ -1,0 +1,52 @@
+"""Word vectors as one looks at them: TensorBoard's projector, and which words lie near each other."""
+
+from typing import Protocol, cast, runtime_checkable
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from src.callbacks.common import batches_seen, board, data_of, finishing
+from src.data.base import log
+from src.data.reviews import Reviews
+
+
+@runtime_checkable
+class HasWordVectors(Protocol):
+    """A model with a vector for each of its data's words."""
+
+    def word_vectors(self) -> Tensor:
+        """(words, width), no gradient."""
+
+
+class WordProjector(pl.Callback):
+    """At the end of training: all vectors with their words to TensorBoard's projector, and the nearest neighbours of the most
+    frequent words, by cosine, to the log and to TensorBoard's text.
+
+    Args:
+        n: words whose neighbours are listed.
+    """
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not (finishing(trainer) and trainer.is_global_zero and isinstance(pl_module, HasWordVectors)):
+            return
+        vectors, words = pl_module.word_vectors().float().cpu(), cast(Reviews, data_of(trainer)).words
+        lines = [f"{word}: {', '.join(near)}" for word, near in neighbours(vectors, words, self.n).items()]
+        for line in lines:
+            log.info("near %s", line)
+        if writer := board(trainer):
+            writer.add_embedding(vectors, metadata=words, tag="words", global_step=batches_seen(trainer))
+            writer.add_text("neighbours", "  \n".join(lines), batches_seen(trainer))
+
+
+def neighbours(vectors: Tensor, words: list[str], n: int, each: int = 4) -> dict[str, list[str]]:
+    """The first n words, each with the `each` others whose vectors (words, width) point most nearly the same way."""
+    directions = F.normalize(vectors, dim=1)
+    likeness = directions[:n] @ directions.T
+    likeness.fill_diagonal_(-torch.inf)
+    nearest = likeness.topk(min(each, len(words) - 1)).indices
+    return {word: [words[k] for k in row.tolist()] for word, row in zip(words, nearest, strict=False)}

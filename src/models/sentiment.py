@@ -1,0 +1,69 @@
+"""Is a sentence positive or negative: the mean of its words' vectors, and a small net on it."""
+
+from collections.abc import Callable, Sequence
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from src.metrics.intervals import wilson
+
+
+class Sentiment(pl.LightningModule):
+    """A classifier of sentences by cross-entropy.
+
+    Args:
+        words: how many there are; they are numbered from 1.
+        width: of a word's vector.
+        hidden: widths of the hidden layers, tanh behind each.
+        init_from: the run whose word vectors whoever trains it anew brings in (`src.transfer`); None: random ones.
+        freeze_vectors: leave the vectors as they are at the start.
+        optimizer: parameters -> optimiser.
+        schedule: progress in [0, 1) -> factor on the learning rate (see `src.schedules`).
+    """
+
+    def __init__(
+        self,
+        words: int,
+        width: int,
+        hidden: Sequence[int],
+        init_from: str | None,
+        freeze_vectors: bool,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        schedule: Callable[[float], float],
+    ) -> None:
+        super().__init__()
+        self.init_from, self.optimizer, self.schedule = init_from, optimizer, schedule
+        self.vectors = nn.EmbeddingBag(words + 1, width, mode="mean", padding_idx=0)  # row 0: no word
+        self.vectors.requires_grad_(not freeze_vectors)
+        layers: list[nn.Module] = []
+        for n_in, n_out in zip([width, *hidden[:-1]], hidden, strict=True):
+            layers += [nn.Linear(n_in, n_out), nn.Tanh()]
+        self.net = nn.Sequential(*layers, nn.Linear(hidden[-1], 2))
+        self.confusion = MulticlassConfusionMatrix(2)  # (true, said) counts
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return self.optimizer([p for p in self.parameters() if p.requires_grad])
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Sentences (B, L) of word numbers, 0 no word -> logits (B, 2): negative, positive."""
+        return self.net(self.vectors(tokens)).float()
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        tokens, labels = batch
+        return {"loss": F.cross_entropy(self(tokens), labels)}
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        tokens, labels = batch
+        logits = self(tokens)
+        self.confusion.update(logits, labels)
+        self.log("test/loss", F.cross_entropy(logits, labels), batch_size=len(labels), on_epoch=True, sync_dist=True)
+
+    def on_test_epoch_end(self) -> None:
+        counts = self.confusion.compute()
+        right, n = int(counts.diag().sum()), int(counts.sum())
+        low, high = wilson(right, n)
+        self.log_dict({"test/acc": right / n, "test/acc_low": low, "test/acc_high": high})
+        self.confusion.reset()

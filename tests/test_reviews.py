@@ -1,0 +1,193 @@
+"""The sentences, and word vectors from those without labels."""
+
+import csv
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from src import losses, run
+from src.callbacks.vectors import neighbours
+from src.data.reviews import FILE, words_of
+from src.errors import UserError
+from src.models.word_vectors import noise_shares, pairs
+from src.train import train
+from tests.conftest import data_of, saved, weights_of
+
+CPU = ("data=reviews", "trainer.accelerator=cpu", "trainer.precision=32-true")
+WORDS = ("model=word_vectors", *CPU)
+SENTIMENT = ("model=sentiment", *CPU, "callbacks=none", "logger=csv")
+
+
+def sentences(part):
+    return [tuple(row.tolist()) for row in part.tensors[0]]
+
+
+# --- words and pairs -------------------------------------------------------------------------------------------------
+
+
+def test_words_are_lower_case_without_stop_words():
+    said = "It\u2019s NOT the film's fault: I don't think 2 hours were \u201ctoo much\u201d for us!"
+    assert words_of(said) == ["not", "film's", "fault", "don't", "think", "hours", "too", "much"]
+    assert words_of("Größe, naïve") == ["größe", "naïve"]
+    assert words_of("There it was.") == []
+
+
+def test_pairs_of_a_sentence_by_hand():
+    found = Counter(zip(*(part.tolist() for part in pairs(torch.tensor([[1, 2, 3, 1, 0]]), 2)), strict=True))
+    near = {(1, 2): 1, (2, 1): 1, (2, 3): 1, (3, 2): 1, (3, 1): 1, (1, 3): 1}
+    two_apart = {(1, 3): 1, (3, 1): 1, (2, 1): 1, (1, 2): 1}
+    assert found == Counter(near) + Counter(two_apart)
+
+
+@pytest.mark.parametrize("window", [1, 3, 99])
+def test_pairs_are_those_that_a_loop_finds(window):
+    rng = np.random.default_rng(window)
+    tokens = np.zeros((5, 8), int)
+    expected = Counter()
+    for row, length in zip(tokens, (0, 1, 2, 5, 8), strict=True):
+        row[:length] = rng.integers(1, 6, length)
+        expected.update(
+            (row[i], row[j]) for i in range(length) for j in range(length) if i != j and abs(i - j) <= window
+        )  # fmt: skip
+    centres, contexts = pairs(torch.from_numpy(tokens), window)
+    assert Counter(zip(centres.tolist(), contexts.tolist(), strict=True)) == expected
+
+
+def test_noise_words_come_by_the_unigrams_to_three_quarters():
+    shares = noise_shares(torch.tensor([81, 16, 1]))
+    assert shares.tolist() == pytest.approx([0, 27 / 36, 8 / 36, 1 / 36])
+
+
+def test_a_runs_noise_is_counted_in_its_sentences(words_run):
+    with FILE.open(newline="") as file:
+        counts = Counter(word for row in csv.DictReader(file) if not row["label"] for word in words_of(row["text"]))
+    words = run.load_checkpoint(run.last_checkpoint(words_run))["Reviews"]["words"]
+    assert set(words) == set(counts)
+    expected = np.array([counts[word] for word in words]) ** 0.75
+    assert np.allclose(weights_of(words_run)["noise"][1:], expected / expected.sum())
+
+
+def test_skip_gram_against_numpy():
+    rng = np.random.default_rng(0)
+    centre, context, noise = rng.normal(size=(6, 4)), rng.normal(size=(6, 4)), rng.normal(size=(6, 3, 4))
+    expected = 0.0
+    for p in range(6):
+        expected += np.logaddexp(0, -context[p] @ centre[p])
+        expected += sum(np.logaddexp(0, noise[p, k] @ centre[p]) for k in range(3))
+    value = losses.skip_gram(*map(torch.from_numpy, (centre, context, noise)))
+    assert value.item() == pytest.approx(expected / 6, rel=1e-12)
+
+
+# --- the sentences ---------------------------------------------------------------------------------------------------
+
+
+def test_the_projects_own_72(config):
+    data = data_of(config, *SENTIMENT)
+    assert (len(data.train), len(data.val), len(data.test)) == (8, 0, 2)
+    assert data.train.tensors[1].sort().values.tolist() == [0] * 4 + [1] * 4
+    assert data.test.tensors[1].sort().values.tolist() == [0, 1]
+    plain = data_of(config, *WORDS)
+    assert (len(plain.train), len(plain.test)) == (62, 10)
+    assert plain.train.tensors[1].unique().tolist() == [-1]
+    with FILE.open(newline="") as file:
+        texts = [row["text"] for row in csv.DictReader(file)]
+    assert len({" ".join(words_of(text)) for text in texts}) == 72, "no labelled sentence repeats another"
+    assert all(5 <= len(text.split()) <= 14 for text in texts)
+
+
+def test_a_sentence_left_out_is_tested_on_and_in_no_training_batch(config):
+    whole = data_of(config, *WORDS)
+    every = sentences(whole.test)
+    assert len(set(every)) == 10
+    for i in range(10):
+        data = data_of(config, *SENTIMENT, f"data.left_out={i}", "data.batch_size=4")
+        met = [tuple(row.tolist()) for tokens, _ in data.train_dataloader() for row in tokens]
+        assert sorted(met) == sorted(every[:i] + every[i + 1 :])
+        assert sentences(data.test) == [every[i]]
+        assert data.words == whole.words, "nothing of it in the vocabulary"
+    assert "stumble" not in whole.words, "only a labelled sentence has it"
+
+
+HEADER = "text,label,split\n"
+PLAIN = "good film cast,,\nbad film plot,,\n"
+LABELLED = "good cast,positive,train\nbad plot,negative,test\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, ["data.root=", "cannot be read: No such file"]),
+        (b"text,label,split\ngr\xfc\xdf,,\n", ["no CSV file in UTF-8"]),
+        (HEADER + 'a good "film,,\n"x', ["no CSV file in UTF-8"]),
+        ("text,label\ngood film,\n", ["names no column split", "text,label,split"]),
+        (HEADER + PLAIN + "a film, good,positive,train\n", ["line 4", "stands in quotes"]),
+        (HEADER + PLAIN + "good\n", ["line 4", "as many fields"]),
+        (HEADER + PLAIN + "good,positiv,train\n", ["line 4: label=positiv", "negative, positive, or nothing"]),
+        (HEADER + PLAIN + "good,positive,val\n", ["line 4: split=val", "train or test"]),
+        (HEADER + "good film,,train\n", ["line 2: split=train", "nothing where the label is empty"]),
+        (HEADER + PLAIN + "what is it,positive,train\n", ["line 4: text=what is it", "without stop words"]),
+        (HEADER + LABELLED, ["no row is without a label"]),
+        (HEADER + PLAIN + LABELLED.replace("test", "train"), ["no row with a label has split=test"]),
+    ],
+)
+def test_a_broken_file_gets_a_line(config, tmp_path, content, words):
+    path = tmp_path / "mine.csv"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError) as error:
+        data_of(config, *SENTIMENT, f"data.root={path}")
+    assert "\n" not in str(error.value)
+    for word in (str(path), *words):
+        assert word in str(error.value)
+
+
+def test_a_file_of_ones_own(config, tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text("\ufeff" + HEADER + PLAIN + LABELLED, encoding="utf-8")  # as spreadsheets write it
+    data = data_of(config, *SENTIMENT, f"data.root={path}")
+    assert data.words == ["film", "bad", "cast", "good", "plot"]
+    assert sentences(data.train) == [(4, 3, 0)]
+    with pytest.raises(UserError, match=r"data\.left_out=2: .*mine\.csv has 2 sentences with labels, 0 to 1"):
+        data_of(config, *SENTIMENT, f"data.root={path}", "data.left_out=2")
+
+
+# --- word vectors ----------------------------------------------------------------------------------------------------
+
+
+def test_the_projector_has_each_word_with_its_vector(words_run):
+    (folder,) = [path.parent for path in words_run.rglob("tensors.tsv")]
+    shown = np.loadtxt(folder / "tensors.tsv")
+    checkpoint = run.load_checkpoint(run.last_checkpoint(words_run))
+    assert (folder / "metadata.tsv").read_text().split() == checkpoint["Reviews"]["words"]
+    assert np.allclose(shown, checkpoint["state_dict"]["centre.weight"][1:], atol=1e-6)
+    assert "words" in (words_run / "projector_config.pbtxt").read_text()
+
+
+def test_neighbours_are_told(words_run):
+    events = EventAccumulator(str(words_run))
+    events.Reload()
+    (event,) = events.Tensors("neighbours/text_summary")
+    lines = event.tensor_proto.string_val[0].decode().splitlines()
+    assert len(lines) == 10
+    assert f"near {lines[0].strip()}" in (words_run / "train.log").read_text()
+
+
+def test_neighbours_by_hand():
+    table = torch.tensor([[1.0, 0.0], [9.0, 1.0], [0.0, 1.0], [-1.0, 0.1]])
+    assert neighbours(table, ["a", "b", "c", "d"], n=2, each=2) == {"a": ["b", "c"], "b": ["a", "c"]}
+
+
+def test_words_that_share_their_company_come_to_lie_together(config, tmp_path):
+    """Two worlds of words that never meet: who is near whom is known."""
+    rng = np.random.default_rng(0)
+    worlds = [[f"{side}{letter}" for letter in "abcd"] for side in ("x", "y")]
+    rows = [f"{' '.join(rng.permutation(worlds[i % 2])[:3])},," for i in range(40)]
+    (tmp_path / "worlds.csv").write_text(HEADER + "\n".join(rows) + "\n" + "xa,positive,train\nya,negative,test\n")
+    cfg = config(*WORDS, f"data.root={tmp_path / 'worlds.csv'}", "trainer.max_epochs=30", "callbacks=none", "logger=csv")
+    train(cfg, saved(cfg, tmp_path / "run"))
+    words = run.load_checkpoint(run.last_checkpoint(tmp_path / "run"))["Reviews"]["words"]
+    for word, near in neighbours(weights_of(tmp_path / "run")["centre.weight"][1:], words, n=8, each=3).items():
+        assert {other[0] for other in near} == {word[0]}
