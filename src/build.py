@@ -86,8 +86,6 @@ def data(cfg: DictConfig, checkpoint: Path | None = None) -> Any:
             raise UserError(f"{cfg.model._target_} needs labels, and data={cfg.data.name} has none")
         _count(cfg.model, "num_classes", module.num_classes)
     if isinstance(module, Reviews):
-        if module.augment is not None:
-            raise UserError(f"augment changes images, and data={cfg.data.name} has sentences: it takes augment=none")
         _count(cfg.model, "words", len(module.words))
     return module
 

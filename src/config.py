@@ -174,8 +174,9 @@ def _check_kind(cfg: DictConfig) -> None:
     if (given == "src.data.reviews.Reviews") != (wanted is not None):
         kinds = ("sentences", "images") if wanted else ("images", "sentences")
         raise UserError(f"{target} takes {kinds[0]}, and data={cfg.data.name} holds {kinds[1]}")
-    if wanted and cfg.get("augment"):
-        raise UserError(f"data={cfg.data.name} holds sentences, which augment={','.join(cfg.augment)} cannot change")
+    transforms = [str(name) for name, node in (cfg.get("augment") or {}).items() if isinstance(node, DictConfig)]
+    if wanted and transforms:
+        raise UserError(f"data={cfg.data.name} holds sentences, which augment={','.join(transforms)} cannot change")
 
 
 def _check_fit(cfg: dict[str, Any]) -> None:

@@ -118,7 +118,7 @@ MISTAKES = [
     (["model=draw_noattention", "model.net.attention.read=2"], ["model.net.attention.read"]),
     (["model=sentiment"], ["src.models.sentiment.Sentiment takes sentences", "data=digits holds images"]),
     (["data=reviews"], ["src.models.gan.GAN takes images", "data=reviews holds sentences"]),
-    (["model=word_vectors", "data=reviews", "augment=warp"], ["augment=warp", "sentences"]),
+    (["model=word_vectors", "data=reviews", "augment=warp"], ["augment=rotation", "sentences"]),
     (["model=word_vectors", "data=reviews", "model.window=0"], ["model.window=0", "a whole number from 1"]),
     (["model=sentiment", "data=reviews", "data.left_out=-1"], ["data.left_out=-1", "a whole number from 0, or null"]),
     # what a config may not run
