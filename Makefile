@@ -17,7 +17,7 @@ setup: ## install requirements.lock into .venv; does nothing where that is done
 	echo "installing requirements.lock into .venv (a few minutes the first time)"; \
 	if command -v uv >/dev/null; then \
 		uv venv --quiet --allow-existing --python "$(or $(PYTHON),3.12)" .venv && \
-		uv pip sync --quiet --python .venv/bin/python --require-hashes requirements.lock; \
+		uv pip sync --quiet --compile-bytecode --python .venv/bin/python --require-hashes requirements.lock; \
 	else \
 		$(PYTHON) -m venv .venv && .venv/bin/python -m pip install --quiet --require-hashes -r requirements.lock; \
 	fi && cp requirements.lock .venv/installed.lock; }
