@@ -327,7 +327,7 @@ def hub(tmp_path, monkeypatch):
     return put
 
 
-@pytest.mark.parametrize("name", ["googlenet", "densenet121"])
+@pytest.mark.parametrize("name", ["googlenet", pytest.param("densenet121", marks=pytest.mark.slow)])
 def test_torchvisions_weights_answer_as_in_torchvision(config, hub, name):
     """Beside torchvision's own loading and its own scaling, on grey images too; DenseNets are saved under older names."""
     torch.manual_seed(0)
