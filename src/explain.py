@@ -29,6 +29,31 @@ def feature_maps(net: nn.Module, x: Tensor, most: int = 16) -> dict[str, Tensor]
     return maps
 
 
+@torch.no_grad()
+def cam_layer(net: nn.Module, x: Tensor, side: int = 7) -> str | None:
+    """The name of the module of `net` to ask for a Grad-CAM: the last to answer x with rectified maps of `side` pixels or more.
+
+    Seven is what ImageNet's nets end with: maps of 2 x 2 say nothing of a place, behind poolings most gradients are none, and
+    maps before a ReLU may be negative where they speak for a class. Without such a module: the last convolution, or None.
+    """
+    rectified: list[str] = []
+
+    def note(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: object, output: object) -> None:
+            if isinstance(output, Tensor) and output.ndim == 4 and max(output.shape[2:]) >= side and output.min() >= 0:
+                rectified.append(name)
+
+        return hook
+
+    handles = [module.register_forward_hook(note(name)) for name, module in net.named_modules() if name]
+    try:
+        net(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return rectified[-1] if rectified else next(reversed(feature_maps(net, x, most=1)), None)
+
+
 def grad_cam(net: nn.Module, layer: nn.Module, x: Tensor, classes: Tensor) -> Tensor:
     """Where in x (B, C, H, W) the evidence for `classes` (B,) lies: (B, H, W) in [0, 1] (Selvaraju 2017, eq. 1 and 2).
 

@@ -10,6 +10,8 @@ from torch import nn
 from src import build, charts, explain, run
 from src.callbacks.answers import Answers
 from src.errors import UserError
+from src.nets.cifar import resnet
+from src.nets.plain import plain
 from src.randomness import generator
 from src.train import train
 from tests.conftest import TINY
@@ -68,6 +70,16 @@ def test_grad_cam_of_pooled_maps_is_their_weighted_sum(pooled):
     assert (raw.max((1, 2)) > 0).any()
     expected = raw / np.maximum(raw.max((1, 2), keepdims=True), 1e-12)
     assert np.allclose(cams, expected, atol=1e-4)
+
+
+def test_grad_cam_asks_the_last_rectified_maps_that_have_places():
+    x = torch.rand(4, 3, 32, 32)
+    vgg = plain(3, 32, 10, [8, "M", 8, "M", 8, "M", 8, "M", 8], (), 3, 1, "batch").eval()
+    assert explain.cam_layer(vgg, x) == "relu3"  # of 8 x 8; what comes behind has less
+    assert explain.cam_layer(resnet(3, 10).eval(), x) == "stage3"
+    bare = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert explain.cam_layer(bare, x - 0.5) == "0"
+    assert explain.cam_layer(nn.Sequential(nn.Flatten(), nn.Linear(3072, 2)), x) is None
 
 
 def test_grad_cam_of_a_frozen_net(pooled):

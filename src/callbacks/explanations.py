@@ -65,12 +65,12 @@ class Explanations(pl.Callback):
     def _grad_cam(self, trainer: pl.Trainer, model: Any, net: nn.Module) -> None:
         images, labels = (part.to(model.device) for part in watched(trainer, self.n))
         scaled, names = model.scaled(images), data_of(trainer).class_names
-        layers = list(explain.feature_maps(net, scaled[:1], most=1))
-        if not layers:
+        layer = explain.cam_layer(net, scaled)
+        if layer is None:
             return
         with torch.no_grad():
             share, said = net(scaled).float().softmax(1).max(1)
-        heat = explain.grad_cam(net, net.get_submodule(layers[-1]), scaled, said)
+        heat = explain.grad_cam(net, net.get_submodule(layer), scaled, said)
         picture = charts.answered(plots.overlaid(images, heat), labels, said, share, names)
         self._keep(trainer, "grad_cam", picture)
 
