@@ -1,22 +1,16 @@
 """Augmentation against NumPy, SciPy and torchvision, each image by draws of its own, of training images alone."""
 
-import csv
-import json
-
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from scipy import ndimage, stats
 from torchvision.transforms.v2 import functional as TF
 
 from src import build
-from src.augment import augment, preview
 from src.data import augment as aug
-from src.data.folder import decode
 from src.errors import UserError
-from src.randomness import Draws, _mixed
-from tests.conftest import TINY, call, data_of
+from src.randomness import Draws
+from tests.conftest import TINY
 from tests.test_data import epoch_batches
 from tests.test_folder import write_folder
 
@@ -29,19 +23,6 @@ def done(images=IMAGES, draws=DRAWS, border="constant", **transforms):
     chosen = aug.Augment(transforms, border)
     values = chosen.drawn(draws, images.shape[2:])
     return chosen.single(images, values, draws), values
-
-
-def test_the_numbers_are_splitmix64s_and_uniform():
-    golden = 0x9E3779B97F4A7C15 - 2**64
-    first = _mixed(torch.arange(1, 4) * golden)  # of the seed 0, as Steele's, Java's and Vigna's give them
-    assert [value % 2**64 for value in first.tolist()] == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
-    draws = Draws(torch.arange(20000), 3)
-    assert stats.kstest(draws.uniform(5).flatten().numpy(), "uniform").pvalue > 0.01
-    normal = draws.normal(5)
-    assert normal.shape == (20000, 5)
-    assert stats.kstest(normal.flatten().numpy(), "norm").pvalue > 0.01
-    several = torch.cat([draws.uniform(2), normal, Draws(torch.arange(20000), 4).uniform(2), draws.of("a").uniform(2)], 1)
-    assert np.abs(np.corrcoef(several.numpy().T) - np.eye(11)).max() < 0.03
 
 
 def test_a_draw_is_the_samples_own_whatever_its_batch():
@@ -150,8 +131,7 @@ def test_brightness_and_contrast_are_torchvisions(channels):
     for transform, peer in ((aug.Brightness(0.5), TF.adjust_brightness), (aug.Contrast(0.5), TF.adjust_contrast)):
         made, values = done(images, one=transform)
         factor = values["one"]["factor"]
-        assert 0.5 <= factor.min() < 0.55
-        assert 1.45 < factor.max() <= 1.5
+        assert stats.kstest(factor.numpy(), "uniform", (0.5, 1)).pvalue > 0.01
         for i in range(10):
             assert torch.allclose(made[i], peer(images[i], float(factor[i])), atol=2e-4)  # whose luma weighs 0.2989, not 0.299
 
@@ -247,77 +227,3 @@ def test_a_choice_is_one_or_a_list_and_its_border_a_setting(config):
     ):
         with pytest.raises(UserError, match=words):
             build.augmentation(config("augment=standard", wrong, *TINY, "model=fc"))
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A folder of two classes augmented threefold, twice."""
-    top = tmp_path_factory.mktemp("augment")
-    write_folder(top / "in", ("train", "test"), n=6)
-    (top / "in" / "train" / "cats" / "more").mkdir()
-    Image.new("L", (40, 30), 99).save(top / "in" / "train" / "cats" / "more" / "1.png")  # a name that is there already
-    for out in ("out", "again"):
-        call("augment", augment, f"data.root={top / 'in'}", "augment=strong", "factor=3", f"out={top / out}", "data.val_size=3")
-    return top
-
-
-def test_the_offline_tool_keeps_originals_and_split_and_tells_what_it_did(made, config):
-    out, source = made / "out", made / "in"
-    files = {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
-    again = {str(p.relative_to(made / "again")): p.read_bytes() for p in (made / "again").rglob("*") if p.is_file()}
-    assert files == again
-    given = sorted(p.read_bytes() for p in source.rglob("*") if p.is_file())
-    rows = list(csv.DictReader((out / "manifest.csv").read_text().splitlines()))
-    made_files = {row["file"] for row in rows}
-    assert sorted(value for name, value in files.items() if name not in made_files and name != "manifest.csv") == given
-    assert len(rows) == 2 * 10  # of 13 training images 3 validate
-    assert all(name.startswith("train/") for name in made_files)
-    held_out = [name for name in files if name.startswith(("test/", "val/"))]
-    assert len(held_out) == 12 + 3
-    data = data_of(config, "data=folder", f"data.root={out}", "data.size=16")
-    assert (len(data.train), len(data.val), len(data.test)) == (30, 3, 12)
-
-    row = rows[7]
-    image = decode(out / row["source"], None, 3).unsqueeze(0) / 255
-    values = {
-        name: {key: torch.tensor([value], dtype=torch.float64) for key, value in one.items()}
-        for name, one in json.loads(row["transforms"]).items()
-    }
-    geometry = {name: values[name] for name in ("flip", "rotation", "crop")}
-    names = {"flip": aug.Flip(0.5), "rotation": aug.Rotation(15), "crop": aug.Crop(0.5, 1.333)}
-    replayed = aug.Augment(names, "reflect").single(image, geometry, DRAWS)[0]
-    for key, transform in (("brightness", aug.Brightness(0.3)), ("contrast", aug.Contrast(0.3))):
-        replayed = transform.changed(replayed.unsqueeze(0), values[key], DRAWS)[0]
-    result = decode(out / row["file"], None, 3) / 255
-    assert result.shape == image.shape[1:]
-    assert (result - replayed).abs().median() < 0.1  # but for noise of at most 0.05
-    assert (result - image[0]).abs().median() > 0.02
-
-
-def test_the_offline_tool_refuses_in_one_line(made):
-    for overrides, words in (
-        ([f"out={made / 'out'}"], "is there and not empty"),
-        ([f"out={made / 'in' / 'train' / 'x'}"], "lies in data.root"),
-        (["augment=none"], "augment=none makes nothing"),
-        (["augment=mixup"], "mixes labels"),
-    ):
-        with pytest.raises(UserError, match=words):
-            call("augment", augment, f"data.root={made / 'in'}", f"out={made / 'new'}", *overrides)
-    (made / "bad" / "cats").mkdir(parents=True)
-    (made / "bad" / "dogs").mkdir()
-    for i in range(4):
-        for name in ("cats", "dogs"):
-            Image.new("RGB", (9, 9)).save(made / "bad" / name / f"{i}.png")
-    (made / "bad" / "dogs" / "2.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"dogs/2\.png is not a readable image"):
-        call("augment", augment, f"data.root={made / 'bad'}", f"out={made / 'new'}", "data.test_size=1", "data.val_size=0")
-    assert sorted(p.name for p in made.iterdir()) == ["again", "bad", "in", "out"]  # nothing half made is left
-
-
-def test_the_preview_shows_every_choice(tmp_path):
-    Image.fromarray((np.random.default_rng(0).random((50, 60, 3)) * 255).astype(np.uint8)).save(tmp_path / "a.png")
-    preview(tmp_path / "a.png", tmp_path / "sheet.png", 0)
-    sheet = decode(tmp_path / "sheet.png", None, 3)
-    assert sheet.shape[1] > 19 * 96
-    with pytest.raises(UserError, match="a picture's name ends in"):
-        preview(tmp_path / "a.png", tmp_path / "sheet.txt", 0)

@@ -6,7 +6,7 @@ import torchvision
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from src.layers import Layer, layers
+from src.layers import Layer, frozen, heads, layers
 from src.nets import dcgan
 from src.nets.plain import plain
 
@@ -77,3 +77,36 @@ def test_a_layer_used_twice_works_twice_and_has_its_parameters_once():
     assert [row.parameters for row in rows] == [20, 0, 0]
     assert [row.multiply_adds for row in rows] == [16, 0, 16]
     assert not shared._forward_hooks, "none is left behind"
+
+
+def test_the_layers_of_a_plain_net():
+    net = plain(3, 8, 2, features=[4, "M", "D", 6, "D"], hidden=[5], padding=1, norm="batch", dropout=[0.5, 0.5])
+
+    def names(freeze):
+        parameters, modules = frozen(net, freeze)
+        assert {id(p) for p in parameters} == {id(p) for m in modules for p in m.parameters(recurse=False)}
+        return " ".join(name for name, module in net.named_modules() if module in modules)
+
+    assert names("none") == ""
+    assert names(1) == "conv1"
+    assert names(2) == "conv1 norm1 relu1 pool1 dropout1"
+    assert names(3) == "conv1 norm1 relu1 pool1 dropout1 conv2"
+    assert names(5) == names("backbone")
+    assert names("backbone").endswith("norm2 relu2 dropout2 flatten fc1 relu3 dropout3")
+    with pytest.raises(ValueError, match="freeze=6 leaves nothing to learn: the net has 6 layers"):
+        frozen(net, 6)
+
+
+def test_the_layers_of_torchvisions_nets():
+    """Auxiliary heads learn, what is on the way to them does not; a parameter of a net's own (a class token) is frozen too."""
+    with torch.device("meta"):
+        google = torchvision.models.googlenet(num_classes=5, aux_logits=True, init_weights=False)
+        vit = torchvision.models.VisionTransformer(32, 8, 1, 2, 16, 16, num_classes=5)
+        squeeze = torchvision.models.squeezenet1_1(num_classes=5)
+    assert heads(google) == ["fc", "aux1.fc2", "aux2.fc2"]
+    assert heads(squeeze) == ["classifier.1"]
+    for net in (google, vit, squeeze):
+        at_rest = {id(p) for p in frozen(net, "backbone")[0]}
+        learned = {name.rpartition(".")[0] for name, p in net.named_parameters() if id(p) not in at_rest}
+        assert learned == set(heads(net))
+    assert google not in frozen(google, "backbone")[1], "it answers with its auxiliary heads in training alone"

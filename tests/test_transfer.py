@@ -1,28 +1,22 @@
 """Transfer learning: what comes from where, what stays as it was, at which rate the rest learns, the line for what fails."""
 
-import hashlib
 import itertools
-import pickle
 import shutil
 from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
-import torchvision
 from PIL import Image
-from torch import nn
 
 from src import build, run
 from src.config import check, compose
 from src.errors import UserError
 from src.evaluate import evaluate
-from src.layers import counts, frozen, heads
+from src.layers import counts
 from src.models.classifier import Classifier
-from src.nets.plain import plain
 from src.train import train
-from src.transfer import pretrained, transfer
+from src.transfer import transfer
 from tests.conftest import TINY, call, command, saved, wrong
 from tests.test_resume import assert_same_run, cut_and_resumed
 
@@ -155,39 +149,6 @@ def test_the_articles_arithmetic(config):
     assert counts(model) == (4_098, 25_557_032 - 2_049 * 1_000 + 4_098)
 
 
-def test_the_layers_of_a_plain_net():
-    net = plain(3, 8, 2, features=[4, "M", "D", 6, "D"], hidden=[5], padding=1, norm="batch", dropout=[0.5, 0.5])
-
-    def names(freeze):
-        parameters, modules = frozen(net, freeze)
-        assert {id(p) for p in parameters} == {id(p) for m in modules for p in m.parameters(recurse=False)}
-        return " ".join(name for name, module in net.named_modules() if module in modules)
-
-    assert names("none") == ""
-    assert names(1) == "conv1"
-    assert names(2) == "conv1 norm1 relu1 pool1 dropout1"
-    assert names(3) == "conv1 norm1 relu1 pool1 dropout1 conv2"
-    assert names(5) == names("backbone")
-    assert names("backbone").endswith("norm2 relu2 dropout2 flatten fc1 relu3 dropout3")
-    with pytest.raises(ValueError, match="freeze=6 leaves nothing to learn: the net has 6 layers"):
-        frozen(net, 6)
-
-
-def test_the_layers_of_torchvisions_nets():
-    """Auxiliary heads learn, what is on the way to them does not; a parameter of a net's own (a class token) is frozen too."""
-    with torch.device("meta"):
-        google = torchvision.models.googlenet(num_classes=5, aux_logits=True, init_weights=False)
-        vit = torchvision.models.VisionTransformer(32, 8, 1, 2, 16, 16, num_classes=5)
-        squeeze = torchvision.models.squeezenet1_1(num_classes=5)
-    assert heads(google) == ["fc", "aux1.fc2", "aux2.fc2"]
-    assert heads(squeeze) == ["classifier.1"]
-    for net in (google, vit, squeeze):
-        at_rest = {id(p) for p in frozen(net, "backbone")[0]}
-        learned = {name.rpartition(".")[0] for name, p in net.named_parameters() if id(p) not in at_rest}
-        assert learned == set(heads(net))
-    assert google not in frozen(google, "backbone")[1], "it answers with its auxiliary heads in training alone"
-
-
 @pytest.mark.parametrize("decay_all", [True, False])
 def test_the_backbones_rate_is_a_share_of_the_heads_at_every_batch(settings, tmp_path, monkeypatch, decay_all):
     cfg = settings("model/schedule=cosine", "model.optimizer.lr=0.5", "model.backbone_lr=0.02", f"model.decay_all={decay_all}",
@@ -310,112 +271,3 @@ def test_other_files_and_families_are_refused(settings, tmp_path, gan_run):
     ):
         with pytest.raises(UserError, match=words):
             started(settings(f"model.init_from={path}"))
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """torch.hub's folder, empty, and a function that puts a net's weights where torchvision would download them."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
-
-    def put(name: str, state: dict) -> Path:
-        url = torchvision.models.get_model_weights(name).DEFAULT.url
-        path = tmp_path / "hub" / "hub" / "checkpoints" / url.rpartition("/")[2]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state, path)
-        return path
-
-    return put
-
-
-@pytest.mark.parametrize("name", ["googlenet", pytest.param("densenet121", marks=pytest.mark.slow)])
-def test_torchvisions_weights_answer_as_in_torchvision(config, hub, name):
-    """Beside torchvision's own loading and its own scaling, on grey images too; DenseNets are saved under older names."""
-    torch.manual_seed(0)
-    make = getattr(torchvision.models, name)
-    net = make(**({"aux_logits": True, "init_weights": False} if name == "googlenet" else {}))
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, 0, 0.1)
-    state = {key: value for key, value in net.state_dict().items() if not key.endswith("num_batches_tracked")}
-    older = {re_dotted(key): value for key, value in state.items()}
-    assert (older.keys() != state.keys()) == (name == "densenet121")
-    hub(name, older)
-    theirs = make(weights="DEFAULT").eval()
-    weights = torchvision.models.get_model_weights(name).DEFAULT
-    preset = weights.transforms()
-    x = torch.rand(2, 1, 64, 64)
-    with torch.no_grad():
-        expected = theirs(torchvision.transforms.functional.normalize(x.expand(-1, 3, -1, -1), preset.mean, preset.std))
-    cfg = config(f"model={name}", "data=digits", "data.size=64", "data.num_classes=1000", "model.init_from=torchvision")
-    model = build.model(cfg)
-    said = transfer(model, cfg.model.net._target_, weights.meta["categories"])
-    assert "head included" in said
-    with torch.no_grad():
-        assert torch.allclose(model.eval()(x), expected, atol=1e-4 * expected.abs().max().item())
-    said = transfer(model, cfg.model.net._target_, [str(k) for k in range(1000)])
-    assert f"but {', '.join(heads(model.net))}: new for 1000 classes" in said
-
-
-def re_dotted(key):
-    """torchvision's names for a dense layer's parts as they were: norm.1 for norm1."""
-    layer, dot, rest = key.partition("denselayer")
-    for part in ("norm", "conv"):
-        rest = rest.replace(f".{part}1.", f".{part}.1.").replace(f".{part}2.", f".{part}.2.")
-    return layer + dot + rest
-
-
-@pytest.fixture
-def squeeze(monkeypatch, tmp_path):
-    """A small net of torchvision's whose weights lie behind a URL of this machine; contents -> where they are named by."""
-    weights = torchvision.models.SqueezeNet1_1_Weights.DEFAULT
-    state = torchvision.models.squeezenet1_1().state_dict()
-    torch.save(state, tmp_path / "saved.pth")
-
-    def serve(digest: str | None = None) -> dict:
-        data = (tmp_path / "saved.pth").read_bytes()
-        path = tmp_path / f"squeezenet1_1-{digest or hashlib.sha256(data).hexdigest()[:8]}.pth"
-        path.write_bytes(data)
-        monkeypatch.setattr(weights.value, "url", path.as_uri())
-        return state
-
-    return serve
-
-
-def test_torchvisions_weights_are_downloaded_and_their_hash_is_checked(hub, squeeze, capfd):
-    net = torchvision.models.squeezenet1_1()
-    state = squeeze()
-    source = pretrained(net, "squeezenet1_1")
-    assert all(torch.equal(source.weights[key], state[key]) for key in state)
-    assert capfd.readouterr() == ("", "")
-    squeeze("00000000")
-    with pytest.raises(UserError, match=r"squeezenet1_1-00000000\.pth, from file:.* cannot be fetched \(invalid hash value"):
-        pretrained(net, "squeezenet1_1")
-
-
-def test_without_network_there_is_a_line(hub, monkeypatch):
-    def offline(*args, **kwargs):
-        raise URLError("Name or service\nnot known")
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    with pytest.raises(UserError, match=r"alexnet-.*\.pth is not there and|from https.*alexnet") as error:
-        pretrained(nn.Sequential(), "alexnet")
-    assert "\n" not in str(error.value)
-    assert "Name or service not known" in str(error.value)
-
-
-class Bomb:
-    def __reduce__(self):
-        return (exec, ("import builtins; builtins.exploded = True",))
-
-
-def test_no_pickle_is_executed(hub, tmp_path, settings):
-    import builtins
-
-    path = hub("alexnet", {})
-    path.write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(UserError, match="is broken: delete it"):
-        pretrained(nn.Sequential(), "alexnet")
-    torch.save(Bomb(), tmp_path / "bomb.ckpt")
-    with pytest.raises(UserError, match="is a broken checkpoint"):
-        started(settings(f"model.init_from={tmp_path / 'bomb.ckpt'}"))
-    assert not hasattr(builtins, "exploded")

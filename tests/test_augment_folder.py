@@ -1,0 +1,91 @@
+"""The offline tool: what it keeps, makes and tells; what it refuses; the preview."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from src.augment import augment, preview
+from src.data import augment as aug
+from src.data.folder import decode
+from src.errors import UserError
+from src.randomness import Draws
+from tests.conftest import call, data_of
+from tests.test_folder import write_folder
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder of two classes augmented threefold, twice."""
+    top = tmp_path_factory.mktemp("augment")
+    write_folder(top / "in", ("train", "test"), n=6)
+    (top / "in" / "train" / "cats" / "more").mkdir()
+    Image.new("L", (40, 30), 99).save(top / "in" / "train" / "cats" / "more" / "1.png")  # a name that is there already
+    for out in ("out", "again"):
+        call("augment", augment, f"data.root={top / 'in'}", "augment=strong", "factor=3", f"out={top / out}", "data.val_size=3")
+    return top
+
+
+def test_the_offline_tool_keeps_originals_and_split_and_tells_what_it_did(made, config):
+    out, source = made / "out", made / "in"
+    files = {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    again = {str(p.relative_to(made / "again")): p.read_bytes() for p in (made / "again").rglob("*") if p.is_file()}
+    assert files == again
+    given = sorted(p.read_bytes() for p in source.rglob("*") if p.is_file())
+    rows = list(csv.DictReader((out / "manifest.csv").read_text().splitlines()))
+    made_files = {row["file"] for row in rows}
+    assert sorted(value for name, value in files.items() if name not in made_files and name != "manifest.csv") == given
+    assert len(rows) == 2 * 10  # of 13 training images 3 validate
+    assert all(name.startswith("train/") for name in made_files)
+    held_out = [name for name in files if name.startswith(("test/", "val/"))]
+    assert len(held_out) == 12 + 3
+    data = data_of(config, "data=folder", f"data.root={out}", "data.size=16")
+    assert (len(data.train), len(data.val), len(data.test)) == (30, 3, 12)
+
+    row = rows[7]
+    image = decode(out / row["source"], None, 3).unsqueeze(0) / 255
+    values = {
+        name: {key: torch.tensor([value], dtype=torch.float64) for key, value in one.items()}
+        for name, one in json.loads(row["transforms"]).items()
+    }
+    geometry = {name: values[name] for name in ("flip", "rotation", "crop")}
+    names = {"flip": aug.Flip(0.5), "rotation": aug.Rotation(15), "crop": aug.Crop(0.5, 1.333)}
+    replayed = aug.Augment(names, "reflect").single(image, geometry, Draws(torch.arange(1), 0))[0]
+    for key, transform in (("brightness", aug.Brightness(0.3)), ("contrast", aug.Contrast(0.3))):
+        replayed = transform.changed(replayed.unsqueeze(0), values[key], Draws(torch.arange(1), 0))[0]
+    result = decode(out / row["file"], None, 3) / 255
+    assert result.shape == image.shape[1:]
+    assert (result - replayed).abs().median() < 0.1  # but for noise of at most 0.05
+    assert (result - image[0]).abs().median() > 0.02
+
+
+def test_the_offline_tool_refuses_in_one_line(made):
+    for overrides, words in (
+        ([f"out={made / 'out'}"], "is there and not empty"),
+        ([f"out={made / 'in' / 'train' / 'x'}"], "lies in data.root"),
+        (["augment=none"], "augment=none makes nothing"),
+        (["augment=mixup"], "mixes labels"),
+    ):
+        with pytest.raises(UserError, match=words):
+            call("augment", augment, f"data.root={made / 'in'}", f"out={made / 'new'}", *overrides)
+    (made / "bad" / "cats").mkdir(parents=True)
+    (made / "bad" / "dogs").mkdir()
+    for i in range(4):
+        for name in ("cats", "dogs"):
+            Image.new("RGB", (9, 9)).save(made / "bad" / name / f"{i}.png")
+    (made / "bad" / "dogs" / "2.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"dogs/2\.png is not a readable image"):
+        call("augment", augment, f"data.root={made / 'bad'}", f"out={made / 'new'}", "data.test_size=1", "data.val_size=0")
+    assert sorted(p.name for p in made.iterdir()) == ["again", "bad", "in", "out"]  # nothing half made is left
+
+
+def test_the_preview_shows_every_choice(tmp_path):
+    Image.fromarray((np.random.default_rng(0).random((50, 60, 3)) * 255).astype(np.uint8)).save(tmp_path / "a.png")
+    preview(tmp_path / "a.png", tmp_path / "sheet.png", 0)
+    sheet = decode(tmp_path / "sheet.png", None, 3)
+    assert sheet.shape[1] > 19 * 96
+    with pytest.raises(UserError, match="a picture's name ends in"):
+        preview(tmp_path / "a.png", tmp_path / "sheet.txt", 0)

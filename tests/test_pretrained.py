@@ -1,0 +1,124 @@
+"""torchvision's pretrained weights: what they answer, how they come here, what is never executed."""
+
+import builtins
+import hashlib
+import pickle
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from src import build
+from src.errors import UserError
+from src.layers import heads
+from src.transfer import of_checkpoint, pretrained, transfer
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """torch.hub's folder, empty, and a function that puts a net's weights where torchvision would download them."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
+
+    def put(name: str, state: dict) -> Path:
+        url = torchvision.models.get_model_weights(name).DEFAULT.url
+        path = tmp_path / "hub" / "hub" / "checkpoints" / url.rpartition("/")[2]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(state, path)
+        return path
+
+    return put
+
+
+@pytest.mark.parametrize("name", ["googlenet", pytest.param("densenet121", marks=pytest.mark.slow)])
+def test_torchvisions_weights_answer_as_in_torchvision(config, hub, name):
+    """Beside torchvision's own loading and its own scaling, on grey images too; DenseNets are saved under older names."""
+    torch.manual_seed(0)
+    make = getattr(torchvision.models, name)
+    net = make(**({"aux_logits": True, "init_weights": False} if name == "googlenet" else {}))
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, 0, 0.1)
+    state = {key: value for key, value in net.state_dict().items() if not key.endswith("num_batches_tracked")}
+    older = {re_dotted(key): value for key, value in state.items()}
+    assert (older.keys() != state.keys()) == (name == "densenet121")
+    hub(name, older)
+    theirs = make(weights="DEFAULT").eval()
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    preset = weights.transforms()
+    x = torch.rand(2, 1, 64, 64)
+    with torch.no_grad():
+        expected = theirs(torchvision.transforms.functional.normalize(x.expand(-1, 3, -1, -1), preset.mean, preset.std))
+    cfg = config(f"model={name}", "data=digits", "data.size=64", "data.num_classes=1000", "model.init_from=torchvision")
+    model = build.model(cfg)
+    said = transfer(model, cfg.model.net._target_, weights.meta["categories"])
+    assert "head included" in said
+    with torch.no_grad():
+        assert torch.allclose(model.eval()(x), expected, atol=1e-4 * expected.abs().max().item())
+    said = transfer(model, cfg.model.net._target_, [str(k) for k in range(1000)])
+    assert f"but {', '.join(heads(model.net))}: new for 1000 classes" in said
+
+
+def re_dotted(key):
+    """torchvision's names for a dense layer's parts as they were: norm.1 for norm1."""
+    layer, dot, rest = key.partition("denselayer")
+    for part in ("norm", "conv"):
+        rest = rest.replace(f".{part}1.", f".{part}.1.").replace(f".{part}2.", f".{part}.2.")
+    return layer + dot + rest
+
+
+@pytest.fixture
+def squeeze(monkeypatch, tmp_path):
+    """A small net of torchvision's whose weights lie behind a URL of this machine; contents -> where they are named by."""
+    weights = torchvision.models.SqueezeNet1_1_Weights.DEFAULT
+    state = torchvision.models.squeezenet1_1().state_dict()
+    torch.save(state, tmp_path / "saved.pth")
+
+    def serve(digest: str | None = None) -> dict:
+        data = (tmp_path / "saved.pth").read_bytes()
+        path = tmp_path / f"squeezenet1_1-{digest or hashlib.sha256(data).hexdigest()[:8]}.pth"
+        path.write_bytes(data)
+        monkeypatch.setattr(weights.value, "url", path.as_uri())
+        return state
+
+    return serve
+
+
+def test_torchvisions_weights_are_downloaded_and_their_hash_is_checked(hub, squeeze, capfd):
+    net = torchvision.models.squeezenet1_1()
+    state = squeeze()
+    source = pretrained(net, "squeezenet1_1")
+    assert all(torch.equal(source.weights[key], state[key]) for key in state)
+    assert capfd.readouterr() == ("", "")
+    squeeze("00000000")
+    with pytest.raises(UserError, match=r"squeezenet1_1-00000000\.pth, from file:.* cannot be fetched \(invalid hash value"):
+        pretrained(net, "squeezenet1_1")
+
+
+def test_without_network_there_is_a_line(hub, monkeypatch):
+    def offline(*args, **kwargs):
+        raise URLError("Name or service\nnot known")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    with pytest.raises(UserError, match=r"alexnet-.*\.pth is not there and|from https.*alexnet") as error:
+        pretrained(nn.Sequential(), "alexnet")
+    assert "\n" not in str(error.value)
+    assert "Name or service not known" in str(error.value)
+
+
+class Bomb:
+    def __reduce__(self):
+        return (exec, ("import builtins; builtins.exploded = True",))
+
+
+def test_no_pickle_is_executed(hub, tmp_path):
+    path = hub("alexnet", {})
+    path.write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(UserError, match="is broken: delete it"):
+        pretrained(nn.Sequential(), "alexnet")
+    torch.save(Bomb(), tmp_path / "bomb.ckpt")
+    with pytest.raises(UserError, match="is a broken checkpoint"):
+        of_checkpoint(tmp_path / "bomb.ckpt")
+    assert not hasattr(builtins, "exploded")
