@@ -49,6 +49,8 @@ def augment(cfg: DictConfig) -> Path:
         raise UserError(f"out={out} is there and not empty; name a new folder, nothing is overwritten")
     if cfg.data.root and Path(cfg.data.root).expanduser().resolve() in out.resolve().parents:
         raise UserError(f"out={out} lies in data.root={cfg.data.root}, where it would be read as images of its own")
+    if changed := [name for name in ("permute", "binarize") if cfg.data[name]]:
+        raise UserError(f"data.{changed[0]}=true is for training: the folder OUT holds images as a person sees them")
 
     from src import build
 

@@ -212,6 +212,8 @@ def _check_transfer(model: dict[str, Any], trainer: dict[str, Any]) -> None:
         raise UserError(f"model.init_from=torchvision: {target} has no weights there; it takes a run's folder or a checkpoint")
     if source is None and freeze not in (None, "none"):
         raise UserError(f"model.freeze={freeze} without model.init_from would freeze weights that nothing has trained")
+    if source is not None and model.get("whiten"):
+        raise UserError(f"model.whiten=true would overwrite the first layer that model.init_from={source} brings")
     if epoch is None:
         return
     if freeze == "none":

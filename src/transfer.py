@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from src import run
+from src.data.pixels import same_order
 from src.data.reviews import same_words
 from src.errors import UserError
 from src.layers import heads
@@ -29,22 +30,24 @@ class Source(NamedTuple):
         weights: a net's state, by its own names.
         mean, std: of the images that it was trained with, in [0, 1], (C or 1, 1, 1).
         class_names: one a logit.
+        permutation: the order that the images' pixels stood in, (H * W,), None for their own.
     """
 
     weights: dict[str, Tensor]
     mean: Tensor
     std: Tensor
     class_names: list[str]
+    permutation: Tensor | None = None
 
 
 def begin(model: Any, node: DictConfig, data: Any) -> str:
     """Bring what model.init_from names into `model`, made by the config `node`, for `data`; returns a line that says so."""
     if isinstance(model, Sentiment):
         return transfer_words(model, data.words)
-    return transfer(model, node.net._target_, data.class_names)
+    return transfer(model, node.net._target_, data.class_names, data.permutation)
 
 
-def transfer(model: Classifier, builder: str, class_names: list[str]) -> str:
+def transfer(model: Classifier, builder: str, class_names: list[str], permutation: Tensor | None = None) -> str:
     """Bring what model.init_from names into `model`, which is to tell `class_names` apart; returns a line that says so.
 
     Its head comes along where it was trained on the same classes in the same order, else it stays as it was drawn. Mean and std
@@ -52,14 +55,17 @@ def transfer(model: Classifier, builder: str, class_names: list[str]) -> str:
 
     Args:
         builder: the function that made its net, as the config names it.
+        permutation: the order of its images' pixels, None for their own.
 
-    Raises UserError where any other weight is missing, surplus or of another shape.
+    Raises UserError where any other weight is missing, surplus or of another shape, or the pixels stood in another order.
     """
     where = str(model.init_from)
     if where == "torchvision":
         source = pretrained(model.net, builder.rpartition(".")[2])
     else:
         source = of_checkpoint(run.checkpoint_at(Path(where).expanduser()))
+    if not same_order(permutation, source.permutation):
+        raise UserError(f"model.init_from={where}: its images' pixels stood in another order (data.permute, data.size)")
     new = [] if source.class_names == class_names else heads(model.net)
     theirs, ours = (
         {name: value for name, value in state.items() if name.rpartition(".")[0] not in new}
@@ -99,12 +105,12 @@ def of_checkpoint(path: Path) -> Source:
     checkpoint = run.load_checkpoint(path)
     known = checkpoint if isinstance(checkpoint, dict) else {}
     state = known.get("state_dict", {})
-    names = [part["class_names"] for part in known.values() if isinstance(part, dict) and "class_names" in part]
+    of_data = [part for part in known.values() if isinstance(part, dict) and "class_names" in part]
     prefix = "average.module." if any(name.startswith("average.module.") for name in state) else "net."
     weights = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    if not (weights and names and {"mean", "std"} <= state.keys()):
+    if not (weights and of_data and {"mean", "std"} <= state.keys()):
         raise UserError(f"model.init_from={path} is no checkpoint of a Classifier")
-    return Source(weights, state["mean"], state["std"], names[0])
+    return Source(weights, state["mean"], state["std"], of_data[0]["class_names"], of_data[0]["permutation"])
 
 
 def pretrained(net: nn.Module, name: str) -> Source:

@@ -68,6 +68,8 @@ def test_the_offline_tool_refuses_in_one_line(made):
         ([f"out={made / 'in' / 'train' / 'x'}"], "lies in data.root"),
         (["augment=none"], "augment=none makes nothing"),
         (["augment=mixup"], "mixes labels"),
+        (["data.permute=true"], "data.permute=true is for training"),
+        (["data.binarize=true"], "data.binarize=true is for training"),
     ):
         with pytest.raises(UserError, match=words):
             call("augment", augment, f"data.root={made / 'in'}", f"out={made / 'new'}", *overrides)

@@ -139,6 +139,11 @@ def test_a_whitened_first_layer_is_the_averages_too_and_of_training_images(confi
     assert torch.equal(model.average.module.conv1.weight, model.net.conv1.weight)
 
 
+def test_a_net_without_convolutions_is_not_whitened(config):
+    with pytest.raises(UserError, match="whiten=true, but the net has no convolution"):
+        build.model(config("model=fc", "data=digits", "model.whiten=true", *TINY))
+
+
 def test_auxiliary_heads_are_trained_and_weigh_their_share(config):
     """GoogLeNet's loss is main + 0.3 (both auxiliary), computed anew from its three logits."""
     cfg = config("model=googlenet", "data=digits", "data.size=64", "model.label_smoothing=0.2", *TINY)

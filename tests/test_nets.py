@@ -110,3 +110,15 @@ def test_whitened_filters_see_components_of_variance_one_without_correlation():
     few = nn.Conv2d(3, 6, 3)
     whiten(few, images)
     assert torch.allclose(few.weight[:3], layer.weight[:3], atol=1e-5)
+
+
+def test_of_grey_in_three_channels_the_components_are_those_of_grey():
+    grey = torch.rand(50, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    layer, alone = nn.Conv2d(3, 64, 3), nn.Conv2d(1, 18, 3)
+    rest = layer.weight[18:].clone()
+    whiten(layer, grey.expand(-1, 3, -1, -1))
+    whiten(alone, grey)
+    assert torch.equal(layer.weight[18:], rest), "there are 9 components, not 27"
+    answers = F.conv2d(grey.expand(-1, 3, -1, -1), layer.weight[:9]), F.conv2d(grey, alone.weight[:9])
+    for ours, theirs in zip(*(x.transpose(0, 1).flatten(1) for x in answers), strict=True):
+        assert torch.allclose(ours * (ours @ theirs).sign(), theirs, atol=2e-3)

@@ -64,7 +64,7 @@ def started(cfg):
     """The model and data of `cfg`, what it begins from brought in."""
     torch.manual_seed(cfg.seed)
     data, model = build.data(cfg), build.model(cfg)
-    transfer(model, cfg.model.net._target_, data.class_names)
+    transfer(model, cfg.model.net._target_, data.class_names, data.permutation)
     return model, data
 
 
@@ -232,6 +232,7 @@ def test_what_is_unfrozen_learns(settings, tmp_path, monkeypatch):
             ["model.net.features=[4,M,8,M,M]", "model.net.hidden=[5]"],
             ["2 of another shape (fc1.weight [3, 32] for [5, 8], fc1.bias "],
         ),
+        (["data.permute=true"], ["its images' pixels stood in another order (data.permute, data.size)"]),
         (["model.freeze=5"], ["model: freeze=5 leaves nothing to learn: the net has 5 layers"]),
     ],
 )
@@ -241,6 +242,19 @@ def test_what_does_not_fit_is_named(settings, more, words):
     for word in words:
         assert word in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_the_order_of_permuted_pixels_must_be_the_same(settings, backbone, tmp_path):
+    """One seed permutes alike, another does not; nor is a permuted run a beginning for images as they are."""
+    checkpoint = run.load_checkpoint(backbone / "checkpoints" / "last.ckpt")
+    part = next(part for part in checkpoint.values() if isinstance(part, dict) and "permutation" in part)
+    part["permutation"] = build.data(settings("data.permute=true")).permutation
+    torch.save(checkpoint, tmp_path / "permuted.ckpt")
+    source = f"model.init_from={tmp_path / 'permuted.ckpt'}"
+    started(settings(source, "data.permute=true"))
+    for other in ([], ["data.permute=true", "data.split_seed=1"]):
+        with pytest.raises(UserError, match="stood in another order"):
+            started(settings(source, *other))
 
 
 def test_what_is_not_there_costs_no_heavy_import_and_leaves_no_folder(tmp_path):

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from src.data.augment import Augment
 from src.data.images import Images, ImageSet, Numbered, Splits, balanced, count
 from src.data.order import loader
-from src.data.pixels import binarized, permuted, resized, to_bytes, to_float
+from src.data.pixels import binarized, permuted, resized, same_order, to_bytes, to_float
 from src.errors import UserError
 from src.randomness import Draws, generator, seed_of
 
@@ -188,8 +188,7 @@ class ImageData(pl.LightningDataModule, ABC):
             words = [f"{word} {', '.join(names)}" for word, names in (("new:", new), ("gone:", gone)) if names]
             what = "; ".join(words) or "the same in another order"
             raise UserError(f"{self.name} in {self.root} has other classes than the run learned ({what})")
-        orders = [order for order in (self.permutation, state_dict.get("permutation", self.permutation)) if order is not None]
-        if len(orders) == 1 or (orders and not torch.equal(*orders)):
+        if not same_order(self.permutation, state_dict.get("permutation", self.permutation)):
             raise UserError(f"{self.name}: the pixels stand in another order than the run learned (data.permute, data.size)")
 
     @property

@@ -41,6 +41,11 @@ def permuted(images: Tensor, order: Tensor) -> Tensor:
     return images.flatten(2)[:, :, order.to(images.device)].view_as(images)
 
 
+def same_order(ours: Tensor | None, theirs: Tensor | None) -> bool:
+    """Do two runs permute pixels alike, or neither at all (None)?"""
+    return theirs is None if ours is None else theirs is not None and torch.equal(ours, theirs)
+
+
 def scattered(images: Tensor, size: tuple[int, int], noise: torch.Generator) -> Tensor:
     """Each image at a place of its own on a black sheet, drawn uniformly among those that hold it whole.
 

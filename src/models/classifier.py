@@ -48,7 +48,7 @@ class Classifier(pl.LightningModule):
         backbone_lr: factor on the learning rate of all layers but the heads, whenever they are trained: a net that was trained
             before is only to be tuned, be it from the start (freeze: none), above what is frozen, or once it is unfrozen.
 
-    Raises ValueError where `freeze` leaves nothing to learn.
+    Raises ValueError where `freeze` leaves nothing to learn, and `whiten` finds no convolution.
     """
 
     def __init__(
@@ -94,6 +94,8 @@ class Classifier(pl.LightningModule):
         self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64)  # of the last measure, kept for the pictures
         self.confusion = MulticlassConfusionMatrix(num_classes)  # (true, said) counts
         self.top5 = MulticlassAccuracy(num_classes, top_k=5, average="micro") if num_classes > 5 else None
+        if whiten and not any(isinstance(layer, nn.Conv2d) for layer in net.modules()):
+            raise ValueError("whiten=true, but the net has no convolution to begin with principal components")
         self.frozen, self.at_rest = frozen(net, freeze)
         for parameter in self.frozen:
             parameter.requires_grad_(False)

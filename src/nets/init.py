@@ -41,11 +41,11 @@ def whiten(layer: nn.Conv2d, images: Tensor) -> None:
     """Have `layer` begin with the principal components of what it sees, each as a filter and as its negative, of variance 1.
 
     The components of `images` (N, C, H, W), the strongest first, in as many pairs of filters as there are; what filters are
-    left over stay as drawn (Jordan 2024, section 3.3).
+    left over stay as drawn (Jordan 2024, section 3.3). Those that no image has, as of grey shown in colour, are left out.
     """
     patches = F.unfold(images.double(), layer.kernel_size).transpose(1, 2).flatten(0, 1)  # (places, C * h * w)
     values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
-    most = min(len(values), layer.out_channels // 2)
+    most = min(int((values > 1e-6 * values[-1]).sum()), layer.out_channels // 2)
     filters = (vectors / (values + 1e-4).sqrt()).T.flip(0)[:most].view(-1, *layer.weight.shape[1:])
     layer.weight[: 2 * most] = torch.cat([filters, -filters]).to(layer.weight)
 
