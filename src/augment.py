@@ -2,6 +2,8 @@
 
 python -m src.augment data=folder data.root=IN augment=strong factor=3 seed=0 out=OUT
 python -m src.augment data=mnist augment=warp factor=2 out=OUT                     any set of src.train
+python -m src.augment data=folder data.root=IN augment=model augment.run=RUN out=OUT         by a finished run: of cyclegan
+                                                   (augment.to=a: the other way), of style_transfer, or of cdcgan
 python -m src.augment preview=photo.jpg out=sheet.png                              every augmentation at every border
 
 OUT/train holds each training image as it is and factor - 1 made from it at its own size, OUT/val and OUT/test what is held
@@ -19,7 +21,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import DictConfig
 from tqdm import tqdm
@@ -32,9 +34,13 @@ from src.rules import PICTURES
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from src.data.augment import Augment
     from src.data.base import ImageData
     from src.data.images import Images
+    from src.randomness import Draws
 
+Made = tuple["Tensor", dict[str, Any]]  # (1, C, H, W) in [0, 1], and what the manifest says of it
+Maker = Callable[["Tensor", int, "Draws"], Made]  # an image (1, C, H, W) in [0, 1], its label, its draws -> another
 COLUMNS = ("file", "source", "class", "seed", "copy", "transforms")  # of the manifest
 SIDE = 96  # of the preview's images
 TRIES = 32  # draws of which the preview shows the most telling
@@ -55,9 +61,13 @@ def augment(cfg: DictConfig) -> Path:
     from src import build
 
     data = build.data(cfg)
-    if data.augment is None:
+    if runs := cfg.augment.get("run"):
+        make = by_models([runs] if isinstance(runs, str) else list(runs), cfg.augment.to, data)
+    elif data.augment is None:
         raise UserError(f"augment=none makes nothing; there are {', '.join(groups()['augment'])}")
-    if data.augment.mixing:
+    else:
+        make = by_transforms(data.augment)
+    if data.augment is not None and data.augment.mixing:
         raise UserError(
             f"augment={next(iter(data.augment.mixing))} mixes labels, which a folder cannot hold; train with it instead"
         )
@@ -66,13 +76,57 @@ def augment(cfg: DictConfig) -> Path:
     with writing(f"out={out}"):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-            made = _write(data, Path(folder) / "whole", cfg.seed, cfg.factor)
+            made = _write(data, Path(folder) / "whole", make, cfg.seed, cfg.factor)
             (Path(folder) / "whole").replace(out)
     print(f"{out}: {len(data.train)} images to train on and {made} made of them; held out {len(data.val)} and {len(data.test)}")
     return out
 
 
-def _write(data: "ImageData", folder: Path, seed: int, factor: int) -> int:
+def by_transforms(augment: "Augment") -> Maker:
+    """Images by the transforms of conf/augment."""
+
+    def make(image: "Tensor", label: int, draws: "Draws") -> Made:
+        values = augment.drawn(draws, (image.shape[2], image.shape[3]))
+        done = {name: {key: round(value.item(), 6) for key, value in one.items()} for name, one in values.items()}
+        return augment.single(image, values, draws), done
+
+    return make
+
+
+def by_models(runs: list[str], to: str, data: "ImageData") -> Maker:
+    """Images by the models of finished runs, one of them drawn for each: what a CycleGAN or a style transfer makes of it, or
+    what a conditional GAN draws of its class. Raises UserError where one can do neither, or knows other classes."""
+    from src import build
+    from src.callbacks.common import CanSampleClasses, CanTranslate
+
+    models = {}
+    for folder in runs:
+        cfg, model, of_data = build.opened(Path(folder).expanduser())
+        by_image, channels = isinstance(model, CanTranslate), cfg.data.channels
+        if not by_image and not (isinstance(model, CanSampleClasses) and model.num_classes):
+            family = type(model).__name__
+            able = "cyclegan, style_transfer and cdcgan do"
+            raise UserError(f"augment.run={folder}: a {family} makes no image of an image, nor of a class; {able}")
+        if channels != data.channels:
+            raise UserError(f"augment.run={folder} makes images of {channels} channels, the data have {data.channels}")
+        if not by_image and (names := of_data["class_names"]) != data.class_names:
+            raise UserError(f"augment.run={folder} draws {', '.join(names)}; the data have {', '.join(data.class_names)}")
+        models[folder] = model
+
+    def make(image: "Tensor", label: int, draws: "Draws") -> Made:
+        import torch
+
+        folder = runs[int(draws.of("run").uniform() * len(runs))]
+        model = models[folder]
+        if isinstance(model, CanTranslate):
+            return model.translate(image, to), {"run": folder}
+        noise = torch.Generator().manual_seed(int(draws.of("noise").integer()))
+        return cast("CanSampleClasses", model).sample(1, noise, torch.tensor([label])), {"run": folder}
+
+    return make
+
+
+def _write(data: "ImageData", folder: Path, make: Maker, seed: int, factor: int) -> int:
     """All of `data` and what is made of it into `folder`; returns how many images were made."""
     for name, part in (("train", data.train), ("val", data.val), ("test", data.test)):
         for class_name in data.class_names if len(part) else ():
@@ -80,7 +134,7 @@ def _write(data: "ImageData", folder: Path, seed: int, factor: int) -> int:
         places = [folder / name / place for place in _places(part, data.class_names)]
         _each(partial(_keep, part, places), len(part), f"{name}, as it is")
     places = _places(data.train, data.class_names)
-    rows = _each(lambda i: _make(data, i, folder / "train", places[i], seed, factor), len(data.train), "made of train")
+    rows = _each(lambda i: _make(data, i, folder / "train", places[i], make, seed, factor), len(data.train), "made of train")
     with (folder / "manifest.csv").open("w", newline="") as file:
         csv.writer(file).writerows([COLUMNS, *(row for of_one in rows for row in of_one)])
     return sum(map(len, rows))
@@ -91,21 +145,18 @@ def _each(action: Callable[[int], Any], n: int, words: str) -> list[Any]:
         return list(tqdm(pool.map(action, range(n)), words, n, disable=None, leave=False))
 
 
-def _make(data: "ImageData", i: int, top: Path, place: Path, seed: int, factor: int) -> list[tuple[Any, ...]]:
+def _make(data: "ImageData", i: int, top: Path, place: Path, make: Maker, seed: int, factor: int) -> list[tuple[Any, ...]]:
     """Write what is made of training image i; its rows of the manifest. What copy k is, is what epoch k would have seen."""
     import torch
 
     from src.data.pixels import to_float
     from src.randomness import Draws
 
-    assert data.augment is not None
     image, rows = to_float(_pixels(data.train, i)).unsqueeze(0), []
     for copy in range(1, factor):
-        draws = Draws(torch.tensor([i]), seed, "augment", copy)
-        values = data.augment.drawn(draws, (image.shape[2], image.shape[3]))
+        made, done = make(image, int(data.train.labels[i]), Draws(torch.tensor([i]), seed, "augment", copy))
         path = place.with_name(f"{place.name}.{copy}.png")
-        _save(data.augment.single(image, values, draws)[0], top / path)
-        done = {name: {key: round(value.item(), 6) for key, value in one.items()} for name, one in values.items()}
+        _save(made[0], top / path)
         rows.append((top.name / path, top.name / place, place.parts[0], seed, copy, json.dumps(done)))
     return rows
 
@@ -164,6 +215,8 @@ def preview(path: Path, out: Path, seed: int) -> Path:
     images, captions = [image] * len(BORDERS), ["as it is", *[""] * (len(BORDERS) - 1)]
     draws, many = Draws(torch.arange(TRIES), seed, "preview"), image.expand(TRIES, -1, -1, -1)
     for choice in groups()["augment"]:
+        if choice == "model":
+            continue  # it makes no sense without a run
         cfg = compose("augment", [f"augment={choice}", "out=none", "data.root=none"])
         check(cfg)
         if choice == "none" or (chosen := build.augmentation(cfg)) is None:

@@ -25,6 +25,8 @@ from src.errors import UserError
 from src.files import write_atomically
 from src.models.classifier import Classifier, Whole, in_channels
 
+OF_OTHERS = ("epochs", "log_every_n_steps", "samples_every_n_batches")  # settings of data that Trainer and callbacks take
+
 
 def open_log(folder: Path, append: bool) -> logging.Logger:
     """The run's logger: plain lines to the terminal and to folder/train.log."""
@@ -73,7 +75,7 @@ def data(cfg: DictConfig, checkpoint: Path | None = None) -> Any:
 
     Raises UserError where it has other classes than `checkpoint` learned, which its net would not fit, or fit wrongly.
     """
-    settings = {key: value for key, value in cfg.data.items() if key != "epochs"}
+    settings = {key: value for key, value in cfg.data.items() if key not in OF_OTHERS}
     if (sentences := family(cfg).sentences) is not None:
         settings["labelled"] = sentences == "labelled"
     module = instantiate(settings, _convert_="all")
@@ -94,6 +96,10 @@ def augmentation(cfg: DictConfig) -> Augment | None:
     """cfg.augment's transforms, None where there are none."""
     nodes = {str(name): node for name, node in (cfg.augment or {}).items() if isinstance(node, DictConfig)}
     settings = {name: value for name, value in (cfg.augment or {}).items() if name not in nodes}
+    if "run" in settings:
+        if nodes:
+            raise UserError(f"augment=model makes images by itself: {', '.join(nodes)} can be done in training")
+        return None
     transforms = {name: _instantiate(node, f"augment.{name}") for name, node in nodes.items()}
     return Augment(transforms, **settings) if transforms else None
 
@@ -109,7 +115,7 @@ def _count(node: DictConfig, name: str, number: int) -> None:
 
 def model(cfg: DictConfig) -> pl.LightningModule:
     """The model, in the memory format that convolutions like best; its optimisers are tried once, to refuse them here."""
-    if "num_classes" in cfg.model:
+    if run.is_classifier(cfg.model):
         _check_size(cfg)
     built = _instantiate(cfg.model, "model").to(memory_format=torch.channels_last)
     try:

@@ -24,7 +24,8 @@ from src.config import CONF, check, compose, groups
 from src.errors import Incomplete, Interrupted, UserError
 
 Task = Callable[[DictConfig, Path], Any]
-RESUMABLE = ("trainer.", "data.root=", "data.download=", "data.workers=", "test=", "cache=", "checkpoint.", "callbacks.")
+RESUMABLE = ("trainer.", "data.root=", "data.root_a=", "data.root_b=", "data.content=", "data.style=", "data.download=",
+             "data.workers=", "test=", "cache=", "checkpoint.", "callbacks.")  # fmt: skip
 
 
 def launch(config_name: str, task: Task, doc: str) -> int:
@@ -93,7 +94,7 @@ def _launch(config_name: str, task: Task, argv: list[str]) -> None:
             cfg = compose(config_name, overrides)
             check(cfg)
             if (source := cfg.model.get("init_from")) not in (None, "torchvision"):
-                found = run.checkpoint_at if "num_classes" in cfg.model else run.last_checkpoint
+                found = run.checkpoint_at if run.is_classifier(cfg.model) else run.last_checkpoint
                 found(Path(source).expanduser())
         of_hydra = [o for o in args.overrides if o.startswith("hydra.")] if args.multirun else []
         hydra_cfg = compose(config_name, [*overrides, *of_hydra], with_hydra=True).hydra

@@ -41,22 +41,36 @@ class Family:
 
     Attributes:
         refuses: Trainer settings that it cannot honour, each with the value that it is left at and the reason.
-        sentences: those of data=reviews that it trains on, `labelled` or `unlabelled`; None: it takes images.
+        takes: what a data set must hold for it, one of `KINDS` or images.
+        sentences: those of data=reviews that it trains on, `labelled` or `unlabelled`.
     """
 
     refuses: dict[str, tuple[Any, str]] = field(default_factory=dict)
+    takes: str = "images"
     sentences: str | None = None
 
 
+KINDS = {  # of data; what is not here holds images
+    "src.data.reviews.Reviews": "sentences",
+    "src.data.unpaired.Unpaired": "two domains of images",
+    "src.data.unpaired.Winter": "two domains of images",
+    "src.data.style_pair.StylePair": "a photograph and a style",
+}
+TWO_PLAYERS = {"accumulate_grad_batches": (1, "a GAN steps its two optimisers itself; use data.batch_size")}
 FAMILIES = {
     "src.models.gan.GAN": Family(
-        refuses={
-            "gradient_clip_val": (None, "a GAN steps its two optimisers itself; model/loss=wgan or wgan_gp bounds its critic"),
-            "accumulate_grad_batches": (1, "a GAN steps its two optimisers itself; use data.batch_size"),
-        }
+        refuses=TWO_PLAYERS
+        | {"gradient_clip_val": (None, "a GAN steps its two optimisers itself; model/loss=wgan or wgan_gp bounds its critic")}
     ),
-    "src.models.word_vectors.WordVectors": Family(sentences="unlabelled"),
-    "src.models.sentiment.Sentiment": Family(sentences="labelled"),
+    "src.models.cyclegan.CycleGAN": Family(
+        refuses=TWO_PLAYERS | {"gradient_clip_val": (None, "a GAN steps its two optimisers itself")},
+        takes="two domains of images",
+    ),
+    "src.models.style_transfer.StyleTransfer": Family(
+        refuses={"accumulate_grad_batches": (1, "there is one image")}, takes="a photograph and a style"
+    ),
+    "src.models.word_vectors.WordVectors": Family(takes="sentences", sentences="unlabelled"),
+    "src.models.sentiment.Sentiment": Family(takes="sentences", sentences="labelled"),
 }
 SIZES = {  # sides of the square images that a net takes
     "src.nets.dcgan.generator": (16, 28, 32, 64, 128, 256),
@@ -165,18 +179,23 @@ def family(cfg: DictConfig) -> Family:
 
 
 def _check_kind(cfg: DictConfig) -> None:
-    """Raise UserError for images where the model takes sentences, and the other way round; before either is asked for
-    settings that only the other has."""
+    """Raise UserError for images where the model takes sentences, say; before either is asked for settings that only the
+    other has."""
     target, given = OmegaConf.select(cfg, "model._target_"), OmegaConf.select(cfg, "data._target_")
     if target is None or given is None:
         return
-    wanted = family(cfg).sentences
-    if (given == "src.data.reviews.Reviews") != (wanted is not None):
-        kinds = ("sentences", "images") if wanted else ("images", "sentences")
-        raise UserError(f"{target} takes {kinds[0]}, and data={cfg.data.name} holds {kinds[1]}")
-    transforms = [str(name) for name, node in (cfg.get("augment") or {}).items() if isinstance(node, DictConfig)]
-    if wanted and transforms:
-        raise UserError(f"data={cfg.data.name} holds sentences, which augment={','.join(transforms)} cannot change")
+    wanted, held = family(cfg).takes, KINDS.get(given, "images")
+    if held != wanted:
+        raise UserError(f"{target} takes {wanted}, and data={cfg.data.name} holds {held}")
+    changed = [name for name in ("permute", "binarize") if wanted == "two domains of images" and cfg.data.get(name) is True]
+    if changed:
+        raise UserError(f"data.{changed[0]}=true: {target} takes images as they are")
+    augment = cfg.get("augment") or {}
+    transforms = [str(name) for name, node in augment.items() if isinstance(node, DictConfig)]
+    if transforms and wanted in ("sentences", "a photograph and a style"):
+        raise UserError(f"data={cfg.data.name} holds {wanted}, which augment={','.join(transforms)} cannot change")
+    if "run" in augment:
+        raise UserError("augment=model makes images beforehand: python -m src.augment augment=model augment.run=RUN out=OUT")
 
 
 def _check_fit(cfg: dict[str, Any]) -> None:
@@ -208,7 +227,7 @@ def _check_transfer(model: dict[str, Any], trainer: dict[str, Any]) -> None:
     """Do the settings of transfer learning go together?"""
     source, freeze, epoch = (model.get(key) for key in ("init_from", "freeze", "unfreeze_epoch"))
     target = str((model.get("net") or {}).get("_target_"))
-    if source == "torchvision" and not target.startswith("torchvision.models."):
+    if source == "torchvision" and not target.startswith(("torchvision.models.", "src.nets.perceptual.")):
         raise UserError(f"model.init_from=torchvision: {target} has no weights there; it takes a run's folder or a checkpoint")
     if source is None and freeze not in (None, "none"):
         raise UserError(f"model.freeze={freeze} without model.init_from would freeze weights that nothing has trained")

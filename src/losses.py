@@ -35,6 +35,11 @@ def lsgan_generator(fake: Tensor) -> Tensor:
     return 0.5 * (fake - 1).square().mean()
 
 
+def cyclegan_generator(fake: Tensor) -> Tensor:
+    """(fake - 1)^2: Zhu 2017, section 4, where the discriminator's objective alone is halved (`lsgan_discriminator`)."""
+    return (fake - 1).square().mean()
+
+
 def wasserstein_discriminator(real: Tensor, fake: Tensor) -> Tensor:
     """mean fake - mean real: minus the critic's estimate of the earth mover's distance, Arjovsky 2017, eq. 2."""
     return fake.mean() - real.mean()
@@ -97,3 +102,37 @@ def skip_gram(centre: Tensor, context: Tensor, noise: Tensor) -> Tensor:
     true = (centre * context).sum(-1)
     false = (centre.unsqueeze(1) * noise).sum(-1)
     return -(F.logsigmoid(true) + F.logsigmoid(-false).sum(1)).mean()
+
+
+def cycle_consistency(image: Tensor, back: Tensor) -> Tensor:
+    """|back - image|, mean over all elements: Zhu 2017, eq. 2 (its sum of both ways is taken outside), and the identity loss,
+    section 5.2, where `back` is an image of a domain as the net that makes such images answers it."""
+    return (back.float() - image.float()).abs().mean()
+
+
+def gram(maps: Tensor) -> Tensor:
+    """G_ij = sum_k F_ik F_jk over the places k of maps F (B, N, h, w): (B, N, N), Gatys 2015, eq. 3; no mean is taken."""
+    rows = maps.flatten(2)
+    return rows @ rows.transpose(1, 2)
+
+
+def content_loss(maps: Tensor, target: Tensor) -> Tensor:
+    """1/2 sum (F - P)^2 over all maps (B, N, h, w) and places, Gatys 2015, eq. 1; the mean over the images is taken."""
+    return 0.5 * (maps - target).square().flatten(1).sum(1).mean()
+
+
+def style_loss(maps: Tensor, target: Tensor, places: int) -> Tensor:
+    """One layer's E = 1 / (4 N^2 M^2) sum (G - A)^2 of maps (B, N, h, w) with M = h w, Gatys 2015, eq. 4.
+
+    Args:
+        target: A, the style's Gram matrix (N, N) or (B, N, N).
+        places: M of the style. Where it is not that of `maps` each matrix counts by its own, as if both were of one size.
+    """
+    n, m = maps.shape[1], maps[0, 0].numel()
+    return 0.25 * (gram(maps) / (n * m) - target / (n * places)).square().flatten(1).sum(1).mean()
+
+
+def total_variation(images: Tensor) -> Tensor:
+    """sum (x_(i+1)j - x_ij)^2 + (x_i(j+1) - x_ij)^2 over images (B, C, H, W), mean over B: Mahendran 2015, eq. 3, beta = 2."""
+    down, right = images.diff(dim=2), images.diff(dim=3)
+    return (down.square().flatten(1).sum(1) + right.square().flatten(1).sum(1)).mean()

@@ -50,6 +50,10 @@ class Draws:
         self.used += n
         return _mixed(self.keys.unsqueeze(1) + counter * _GOLDEN).view(-1, *shape)
 
+    def integer(self) -> Tensor:
+        """(B,) int64, from 0 to 2^63 - 1: a seed."""
+        return self._bits(1)[:, 0] & 0x7FFFFFFFFFFFFFFF
+
     def uniform(self, *shape: int) -> Tensor:
         """(B, *shape) float32 in [0, 1)."""
         return _unit(self._bits(*shape) >> 40)

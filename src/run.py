@@ -58,10 +58,15 @@ def config_of(folder: Path) -> DictConfig:
     return cfg
 
 
+def is_classifier(model: DictConfig) -> bool:
+    """Does this config of a model make a Classifier?"""
+    return bool(model._target_ == "src.models.classifier.Classifier")
+
+
 def expect_classifier(folder: Path) -> None:
     """Raise UserError unless the run in `folder` trained a classifier; its config tells."""
     model = config_of(folder).model
-    if "num_classes" not in model:
+    if not is_classifier(model):
         family = model._target_.rpartition(".")[2]
         raise UserError(f"{folder} holds a {family}, which names no classes: it takes the run of a Classifier")
 

@@ -3,6 +3,7 @@
 python -m src.sample run=DIR n=64 seed=0 out=samples.png        a grid of n images
 python -m src.sample run=DIR n=8 interpolate=8 out=lines.png    n lines of 8 images between two latents
 python -m src.sample run=DIR n=16 out=canvas.gif                DRAW: how n images grow, with the window that writes
+python -m src.sample run=DIR n=8 out=rows.png                   CycleGAN: n rows of A, G(A), back, B, F(B), back, of test images
 """
 
 import sys
@@ -23,10 +24,11 @@ def sample(cfg: DictConfig) -> Path:
     run.last_checkpoint(folder)
 
     from src import build, plots
-    from src.callbacks.common import CanInterpolate, CanPaint, CanSample
+    from src.callbacks.common import CanCompare, CanInterpolate, CanPaint, CanSample
+    from src.data.base import spread
     from src.randomness import generator
 
-    _, model, _ = build.opened(folder)
+    run_cfg, model, _ = build.opened(folder)
     noise = generator(cfg.seed, "sample")
     if out.suffix.lower() == ".gif":
         if cfg.interpolate is not None or not isinstance(model, CanPaint):
@@ -38,14 +40,19 @@ def sample(cfg: DictConfig) -> Path:
             plots.save_gif(frames, out)
         print(f"{out}: {cfg.n} canvases in {len(frames) - 1} steps")
         return out
+    columns = cfg.interpolate
     if cfg.interpolate is None and isinstance(model, CanSample):
         images = model.sample(cfg.n, noise)
+    elif cfg.interpolate is None and isinstance(model, CanCompare):
+        data = build.data(run_cfg)
+        rows = model.compared(*data.seen(data.test, spread(len(data.test), cfg.n)))
+        images, columns = rows.flatten(0, 1), rows.shape[1]
     elif cfg.interpolate is not None and isinstance(model, CanInterpolate):
         images = model.interpolate(cfg.n, cfg.interpolate, noise)
     else:
         raise UserError(f"{folder}: a {type(model).__name__} cannot {'sample' if cfg.interpolate is None else 'interpolate'}")
     with writing(f"out={out}"):
-        plots.save_png(plots.grid(images, columns=cfg.interpolate, scale=cfg.scale), out)
+        plots.save_png(plots.grid(images, columns, scale=cfg.scale), out)
     print(f"{out}: {len(images)} images of {images.shape[-1]} x {images.shape[-2]}")
     return out
 

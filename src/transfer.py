@@ -19,6 +19,7 @@ from src.errors import UserError
 from src.layers import heads
 from src.models.classifier import Classifier
 from src.models.sentiment import Sentiment
+from src.models.style_transfer import StyleTransfer
 
 MOST_NAMED = 3  # of the weights that do not fit
 
@@ -44,6 +45,8 @@ def begin(model: Any, node: DictConfig, data: Any) -> str:
     """Bring what model.init_from names into `model`, made by the config `node`, for `data`; returns a line that says so."""
     if isinstance(model, Sentiment):
         return transfer_words(model, data.words)
+    if isinstance(model, StyleTransfer):
+        return transfer_features(model)
     return transfer(model, node.net._target_, data.class_names, data.permutation)
 
 
@@ -80,6 +83,30 @@ def transfer(model: Classifier, builder: str, class_names: list[str], permutatio
         buffer: Tensor = getattr(model, name)
         buffer.copy_(getattr(source, name))
     return f"weights from {where}, " + (f"but {', '.join(new)}: new for {len(class_names)} classes" if new else "head included")
+
+
+def transfer_features(model: StyleTransfer) -> str:
+    """Bring the convolutions that model.init_from names into `model`, with their mean and std; returns a line that says so.
+
+    Raises UserError where one of its weights is missing or of another shape; what lies behind them stays where it is.
+    """
+    where, ours = str(model.init_from), model.net.state_dict()
+    if where == "torchvision":
+        try:
+            source = pretrained(model.net, "vgg19")
+        except UserError as error:
+            raise UserError(f"{error}; or model=style_transfer_own model.init_from=RUN, the run of a model=vgg") from error
+        found = [value for name, value in source.weights.items() if name.startswith("features.")]
+        theirs = dict(zip(ours, found, strict=False))  # named by their place in the row there
+    else:
+        source = of_checkpoint(run.checkpoint_at(Path(where).expanduser()))
+        theirs = {name: value for name, value in source.weights.items() if name in ours}
+    if wrong := misfits(theirs, ours):
+        raise UserError(f"model.init_from={where} does not fit the net: {wrong}")
+    model.net.load_state_dict(theirs)
+    for name in ("mean", "std"):
+        getattr(model, name).copy_(getattr(source, name))
+    return f"{sum(isinstance(layer, nn.Conv2d) for layer in model.net.children())} convolutions from {where}"
 
 
 def misfits(theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> str:

@@ -39,6 +39,33 @@ class CanPaint(Protocol):
 
 
 @runtime_checkable
+class CanSampleClasses(Protocol):
+    """A model that draws images of a class, where num_classes says how many there are."""
+
+    num_classes: int | None
+
+    def sample(self, n: int, generator: torch.Generator, labels: Tensor | None = None) -> Tensor:
+        """n images (n, C, H, W) in [0, 1] of `labels` (n,)."""
+
+
+@runtime_checkable
+class CanTranslate(Protocol):
+    """A model that makes an image of an image."""
+
+    def translate(self, images: Tensor, to: str = "b") -> Tensor:
+        """Images (N, C, H, W) in [0, 1] -> likewise; `to`: into which of two domains, a or b, where there are two."""
+
+
+@runtime_checkable
+class CanCompare(Protocol):
+    """A model that shows what it makes beside what it is made of."""
+
+    def compared(self, a: Tensor, b: Tensor) -> Tensor:
+        """Rows of k pictures, (n, k, C, H, W) in [0, 1]: images of a set of pairs, (n, C, H, W) likewise, and what is made of
+        them."""
+
+
+@runtime_checkable
 class CanClassify(Protocol):
     """A model that says of images (B, C, H, W) in [0, 1] which of `num_classes` they are of; its measuring steps return the
     `logits`, and `counts`, (true, said), are those of the last measure."""

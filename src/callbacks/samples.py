@@ -1,21 +1,34 @@
-"""What a generative model draws from one fixed noise, over training: TensorBoard, PNGs, a GIF."""
+"""What a model makes of one fixed noise, or of the same images, over training: TensorBoard, PNGs, a GIF."""
 
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 
 from src import plots
-from src.callbacks.common import CanSample, batches_seen, due, finishing, forget_later, images_folder, show
+from src.callbacks.common import (
+    CanCompare,
+    CanSample,
+    batches_seen,
+    due,
+    finishing,
+    forget_later,
+    images_folder,
+    show,
+    watched,
+)
 from src.randomness import generator
 
 
 class Samples(pl.Callback):
     """Grids of the same latents as training goes on: images/samples_BATCHES.png, and images/samples.gif at the end.
 
+    Of a model that makes images of images each row holds some and what is made of them.
+
     Args:
         every_n_batches: between grids, and at powers of two before the first.
-        n: images in a grid.
+        n: images in a grid; an eighth as many rows.
         seed: of the noise; the callback's own generator, so looking changes nothing.
     """
 
@@ -38,13 +51,22 @@ class Samples(pl.Callback):
         if trainer.is_global_zero and (frames := self._frames(trainer)):
             plots.save_gif(frames, images_folder(trainer) / "samples.gif")
 
+    @torch.no_grad()
     def _draw(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
-        if not trainer.is_global_zero or not isinstance(model, CanSample):
+        if not trainer.is_global_zero:
             return
-        step = batches_seen(trainer)
-        images = model.sample(self.n, generator(self.seed, "samples"))
-        plots.save_png(plots.grid(images, scale=2), images_folder(trainer) / f"samples_{step:08d}.png")
-        show(trainer, "samples", plots.grid(images))
+        columns = None
+        if isinstance(model, CanSample):
+            images = model.sample(self.n, generator(self.seed, "samples"))
+        elif isinstance(model, CanCompare):
+            a, b = watched(trainer, max(1, self.n // 8))
+            rows = model.compared(a, b)
+            images, columns = rows.flatten(0, 1), rows.shape[1]
+        else:
+            return
+        path = images_folder(trainer) / f"samples_{batches_seen(trainer):08d}.png"
+        plots.save_png(plots.grid(images, columns, scale=2 if images.shape[-1] <= 64 else 1), path)
+        show(trainer, "samples", plots.grid(images, columns))
 
     def _frames(self, trainer: pl.Trainer) -> list[Path]:
         return sorted((Path(trainer.default_root_dir) / "images").glob("samples_*.png"))

@@ -220,9 +220,10 @@ class ImageData(pl.LightningDataModule, ABC):
 
     def _loader(self, part: Images, training: bool) -> DataLoader:
         trainer = self.trainer
-        if trainer is not None and isinstance(part, ImageSet) and fits(part, trainer.strategy.root_device):
-            part = part.to(trainer.strategy.root_device)
-        workers = 0 if isinstance(part, ImageSet) else self.workers
+        nbytes = getattr(part, "nbytes", None)  # None: they lie in files
+        if trainer is not None and nbytes is not None and fits(nbytes, trainer.strategy.root_device):
+            part = cast(Any, part).to(trainer.strategy.root_device)
+        workers = 0 if nbytes is not None else self.workers
         source = Numbered(part) if training and self.augment is not None else part
         return loader(source, self.batch_size if training else self.eval_batch_size, self.seed, training, trainer, workers)
 
@@ -273,6 +274,6 @@ def spread(n: int, limit: int | None) -> Tensor:
     return torch.arange(few) * n // max(few, 1)
 
 
-def fits(part: ImageSet, device: torch.device) -> bool:
-    """Is there room for `part` on `device`, and as much again for training?"""
-    return device.type != "cuda" or 2 * part.images.nbytes < torch.cuda.mem_get_info(device)[0]
+def fits(nbytes: int, device: torch.device) -> bool:
+    """Is there room for so much on `device`, and as much again for training?"""
+    return device.type != "cuda" or 2 * nbytes < torch.cuda.mem_get_info(device)[0]

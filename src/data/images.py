@@ -48,6 +48,11 @@ class ImageSet(Dataset):
         """The images at `indices`, copied."""
         return ImageSet(self.images[indices], self.labels[indices])
 
+    @property
+    def nbytes(self) -> int:
+        """What it takes in memory."""
+        return self.images.nbytes
+
     def to(self, device: torch.device) -> "ImageSet":
         """The set on `device`; itself where it is there already."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
@@ -61,6 +66,10 @@ class Numbered(Dataset):
 
     def __len__(self) -> int:
         return len(self.part)
+
+    @property
+    def columns(self) -> int:
+        return getattr(self.part, "columns", 1)
 
     def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return (*self.part[indices], indices)

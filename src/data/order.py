@@ -17,10 +17,11 @@ class EpochSampler(Sampler):
     Args:
         n: images in the set.
         batch_size: images a batch. The last batch is whatever is left; a single image left over joins the batch before it,
-            since a batch of one has no statistics for BatchNorm.
+            since a batch of one has no statistics for BatchNorm, unless every batch is of one.
         seed: of the run.
         shuffle: a new order every epoch, else as stored.
         position: () -> (epoch, first batch); asked when iteration starts.
+        columns: of a set of pairs, each shuffled for itself: a batch is then (B, columns) indices; in one column (B,).
         rank, world: this process takes every world-th index; short ranks repeat from the start, so that all have equal batches.
     """
 
@@ -33,22 +34,27 @@ class EpochSampler(Sampler):
         position: Callable[[], tuple[int, int]] = lambda: (0, 0),
         rank: int = 0,
         world: int = 1,
+        columns: int = 1,
     ) -> None:
-        self.n, self.batch_size, self.seed, self.shuffle = n, batch_size, seed, shuffle
+        self.n, self.batch_size, self.seed, self.shuffle, self.columns = n, batch_size, seed, shuffle, columns
         self.position, self.rank, self.world = position, rank, world
 
     def __iter__(self) -> Iterator[Tensor]:
         epoch, start = self.position()
-        order = torch.randperm(self.n, generator=generator(self.seed, "order", epoch)) if self.shuffle else None
-        indices = torch.arange(self.n) if order is None else order
+        indices = self._shuffled(epoch) if self.shuffle else torch.arange(self.n)
         if self.world > 1:
             missing = -self.n % self.world
             indices = torch.cat([indices, indices[:missing]])[self.rank :: self.world]
         yield from self._split(indices)[start:]
 
+    def _shuffled(self, epoch: int) -> Tensor:
+        first = torch.randperm(self.n, generator=generator(self.seed, "order", epoch))
+        more = [torch.randperm(self.n, generator=generator(self.seed, "order", epoch, k)) for k in range(1, self.columns)]
+        return torch.stack([first, *more], 1) if more else first
+
     def _split(self, indices: Tensor) -> list[Tensor]:
         batches = list(indices.split(self.batch_size))
-        if len(batches) > 1 and len(batches[-1]) == 1:
+        if self.batch_size > 1 and len(batches) > 1 and len(batches[-1]) == 1:
             batches[-2:] = [torch.cat(batches[-2:])]
         return batches
 
@@ -66,6 +72,7 @@ def loader(part: Any, batch_size: int, seed: int, training: bool, trainer: pl.Tr
         position=(lambda: _position(trainer)) if training else lambda: (0, 0),
         rank=trainer.global_rank if trainer is not None else 0,
         world=trainer.world_size if trainer is not None else 1,
+        columns=getattr(part, "columns", 1),
     )
     return DataLoader(
         cast(Dataset, part), batch_size=None, sampler=sampler, num_workers=workers, persistent_workers=workers > 0

@@ -46,6 +46,15 @@ def same_order(ours: Tensor | None, theirs: Tensor | None) -> bool:
     return theirs is None if ours is None else theirs is not None and torch.equal(ours, theirs)
 
 
+def wintered(images: Tensor) -> Tensor:
+    """Colour images (B, 3, H, W) in [0, 1] as if in winter: greyer, bluer and lighter, the same map at every pixel.
+
+    Half of each colour is its luma (ITU-R 601), then what lies between it and (0.85, 0.95, 1) is halved.
+    """
+    luma = (images * images.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
+    return 0.5 * (0.5 * images + 0.5 * luma) + 0.5 * images.new_tensor([0.85, 0.95, 1.0]).view(3, 1, 1)
+
+
 def scattered(images: Tensor, size: tuple[int, int], noise: torch.Generator) -> Tensor:
     """Each image at a place of its own on a black sheet, drawn uniformly among those that hold it whole.
 

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -66,6 +67,8 @@ class GAN(pl.LightningModule):
         n_critic: discriminator steps for each step of the generator; every batch is one of the discriminator's.
         discriminator_lr: its own rate (two time-scales, Heusel 2017), None for the generator's.
         ema: decay of the generator's moving average, BatchNorm's buffers included, from which samples are then drawn; 0: off.
+        num_classes: condition both nets on the images' labels (Mirza 2014): one-hot, they lie behind z, and behind the channels
+            of an image as a plane each. None: no labels.
     """
 
     optimizer_names = ("d_lr", "g_lr")  # of the learning rates in the logs
@@ -81,6 +84,7 @@ class GAN(pl.LightningModule):
         n_critic: int = 1,
         discriminator_lr: float | None = None,
         ema: float = 0.0,
+        num_classes: int | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False  # two optimisers share one forward pass of the generator
@@ -91,40 +95,60 @@ class GAN(pl.LightningModule):
             self.ema = average.requires_grad_(False)
         self.loss, self.optimizer, self.schedule = loss, optimizer, schedule
         self.latent, self.latent_distribution = latent, latent_distribution
-        self.n_critic, self.discriminator_lr = n_critic, discriminator_lr
+        self.n_critic, self.discriminator_lr, self.num_classes = n_critic, discriminator_lr, num_classes
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         rate = {} if self.discriminator_lr is None else {"lr": self.discriminator_lr}
         return [self.optimizer(self.discriminator.parameters(), **rate), self.optimizer(self.generator.parameters())]
 
-    def latents(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """z (n, latent) on the model's device; drawn on the CPU when `generator` (a CPU one) is given, so alike everywhere."""
+    def latents(self, n: int, generator: torch.Generator | None = None, labels: Tensor | None = None) -> Tensor:
+        """z (n, latent) on the model's device; drawn on the CPU when `generator` (a CPU one) is given, so alike everywhere.
+
+        Of a conditional GAN (n, latent + num_classes), behind z the `labels`, (n,) or shares (n, num_classes); where none are
+        given as many of each class, one class after another.
+        """
         device = "cpu" if generator is not None else self.device
         draw = torch.rand if self.latent_distribution == "uniform" else torch.randn
         z = draw(n, self.latent, generator=generator, device=device).to(self.device)
-        return z * 2 - 1 if self.latent_distribution == "uniform" else z
+        z = z * 2 - 1 if self.latent_distribution == "uniform" else z
+        if self.num_classes is None:
+            return z
+        if labels is None:
+            labels = torch.arange(n, device=self.device) * self.num_classes // n
+        return torch.cat([z, self.shares(labels)], 1)
+
+    def shares(self, labels: Tensor) -> Tensor:
+        """Labels (n,) one-hot, (n, num_classes); shares, of mixed images, as they are."""
+        return F.one_hot(labels, cast(int, self.num_classes)).to(torch.float32) if labels.ndim == 1 else labels
+
+    def critic(self, labels: Tensor) -> Callable[[Tensor], Tensor]:
+        """Images (B, C, H, W) in [-1, 1] -> scores (B, 1): the discriminator, told the `labels` where it is conditional."""
+        if self.num_classes is None:
+            return self.discriminator
+        planes = self.shares(labels)[:, :, None, None]
+        return lambda x: self.discriminator(torch.cat([x, planes.expand(-1, -1, *x.shape[2:])], 1))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """One step of the discriminator and, every n_critic batches, one of the generator, from one batch of fakes.
 
         Returns what there is to log: losses, mean scores, the penalty and, at logging steps, gradient norms.
         """
-        real = batch[0] * 2 - 1  # (B, C, H, W) in [-1, 1]
+        real, critic = batch[0] * 2 - 1, self.critic(batch[1])  # (B, C, H, W) in [-1, 1]
         seen = self.trainer.current_epoch * int(self.trainer.num_training_batches) + batch_idx  # batches before this one
         generator_turn = (seen + 1) % self.n_critic == 0
         logging = (seen + 1) % cast(Any, self.trainer).log_every_n_steps == 0
         d_optimizer, g_optimizer = cast(Any, self.optimizers())
 
         with torch.set_grad_enabled(generator_turn):  # a fake that only the discriminator sees needs no graph
-            fake = self.generator(self.latents(len(real)))
+            fake = self.generator(self.latents(len(real), labels=batch[1]))
 
-        real_scores, fake_scores = self.discriminator(real).float(), self.discriminator(fake.detach()).float()
+        real_scores, fake_scores = critic(real).float(), critic(fake.detach()).float()
         d_loss = self.loss.discriminator(real_scores, fake_scores)
         outputs = {"d_loss": d_loss.detach(), "d_real": real_scores.mean(), "d_fake": fake_scores.mean()}
         if self.loss.gradient_penalty > 0:
             with torch.autocast(self.device.type, enabled=False):  # a second derivative in bf16 is mostly noise
                 mix = torch.rand(len(real), 1, 1, 1, device=self.device)
-                penalty = gradient_penalty(self.discriminator, real, fake.float(), mix)
+                penalty = gradient_penalty(critic, real, fake.float(), mix)
             d_loss = d_loss + self.loss.gradient_penalty * penalty
             outputs["penalty"] = penalty
         d_optimizer.zero_grad()
@@ -137,7 +161,7 @@ class GAN(pl.LightningModule):
 
         if generator_turn:
             self.discriminator.requires_grad_(False)  # its gradients in the generator's step would be thrown away
-            g_loss = self.loss.generator(self.discriminator(fake).float())
+            g_loss = self.loss.generator(critic(fake).float())
             g_optimizer.zero_grad()
             self.manual_backward(g_loss)
             self.discriminator.requires_grad_(True)
@@ -151,14 +175,15 @@ class GAN(pl.LightningModule):
         return {name: value.detach() for name, value in outputs.items()}
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._judge(batch[0], "val")
+        self._judge(*batch, "val")
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._judge(batch[0], "test")
+        self._judge(*batch, "test")
 
-    def _judge(self, images: Tensor, stage: str) -> None:
+    def _judge(self, images: Tensor, labels: Tensor, stage: str) -> None:
         """How the discriminator takes images it never saw: far under its training loss means that it learned by heart."""
-        real, fake = self.discriminator(images * 2 - 1).float(), self.discriminator(self(len(images))).float()
+        critic, made = self.critic(labels), self.sampler(self.latents(len(images), labels=labels))
+        real, fake = critic(images * 2 - 1).float(), critic(made).float()
         values = {"d_loss": self.loss.discriminator(real, fake), "d_real": real.mean(), "d_fake": fake.mean()}
         self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, batch_size=len(images))
 
@@ -180,9 +205,10 @@ class GAN(pl.LightningModule):
         self.sampler.train(training)
         return (images + 1) / 2
 
-    def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """n images (n, C, H, W) in [0, 1]; the same for the same (CPU) generator state on every device."""
-        return self.decode(self.latents(n, generator))
+    def sample(self, n: int, generator: torch.Generator, labels: Tensor | None = None) -> Tensor:
+        """n images (n, C, H, W) in [0, 1], of `labels` as `latents` takes them; the same for the same (CPU) generator state on
+        every device."""
+        return self.decode(self.latents(n, generator, labels))
 
     def interpolate(self, n: int, steps: int, generator: torch.Generator) -> Tensor:
         """n straight lines of `steps` images between pairs of latents, (n * steps, C, H, W) in [0, 1], a line after a line."""
@@ -192,8 +218,9 @@ class GAN(pl.LightningModule):
 
     def graphs(self) -> dict[str, tuple[nn.Module, Any]]:
         """Each net with an input to trace it by, for TensorBoard's graph tab."""
-        z = torch.zeros(2, self.latent, device=self.device)
-        return {"generator": (self.generator, z), "discriminator": (self.discriminator, self.decode(z))}
+        z = torch.zeros_like(self.latents(2))
+        shown = torch.zeros(2, self.num_classes or 0, *self.decode(z).shape[2:], device=self.device)
+        return {"generator": (self.generator, z), "discriminator": (self.discriminator, torch.cat([self.decode(z), shown], 1))}
 
 
 def grad_norm(net: nn.Module) -> Tensor:

@@ -1,6 +1,7 @@
 """Convolutional generators and discriminators: InfoGAN's pair at 28 x 28, Radford's at 32 and 64.
 
-Images are (B, C, H, W) in [-1, 1], latents (B, latent), scores (B, 1) without a sigmoid.
+Images are (B, C, H, W) in [-1, 1], latents (B, latent), scores (B, 1) without a sigmoid. With num_classes both are wider by
+so much, for labels one-hot (Mirza 2014): latents (B, latent + num_classes), images (B, C + num_classes, H, W).
 """
 
 import math
@@ -8,15 +9,17 @@ import math
 from torch import nn
 
 
-def generator(latent: int, channels: int, size: int, width: int = 64) -> nn.Sequential:
+def generator(latent: int, channels: int, size: int, width: int = 64, num_classes: int = 0) -> nn.Sequential:
     """The generator that fits `size`: `infogan_generator` at 28, `radford_generator` at a power of two."""
+    latent += num_classes
     if size == 28:
         return infogan_generator(latent, channels)
     return radford_generator(latent, channels, size, width)
 
 
-def discriminator(channels: int, size: int, width: int = 64, norm: str = "batch") -> nn.Sequential:
+def discriminator(channels: int, size: int, width: int = 64, norm: str = "batch", num_classes: int = 0) -> nn.Sequential:
     """The discriminator that fits `size`: `infogan_discriminator` (it has no norm) at 28, else `radford_discriminator`."""
+    channels += num_classes
     if size == 28:
         return infogan_discriminator(channels)
     return radford_discriminator(channels, size, width, norm)

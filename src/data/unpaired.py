@@ -1,0 +1,142 @@
+"""Two domains of images, of which no image has a partner: what CycleGAN learns from."""
+
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from src.data.base import ImageData
+from src.data.folder import FileSet, Folder, at_rest
+from src.data.images import Images, ImageSet, Splits, cut_test
+from src.data.pixels import to_bytes, to_float, wintered
+from src.errors import UserError
+from src.randomness import Draws
+
+
+@dataclass
+class PairSet(Dataset):
+    """Images of two domains side by side.
+
+    Attributes:
+        a, b: the domains' images.
+        rows: (n, 2), which image of each stands in a row. In training each column is shuffled for itself.
+    """
+
+    a: Images
+    b: Images
+    rows: Tensor
+
+    columns = 2  # that are shuffled
+
+    @classmethod
+    def of(cls, a: Images, b: Images) -> "PairSet":
+        """As many rows as the larger domain has images; the smaller begins again."""
+        n = torch.arange(max(len(a), len(b)) if len(a) and len(b) else 0)
+        return cls(a, b, torch.stack([n % max(len(a), 1), n % max(len(b), 1)], 1))
+
+    def __post_init__(self) -> None:
+        self.labels = self.rows.new_full((len(self.rows),), -1)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows (B,), or (B, 2) a row for each domain -> images of A and of B, (B, C, H, W) uint8."""
+        a, b = (places, places) if places.ndim == 1 else places.unbind(1)
+        return self.a[self.rows[a, 0]][0], self.b[self.rows[b, 1]][0]
+
+    @property
+    def nbytes(self) -> int | None:
+        """What both domains take in memory, None where they lie in files."""
+        return self.a.nbytes + self.b.nbytes if isinstance(self.a, ImageSet) and isinstance(self.b, ImageSet) else None
+
+    def to(self, device: torch.device) -> "PairSet":
+        """The set on `device`."""
+        return replace(self, **{name: getattr(self, name).to(device) for name in ("a", "b")})
+
+    def subset(self, indices: Tensor) -> "PairSet":
+        """The rows at `indices`."""
+        return replace(self, rows=self.rows[indices])
+
+
+class Photos(ImageData):
+    """All image files in a folder and below it, without classes."""
+
+    def read(self) -> Splits:
+        files = sorted(p for p in self.root.rglob("*") if p.is_file() and not p.name.startswith("."))
+        if not files:
+            raise UserError(f"{self.root} is no folder with images in it")
+        (images,) = at_rest(self, [FileSet(files, torch.full((len(files),), -1), self.size, self.channels)])
+        if not self.test_size:
+            return Splits(train=images, test=images.subset(torch.arange(0)))
+        return cut_test(images, self.test_size, self.split_seed, str(self.root))
+
+
+class Unpaired(ImageData):
+    """Photographs of domain A in root_a, of domain B in root_b, each cut into training, validation and test for itself.
+
+    A batch is images of A and images of B, each in an order of its own. Augmentation changes both, each image by draws of its
+    own; what mixes images mixes within the domain.
+
+    Args:
+        root_a, root_b: folders, read with all below them.
+        settings: of `ImageData`; `train_size` and `limit` count pairs.
+
+    Attributes:
+        paired: is the image of B in a row of validation and test what that of A would be in B?
+    """
+
+    paired = False
+
+    def __init__(self, root_a: str | None = None, root_b: str | None = None, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.roots = (root_a, root_b)
+        self.of_a_side = settings | {"limit": None, "train_size": None, "train_per_class": None}
+
+    def read(self) -> Splits:
+        sides = [Photos(**self.of_a_side | {"root": root}) for root in self.roots]
+        for side in sides:
+            side.setup()
+        train, test, val = (PairSet.of(*(getattr(side, part) for side in sides)) for part in ("train", "test", "val"))
+        return Splits(train=train, test=test, val=val)
+
+    def seen(self, part: Images, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Images of A and of B in the rows `indices`, (B, C, H, W) in [0, 1], on the CPU."""
+        a, b = part[indices]
+        return to_float(a), to_float(b)
+
+    def on_after_batch_transfer(self, batch: tuple[Tensor, ...], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        """Two times (B, C, H, W) uint8 on the device -> float32 in [0, 1]."""
+        a, b, *numbers = batch
+        domains = [to_float(a), to_float(b)]
+        if self.augment is not None and numbers:
+            loop = cast(Any, self.trainer).fit_loop
+            epoch, none = loop.epoch_progress.current.processed, torch.full((len(a),), -1)
+            for k, domain in enumerate(("a", "b")):
+                draws = Draws(numbers[0][:, k], self.seed, "augment", domain, epoch)
+                domains[k], _ = self.augment(domains[k], none, draws, None)
+        return domains[0], domains[1]
+
+
+class Winter(Unpaired):
+    """A domain that is made up, so that the true translation is known: half of a folder's training images stay as they are,
+    the other half is `wintered`. No image is in both. Validation and test hold each image in both domains."""
+
+    paired = True
+
+    def read(self) -> Splits:
+        source = Folder(**self.of_a_side | {"in_memory": True})
+        source.setup()
+        assert isinstance(source.train, ImageSet)
+        order = torch.randperm(len(source.train), generator=torch.Generator().manual_seed(self.split_seed))
+        halves = [source.train.subset(half.sort().values) for half in order.chunk(2)]
+        train = PairSet.of(halves[0], _in_winter(halves[1]))
+        test, val = (PairSet.of(part, _in_winter(part)) for part in (source.test, source.val))
+        return Splits(train=train, test=test, val=val)
+
+
+def _in_winter(part: Images) -> ImageSet:
+    assert isinstance(part, ImageSet)
+    return replace(part, images=to_bytes(wintered(to_float(part.images))))

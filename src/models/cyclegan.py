@@ -1,0 +1,172 @@
+"""CycleGAN (Zhu 2017): two translators that must undo each other, each against a discriminator of its target domain."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
+from src.losses import cycle_consistency, cyclegan_generator, lsgan_discriminator
+
+
+class ImagePool(nn.Module):
+    """The last fakes, so that a discriminator does not forget what it learned of earlier ones (Shrivastava 2017; Zhu, sec. 4).
+
+    Each fake that comes is put in while there is room. Later it is passed on as it is, or, half the time, put in the place of
+    an old one, which is passed on instead.
+
+    Args:
+        size: images that it holds; 0: each fake is passed on.
+        shape: of an image, (C, H, W).
+    """
+
+    def __init__(self, size: int, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.images: Tensor
+        self.filled: Tensor
+        self.register_buffer("images", torch.zeros(size, *shape))
+        self.register_buffer("filled", torch.tensor(0))
+
+    @torch.no_grad()
+    def forward(self, fakes: Tensor) -> Tensor:
+        """Fakes (B, C, H, W) -> as many, some of them older."""
+        passed, size = fakes.clone(), len(self.images)
+        filled = int(self.filled)
+        new = min(size - filled, len(fakes))
+        self.images[filled : filled + new] = fakes[:new].float()
+        self.filled += new
+        late = torch.arange(new, len(fakes), device=fakes.device)
+        swapped = late[torch.rand(len(late), device=fakes.device) < 0.5][:size]
+        places = torch.randperm(size, device=fakes.device)[: len(swapped)]  # each old image leaves once
+        passed[swapped] = self.images[places].to(fakes.dtype)
+        self.images[places] = fakes[swapped].float()
+        return passed
+
+
+class CycleGAN(pl.LightningModule):
+    """G: A -> B and F: B -> A, learned from images that are not paired.
+
+    Args:
+        generator, discriminator: () -> a net, each called twice (see `src.nets.cyclegan`).
+        optimizer: parameters -> optimiser, called for both translators together and for both discriminators.
+        schedule: progress in [0, 1) -> factor on both learning rates; the paper's is constant, then linear down to 0.
+        channels, size: of the images.
+        cycle: lambda, the weight of the cycles.
+        identity: weight of the identity losses, as a share of `cycle`; 0: none.
+        pool: fakes that each discriminator's `ImagePool` holds.
+    """
+
+    optimizer_names = ("d_lr", "g_lr")
+
+    def __init__(
+        self,
+        generator: Callable[[], nn.Module],
+        discriminator: Callable[[], nn.Module],
+        optimizer: Callable[..., torch.optim.Optimizer],
+        schedule: Callable[[float], float],
+        channels: int,
+        size: int | list[int],
+        cycle: float = 10.0,
+        identity: float = 0.5,
+        pool: int = 50,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.g, self.f = generator(), generator()
+        self.d_a, self.d_b = discriminator(), discriminator()
+        self.optimizer, self.schedule, self.cycle, self.identity = optimizer, schedule, cycle, identity
+        shape = (channels, size, size) if isinstance(size, int) else (channels, *size)
+        self.pool_a, self.pool_b = ImagePool(pool, shape), ImagePool(pool, shape)
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        players = ((self.d_a, self.d_b), (self.g, self.f))
+        return [self.optimizer([p for net in pair for p in net.parameters()]) for pair in players]
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """A step of both translators, then one of both discriminators, on images (B, C, H, W) in [0, 1] of A and of B.
+
+        As no net here knows its batch, each sees all that it is to answer at once: what it translates and what it is to leave.
+        """
+        a, b = batch[0] * 2 - 1, batch[1] * 2 - 1
+        d_optimizer, g_optimizer = cast(Any, self.optimizers())
+
+        for net in (self.d_a, self.d_b):  # their gradients in the translators' step would be thrown away
+            net.requires_grad_(False)
+        if self.identity > 0:
+            (fake_b, same_b), (fake_a, same_a) = self.g(torch.cat([a, b])).chunk(2), self.f(torch.cat([b, a])).chunk(2)
+            identity = cycle_consistency(a, same_a) + cycle_consistency(b, same_b)
+        else:
+            fake_b, fake_a, identity = self.g(a), self.f(b), a.new_zeros(())
+        cycle = cycle_consistency(a, self.f(fake_b)) + cycle_consistency(b, self.g(fake_a))
+        fooled = cyclegan_generator(self.d_b(fake_b).float()) + cyclegan_generator(self.d_a(fake_a).float())
+        g_loss = fooled + self.cycle * (cycle + self.identity * identity)
+        g_optimizer.zero_grad()
+        self.manual_backward(g_loss)
+        g_optimizer.step()
+
+        for net in (self.d_a, self.d_b):
+            net.requires_grad_(True)
+        old_a, old_b = self.pool_a(fake_a.detach()), self.pool_b(fake_b.detach())
+        d_loss = self._judged(self.d_a, a, old_a) + self._judged(self.d_b, b, old_b)
+        d_optimizer.zero_grad()
+        self.manual_backward(d_loss)
+        d_optimizer.step()
+        outputs = {"g_loss": g_loss, "d_loss": d_loss, "cycle_loss": cycle, "identity_loss": identity}
+        return {name: value.detach() for name, value in outputs.items()}
+
+    def _judged(self, discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+        real_scores, fake_scores = discriminator(torch.cat([real, fake.to(real.dtype)])).float().chunk(2)
+        return lsgan_discriminator(real_scores, fake_scores)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._measure(batch, "val")
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._measure(batch, "test")
+
+    def _measure(self, batch: tuple[Tensor, Tensor], stage: str) -> None:
+        """The cycles' distances in [0, 1]; where the data pair each image with its true translation, PSNR (dB) and SSIM to it,
+        beside those of the image that is left as it is."""
+        a, b = batch
+        made_b, made_a = self.translate(a, "b"), self.translate(b, "a")
+        values = {
+            "cycle_a": cycle_consistency(a, self.translate(made_b, "a")),
+            "cycle_b": cycle_consistency(b, self.translate(made_a, "b")),
+        }
+        if cast(Any, self.trainer).datamodule.paired:
+            for name, said, true in (("b", made_b, b), ("a", made_a, a), ("untranslated", a, b)):
+                values |= {f"psnr_{name}": psnr(said, true), f"ssim_{name}": ssim(said, true)}
+        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, batch_size=len(a))
+
+    @torch.no_grad()
+    def translate(self, images: Tensor, to: str = "b") -> Tensor:
+        """Images (N, C, H, W) in [0, 1] of any size -> what they are in the domain `to`, b or a, likewise, float32."""
+        net = self.g if to == "b" else self.f
+        height, width = images.shape[2:]
+        x = F.pad(images * 2 - 1, (0, -width % 4, 0, -height % 4), mode="replicate").to(self.device)
+        made = torch.cat([net(part).float() for part in x.split(64)])
+        return (made[:, :, :height, :width] + 1) / 2
+
+    def compared(self, a: Tensor, b: Tensor) -> Tensor:
+        """Rows of six (n, 6, C, H, W): A, G(A), F(G(A)), B, F(B), G(F(B)); of images (n, C, H, W) in [0, 1] of each domain."""
+        a, b = a.to(self.device), b.to(self.device)
+        made_b, made_a = self.translate(a, "b"), self.translate(b, "a")
+        return torch.stack([a, made_b, self.translate(made_b, "a"), b, made_a, self.translate(made_a, "b")], 1)
+
+    def graphs(self) -> dict[str, tuple[nn.Module, Any]]:
+        """One translator and one discriminator, the others being alike, with two blank images."""
+        x = torch.zeros(2, *self.pool_a.images.shape[1:], device=self.device)
+        return {"generator": (self.g, x), "discriminator": (self.d_b, x)}
+
+
+def psnr(said: Tensor, true: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB of images (B, C, H, W) in [0, 1], the mean over B."""
+    return peak_signal_noise_ratio(said, true, data_range=1.0, dim=(1, 2, 3), reduction="elementwise_mean")
+
+
+def ssim(said: Tensor, true: Tensor) -> Tensor:
+    """Structural similarity (Wang 2004) of images (B, C, H, W) in [0, 1], the mean over B."""
+    return cast(Tensor, structural_similarity_index_measure(said, true, data_range=1.0))

@@ -1,0 +1,166 @@
+"""Neural style transfer (Gatys 2015): an image with the content of one picture and the style of another, as a VGG sees both."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from src.losses import content_loss, gram, style_loss, total_variation
+
+
+class Targets(NamedTuple):
+    """What the image's maps are to come near.
+
+    Attributes:
+        content: by layer, maps (1, N, h, w).
+        style: by layer, a Gram matrix (1, N, N) and how many places it was summed over.
+    """
+
+    content: dict[str, Tensor]
+    style: dict[str, tuple[Tensor, int]]
+
+
+class StyleTransfer(pl.LightningModule):
+    """What is learned is the image itself; a step of the optimiser is a batch.
+
+    In float32 throughout: L-BFGS and its line search tell losses apart that bf16 takes for equal.
+
+    Args:
+        net: scaled images -> maps, a row of named layers (`src.nets.perceptual`); it stays as `init_from` brings it.
+        optimizer: parameters -> optimiser; L-BFGS is the paper's.
+        schedule: progress in [0, 1) -> factor on the learning rate.
+        channels, size: of the image.
+        steps: of the optimiser, where `translate` makes an image of its own.
+        content_layers, style_layers: names of the net's layers; each weighs as much as the others of its kind.
+        content_weight, style_weight: alpha and beta (Gatys 2015, eq. 7).
+        smoothness: weight of the total variation.
+        begin: the image begins as the `content`, or as uniform `noise`.
+        init_from: where the net was trained: a classifier's run, a checkpoint, or torchvision.
+
+    Raises ValueError where the net has no layer of a name.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        schedule: Callable[[float], float],
+        channels: int,
+        size: int | Sequence[int],
+        steps: int,
+        content_layers: Sequence[str],
+        style_layers: Sequence[str],
+        content_weight: float = 1.0,
+        style_weight: float = 1000.0,
+        smoothness: float = 0.0,
+        begin: str = "content",
+        init_from: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.net, self.optimizer, self.schedule = net.requires_grad_(False), optimizer, schedule
+        self.steps, self.begin, self.init_from = steps, begin, init_from
+        self.content_layers, self.style_layers = list(content_layers), list(style_layers)
+        self.weights = {"content": content_weight, "style": style_weight, "smoothness": smoothness}
+        names = [name for name, _ in net.named_children()]
+        if unknown := [name for name in (*content_layers, *style_layers) if name not in names]:
+            raise ValueError(f"the net has no layer {unknown[0]}; it has {', '.join(names)}")
+        shape = (1, channels, size, size) if isinstance(size, int) else (1, channels, *size)
+        self.image = nn.Parameter(torch.zeros(shape[1:]))  # of three dimensions: L-BFGS wants it contiguous
+        self.content: Tensor
+        self.style: Tensor
+        self.mean: Tensor
+        self.std: Tensor
+        for name in ("content", "style"):
+            self.register_buffer(name, torch.zeros(shape))
+        self.register_buffer("mean", torch.zeros(channels, 1, 1))
+        self.register_buffer("std", torch.ones(channels, 1, 1))
+        self.targets: Targets | None = None
+        self.train()
+
+    def train(self, mode: bool = True) -> "StyleTransfer":
+        """The net is only ever looked through."""
+        super().train(mode)
+        self.net.eval()
+        return self
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit":
+            content, style = cast(Any, self.trainer).datamodule.pair()
+            self.content.copy_(content)
+            self.style.copy_(style)
+            self.image.data.copy_(self._begun(content)[0])
+
+    def _begun(self, content: Tensor) -> Tensor:
+        return content.clone() if self.begin == "content" else torch.rand_like(content)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return self.optimizer([self.image])
+
+    def maps(self, x: Tensor) -> dict[str, Tensor]:
+        """Images (B, C, H, W) in [0, 1] -> the maps (B, N, h, w) of each layer that is asked for, by name."""
+        found: dict[str, Tensor] = {}
+        wanted = {*self.content_layers, *self.style_layers}
+        x = (x - self.mean) / self.std
+        for name, layer in self.net.named_children():
+            x = layer(x)
+            if name in wanted:
+                found[name] = x
+            if len(found) == len(wanted):
+                break
+        return found
+
+    @torch.no_grad()
+    def targets_of(self, content: Tensor, style: Tensor) -> Targets:
+        """What images (1, C, H, W) in [0, 1] ask for; they need not be of one size."""
+        of_content, of_style = self.maps(content), self.maps(style)
+        return Targets(
+            {name: of_content[name] for name in self.content_layers},
+            {name: (gram(of_style[name]), of_style[name][0, 0].numel()) for name in self.style_layers},
+        )
+
+    def losses(self, x: Tensor, targets: Targets) -> dict[str, Tensor]:
+        """Gatys 2015, eq. 7, and its terms, weighed, of the image x (1, C, H, W) in [0, 1]."""
+        maps = self.maps(x)
+        content = [content_loss(maps[name], target) for name, target in targets.content.items()]
+        style = [style_loss(maps[name], *target) for name, target in targets.style.items()]
+        terms = {"content": torch.stack(content).mean(), "style": torch.stack(style).mean(), "smoothness": total_variation(x)}
+        weighed = {f"{name}_loss": self.weights[name] * value for name, value in terms.items()}
+        total = torch.stack(list(weighed.values())).sum()
+        return {"loss": total, **{name: value.detach() for name, value in weighed.items()}}
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """The losses of the image as it is; the optimiser asks as often as it likes."""
+        with torch.autocast(self.device.type, enabled=False):
+            if self.targets is None:
+                self.targets = self.targets_of(self.content, self.style)
+            return self.losses(self.image.unsqueeze(0), self.targets)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        with torch.autocast(self.device.type, enabled=False):
+            values = self.losses(self.image.unsqueeze(0), self.targets_of(self.content, self.style))
+        self.log_dict({f"test/{name}": value for name, value in values.items()}, batch_size=1)
+
+    @torch.enable_grad()
+    def translate(self, images: Tensor, to: str = "b") -> Tensor:
+        """Images (N, C, H, W) in [0, 1], of any size that the net takes, each in the run's style: `steps` steps for each."""
+        made = []
+        for content in images.to(self.device).split(1):
+            targets, x = self.targets_of(content, self.style), nn.Parameter(self._begun(content))
+            optimizer = self.optimizer([x])
+
+            def closure() -> float:
+                optimizer.zero_grad()  # noqa: B023 (called in this round only)
+                loss = self.losses(x, targets)["loss"]  # noqa: B023
+                loss.backward()
+                return float(loss)
+
+            for _ in range(self.steps):
+                optimizer.step(closure)
+            made.append(x.detach().clamp(0, 1))
+        return torch.cat(made)
+
+    def compared(self, a: Tensor, b: Tensor) -> Tensor:
+        """One row (1, 3, C, H, W): content, style and the image as it is; in [0, 1]."""
+        return torch.stack([self.content, self.style, self.image.detach().clamp(0, 1).unsqueeze(0)], 1)

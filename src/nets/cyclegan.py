@@ -1,0 +1,77 @@
+"""CycleGAN's nets (Zhu 2017, appendix 7.2): Johnson's residual generator and the PatchGAN discriminator.
+
+Images are (B, C, H, W) in [-1, 1]. Every norm is an instance norm, so a sample's answer does not depend on its batch.
+"""
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from src.nets.init import initialise
+
+
+class Residual(nn.Module):
+    """R256: x + two 3 x 3 convolutions of x, reflection padding, a norm behind each, ReLU between."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*_conv(width, width, 3), nn.ReLU(), *_conv(width, width, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+def generator(channels: int, size: int | Sequence[int], width: int = 64, blocks: int | None = None) -> nn.Sequential:
+    """c7s1-64, d128, d256, R256 x blocks, u128, u64, c7s1-C, tanh: images of one domain -> images of the other.
+
+    Args:
+        size: of the training images; any whose sides are multiples of 4 will do.
+        width: channels of the first layer.
+        blocks: None: 9 from 256 pixels on, else 6.
+
+    Raises ValueError where the sides are not multiples of 4, 16 or more.
+    """
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if any(side % 4 or side < 16 for side in sides):
+        raise ValueError(f"a side of {size} is no multiple of 4, 16 or more")
+    layers = [*_conv(channels, width, 7), nn.ReLU()]
+    for n in (width, 2 * width):
+        down = nn.Conv2d(n, 2 * n, 3, stride=2, padding=1, bias=False)
+        layers += [down, nn.InstanceNorm2d(2 * n), nn.ReLU()]
+    layers += [Residual(4 * width) for _ in range(blocks or (9 if min(sides) >= 256 else 6))]
+    for n in (4 * width, 2 * width):
+        up = nn.ConvTranspose2d(n, n // 2, 3, stride=2, padding=1, output_padding=1, bias=False)
+        layers += [up, nn.InstanceNorm2d(n // 2), nn.ReLU()]
+    net = nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(width, channels, 7), nn.Tanh())
+    initialise(net, "normal")
+    return net
+
+
+def discriminator(channels: int, size: int | Sequence[int], width: int = 64, layers: int | None = None) -> nn.Sequential:
+    """C64-C128-C256-C512 and a last convolution: images -> raw scores (B, 1, h, w), one for each patch.
+
+    4 x 4 convolutions, LeakyReLU 0.2, no norm on the first. A score sees 70 x 70 pixels with three strided layers, the paper's,
+    34 with two, 16 with one.
+
+    Args:
+        size: of the training images.
+        width: channels of the first layer.
+        layers: how many are strided; None: three from 128 pixels on, two from 64, one below, so that a patch is a part.
+    """
+    side = size if isinstance(size, int) else min(size)
+    n_strided = layers or max(1, min(3, int(math.log2(side / 16))))
+    row: list[nn.Module] = [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+    n = width
+    for stride in [2] * (n_strided - 1) + [1]:
+        wider = min(2 * n, 8 * width)
+        row += [nn.Conv2d(n, wider, 4, stride, padding=1, bias=False), nn.InstanceNorm2d(wider), nn.LeakyReLU(0.2)]
+        n = wider
+    net = nn.Sequential(*row, nn.Conv2d(n, 1, 4, padding=1))
+    initialise(net, "normal")
+    return net
+
+
+def _conv(n_in: int, n_out: int, kernel: int) -> list[nn.Module]:
+    """Reflection padding, a convolution that keeps the size, a norm (which would take a bias away again)."""
+    return [nn.ReflectionPad2d(kernel // 2), nn.Conv2d(n_in, n_out, kernel, bias=False), nn.InstanceNorm2d(n_out)]

@@ -1,0 +1,67 @@
+"""Have a finished run translate images of your own: a folder in, a folder out.
+
+python -m src.translate run=DIR images=PHOTOS out=OUT             a CycleGAN, from A to B; the style of a style transfer
+python -m src.translate run=DIR images=PHOTOS out=OUT to=a        a CycleGAN the other way
+python -m src.translate run=DIR images='PHOTOS/*.jpg' out=OUT size=256
+
+`images` is a file, a folder with all below it, a glob, or a list of such, as `src.predict` takes it. Each becomes a PNG of the
+same name and place in OUT, at its own size unless `size` says another. What cannot be read is named on stderr and left out, and
+the exit code is then 1.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig
+from tqdm import tqdm
+
+from src import cli, run
+from src.errors import Incomplete, UserError, writing
+from src.predict import found
+
+
+def translate(cfg: DictConfig) -> list[Path]:
+    """Translate what cfg.images names into cfg.out; returns the new files. Raises Incomplete where some cannot be read."""
+    folder, out = Path(cfg.run).expanduser(), Path(cfg.out).expanduser()
+    run.last_checkpoint(folder)
+    paths = found([cfg.images] if isinstance(cfg.images, str) else list(cfg.images))
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"out={out} is there and not empty; name a new folder, nothing is overwritten")
+
+    from src import build
+    from src.callbacks.common import CanTranslate
+    from src.data.folder import decode
+    from src.data.pixels import to_float
+    from src.plots import grid, save_png
+
+    run_cfg, model, _ = build.opened(folder)
+    if not isinstance(model, CanTranslate):
+        family = type(model).__name__
+        raise UserError(f"{folder} holds a {family}, which makes no image of an image; cyclegan and style_transfer do")
+    size = (cfg.size, cfg.size) if isinstance(cfg.size, int) else cfg.size and tuple(cfg.size)
+    top = Path(os.path.commonpath([path.parent.resolve() for path in paths]))
+    made: list[Path] = []
+    bad: list[str] = []
+    for path in tqdm(paths, unit="image", disable=None, leave=False):
+        try:
+            image = to_float(decode(path, size, run_cfg.data.channels)).unsqueeze(0)
+        except UserError as error:
+            bad.append(str(error))
+            continue
+        place = (out / path.resolve().relative_to(top)).with_suffix(".png")
+        if place in made:  # two of one name, of different endings
+            place = place.with_name(f"{path.name}.png")
+        with writing(f"out={out}"):
+            save_png(grid(model.translate(image, cfg.to), gap=0), place)
+        made.append(place)
+    if not made:
+        raise UserError(f"none of {len(paths)} files can be read: {bad[0]}")
+    print(f"{out}: {len(made)} images")
+    if bad:
+        raise Incomplete("\n".join(bad))
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(cli.command("translate", translate, __doc__ or ""))
