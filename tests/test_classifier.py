@@ -1,5 +1,7 @@
 """Classifiers: parameter counts of the papers, sizes that do not fit, the loss, scaling, metrics, permuted pixels."""
 
+import csv
+
 import numpy as np
 import pytest
 import pytorch_lightning as pl
@@ -16,6 +18,7 @@ from src.nets.cifar import Block, densenet_bc, resnet
 from src.nets.init import whiten
 from src.nets.plain import plain
 from src.randomness import generator
+from src.train import train
 from tests.conftest import TINY
 
 COUNTS = {  # the spec's, and torchvision's own pages' at 1,000 classes
@@ -229,3 +232,13 @@ def test_the_permutation_is_in_the_checkpoint(permuted_run):
     state = torch.load(permuted_run / "checkpoints" / "last.ckpt", weights_only=True)["Digits"]
     assert torch.equal(state["permutation"], torch.randperm(784, generator=generator(0, "permute")))
     assert state["class_names"] == [str(k) for k in range(10)]
+
+
+def test_the_accuracy_of_training_is_in_every_row_that_is_logged(config, tmp_path):
+    """Three batches an epoch, a row every other: rows stand at odd and at even places of their epochs."""
+    cfg = config("model=fc", "data=digits", *TINY, "data.limit=96", "trainer.max_epochs=4", "trainer.log_every_n_steps=2")
+    train(cfg, tmp_path)
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["train/loss"]]
+    assert [row["batches"] for row in rows] == ["2", "4", "6", "8", "10", "12"]
+    assert all(0 <= float(row["train/acc"]) <= 1 for row in rows)

@@ -118,18 +118,18 @@ def test_classifier_cut_at_a_batch(uncut_classifier, config, tmp_path, monkeypat
     assert state(folder)["callbacks"]["Exact"]["factor"] == pytest.approx(0.01)
 
 
-def cut_and_resumed(family, cfg, tmp_path, monkeypatch, cut):
-    """A run's folder, the run cut during batch `cut` of 12 and resumed."""
-    step = family.training_step
+def cut_and_resumed(family, cfg, tmp_path, monkeypatch, cut, method="training_step"):
+    """A run's folder, the run cut during batch `cut` of 12 and resumed; `method` of the model is called once a batch."""
+    step = getattr(family, method)
     seen = []
 
-    def signalled(self, batch, batch_idx):
-        seen.append(batch_idx)
+    def signalled(self, *args, **kwargs):
+        seen.append(args)
         if len(seen) == cut:
             os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, batch, batch_idx)
+        return step(self, *args, **kwargs)
 
-    monkeypatch.setattr(family, "training_step", signalled)
+    monkeypatch.setattr(family, method, signalled)
     folder = saved(cfg, tmp_path / "cut")
     with pytest.raises(Interrupted) as stop:
         train(cfg, folder)

@@ -173,7 +173,8 @@ class Classifier(pl.LightningModule):
         for head in auxiliary:
             if head is not None:
                 loss = loss + self.aux_weight * F.cross_entropy(head.float(), labels, label_smoothing=self.label_smoothing)
-        if (batch_idx + 1) % cast(Any, self.trainer).log_every_n_steps:
+        trainer = cast(Any, self.trainer)
+        if (trainer.fit_loop.epoch_loop.batch_progress.total.processed + 1) % trainer.log_every_n_steps:
             return {"loss": loss}
         true = labels if labels.ndim == 1 else labels.argmax(1)  # shares, of mixed images: the greater part
         return {"loss": loss, "acc": (main.argmax(1) == true).float().mean()}

@@ -147,19 +147,19 @@ class StyleTransfer(pl.LightningModule):
         """Images (N, C, H, W) in [0, 1], of any size that the net takes, each in the run's style: `steps` steps for each."""
         made = []
         for content in images.to(self.device).split(1):
-            targets, x = self.targets_of(content, self.style), nn.Parameter(self._begun(content))
+            targets, x = self.targets_of(content, self.style), nn.Parameter(self._begun(content)[0].contiguous())
             optimizer = self.optimizer([x])
 
             def closure() -> float:
                 optimizer.zero_grad()  # noqa: B023 (called in this round only)
-                loss = self.losses(x, targets)["loss"]  # noqa: B023
+                loss = self.losses(x.unsqueeze(0), targets)["loss"]  # noqa: B023
                 loss.backward()
-                return float(loss)
+                return loss.item()
 
             for _ in range(self.steps):
                 optimizer.step(closure)
             made.append(x.detach().clamp(0, 1))
-        return torch.cat(made)
+        return torch.stack(made)
 
     def compared(self, a: Tensor, b: Tensor) -> Tensor:
         """One row (1, 3, C, H, W): content, style and the image as it is; in [0, 1]."""

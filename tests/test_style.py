@@ -1,0 +1,262 @@
+"""Neural style transfer: its losses by NumPy, VGG-19 against torchvision's own, what stays as it was, resume, its errors."""
+
+import csv
+import itertools
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from omegaconf import OmegaConf
+from PIL import Image
+
+from src import build, losses, run, transfer
+from src.augment import augment
+from src.config import check, compose
+from src.data.folder import decode
+from src.errors import UserError
+from src.evaluate import evaluate
+from src.models.style_transfer import StyleTransfer
+from src.nets.perceptual import perceptual
+from src.sample import sample
+from src.train import train
+from src.translate import translate
+from tests.conftest import TINY, call, command, saved, weights_of, wrong
+from tests.test_folder import write_folder
+from tests.test_resume import assert_same_run, cut_and_resumed
+
+VGG = (*TINY, "model=vgg", "data=folder", "model.net.features=[4,M,8,8]", "data.size=16", "data.cache=null", "test=false",
+       "data.channels=3", "trainer.max_epochs=1")  # fmt: skip
+STYLE = (*TINY[2:], "model=style_transfer_own", "data=style_pair", "model.net.features=[4,M,8]", "data.size=[16,20]",
+         "model.content_layers=[relu2]", "model.style_layers=[relu1,relu2]", "model.optimizer.max_iter=3", "data.steps=12",
+         "model.style_weight=100", "model.smoothness=0.01", "checkpoint.every_n_batches=null", "test=false")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def top(tmp_path_factory):
+    """A VGG trained on a folder of colours, a photograph and a style."""
+    top = tmp_path_factory.mktemp("style")
+    write_folder(top / "in", n=8)
+    cfg = compose("train", [*VGG, f"data.root={top / 'in'}", "model.ema=0.5"])
+    check(cfg)
+    train(cfg, saved(cfg, top / "vgg"))
+    noise = np.random.default_rng(0)
+    for name, shape in (("photo.png", (30, 40, 3)), ("style.jpg", (50, 50, 3))):
+        Image.fromarray(noise.integers(0, 256, shape, dtype=np.uint8)).save(top / name)
+    return top
+
+
+def settings(top, *more):
+    files = (f"data.content={top / 'photo.png'}", f"data.style={top / 'style.jpg'}", f"model.init_from={top / 'vgg'}")
+    return [*STYLE, *files, *more]
+
+
+@pytest.fixture(scope="module")
+def uncut(top):
+    cfg = compose("train", settings(top, "callbacks=default", "~callbacks.quality"))
+    check(cfg)
+    train(cfg, saved(cfg, top / "uncut"))
+    return top / "uncut"
+
+
+def test_gatys_losses_by_numpy():
+    """Equations 1, 3, 4; slips: means for sums, a Gram matrix divided, the factors 1/2 and 1/(4 N^2 M^2)."""
+    noise = np.random.default_rng(0)
+    f, p = noise.normal(size=(1, 3, 4, 5)), noise.normal(size=(1, 3, 4, 5))
+    g = np.array([[sum(f[0, i].ravel() * f[0, j].ravel()) for j in range(3)] for i in range(3)])
+    a = np.array([[sum(p[0, i].ravel() * p[0, j].ravel()) for j in range(3)] for i in range(3)])
+    x, y = torch.tensor(f), torch.tensor(p)
+    assert np.allclose(losses.gram(x)[0].numpy(), g)
+    assert losses.content_loss(x, y).item() == pytest.approx(0.5 * ((f - p) ** 2).sum())
+    expected = ((g - a) ** 2).sum() / (4 * 3**2 * 20**2)
+    assert losses.style_loss(x, losses.gram(y), 20).item() == pytest.approx(expected)
+    assert losses.style_loss(torch.cat([x, y]), losses.gram(y), 20).item() == pytest.approx(expected / 2)
+    down, right = (np.diff(f, axis=axis) for axis in (2, 3))
+    assert losses.total_variation(x).item() == pytest.approx((down**2).sum() + (right**2).sum())
+
+
+def test_a_style_of_another_size_is_the_same_style():
+    """Tiled, a texture has the same statistics: its loss is zero though it covers more places."""
+    maps = torch.rand(1, 3, 4, 4, dtype=torch.float64)
+    assert losses.style_loss(maps.repeat(1, 1, 2, 3), losses.gram(maps), 16).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_the_cyclegans_generator_is_not_halved():
+    scores = np.array([0.5, -1.0, 2.0])
+    assert losses.cyclegan_generator(torch.tensor(scores)).item() == pytest.approx(((scores - 1) ** 2).mean())
+    assert losses.cycle_consistency(torch.tensor(scores), torch.zeros(3)).item() == pytest.approx(3.5 / 3)
+
+
+def test_vgg19_is_torchvisions(monkeypatch):
+    """Of the same weights each named layer gives torchvision's maps: relu10 is what stands behind conv4_2 there."""
+    theirs = torchvision.models.vgg19(weights=None).eval()
+    mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    source = transfer.Source(theirs.state_dict(), mean, std, ["a"])
+    monkeypatch.setattr(transfer, "pretrained", lambda net, name: source if name == "vgg19" else None)
+    files = ("data.content=x", "data.style=y", "data.size=32", "model.net.pooling=max")
+    cfg = compose("train", ["model=style_transfer", "data=style_pair", *files])
+    check(cfg)
+    model = build.model(cfg)
+    assert transfer.begin(model, cfg.model, None) == "13 convolutions from torchvision"
+    x = torch.rand(1, 3, 48, 32)
+    maps = model.maps(x)
+    places = {"relu1": 1, "relu3": 6, "relu5": 11, "relu9": 20, "relu10": 22, "relu13": 29}
+    assert maps.keys() == places.keys()
+    with torch.no_grad():
+        for name, place in places.items():
+            expected = theirs.features[: place + 1]((x - mean) / std)
+            assert torch.allclose(maps[name], expected, atol=1e-5), name
+
+
+def test_average_pooling_takes_the_place_of_max():
+    net = perceptual(1, [1, "M"], pooling="average")
+    x = torch.arange(16.0).view(1, 1, 4, 4)
+    assert torch.equal(net.pool1(x), torch.tensor([[[[2.5, 4.5], [10.5, 12.5]]]]))
+    assert torch.equal(perceptual(1, [1, "M"]).pool1(x), torch.tensor([[[[5.0, 7.0], [13.0, 15.0]]]]))
+
+
+def test_the_loss_is_the_weighed_sum_of_its_layers(uncut):
+    _, model, _ = build.opened(uncut)
+    assert isinstance(model, StyleTransfer)
+    x = model.image.detach().unsqueeze(0)
+    maps = {name: [model.maps(image)[name] for image in (x, model.content, model.style)] for name in ("relu1", "relu2")}
+    content = 0.5 * (maps["relu2"][0] - maps["relu2"][1]).square().sum()
+    style = 0.0
+    for of_x, _, of_style in maps.values():
+        n, m = of_x.shape[1], of_x[0, 0].numel()
+        g, a = (torch.einsum("nhw,mhw->nm", y[0], y[0]) for y in (of_x, of_style))
+        style = style + (g - a).square().sum() / (4 * n**2 * m**2) / 2
+    tv = x.diff(dim=2).square().sum() + x.diff(dim=3).square().sum()
+    values = model.losses(x, model.targets_of(model.content, model.style))
+    assert values["loss"].item() == pytest.approx((content + 100 * style + 0.01 * tv).item(), rel=1e-5)
+    measured = evaluate(OmegaConf.create({"run": str(uncut), "root": None, "n": None, "seed": 0, "iwae_samples": None}))
+    assert measured["test/loss"] == pytest.approx(values["loss"].item(), rel=1e-4)
+
+
+def test_the_net_is_the_average_of_its_run_and_nothing_but_the_image_changes(top, uncut):
+    source, state = weights_of(top / "vgg"), weights_of(uncut)
+    for name, value in state.items():
+        if name.startswith("net."):
+            assert torch.equal(value, source[f"average.module.{name.removeprefix('net.')}"]), name
+    assert torch.equal(state["mean"], source["mean"])
+    assert torch.equal(state["std"], source["std"])
+    photo, style = (decode(top / name, (16, 20), 3) / 255 for name in ("photo.png", "style.jpg"))
+    assert torch.equal(state["content"][0], photo)
+    assert torch.equal(state["style"][0], style)
+    assert not torch.allclose(state["image"], photo, atol=0.01)
+
+
+def test_the_losses_fall_and_every_step_is_seen(uncut):
+    rows = [float(row["train/loss"]) for row in _rows(uncut) if row["train/loss"]]
+    assert len(rows) == 12
+    assert rows[-1] < 0.5 * rows[0]
+    assert all(later <= earlier for earlier, later in itertools.pairwise(rows)), "a line search does not go up"
+    names = [path.name for path in sorted((uncut / "images").glob("samples*"))]
+    assert names == ["samples.gif", *(f"samples_{n:08d}.png" for n in range(1, 13))]
+
+
+def _rows(folder):
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("cut", [1, 5, 12])
+def test_cut_at_a_batch(top, uncut, config, tmp_path, monkeypatch, cut):
+    """L-BFGS's memory of old steps and gradients must come again."""
+    cfg = config(*settings(top, "callbacks=default", "~callbacks.quality"))
+    folder = cut_and_resumed(StyleTransfer, cfg, tmp_path, monkeypatch, cut, "optimizer_step")
+    assert_same_run(uncut, folder)
+    remembered = run.load_checkpoint(folder / "checkpoints" / "last.ckpt")["optimizer_states"][0]["state"][0]
+    assert len(remembered["old_dirs"]) == 20
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_a_translation_is_a_run_of_its_own_whatever_else_is_translated(top, config, tmp_path, optimizer):
+    """The photograph of the run itself comes out as the run's own image; and images do not disturb each other."""
+    given = [value for value in settings(top, "data.steps=4") if optimizer == "lbfgs" or "max_iter" not in value]
+    cfg = config(*given, f"model/optimizer={optimizer}")
+    train(cfg, saved(cfg, tmp_path / "run"))
+    _, model, _ = build.opened(tmp_path / "run")
+    photo = decode(top / "photo.png", (16, 20), 3).unsqueeze(0) / 255
+    alone = model.translate(photo)
+    assert torch.allclose(alone[0], model.image.detach().clamp(0, 1), atol=1e-3)
+    assert (alone - photo).abs().mean() > 0.003
+    both = model.translate(torch.cat([1 - photo, photo]))
+    assert torch.equal(both[1:], alone)
+    assert model.translate(torch.rand(1, 3, 12, 9)).shape == (1, 3, 12, 9)
+
+
+def test_noise_is_another_beginning(top, config, tmp_path):
+    cfg = config(*settings(top, "model.begin=noise", "data.steps=1", "model.optimizer.max_iter=1", "model.optimizer.lr=1e-9"))
+    train(cfg, saved(cfg, tmp_path / "run"))
+    image = weights_of(tmp_path / "run")["image"]
+    assert image.std() == pytest.approx(12**-0.5, abs=0.03)
+    assert torch.corrcoef(torch.stack([image.flatten(), weights_of(tmp_path / "run")["content"].flatten()]))[0, 1].abs() < 0.15
+
+
+def test_a_run_is_a_style_for_other_pictures(top, uncut, tmp_path):
+    """src.translate, src.augment with a set of styles, src.sample."""
+    call("translate", translate, f"run={uncut}", f"images={top / 'photo.png'}", "size=[16,20]", f"out={tmp_path / 'out'}")
+    _, model, _ = build.opened(uncut)
+    made = decode(tmp_path / "out" / "photo.png", None, 3).float() / 255
+    assert (made - model.image.detach().clamp(0, 1)).abs().max() < 0.01
+    other = shutil.copytree(uncut, tmp_path / "other")
+    styles = f"augment.run=[{uncut},{other}]"
+    images = (f"data.root={top / 'in'}", "data.test_size=0.8", "data.val_size=0")
+    call("augment", augment, *images, "augment=model", styles, f"out={tmp_path / 'more'}")
+    with (tmp_path / "more" / "manifest.csv").open(newline="") as file:
+        used = [row["transforms"] for row in csv.DictReader(file)]
+    assert {str(uncut) in words for words in used} == {str(other) in words for words in used} == {True, False}
+    call("sample", sample, f"run={uncut}", "scale=1", f"out={tmp_path / 'row.png'}")
+    assert Image.open(tmp_path / "row.png").size == (3 * 22 + 2, 18 + 2)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["model.style_layers=[conv9]"], ["model: the net has no layer conv9; it has conv1, norm1, relu1, pool1, conv2"]),
+        (["model.net.features=[4,M,9]"], ["does not fit the net", "conv2.weight [8, 4, 3, 3] for [9, 4, 3, 3]"]),
+        (["model.net.features=[4,M,8,8,8]"], ["missing (conv4.weight, conv4.bias, norm4.weight, ...)"]),
+    ],
+)
+def test_what_does_not_fit_is_named(top, config, more, words):
+    cfg = config(*settings(top), *more)
+    with pytest.raises(UserError) as error:
+        transfer.begin(build.model(cfg), cfg.model, None)
+    for word in words:
+        assert word in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_not_there_is_one_line_that_says_what_to_do(top, tmp_path):
+    photo, style = f"data.content={top / 'photo.png'}", f"data.style={top / 'style.jpg'}"
+    for args, words in (
+        (["data=style_pair", photo], "data.style must be given"),
+        (
+            ["data=style_pair", photo, style, "augment=flip"],
+            "data=style_pair holds a photograph and a style, which augment=flip",
+        ),
+        (["data=digits"], "takes a photograph and a style, and data=digits holds images"),
+        (["data=style_pair", photo, style, "trainer.accumulate_grad_batches=2"], "there is one image"),
+        (["data=style_pair", photo, "data.style=nothing.png"], "nothing.png is not a readable image"),
+    ):
+        assert words in wrong(
+            command("train", "model=style_transfer_own", *args, f"out={tmp_path / 'runs'}", f"model.init_from={top / 'vgg'}")
+        )
+    assert not (tmp_path / "runs").exists()
+
+
+def test_weights_that_cannot_be_fetched_name_both_ways(top, config, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", _no_network)
+    files = (f"data.content={top / 'photo.png'}", f"data.style={top / 'style.jpg'}")
+    cfg = config("model=style_transfer", "data=style_pair", "data.size=32", *files)
+    with pytest.raises(UserError) as error:
+        transfer.begin(build.model(cfg), cfg.model, None)
+    for words in ("vgg19-dcbb9e9d.pth", "cannot be fetched (no network)", "model=style_transfer_own model.init_from=RUN"):
+        assert words in str(error.value)
+
+
+def _no_network(*args, **kwargs):
+    raise OSError("no network")
