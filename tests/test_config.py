@@ -14,13 +14,14 @@ from src.errors import UserError
 from src.rules import RULES, rule_for
 from tests.conftest import ROOT, command, wrong
 
-REVIEWS = ["data=reviews"]
+REVIEWS, WINTER = ["data=reviews"], ["data=winter", "data.root=somewhere"]
+PAIR = ["data=style_pair", "data.content=somewhere", "data.style=elsewhere"]
 CHOICES = [(group, choice) for group, choices in groups().items() for choice in choices]
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES, ids=[f"{g}={c}" for g, c in CHOICES])
 def test_every_choice_composes_and_passes_its_checks(group, choice):
-    check(composed("train", chosen(group, choice)))
+    check(composed("augment" if (group, choice) == ("augment", "model") else "train", chosen(group, choice)))
 
 
 @cache
@@ -37,7 +38,15 @@ def chosen(group, choice):
         "reviews": ["model=sentiment"],
         "word_vectors": REVIEWS,
         "sentiment": REVIEWS,
+        "cyclegan": WINTER,
+        "winter": [*WINTER, "model=cyclegan"],
+        "unpaired": ["model=cyclegan", "data.root_a=somewhere", "data.root_b=elsewhere"],
+        "style_transfer": PAIR,
+        "style_transfer_own": PAIR,
+        "style_pair": [*PAIR, "model=style_transfer"],
     }
+    if (group, choice) == ("augment", "model"):
+        return ("augment=model", "augment.run=somewhere", "data.root=somewhere", "out=somewhere")
     if choice.startswith("transfer_"):
         needs[choice] = needs["folder"]
     of_group = ["model=draw"] if group == "model/net/attention" else []
@@ -55,7 +64,8 @@ def test_every_rule_is_used():
     addable = {"amsgrad", "centered", "slope", "num_nodes"}
     used = set()
     for name in (path.stem for path in CONF.glob("*.yaml")):
-        singles = [chosen(g, c) for g, c in CHOICES] if name == "train" else [()]
+        given = [chosen(g, c) for g, c in CHOICES if (g, c) != ("augment", "model")] if name == "train" else [()]
+        singles = [*given, ("augment=model",)] if name == "augment" else given
         for overrides in singles:
             for path, _ in leaves(_plain(composed(name, overrides))):
                 used |= {".".join(path.split(".")[i:]) for i in range(path.count(".") + 1)}
