@@ -47,7 +47,7 @@ def chosen(group, choice):
     }
     if (group, choice) == ("augment", "model"):
         return ("augment=model", "augment.run=somewhere", "data.root=somewhere", "out=somewhere")
-    if choice.startswith("transfer_"):
+    if choice.startswith(("transfer_", "cyclegan_")):
         needs[choice] = needs["folder"]
     of_group = ["model=draw"] if group == "model/net/attention" else []
     return (f"{group}={choice}", *needs.get(choice, []), *of_group)
