@@ -114,10 +114,12 @@ def _count(node: DictConfig, name: str, number: int) -> None:
 
 
 def model(cfg: DictConfig) -> pl.LightningModule:
-    """The model, in the memory format that convolutions like best; its optimisers are tried once, to refuse them here."""
+    """The model, in the memory format that it names, or that convolutions like best; its optimisers are tried once, to refuse
+    them here."""
     if run.is_classifier(cfg.model):
         _check_size(cfg)
-    built = _instantiate(cfg.model, "model").to(memory_format=torch.channels_last)
+    built = _instantiate(cfg.model, "model")
+    built = built.to(memory_format=getattr(built, "memory_format", torch.channels_last))
     try:
         built.configure_optimizers()
     except (TypeError, ValueError, RuntimeError) as error:

@@ -15,7 +15,7 @@ from src.data.folder import decode
 from src.data.pixels import wintered
 from src.errors import Incomplete, UserError
 from src.models.cyclegan import CycleGAN, ImagePool
-from src.nets.cyclegan import discriminator, generator
+from src.nets.cyclegan import InstanceNorm, discriminator, generator
 from src.randomness import seed_of
 from src.sample import sample
 from src.train import train
@@ -67,7 +67,7 @@ def test_a_score_sees_a_patch(size, scores, seen):
     """The field is found by its gradient; the norms, which look at all of an image, are left out for it."""
     net = discriminator(3, size, width=2)
     for i, layer in enumerate(net):
-        if isinstance(layer, torch.nn.InstanceNorm2d):
+        if isinstance(layer, InstanceNorm):
             net[i] = torch.nn.Identity()
     x = torch.rand(1, 3, size, size, requires_grad=True)
     out = net(x)
@@ -83,6 +83,15 @@ def test_an_image_is_translated_alike_in_every_batch_and_mode():
     assert torch.allclose(net(x)[:1], net.eval()(x[:1]), atol=1e-5)
     assert net(x).shape == x.shape
     assert net(x).abs().max() <= 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_instance_norm_is_torchs(dtype):
+    x = (torch.randn(3, 5, 6, 7) * 4 + 2).to(dtype)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = InstanceNorm()(x)
+    assert ours.dtype is dtype
+    assert torch.allclose(ours.float(), torch.nn.InstanceNorm2d(5)(x.float()), atol=1e-5 if dtype is torch.float32 else 2e-2)
 
 
 def test_the_first_convolution_sees_a_reflected_border():

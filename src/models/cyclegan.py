@@ -60,6 +60,7 @@ class CycleGAN(pl.LightningModule):
     """
 
     optimizer_names = ("d_lr", "g_lr")
+    memory_format = torch.contiguous_format  # an instance norm goes map by map
 
     def __init__(
         self,
