@@ -24,7 +24,7 @@ def sample(cfg: DictConfig) -> Path:
     run.last_checkpoint(folder)
 
     from src import build, plots
-    from src.callbacks.common import CanCompare, CanInterpolate, CanPaint, CanSample
+    from src.callbacks.common import CanCompare, CanInterpolate, CanPaint, CanSample, CanSampleClasses
     from src.data.base import spread
     from src.randomness import generator
 
@@ -43,6 +43,7 @@ def sample(cfg: DictConfig) -> Path:
     columns = cfg.interpolate
     if cfg.interpolate is None and isinstance(model, CanSample):
         images = model.sample(cfg.n, noise)
+        columns = model.num_classes if isinstance(model, CanSampleClasses) else None
     elif cfg.interpolate is None and isinstance(model, CanCompare):
         data = build.data(run_cfg)
         rows = model.compared(*data.seen(data.test, spread(len(data.test), cfg.n)))

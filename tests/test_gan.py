@@ -292,7 +292,7 @@ def test_samples_are_of_the_classes_asked_for(config):
     model = build.model(config("model=cdcgan", "data=digits", "data.num_classes=10"))
     z = model.latents(30)
     assert z.shape == (30, 106)
-    assert z[:, 96:].argmax(1).tolist() == [k for k in range(10) for _ in range(3)]
+    assert z[:, 96:].argmax(1).tolist() == [*range(10)] * 3, "any first part of them holds all classes"
     given = model.latents(3, labels=torch.tensor([7, 0, 7]))[:, 96:]
     assert given.argmax(1).tolist() == [7, 0, 7]
     assert given.sum() == 3

@@ -165,5 +165,16 @@ def test_a_dropped_class_shows_as_the_least_class(net, digits: ImageSet):
     assert card["class_4"] == card["least_class"] < 0.02
 
 
+def test_of_conditional_samples_it_is_told_how_many_look_as_asked(net, digits):
+    real, train, labels = digits.test.images[:100], digits.train.images[:100], digits.train.labels[300:400]
+    samples = digits.train.images[300:400]
+    _, probabilities = net.describe(samples)
+    expected = np.mean(probabilities.numpy().argmax(1) == labels.numpy())
+    assert quality(samples, real, train, net, labels)["asked_acc"] == pytest.approx(expected)
+    assert expected > 0.9
+    assert quality(samples, real, train, net, (labels + 1) % 10)["asked_acc"] < 0.1
+    assert "asked_acc" not in quality(samples, real, train, net)
+
+
 def test_to_bytes_rounds_and_clamps():
     assert to_bytes(torch.tensor([-0.2, 0.0, 0.5, 0.999, 1.3])).tolist() == [0, 0, 128, 255, 255]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 
-from src.callbacks.common import CanSample, data_of
+from src.callbacks.common import CanSample, CanSampleClasses, data_of
 from src.data.base import ImageSet, log
 from src.data.pixels import to_bytes
 from src.metrics.features import feature_net
@@ -49,7 +49,12 @@ class SampleQuality(pl.Callback):
         net = feature_net(data.train, data.num_classes, data.name, self.cache, model.device)
         self.features = net.digest()
         n = min(self.n, len(real), len(data.train))
-        samples = to_bytes(model.sample(n, generator(self.seed, "quality")))
+        asked, noise = None, generator(self.seed, "quality")
+        if isinstance(model, CanSampleClasses) and model.num_classes:
+            asked = torch.arange(n) % model.num_classes
+            samples = to_bytes(model.sample(n, noise, asked))
+        else:
+            samples = to_bytes(model.sample(n, noise))
         pick = torch.randperm(len(data.train), generator=generator("floor"))[:n]
-        card = quality(samples, real.images[:n], data.train.images[pick], net)
+        card = quality(samples, real.images[:n], data.train.images[pick], net, asked)
         model.log_dict({f"{stage}/{name}": value for name, value in card.items()}, rank_zero_only=True)

@@ -10,6 +10,7 @@ from src import plots
 from src.callbacks.common import (
     CanCompare,
     CanSample,
+    CanSampleClasses,
     batches_seen,
     due,
     finishing,
@@ -24,7 +25,8 @@ from src.randomness import generator
 class Samples(pl.Callback):
     """Grids of the same latents as training goes on: images/samples_BATCHES.png, and images/samples.gif at the end.
 
-    Of a model that makes images of images each row holds some and what is made of them.
+    Of a conditional model each column is a class; of one that makes images of images each row holds some and what is made of
+    them.
 
     Args:
         every_n_batches: between grids, and at powers of two before the first.
@@ -58,6 +60,7 @@ class Samples(pl.Callback):
         columns = None
         if isinstance(model, CanSample):
             images = model.sample(self.n, generator(self.seed, "samples"))
+            columns = model.num_classes if isinstance(model, CanSampleClasses) else None  # a class a column
         elif isinstance(model, CanCompare):
             a, b = watched(trainer, max(1, self.n // 8))
             rows = model.compared(a, b)

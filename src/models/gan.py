@@ -105,7 +105,7 @@ class GAN(pl.LightningModule):
         """z (n, latent) on the model's device; drawn on the CPU when `generator` (a CPU one) is given, so alike everywhere.
 
         Of a conditional GAN (n, latent + num_classes), behind z the `labels`, (n,) or shares (n, num_classes); where none are
-        given as many of each class, one class after another.
+        given the classes in turn.
         """
         device = "cpu" if generator is not None else self.device
         draw = torch.rand if self.latent_distribution == "uniform" else torch.randn
@@ -114,8 +114,8 @@ class GAN(pl.LightningModule):
         if self.num_classes is None:
             return z
         if labels is None:
-            labels = torch.arange(n, device=self.device) * self.num_classes // n
-        return torch.cat([z, self.shares(labels)], 1)
+            labels = torch.arange(n) % self.num_classes
+        return torch.cat([z, self.shares(labels.to(self.device))], 1)
 
     def shares(self, labels: Tensor) -> Tensor:
         """Labels (n,) one-hot, (n, num_classes); shares, of mixed images, as they are."""
