@@ -27,7 +27,7 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from src import cli
-from src.config import check, compose, groups
+from src.config import KINDS, check, compose, groups
 from src.errors import UserError, writing
 from src.rules import PICTURES
 
@@ -53,6 +53,8 @@ def augment(cfg: DictConfig) -> Path:
         return preview(Path(cfg.preview).expanduser(), out, cfg.seed)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"out={out} is there and not empty; name a new folder, nothing is overwritten")
+    if (kind := KINDS.get(cfg.data._target_)) is not None:
+        raise UserError(f"data={cfg.data.name} holds {kind}: what is augmented are images with labels")
     if cfg.data.root and Path(cfg.data.root).expanduser().resolve() in out.resolve().parents:
         raise UserError(f"out={out} lies in data.root={cfg.data.root}, where it would be read as images of its own")
     if changed := [name for name in ("permute", "binarize") if cfg.data[name]]:

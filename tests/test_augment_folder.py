@@ -68,6 +68,8 @@ def test_the_offline_tool_refuses_in_one_line(made):
         ([f"out={made / 'in' / 'train' / 'x'}"], "lies in data.root"),
         (["augment=none"], "augment=none makes nothing"),
         (["augment=mixup"], "mixes labels"),
+        (["data=reviews"], "data=reviews holds sentences: what is augmented are images with labels"),
+        (["data=winter"], "data=winter holds two domains of images: what is augmented"),
         (["data.permute=true"], "data.permute=true is for training"),
         (["data.binarize=true"], "data.binarize=true is for training"),
     ):

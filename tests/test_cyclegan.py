@@ -409,6 +409,7 @@ def test_sample_draws_rows_of_test_images(uncut, tmp_path):
         (["data=unpaired", "data.root_a=x", "data.root_b=y"], ["x is no folder with images in it"]),
         (["data=winter", "data.root=x", "trainer.gradient_clip_val=1"], ["steps its two optimisers itself"]),
         (["data=winter", "data.root=x", "data.permute=true"], ["data.permute=true", "CycleGAN takes images as they are"]),
+        (["data=winter", "data.root=x", "data.channels=1"], ["data.channels=1", "winter is in the colours"]),
         (["data=winter", "data.root=x", "model.pool=-1"], ["model.pool=-1", "a whole number from 0"]),
     ],
 )

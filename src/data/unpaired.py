@@ -12,7 +12,7 @@ from src.data.folder import FileSet, Folder, at_rest
 from src.data.images import Images, ImageSet, Splits, cut_test
 from src.data.pixels import to_bytes, to_float, wintered
 from src.errors import UserError
-from src.randomness import Draws
+from src.randomness import Draws, generator
 
 
 @dataclass
@@ -127,10 +127,12 @@ class Winter(Unpaired):
     paired = True
 
     def read(self) -> Splits:
+        if self.channels != 3:
+            raise UserError(f"data.channels={self.channels}: winter is in the colours, of which there are 3")
         source = Folder(**self.of_a_side | {"in_memory": True})
         source.setup()
         assert isinstance(source.train, ImageSet)
-        order = torch.randperm(len(source.train), generator=torch.Generator().manual_seed(self.split_seed))
+        order = torch.randperm(len(source.train), generator=generator(self.split_seed, "winter"))
         halves = [source.train.subset(half.sort().values) for half in order.chunk(2)]
         train = PairSet.of(halves[0], _in_winter(halves[1]))
         test, val = (PairSet.of(part, _in_winter(part)) for part in (source.test, source.val))
