@@ -21,7 +21,8 @@ from src.rules import RULES, rule_for
 SRC = Path(__file__).resolve().parent
 CONF = SRC.parent / "conf"
 
-# Classes and functions that a `_target_` may name, besides what src/{data,models,nets,callbacks,losses,schedules} define.
+# Classes and functions that a `_target_` may name, besides what src/{data,models,nets,callbacks,losses,optimizers,schedules}
+# define.
 # A class has one dot fewer than a way through a module to `torch.load`, so each pattern fixes the depth.
 LIBRARIES = (
     r"torch\.nn\.[A-Z]\w*",
@@ -32,7 +33,7 @@ LIBRARIES = (
     r"pytorch_lightning\.callbacks\.[A-Z]\w*",
     r"pytorch_lightning\.loggers\.[A-Z]\w*",
 )
-PACKAGES = ("data", "models", "nets", "callbacks", "losses", "schedules")
+PACKAGES = ("data", "models", "nets", "callbacks", "losses", "optimizers", "schedules")
 
 
 @dataclass(frozen=True)

@@ -223,6 +223,8 @@ RULES: dict[str, Rule] = {
     "weight_decay": real(0),
     "fused": flag,
     "foreach": flag,
+    "filter_lr": positive,
+    "filter_momentum": real(0, 1, below=True),
     "max_iter": integer(1),
     "history_size": integer(1),
     "tolerance_grad": real(0),

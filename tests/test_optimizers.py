@@ -1,0 +1,72 @@
+"""Muon against its step written out, what it leaves to SGD, and what torch's SGD would do there."""
+
+import copy
+
+import numpy as np
+import torch
+from torch import nn
+
+from src.optimizers import Muon, orthogonal
+
+
+def test_the_iteration_brings_singular_values_near_one_and_keeps_their_vectors():
+    for shape in ((8, 40), (40, 8)):
+        noise = torch.Generator().manual_seed(0)
+        matrix = torch.randn(shape, generator=noise) * torch.linspace(0.5, 3, shape[1])
+        u, s, v = np.linalg.svd(matrix.numpy(), full_matrices=False)
+        values = np.linalg.svd(orthogonal(matrix, 5).numpy(), compute_uv=False)
+        assert s.max() / s.min() > 1.9
+        assert 0.6 < values.min() <= values.max() < 1.3
+        assert np.abs(np.diag(u.T @ orthogonal(matrix, 5).numpy() @ v.T)).min() > 0.6
+        assert np.allclose(orthogonal(128 * matrix, 5), orthogonal(matrix, 5), atol=2e-2), "whatever its size"
+
+
+def test_a_step_of_filters_is_the_one_written_out():
+    torch.manual_seed(0)
+    layer = nn.Conv2d(4, 6, 3, bias=False)
+    optimizer = Muon(layer.parameters(), lr=0.1, filter_lr=2.0, filter_momentum=0.6, weight_decay=9.0)
+    weight, momentum = layer.weight.detach().clone(), torch.zeros(6, 4, 3, 3)
+    for _ in range(3):
+        gradient = torch.randn(6, 4, 3, 3)
+        layer.weight.grad = gradient.clone()
+        optimizer.step()
+        momentum = 0.6 * momentum + gradient
+        nesterov = gradient + 0.6 * momentum
+        weight = weight * 6**0.5 / weight.norm()
+        weight = weight - 0.2 * orthogonal(nesterov.reshape(6, 36)).reshape(6, 4, 3, 3)
+        assert torch.allclose(layer.weight, weight, atol=1e-5)
+
+
+def test_the_rest_is_torchs_sgd():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 2))
+    other = copy.deepcopy(net)
+    settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
+    ours, theirs = Muon(net.parameters(), **settings), torch.optim.SGD(other.parameters(), nesterov=True, **settings)
+    for _ in range(3):
+        x = torch.randn(5, 3, 4, 4)
+        for model, optimizer in ((net, ours), (other, theirs)):
+            optimizer.zero_grad()
+            model(x).square().sum().backward()
+            optimizer.step()
+    for a, b in zip(net.parameters(), other.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_its_state_is_kept():
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(4, 6, 3) for _ in range(2)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    optimizers = [Muon(layer.parameters(), lr=0.1) for layer in layers]
+
+    def step(k, seed):
+        for p in layers[k].parameters():
+            p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(seed))
+        optimizers[k].step()
+
+    step(0, 1)
+    layers[1].load_state_dict(layers[0].state_dict())
+    optimizers[1].load_state_dict(copy.deepcopy(optimizers[0].state_dict()))
+    step(0, 2)
+    step(1, 2)
+    assert torch.equal(layers[0].weight, layers[1].weight)
