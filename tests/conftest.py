@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 
 from src import build, run
 from src.cli import quoted
@@ -26,6 +27,12 @@ TINY = (
     "logger=csv",
 )
 TINY_NETS = ("model=gan", "model.net.generator.hidden=[16]", "model.net.discriminator.hidden=[16]")
+
+WINTER_SMALL = ("model=cyclegan", "model.generator.width=4", "model.generator.blocks=1", "model.discriminator.width=4")
+WINTER_NET = (*TINY, *WINTER_SMALL, "data.size=16", "data.limit=null", "data.cache=null", "test=false")
+# 32 images of each domain, batch 8: four batches an epoch
+WINTER_RUN = (*WINTER_NET, "data=winter", "data.batch_size=8", "data.val_size=4", "data.test_size=4", "trainer.max_epochs=3",
+       "trainer.log_every_n_steps=1", "checkpoint.every_n_batches=null", "model.pool=20")  # fmt: skip
 
 THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2  # tests that run side by side have a core each
 torch.set_num_threads(THREADS)
@@ -139,3 +146,24 @@ def wrong(result: subprocess.CompletedProcess[str]) -> str:
 def data_of(config, *overrides: str):
     """The data module that `overrides` make, its files read."""
     return build.data(config(*overrides))
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """A folder of two classes, 36 coloured noises each, no two alike."""
+    root, noise = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for name in ("cats", "dogs"):
+        (root / name).mkdir()
+        for i in range(36):
+            Image.fromarray(noise.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(root / name / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def winter_run(photos, tmp_path_factory):
+    """The folder of a whole run, with its pictures."""
+    cfg = compose("train", [*WINTER_RUN, f"data.root={photos}", "callbacks=default", "augment=flip"])
+    check(cfg)
+    folder = saved(cfg, tmp_path_factory.mktemp("uncut") / "run")
+    train(cfg, folder)
+    return folder

@@ -8,14 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from src import build
-from src.augment import augment, by_models
-from src.errors import UserError
-from src.losses import gradient_penalty
-from src.models.gan import GAN, clip_weights, grad_norm
-from src.randomness import Draws, seed_of
+from src.models.gan import clip_weights, grad_norm
+from src.randomness import seed_of
 from src.train import train
-from tests.conftest import TINY, TINY_NETS, call, saved
-from tests.test_folder import write_folder
+from tests.conftest import TINY, TINY_NETS
 
 ONE = (*TINY, *TINY_NETS, "data.val_size=0", "trainer.max_epochs=1", "test=false")
 
@@ -246,83 +242,3 @@ def test_every_setting_takes_a_step(config, tmp_path, setting):
     cfg, model, data, _ = one_batch(config, setting)
     fit(cfg, model, data, tmp_path)
     assert model.sample(2, torch.Generator()).isfinite().all()
-
-
-CONDITIONAL = (*TINY, "model=cdcgan", "data=digits", "data.val_size=0", "trainer.max_epochs=1", "test=false", "model.ema=0")
-
-
-def test_a_conditional_step_equals_the_step_written_out(config, tmp_path):
-    """Mirza 2014: both nets see the labels of the real images, one-hot, behind z and as planes behind the channels."""
-    cfg, model, data, real = one_batch(config, base=CONDITIONAL)
-    order = next(iter(data._loader(data.train, training=True).sampler))
-    labels = data.train.labels[order]
-    g, d = copy.deepcopy(model.generator), copy.deepcopy(model.discriminator)
-    fit(cfg, model, data, tmp_path)
-
-    torch.manual_seed(seed_of(cfg.seed, "train", 0, 0, 0))
-    z = torch.rand(32, 96) * 2 - 1
-    hot = torch.eye(10)[labels]
-    planes = torch.stack([torch.full((28, 28), float(k == label)) for label in labels for k in range(10)]).view(32, 10, 28, 28)
-    d_optimizer = torch.optim.Adam(d.parameters(), 2e-4, betas=(0.5, 0.999))
-    g_optimizer = torch.optim.Adam(g.parameters(), 1e-3, betas=(0.5, 0.999))
-    fake = g(torch.cat([z, hot], 1))
-    one, zero = torch.ones(32, 1), torch.zeros(32, 1)
-    bce = F.binary_cross_entropy_with_logits
-    (bce(d(torch.cat([real, planes], 1)), one) + bce(d(torch.cat([fake.detach(), planes], 1)), zero)).backward()
-    d_optimizer.step()
-    g_optimizer.zero_grad()
-    bce(d(torch.cat([fake, planes], 1)), one).backward()
-    g_optimizer.step()
-    for ours, by_hand in ((model.generator, g), (model.discriminator, d)):
-        for (name, a), b in zip(ours.named_parameters(), by_hand.parameters(), strict=True):
-            assert torch.allclose(a, b, atol=2e-5), name
-
-
-def test_the_penalty_is_on_images_not_on_the_planes_of_labels(config):
-    model = build.model(config("model=cdcgan", "data=digits", "data.num_classes=10"))
-    seen = []
-    model.discriminator.forward = lambda x: seen.append(x) or x.sum((1, 2, 3)).unsqueeze(1)
-    real, labels = torch.rand(4, 1, 28, 28), torch.tensor([0, 3, 3, 9])
-    value = gradient_penalty(model.critic(labels), real, real, torch.rand(4, 1, 1, 1))
-    assert seen[0].shape == (4, 11, 28, 28)
-    assert value.item() == pytest.approx((28 - 1) ** 2), "the gradient of a sum over 784 pixels has norm 28"
-
-
-def test_samples_are_of_the_classes_asked_for(config):
-    model = build.model(config("model=cdcgan", "data=digits", "data.num_classes=10"))
-    z = model.latents(30)
-    assert z.shape == (30, 106)
-    assert z[:, 96:].argmax(1).tolist() == [*range(10)] * 3, "any first part of them holds all classes"
-    given = model.latents(3, labels=torch.tensor([7, 0, 7]))[:, 96:]
-    assert given.argmax(1).tolist() == [7, 0, 7]
-    assert given.sum() == 3
-    shares = torch.tensor([[0.25, 0.75] + [0.0] * 8])
-    assert torch.equal(model.latents(1, labels=shares)[:, 96:], shares), "labels of mixed images stay as they are"
-    noise = [torch.Generator().manual_seed(3) for _ in range(3)]
-    one, same, other = (model.sample(2, g, torch.tensor([k, k])) for g, k in zip(noise, (4, 4, 5), strict=True))
-    assert torch.equal(one, same)
-    assert not torch.allclose(one, other, atol=1e-3)
-
-
-def test_a_conditional_run_adds_labelled_images_to_a_folder(config, tmp_path, monkeypatch):
-    write_folder(tmp_path / "in", n=8)
-    cfg = config(*CONDITIONAL[:2], *CONDITIONAL[3:], "data=folder", f"data.root={tmp_path / 'in'}", "data.test_size=4",
-                 "data.size=16", "model.net.generator.width=4", "model.net.discriminator.width=4")  # fmt: skip
-    train(cfg, saved(cfg, tmp_path / "run"))
-    settings = (f"data.root={tmp_path / 'in'}", "data.test_size=4", "data.val_size=0", "factor=3", "augment=model")
-    for out in ("out", "again"):
-        call("augment", augment, *settings, f"augment.run={tmp_path / 'run'}", f"out={tmp_path / out}")
-    data = build.data(config(*TINY, "model=lenet", "data=folder", f"data.root={tmp_path / 'out'}", "data.val_size=0"))
-    assert len(data.train) == 36
-    made = sorted((tmp_path / "out" / "train").rglob("*.[12].png"))
-    assert len(made) == 24
-    assert len({path.read_bytes() for path in made}) == 24, "each is drawn anew"
-    assert all(path.read_bytes() == (tmp_path / "again" / path.relative_to(tmp_path / "out")).read_bytes() for path in made)
-    make = by_models([str(tmp_path / "run")], "b", data)
-    asked = []
-    monkeypatch.setattr(GAN, "latents", lambda self, n, generator, labels: asked.append(labels.tolist()) or torch.zeros(n, 98))
-    make(torch.zeros(1, 3, 16, 16), 1, Draws(torch.tensor([0]), 0))
-    assert asked == [[1]]
-    (tmp_path / "in" / "cats").rename(tmp_path / "in" / "birds")
-    with pytest.raises(UserError, match="draws cats, dogs; the data have birds, dogs"):
-        call("augment", augment, *settings, f"augment.run={tmp_path / 'run'}", f"out={tmp_path / 'third'}")

@@ -32,9 +32,10 @@ DRAW_RUN = (*RUN[: len(TINY)], *RUN[-5:], "model=draw", "model.net.steps=3", "mo
             "data.val_size=20", "data.binarize=true", "model/schedule=cosine", "callbacks=default", "callbacks.canvases.n=2",
             "callbacks.canvases.every_n_batches=3", "~callbacks.quality")  # fmt: skip
 CLASSIFIER_RUN = (*RUN[: len(TINY)], *RUN[-5:], "model=vgg", "model.net.features=[4,M,8,M,D]", "model.net.dropout=[0.3,0]",
-                  "data.val_size=20", "model.ema=0.9", "augment=crop_flip", "callbacks=[default,early_stopping]",
+                  "model/optimizer=muon", "data.val_size=20", "model.ema=0.9", "augment=crop_flip",
+                  "callbacks=[default,early_stopping]",
                   "callbacks.early_stopping.patience=9", "~callbacks.quality", "model/schedule=plateau",
-                  "model.schedule.patience=0", "model.schedule.min_delta=1")  # fmt: skip
+                  "model.schedule.patience=0", "model.schedule.min_delta=1e9")  # fmt: skip
 TIMES = {"train/images_per_second"}
 
 
@@ -112,7 +113,7 @@ def test_draw_cut_at_a_batch(uncut_draw, config, tmp_path, monkeypatch, cut):
 
 @pytest.mark.parametrize("cut", [2, 4, 7, 12])
 def test_classifier_cut_at_a_batch(uncut_classifier, config, tmp_path, monkeypatch, cut):
-    """Dropout, augmentation, BatchNorm's buffers, the average, the plateau's state and what early stopping remembers."""
+    """Dropout, augmentation, BatchNorm's buffers, Muon's, the average, the plateau's and early stopping's memory."""
     folder = cut_and_resumed(Classifier, config(*CLASSIFIER_RUN), tmp_path, monkeypatch, cut)
     assert_same_run(uncut_classifier, folder)
     assert state(folder)["callbacks"]["Exact"]["factor"] == pytest.approx(0.01)

@@ -187,10 +187,6 @@ class GAN(pl.LightningModule):
         values = {"d_loss": self.loss.discriminator(real, fake), "d_real": real.mean(), "d_fake": fake.mean()}
         self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, batch_size=len(images))
 
-    def forward(self, n: int) -> Tensor:
-        """n images (n, C, H, W) in [-1, 1] from the sampling generator (the average, where there is one)."""
-        return self.sampler(self.latents(n))
-
     @property
     def sampler(self) -> nn.Module:
         """The net that samples are drawn from: the moving average where there is one, else the generator."""

@@ -142,24 +142,25 @@ class StyleTransfer(pl.LightningModule):
             values = self.losses(self.image.unsqueeze(0), self.targets_of(self.content, self.style))
         self.log_dict({f"test/{name}": value for name, value in values.items()}, batch_size=1)
 
-    @torch.enable_grad()
     def translate(self, images: Tensor, to: str = "b") -> Tensor:
         """Images (N, C, H, W) in [0, 1], of any size that the net takes, each in the run's style: `steps` steps for each."""
-        made = []
-        for content in images.to(self.device).split(1):
-            targets, x = self.targets_of(content, self.style), nn.Parameter(self._begun(content)[0].contiguous())
-            optimizer = self.optimizer([x])
+        return torch.stack([self._made_of(content) for content in images.to(self.device).split(1)])
 
-            def closure() -> float:
-                optimizer.zero_grad()  # noqa: B023 (called in this round only)
-                loss = self.losses(x.unsqueeze(0), targets)["loss"]  # noqa: B023
-                loss.backward()
-                return loss.item()
+    @torch.enable_grad()
+    def _made_of(self, content: Tensor) -> Tensor:
+        """One image (1, C, H, W) in the run's style, (C, H, W), by an optimisation of its own."""
+        targets, x = self.targets_of(content, self.style), nn.Parameter(self._begun(content)[0].contiguous())
+        optimizer = self.optimizer([x])
 
-            for _ in range(self.steps):
-                optimizer.step(closure)
-            made.append(x.detach().clamp(0, 1))
-        return torch.stack(made)
+        def closure() -> float:
+            optimizer.zero_grad()
+            loss = self.losses(x.unsqueeze(0), targets)["loss"]
+            loss.backward()
+            return loss.item()
+
+        for _ in range(self.steps):
+            optimizer.step(closure)
+        return x.detach().clamp(0, 1)
 
     def compared(self, a: Tensor, b: Tensor) -> Tensor:
         """One row (1, 3, C, H, W): content, style and the image as it is; in [0, 1]."""

@@ -1,0 +1,100 @@
+"""A trained translator at work: src.translate, src.augment, src.sample."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from src import build
+from src.augment import augment
+from src.config import check, compose
+from src.data.folder import decode
+from src.errors import Incomplete, UserError
+from src.sample import sample
+from src.translate import translate
+from tests.conftest import call
+
+
+def test_any_size_is_translated_and_none_is_shifted(winter_run):
+    _, model, _ = build.opened(winter_run)
+    x = torch.rand(1, 3, 21, 30)
+    assert model.translate(x).shape == x.shape
+    whole = torch.rand(1, 3, 20, 32)
+    assert torch.equal(model.translate(whole), (model.g(whole * 2 - 1) + 1) / 2)
+
+
+def test_a_folder_in_a_folder_out(winter_run, tmp_path):
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    noise = np.random.default_rng(1)
+    for name in ("a.png", "a.jpg", "deep/b.png"):
+        Image.fromarray(noise.integers(0, 256, (24, 20, 3), dtype=np.uint8)).save(tmp_path / "in" / name)
+    ask = (f"run={winter_run}", f"images={tmp_path / 'in'}", "to=a")
+    call("translate", translate, *ask, f"out={tmp_path / 'out'}")
+    made = sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.png"))
+    assert made == ["a.png", "a.png.png", "deep/b.png"]  # a.jpg came first
+    _, model, _ = build.opened(winter_run)
+    image = decode(tmp_path / "in" / "deep" / "b.png", None, 3).unsqueeze(0) / 255
+    expected = (model.translate(image, "a") * 255).round().byte()[0]
+    assert torch.equal(decode(tmp_path / "out" / "deep" / "b.png", None, 3), expected)
+    with pytest.raises(UserError, match="is there and not empty"):
+        call("translate", translate, *ask, f"out={tmp_path / 'out'}")
+    (tmp_path / "in" / "bad.png").write_text("nothing")
+    with pytest.raises(Incomplete, match=r"bad\.png is not a readable image"):
+        call("translate", translate, *ask, f"out={tmp_path / 'again'}", "size=16")
+    assert decode(tmp_path / "again" / "deep" / "b.png", None, 3).shape == (3, 16, 16)
+    assert len(list((tmp_path / "again").rglob("*.png"))) == 3
+
+
+def test_a_trained_run_augments_a_folder(winter_run, photos, tmp_path):
+    """Labels, originals and split stay; the manifest names the run; the same seed, the same bytes."""
+    settings = (f"data.root={photos}", "data.test_size=40", "data.val_size=0", "augment=model", f"augment.run={winter_run}")
+    for out in ("out", "again"):
+        call("augment", augment, *settings, f"out={tmp_path / out}")
+    out = tmp_path / "out"
+    with (out / "manifest.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 32
+    assert all(str(winter_run) in row["transforms"] for row in rows)
+    _, model, _ = build.opened(winter_run)
+    row = rows[5]
+    image = decode(out / row["source"], None, 3).unsqueeze(0) / 255
+    assert torch.equal(decode(out / row["file"], None, 3), (model.translate(image) * 255).round().byte()[0])
+    assert row["file"].startswith(f"train/{row['class']}/")
+    assert all((tmp_path / "again" / row["file"]).read_bytes() == (out / row["file"]).read_bytes() for row in rows)
+
+
+def test_of_several_runs_one_is_drawn_for_each_image(winter_run, photos, tmp_path):
+    twin = tmp_path / "twin"
+    twin.symlink_to(winter_run)
+    settings = (f"data.root={photos}", "data.test_size=40", "data.val_size=0", "augment=model")
+    call("augment", augment, *settings, f"augment.run=[{winter_run},{twin}]", f"out={tmp_path / 'out'}")
+    with (tmp_path / "out" / "manifest.csv").open() as file:
+        used = [str(twin) in row["transforms"] for row in csv.DictReader(file)]
+    assert 5 < sum(used) < 27
+
+
+def test_what_a_model_cannot_augment_is_one_line(winter_run, photos, averaged_run, tmp_path):
+    root, out = f"data.root={photos}", f"out={tmp_path / 'x'}"
+    for more, words in (
+        ([f"augment.run={averaged_run}"], "a Classifier makes no image of an image, nor of a class; cyclegan, "),
+        ([f"augment.run={winter_run}", "data.channels=1"], "makes images of 3 channels, the data have 1"),
+        ([f"augment.run={tmp_path}"], "is not a run's folder"),
+    ):
+        with pytest.raises(UserError, match=words):
+            call("augment", augment, root, out, "augment=model", *more)
+    with pytest.raises(UserError, match="augment=model makes images by itself: flip can be done in training"):
+        call("augment", augment, root, out, "augment=[flip,model]", f"augment.run={winter_run}")
+    with pytest.raises(UserError, match=r"augment\.run must be given"):
+        call("augment", augment, root, out, "augment=model")
+    with pytest.raises(UserError, match="augment=model makes images beforehand"):
+        check(compose("train", ["model=lenet", "augment=model", f"augment.run={winter_run}"]))
+    with pytest.raises(UserError, match="holds a Classifier, which makes no image of an image"):
+        call("translate", translate, f"run={averaged_run}", f"images={photos}", out)
+    assert not (tmp_path / "x").exists()
+
+
+def test_sample_draws_rows_of_test_images(winter_run, tmp_path):
+    call("sample", sample, f"run={winter_run}", "n=3", "scale=1", f"out={tmp_path / 'rows.png'}")
+    assert Image.open(tmp_path / "rows.png").size == (6 * 18 + 2, 3 * 18 + 2)

@@ -1,0 +1,129 @@
+"""Two domains of images: which are in which, in what order they come, what is refused."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from src import build
+from src.config import check, compose
+from src.data.folder import decode
+from src.data.pixels import wintered
+from src.errors import UserError
+from src.train import train
+from tests.conftest import WINTER_NET, WINTER_RUN, command, data_of, saved, wrong
+
+
+def test_winter_is_the_same_map_at_every_pixel():
+    image = np.random.default_rng(0).random((2, 3, 4, 5))
+    luma = 0.299 * image[:, 0] + 0.587 * image[:, 1] + 0.114 * image[:, 2]
+    expected = np.stack([0.25 * image[:, k] + 0.25 * luma + 0.5 * white for k, white in enumerate((0.85, 0.95, 1.0))], 1)
+    assert np.allclose(wintered(torch.tensor(image)).numpy(), expected, atol=1e-7)
+
+
+def test_no_image_is_in_both_domains_and_those_held_out_are_paired(config, photos):
+    data = data_of(config, *WINTER_NET, "data=winter", f"data.root={photos}", "data.test_size=8", "data.val_size=4")
+    assert (len(data.train), len(data.val), len(data.test)) == (30, 4, 8)
+    a, b = data.train[torch.arange(30)]
+
+    def wintery(images):
+        return (wintered(images.float() / 255) * 255).round().byte()
+
+    differences = (wintery(a).unsqueeze(1).float() - b.unsqueeze(0)).abs().amax((2, 3, 4))
+    assert differences.min() > 5
+    everything = {decode(path, None, 3).numpy().tobytes() for path in photos.rglob("*.png")}
+    assert all(image.numpy().tobytes() in everything for image in a)
+    for part in (data.test, data.val):
+        of_a, of_b = part[torch.arange(len(part))]
+        assert torch.equal(wintery(of_a), of_b)
+
+
+def test_both_domains_are_shuffled_each_for_itself(config, photos):
+    data = data_of(config, *WINTER_RUN, f"data.root={photos}")
+    sampler = data._loader(data.train, training=True).sampler
+    first, second = (torch.cat(list(sampler)) for _ in range(2))
+    assert torch.equal(first, second), "an epoch's order is a function of it"
+    sampler.position = lambda: (1, 0)
+    other = torch.cat(list(sampler))
+    for order in (first, other):
+        assert order[:, 0].sort().values.tolist() == order[:, 1].sort().values.tolist() == list(range(32))
+        assert (order[:, 0] == order[:, 1]).sum() < 8
+    assert not torch.equal(first[:, 0], other[:, 0])
+    assert not torch.equal(first[:, 1], other[:, 1])
+
+
+def test_two_folders_of_unequal_size(config, tmp_path):
+    """The smaller begins again; each is cut for itself; nothing below is missed."""
+    for name, n in (("a", 9), ("b/more", 20)):
+        (tmp_path / name).mkdir(parents=True)
+        for i in range(n):
+            Image.new("RGB", (20, 20), (i, 0, 0)).save(tmp_path / name / f"{i}.png")
+    roots = (f"data.root_a={tmp_path / 'a'}", f"data.root_b={tmp_path / 'b'}")
+    data = data_of(config, *WINTER_NET, "data=unpaired", *roots, "data.val_size=1", "data.test_size=4")
+    assert (len(data.train), len(data.val), len(data.test)) == (15, 1, 4)
+    a, b = data.train[torch.arange(15)]
+    assert a[:, 0, 0, 0].tolist() == (a[:4, 0, 0, 0].tolist() * 4)[:15]
+    assert len(b[:, 0, 0, 0].unique()) == 15
+    held_out = torch.cat([part[torch.arange(len(part))][1][:, 0, 0, 0] for part in (data.val, data.test)])
+    assert not set(held_out.tolist()) & set(b[:, 0, 0, 0].tolist())
+    assert not data.paired
+
+
+def test_augmentation_changes_both_domains_each_image_by_draws_of_its_own(config, photos):
+    data = data_of(config, *WINTER_RUN, f"data.root={photos}", "augment=flip")
+    (rows,) = list(data._loader(data.train, training=True).sampler)[:1]
+    batch = (*data.train[rows], rows)
+    data.trainer = type("T", (), {"training": True, "fit_loop": _at_epoch(2)})()
+    for given, out in zip(batch[:2], data.on_after_batch_transfer(batch, 0), strict=True):
+        x = given.float() / 255
+        kept, turned = ((out == y).flatten(1).all(1) for y in (x, x.flip(3)))
+        assert (kept | turned).all()
+        assert 0 < turned.sum() < 8
+
+
+def _at_epoch(epoch):
+    class Loop:
+        class epoch_progress:
+            class current:
+                processed = epoch
+
+    return Loop
+
+
+def test_unpaired_domains_have_no_truth(config, photos, tmp_path):
+    roots = (f"data.root_a={photos / 'cats'}", f"data.root_b={photos / 'dogs'}")
+    cfg = config(*WINTER_NET, "data=unpaired", *roots, "trainer.max_epochs=1", "data.batch_size=1", "data.limit=5", "test=true")
+    values = train(cfg, saved(cfg, tmp_path / "run"))
+    assert values["batches"] == 5, "a batch of one is what the paper asks for"
+    assert {name for name in values if name.startswith("test/")} == {"test/cycle_a", "test/cycle_b"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["data=mnist"], ["takes two domains of images", "data=mnist holds images"]),
+        (["data=unpaired"], ["data.root_a must be given"]),
+        (["data=unpaired", "data.root_a=x", "data.root_b=y"], ["x is no folder with images in it"]),
+        (["data=winter", "data.root=x", "trainer.gradient_clip_val=1"], ["steps its two optimisers itself"]),
+        (["data=winter", "data.root=x", "data.permute=true"], ["data.permute=true", "CycleGAN takes images as they are"]),
+        (["data=winter", "data.root=x", "data.channels=1"], ["data.channels=1", "winter is in the colours"]),
+        (["data=winter", "data.root=x", "model.pool=-1"], ["model.pool=-1", "a whole number from 0"]),
+    ],
+)
+def test_what_is_wrong_is_one_line(overrides, words):
+    with pytest.raises(UserError) as error:
+        _read(compose("train", ["model=cyclegan", *overrides]))
+    for word in words:
+        assert word in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def _read(cfg):
+    check(cfg)
+    build.data(cfg)
+
+
+def test_images_are_no_domains_for_a_user_either(tmp_path):
+    line = wrong(command("train", "model=dcgan", "data=winter", "data.root=x", f"out={tmp_path / 'runs'}"))
+    assert "src.models.gan.GAN takes images, and data=winter holds two domains of images" in line
+    assert not (tmp_path / "runs").exists()
