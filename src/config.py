@@ -218,6 +218,10 @@ def _check_fit(cfg: dict[str, Any]) -> None:
             raise UserError(
                 f"data.size={data['size']} does not fit {value}: its images have a side of {sizes} (model/net=fc takes any)"
             )
+    if shift := model.get("shift"):
+        side = min(data["size"]) if isinstance(data["size"], list) else data["size"]
+        if shift >= side:
+            raise UserError(f"model.shift={shift} moves images of data.size={data['size']} out of sight")
     _check_transfer(model, trainer)
     for key, (only, why) in FAMILIES.get(str(model.get("_target_")), Family()).refuses.items():
         if trainer.get(key, only) != only:

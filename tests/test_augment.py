@@ -125,6 +125,22 @@ def test_noise_has_the_deviation_that_it_says():
     assert (made[changed.bool()] == 1).float().mean() == pytest.approx(0.5, abs=0.02)
 
 
+def test_cutout_is_a_box_about_any_place_in_the_mean_colour():
+    images = torch.rand(300, 3, 12, 16, generator=torch.Generator().manual_seed(2))
+    made, values = done(images, Draws(torch.arange(300), 0), cutout=aug.Cutout(0.5))
+    areas = []
+    for i in range(300):
+        x, y = float(values["cutout"]["x"][i]) * 16, float(values["cutout"]["y"][i]) * 12
+        expected = images[i].numpy().copy()
+        rows = [r for r in range(12) if abs(r + 0.5 - y) < 3]
+        columns = [c for c in range(16) if abs(c + 0.5 - x) < 4]
+        expected[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = images[i].numpy().mean((1, 2))[:, None, None]
+        assert np.abs(made[i].numpy() - expected).max() < 1e-6
+        areas.append(len(rows) * len(columns) / (12 * 16))
+    assert max(areas) == pytest.approx(0.25, abs=0.05)
+    assert min(areas) < 0.09  # a corner's, cut off at both edges
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_brightness_and_contrast_are_torchvisions(channels):
     images = IMAGES[:, :channels]

@@ -128,6 +128,21 @@ def test_mirrored_answers_are_the_mean_of_two_also_for_others(config):
     assert torch.allclose(model.train()(images), model.net(x), atol=1e-6)
 
 
+@pytest.mark.parametrize("mirror", [False, True])
+def test_shifted_answers_are_those_of_an_image_and_of_two_moved_ones(config, mirror):
+    given = ("model.shift=2", f"model.mirror={str(mirror).lower()}", "model.mean=0.4", "model.std=0.5")
+    model = build.model(config("model=lenet", "data=digits", *given, *TINY)).eval()
+    images = torch.rand(5, 1, 28, 28)
+    x, expected = ((images - 0.4) / 0.5).numpy(), 0
+    for weight, by in ((0.5, 0), (0.25, -2), (0.25, 2)):
+        moved = np.pad(x, ((0, 0), (0, 0), (2, 2), (2, 2)), "reflect")[..., 2 - by : 30 - by, 2 - by : 30 - by]
+        views = [moved, moved[..., ::-1]] if mirror else [moved]
+        expected += weight * np.mean([model.net(torch.from_numpy(view.copy())).detach().numpy() for view in views], 0)
+    assert np.allclose(model(images).detach(), expected, atol=1e-6)
+    assert np.allclose(Whole(model, None)(images).detach(), expected, atol=1e-6)
+    assert not np.allclose(model(images).detach(), model.net(torch.from_numpy(x)).detach(), atol=1e-3)
+
+
 def test_a_whitened_first_layer_is_the_averages_too_and_of_training_images(config):
     cfg = config("model=lenet", "data=digits", "model.whiten=true", "model.ema=0.9", *TINY)
     data, model = build.data(cfg), build.model(cfg)

@@ -108,6 +108,7 @@ MISTAKES = [
     (["data=cifar10", "model.net.discriminator.channels=1"], ["channels=1", "cifar10", "data.channels=3"]),
     (["data.train_size=9", "data.train_per_class=9"], ["data.train_size", "data.train_per_class", "one of them"]),
     (["model=vgg", "model.init_from=torchvision"], ["init_from=torchvision", "src.nets.plain.plain has no weights there"]),
+    (["model=vgg", "model.shift=32", "data=cifar10"], ["model.shift=32", "data.size=32"]),
     (["model=vgg", "model.init_from=x", "model.whiten=true"], ["model.whiten=true", "model.init_from=x"]),
     (["model=vgg", "model.freeze=backbone"], ["model.freeze=backbone without model.init_from"]),
     (["model=vgg", "model.unfreeze_epoch=1"], ["model.unfreeze_epoch=1", "model.freeze=none"]),

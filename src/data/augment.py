@@ -243,6 +243,20 @@ class Contrast(Brightness):
         return torch.lerp(middle.view(-1, 1, 1, 1), images, _wide(values["factor"], images)).clamp(0, 1)
 
 
+class Cutout:
+    """A box about any place, cut off at the edge, in the image's mean colour (DeVries 2017); `side`: a share of its sides."""
+
+    def __init__(self, side: float) -> None:
+        self.side = side
+
+    def drawn(self, draws: Draws, size: Size) -> Values:
+        return {"x": draws.uniform(), "y": draws.uniform()}
+
+    def changed(self, images: Tensor, values: Values, draws: Draws) -> Tensor:
+        box = _box(values, torch.full_like(values["x"], self.side / 2), images)
+        return torch.where(box, images.mean((2, 3), keepdim=True), images)
+
+
 class MixUp:
     """lambda of an image and 1 - lambda of another, labels alike, lambda of Beta(alpha, alpha) (Zhang 2018, section 2)."""
 
@@ -267,13 +281,17 @@ class CutMix(MixUp):
         return super().drawn(draws, size) | {"x": draws.uniform(), "y": draws.uniform()}
 
     def mixed(self, images: Tensor, others: Tensor, values: Values) -> tuple[Tensor, Tensor]:
-        inside = []
-        half = ((1 - values["share"]).sqrt() / 2).view(-1, 1)
-        for side, middle in zip(images.shape[2:], (values["y"], values["x"]), strict=True):
-            place = (torch.arange(side) + 0.5) / side
-            inside.append((place - middle.view(-1, 1)).abs() < half)
-        box = (inside[0].unsqueeze(2) & inside[1].unsqueeze(1)).unsqueeze(1).to(images.device)  # (B, 1, H, W)
+        box = _box(values, (1 - values["share"]).sqrt() / 2, images)
         return torch.where(box, others, images), 1 - box.float().mean((1, 2, 3))
+
+
+def _box(values: Values, half: Tensor, images: Tensor) -> Tensor:
+    """(B, 1, H, W): is a pixel nearer to (x, y) than `half` (B,), all shares of the sides."""
+    inside = []
+    for side, middle in zip(images.shape[2:], (values["y"], values["x"]), strict=True):
+        place = (torch.arange(side) + 0.5) / side
+        inside.append((place - middle.view(-1, 1)).abs() < half.view(-1, 1))
+    return (inside[0].unsqueeze(2) & inside[1].unsqueeze(1)).unsqueeze(1).to(images.device)
 
 
 def _between(draws: Draws, low: float, high: float) -> Tensor:

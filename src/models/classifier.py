@@ -40,6 +40,8 @@ class Classifier(pl.LightningModule):
         norm_bias_lr: factor on the learning rate of the biases of norms (Jordan 2024, section 3.4).
         whiten: begin the first convolution with the principal components of the training images (see `src.nets.init.whiten`).
         mirror: measure, and answer, by the mean of the logits of an image and its mirror image.
+        shift: pixels; the same, of an image (half the weight) and of it moved so far up and left, down and right, the border
+            reflected. With `mirror` that is six images.
         init_from: where the net was trained before (`src.transfer` brings its weights); None: nowhere, and what follows is of
             no effect.
         freeze: what stays as it was, BatchNorm's buffers too, its dropout off: `none`, `backbone` (all but the heads), or so
@@ -67,6 +69,7 @@ class Classifier(pl.LightningModule):
         norm_bias_lr: float = 1.0,
         whiten: bool = False,
         mirror: bool = False,
+        shift: int = 0,
         init_from: str | None = None,
         freeze: str | int = "none",
         unfreeze_epoch: int | None = None,
@@ -75,7 +78,7 @@ class Classifier(pl.LightningModule):
         super().__init__()
         self.net, self.num_classes, self.optimizer, self.schedule = net, num_classes, optimizer, schedule
         self.label_smoothing, self.decay_all, self.aux_weight = label_smoothing, decay_all, aux_weight
-        self.norm_bias_lr, self.whiten, self.mirror = norm_bias_lr, whiten, mirror
+        self.norm_bias_lr, self.whiten, self.mirror, self.shift = norm_bias_lr, whiten, mirror, shift
         self.average = None
         if ema > 0:
             self.average = AveragedModel(net, multi_avg_fn=_moving(ema), use_buffers=True).requires_grad_(False)
@@ -157,7 +160,7 @@ class Classifier(pl.LightningModule):
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] -> logits (B, num_classes); of the average where there is one, outside training."""
         x = self.scaled(x)
-        return self.net(x) if self.training else answered(self.measured_net, x, self.mirror)
+        return self.net(x) if self.training else answered(self.measured_net, x, self.mirror, self.shift)
 
     @property
     def measured_net(self) -> nn.Module:
@@ -244,7 +247,7 @@ class Whole(nn.Module):
 
     def __init__(self, model: Classifier, permutation: Tensor | None) -> None:
         super().__init__()
-        self.net, self.mirror = model.measured_net, model.mirror
+        self.net, self.mirror, self.shift = model.measured_net, model.mirror, model.shift
         self.in_channels = model.in_channels
         self.mean: Tensor
         self.std: Tensor
@@ -256,11 +259,16 @@ class Whole(nn.Module):
         """Images (B, C, H, W) in [0, 1], pixels where a person sees them -> logits (B, num_classes)."""
         if self.permutation is not None:
             images = permuted(images, self.permutation)
-        return answered(self.net, scaled(images, self.mean, self.std, self.in_channels), self.mirror)
+        return answered(self.net, scaled(images, self.mean, self.std, self.in_channels), self.mirror, self.shift)
 
 
-def answered(net: nn.Module, x: Tensor, mirror: bool) -> Tensor:
-    """Logits of scaled images (B, C, H, W); `mirror`: the mean of theirs and of their mirror images'."""
+def answered(net: nn.Module, x: Tensor, mirror: bool, shift: int) -> Tensor:
+    """Logits of scaled images (B, C, H, W): the mean over the views that `mirror` and `shift` (see Classifier) ask for."""
+    if shift:
+        height, width = x.shape[2:]
+        around = F.pad(x, (shift,) * 4, mode="reflect")
+        moved = (around[..., i : i + height, i : i + width] for i in (0, 2 * shift))
+        return answered(net, x, mirror, 0) / 2 + sum(answered(net, view, mirror, 0) for view in moved) / 4
     return (net(x) + net(x.flip(3))) / 2 if mirror else net(x)
 
 
