@@ -8,6 +8,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from src import build
 from src.data import augment as aug
+from src.data import mixing
 from src.errors import UserError
 from src.randomness import Draws
 from tests.conftest import TINY
@@ -155,9 +156,9 @@ def test_brightness_and_contrast_are_torchvisions(channels):
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 3.0])
 def test_mixup_is_zhangs(alpha):
     many = Draws(torch.arange(20000), 0)
-    share = aug.MixUp(alpha).drawn(many, (1, 1))["share"].numpy()
+    share = mixing.MixUp(alpha).drawn(many, (1, 1))["share"].numpy()
     assert stats.kstest(share, stats.beta(alpha, alpha).cdf).pvalue > 0.01
-    made, labels = aug.Augment({"mixup": aug.MixUp(alpha)})(IMAGES, LABELS, DRAWS, 10)
+    made, labels = aug.Augment({"mixup": mixing.MixUp(alpha)})(IMAGES, LABELS, DRAWS, 10)
     assert torch.allclose(labels.sum(1), torch.ones(400))
     one_hot = torch.nn.functional.one_hot(LABELS, 10).float()
     both = torch.cat([IMAGES.flatten(1), one_hot], 1).numpy()
@@ -175,7 +176,7 @@ def test_mixup_is_zhangs(alpha):
 
 def test_cutmix_shares_labels_by_the_area_of_its_box():
     images = IMAGES[:200] + torch.arange(200).view(-1, 1, 1, 1)  # the whole part of a value says which image it is of
-    made, labels = aug.Augment({"cutmix": aug.CutMix(1.0)})(images, LABELS[:200], Draws(torch.arange(200), 0), 10)
+    made, labels = aug.Augment({"cutmix": mixing.CutMix(1.0)})(images, LABELS[:200], Draws(torch.arange(200), 0), 10)
     areas = []
     for i in range(200):
         owner = made[i].floor().long()

@@ -9,10 +9,8 @@ import math
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.special import betaincinv
 from torch import Tensor
 
 from src.data.warp import warp
@@ -204,7 +202,7 @@ class GaussianNoise:
         return {"std": _between(draws, 0, self.most)}
 
     def changed(self, images: Tensor, values: Values, draws: Draws) -> Tensor:
-        return torch.addcmul(images, draws.to(images.device).normal(*images.shape[1:]), _wide(values["std"], images))
+        return torch.addcmul(images, draws.to(images.device).normal(*images.shape[1:]), wide(values["std"], images))
 
 
 class SaltAndPepper:
@@ -217,7 +215,7 @@ class SaltAndPepper:
         return {"share": _between(draws, 0, self.most)}
 
     def changed(self, images: Tensor, values: Values, draws: Draws) -> Tensor:
-        noise, half = draws.to(images.device).uniform(1, *images.shape[2:]), _wide(values["share"] / 2, images)
+        noise, half = draws.to(images.device).uniform(1, *images.shape[2:]), wide(values["share"] / 2, images)
         return images.masked_fill(noise < half, 0).masked_fill(noise >= 1 - half, 1)
 
 
@@ -231,7 +229,7 @@ class Brightness:
         return {"factor": _between(draws, 1 - self.most, 1 + self.most)}
 
     def changed(self, images: Tensor, values: Values, draws: Draws) -> Tensor:
-        return (images * _wide(values["factor"], images)).clamp(0, 1)
+        return (images * wide(values["factor"], images)).clamp(0, 1)
 
 
 class Contrast(Brightness):
@@ -240,7 +238,7 @@ class Contrast(Brightness):
     def changed(self, images: Tensor, values: Values, draws: Draws) -> Tensor:
         weights = images.new_tensor([0.299, 0.587, 0.114] if images.shape[1] == 3 else [1.0])  # ITU-R 601
         middle = torch.einsum("bchw,c->b", images, weights) / (images.shape[2] * images.shape[3])
-        return torch.lerp(middle.view(-1, 1, 1, 1), images, _wide(values["factor"], images)).clamp(0, 1)
+        return torch.lerp(middle.view(-1, 1, 1, 1), images, wide(values["factor"], images)).clamp(0, 1)
 
 
 class Cutout:
@@ -253,39 +251,11 @@ class Cutout:
         return {"x": draws.uniform(), "y": draws.uniform()}
 
     def changed(self, images: Tensor, values: Values, draws: Draws) -> Tensor:
-        box = _box(values, torch.full_like(values["x"], self.side / 2), images)
-        return torch.where(box, images.mean((2, 3), keepdim=True), images)
+        inside = in_box(values, torch.full_like(values["x"], self.side / 2), images)
+        return torch.where(inside, images.mean((2, 3), keepdim=True), images)
 
 
-class MixUp:
-    """lambda of an image and 1 - lambda of another, labels alike, lambda of Beta(alpha, alpha) (Zhang 2018, section 2)."""
-
-    def __init__(self, alpha: float) -> None:
-        places = np.linspace(0, 1, 4097)
-        self.quantiles = torch.from_numpy(betaincinv(alpha, alpha, places))
-
-    def drawn(self, draws: Draws, size: Size) -> Values:
-        place = draws.uniform().double() * (len(self.quantiles) - 1)
-        low = place.long()
-        return {"share": torch.lerp(self.quantiles[low], self.quantiles[low + 1], place - low)}
-
-    def mixed(self, images: Tensor, others: Tensor, values: Values) -> tuple[Tensor, Tensor]:
-        share = _wide(values["share"], images)
-        return torch.lerp(others, images, share), share
-
-
-class CutMix(MixUp):
-    """A box of another image, its share of the area 1 - lambda, about any place and cut off at the edge (Yun 2019, 3.1)."""
-
-    def drawn(self, draws: Draws, size: Size) -> Values:
-        return super().drawn(draws, size) | {"x": draws.uniform(), "y": draws.uniform()}
-
-    def mixed(self, images: Tensor, others: Tensor, values: Values) -> tuple[Tensor, Tensor]:
-        box = _box(values, (1 - values["share"]).sqrt() / 2, images)
-        return torch.where(box, others, images), 1 - box.float().mean((1, 2, 3))
-
-
-def _box(values: Values, half: Tensor, images: Tensor) -> Tensor:
+def in_box(values: Values, half: Tensor, images: Tensor) -> Tensor:
     """(B, 1, H, W): is a pixel nearer to (x, y) than `half` (B,), all shares of the sides."""
     inside = []
     for side, middle in zip(images.shape[2:], (values["y"], values["x"]), strict=True):
@@ -304,6 +274,6 @@ def _diagonal(x: Tensor, y: Tensor) -> Tensor:
     return torch.diag_embed(torch.stack([x, y, torch.ones_like(x)], 1).double())
 
 
-def _wide(values: Tensor, images: Tensor) -> Tensor:
+def wide(values: Tensor, images: Tensor) -> Tensor:
     """(B,) -> (B, 1, 1, 1), of the images' kind and where they are."""
     return values.to(images.device, images.dtype).view(-1, 1, 1, 1)

@@ -1,0 +1,98 @@
+"""A run opened again: what fits it no longer, or is broken, is refused."""
+
+import shutil
+
+import pytest
+from PIL import Image
+
+from src import build, run
+from src.config import compose
+from src.errors import UserError
+from src.evaluate import evaluate
+from src.files import write_atomically
+from src.train import train
+from tests.conftest import TINY, command, wrong
+from tests.test_resume import uncut_run
+
+
+@pytest.fixture(scope="module")
+def of_folder(tmp_path_factory):
+    """A finished run on a folder of images: the run's folder, and that of its two classes."""
+    top = tmp_path_factory.mktemp("folder")
+    for i in range(20):
+        path = top / "images" / ("cats", "dogs")[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 12 * i).save(path)
+    data = ("data=folder", f"data.root={top / 'images'}", "data.size=8", "data.channels=1", f"cache={top / 'cache'}")
+    return uncut_run(top / "run", ("model=fc", *data, *TINY, "trainer.max_epochs=1")), top / "images"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("dogs/1.png", "emus/1.png", "new: emus"),  # the net would not fit
+        ("dogs", "aardvarks", "new: aardvarks; gone: dogs"),  # it would, and call dogs cats
+    ],
+)
+def test_a_folder_whose_classes_changed_is_refused(of_folder, tmp_path, old, new, words):
+    finished, images = of_folder
+    folder = shutil.copytree(finished, tmp_path / "run")
+    now = shutil.copytree(images, tmp_path / "images")
+    (now / new).parent.mkdir(exist_ok=True)
+    (now / old).rename(now / new)
+    cfg = run.config_of(folder)
+    cfg.data.root, cfg.resume = str(now), str(folder)
+    for again in (lambda: train(cfg, folder), lambda: evaluate(compose("evaluate", [f"run={folder}", f"root={now}"]))):
+        with pytest.raises(UserError) as error:
+            again()
+        assert str(error.value) == f"folder in {now} has other classes than the run learned ({words})"
+
+
+def test_the_folder_as_it_was_is_taken(of_folder):
+    finished, _ = of_folder
+    before = run.read_metrics(finished)
+    assert evaluate(compose("evaluate", [f"run={finished}"]))["test/acc"] == before["test/acc"]
+
+
+def test_other_pixel_orders_are_refused(config):
+    plain, mixed, other = (
+        build.data(config("model=fc", f"data.permute={permute}", f"data.split_seed={seed}"))
+        for permute, seed in (("false", 0), ("true", 0), ("true", 1))
+    )
+    mixed.load_state_dict(mixed.state_dict())
+    plain.load_state_dict({})  # of a run older than this check
+    for now, learned in ((plain, mixed), (mixed, plain), (other, mixed)):
+        with pytest.raises(UserError, match="digits: the pixels stand in another order"):
+            now.load_state_dict(learned.state_dict())
+
+
+def test_missing_checkpoint_is_an_error(tmp_path):
+    assert "is not a run's folder" in wrong(command("train", f"resume={tmp_path}"))
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "config.yaml").write_text("seed: 0\n")
+    assert "has no checkpoint" in wrong(command("train", f"resume={tmp_path}"))
+
+
+def test_a_flipped_byte_is_an_error(of_folder, tmp_path):
+    data = bytearray((of_folder[0] / "checkpoints" / "last.ckpt").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "flipped.ckpt").write_bytes(data)
+    with pytest.raises(UserError, match="broken checkpoint"):
+        run.load_checkpoint(tmp_path / "flipped.ckpt")
+    (tmp_path / "short.ckpt").write_bytes(data[: len(data) // 2])
+    with pytest.raises(UserError, match="broken checkpoint"):
+        run.load_checkpoint(tmp_path / "short.ckpt")
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    target = tmp_path / "last.ckpt"
+    target.write_text("old")
+
+    def half(path):
+        path.write_text("ne")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(target, half)
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
