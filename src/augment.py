@@ -6,12 +6,13 @@ python -m src.augment data=folder data.root=IN augment=model augment.run=RUN out
                                                    (augment.to=a: the other way), of style_transfer, or of cdcgan
 python -m src.augment preview=photo.jpg out=sheet.png                              every augmentation at every border
 
-OUT/train holds each training image as it is and factor - 1 made from it at its own size, OUT/val and OUT/test what is held
-out, as it is. OUT/manifest.csv says of each made image its source, the seed, and what each transform did. The same seed, the
-same bytes.
+OUT/train holds each training image as it is and factor - 1 made from it at its own size (augment.size of what a model looks
+at, that of its training of what a cdcgan draws), OUT/val and OUT/test what is held out, as it is. OUT/manifest.csv says of each
+made image its source, the seed, and what each transform did. The same seed, the same bytes.
 """
 
 import csv
+import itertools
 import json
 import shutil
 import sys
@@ -43,6 +44,7 @@ Made = tuple["Tensor", dict[str, Any]]  # (1, C, H, W) in [0, 1], and what the m
 Maker = Callable[["Tensor", int, "Draws"], Made]  # an image (1, C, H, W) in [0, 1], its label, its draws -> another
 COLUMNS = ("file", "source", "class", "seed", "copy", "transforms")  # of the manifest
 SIDE = 96  # of the preview's images
+SPLIT = ("name", "test_size", "val_size", "split_seed", "train_size", "train_per_class", "classes", "limit")  # of data
 TRIES = 32  # draws of which the preview shows the most telling
 
 
@@ -64,7 +66,7 @@ def augment(cfg: DictConfig) -> Path:
 
     data = build.data(cfg)
     if runs := cfg.augment.get("run"):
-        make = by_models([runs] if isinstance(runs, str) else list(runs), cfg.augment.to, data)
+        make = by_models([runs] if isinstance(runs, str) else list(runs), cfg.augment.to, data, cfg.data)
     elif data.augment is None:
         raise UserError(f"augment=none makes nothing; there are {', '.join(groups()['augment'])}")
     else:
@@ -78,7 +80,7 @@ def augment(cfg: DictConfig) -> Path:
     with writing(f"out={out}"):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-            made = _write(data, Path(folder) / "whole", make, cfg.seed, cfg.factor)
+            made = _write(data, Path(folder) / "whole", make, cfg)
             (Path(folder) / "whole").replace(out)
     print(f"{out}: {len(data.train)} images to train on and {made} made of them; held out {len(data.val)} and {len(data.test)}")
     return out
@@ -95,9 +97,10 @@ def by_transforms(augment: "Augment") -> Maker:
     return make
 
 
-def by_models(runs: list[str], to: str, data: "ImageData") -> Maker:
+def by_models(runs: list[str], to: str, data: "ImageData", settings: DictConfig) -> Maker:
     """Images by the models of finished runs, one of them drawn for each: what a CycleGAN or a style transfer makes of it, or
-    what a conditional GAN draws of its class. Raises UserError where one can do neither, or knows other classes."""
+    what a conditional GAN draws of its class. Raises UserError where one can do neither, or knows other classes, or drew its
+    classes from other images than those that `settings` have to train on: it would tell of what is held out."""
     from src import build
     from src.callbacks.common import CanSampleClasses, CanTranslate
 
@@ -113,6 +116,10 @@ def by_models(runs: list[str], to: str, data: "ImageData") -> Maker:
             raise UserError(f"augment.run={folder} makes images of {channels} channels, the data have {data.channels}")
         if not by_image and (names := of_data["class_names"]) != data.class_names:
             raise UserError(f"augment.run={folder} draws {', '.join(names)}; the data have {', '.join(data.class_names)}")
+        split = SPLIT + (("root",) if cfg.data.name == "folder" else ())
+        if not by_image and (other := [key for key in split if _plain(cfg.data, key) != _plain(settings, key)]):
+            there = " ".join(f"data.{key}={cfg.data.get(key)}" for key in other)
+            raise UserError(f"augment.run={folder} learned from other images than these, with {there}: say the same here")
         models[folder] = model
 
     def make(image: "Tensor", label: int, draws: "Draws") -> Made:
@@ -121,14 +128,19 @@ def by_models(runs: list[str], to: str, data: "ImageData") -> Maker:
         folder = runs[int(draws.of("run").uniform() * len(runs))]
         model = models[folder]
         if isinstance(model, CanTranslate):
-            return model.translate(image, to), {"run": folder}
+            return model.translate(image, to), {"run": folder, "to": to}
         noise = torch.Generator().manual_seed(int(draws.of("noise").integer()))
         return cast("CanSampleClasses", model).sample(1, noise, torch.tensor([label])), {"run": folder}
 
     return make
 
 
-def _write(data: "ImageData", folder: Path, make: Maker, seed: int, factor: int) -> int:
+def _plain(settings: DictConfig, key: str) -> Any:
+    value = settings.get(key)
+    return Path(value).expanduser().resolve() if key == "root" and value else value
+
+
+def _write(data: "ImageData", folder: Path, make: Maker, cfg: DictConfig) -> int:
     """All of `data` and what is made of it into `folder`; returns how many images were made."""
     for name, part in (("train", data.train), ("val", data.val), ("test", data.test)):
         for class_name in data.class_names if len(part) else ():
@@ -136,28 +148,40 @@ def _write(data: "ImageData", folder: Path, make: Maker, seed: int, factor: int)
         places = [folder / name / place for place in _places(part, data.class_names)]
         _each(partial(_keep, part, places), len(part), f"{name}, as it is")
     places = _places(data.train, data.class_names)
-    rows = _each(lambda i: _make(data, i, folder / "train", places[i], make, seed, factor), len(data.train), "made of train")
+    made, by_model = _made_places(places, cfg.factor), "run" in cfg.augment
+
+    def action(i: int) -> list[tuple[Any, ...]]:
+        image = _pixels(data.train, i, cfg.augment.size if by_model else None)
+        return _make(image, int(data.train.labels[i]), i, folder / "train", places[i], made[i], make, cfg.seed)
+
+    # a model takes all cores for one image, and the memory that its maps need
+    rows = _each(action, len(data.train), "made of train", workers=1 if by_model else None)
     with (folder / "manifest.csv").open("w", newline="") as file:
         csv.writer(file).writerows([COLUMNS, *(row for of_one in rows for row in of_one)])
     return sum(map(len, rows))
 
 
-def _each(action: Callable[[int], Any], n: int, words: str) -> list[Any]:
-    with ThreadPoolExecutor() as pool:
+def _each(action: Callable[[int], Any], n: int, words: str, workers: int | None = None) -> list[Any]:
+    with ThreadPoolExecutor(workers) as pool:
         return list(tqdm(pool.map(action, range(n)), words, n, disable=None, leave=False))
 
 
-def _make(data: "ImageData", i: int, top: Path, place: Path, make: Maker, seed: int, factor: int) -> list[tuple[Any, ...]]:
-    """Write what is made of training image i; its rows of the manifest. What copy k is, is what epoch k would have seen."""
+def _make(
+    pixels: "Tensor", label: int, i: int, top: Path, place: Path, paths: list[Path], make: Maker, seed: int
+) -> list[tuple[Any, ...]]:
+    """Write what is made of training image i to `paths`; its rows of the manifest. What copy k is, is what epoch k would have
+    seen."""
     import torch
 
     from src.data.pixels import to_float
     from src.randomness import Draws
 
-    image, rows = to_float(_pixels(data.train, i)).unsqueeze(0), []
-    for copy in range(1, factor):
-        made, done = make(image, int(data.train.labels[i]), Draws(torch.tensor([i]), seed, "augment", copy))
-        path = place.with_name(f"{place.name}.{copy}.png")
+    image, rows = to_float(pixels).unsqueeze(0), []
+    for copy, path in enumerate(paths, 1):
+        try:
+            made, done = make(image, label, Draws(torch.tensor([i]), seed, "augment", copy))
+        except ValueError as error:
+            raise UserError(f"{place}: {error}") from error
         _save(made[0], top / path)
         rows.append((top.name / path, top.name / place, place.parts[0], seed, copy, json.dumps(done)))
     return rows
@@ -171,6 +195,21 @@ def _places(part: "Images", class_names: list[str]) -> list[Path]:
     return [place if often[place] == 1 else place.with_name(f"{i:05d}_{place.name}") for i, place in enumerate(places)]
 
 
+def _made_places(places: list[Path], factor: int) -> list[list[Path]]:
+    """CLASS/NAME.COPY.png of what is made of each image, with a number between where that is the name of another: IN may be
+    another's OUT."""
+    taken, found = set(places), []
+    for place in places:
+        found.append([_free(place, f".{copy}.png", taken) for copy in range(1, factor)])
+        taken.update(found[-1])
+    return found
+
+
+def _free(place: Path, ending: str, taken: set[Path]) -> Path:
+    names = (f"{place.name}{'' if number == 1 else f'.{number}'}{ending}" for number in itertools.count(1))
+    return next(path for name in names if (path := place.with_name(name)) not in taken)
+
+
 def _keep(part: "Images", places: list[Path], i: int) -> None:
     """Image i as it is: its file's own bytes, where it has one."""
     if paths := getattr(part, "paths", None):
@@ -181,14 +220,14 @@ def _keep(part: "Images", places: list[Path], i: int) -> None:
         _save(to_float(_pixels(part, i)), places[i])
 
 
-def _pixels(part: "Images", i: int) -> "Tensor":
-    """Image i, (C, H, W) uint8, of its own size where it lies in a file."""
+def _pixels(part: "Images", i: int, size: int | None = None) -> "Tensor":
+    """Image i, (C, H, W) uint8; where it lies in a file brought to `size`, None: of its own."""
     import torch
 
     from src.data.folder import FileSet, decode
 
     if isinstance(part, FileSet):
-        return decode(part.paths[i], None, part.channels)
+        return decode(part.paths[i], None if size is None else (size, size), part.channels)
     return part[torch.tensor([i])][0][0]
 
 

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import EarlyStopping, Timer
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from src import run
@@ -118,6 +119,8 @@ def model(cfg: DictConfig) -> pl.LightningModule:
     them here."""
     if run.is_classifier(cfg.model):
         _check_size(cfg)
+    if cfg.get("trainer") and cfg.trainer.gradient_clip_val is not None and "fused" in cfg.model.optimizer:
+        cfg.model.optimizer.fused = False  # whose step Lightning takes for one that unscales too, and refuses to clip
     built = _instantiate(cfg.model, "model")
     built = built.to(memory_format=getattr(built, "memory_format", torch.channels_last))
     try:
@@ -131,25 +134,31 @@ def _check_size(cfg: DictConfig) -> None:
     """Raise UserError that names the smallest size that works where the classifier's net cannot take the data's."""
     why = refusal(cfg, cfg.data.size)
     if why is None:
+        if cfg.data.batch_size == 1 and (alone := refusal(cfg, cfg.data.size, alone=True)):
+            raise UserError(f"data.batch_size=1 does not fit {cfg.model.net._target_}: {alone}")
         return
     low, high = 0, 1024  # the smallest side that works lies above `low`, up to `high`
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if refusal(cfg, middle) is None else (middle, high)
-    works = f"the smallest that works is data.size={high}" if refusal(cfg, high) is None else "nor any other that was tried"
-    raise UserError(f"data.size={cfg.data.size} does not fit {cfg.model.net._target_}: {works} ({why})")
+    if (other := refusal(cfg, high)) is not None:  # it is not the size
+        raise UserError(f"model.net: {other}")
+    raise UserError(
+        f"data.size={cfg.data.size} does not fit {cfg.model.net._target_}: the smallest that works is data.size={high} ({why})"
+    )
 
 
-def refusal(cfg: DictConfig, size: Any) -> str | None:
-    """Why the classifier's net cannot take images of `size`, None where it can; tried without memory or arithmetic."""
+def refusal(cfg: DictConfig, size: Any, alone: bool = False) -> str | None:
+    """Why the classifier's net cannot take images of `size`, or be trained on one `alone`, None where it can; tried without
+    memory or arithmetic."""
     settings = OmegaConf.to_container(cfg.model.net, resolve=True)
     assert isinstance(settings, dict)
     settings |= {"size": size} if "size" in settings else {}
     height, width = (size, size) if isinstance(size, int) else size
     try:
         with torch.device("meta"), torch.no_grad():
-            net = instantiate(settings, _convert_="all").eval()
-            net(torch.zeros(2, in_channels(net, cfg.data.channels), height, width))
+            net = instantiate(settings, _convert_="all").train(alone)
+            net(torch.zeros(1 if alone else 2, in_channels(net, cfg.data.channels), height, width))
     except Exception as error:  # each net and layer raises its own
         return _reason(error)
     return None
@@ -175,9 +184,12 @@ def trainer(cfg: DictConfig, folder: Path, batches_done: int, *more: pl.Callback
         for name, node in (cfg.logger or {}).items()
     ]
     chosen = [_instantiate(node, f"callbacks.{name}") for name, node in (cfg.callbacks or {}).items()]
+    chosen.sort(key=lambda callback: not isinstance(callback, EarlyStopping))  # what others show at the end hangs on it
     last = [Checkpoint(folder, cfg.checkpoint.every_n_batches)] if keep else []  # what it keeps is done
-    callbacks = [Exact(cfg.seed), Record(), *chosen, *more, *last]
     try:
+        limit = settings.pop("max_time")
+        timer = [Timer(limit)] if limit else []  # Lightning's own would come behind the checkpoint
+        callbacks = [Exact(cfg.seed), Record(), *timer, *chosen, *more, *last]
         return instantiate(
             settings,
             logger=loggers or False,

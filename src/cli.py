@@ -20,11 +20,15 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from src import run
-from src.config import CONF, check, compose, groups
+from src.config import CONF, check, compose, family, groups
 from src.errors import Incomplete, Interrupted, UserError
 
 Task = Callable[[DictConfig, Path], Any]
-RESUMABLE = ("trainer.", "data.root=", "data.root_a=", "data.root_b=", "data.content=", "data.style=", "data.download=",
+RESUMABLE = (*(f"trainer.{key}=" for key in (
+                 "accelerator", "devices", "num_nodes", "strategy", "max_epochs", "max_time", "log_every_n_steps",
+                 "limit_val_batches", "limit_test_batches", "num_sanity_val_steps", "deterministic",
+                 "benchmark", "detect_anomaly")), "data.root=", "data.root_a=", "data.root_b=", "data.content=", "data.style=",
+             "data.download=",
              "data.workers=", "test=", "cache=", "checkpoint.", "callbacks.")  # fmt: skip
 
 
@@ -94,8 +98,8 @@ def _launch(config_name: str, task: Task, argv: list[str]) -> None:
             cfg = compose(config_name, overrides)
             check(cfg)
             if (source := cfg.model.get("init_from")) not in (None, "torchvision"):
-                found = run.checkpoint_at if run.is_classifier(cfg.model) else run.last_checkpoint
-                found(Path(source).expanduser())
+                of_words = family(cfg).takes == "sentences"
+                (run.last_checkpoint if of_words else run.checkpoint_at)(Path(source).expanduser())
         of_hydra = [o for o in args.overrides if o.startswith("hydra.")] if args.multirun else []
         hydra_cfg = compose(config_name, [*overrides, *of_hydra], with_hydra=True).hydra
         wanted = hydra_cfg.sweep.dir if args.multirun else hydra_cfg.run.dir
@@ -139,7 +143,8 @@ def _jobs(overrides: list[str]) -> list[list[str]]:
 
 
 def _resume(task: Task, folder: Path, overrides: list[str]) -> None:
-    """Go on in `folder` with the configuration it was started with; only what cannot change what is learned may be new."""
+    """Go on in `folder` with the configuration it was started with; where it runs, how long and what it shows may be new, and
+    is remembered."""
     for override in overrides:
         if not override.startswith(RESUMABLE):
             raise UserError(
@@ -153,8 +158,11 @@ def _resume(task: Task, folder: Path, overrides: list[str]) -> None:
         cfg.merge_with(changes)
     except Exception as error:
         raise UserError(f"resume: {str(error).splitlines()[0]}") from error
+    remembered = cfg.copy()
     cfg.resume = str(folder)
     check(cfg)
+    if overrides and run.is_first_process():
+        run.write_config(folder, remembered)
     task(cfg, folder)
 
 

@@ -41,12 +41,12 @@ class Family:
     """What a LightningModule takes.
 
     Attributes:
-        refuses: Trainer settings that it cannot honour, each with the value that it is left at and the reason.
+        refuses: Trainer settings that it cannot honour, each with the values that it can and the reason.
         takes: what a data set must hold for it, one of `KINDS` or images.
         sentences: those of data=reviews that it trains on, `labelled` or `unlabelled`.
     """
 
-    refuses: dict[str, tuple[Any, str]] = field(default_factory=dict)
+    refuses: dict[str, tuple[tuple[Any, ...], str]] = field(default_factory=dict)
     takes: str = "images"
     sentences: str | None = None
 
@@ -57,18 +57,22 @@ KINDS = {  # of data; what is not here holds images
     "src.data.unpaired.Winter": "two domains of images",
     "src.data.style_pair.StylePair": "a photograph and a style",
 }
-TWO_PLAYERS = {"accumulate_grad_batches": (1, "a GAN steps its two optimisers itself; use data.batch_size")}
+ITSELF = "a GAN steps its two optimisers itself"
+TWO_PLAYERS = {
+    "accumulate_grad_batches": ((1,), f"{ITSELF}; use data.batch_size"),
+    "gradient_clip_val": ((None,), f"{ITSELF}; model/loss=wgan or wgan_gp bounds its critic"),
+}
 FAMILIES = {
-    "src.models.gan.GAN": Family(
-        refuses=TWO_PLAYERS
-        | {"gradient_clip_val": (None, "a GAN steps its two optimisers itself; model/loss=wgan or wgan_gp bounds its critic")}
-    ),
+    "src.models.gan.GAN": Family(refuses=TWO_PLAYERS),
     "src.models.cyclegan.CycleGAN": Family(
-        refuses=TWO_PLAYERS | {"gradient_clip_val": (None, "a GAN steps its two optimisers itself")},
-        takes="two domains of images",
+        refuses=TWO_PLAYERS | {"gradient_clip_val": ((None,), ITSELF)}, takes="two domains of images"
     ),
     "src.models.style_transfer.StyleTransfer": Family(
-        refuses={"accumulate_grad_batches": (1, "there is one image")}, takes="a photograph and a style"
+        refuses={
+            "accumulate_grad_batches": ((1,), "there is one image"),
+            "precision": (("auto", "32-true"), "float32 alone"),
+        },
+        takes="a photograph and a style",
     ),
     "src.models.word_vectors.WordVectors": Family(takes="sentences", sentences="unlabelled"),
     "src.models.sentiment.Sentiment": Family(takes="sentences", sentences="labelled"),
@@ -215,16 +219,15 @@ def _check_fit(cfg: dict[str, Any]) -> None:
             raise UserError(f"{path}={value} does not fit {data['name']}, whose images have data.{key}={data[key]}")
         if key == "_target_" and value in SIZES and data["size"] not in SIZES[value]:
             sizes = ", ".join(map(str, SIZES[value]))
-            raise UserError(
-                f"data.size={data['size']} does not fit {value}: its images have a side of {sizes} (model/net=fc takes any)"
-            )
+            other = "" if model.get("num_classes") else " (model/net=fc takes any)"
+            raise UserError(f"data.size={data['size']} does not fit {value}: its images have a side of {sizes}{other}")
     if shift := model.get("shift"):
         side = min(data["size"]) if isinstance(data["size"], list) else data["size"]
         if shift >= side:
             raise UserError(f"model.shift={shift} moves images of data.size={data['size']} out of sight")
     _check_transfer(model, trainer)
-    for key, (only, why) in FAMILIES.get(str(model.get("_target_")), Family()).refuses.items():
-        if trainer.get(key, only) != only:
+    for key, (possible, why) in FAMILIES.get(str(model.get("_target_")), Family()).refuses.items():
+        if trainer.get(key, possible[0]) not in possible:
             raise UserError(f"trainer.{key}={trainer[key]} cannot be honoured: {why}")
 
 

@@ -12,6 +12,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from src import cli, run
+from src.errors import UserError
+
+PLACES = ("root", "root_a", "root_b", "content", "style")  # where data lie
 
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
@@ -24,8 +27,12 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     from src.callbacks.report import headline_lines
 
     run_cfg, model, _ = build.opened(folder)
-    if cfg.root is not None:
-        run_cfg.data.root = cfg.root
+    for key in PLACES:
+        if cfg[key] is not None:
+            if key not in run_cfg.data:
+                there = ", ".join(key for key in PLACES if key in run_cfg.data)
+                raise UserError(f"{key}={cfg[key]}: the run's data={run_cfg.data.name} lie in {there}")
+            run_cfg.data[key] = cfg[key]
     if "quality" in (run_cfg.callbacks or {}):
         run_cfg.callbacks.quality.update({"n": cfg.n or run_cfg.callbacks.quality.n, "seed": cfg.seed})
     run_cfg.logger = None

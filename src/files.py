@@ -1,10 +1,12 @@
-"""Files that are whole or not there, and read only where every byte is what was written."""
+"""Files that are whole or not there, and read only where every byte is what was written; those that hold images."""
 
 import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 
 class Broken(Exception):
@@ -45,3 +47,10 @@ def load_checked(path: Path, mmap: bool = False) -> Any:
         raise
     except Exception as error:  # zipfile, pickle and torch each raise their own
         raise Broken(str(error).partition("\n")[0] or type(error).__name__) from error
+
+
+def images_below(folder: Path) -> list[Path]:
+    """The image files below `folder`, by their endings, sorted; not hidden ones, nor those of hidden folders."""
+    readable = {ending for ending, name in Image.registered_extensions().items() if name in Image.OPEN}
+    files = (path for path in folder.rglob("*") if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    return sorted(path for path in files if path.suffix.lower() in readable and path.is_file())

@@ -27,6 +27,7 @@ class Clock:
 
 def one_by_one(data: Any, *changes: Any) -> Any:
     """A DataLoader of training batches that fetches and transforms one image after another; a folder's from its files."""
+    import torch
     from PIL import Image
     from torch.utils.data import DataLoader, Dataset
     from torchvision import datasets, transforms
@@ -46,7 +47,7 @@ def one_by_one(data: Any, *changes: Any) -> Any:
             return len(data.train)
 
         def image(self, part: Any, index: int) -> Any:
-            return self.transform(Image.fromarray(part.images[index].permute(1, 2, 0).squeeze(2).numpy()))
+            return self.transform(Image.fromarray(part[torch.tensor([index])][0][0].permute(1, 2, 0).squeeze(2).numpy()))
 
         def __getitem__(self, index: int) -> tuple[Any, Any]:
             if isinstance(data.train, PairSet):
@@ -105,7 +106,7 @@ def plain_penalty(critic: Any, real: Any, fake: Any) -> Any:
 
 def plain_cyclegan_rate(cfg: DictConfig, data: Any) -> float:
     """Images of each domain per second of the plain CycleGAN loop: each net is asked for each thing by itself, as the authors'
-    code does, of files that are opened one by one."""
+    code does."""
     import itertools
     import random
 

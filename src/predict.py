@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from omegaconf import DictConfig
-from PIL import Image
 from tqdm import tqdm
 
 from src import cli, run
 from src.errors import Incomplete, UserError, writing
-from src.files import write_atomically
+from src.files import images_below, write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,26 +74,19 @@ def predict(cfg: DictConfig) -> Answers:
 
 def found(given: list[str]) -> list[Path]:
     """The files that paths, folders and globs name, each once, in order. Raises UserError for one that names nothing."""
-    readable = {ending for ending, name in Image.registered_extensions().items() if name in Image.OPEN}
     files: dict[Path, Path] = {}  # by where they lie
     for word in given:
         path = Path(word).expanduser()
         globbed = [] if path.exists() else sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 (Path's own takes hidden files too)
         matches = [Path(match) for match in globbed] or [path]
         named = [match for match in matches if match.is_file()]
-        within = [file for match in matches if match.is_dir() for file in _within(match) if file.suffix.lower() in readable]
-        if not named + within:
+        below = [file for match in matches if match.is_dir() for file in images_below(match)]
+        if not named + below:
             why = "a folder without images" if path.is_dir() else "no such file or folder, and a glob without a match"
             raise UserError(f"images={word}: {why}")
-        for file in named + within:
+        for file in named + below:
             files.setdefault(file.resolve(), file)
     return list(files.values())
-
-
-def _within(folder: Path) -> list[Path]:
-    """All files below `folder` but hidden ones and those of hidden folders, sorted."""
-    files = (path for path in folder.rglob("*") if not any(part.startswith(".") for part in path.relative_to(folder).parts))
-    return sorted(path for path in files if path.is_file())
 
 
 def answers_for(trained: "Trained", paths: list[Path], batch_size: int) -> Answers:

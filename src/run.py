@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,11 @@ def config_of(folder: Path) -> DictConfig:
     return cfg
 
 
+def write_config(folder: Path, cfg: DictConfig) -> None:
+    """Have the run in `folder` go on as `cfg` says from now on."""
+    write_atomically(folder / ".hydra" / "config.yaml", lambda path: path.write_text(OmegaConf.to_yaml(cfg)))
+
+
 def is_classifier(model: DictConfig) -> bool:
     """Does this config of a model make a Classifier?"""
     return bool(model._target_ == "src.models.classifier.Classifier")
@@ -102,8 +108,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def write_metrics(folder: Path, values: dict[str, Any]) -> None:
-    """Merge `values` into the run's metrics.json."""
-    merged = {**read_metrics(folder), **values}
+    """Merge `values` into the run's metrics.json; what is no number there, as JSON knows none, is null."""
+    finite = {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()}
+    merged = {**read_metrics(folder), **finite}
     text = json.dumps(merged, indent=2) + "\n"
     write_atomically(folder / "metrics.json", lambda path: path.write_text(text))
 

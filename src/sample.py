@@ -21,6 +21,8 @@ def sample(cfg: DictConfig) -> Path:
     folder, out = Path(cfg.run).expanduser(), Path(cfg.out).expanduser()
     if out.suffix.lower() not in PICTURES:
         raise UserError(f"out={out}: a picture's name ends in one of {', '.join(PICTURES)}")
+    if cfg.n is None:
+        raise UserError("n=null: it takes a whole number from 1")
     run.last_checkpoint(folder)
 
     from src import build, plots
@@ -46,7 +48,8 @@ def sample(cfg: DictConfig) -> Path:
         columns = model.num_classes if isinstance(model, CanSampleClasses) else None
     elif cfg.interpolate is None and isinstance(model, CanCompare):
         data = build.data(run_cfg)
-        rows = model.compared(*data.seen(data.test, spread(len(data.test), cfg.n)))
+        part = data.test if len(data.test) else data.train
+        rows = model.compared(*data.seen(part, spread(len(part), cfg.n)))
         images, columns = rows.flatten(0, 1), rows.shape[1]
     elif cfg.interpolate is not None and isinstance(model, CanInterpolate):
         images = model.interpolate(cfg.n, cfg.interpolate, noise)

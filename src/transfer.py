@@ -88,6 +88,8 @@ def transfer(model: Classifier, builder: str, class_names: list[str], permutatio
 def transfer_features(model: StyleTransfer) -> str:
     """Bring the convolutions that model.init_from names into `model`, with their mean and std; returns a line that says so.
 
+    Those of torchvision's VGGs are named by their place in the row, as `features.0.weight`.
+
     Raises UserError where one of its weights is missing or of another shape; what lies behind them stays where it is.
     """
     where, ours = str(model.init_from), model.net.state_dict()
@@ -96,11 +98,10 @@ def transfer_features(model: StyleTransfer) -> str:
             source = pretrained(model.net, "vgg19")
         except UserError as error:
             raise UserError(f"{error}; or model=style_transfer_own model.init_from=RUN, the run of a model=vgg") from error
-        found = [value for name, value in source.weights.items() if name.startswith("features.")]
-        theirs = dict(zip(ours, found, strict=False))  # named by their place in the row there
     else:
         source = of_checkpoint(run.checkpoint_at(Path(where).expanduser()))
-        theirs = {name: value for name, value in source.weights.items() if name in ours}
+    by_place = [value for name, value in source.weights.items() if name.startswith("features.")]
+    theirs = dict(zip(ours, by_place, strict=False)) or {name: value for name, value in source.weights.items() if name in ours}
     if wrong := misfits(theirs, ours):
         raise UserError(f"model.init_from={where} does not fit the net: {wrong}")
     model.net.load_state_dict(theirs)

@@ -5,8 +5,8 @@ python -m src.translate run=DIR images=PHOTOS out=OUT to=a        a CycleGAN the
 python -m src.translate run=DIR images='PHOTOS/*.jpg' out=OUT size=256
 
 `images` is a file, a folder with all below it, a glob, or a list of such, as `src.predict` takes it. Each becomes a PNG of the
-same name and place in OUT, at its own size unless `size` says another. What cannot be read is named on stderr and left out, and
-the exit code is then 1.
+same name and place in OUT, at its own size unless `size` says another. What cannot be read, or is too small for the nets, is
+named on stderr and left out, and the exit code is then 1.
 """
 
 import os
@@ -45,18 +45,21 @@ def translate(cfg: DictConfig) -> list[Path]:
     bad: list[str] = []
     for path in tqdm(paths, unit="image", disable=None, leave=False):
         try:
-            image = to_float(decode(path, size, run_cfg.data.channels)).unsqueeze(0)
+            image = model.translate(to_float(decode(path, size, run_cfg.data.channels)).unsqueeze(0), cfg.to)
         except UserError as error:
             bad.append(str(error))
             continue
-        place = (out / path.resolve().relative_to(top)).with_suffix(".png")
+        except ValueError as error:
+            bad.append(f"{path}: {error}")
+            continue
+        place = (out / (path.parent.resolve() / path.name).relative_to(top)).with_suffix(".png")
         if place in made:  # two of one name, of different endings
             place = place.with_name(f"{path.name}.png")
         with writing(f"out={out}"):
-            save_png(grid(model.translate(image, cfg.to), gap=0), place)
+            save_png(grid(image, gap=0), place)
         made.append(place)
     if not made:
-        raise UserError(f"none of {len(paths)} files can be read: {bad[0]}")
+        raise UserError(f"none of {len(paths)} files can be translated: {bad[0]}")
     print(f"{out}: {len(made)} images")
     if bad:
         raise Incomplete("\n".join(bad))

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from src.augment import augment, preview
+from src.config import groups
 from src.data import augment as aug
 from src.data.folder import decode
 from src.errors import UserError
@@ -62,6 +63,17 @@ def test_the_offline_tool_keeps_originals_and_split_and_tells_what_it_did(made, 
     assert (result - image[0]).abs().median() > 0.02
 
 
+def test_what_was_augmented_may_be_augmented_again(made, tmp_path):
+    """Each kept image's bytes are still there, though what is made of 0.png would be called as one of them is."""
+    call("augment", augment, f"data.root={made / 'out'}", "augment=flip", "factor=2", f"out={tmp_path / 'twice'}")
+    kept = sorted(p.read_bytes() for p in (made / "out").rglob("*.*") if p.suffix != ".csv")
+    files = {str(p.relative_to(tmp_path / "twice")): p.read_bytes() for p in (tmp_path / "twice").rglob("*.*")}
+    rows = list(csv.DictReader((tmp_path / "twice" / "manifest.csv").read_text().splitlines()))
+    made_files = {row["file"] for row in rows}
+    assert len(made_files) == len(rows) == 30
+    assert sorted(value for name, value in files.items() if name not in made_files and name != "manifest.csv") == kept
+
+
 def test_the_offline_tool_refuses_in_one_line(made):
     for overrides, words in (
         ([f"out={made / 'out'}"], "is there and not empty"),
@@ -86,10 +98,11 @@ def test_the_offline_tool_refuses_in_one_line(made):
     assert sorted(p.name for p in made.iterdir()) == ["again", "bad", "in", "out"]  # nothing half made is left
 
 
-def test_the_preview_shows_every_choice(tmp_path):
+def test_the_preview_shows_every_choice(tmp_path, capsys):
     Image.fromarray((np.random.default_rng(0).random((50, 60, 3)) * 255).astype(np.uint8)).save(tmp_path / "a.png")
     preview(tmp_path / "a.png", tmp_path / "sheet.png", 0)
-    sheet = decode(tmp_path / "sheet.png", None, 3)
-    assert sheet.shape[1] > 19 * 96
+    rows = len(groups()["augment"]) - 1  # none and model have none, the image as it is has one
+    assert f"{5 * rows} images of" in capsys.readouterr().out
+    assert decode(tmp_path / "sheet.png", None, 3).shape[1] > 96 * rows
     with pytest.raises(UserError, match="a picture's name ends in"):
         preview(tmp_path / "a.png", tmp_path / "sheet.txt", 0)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from PIL import Image
 from scipy.stats import binomtest
 from torch import nn
 
@@ -19,7 +20,7 @@ from src.nets.init import whiten
 from src.nets.plain import plain
 from src.randomness import generator
 from src.train import train
-from tests.conftest import TINY
+from tests.conftest import TINY, saved, weights_of
 
 COUNTS = {  # the spec's, and torchvision's own pages' at 1,000 classes
     ("fc", "data=mnist"): 6_442,
@@ -79,6 +80,19 @@ def test_a_size_that_does_not_fit_names_the_smallest_that_does(config, name, siz
         build.model(cfg)
     assert build.refusal(cfg, smallest) is None
     assert "too small" in build.refusal(cfg, smallest - 1)
+
+
+def test_what_is_not_the_sizes_fault_is_not_said_to_be(config):
+    with pytest.raises(UserError, match=r"^model\.net: depth=21: a CIFAR ResNet has"):
+        build.model(config("model=resnet20", "data=digits", "model.net.depth=21"))
+    with pytest.raises(UserError, match=r"^data\.batch_size=1 does not fit .*Expected more than 1 value per channel"):
+        build.model(config("model=resnet18", "data=digits", "data.size=32", "data.batch_size=1"))
+    build.model(config("model=resnet18", "data=digits", "data.size=64", "data.batch_size=1"))
+
+
+def test_one_dropout_is_for_both_places():
+    net = plain(1, 28, 10, [6, "M", "D"], [50], dropout=0.3)
+    assert [layer.p for layer in net if isinstance(layer, nn.Dropout)] == [0.3, 0.3]
 
 
 def test_images_without_labels_are_refused(config, monkeypatch):
@@ -192,6 +206,37 @@ def test_images_are_scaled_by_the_training_images_alone(config):
     pixels = data.train.images.numpy() / 255.0
     assert model.mean.item() == pytest.approx(pixels.mean(), rel=1e-5)
     assert model.std.item() == pytest.approx(pixels.std(), rel=1e-5)
+
+
+def test_a_channel_that_never_changes_is_not_divided_by_nothing(config, tmp_path):
+    """Images whose blue is 0 throughout."""
+    noise = np.random.default_rng(0)
+    for name in ("cats", "dogs"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        for i in range(6):
+            pixels = noise.integers(0, 256, (8, 8, 3), dtype=np.uint8) * np.array([1, 1, 0], np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "in" / name / f"{i}.png")
+    cfg = config("model=fc", "data=folder", f"data.root={tmp_path / 'in'}", "data.size=8", "data.test_size=2", *TINY,
+                 "trainer.max_epochs=1", "data.val_size=0")  # fmt: skip
+    assert np.isfinite(train(cfg, saved(cfg, tmp_path / "run"))["test/loss"])
+    assert weights_of(tmp_path / "run")["std"][2] == 1
+
+
+@pytest.mark.parametrize(("channels", "mean"), [(1, "[0.1,0.2]"), (3, "[0.1,0.2]")])
+def test_a_mean_of_other_channels_is_refused(config, channels, mean):
+    with pytest.raises(UserError, match=f"mean has 2 values for images of {channels} channels"):
+        build.model(config("model=fc", "data=digits", f"data.channels={channels}", f"model.mean={mean}", *TINY))
+
+
+def test_gradients_are_clipped_in_mixed_precision_too(config, tmp_path):
+    """Lightning refuses to clip before torch's fused steps there; and a clipped run is another."""
+    states = []
+    for clip in ("null", "1e-3"):
+        cfg = config("model=fc", "data=digits", *TINY, "trainer.precision=bf16-mixed", "trainer.max_epochs=1", "test=false",
+                     f"trainer.gradient_clip_val={clip}", "model/optimizer=sgd")  # fmt: skip
+        train(cfg, saved(cfg, tmp_path / clip))
+        states.append(weights_of(tmp_path / clip)["net.fc1.weight"])
+    assert not torch.equal(*states)
 
 
 def test_metrics_of_a_known_answer(config):

@@ -78,7 +78,8 @@ def test_a_conditional_run_adds_labelled_images_to_a_folder(config, tmp_path, mo
     cfg = config(*CONDITIONAL[:2], *CONDITIONAL[3:], "data=folder", f"data.root={tmp_path / 'in'}", "data.test_size=4",
                  "data.size=16", "model.net.generator.width=4", "model.net.discriminator.width=4")  # fmt: skip
     train(cfg, saved(cfg, tmp_path / "run"))
-    settings = (f"data.root={tmp_path / 'in'}", "data.test_size=4", "data.val_size=0", "factor=3", "augment=model")
+    settings = (f"data.root={tmp_path / 'in'}", "data.test_size=4", "data.val_size=0", "factor=3",
+                "data.limit=100", "augment=model")  # fmt: skip
     for out in ("out", "again"):
         call("augment", augment, *settings, f"augment.run={tmp_path / 'run'}", f"out={tmp_path / out}")
     data = build.data(config(*TINY, "model=lenet", "data=folder", f"data.root={tmp_path / 'out'}", "data.val_size=0"))
@@ -87,7 +88,10 @@ def test_a_conditional_run_adds_labelled_images_to_a_folder(config, tmp_path, mo
     assert len(made) == 24
     assert len({path.read_bytes() for path in made}) == 24, "each is drawn anew"
     assert all(path.read_bytes() == (tmp_path / "again" / path.relative_to(tmp_path / "out")).read_bytes() for path in made)
-    make = by_models([str(tmp_path / "run")], "b", data)
+    for other in ("data.test_size=3", "data.split_seed=1", "data.train_per_class=2"):
+        with pytest.raises(UserError, match=f"learned from other images than these, with {other.partition('=')[0]}="):
+            call("augment", augment, *settings, other, f"augment.run={tmp_path / 'run'}", f"out={tmp_path / 'third'}")
+    make = by_models([str(tmp_path / "run")], "b", data, cfg.data)
     asked = []
     monkeypatch.setattr(GAN, "latents", lambda self, n, generator, labels: asked.append(labels.tolist()) or torch.zeros(n, 98))
     make(torch.zeros(1, 3, 16, 16), 1, Draws(torch.tensor([0]), 0))

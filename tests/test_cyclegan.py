@@ -11,7 +11,6 @@ from src import build
 from src.errors import UserError
 from src.models.cyclegan import CycleGAN, ImagePool
 from src.nets.cyclegan import InstanceNorm, discriminator, generator
-from src.randomness import seed_of
 from src.train import train
 from tests.conftest import TINY, WINTER_NET, WINTER_RUN, WINTER_SMALL, saved, weights_of
 from tests.test_resume import assert_same_run, cut_and_resumed
@@ -202,15 +201,28 @@ def test_psnr_is_of_each_image_and_of_the_truth(config, photos, tmp_path):
     assert values["test/ssim_b"] <= 1
 
 
-def test_the_seed_of_a_step_is_the_batches(config, photos, tmp_path):
-    """What the pools draw depends on where the run stands alone: `Exact` seeds each batch."""
+def test_the_seed_of_a_step_is_the_batches(config, photos, tmp_path, monkeypatch):
+    """What the pools draw depends on where the run stands alone: `Exact` seeds each batch, whatever drew before it."""
     cfg = config(*WINTER_RUN, f"data.root={photos}", "model.pool=4")
-    states = []
-    for name in ("one", "other"):
-        torch.manual_seed(seed_of(name))
-        train(cfg, saved(cfg, tmp_path / name))
-        states.append(weights_of(tmp_path / name))
+    step, states = CycleGAN.training_step, []
+    for draws in (0, 5):
+
+        def disturbed(self, batch, batch_idx, draws=draws):
+            outputs = step(self, batch, batch_idx)
+            torch.rand(draws)
+            return outputs
+
+        monkeypatch.setattr(CycleGAN, "training_step", disturbed)
+        train(cfg, saved(cfg, tmp_path / str(draws)))
+        states.append(weights_of(tmp_path / str(draws)))
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_a_discriminator_whose_strides_leave_nothing_is_refused():
+    for size, layers in ((16, 3), (32, 4)):
+        with pytest.raises(ValueError, match=f"{layers} strides leave nothing of {size} pixels"):
+            discriminator(3, size, width=2, layers=layers)
+    assert discriminator(3, 24, width=2, layers=3)(torch.zeros(1, 3, 24, 24)).shape == (1, 1, 1, 1)
 
 
 @pytest.mark.slow

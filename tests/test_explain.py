@@ -1,5 +1,7 @@
 """What a classifier sees, against NumPy and SciPy; that looking changes nothing; the pictures that a run leaves."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -162,6 +164,33 @@ def test_the_pictures_of_a_run(seen_run):
     assert {"val_mistakes", "val_confusion", "val_classes", "test_confusion"} <= tags
     assert [event.step for event in events.Images("feature_maps/conv1")] == [1, 3, 6, 8]
     assert [event.step for event in events.Images("val_confusion")] == [4, 8]
+
+
+def test_a_run_that_stops_early_shows_its_last_answers(config, tmp_path, monkeypatch):
+    """Nothing gets better: epoch 1 sets the mark, 2 and 3 are borne; 3 is no doubling, but the last."""
+    due = []
+    monkeypatch.setattr(Answers, "_show", lambda self, trainer, model, stage, due_now: due.append(due_now))
+    cfg = config(*SEEN, "callbacks=[default,early_stopping]", "callbacks.early_stopping.patience=2", "data.limit=40",
+                 "callbacks.early_stopping.min_delta=1e9", "trainer.max_epochs=9", "test=false")  # fmt: skip
+    train(cfg, tmp_path)
+    assert due == [True, True, True]
+
+
+def test_a_class_without_images_has_no_bar_and_no_number(config, tmp_path, monkeypatch):
+    """Of four test images; what is not a number is null in metrics.json, as JSON knows none."""
+    bars, drawn = charts.bars, []
+    monkeypatch.setattr(charts, "bars", lambda *args, **more: drawn.append((args, more)) or bars(*args, **more))
+    cfg = config(*SEEN, *DEFAULT, "data.limit=4", "data.val_size=0", "trainer.max_epochs=1")
+    train(cfg, tmp_path)
+    values = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
+    shares = {name.removeprefix("test_classes/"): value for name, value in values.items() if name.startswith("test_classes/")}
+    held = [name for name, value in shares.items() if value is not None]
+    assert len(shares) == 10
+    assert 1 <= len(held) <= 4
+    ((of_class, title), more) = drawn[-1]
+    assert title.startswith("test")
+    assert more["names"] == held
+    assert of_class == pytest.approx([shares[name] for name in held])
 
 
 def test_worst_mistakes_come_first(config, tmp_path, monkeypatch):

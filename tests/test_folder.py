@@ -110,9 +110,38 @@ def test_chosen_classes_are_all_that_is_read(config, tmp_path):
         assert part.labels.bincount().tolist() == [6, 6]
         assert torch.equal(part.images[:, 0].float().mean((1, 2)) > 100, part.labels == 0), "dogs are painted reddish"
     for classes, words in (("[dogs,cat]", "cat is none of the classes birds, cats, dogs; did you mean cats?"),
-                           ("[cats,cats]", "stands there twice"), ("breeds", "is none of the classes")):  # fmt: skip
+                           ("[cats,cats]", "stands there twice"), ("breeds", "is a choice of data=pets")):  # fmt: skip
         with pytest.raises(UserError, match=words.replace("?", "[?]")):
             data_of(config, *settings, f"data.classes={classes}")
+
+
+def test_classes_named_by_digits_may_be_chosen(config, tmp_path):
+    write_folder(tmp_path)
+    (tmp_path / "cats").rename(tmp_path / "10")
+    data = data_of(config, "data=folder", f"data.root={tmp_path}", "data.size=16", "data.test_size=2", "data.classes=[10,dogs]")
+    assert data.class_names == ["10", "dogs"]
+
+
+def test_only_images_count(config, tmp_path):
+    """What a file manager leaves among the images is passed over."""
+    write_folder(tmp_path)
+    settings = ("data=folder", f"data.root={tmp_path}", "data.size=16", "data.test_size=2")
+    before = len(data_of(config, *settings).train)
+    for name in ("Thumbs.db", "README.txt", ".hidden.png", ".git/x.png"):
+        (tmp_path / "cats" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "cats" / name).write_bytes(b"no image")
+    assert len(data_of(config, *settings).train) == before
+
+
+def test_sixteen_bits_become_eight_by_scaling_and_what_says_no_white_is_refused(tmp_path):
+    ramp = np.linspace(0, 65535, 64).round().astype(np.uint16).reshape(8, 8)
+    Image.fromarray(ramp).save(tmp_path / "ramp.png")
+    for channels in (1, 3):
+        pixels = decode(tmp_path / "ramp.png", None, channels)
+        assert np.abs(pixels[-1].numpy() - ramp / 257).max() <= 0.5
+    Image.fromarray(ramp.astype(np.float32) / 65535).save(tmp_path / "float.tiff")
+    with pytest.raises(UserError, match=r"float\.tiff is not a readable image .*mode F"):
+        decode(tmp_path / "float.tiff", None, 1)
 
 
 def test_decode_turns_upright_and_crops_the_centre(tmp_path):

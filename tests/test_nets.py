@@ -112,6 +112,20 @@ def test_whitened_filters_see_components_of_variance_one_without_correlation():
     assert torch.allclose(few.weight[:3], layer.weight[:3], atol=1e-5)
 
 
+def test_many_images_are_whitened_in_parts(monkeypatch):
+    """One unfolding of all would take the memory of nine images of doubles a filter's place: hundreds of GB at 224 pixels."""
+    images, unfold, parts = torch.rand(7, 3, 512, 512), F.unfold, []
+    monkeypatch.setattr(F, "unfold", lambda x, kernel: parts.append(len(x)) or unfold(x, kernel))
+    layer, small = nn.Conv2d(3, 8, 3), images[:, :, :64, :64]
+    whiten(layer, images)
+    assert parts == [1] * 7
+    whiten(layer, small)
+    patches = unfold(small.double(), 3).transpose(1, 2).flatten(0, 1)
+    values, vectors = np.linalg.eigh((patches.T @ patches / len(patches)).numpy())
+    expected = (vectors / np.sqrt(values + 1e-4)).T[::-1][:4].reshape(4, 3, 3, 3)
+    assert np.allclose(np.abs(layer.weight[:4].detach().numpy()), np.abs(expected), rtol=1e-4, atol=1e-4)
+
+
 def test_of_grey_in_three_channels_the_components_are_those_of_grey():
     grey = torch.rand(50, 1, 12, 12, generator=torch.Generator().manual_seed(0))
     layer, alone = nn.Conv2d(3, 64, 3), nn.Conv2d(1, 18, 3)

@@ -10,6 +10,7 @@ import time
 
 import pytest
 import torch
+from pytorch_lightning.callbacks import Timer
 
 from src import build, run
 from src.callbacks.common import CanSample
@@ -132,14 +133,39 @@ def cut_and_resumed(family, cfg, tmp_path, monkeypatch, cut, method="training_st
     with pytest.raises(Interrupted) as stop:
         train(cfg, folder)
     assert stop.value.signum == signal.SIGTERM
-    assert len(seen) == cut
-    assert build.batches_done(run.last_checkpoint(folder)) == cut
+    assert len(seen) == build.batches_done(run.last_checkpoint(folder)) == cut
 
     torch.manual_seed(cut)  # whatever the resuming process drew before
     cfg.resume = str(folder)
     train(cfg, folder)
     assert len(seen) == 12
     return folder
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 4, 6])
+def test_a_gathered_gradient_is_kept(config, tmp_path, monkeypatch, cut):
+    """Of three batches together, in epochs of four, cut between them."""
+    overrides = ("model=fc", *RUN[: len(TINY)], *RUN[-5:], "trainer.accumulate_grad_batches=3", "data.val_size=20")
+    plain = uncut_run(tmp_path / "uncut", overrides)
+    assert_same_run(plain, cut_and_resumed(Classifier, config(*overrides), tmp_path, monkeypatch, cut))
+
+
+def test_time_that_is_up_inside_an_epoch_loses_none_of_it(config, tmp_path, monkeypatch):
+    overrides = ("model=fc", *RUN[: len(TINY)], *RUN[-5:])
+    plain = uncut_run(tmp_path / "uncut", overrides)
+    times = iter([0.0] * 6 + [100.0] * 60)
+    monkeypatch.setattr(Timer, "time_elapsed", lambda self, stage="train": next(times) if stage == "train" else 0.0)
+    cfg = config(*overrides, "trainer.max_time=00:00:01:00")
+    folder = saved(cfg, tmp_path / "cut")
+    train(cfg, folder)
+    done = build.batches_done(run.last_checkpoint(folder))
+    assert done in (5, 6), "inside the second epoch of four"
+    monkeypatch.undo()
+    result = command("train", f"resume={folder}", "trainer.max_time=null")
+    assert result.returncode == 0, result.stderr
+    one, other = state(plain), state(folder)
+    for part in ("state_dict", "optimizer_states", "epoch", "global_step"):
+        assert_same(one[part], other[part], part)
 
 
 def test_cut_twice_in_one_epoch(uncut, config, tmp_path, monkeypatch):
@@ -210,6 +236,23 @@ def test_resume_refuses_what_would_change_the_run(uncut, tmp_path):
     folder = shutil.copytree(uncut, tmp_path / "run")
     assert "model.latent=8" in wrong(command("train", f"resume={folder}", "model.latent=8"))
     assert "maximum" in wrong(command("train", f"resume={folder}", "trainer.maximum=8"))
+    assert "trainer.precision=16-mixed' cannot change" in wrong(
+        command("train", f"resume={folder}", "trainer.precision=16-mixed")
+    )
+    shorter = command("train", f"resume={folder}", "trainer.max_epochs=1")
+    assert shorter.returncode == 2
+    assert "trainer.max_epochs=1: the run has 3 behind it" in shorter.stderr
+    assert "Traceback" not in shorter.stderr
+
+
+def test_what_a_resumed_run_is_told_is_remembered(uncut, tmp_path):
+    """Else a run that is made longer and cut again would stop where it was to stop first."""
+    folder = shutil.copytree(uncut, tmp_path / "run")
     longer = command("train", f"resume={folder}", "trainer.max_epochs=4")
     assert longer.returncode == 0, longer.stderr
+    assert build.batches_done(run.last_checkpoint(folder)) == 16
+    cfg = run.config_of(folder)
+    assert (cfg.trainer.max_epochs, cfg.resume) == (4, None)
+    again = command("train", f"resume={folder}")
+    assert again.returncode == 0, again.stderr
     assert build.batches_done(run.last_checkpoint(folder)) == 16

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from omegaconf import OmegaConf
 from PIL import Image
 
 from src import build, losses, run, transfer
@@ -130,7 +129,7 @@ def test_the_loss_is_the_weighed_sum_of_its_layers(uncut):
     tv = x.diff(dim=2).square().sum() + x.diff(dim=3).square().sum()
     values = model.losses(x, model.targets_of(model.content, model.style))
     assert values["loss"].item() == pytest.approx((content + 100 * style + 0.01 * tv).item(), rel=1e-5)
-    measured = evaluate(OmegaConf.create({"run": str(uncut), "root": None, "n": None, "seed": 0, "iwae_samples": None}))
+    measured = call("evaluate", evaluate, f"run={uncut}")
     assert measured["test/loss"] == pytest.approx(values["loss"].item(), rel=1e-4)
 
 
@@ -185,6 +184,8 @@ def test_a_translation_is_a_run_of_its_own_whatever_else_is_translated(top, conf
     both = model.translate(torch.cat([1 - photo, photo]))
     assert torch.equal(both[1:], alone)
     assert model.translate(torch.rand(1, 3, 12, 9)).shape == (1, 3, 12, 9)
+    with pytest.raises(ValueError, match="of 9 x 1 is too small: 2 x 2 is the least"):
+        model.translate(torch.rand(1, 3, 1, 9))
 
 
 def test_noise_is_another_beginning(top, config, tmp_path):
@@ -193,6 +194,37 @@ def test_noise_is_another_beginning(top, config, tmp_path):
     image = weights_of(tmp_path / "run")["image"]
     assert image.std() == pytest.approx(12**-0.5, abs=0.03)
     assert torch.corrcoef(torch.stack([image.flatten(), weights_of(tmp_path / "run")["content"].flatten()]))[0, 1].abs() < 0.15
+    _, model, _ = build.opened(tmp_path / "run")
+    photo = torch.rand(1, 3, 12, 9)
+    once = model.translate(photo)
+    torch.rand(7)
+    assert torch.equal(model.translate(photo), once), "an image comes out the same whatever was drawn before"
+    assert (once - photo).abs().mean() > 0.2
+
+
+def test_a_checkpoint_serves_as_well_as_its_run(top, tmp_path):
+    given = settings(top, f"model.init_from={top / 'vgg' / 'checkpoints' / 'last.ckpt'}", "data.steps=1")
+    result = command("train", *given, f"hydra.run.dir={tmp_path / 'run'}")
+    assert result.returncode == 0, result.stderr
+    learned = weights_of(top / "vgg")["average.module.conv1.weight"]
+    assert torch.equal(weights_of(tmp_path / "run")["net.conv1.weight"], learned)
+
+
+def test_a_run_whose_net_is_torchvisions_is_taken_by_place(config, tmp_path):
+    """torchvision's VGG names its convolutions by their places: features.0, features.2, ..."""
+    cfg = config(
+        "model=style_transfer", "data=style_pair", "data.content=x", "data.style=y", "data.size=32", "model.net.pooling=max"
+    )
+    model = build.model(cfg)
+    theirs = torchvision.models.vgg19(weights=None)
+    state = {f"net.{name}": value for name, value in theirs.state_dict().items()}
+    state |= {name: torch.full((3, 1, 1), value) for name, value in (("mean", 0.4), ("std", 0.2))}
+    torch.save({"state_dict": state, "Folder": {"class_names": ["a"], "permutation": None}}, tmp_path / "vgg19.ckpt")
+    model.init_from = str(tmp_path / "vgg19.ckpt")
+    assert transfer.begin(model, cfg.model, None).startswith("13 convolutions")
+    x = torch.rand(1, 3, 32, 32)
+    expected = theirs.features[:23]((x - 0.4) / 0.2)  # behind conv4_2
+    assert torch.allclose(model.maps(x)["relu10"], expected, atol=1e-5)
 
 
 def test_a_run_is_a_style_for_other_pictures(top, uncut, tmp_path):
@@ -239,10 +271,12 @@ def test_what_is_not_there_is_one_line_that_says_what_to_do(top, tmp_path):
         ),
         (["data=digits"], "takes a photograph and a style, and data=digits holds images"),
         (["data=style_pair", photo, style, "trainer.accumulate_grad_batches=2"], "there is one image"),
+        (["data=style_pair", photo, style, "trainer.precision=16-mixed"], "float32 alone"),
+        (["data=style_pair", photo, style, "model.init_from=RUN"], "model.init_from=RUN is not there: it should be the folder"),
         (["data=style_pair", photo, "data.style=nothing.png"], "nothing.png is not a readable image"),
     ):
         assert words in wrong(
-            command("train", "model=style_transfer_own", *args, f"out={tmp_path / 'runs'}", f"model.init_from={top / 'vgg'}")
+            command("train", "model=style_transfer_own", f"model.init_from={top / 'vgg'}", *args, f"out={tmp_path / 'runs'}")
         )
     assert not (tmp_path / "runs").exists()
 

@@ -1,10 +1,12 @@
 """A trained translator at work: src.translate, src.augment, src.sample."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from src import build
@@ -20,7 +22,11 @@ from tests.conftest import call
 def test_any_size_is_translated_and_none_is_shifted(winter_run):
     _, model, _ = build.opened(winter_run)
     x = torch.rand(1, 3, 21, 30)
-    assert model.translate(x).shape == x.shape
+    around = F.pad(x * 2 - 1, (0, 2, 0, 3), mode="replicate")
+    assert torch.equal(model.translate(x), (model.g(around)[:, :, :21, :30] + 1) / 2)
+    assert model.translate(torch.rand(1, 3, 5, 6)).shape == (1, 3, 5, 6)
+    with pytest.raises(ValueError, match="of 40 x 4 is too small: 5 x 5 is the least"):
+        model.translate(torch.rand(1, 3, 4, 40))
     whole = torch.rand(1, 3, 20, 32)
     assert torch.equal(model.translate(whole), (model.g(whole * 2 - 1) + 1) / 2)
 
@@ -43,6 +49,12 @@ def test_a_folder_in_a_folder_out(winter_run, tmp_path):
     (tmp_path / "in" / "bad.png").write_text("nothing")
     with pytest.raises(Incomplete, match=r"bad\.png is not a readable image"):
         call("translate", translate, *ask, f"out={tmp_path / 'again'}", "size=16")
+    (tmp_path / "in" / "bad.png").unlink()
+    Image.new("RGB", (30, 3)).save(tmp_path / "in" / "flat.png")
+    (tmp_path / "in" / "link.png").symlink_to(tmp_path / "out" / "a.png")
+    with pytest.raises(Incomplete, match=r"flat\.png: an image of 30 x 3 is too small"):
+        call("translate", translate, *ask, f"out={tmp_path / 'third'}")
+    assert (tmp_path / "third" / "link.png").is_file()
     assert decode(tmp_path / "again" / "deep" / "b.png", None, 3).shape == (3, 16, 16)
     assert len(list((tmp_path / "again").rglob("*.png"))) == 3
 
@@ -63,6 +75,9 @@ def test_a_trained_run_augments_a_folder(winter_run, photos, tmp_path):
     assert torch.equal(decode(out / row["file"], None, 3), (model.translate(image) * 255).round().byte()[0])
     assert row["file"].startswith(f"train/{row['class']}/")
     assert all((tmp_path / "again" / row["file"]).read_bytes() == (out / row["file"]).read_bytes() for row in rows)
+    assert all(json.loads(row["transforms"]) == {"run": str(winter_run), "to": "b"} for row in rows)
+    call("augment", augment, *settings, "augment.size=20", f"out={tmp_path / 'larger'}")
+    assert decode(tmp_path / "larger" / row["file"], None, 3).shape == (3, 20, 20)
 
 
 def test_of_several_runs_one_is_drawn_for_each_image(winter_run, photos, tmp_path):

@@ -1,5 +1,7 @@
 """Two domains of images: which are in which, in what order they come, what is refused."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,9 @@ from src.config import check, compose
 from src.data.folder import decode
 from src.data.pixels import wintered
 from src.errors import UserError
+from src.evaluate import evaluate
 from src.train import train
-from tests.conftest import WINTER_NET, WINTER_RUN, command, data_of, saved, wrong
+from tests.conftest import WINTER_NET, WINTER_RUN, call, command, data_of, saved, wrong
 
 
 def test_winter_is_the_same_map_at_every_pixel():
@@ -96,6 +99,25 @@ def test_unpaired_domains_have_no_truth(config, photos, tmp_path):
     values = train(cfg, saved(cfg, tmp_path / "run"))
     assert values["batches"] == 5, "a batch of one is what the paper asks for"
     assert {name for name in values if name.startswith("test/")} == {"test/cycle_a", "test/cycle_b"}
+    moved = shutil.copytree(photos, tmp_path / "moved")
+    places = (f"root_a={moved / 'dogs'}", f"root_b={moved / 'dogs'}")
+    again = call("evaluate", evaluate, f"run={tmp_path / 'run'}", *places)
+    assert again["test/cycle_a"] != values["test/cycle_a"], "other photographs were measured"
+    for word in (f"root={moved}", f"content={moved}"):
+        with pytest.raises(UserError, match="the run's data=unpaired lie in root_a, root_b"):
+            call("evaluate", evaluate, f"run={tmp_path / 'run'}", word)
+
+
+def test_a_domain_may_be_all_for_training(config, photos, tmp_path):
+    """Nothing is measured then, and the grids show training images."""
+    (photos / "cats" / "Thumbs.db").write_bytes(b"no image")
+    roots = (f"data.root_a={photos / 'cats'}", f"data.root_b={photos / 'dogs'}", "data.val_size=0", "data.test_size=0")
+    cfg = config(*WINTER_NET[:-1], "data=unpaired", *roots, "trainer.max_epochs=1", "callbacks=default", "~callbacks.quality",
+                 "data.limit=2", "callbacks.samples.n=8")  # fmt: skip
+    values = train(cfg, saved(cfg, tmp_path / "run"))
+    assert not [name for name in values if name.startswith(("test/", "val/"))]
+    assert (tmp_path / "run" / "images" / "samples.gif").is_file()
+    (photos / "cats" / "Thumbs.db").unlink()
 
 
 @pytest.mark.parametrize(

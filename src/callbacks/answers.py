@@ -56,11 +56,17 @@ class Answers(pl.Callback):
         names = data_of(trainer).class_names
         images, true, said, _, share = (part.cpu() for part in kept)
         counts = model.counts
-        of_class = (counts.diag() / counts.sum(1).clamp_min(1)).tolist()
+        held = counts.sum(1).nonzero().flatten()  # a class without images has no accuracy
+        of_class = (counts.diag() / counts.sum(1))[held].tolist()
         pictures = {
             "mistakes": charts.answered(images, true, said, share, names),
             "confusion": charts.confusion(counts, names),
-            "classes": charts.bars(of_class, f"{stage}: accuracy of each class", names=names, width=max(640, 16 * len(names))),
+            "classes": charts.bars(
+                of_class,
+                f"{stage}: accuracy of each class",
+                names=[names[k] for k in held.tolist()],
+                width=max(640, 16 * len(held)),
+            ),
         }
         for name, picture in pictures.items():
             if stage == "test":

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from torch import Tensor
 
 from src.callbacks.common import batches_seen
-from src.errors import Interrupted
+from src.errors import Interrupted, UserError
 
 
 class Checkpoint(pl.Callback):
@@ -15,7 +16,10 @@ class Checkpoint(pl.Callback):
 
     A signal lets the batch finish, writes the checkpoint and raises `Interrupted`; a second one, or one outside training,
     stops at once. The last batch of an epoch is written after the epoch's end has run, since Lightning would else forget
-    that the end is due.
+    that the end is due. Where a gradient is gathered over several batches, what there is of it is kept too.
+
+    A run whose time is up (trainer.max_time) goes on from inside its epoch too: the epoch's end, which Lightning comes to
+    early then, is not written.
 
     Args:
         folder: of the run.
@@ -27,6 +31,8 @@ class Checkpoint(pl.Callback):
         self.signum: int | None = None
         self.handlers: dict[int, Any] = {}
         self.training = False
+        self.gathered: dict[str, Tensor] = {}
+        self.inside = False  # an epoch, is where the run stops
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self.handlers = {signum: signal.signal(signum, self._note) for signum in (signal.SIGINT, signal.SIGTERM)}
@@ -39,8 +45,23 @@ class Checkpoint(pl.Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self.teardown(trainer, pl_module, "")
 
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+        if trainer.max_epochs is not None and 0 <= trainer.max_epochs < done:
+            raise UserError(f"trainer.max_epochs={trainer.max_epochs}: the run has {done} behind it")
+        self.gathered = checkpoint.get("gradients", {})
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        if progress.current.ready % trainer.accumulate_grad_batches and not progress.is_last_batch:
+            parameters = pl_module.named_parameters()
+            checkpoint["gradients"] = {name: p.grad for name, p in parameters if p.grad is not None}
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.training = True
+        for name, gradient in self.gathered.items():
+            pl_module.get_parameter(name).grad = gradient.to(pl_module.device)
+        self.gathered = {}
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.training = False
@@ -56,11 +77,13 @@ class Checkpoint(pl.Callback):
         if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             return
         due = self.every_n_batches is not None and batches_seen(trainer) % self.every_n_batches == 0
-        if due or self.signum is not None:
+        self.inside = trainer.should_stop
+        if due or self.inside or self.signum is not None:
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._save(trainer)
+        if not self.inside:
+            self._save(trainer)
 
     def _save(self, trainer: pl.Trainer) -> None:
         for logger in trainer.loggers:

@@ -87,9 +87,10 @@ def data_of(trainer: pl.Trainer) -> ImageData:
 
 
 def watched(trainer: pl.Trainer, n: int) -> tuple[Tensor, Tensor]:
-    """n validation images, test images where there are none, evenly spread: (n, C, H, W) in [0, 1] on the CPU, with labels."""
+    """n validation images, where there are none of the test, else of training, evenly spread: (n, C, H, W) in [0, 1] on the
+    CPU, with labels."""
     data = data_of(trainer)
-    part = data.val if len(data.val) else data.test
+    part = next((part for part in (data.val, data.test) if len(part)), data.train)
     return data.seen(part, spread(len(part), n))
 
 

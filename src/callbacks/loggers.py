@@ -8,6 +8,8 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.tensorboard.summary import hparams
 
+from src.files import write_atomically
+
 
 def batches_at(metrics: dict[str, float], step: int | None) -> int:
     """Batches seen when `metrics` were logged under Lightning's `step`.
@@ -86,7 +88,10 @@ class CSV(Logger):
     @rank_zero_only
     def save(self) -> None:
         self.columns = sorted({name for row in self.rows.values() for name in row})
-        with self.path.open("w", newline="") as file:
+        write_atomically(self.path, self._write)
+
+    def _write(self, path: Path) -> None:
+        with path.open("w", newline="") as file:
             writer = csv.DictWriter(file, ["batches", *self.columns])
             writer.writeheader()
             for step in sorted(self.rows):

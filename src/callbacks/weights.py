@@ -62,7 +62,9 @@ class FilterEvolution(pl.Callback):
         forget_later(trainer, "filters_*.png")
         known = list(filtering(pl_module))
         if self.layer is not None and self.layer not in known:
-            raise UserError(f"callbacks.filters.layer={self.layer} is no convolution here; there are {', '.join(known)}")
+            raise UserError(
+                f"callbacks.filters.layer={self.layer} is no convolution here; there are {', '.join(known) or 'none'}"
+            )
         if batches_seen(trainer) == 0:
             self._draw(trainer, pl_module)
 

@@ -166,7 +166,8 @@ class ImageData(pl.LightningDataModule, ABC):
         for indices in torch.arange(len(self.train)).split(max(1, 2**22 // (self.size[0] * self.size[1]))):  # bounds memory
             values = self.train[indices][0].double().div(255).transpose(0, 1).flatten(1)  # (C, B * H * W)
             n, total, squares = n + values.shape[1], total + values.sum(1), squares + values.square().sum(1)
-        return total / n, (squares / n - (total / n).square()).clamp(min=0).sqrt()
+        std = (squares / n - (total / n).square()).clamp(min=0).sqrt()
+        return total / n, torch.where(std < 1 / 1024, 1.0, std)  # a channel that never changes says nothing
 
     def seen(self, part: Images, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Images of `part` (B, C, H, W) in [0, 1] as a model meets them when it is measured, on the CPU, and their labels."""
@@ -233,8 +234,8 @@ class ImageData(pl.LightningDataModule, ABC):
     def val_dataloader(self) -> DataLoader | list:
         return self._loader(self.val, training=False) if len(self.val) else []
 
-    def test_dataloader(self) -> DataLoader:
-        return self._loader(self.test, training=False)
+    def test_dataloader(self) -> DataLoader | list:
+        return self._loader(self.test, training=False) if len(self.test) else []
 
     def transfer_batch_to_device(
         self, batch: tuple[Tensor, ...], device: torch.device, dataloader_idx: int

@@ -17,10 +17,11 @@ from src.data.base import ImageData, log
 from src.data.cache import cached
 from src.data.images import Images, ImageSet, Splits, chosen, cut_test
 from src.errors import UserError
+from src.files import images_below
 
 LEVELS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 MEMORY_LIMIT = 4 * 2**30  # bytes of decoded images that `in_memory: auto` still keeps, and the cache on disk
-VERSION = 1  # of `decode`: a new number, new cache entries
+VERSION = 2  # of `decode`: a new number, new cache entries
 
 
 @dataclass
@@ -78,13 +79,15 @@ class Folder(ImageData):
         settings: of `ImageData`.
     """
 
-    def __init__(self, classes: list[str] | None = None, **settings: Any) -> None:
+    def __init__(self, classes: list[str | int] | None = None, **settings: Any) -> None:
         super().__init__(**settings)
         self.classes = classes
 
     def read(self) -> Splits:
         if not self.root.is_dir():
             raise UserError(f"data=folder: data.root={self.root} is not a folder; it should hold a sub-folder for each class")
+        if isinstance(self.classes, str):
+            raise UserError(f"data.classes={self.classes} is a choice of data=pets; of a folder, a list of its classes")
         present = self.levels()
         known = _classes(present["train"])
         for level in present.values():
@@ -108,7 +111,7 @@ class Folder(ImageData):
         paths: list[Path] = []
         labels: list[int] = []
         for label, name in enumerate(self.class_names):
-            files = sorted(p for p in (top / name).rglob("*") if p.is_file() and not p.name.startswith("."))
+            files = images_below(top / name)
             if not files:
                 raise UserError(f"{top / name}: a class with no images")
             paths += files
@@ -146,11 +149,20 @@ def decode(path: Path, size: tuple[int, int] | None, channels: int) -> Tensor:
     """
     try:
         with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB" if channels == 3 else "L")
+            upright = _in_bytes(ImageOps.exif_transpose(image)).convert("RGB" if channels == 3 else "L")
         array = np.asarray(upright if size is None else ImageOps.fit(upright, (size[1], size[0]), Image.Resampling.BILINEAR))
     except Exception as error:  # Pillow's plugins raise whatever their decoder raises
         raise UserError(f"{path} is not a readable image ({error})") from error
     return torch.from_numpy(array.copy()).view(*array.shape[:2], channels).permute(2, 0, 1)
+
+
+def _in_bytes(image: Image.Image) -> Image.Image:
+    """`image` with values that Pillow converts as they are meant: it would clip those of more than eight bits."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"its values are of mode {image.mode}, which does not say what is black and white; 8 or 16 bits do")
+    return image
 
 
 def _classes(top: Path) -> list[str]:

@@ -89,13 +89,14 @@ def count(size: int | float, n: int) -> int:
     return round(size * n) if 0 < size < 1 else int(size)
 
 
-def chosen(words: Sequence[str], names: Sequence[str], plain: Callable[[str], str] = str) -> list[str]:
-    """Those of the classes `names` that data.classes asks for by `words`, in its order, as `names` write them.
+def chosen(given: Sequence[str | int], names: Sequence[str], plain: Callable[[str], str] = str) -> list[str]:
+    """Those of the classes `names` that data.classes asks for by `given`, in its order, as `names` write them.
 
     Args:
         plain: a name -> what is compared of it.
     """
     known = {plain(name): name for name in names}
+    words = [str(word) for word in given]  # a name of digits comes as a number
     for word in words:
         if plain(word) not in known:
             raise UserError(f"data.classes: {word} is none of the classes {', '.join(names)}{near(plain(word), list(known))}")

@@ -12,6 +12,7 @@ from src.data.folder import FileSet, Folder, at_rest
 from src.data.images import Images, ImageSet, Splits, cut_test
 from src.data.pixels import to_bytes, to_float, wintered
 from src.errors import UserError
+from src.files import images_below
 from src.randomness import Draws, generator
 
 
@@ -65,7 +66,7 @@ class Photos(ImageData):
     """All image files in a folder and below it, without classes."""
 
     def read(self) -> Splits:
-        files = sorted(p for p in self.root.rglob("*") if p.is_file() and not p.name.startswith("."))
+        files = images_below(self.root)
         if not files:
             raise UserError(f"{self.root} is no folder with images in it")
         (images,) = at_rest(self, [FileSet(files, torch.full((len(files),), -1), self.size, self.channels)])
@@ -91,6 +92,7 @@ class Unpaired(ImageData):
     paired = False
 
     def __init__(self, root_a: str | None = None, root_b: str | None = None, **settings: Any) -> None:
+        settings = {"root": root_a} | settings
         super().__init__(**settings)
         self.roots = (root_a, root_b)
         self.of_a_side = settings | {"limit": None, "train_size": None, "train_per_class": None}

@@ -17,7 +17,7 @@ from src.metrics.intervals import wilson
 from src.nets.init import whiten
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
-WHITENED = 5000  # training images whose principal components the first layer begins with
+WHITENED = 5000, 2**24  # at most so many training images, and pixels, whose principal components the first layer begins with
 
 
 class Classifier(pl.LightningModule):
@@ -93,6 +93,8 @@ class Classifier(pl.LightningModule):
                 value = value.repeat(self.in_channels, 1, 1)  # a net of three channels may scale each in its way, grey ones too
             elif given is None or isinstance(given, float):
                 value = value.repeat(channels, 1, 1)
+            if len(value) not in ({1, channels} if channels > 1 else {1, self.in_channels}):
+                raise ValueError(f"{name} has {len(value)} values for images of {channels} channels")
             self.register_buffer(name, value)
         self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64)  # of the last measure, kept for the pictures
         self.confusion = MulticlassConfusionMatrix(num_classes)  # (true, said) counts
@@ -126,7 +128,9 @@ class Classifier(pl.LightningModule):
                 getattr(self, name).copy_(moments[name].view(-1, 1, 1))
         if stage == "fit" and self.whiten:
             data = cast(Any, self.trainer).datamodule
-            images, _ = data.seen(data.train, spread(len(data.train), WHITENED))
+            most, pixels = WHITENED
+            n = max(1, min(most, pixels // (data.size[0] * data.size[1])))
+            images, _ = data.seen(data.train, spread(len(data.train), n))
             layer = next(layer for layer in self.net.modules() if isinstance(layer, nn.Conv2d))
             whiten(layer, self.scaled(images))
             if self.average is not None:

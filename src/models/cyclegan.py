@@ -140,13 +140,16 @@ class CycleGAN(pl.LightningModule):
         if cast(Any, self.trainer).datamodule.paired:
             for name, said, true in (("b", made_b, b), ("a", made_a, a), ("untranslated", a, b)):
                 values |= {f"psnr_{name}": psnr(said, true), f"ssim_{name}": ssim(said, true)}
-        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, batch_size=len(a))
+        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, batch_size=len(a), sync_dist=True)
 
     @torch.no_grad()
     def translate(self, images: Tensor, to: str = "b") -> Tensor:
-        """Images (N, C, H, W) in [0, 1] of any size -> what they are in the domain `to`, b or a, likewise, float32."""
+        """Images (N, C, H, W) in [0, 1] of any size from 5 x 5 on -> what they are in the domain `to`, b or a, likewise,
+        float32. Raises ValueError for smaller ones."""
         net = self.g if to == "b" else self.f
         height, width = images.shape[2:]
+        if min(height, width) < 5:  # a quarter of it, at least 2, is what the residual blocks' borders reflect
+            raise ValueError(f"an image of {width} x {height} is too small: 5 x 5 is the least")
         x = F.pad(images * 2 - 1, (0, -width % 4, 0, -height % 4), mode="replicate").to(self.device)
         made = torch.cat([net(part).float() for part in x.split(64)])
         return (made[:, :, :height, :width] + 1) / 2

@@ -185,7 +185,7 @@ class GAN(pl.LightningModule):
         critic, made = self.critic(labels), self.sampler(self.latents(len(images), labels=labels))
         real, fake = critic(images * 2 - 1).float(), critic(made).float()
         values = {"d_loss": self.loss.discriminator(real, fake), "d_real": real.mean(), "d_fake": fake.mean()}
-        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, batch_size=len(images))
+        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, batch_size=len(images), sync_dist=True)
 
     @property
     def sampler(self) -> nn.Module:

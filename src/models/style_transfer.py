@@ -39,7 +39,7 @@ class StyleTransfer(pl.LightningModule):
         begin: the image begins as the `content`, or as uniform `noise`.
         init_from: where the net was trained: a classifier's run, a checkpoint, or torchvision.
 
-    Raises ValueError where the net has no layer of a name.
+    Raises ValueError where the net has no layer of a name, or the image is smaller than its poolings.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class StyleTransfer(pl.LightningModule):
         if unknown := [name for name in (*content_layers, *style_layers) if name not in names]:
             raise ValueError(f"the net has no layer {unknown[0]}; it has {', '.join(names)}")
         shape = (1, channels, size, size) if isinstance(size, int) else (1, channels, *size)
+        self._check(shape[2:])
         self.image = nn.Parameter(torch.zeros(shape[1:]))  # of three dimensions: L-BFGS wants it contiguous
         self.content: Tensor
         self.style: Tensor
@@ -79,6 +80,11 @@ class StyleTransfer(pl.LightningModule):
         self.targets: Targets | None = None
         self.train()
 
+    def _check(self, sides: Sequence[int]) -> None:
+        least = 2 ** sum(isinstance(layer, nn.MaxPool2d | nn.AvgPool2d) for layer in self.net.children())
+        if min(sides) < least:
+            raise ValueError(f"an image of {sides[1]} x {sides[0]} is too small: {least} x {least} is the least")
+
     def train(self, mode: bool = True) -> "StyleTransfer":
         """The net is only ever looked through."""
         super().train(mode)
@@ -90,10 +96,10 @@ class StyleTransfer(pl.LightningModule):
             content, style = cast(Any, self.trainer).datamodule.pair()
             self.content.copy_(content)
             self.style.copy_(style)
-            self.image.data.copy_(self._begun(content)[0])
+            self.image.data.copy_(self._begun(content, None)[0])
 
-    def _begun(self, content: Tensor) -> Tensor:
-        return content.clone() if self.begin == "content" else torch.rand_like(content)
+    def _begun(self, content: Tensor, noise: torch.Generator | None) -> Tensor:
+        return content.clone() if self.begin == "content" else torch.rand(content.shape, generator=noise).to(content)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer([self.image])
@@ -143,13 +149,16 @@ class StyleTransfer(pl.LightningModule):
         self.log_dict({f"test/{name}": value for name, value in values.items()}, batch_size=1)
 
     def translate(self, images: Tensor, to: str = "b") -> Tensor:
-        """Images (N, C, H, W) in [0, 1], of any size that the net takes, each in the run's style: `steps` steps for each."""
+        """Images (N, C, H, W) in [0, 1], each in the run's style: `steps` steps for each, from the same noise where they begin
+        with noise. Raises ValueError where a side is smaller than the net's poolings."""
+        self._check(images.shape[2:])
         return torch.stack([self._made_of(content) for content in images.to(self.device).split(1)])
 
     @torch.enable_grad()
     def _made_of(self, content: Tensor) -> Tensor:
         """One image (1, C, H, W) in the run's style, (C, H, W), by an optimisation of its own."""
-        targets, x = self.targets_of(content, self.style), nn.Parameter(self._begun(content)[0].contiguous())
+        targets = self.targets_of(content, self.style)
+        x = nn.Parameter(self._begun(content, torch.Generator().manual_seed(0))[0].contiguous())
         optimizer = self.optimizer([x])
 
         def closure() -> float:

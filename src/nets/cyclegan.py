@@ -71,9 +71,13 @@ def discriminator(channels: int, size: int | Sequence[int], width: int = 64, lay
         size: of the training images.
         width: channels of the first layer.
         layers: how many are strided; None: three from 128 pixels on, two from 64, one below, so that a patch is a part.
+
+    Raises ValueError where the strides leave no patch.
     """
     side = size if isinstance(size, int) else min(size)
     n_strided = layers or max(1, min(3, int(math.log2(side / 16))))
+    if side >> n_strided < 3:
+        raise ValueError(f"layers={n_strided}: {n_strided} strides leave nothing of {side} pixels to score")
     row: list[nn.Module] = [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
     n = width
     for stride in [2] * (n_strided - 1) + [1]:

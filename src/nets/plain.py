@@ -17,7 +17,7 @@ def plain(
     kernel: int = 3,
     padding: int = 0,
     norm: str = "none",
-    dropout: Sequence[float] = (0.0, 0.0),
+    dropout: float | Sequence[float] = 0.0,
     init: str = "default",
 ) -> nn.Sequential:
     """Convolutions, then fully connected layers, ReLU behind each but the last: images (B, C, H, W) -> logits (B, num_classes).
@@ -27,7 +27,7 @@ def plain(
         hidden: widths of the fully connected layers before the last.
         kernel, padding: of every convolution.
         norm: `batch` puts BatchNorm between each convolution and its ReLU, `none` nothing.
-        dropout: its rates among the features, and behind each hidden layer.
+        dropout: its rates among the features, and behind each hidden layer; one number for both.
         init: of the weights, see `initialise`.
 
     Raises ValueError where the images are too small for the features.
@@ -39,13 +39,14 @@ def plain(
         numbers[kind] += 1
         layers[f"{kind}{numbers[kind]}"] = layer
 
+    of_features, of_hidden = (dropout, dropout) if isinstance(dropout, (int, float)) else dropout
     height, width = (size, size) if isinstance(size, int) else size
     for feature in features:
         if feature == "M":
             add("pool", nn.MaxPool2d(2))
             height, width = height // 2, width // 2
         elif feature == "D":
-            add("dropout", nn.Dropout(dropout[0]))
+            add("dropout", nn.Dropout(of_features))
         else:
             add("conv", nn.Conv2d(channels, int(feature), kernel, padding=padding))
             if norm == "batch":
@@ -59,8 +60,8 @@ def plain(
     for n_out in hidden:
         add("fc", nn.Linear(n_in, n_out))
         add("relu", nn.ReLU())
-        if dropout[1]:
-            add("dropout", nn.Dropout(dropout[1]))
+        if of_hidden:
+            add("dropout", nn.Dropout(of_hidden))
         n_in = n_out
     add("fc", nn.Linear(n_in, num_classes))
     net = nn.Sequential(layers)
