@@ -160,6 +160,10 @@ def test_time_that_is_up_inside_an_epoch_loses_none_of_it(config, tmp_path, monk
     train(cfg, folder)
     done = build.batches_done(run.last_checkpoint(folder))
     assert done in (5, 6), "inside the second epoch of four"
+    assert (
+        f"time is up after {done} batches; go on with: python -m src.train resume={folder}"
+        in (folder / "train.log").read_text()
+    )
     monkeypatch.undo()
     result = command("train", f"resume={folder}", "trainer.max_time=null")
     assert result.returncode == 0, result.stderr

@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 from torch import Tensor
 
 from src.callbacks.common import batches_seen
+from src.data.base import log
 from src.errors import Interrupted, UserError
 
 
@@ -80,6 +81,9 @@ class Checkpoint(pl.Callback):
         self.inside = trainer.should_stop
         if due or self.inside or self.signum is not None:
             self._save(trainer)
+        if self.inside:
+            again = f"python -m src.train resume={self.folder} trainer.max_time=null"
+            log.info("time is up after %d batches; go on with: %s", batches_seen(trainer), again)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self.inside:
