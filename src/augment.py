@@ -148,14 +148,12 @@ def _write(data: "ImageData", folder: Path, make: Maker, cfg: DictConfig) -> int
         places = [folder / name / place for place in _places(part, data.class_names)]
         _each(partial(_keep, part, places), len(part), f"{name}, as it is")
     places = _places(data.train, data.class_names)
-    made, by_model = _made_places(places, cfg.factor), "run" in cfg.augment
-
-    def action(i: int) -> list[tuple[Any, ...]]:
-        image = _pixels(data.train, i, cfg.augment.size if by_model else None)
-        return _make(image, int(data.train.labels[i]), i, folder / "train", places[i], made[i], make, cfg.seed)
-
-    # a model takes all cores for one image, and the memory that its maps need
-    rows = _each(action, len(data.train), "made of train", workers=1 if by_model else None)
+    made, workers = _made_places(places, cfg.factor), None
+    if "run" in cfg.augment:
+        workers = 1  # a model takes all cores for one image, and the memory that its maps need
+    rows = _each(
+        lambda i: _make(data, i, folder / "train", places[i], made[i], make, cfg), len(data.train), "made of train", workers
+    )
     with (folder / "manifest.csv").open("w", newline="") as file:
         csv.writer(file).writerows([COLUMNS, *(row for of_one in rows for row in of_one)])
     return sum(map(len, rows))
@@ -167,7 +165,7 @@ def _each(action: Callable[[int], Any], n: int, words: str, workers: int | None 
 
 
 def _make(
-    pixels: "Tensor", label: int, i: int, top: Path, place: Path, paths: list[Path], make: Maker, seed: int
+    data: "ImageData", i: int, top: Path, place: Path, paths: list[Path], make: Maker, cfg: DictConfig
 ) -> list[tuple[Any, ...]]:
     """Write what is made of training image i to `paths`; its rows of the manifest. What copy k is, is what epoch k would have
     seen."""
@@ -176,23 +174,27 @@ def _make(
     from src.data.pixels import to_float
     from src.randomness import Draws
 
-    image, rows = to_float(pixels).unsqueeze(0), []
+    image, label = to_float(_pixels(data.train, i, cfg.augment.get("size"))).unsqueeze(0), int(data.train.labels[i])
+    rows = []
     for copy, path in enumerate(paths, 1):
         try:
-            made, done = make(image, label, Draws(torch.tensor([i]), seed, "augment", copy))
+            made, done = make(image, label, Draws(torch.tensor([i]), cfg.seed, "augment", copy))
         except ValueError as error:
             raise UserError(f"{place}: {error}") from error
         _save(made[0], top / path)
-        rows.append((top.name / path, top.name / place, place.parts[0], seed, copy, json.dumps(done)))
+        rows.append((top.name / path, top.name / place, place.parts[0], cfg.seed, copy, json.dumps(done)))
     return rows
 
 
 def _places(part: "Images", class_names: list[str]) -> list[Path]:
-    """CLASS/NAME of each image: its file's own name, with its number before it where another of the class has the same."""
+    """CLASS/NAME of each image: its file's own name, with its number before it where another of the class has the same; all
+    with their numbers where such a name is there too."""
     paths = getattr(part, "paths", None) or [Path(f"{i:05d}.png") for i in range(len(part))]
     places = [Path(class_names[int(label)]) / path.name for label, path in zip(part.labels, paths, strict=True)]
+    numbered = [place.with_name(f"{i:05d}_{place.name}") for i, place in enumerate(places)]
     often = Counter(places)
-    return [place if often[place] == 1 else place.with_name(f"{i:05d}_{place.name}") for i, place in enumerate(places)]
+    told_apart = [place if often[place] == 1 else other for place, other in zip(places, numbered, strict=True)]
+    return told_apart if len(set(told_apart)) == len(places) else numbered
 
 
 def _made_places(places: list[Path], factor: int) -> list[list[Path]]:

@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from src.augment import augment, preview
+from src.augment import _places, augment, preview
 from src.config import groups
 from src.data import augment as aug
-from src.data.folder import decode
+from src.data.folder import FileSet, decode
 from src.errors import UserError
 from src.randomness import Draws
 from tests.conftest import call, data_of
@@ -72,6 +72,15 @@ def test_what_was_augmented_may_be_augmented_again(made, tmp_path):
     made_files = {row["file"] for row in rows}
     assert len(made_files) == len(rows) == 30
     assert sorted(value for name, value in files.items() if name not in made_files and name != "manifest.csv") == kept
+
+
+def test_names_that_meet_are_told_apart(tmp_path):
+    """Two called 1.png below one class, and one that is called as the second of them would be."""
+    paths = [tmp_path / name for name in ("a/1.png", "b/1.png", "00001_1.png", "2.png")]
+    part = FileSet(paths, torch.zeros(4, dtype=torch.int64), (8, 8), 3)
+    assert [path.name for path in _places(part, ["cats"])] == ["00000_1.png", "00001_1.png", "00002_00001_1.png", "00003_2.png"]
+    part = FileSet([paths[0], paths[1], paths[3]], torch.zeros(3, dtype=torch.int64), (8, 8), 3)
+    assert [path.name for path in _places(part, ["cats"])] == ["00000_1.png", "00001_1.png", "2.png"]
 
 
 def test_the_offline_tool_refuses_in_one_line(made):
