@@ -48,7 +48,8 @@ class Weights(pl.Callback):
 
 
 class FilterEvolution(pl.Callback):
-    """How the filters of one convolution change: images/filters_BATCHES.png, and images/filters.gif at the end.
+    """How the filters of one convolution change: images/filters_BATCHES.png, and images/filters.gif at the end; while it is
+    frozen, nothing.
 
     Args:
         every_n_batches: from frame to frame.
@@ -81,8 +82,10 @@ class FilterEvolution(pl.Callback):
 
     def _draw(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         layers = filtering(model)
-        if trainer.is_global_zero and layers:
-            layer = layers[self.layer or next(iter(layers))]
+        if not (trainer.is_global_zero and layers):
+            return
+        layer = layers[self.layer or next(iter(layers))]
+        if any(parameter.requires_grad for parameter in layer.parameters()):
             name = f"filters_{batches_seen(trainer):08d}.png"
             plots.save_png(plots.filter_tile(_filters(layer), side=48), images_folder(trainer) / name)
 
