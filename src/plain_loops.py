@@ -33,6 +33,7 @@ def one_by_one(data: Any, *changes: Any) -> Any:
     from torchvision import datasets, transforms
 
     from src.data.folder import Folder
+    from src.data.images import ImageSet
     from src.data.unpaired import PairSet
 
     if isinstance(data, Folder):
@@ -47,7 +48,8 @@ def one_by_one(data: Any, *changes: Any) -> Any:
             return len(data.train)
 
         def image(self, part: Any, index: int) -> Any:
-            return self.transform(Image.fromarray(part[torch.tensor([index])][0][0].permute(1, 2, 0).squeeze(2).numpy()))
+            pixels = part.images[index] if isinstance(part, ImageSet) else part[torch.tensor([index])][0][0]
+            return self.transform(Image.fromarray(pixels.permute(1, 2, 0).squeeze(2).numpy()))
 
         def __getitem__(self, index: int) -> tuple[Any, Any]:
             if isinstance(data.train, PairSet):

@@ -228,17 +228,6 @@ def test_a_mean_of_other_channels_is_refused(config, channels, mean):
         build.model(config("model=fc", "data=digits", f"data.channels={channels}", f"model.mean={mean}", *TINY))
 
 
-def test_gradients_are_clipped_in_mixed_precision_too(config, tmp_path):
-    """Lightning refuses to clip before torch's fused steps there; and a clipped run is another."""
-    states = []
-    for clip in ("null", "1e-3"):
-        cfg = config("model=fc", "data=digits", *TINY, "trainer.precision=bf16-mixed", "trainer.max_epochs=1", "test=false",
-                     f"trainer.gradient_clip_val={clip}", "model/optimizer=sgd")  # fmt: skip
-        train(cfg, saved(cfg, tmp_path / clip))
-        states.append(weights_of(tmp_path / clip)["net.fc1.weight"])
-    assert not torch.equal(*states)
-
-
 def test_metrics_of_a_known_answer(config):
     """A net that says of each image what its brightest pixel tells: accuracy, per class and top-5 against NumPy."""
     cfg = config("model=fc", "data=digits", "model.mean=0", "model.std=1", *TINY)

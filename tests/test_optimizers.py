@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from src.optimizers import Muon, orthogonal
+from src.train import train
+from tests.conftest import TINY, saved, weights_of
 
 
 def test_the_iteration_brings_singular_values_near_one_and_keeps_their_vectors():
@@ -70,3 +72,14 @@ def test_its_state_is_kept():
     step(0, 2)
     step(1, 2)
     assert torch.equal(layers[0].weight, layers[1].weight)
+
+
+def test_gradients_are_clipped_in_mixed_precision_too(config, tmp_path):
+    """Lightning refuses to clip before torch's fused steps there; and a clipped run is another."""
+    states = []
+    for clip in ("null", "1e-3"):
+        cfg = config("model=fc", "data=digits", *TINY, "trainer.precision=bf16-mixed", "trainer.max_epochs=1", "test=false",
+                     f"trainer.gradient_clip_val={clip}", "model/optimizer=sgd")  # fmt: skip
+        train(cfg, saved(cfg, tmp_path / clip))
+        states.append(weights_of(tmp_path / clip)["net.fc1.weight"])
+    assert not torch.equal(*states)
