@@ -197,6 +197,7 @@ RULES: dict[str, Rule] = {
     "identity": real(0),
     "pool": integer(0),
     "blocks": maybe(integer(1)),
+    "strides": maybe(integer(1, 2)),
     "discriminator.layers": maybe(integer(1)),
     "pooling": one_of("max", "average"),
     "begin": one_of("content", "noise"),

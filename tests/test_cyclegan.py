@@ -10,7 +10,7 @@ from PIL import Image
 from src import build
 from src.errors import UserError
 from src.models.cyclegan import CycleGAN, ImagePool
-from src.nets.cyclegan import InstanceNorm, discriminator, generator
+from src.nets.cyclegan import InstanceNorm, Residual, discriminator, generator
 from src.train import train
 from tests.conftest import TINY, WINTER_NET, WINTER_RUN, WINTER_SMALL, saved, weights_of
 from tests.test_resume import assert_same_run, cut_and_resumed
@@ -25,6 +25,15 @@ def test_parameters_are_the_papers_without_the_biases_that_a_norm_takes_away():
     assert count(generator(3, 256)) == 11_378_179 - (64 + 128 + 256 + 9 * 2 * 256 + 128 + 64)
     assert count(generator(3, 128)) == count(generator(3, 256)) - 3 * 2 * 256 * 256 * 9
     assert count(discriminator(3, 256)) == 2_764_737 - (128 + 256 + 512)
+
+
+@pytest.mark.parametrize(("size", "halved"), [(256, 2), (64, 2), (32, 1)])
+def test_small_images_are_halved_once_before_the_blocks(config, size, halved):
+    cfg = config(*WINTER_SMALL, "data=winter", "data.root=none", f"data.size={size}", "model.generator.width=2")
+    net, x = build.model(cfg).g, torch.rand(1, 3, size, size)
+    block = next(i for i, layer in enumerate(net) if isinstance(layer, Residual))
+    assert net[:block](x).shape == (1, 2 * 2**halved, size // 2**halved, size // 2**halved)
+    assert net(x).shape == x.shape
 
 
 @pytest.mark.parametrize(("size", "scores", "seen"), [(256, 30, 70), (128, 14, 70), (64, 14, 34), (32, 14, 16)])

@@ -35,13 +35,17 @@ class Residual(nn.Module):
         return x + self.body(x)
 
 
-def generator(channels: int, size: int | Sequence[int], width: int = 64, blocks: int | None = None) -> nn.Sequential:
+def generator(
+    channels: int, size: int | Sequence[int], width: int = 64, blocks: int | None = None, strides: int | None = 2
+) -> nn.Sequential:
     """c7s1-64, d128, d256, R256 x blocks, u128, u64, c7s1-C, tanh: images of one domain -> images of the other.
 
     Args:
         size: of the training images; any whose sides are multiples of 4 will do.
         width: channels of the first layer.
         blocks: None: 9 from 256 pixels on, else 6.
+        strides: how often the sides are halved before the blocks, 1 or 2. None: twice, the paper's, from 64 pixels on; once
+            below, since what is left of 32 pixels by two, 8, is too little to put the picture back from.
 
     Raises ValueError where the sides are not multiples of 4, 16 or more.
     """
@@ -49,12 +53,13 @@ def generator(channels: int, size: int | Sequence[int], width: int = 64, blocks:
     if any(side % 4 or side < 16 for side in sides):
         raise ValueError(f"a side of {size} is no multiple of 4, 16 or more")
     layers = [*_conv(channels, width, 7), nn.ReLU(inplace=True)]
-    for n in (width, 2 * width):
+    widths = [width, 2 * width][: strides or (2 if min(sides) >= 64 else 1)]
+    for n in widths:
         down = nn.Conv2d(n, 2 * n, 3, stride=2, padding=1, bias=False)
         layers += [down, InstanceNorm(), nn.ReLU(inplace=True)]
-    layers += [Residual(4 * width) for _ in range(blocks or (9 if min(sides) >= 256 else 6))]
-    for n in (4 * width, 2 * width):
-        up = nn.ConvTranspose2d(n, n // 2, 3, stride=2, padding=1, output_padding=1, bias=False)
+    layers += [Residual(2 * widths[-1]) for _ in range(blocks or (9 if min(sides) >= 256 else 6))]
+    for n in reversed(widths):
+        up = nn.ConvTranspose2d(2 * n, n, 3, stride=2, padding=1, output_padding=1, bias=False)
         layers += [up, InstanceNorm(), nn.ReLU(inplace=True)]
     net = nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(width, channels, 7), nn.Tanh())
     initialise(net, "normal")
