@@ -18,7 +18,7 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from src.randomness import Draws
 
 Made = tuple["Tensor", dict[str, Any]]  # (1, C, H, W) in [0, 1], and what the manifest says of it
-Maker = Callable[["Tensor", int, "Draws"], Made]  # an image (1, C, H, W) in [0, 1], its label, its draws -> another
+# an image (1, C, H, W) in [0, 1], its label, its draws for each copy -> the copies
+Maker = Callable[["Tensor", int, list["Draws"]], Iterator[Made]]
 COLUMNS = ("file", "source", "class", "seed", "copy", "transforms")  # of the manifest
 SIDE = 96  # of the preview's images
 SPLIT = ("name", "test_size", "val_size", "split_seed", "train_size", "train_per_class", "classes", "limit")  # of data
@@ -66,9 +67,10 @@ def augment(cfg: DictConfig) -> Path:
 
     data = build.data(cfg)
     if runs := cfg.augment.get("run"):
-        make = by_models([runs] if isinstance(runs, str) else list(runs), cfg.augment.to, data, cfg.data)
+        make = by_models([runs] if isinstance(runs, str) else list(runs), cfg.augment.to, data, cfg)
     elif data.augment is None:
-        raise UserError(f"augment=none makes nothing; there are {', '.join(groups()['augment'])}")
+        others = [choice for choice in groups()["augment"] if choice not in ("none", "mixup", "cutmix")]
+        raise UserError(f"augment=none makes nothing; there are {', '.join(others)}")
     else:
         make = by_transforms(data.augment)
     if data.augment is not None and data.augment.mixing:
@@ -89,25 +91,27 @@ def augment(cfg: DictConfig) -> Path:
 def by_transforms(augment: "Augment") -> Maker:
     """Images by the transforms of conf/augment."""
 
-    def make(image: "Tensor", label: int, draws: "Draws") -> Made:
-        values = augment.drawn(draws, (image.shape[2], image.shape[3]))
-        done = {name: {key: round(value.item(), 6) for key, value in one.items()} for name, one in values.items()}
-        return augment.single(image, values, draws), done
+    def make(image: "Tensor", label: int, of_copies: list["Draws"]) -> Iterator[Made]:
+        for draws in of_copies:
+            values = augment.drawn(draws, (image.shape[2], image.shape[3]))
+            done = {name: {key: round(value.item(), 6) for key, value in one.items()} for name, one in values.items()}
+            yield augment.single(image, values, draws), done
 
     return make
 
 
-def by_models(runs: list[str], to: str, data: "ImageData", settings: DictConfig) -> Maker:
-    """Images by the models of finished runs, one of them drawn for each: what a CycleGAN or a style transfer makes of it, or
-    what a conditional GAN draws of its class. Raises UserError where one can do neither, or knows other classes, or drew its
-    classes from other images than those that `settings` have to train on: it would tell of what is held out."""
+def by_models(runs: list[str], to: str, data: "ImageData", cfg: DictConfig) -> Maker:
+    """Images by the models of finished runs, the first drawn for each image and the others in turn for its further copies: what
+    a CycleGAN or a style transfer makes of it, or what a conditional GAN draws of its class. Raises UserError where one can do
+    neither, or knows other classes, or drew its classes from other images than those that `cfg` has to train on: it would tell
+    of what is held out; and where a copy would be another's equal."""
     from src import build
     from src.callbacks.common import CanSampleClasses, CanTranslate
 
     models = {}
     for folder in runs:
-        cfg, model, of_data = build.opened(Path(folder).expanduser())
-        by_image, channels = isinstance(model, CanTranslate), cfg.data.channels
+        of_run, model, of_data = build.opened(Path(folder).expanduser())
+        by_image, channels = isinstance(model, CanTranslate), of_run.data.channels
         if not by_image and not (isinstance(model, CanSampleClasses) and model.num_classes):
             family = type(model).__name__
             able = "cyclegan, style_transfer and cdcgan do"
@@ -116,21 +120,30 @@ def by_models(runs: list[str], to: str, data: "ImageData", settings: DictConfig)
             raise UserError(f"augment.run={folder} makes images of {channels} channels, the data have {data.channels}")
         if not by_image and (names := of_data["class_names"]) != data.class_names:
             raise UserError(f"augment.run={folder} draws {', '.join(names)}; the data have {', '.join(data.class_names)}")
-        split = SPLIT + (("root",) if cfg.data.name == "folder" else ())
-        if not by_image and (other := [key for key in split if _plain(cfg.data, key) != _plain(settings, key)]):
-            there = " ".join(f"data.{key}={cfg.data.get(key)}" for key in other)
+        split = SPLIT + (("root",) if of_run.data.name == "folder" else ())
+        if not by_image and (other := [key for key in split if _plain(of_run.data, key) != _plain(cfg.data, key)]):
+            said = {key: of_run.data.get(key) for key in other}
+            there = " ".join(f"data.{key}={'null' if value is None else value}" for key, value in said.items())
             raise UserError(f"augment.run={folder} learned from other images than these, with {there}: say the same here")
         models[folder] = model
+    if cfg.factor > len(runs) + 1 and any(isinstance(model, CanTranslate) for model in models.values()):
+        raise UserError(
+            f"factor={cfg.factor}: a cyclegan or style_transfer makes one image of each, so augment.run must name "
+            f"{cfg.factor - 1} runs or more, not {len(runs)}"
+        )
 
-    def make(image: "Tensor", label: int, draws: "Draws") -> Made:
+    def make(image: "Tensor", label: int, of_copies: list["Draws"]) -> Iterator[Made]:
         import torch
 
-        folder = runs[int(draws.of("run").uniform() * len(runs))]
-        model = models[folder]
-        if isinstance(model, CanTranslate):
-            return model.translate(image, to), {"run": folder, "to": to}
-        noise = torch.Generator().manual_seed(int(draws.of("noise").integer()))
-        return cast("CanSampleClasses", model).sample(1, noise, torch.tensor([label])), {"run": folder}
+        first = int(of_copies[0].of("run").uniform() * len(runs))
+        for copy, draws in enumerate(of_copies):
+            folder = runs[(first + copy) % len(runs)]
+            model = models[folder]
+            if isinstance(model, CanTranslate):
+                yield model.translate(image, to), {"run": folder, "to": to}
+            else:
+                noise = torch.Generator().manual_seed(int(draws.of("noise").integer()))
+                yield cast("CanSampleClasses", model).sample(1, noise, torch.tensor([label])), {"run": folder}
 
     return make
 
@@ -175,14 +188,15 @@ def _make(
     from src.randomness import Draws
 
     image, label = to_float(_pixels(data.train, i, cfg.augment.get("size"))).unsqueeze(0), int(data.train.labels[i])
+    copies = range(1, len(paths) + 1)
+    all_made = make(image, label, [Draws(torch.tensor([i]), cfg.seed, "augment", copy) for copy in copies])
     rows = []
-    for copy, path in enumerate(paths, 1):
-        try:
-            made, done = make(image, label, Draws(torch.tensor([i]), cfg.seed, "augment", copy))
-        except ValueError as error:
-            raise UserError(f"{place}: {error}") from error
-        _save(made[0], top / path)
-        rows.append((top.name / path, top.name / place, place.parts[0], cfg.seed, copy, json.dumps(done)))
+    try:
+        for copy, path, (made, done) in zip(copies, paths, all_made, strict=True):
+            _save(made[0], top / path)
+            rows.append((top.name / path, top.name / place, place.parts[0], cfg.seed, copy, json.dumps(done)))
+    except ValueError as error:
+        raise UserError(f"{place}: {error}") from error
     return rows
 
 

@@ -78,7 +78,8 @@ def guarded(action: Callable[[], Any]) -> int:
         print(rest, file=sys.stderr)
         return 1
     except Interrupted as stop:
-        print(stop, file=sys.stderr)
+        if str(stop):
+            print(stop, file=sys.stderr)
         return 128 + stop.signum
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

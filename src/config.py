@@ -191,7 +191,10 @@ def _check_kind(cfg: DictConfig) -> None:
         return
     wanted, held = family(cfg).takes, KINDS.get(given, "images")
     if held != wanted:
-        raise UserError(f"{target} takes {wanted}, and data={cfg.data.name} holds {held}")
+        raise UserError(
+            f"a {target.rpartition('.')[2]} takes {wanted} (data={' or '.join(_sets_of(wanted))}), and data={cfg.data.name} "
+            f"holds {held}"
+        )
     changed = [name for name in ("permute", "binarize") if wanted == "two domains of images" and cfg.data.get(name) is True]
     if changed:
         raise UserError(f"data.{changed[0]}=true: {target} takes images as they are")
@@ -201,6 +204,13 @@ def _check_kind(cfg: DictConfig) -> None:
         raise UserError(f"data={cfg.data.name} holds {wanted}, which augment={','.join(transforms)} cannot change")
     if "run" in augment:
         raise UserError("augment=model makes images beforehand: python -m src.augment augment=model augment.run=RUN out=OUT")
+
+
+def _sets_of(kind: str) -> list[str]:
+    """The choices of data that hold `kind`, one of `KINDS` or images."""
+    nodes = {choice: OmegaConf.load(CONF / "data" / f"{choice}.yaml") for choice in groups()["data"]}
+    targets = {choice: OmegaConf.select(node, "_target_") for choice, node in nodes.items()}
+    return [choice for choice, target in targets.items() if KINDS.get(target, "images") == kind]
 
 
 def _check_fit(cfg: dict[str, Any]) -> None:

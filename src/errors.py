@@ -16,10 +16,11 @@ class Incomplete(Exception):
 class Interrupted(BaseException):
     """Training was stopped by a signal, after a checkpoint; commands exit with 128 + signum.
 
-    No `Exception`: a sweep takes those for one failed job, and would go on with the next.
+    No `Exception`: a sweep takes those for one failed job, and would go on with the next. The message is empty where the run's
+    log has said it.
     """
 
-    def __init__(self, signum: int, message: str) -> None:
+    def __init__(self, signum: int, message: str = "") -> None:
         super().__init__(message)
         self.signum = signum
 

@@ -6,7 +6,8 @@ python -m src.leave_one_out vectors=SWEEP                       those of the run
     python -m src.train -m model=word_vectors data=reviews 'seed=range(0,20)' hydra.sweep.dir=SWEEP
 
 Prints the mean accuracy over seeds 0, 1, ..., with its standard deviation over the seeds, and an interval over the sentences:
-the seeds share those, so that a hundred seeds say nothing about other sentences. What each seed said goes to a CSV file.
+the seeds share those, so that a hundred seeds say nothing about other sentences. What each seed said goes to the CSV file
+out= as soon as it is known. Of ten sentences, 20 seeds are 200 trainings.
 """
 
 import csv
@@ -34,30 +35,35 @@ def leave_one_out(cfg: DictConfig) -> list[list[bool]]:
 
     from src import build
 
+    out = Path(cfg.out).expanduser()
     cfg.callbacks = cfg.logger = None
     cfg.data.left_out = 0
     whole = build.data(cfg)
     n = len(whole.train) + len(whole.test)
     right: list[list[bool]] = [[] for _ in sources]
-    with tempfile.TemporaryDirectory() as scratch:
+    with writing(f"out={out}"):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        file = out.open("w", newline="")
+    with file, tempfile.TemporaryDirectory() as scratch:
+        table = csv.writer(file)
+        table.writerow(["seed", *range(n)])
         for job in tqdm(range(cfg.seeds * n), "leave-one-out", disable=None, leave=False):
             seed, left_out = divmod(job, n)
             cfg.seed = cfg.data.seed = seed
             cfg.data.left_out, cfg.model.init_from = left_out, sources[seed] or cfg.model.init_from
             right[seed].append(_right(cfg, Path(scratch)))
-    _report(right, Path(cfg.out).expanduser())
+            if len(right[seed]) == n:
+                table.writerow([seed, *map(int, right[seed])])
+                file.flush()
+                tqdm.write(f"seed {seed}: {sum(right[seed])} of {n} right")
+    _report(right, out)
     return right
 
 
 def _report(right: list[list[bool]], out: Path) -> None:
-    """Print the figures, write the answers to `out`."""
+    """Print the figures."""
     from src.metrics.intervals import mean_interval
 
-    with writing(f"out={out}"):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with out.open("w", newline="") as file:
-            numbered = [[seed, *map(int, row)] for seed, row in enumerate(right)]
-            csv.writer(file).writerows([["seed", *range(len(right[0]))], *numbered])
     of_seed = [statistics.mean(row) for row in right]
     of_sentence = [statistics.mean(column) for column in zip(*right, strict=True)]
     low, high = mean_interval(of_sentence)

@@ -69,12 +69,12 @@ def is_classifier(model: DictConfig) -> bool:
     return bool(model._target_ == "src.models.classifier.Classifier")
 
 
-def expect_classifier(folder: Path) -> None:
-    """Raise UserError unless the run in `folder` trained a classifier; its config tells."""
+def expect_classifier(folder: Path, setting: str = "run") -> None:
+    """Raise UserError, naming `setting`, unless the run in `folder` trained a classifier; its config tells."""
     model = config_of(folder).model
     if not is_classifier(model):
         family = model._target_.rpartition(".")[2]
-        raise UserError(f"{folder} holds a {family}, which names no classes: it takes the run of a Classifier")
+        raise UserError(f"{setting}={folder} holds a {family}, which names no classes; a classifier's run is needed")
 
 
 def last_checkpoint(folder: Path) -> Path:
@@ -90,10 +90,11 @@ def last_checkpoint(folder: Path) -> Path:
 def checkpoint_at(path: Path) -> Path:
     """What model.init_from=`path` means: the newest checkpoint of the classifier's run in that folder, or that file."""
     if path.is_dir():
-        expect_classifier(path)
+        expect_classifier(path, "model.init_from")
         return last_checkpoint(path)
-    if not path.is_file():
-        raise UserError(f"model.init_from={path} is not there: it should be the folder of a run, or a checkpoint")
+    if not path.is_file():  # RUN: as recipes leave it that cannot know it
+        wrong = " must be given" if str(path) == "RUN" else f"={path} is not there"
+        raise UserError(f"model.init_from{wrong}: it should be the folder of a run, or a checkpoint")
     return path
 
 

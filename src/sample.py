@@ -51,6 +51,8 @@ def sample(cfg: DictConfig) -> Path:
         part = data.test if len(data.test) else data.train
         rows = model.compared(*data.seen(part, spread(len(part), cfg.n)))
         images, columns = rows.flatten(0, 1), rows.shape[1]
+        if len(rows) < cfg.n:
+            print(f"n={cfg.n}: {'there is one row' if len(rows) == 1 else f'there are {len(rows)} rows'} to show")
     elif cfg.interpolate is not None and isinstance(model, CanInterpolate):
         images = model.interpolate(cfg.n, cfg.interpolate, noise)
     else:

@@ -22,6 +22,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     import torch
 
     from src import build
+    from src.callbacks.common import batches_seen
     from src.callbacks.report import report
     from src.layers import counts
     from src.transfer import begin
@@ -52,7 +53,11 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     if cfg.test:
         trainer.test(model, datamodule=data, verbose=False)
         metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
-    metrics |= {"parameters": parameters, "seconds": time.perf_counter() - start}
+    metrics["parameters"] = parameters
+    if batches_seen(trainer) > done:
+        metrics["seconds"] = time.perf_counter() - start
+    else:  # the figures of what was trained stay those of the training
+        log.info("nothing was left to train: trainer.max_epochs=N, more than %d, goes on", cfg.trainer.max_epochs)
     return report(trainer, cfg, folder, metrics)
 
 

@@ -103,7 +103,7 @@ def transfer_features(model: StyleTransfer) -> str:
     by_place = [value for name, value in source.weights.items() if name.startswith("features.")]
     theirs = dict(zip(ours, by_place, strict=False)) or {name: value for name, value in source.weights.items() if name in ours}
     if wrong := misfits(theirs, ours):
-        raise UserError(f"model.init_from={where} does not fit the net: {wrong}")
+        raise UserError(f"model.init_from={where} does not fit the net, which is that of a model=vgg: {wrong}")
     model.net.load_state_dict(theirs)
     for name in ("mean", "std"):
         getattr(model, name).copy_(getattr(source, name))

@@ -79,7 +79,7 @@ def test_the_first_convolution_sees_a_reflected_border():
 
 @pytest.mark.parametrize("size", [18, 12])
 def test_sides_that_cannot_be_halved_twice_are_refused(config, photos, size):
-    with pytest.raises(UserError, match=f"a side of {size} is no multiple of 4, 16 or more"):
+    with pytest.raises(UserError, match=f"data.size={size} does not fit: its sides must be multiples of 4, 16 or more"):
         build.model(config(*WINTER_NET, "data=winter", f"data.root={photos}", f"data.size={size}"))
 
 

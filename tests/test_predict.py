@@ -123,7 +123,7 @@ def test_what_cannot_be_asked_gets_a_line(averaged_run, gan_run, photos, tmp_pat
             call("predict", predict, f"run={run}", f"out={tmp_path}/x.csv", "picture=null", *overrides)
         return str(error.value)
 
-    assert "holds a GAN, which names no classes" in line(f"images={folder}", run=gan_run)
+    assert "holds a GAN, which names no classes; a classifier's run is needed" in line(f"images={folder}", run=gan_run)
     assert f"images={tmp_path}/none: a folder without images" in line(f"images={tmp_path}/none")
     assert "no such file or folder" in line(f"images=['{folder}','{folder}/*.bmp']")
     assert "top=0" in line(f"images={folder}", "top=0")

@@ -227,7 +227,8 @@ def test_real_process_real_signal(unbroken, tmp_path, name, code):
     assert process.returncode == code
     assert "Traceback" not in stderr
     if name != "SIGKILL":
-        assert f"resume={folder}" in stderr
+        assert stderr.count(f"resume={folder}") == 1
+        assert f"resume={folder}" in (folder / "train.log").read_text()
     done = build.batches_done(run.last_checkpoint(folder))
     assert 0 < done < 240, "the signal came too late to cut anything"
 
@@ -257,6 +258,10 @@ def test_what_a_resumed_run_is_told_is_remembered(uncut, tmp_path):
     assert build.batches_done(run.last_checkpoint(folder)) == 16
     cfg = run.config_of(folder)
     assert (cfg.trainer.max_epochs, cfg.resume) == (4, None)
+    before = run.read_metrics(folder)
     again = command("train", f"resume={folder}")
     assert again.returncode == 0, again.stderr
     assert build.batches_done(run.last_checkpoint(folder)) == 16
+    assert "nothing was left to train: trainer.max_epochs=N, more than 4, goes on" in again.stderr
+    after = run.read_metrics(folder)
+    assert all(after[name] == before[name] for name in ("seconds", "images_per_second"))

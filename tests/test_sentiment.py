@@ -119,6 +119,7 @@ def test_leave_one_out_is_ordinary_runs_counted(config, tmp_path, words_run, cap
     written = np.loadtxt(out, delimiter=",", skiprows=1, dtype=int)
     assert np.array_equal(written, np.column_stack([range(2), right]))
     said = capsys.readouterr().out
+    assert all(f"seed {seed}: {sum(row)} of 10 right" in said for seed, row in enumerate(right.tolist()))
     assert f"accuracy {right.mean():.3f}, over 2 seeds ± {right.mean(1).std(ddof=1):.3f}" in said
     low, high = mean_interval(right.mean(0).tolist())
     assert f"{max(0, low):.3f} to {min(1, high):.3f}" in said
@@ -131,6 +132,12 @@ def test_leave_one_out_needs_a_run_for_each_seed(tmp_path, words_run):
     shutil.copytree(words_run, tmp_path / "0")
     with pytest.raises(UserError, match=r"1 is not a run's folder"):
         call("leave_one_out", leave_one_out, "seeds=2", f"vectors={tmp_path}")
+
+
+def test_leave_one_out_looks_whether_it_can_write_before_it_trains(tmp_path, monkeypatch):
+    monkeypatch.setattr("src.leave_one_out._right", lambda *_: pytest.fail("it trained"))
+    with pytest.raises(UserError, match=r"out=.* cannot be written: Is a directory"):
+        call("leave_one_out", leave_one_out, "seeds=2", f"out={tmp_path}")
 
 
 def test_interval_of_a_mean():

@@ -270,10 +270,10 @@ def test_what_is_not_there_is_one_line_that_says_what_to_do(top, tmp_path):
             ["data=style_pair", photo, style, "augment=flip"],
             "data=style_pair holds a photograph and a style, which augment=flip",
         ),
-        (["data=digits"], "takes a photograph and a style, and data=digits holds images"),
+        (["data=digits"], "takes a photograph and a style (data=style_pair), and data=digits holds images"),
         (["data=style_pair", photo, style, "trainer.accumulate_grad_batches=2"], "there is one image"),
         (["data=style_pair", photo, style, "trainer.precision=16-mixed"], "float32 alone"),
-        (["data=style_pair", photo, style, "model.init_from=RUN"], "model.init_from=RUN is not there: it should be the folder"),
+        (["data=style_pair", photo, style, "model.init_from=RUN"], "model.init_from must be given: it should be the folder"),
         (["data=style_pair", photo, "data.style=nothing.png"], "nothing.png is not a readable image"),
     ):
         assert words in wrong(

@@ -215,6 +215,7 @@ def test_what_is_unfrozen_learns(settings, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Classifier, "training_step", noted)
     train(settings("model.freeze=4", "model.unfreeze_epoch=1"), tmp_path)
+    assert "after epoch 1, " in (tmp_path / "train.log").read_text()
     *values, norms, dropouts = zip(*found, strict=True)
     assert norms == dropouts == (False,) * 4 + (True,) * 8
     for part in values:
@@ -268,7 +269,7 @@ def test_the_experiments_ask_for_a_run():
     """A missing value would not do: over a value that stands it changes nothing, and the net would begin as drawn."""
     for name in ("transfer_frozen", "transfer_finetuned"):
         source = compose("train", [f"experiment={name}", "data.root=x"]).model.init_from
-        with pytest.raises(UserError, match=r"model\.init_from=RUN is not there"):
+        with pytest.raises(UserError, match=r"model\.init_from must be given: it should be the folder of a run"):
             run.checkpoint_at(Path(source))
 
 

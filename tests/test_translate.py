@@ -88,6 +88,11 @@ def test_of_several_runs_one_is_drawn_for_each_image(winter_run, photos, tmp_pat
     with (tmp_path / "out" / "manifest.csv").open() as file:
         used = [str(twin) in row["transforms"] for row in csv.DictReader(file)]
     assert 5 < sum(used) < 27
+    call("augment", augment, *settings, f"augment.run=[{winter_run},{twin}]", "factor=3", f"out={tmp_path / 'thrice'}")
+    with (tmp_path / "thrice" / "manifest.csv").open() as file:
+        runs = [json.loads(row["transforms"])["run"] for row in csv.DictReader(file)]
+    assert [str(twin) == run for run in runs[::2]] == used  # the first copy is the one that factor=2 makes
+    assert all({*both} == {str(winter_run), str(twin)} for both in zip(runs[::2], runs[1::2], strict=True))
 
 
 def test_what_a_model_cannot_augment_is_one_line(winter_run, photos, averaged_run, tmp_path):
@@ -96,6 +101,10 @@ def test_what_a_model_cannot_augment_is_one_line(winter_run, photos, averaged_ru
         ([f"augment.run={averaged_run}"], "a Classifier makes no image of an image, nor of a class; cyclegan, "),
         ([f"augment.run={winter_run}", "data.channels=1"], "makes images of 3 channels, the data have 1"),
         ([f"augment.run={tmp_path}"], "is not a run's folder"),
+        (
+            [f"augment.run={winter_run}", "factor=3"],
+            "factor=3: a cyclegan or .* must name 2 runs or more, not 1",
+        ),
     ):
         with pytest.raises(UserError, match=words):
             call("augment", augment, root, out, "augment=model", *more)
@@ -110,6 +119,8 @@ def test_what_a_model_cannot_augment_is_one_line(winter_run, photos, averaged_ru
     assert not (tmp_path / "x").exists()
 
 
-def test_sample_draws_rows_of_test_images(winter_run, tmp_path):
+def test_sample_draws_rows_of_test_images(winter_run, tmp_path, capsys):
     call("sample", sample, f"run={winter_run}", "n=3", "scale=1", f"out={tmp_path / 'rows.png'}")
     assert Image.open(tmp_path / "rows.png").size == (6 * 18 + 2, 3 * 18 + 2)
+    call("sample", sample, f"run={winter_run}", "n=99", "scale=1", f"out={tmp_path / 'rows.png'}")
+    assert "n=99: there are 4 rows to show" in capsys.readouterr().out

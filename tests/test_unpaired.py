@@ -123,9 +123,9 @@ def test_a_domain_may_be_all_for_training(config, photos, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["data=mnist"], ["takes two domains of images", "data=mnist holds images"]),
+        (["data=mnist"], ["takes two domains of images (data=unpaired or winter)", "data=mnist holds images"]),
         (["data=unpaired"], ["data.root_a must be given"]),
-        (["data=unpaired", "data.root_a=x", "data.root_b=y"], ["x is no folder with images in it"]),
+        (["data=unpaired", "data.root_a=x", "data.root_b=y"], ["data.root_a=x is no folder with images in it"]),
         (["data=winter", "data.root=x", "trainer.gradient_clip_val=1"], ["steps its two optimisers itself"]),
         (["data=winter", "data.root=x", "data.permute=true"], ["data.permute=true", "CycleGAN takes images as they are"]),
         (["data=winter", "data.root=x", "data.channels=1"], ["data.channels=1", "winter is in the colours"]),
@@ -147,5 +147,6 @@ def _read(cfg):
 
 def test_images_are_no_domains_for_a_user_either(tmp_path):
     line = wrong(command("train", "model=dcgan", "data=winter", "data.root=x", f"out={tmp_path / 'runs'}"))
-    assert "src.models.gan.GAN takes images, and data=winter holds two domains of images" in line
+    assert "a GAN takes images (data=" in line
+    assert "data=winter holds two domains of images" in line
     assert not (tmp_path / "runs").exists()

@@ -98,4 +98,5 @@ class Checkpoint(pl.Callback):
             message = (
                 f"{name}: stopped after {batches_seen(trainer)} batches; go on with: python -m src.train resume={self.folder}"
             )
-            raise Interrupted(self.signum, message)
+            log.info(message)
+            raise Interrupted(self.signum)

@@ -67,9 +67,10 @@ class Record(pl.Callback):
         return images / elapsed
 
     def summary(self) -> dict[str, float]:
-        """`images_per_second` of this session's training and `peak_memory_mb` (of the GPU where there is one)."""
+        """`images_per_second` of this session's training, where it trained, and `peak_memory_mb` (of the GPU where there is
+        one)."""
         unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB on Linux
         host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
         peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else host
-        rate = self.images / self.seconds if self.seconds else 0.0
-        return {"images_per_second": rate, "peak_memory_mb": peak / 2**20}
+        rate = {"images_per_second": self.images / self.seconds} if self.images else {}
+        return rate | {"peak_memory_mb": peak / 2**20}

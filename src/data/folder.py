@@ -85,7 +85,9 @@ class Folder(ImageData):
 
     def read(self) -> Splits:
         if not self.root.is_dir():
-            raise UserError(f"data=folder: data.root={self.root} is not a folder; it should hold a sub-folder for each class")
+            raise UserError(
+                f"data={self.name}: data.root={self.root} is not a folder; it should hold a sub-folder for each class"
+            )
         if isinstance(self.classes, str):
             raise UserError(f"data.classes={self.classes} is a choice of data=pets; of a folder, a list of its classes")
         present = self.levels()
@@ -152,7 +154,8 @@ def decode(path: Path, size: tuple[int, int] | None, channels: int) -> Tensor:
             upright = _in_bytes(ImageOps.exif_transpose(image)).convert("RGB" if channels == 3 else "L")
         array = np.asarray(upright if size is None else ImageOps.fit(upright, (size[1], size[0]), Image.Resampling.BILINEAR))
     except Exception as error:  # Pillow's plugins raise whatever their decoder raises
-        raise UserError(f"{path} is not a readable image ({error})") from error
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise UserError(f"{path} is not a readable image ({reason})") from error
     return torch.from_numpy(array.copy()).view(*array.shape[:2], channels).permute(2, 0, 1)
 
 

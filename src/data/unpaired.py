@@ -67,8 +67,6 @@ class Photos(ImageData):
 
     def read(self) -> Splits:
         files = images_below(self.root)
-        if not files:
-            raise UserError(f"{self.root} is no folder with images in it")
         (images,) = at_rest(self, [FileSet(files, torch.full((len(files),), -1), self.size, self.channels)])
         if not self.test_size:
             return Splits(train=images, test=images.subset(torch.arange(0)))
@@ -99,6 +97,9 @@ class Unpaired(ImageData):
 
     def read(self) -> Splits:
         sides = [Photos(**self.of_a_side | {"root": root}) for root in self.roots]
+        for key, side in zip(("root_a", "root_b"), sides, strict=True):
+            if not images_below(side.root):
+                raise UserError(f"data.{key}={side.root} is no folder with images in it")
         for side in sides:
             side.setup()
         train, test, val = (PairSet.of(*(getattr(side, part) for side in sides)) for part in ("train", "test", "val"))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
-from src.data.base import spread
+from src.data.base import log, spread
 from src.data.pixels import permuted
 from src.layers import frozen, heads
 from src.metrics.intervals import wilson
@@ -118,6 +118,8 @@ class Classifier(pl.LightningModule):
         if self.frozen and self.unfreeze_epoch is not None and self.current_epoch >= self.unfreeze_epoch:
             for parameter in self.frozen:
                 parameter.requires_grad_(True)
+            n = sum(parameter.numel() for parameter in self.frozen)
+            log.info("after epoch %d, %s more parameters learn", self.current_epoch, f"{n:,}")
             self.frozen, self.at_rest = [], []
             self.train()
 

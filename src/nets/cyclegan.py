@@ -51,7 +51,7 @@ def generator(
     """
     sides = (size, size) if isinstance(size, int) else tuple(size)
     if any(side % 4 or side < 16 for side in sides):
-        raise ValueError(f"a side of {size} is no multiple of 4, 16 or more")
+        raise ValueError(f"data.size={size} does not fit: its sides must be multiples of 4, 16 or more")
     layers = [*_conv(channels, width, 7), nn.ReLU(inplace=True)]
     widths = [width, 2 * width][: strides or (2 if min(sides) >= 64 else 1)]
     for n in widths:
