@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from omegaconf import OmegaConf
 
 from src import build
 from src.augment import augment, by_models
@@ -91,11 +92,11 @@ def test_a_conditional_run_adds_labelled_images_to_a_folder(config, tmp_path, mo
     for other in ("data.test_size=3", "data.split_seed=1", "data.train_per_class=2"):
         with pytest.raises(UserError, match=f"learned from other images than these, with {other.partition('=')[0]}="):
             call("augment", augment, *settings, other, f"augment.run={tmp_path / 'run'}", f"out={tmp_path / 'third'}")
-    make = by_models([str(tmp_path / "run")], "b", data, cfg.data)
+    make = by_models([str(tmp_path / "run")], "b", data, OmegaConf.create({"data": cfg.data, "factor": 3}))
     asked = []
     monkeypatch.setattr(GAN, "latents", lambda self, n, generator, labels: asked.append(labels.tolist()) or torch.zeros(n, 98))
-    make(torch.zeros(1, 3, 16, 16), 1, Draws(torch.tensor([0]), 0))
-    assert asked == [[1]]
+    assert len(list(make(torch.zeros(1, 3, 16, 16), 1, [Draws(torch.tensor([0]), 0, copy) for copy in (1, 2)]))) == 2
+    assert asked == [[1], [1]]
     (tmp_path / "in" / "cats").rename(tmp_path / "in" / "birds")
     with pytest.raises(UserError, match="draws cats, dogs; the data have birds, dogs"):
         call("augment", augment, *settings, f"augment.run={tmp_path / 'run'}", f"out={tmp_path / 'third'}")
