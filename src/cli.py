@@ -157,7 +157,7 @@ def _resume(task: Task, folder: Path, overrides: list[str]) -> None:
         changes = OmegaConf.from_dotlist(overrides)
         OmegaConf.set_struct(cfg, True)
         cfg.merge_with(changes)
-    except Exception as error:
+    except Exception as error:  # OmegaConf and the YAML in its values each raise their own
         raise UserError(f"resume: {str(error).splitlines()[0]}") from error
     remembered = cfg.copy()
     cfg.resume = str(folder)
