@@ -50,9 +50,18 @@ def execute(path: Path, folder: Path) -> Path:
         client.execute()
     except (CellExecutionError, DeadKernelError) as error:
         reached = max(cell.get("execution_count") or 0 for cell in notebook.cells)
-        what = f"{error.ename}: {error.evalue}" if isinstance(error, CellExecutionError) else str(error)
-        raise UserError(f"{path.name}, cell [{reached}]: {what.splitlines()[0]} (as far as it came: {copy})") from error
-    except (AssertionError, CancelledError) as error:  # at Ctrl-C nbclient ends the kernel, then trips over its absence
+        what = (
+            f"{error.ename}: {error.evalue}"
+            if isinstance(error, CellExecutionError)
+            else str(error)
+        )
+        raise UserError(
+            f"{path.name}, cell [{reached}]: {what.splitlines()[0]} (as far as it came: {copy})"
+        ) from error
+    except (
+        AssertionError,
+        CancelledError,
+    ) as error:  # at Ctrl-C nbclient ends the kernel, then trips over its absence
         raise KeyboardInterrupt from error
     finally:
         nbformat.write(notebook, copy)
@@ -62,7 +71,9 @@ def execute(path: Path, folder: Path) -> Path:
 def main(folder: Path) -> None:
     """Execute all of them, one after another, and name each copy."""
     if folder.resolve() == HERE:
-        raise UserError(f"{folder} holds the notebooks themselves, which stay without outputs: name another folder")
+        raise UserError(
+            f"{folder} holds the notebooks themselves, which stay without outputs: name another folder"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -45,7 +45,16 @@ Made = tuple["Tensor", dict[str, Any]]  # (1, C, H, W) in [0, 1], and what the m
 Maker = Callable[["Tensor", int, list["Draws"]], Iterator[Made]]
 COLUMNS = ("file", "source", "class", "seed", "copy", "transforms")  # of the manifest
 SIDE = 96  # of the preview's images
-SPLIT = ("name", "test_size", "val_size", "split_seed", "train_size", "train_per_class", "classes", "limit")  # of data
+SPLIT = (
+    "name",
+    "test_size",
+    "val_size",
+    "split_seed",
+    "train_size",
+    "train_per_class",
+    "classes",
+    "limit",
+)  # of data
 TRIES = 32  # draws of which the preview shows the most telling
 
 
@@ -55,13 +64,21 @@ def augment(cfg: DictConfig) -> Path:
     if cfg.preview is not None:
         return preview(Path(cfg.preview).expanduser(), out, cfg.seed)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"out={out} is there and not empty; name a new folder, nothing is overwritten")
+        raise UserError(
+            f"out={out} is there and not empty; name a new folder, nothing is overwritten"
+        )
     if (kind := KINDS.get(cfg.data._target_)) is not None:
-        raise UserError(f"data={cfg.data.name} holds {kind}: what is augmented are images with labels")
+        raise UserError(
+            f"data={cfg.data.name} holds {kind}: what is augmented are images with labels"
+        )
     if cfg.data.root and Path(cfg.data.root).expanduser().resolve() in out.resolve().parents:
-        raise UserError(f"out={out} lies in data.root={cfg.data.root}, where it would be read as images of its own")
+        raise UserError(
+            f"out={out} lies in data.root={cfg.data.root}, where it would be read as images of its own"
+        )
     if changed := [name for name in ("permute", "binarize") if cfg.data[name]]:
-        raise UserError(f"data.{changed[0]}=true is for training: the folder OUT holds images as a person sees them")
+        raise UserError(
+            f"data.{changed[0]}=true is for training: the folder OUT holds images as a person sees them"
+        )
 
     from src import build
 
@@ -69,7 +86,9 @@ def augment(cfg: DictConfig) -> Path:
     if runs := cfg.augment.get("run"):
         make = by_models([runs] if isinstance(runs, str) else list(runs), cfg.augment.to, data, cfg)
     elif data.augment is None:
-        others = [choice for choice in groups()["augment"] if choice not in ("none", "mixup", "cutmix")]
+        others = [
+            choice for choice in groups()["augment"] if choice not in ("none", "mixup", "cutmix")
+        ]
         raise UserError(f"augment=none makes nothing; there are {', '.join(others)}")
     else:
         make = by_transforms(data.augment)
@@ -78,13 +97,17 @@ def augment(cfg: DictConfig) -> Path:
             f"augment={next(iter(data.augment.mixing))} mixes labels, which a folder cannot hold; train with it instead"
         )
     if not data.labelled:
-        raise UserError(f"data={cfg.data.name} has no labels, which the folders of OUT are named by")
+        raise UserError(
+            f"data={cfg.data.name} has no labels, which the folders of OUT are named by"
+        )
     with writing(f"out={out}"):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
             made = _write(data, Path(folder) / "whole", make, cfg)
             (Path(folder) / "whole").replace(out)
-    print(f"{out}: {len(data.train)} images to train on and {made} made of them; held out {len(data.val)} and {len(data.test)}")
+    print(
+        f"{out}: {len(data.train)} images to train on and {made} made of them; held out {len(data.val)} and {len(data.test)}"
+    )
     return out
 
 
@@ -94,7 +117,10 @@ def by_transforms(augment: "Augment") -> Maker:
     def make(image: "Tensor", label: int, of_copies: list["Draws"]) -> Iterator[Made]:
         for draws in of_copies:
             values = augment.drawn(draws, (image.shape[2], image.shape[3]))
-            done = {name: {key: round(value.item(), 6) for key, value in one.items()} for name, one in values.items()}
+            done = {
+                name: {key: round(value.item(), 6) for key, value in one.items()}
+                for name, one in values.items()
+            }
             yield augment.single(image, values, draws), done
 
     return make
@@ -115,18 +141,32 @@ def by_models(runs: list[str], to: str, data: "ImageData", cfg: DictConfig) -> M
         if not by_image and not (isinstance(model, CanSampleClasses) and model.num_classes):
             family = type(model).__name__
             able = "cyclegan, style_transfer and cdcgan do"
-            raise UserError(f"augment.run={folder}: a {family} makes no image of an image, nor of a class; {able}")
+            raise UserError(
+                f"augment.run={folder}: a {family} makes no image of an image, nor of a class; {able}"
+            )
         if channels != data.channels:
-            raise UserError(f"augment.run={folder} makes images of {channels} channels, the data have {data.channels}")
+            raise UserError(
+                f"augment.run={folder} makes images of {channels} channels, the data have {data.channels}"
+            )
         if not by_image and (names := of_data["class_names"]) != data.class_names:
-            raise UserError(f"augment.run={folder} draws {', '.join(names)}; the data have {', '.join(data.class_names)}")
+            raise UserError(
+                f"augment.run={folder} draws {', '.join(names)}; the data have {', '.join(data.class_names)}"
+            )
         split = SPLIT + (("root",) if of_run.data.name == "folder" else ())
-        if not by_image and (other := [key for key in split if _plain(of_run.data, key) != _plain(cfg.data, key)]):
+        if not by_image and (
+            other := [key for key in split if _plain(of_run.data, key) != _plain(cfg.data, key)]
+        ):
             said = {key: of_run.data.get(key) for key in other}
-            there = " ".join(f"data.{key}={'null' if value is None else value}" for key, value in said.items())
-            raise UserError(f"augment.run={folder} learned from other images than these, with {there}: say the same here")
+            there = " ".join(
+                f"data.{key}={'null' if value is None else value}" for key, value in said.items()
+            )
+            raise UserError(
+                f"augment.run={folder} learned from other images than these, with {there}: say the same here"
+            )
         models[folder] = model
-    if cfg.factor > len(runs) + 1 and any(isinstance(model, CanTranslate) for model in models.values()):
+    if cfg.factor > len(runs) + 1 and any(
+        isinstance(model, CanTranslate) for model in models.values()
+    ):
         raise UserError(
             f"factor={cfg.factor}: a cyclegan or style_transfer makes one image of each, so augment.run must name "
             f"{cfg.factor - 1} runs or more, not {len(runs)}"
@@ -143,7 +183,10 @@ def by_models(runs: list[str], to: str, data: "ImageData", cfg: DictConfig) -> M
                 yield model.translate(image, to), {"run": folder, "to": to}
             else:
                 noise = torch.Generator().manual_seed(int(draws.of("noise").integer()))
-                yield cast("CanSampleClasses", model).sample(1, noise, torch.tensor([label])), {"run": folder}
+                yield (
+                    cast("CanSampleClasses", model).sample(1, noise, torch.tensor([label])),
+                    {"run": folder},
+                )
 
     return make
 
@@ -165,20 +208,31 @@ def _write(data: "ImageData", folder: Path, make: Maker, cfg: DictConfig) -> int
     if "run" in cfg.augment:
         workers = 1  # a model takes all cores for one image, and the memory that its maps need
     rows = _each(
-        lambda i: _make(data, i, folder / "train", places[i], made[i], make, cfg), len(data.train), "made of train", workers
+        lambda i: _make(data, i, folder / "train", places[i], made[i], make, cfg),
+        len(data.train),
+        "made of train",
+        workers,
     )
     with (folder / "manifest.csv").open("w", newline="") as file:
         csv.writer(file).writerows([COLUMNS, *(row for of_one in rows for row in of_one)])
     return sum(map(len, rows))
 
 
-def _each(action: Callable[[int], Any], n: int, words: str, workers: int | None = None) -> list[Any]:
+def _each(
+    action: Callable[[int], Any], n: int, words: str, workers: int | None = None
+) -> list[Any]:
     with ThreadPoolExecutor(workers) as pool:
         return list(tqdm(pool.map(action, range(n)), words, n, disable=None, leave=False))
 
 
 def _make(
-    data: "ImageData", i: int, top: Path, place: Path, paths: list[Path], make: Maker, cfg: DictConfig
+    data: "ImageData",
+    i: int,
+    top: Path,
+    place: Path,
+    paths: list[Path],
+    make: Maker,
+    cfg: DictConfig,
 ) -> list[tuple[Any, ...]]:
     """Write what is made of training image i to `paths`; its rows of the manifest. What copy k is, is what epoch k would have
     seen."""
@@ -187,14 +241,28 @@ def _make(
     from src.data.pixels import to_float
     from src.randomness import Draws
 
-    image, label = to_float(_pixels(data.train, i, cfg.augment.get("size"))).unsqueeze(0), int(data.train.labels[i])
+    image, label = (
+        to_float(_pixels(data.train, i, cfg.augment.get("size"))).unsqueeze(0),
+        int(data.train.labels[i]),
+    )
     copies = range(1, len(paths) + 1)
-    all_made = make(image, label, [Draws(torch.tensor([i]), cfg.seed, "augment", copy) for copy in copies])
+    all_made = make(
+        image, label, [Draws(torch.tensor([i]), cfg.seed, "augment", copy) for copy in copies]
+    )
     rows = []
     try:
         for copy, path, (made, done) in zip(copies, paths, all_made, strict=True):
             _save(made[0], top / path)
-            rows.append((top.name / path, top.name / place, place.parts[0], cfg.seed, copy, json.dumps(done)))
+            rows.append(
+                (
+                    top.name / path,
+                    top.name / place,
+                    place.parts[0],
+                    cfg.seed,
+                    copy,
+                    json.dumps(done),
+                )
+            )
     except ValueError as error:
         raise UserError(f"{place}: {error}") from error
     return rows
@@ -204,10 +272,15 @@ def _places(part: "Images", class_names: list[str]) -> list[Path]:
     """CLASS/NAME of each image: its file's own name, with its number before it where another of the class has the same; all
     with their numbers where such a name is there too."""
     paths = getattr(part, "paths", None) or [Path(f"{i:05d}.png") for i in range(len(part))]
-    places = [Path(class_names[int(label)]) / path.name for label, path in zip(part.labels, paths, strict=True)]
+    places = [
+        Path(class_names[int(label)]) / path.name
+        for label, path in zip(part.labels, paths, strict=True)
+    ]
     numbered = [place.with_name(f"{i:05d}_{place.name}") for i, place in enumerate(places)]
     often = Counter(places)
-    told_apart = [place if often[place] == 1 else other for place, other in zip(places, numbered, strict=True)]
+    told_apart = [
+        place if often[place] == 1 else other for place, other in zip(places, numbered, strict=True)
+    ]
     return told_apart if len(set(told_apart)) == len(places) else numbered
 
 
@@ -222,7 +295,10 @@ def _made_places(places: list[Path], factor: int) -> list[list[Path]]:
 
 
 def _free(place: Path, ending: str, taken: set[Path]) -> Path:
-    names = (f"{place.name}{'' if number == 1 else f'.{number}'}{ending}" for number in itertools.count(1))
+    names = (
+        f"{place.name}{'' if number == 1 else f'.{number}'}{ending}"
+        for number in itertools.count(1)
+    )
     return next(path for name in names if (path := place.with_name(name)) not in taken)
 
 
@@ -278,7 +354,11 @@ def preview(path: Path, out: Path, seed: int) -> Path:
         check(cfg)
         if choice == "none" or (chosen := build.augmentation(cfg)) is None:
             continue
-        given = torch.where(torch.arange(TRIES).view(-1, 1, 1, 1) % 2 == 1, many.flip(2), many) if chosen.mixing else many
+        given = (
+            torch.where(torch.arange(TRIES).view(-1, 1, 1, 1) % 2 == 1, many.flip(2), many)
+            if chosen.mixing
+            else many
+        )
         made, _ = chosen(given, torch.full((TRIES,), -1), draws, None)
         telling = (made - given).square().mean((1, 2, 3)).argsort(descending=True)[: len(BORDERS)]
         for number, border in zip(telling, BORDERS, strict=True):
@@ -288,7 +368,9 @@ def preview(path: Path, out: Path, seed: int) -> Path:
             images.append(made[number])
             captions.append(f"{choice}\n{border}" if chosen.geometric else choice)
     with writing(f"out={out}"):
-        plots.save_png(charts.captioned(torch.stack(images), captions, columns=len(BORDERS), scale=1), out)
+        plots.save_png(
+            charts.captioned(torch.stack(images), captions, columns=len(BORDERS), scale=1), out
+        )
     print(f"{out}: {len(images)} images of {path}")
     return out
 

@@ -29,20 +29,27 @@ def bench(cfg: DictConfig) -> list[float]:
     from src import build
 
     if cfg.model._target_ not in PLAIN:
-        raise UserError(f"no plain loop is written for {cfg.model._target_}; there is one for {', '.join(PLAIN)}")
+        raise UserError(
+            f"no plain loop is written for {cfg.model._target_}; there is one for {', '.join(PLAIN)}"
+        )
     data = build.data(cfg)
     per_epoch = len(data.train_dataloader())
     cfg.trainer.max_epochs = -(-(cfg.warmup + cfg.batches) // per_epoch)
     cfg.trainer.limit_val_batches = 0
     cfg.callbacks.pop("quality", None)
-    print(f"{data.name}, batch {data.batch_size}, {torch.get_num_threads()} threads, {cfg.batches} batches a round")
+    print(
+        f"{data.name}, batch {data.batch_size}, {torch.get_num_threads()} threads, {cfg.batches} batches a round"
+    )
     ratios = []
     for number in range(1, cfg.rounds + 1):
         plain = PLAIN[cfg.model._target_](cfg, data)
         with tempfile.TemporaryDirectory() as folder:
             ours = our_rate(cfg, data, Path(folder))
         ratios.append(ours / plain)
-        print(f"round {number}: plain {plain:8,.0f} images/s   ours {ours:8,.0f} images/s   ratio {ratios[-1]:.2f}", flush=True)
+        print(
+            f"round {number}: plain {plain:8,.0f} images/s   ours {ours:8,.0f} images/s   ratio {ratios[-1]:.2f}",
+            flush=True,
+        )
     low, high = min(ratios), max(ratios)
     print(f"ratio: median {statistics.median(ratios):.2f}, from {low:.2f} to {high:.2f}")
     return ratios
@@ -56,7 +63,9 @@ def our_rate(cfg: DictConfig, data: Any, folder: Path) -> float:
     from src import build
 
     class Timer(pl.Callback):
-        def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        def on_train_batch_end(
+            self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+        ) -> None:
             if clock(len(batch[0])):
                 trainer.should_stop = True
 

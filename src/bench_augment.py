@@ -27,20 +27,30 @@ def bench_augment(cfg: DictConfig) -> dict[str, list[float]]:
 
     transforms = {name for name, node in cfg.augment.items() if isinstance(node, DictConfig)}
     if transforms != PEERS:
-        raise UserError(f"augment: peers are written for {', '.join(sorted(PEERS))} together, as augment=standard has them")
+        raise UserError(
+            f"augment: peers are written for {', '.join(sorted(PEERS))} together, as augment=standard has them"
+        )
     images = torch.randint(0, 256, (cfg.batch_size, 3, cfg.size, cfg.size), dtype=torch.uint8)
     ways = {"ours": ours(cfg), "torchvision": torchvision_single(cfg), "kornia": kornia_batch(cfg)}
     print(
         f"batches of {cfg.batch_size} x 3 x {cfg.size} x {cfg.size}, {torch.get_num_threads()} threads, {cfg.batches} a round"
     )
-    ratios: dict[str, list[float]] = {name: [] for name, way in ways.items() if way and name != "ours"}
+    ratios: dict[str, list[float]] = {
+        name: [] for name, way in ways.items() if way and name != "ours"
+    }
     for number in range(1, cfg.rounds + 1):
         rates = {name: _rate(way, images, cfg.batches) for name, way in ways.items() if way}
         for name in ratios:
             ratios[name].append(rates["ours"] / rates[name])
-        print(f"round {number}: " + "   ".join(f"{name} {rate:,.0f} images/s" for name, rate in rates.items()), flush=True)
+        print(
+            f"round {number}: "
+            + "   ".join(f"{name} {rate:,.0f} images/s" for name, rate in rates.items()),
+            flush=True,
+        )
     for name, values in ratios.items():
-        print(f"ours / {name}: median {statistics.median(values):.2f}, from {min(values):.2f} to {max(values):.2f}")
+        print(
+            f"ours / {name}: median {statistics.median(values):.2f}, from {min(values):.2f} to {max(values):.2f}"
+        )
     if "kornia" not in ratios:
         print("kornia is not installed, and was not timed")
     return ratios
@@ -66,7 +76,9 @@ def ours(cfg: DictConfig) -> Callable[[Any, int], Any]:
     augmentation = build.augmentation(cfg)
     assert augmentation is not None
     numbers, labels = torch.arange(cfg.batch_size), torch.zeros(cfg.batch_size, dtype=torch.int64)
-    return lambda images, i: augmentation(to_float(images), labels, Draws(numbers, cfg.seed, "augment", i), None)[0]
+    return lambda images, i: augmentation(
+        to_float(images), labels, Draws(numbers, cfg.seed, "augment", i), None
+    )[0]
 
 
 def torchvision_single(cfg: DictConfig) -> Callable[[Any, int], Any]:
@@ -99,7 +111,9 @@ def kornia_batch(cfg: DictConfig) -> Callable[[Any, int], Any] | None:
     from src.data.pixels import to_float
 
     move = cfg.augment.translation.most
-    padding = {"constant": "zeros", "edge": "border", "reflect": "reflection"}.get(cfg.augment.border, "zeros")
+    padding = {"constant": "zeros", "edge": "border", "reflect": "reflection"}.get(
+        cfg.augment.border, "zeros"
+    )
     transform = K.AugmentationSequential(
         K.RandomHorizontalFlip(cfg.augment.flip.p),
         K.RandomAffine(

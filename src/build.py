@@ -26,7 +26,11 @@ from src.errors import UserError
 from src.files import write_atomically
 from src.models.classifier import Classifier, Whole, in_channels
 
-OF_OTHERS = ("epochs", "log_every_n_steps", "samples_every_n_batches")  # settings of data that Trainer and callbacks take
+OF_OTHERS = (
+    "epochs",
+    "log_every_n_steps",
+    "samples_every_n_batches",
+)  # settings of data that Trainer and callbacks take
 
 
 def open_log(folder: Path, append: bool) -> logging.Logger:
@@ -95,11 +99,17 @@ def data(cfg: DictConfig, checkpoint: Path | None = None) -> Any:
 
 def augmentation(cfg: DictConfig) -> Augment | None:
     """cfg.augment's transforms, None where there are none."""
-    nodes = {str(name): node for name, node in (cfg.augment or {}).items() if isinstance(node, DictConfig)}
+    nodes = {
+        str(name): node
+        for name, node in (cfg.augment or {}).items()
+        if isinstance(node, DictConfig)
+    }
     settings = {name: value for name, value in (cfg.augment or {}).items() if name not in nodes}
     if "run" in settings:
         if nodes:
-            raise UserError(f"augment=model makes images by itself: {', '.join(nodes)} can be done in training")
+            raise UserError(
+                f"augment=model makes images by itself: {', '.join(nodes)} can be done in training"
+            )
         return None
     transforms = {name: _instantiate(node, f"augment.{name}") for name, node in nodes.items()}
     return Augment(transforms, **settings) if transforms else None
@@ -119,8 +129,14 @@ def model(cfg: DictConfig) -> pl.LightningModule:
     them here."""
     if run.is_classifier(cfg.model):
         _check_size(cfg)
-    if cfg.get("trainer") and cfg.trainer.gradient_clip_val is not None and "fused" in cfg.model.optimizer:
-        cfg.model.optimizer.fused = False  # whose step Lightning takes for one that unscales too, and refuses to clip
+    if (
+        cfg.get("trainer")
+        and cfg.trainer.gradient_clip_val is not None
+        and "fused" in cfg.model.optimizer
+    ):
+        cfg.model.optimizer.fused = (
+            False  # whose step Lightning takes for one that unscales too, and refuses to clip
+        )
     built = _instantiate(cfg.model, "model")
     built = built.to(memory_format=getattr(built, "memory_format", torch.channels_last))
     try:
@@ -164,7 +180,9 @@ def refusal(cfg: DictConfig, size: Any, alone: bool = False) -> str | None:
     return None
 
 
-def trainer(cfg: DictConfig, folder: Path, batches_done: int, *more: pl.Callback, keep: bool = True) -> pl.Trainer:
+def trainer(
+    cfg: DictConfig, folder: Path, batches_done: int, *more: pl.Callback, keep: bool = True
+) -> pl.Trainer:
     """The Trainer with its callbacks and loggers.
 
     Args:
@@ -175,7 +193,9 @@ def trainer(cfg: DictConfig, folder: Path, batches_done: int, *more: pl.Callback
     quiet()
     keep_memory()
     if not torch.cuda.is_available():
-        os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"  # Lightning's 1 has each optimiser step look for NVML's library
+        os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = (
+            "0"  # Lightning's 1 has each optimiser step look for NVML's library
+        )
     settings = dict(cfg.trainer)
     if settings["precision"] == "auto":
         settings["precision"] = fast_precision(settings["accelerator"])
@@ -183,9 +203,15 @@ def trainer(cfg: DictConfig, folder: Path, batches_done: int, *more: pl.Callback
         _instantiate(node, f"logger.{name}")(folder=folder, batches_done=batches_done)
         for name, node in (cfg.logger or {}).items()
     ]
-    chosen = [_instantiate(node, f"callbacks.{name}") for name, node in (cfg.callbacks or {}).items()]
-    chosen.sort(key=lambda callback: not isinstance(callback, EarlyStopping))  # what others show at the end hangs on it
-    last = [Checkpoint(folder, cfg.checkpoint.every_n_batches)] if keep else []  # what it keeps is done
+    chosen = [
+        _instantiate(node, f"callbacks.{name}") for name, node in (cfg.callbacks or {}).items()
+    ]
+    chosen.sort(
+        key=lambda callback: not isinstance(callback, EarlyStopping)
+    )  # what others show at the end hangs on it
+    last = (
+        [Checkpoint(folder, cfg.checkpoint.every_n_batches)] if keep else []
+    )  # what it keeps is done
     try:
         limit = settings.pop("max_time")
         timer = [Timer(limit)] if limit else []  # Lightning's own would come behind the checkpoint
@@ -210,7 +236,9 @@ def batches_done(checkpoint: Path | None) -> int:
     """How many batches the run had seen when `checkpoint` was written."""
     if checkpoint is None:
         return 0
-    return run.load_checkpoint(checkpoint)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"]
+    return run.load_checkpoint(checkpoint)["loops"]["fit_loop"]["epoch_loop.batch_progress"][
+        "total"
+    ]["processed"]
 
 
 def opened(folder: Path) -> tuple[DictConfig, pl.LightningModule, dict[str, Any]]:
@@ -225,7 +253,9 @@ def opened(folder: Path) -> tuple[DictConfig, pl.LightningModule, dict[str, Any]
     try:
         built.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
-        raise UserError(f"{folder}: its checkpoint does not fit its config: {_reason(error)}") from error
+        raise UserError(
+            f"{folder}: its checkpoint does not fit its config: {_reason(error)}"
+        ) from error
     return cfg, built.eval(), of_data
 
 
@@ -250,7 +280,12 @@ def classifier(folder: Path) -> Trained:
     assert isinstance(model, Classifier)
     size = cfg.data.size
     height, width = (size, size) if isinstance(size, int) else size
-    return Trained(Whole(model, of_data["permutation"]).eval(), cfg.data.channels, (height, width), of_data["class_names"])
+    return Trained(
+        Whole(model, of_data["permutation"]).eval(),
+        cfg.data.channels,
+        (height, width),
+        of_data["class_names"],
+    )
 
 
 def _of_data(cfg: DictConfig, checkpoint: dict[str, Any]) -> dict[str, Any]:
@@ -273,10 +308,14 @@ def fast_precision(accelerator: str) -> str:
 class AtomicCheckpoints(TorchCheckpointIO):
     """Checkpoints written beside the target and renamed, read with `weights_only=True` and their checksums."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
         write_atomically(Path(path), lambda temporary: torch.save(checkpoint, temporary))
 
-    def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
         return run.load_checkpoint(Path(path))
 
 

@@ -16,7 +16,11 @@ from torch import Tensor
 
 from src.plots import enlarged, grid, stretched
 
-FONT, LINE, MOST_TEXT = 14, 18, 180  # of captions, in pixels: letters, from line to line, the widest line that images grow for
+FONT, LINE, MOST_TEXT = (
+    14,
+    18,
+    180,
+)  # of captions, in pixels: letters, from line to line, the widest line that images grow for
 RIGHT, WRONG = (0, 120, 0), (200, 0, 0)  # captions of answers
 
 
@@ -54,14 +58,24 @@ def captioned(
         draw = ImageDraw.Draw(sheet)
         for row, line in enumerate(lines[i]):
             place = (cell / 2, height + row * LINE + 2)
-            draw.text(place, _cut(line, font, cell), colours[i] if colours else (0, 0, 0), font, anchor="ma")
+            draw.text(
+                place,
+                _cut(line, font, cell),
+                colours[i] if colours else (0, 0, 0),
+                font,
+                anchor="ma",
+            )
         sheets.append(torch.from_numpy(np.array(sheet)).permute(2, 0, 1) / 255)
     return grid(torch.stack(sheets), columns, gap=8)
 
 
-def answered(images: Tensor, true: Tensor, said: Tensor, share: Tensor, names: Sequence[str]) -> np.ndarray:
+def answered(
+    images: Tensor, true: Tensor, said: Tensor, share: Tensor, names: Sequence[str]
+) -> np.ndarray:
     """Images (N, C, H, W) in [0, 1] with what was said of each (N,), its probability (N,) and what it is (N,): green or red."""
-    captions = [f"{names[s]} {p:.0%}\n(is {names[t]})" for s, p, t in zip(said, share, true, strict=True)]
+    captions = [
+        f"{names[s]} {p:.0%}\n(is {names[t]})" for s, p, t in zip(said, share, true, strict=True)
+    ]
     colours = [RIGHT if s == t else WRONG for s, t in zip(said, true, strict=True)]
     return captioned(images, captions, colours=colours, most=128)
 
@@ -102,7 +116,9 @@ def bars(
     draw.text((left, 8), title, fill=0)
     draw.text((4, top - 5), f"{most:.3g}", fill=0)
     draw.text((4, bottom - 10), "0", fill=0)
-    for i, name in enumerate(names or ["1", *[""] * (len(values) - 2), str(len(values))][: len(values)]):
+    for i, name in enumerate(
+        names or ["1", *[""] * (len(values) - 2), str(len(values))][: len(values)]
+    ):
         if upright:
             label = Image.new("L", (longest + 2, 14), 255)
             ImageDraw.Draw(label).text((longest - font.getlength(name), 0), name, fill=0, font=font)
@@ -120,9 +136,14 @@ def confusion(counts: Tensor, names: Sequence[str]) -> np.ndarray:
     named = cell >= 14
     margin = 4 + math.ceil(max(font.getlength(name) for name in names)) if named else 4
     shares = counts.double() / counts.sum(1, keepdim=True).clamp_min(1)
-    shade = (255 * (1 - shares.sqrt())).round().byte().numpy()  # the root: a few mistakes must be seen
+    shade = (
+        (255 * (1 - shares.sqrt())).round().byte().numpy()
+    )  # the root: a few mistakes must be seen
     sheet = Image.new("L", (margin + n * cell, margin + n * cell), 255)
-    sheet.paste(Image.fromarray(shade).resize((n * cell, n * cell), Image.Resampling.NEAREST), (margin, margin))
+    sheet.paste(
+        Image.fromarray(shade).resize((n * cell, n * cell), Image.Resampling.NEAREST),
+        (margin, margin),
+    )
     draw = ImageDraw.Draw(sheet)
     for i, name in enumerate(names if named else ()):
         middle = margin + (i + 0.5) * cell
@@ -133,7 +154,9 @@ def confusion(counts: Tensor, names: Sequence[str]) -> np.ndarray:
         sheet.paste(upright, (round(middle) - 7, margin - upright.height))
         for j in range(n if numbered else 0):
             ink = 255 if shade[i, j] < 128 else 0
-            draw.text((margin + (j + 0.5) * cell, middle), str(int(counts[i, j])), ink, font, anchor="mm")
+            draw.text(
+                (margin + (j + 0.5) * cell, middle), str(int(counts[i, j])), ink, font, anchor="mm"
+            )
     return np.asarray(sheet)
 
 
@@ -142,7 +165,9 @@ def feature_maps(image: Tensor, maps: dict[str, Tensor], side: int = 48) -> np.n
 
     Maps are brought to `side` pixels, whole times where they are smaller.
     """
-    rows = [("image", image.unsqueeze(0))] + [(name, layer.unsqueeze(1)) for name, layer in maps.items()]
+    rows = [("image", image.unsqueeze(0))] + [
+        (name, layer.unsqueeze(1)) for name, layer in maps.items()
+    ]
     left, top, font = 110, side + 4, ImageFont.load_default(12)
     most = max(len(layer) for _, layer in rows)
     sheet = Image.new("RGB", (left + most * (side + 3), len(rows) * top), "white")
@@ -151,14 +176,20 @@ def feature_maps(image: Tensor, maps: dict[str, Tensor], side: int = 48) -> np.n
         shape = "x".join(map(str, layer.shape[-2:]))
         draw.text((4, row * top + 6), f"{name[-16:]}\n{shape}", (0, 0, 0), font)
         shown = F.interpolate(stretched(layer), (side, side), mode="nearest-exact")
-        for column, picture in enumerate(shown.expand(-1, 3, -1, -1).mul(255).byte().permute(0, 2, 3, 1).numpy()):
+        for column, picture in enumerate(
+            shown.expand(-1, 3, -1, -1).mul(255).byte().permute(0, 2, 3, 1).numpy()
+        ):
             sheet.paste(Image.fromarray(picture), (left + column * (side + 3), row * top))
     return np.asarray(sheet)
 
 
 def _ascii(line: str) -> str:
     """`line` in the letters that ImageFont.load_default draws."""
-    letters = (letter for letter in unicodedata.normalize("NFKD", line) if not unicodedata.combining(letter))
+    letters = (
+        letter
+        for letter in unicodedata.normalize("NFKD", line)
+        if not unicodedata.combining(letter)
+    )
     return "".join(letters).encode("ascii", "replace").decode()
 
 
@@ -166,4 +197,8 @@ def _cut(line: str, font: Any, width: int) -> str:
     """`line`, or as much of it as fits `width` pixels with dots behind it."""
     if font.getlength(line) <= width:
         return line
-    return next(part for n in range(len(line), -1, -1) if font.getlength(part := f"{line[:n]}...") <= width or not n)
+    return next(
+        part
+        for n in range(len(line), -1, -1)
+        if font.getlength(part := f"{line[:n]}...") <= width or not n
+    )

@@ -71,7 +71,9 @@ def guarded(action: Callable[[], Any]) -> int:
     try:
         action()
     except UserError as error:
-        line = str(error).rstrip().rpartition("src.errors.UserError: ")[2]  # a DataLoader's worker puts its traceback before
+        line = (
+            str(error).rstrip().rpartition("src.errors.UserError: ")[2]
+        )  # a DataLoader's worker puts its traceback before
         print(f"error: {line}", file=sys.stderr)
         return 2
     except Incomplete as rest:
@@ -90,7 +92,11 @@ def guarded(action: Callable[[], Any]) -> int:
 def _launch(config_name: str, task: Task, argv: list[str]) -> None:
     args = get_args_parser().parse_args(argv)
     if not (args.cfg or args.info or args.shell_completion or args.hydra_help):
-        resumed = [o for o in args.overrides if o.startswith("resume=") and o not in ("resume=null", "resume=")]
+        resumed = [
+            o
+            for o in args.overrides
+            if o.startswith("resume=") and o not in ("resume=null", "resume=")
+        ]
         if resumed and not args.multirun:
             folder = Path(resumed[-1].removeprefix("resume=")).expanduser()
             _resume(task, folder, [o for o in args.overrides if not o.startswith("resume=")])
@@ -108,7 +114,11 @@ def _launch(config_name: str, task: Task, argv: list[str]) -> None:
         # of the processes that train one model together, the first makes the folder and tells the others
         folder = run.reserve(Path(wanted), exact=given) if run.is_first_process() else Path(wanted)
         key = "hydra.sweep.dir" if args.multirun else "hydra.run.dir"
-        sys.argv = [sys.argv[0], *(a for a in argv if not a.startswith(f"{key}=")), f"{key}='{folder}'"]
+        sys.argv = [
+            sys.argv[0],
+            *(a for a in argv if not a.startswith(f"{key}=")),
+            f"{key}='{folder}'",
+        ]
 
     raised: list[UserError] = []
 
@@ -121,7 +131,9 @@ def _launch(config_name: str, task: Task, argv: list[str]) -> None:
             raised.append(error)  # past Hydra, which would announce it in words of its own
 
     wants_traceback = "HYDRA_FULL_ERROR" in os.environ
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing tracebacks of its own
+    os.environ["HYDRA_FULL_ERROR"] = (
+        "1"  # Hydra then raises instead of printing tracebacks of its own
+    )
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)()
         for error in raised:
@@ -172,5 +184,8 @@ def help_text(doc: str) -> str:
     lines = [doc.strip(), "", "Groups (GROUP=CHOICE):"]
     for group, choices in groups().items():
         lines.append(f"  {group + '=':22}{' | '.join(choices)}")
-    lines += ["", "Any value: by its dotted name. -m: a sweep over comma-separated values. --cfg job: the composed config."]
+    lines += [
+        "",
+        "Any value: by its dotted name. -m: a sweep over comma-separated values. --cfg job: the composed config.",
+    ]
     return "\n".join(lines)

@@ -65,7 +65,8 @@ TWO_PLAYERS = {
 FAMILIES = {
     "src.models.gan.GAN": Family(refuses=TWO_PLAYERS),
     "src.models.cyclegan.CycleGAN": Family(
-        refuses=TWO_PLAYERS | {"gradient_clip_val": ((None,), ITSELF)}, takes="two domains of images"
+        refuses=TWO_PLAYERS | {"gradient_clip_val": ((None,), ITSELF)},
+        takes="two domains of images",
     ),
     "src.models.style_transfer.StyleTransfer": Family(
         refuses={
@@ -113,7 +114,9 @@ def check(cfg: DictConfig) -> None:
     except OmegaConfBaseException as error:
         missing = getattr(error, "full_key", None)
         raise UserError(
-            f"{missing} must be given: {missing}=..." if "missing" in str(error).lower() else _first(error)
+            f"{missing} must be given: {missing}=..."
+            if "missing" in str(error).lower()
+            else _first(error)
         ) from error
     assert isinstance(plain, dict)
     for path, value in sorted(leaves(plain), key=lambda leaf: leaf[0].count(".")):
@@ -149,7 +152,9 @@ def _check_value(path: str, value: Any) -> None:
     if rule is None:
         raise UserError(f"unknown setting {path}{near(path.rsplit('.', 1)[-1], list(RULES))}")
     if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
-        value = float(value)  # YAML 1.1 takes 1e-3 for words; OmegaConf does not, but a quoted one stays
+        value = float(
+            value
+        )  # YAML 1.1 takes 1e-3 for words; OmegaConf does not, but a quoted one stays
     if allowed := rule(value):
         shown = "null" if value is None else value
         raise UserError(f"{path}={shown}: it takes {allowed}")
@@ -160,7 +165,12 @@ def _check_target(path: str, target: Any) -> None:
         if any(re.fullmatch(pattern, target) for pattern in LIBRARIES):
             return
         *module, name = target.split(".")
-        if len(module) > 1 and module[0] == "src" and module[1] in PACKAGES and name in _defined(tuple(module)):
+        if (
+            len(module) > 1
+            and module[0] == "src"
+            and module[1] in PACKAGES
+            and name in _defined(tuple(module))
+        ):
             return
     raise UserError(
         f"{path}={target} is not allowed: it may name a class of src ({', '.join(PACKAGES)}), "
@@ -195,20 +205,30 @@ def _check_kind(cfg: DictConfig) -> None:
             f"a {target.rpartition('.')[2]} takes {wanted} (data={' or '.join(_sets_of(wanted))}), and data={cfg.data.name} "
             f"holds {held}"
         )
-    changed = [name for name in ("permute", "binarize") if wanted == "two domains of images" and cfg.data.get(name) is True]
+    changed = [
+        name
+        for name in ("permute", "binarize")
+        if wanted == "two domains of images" and cfg.data.get(name) is True
+    ]
     if changed:
         raise UserError(f"data.{changed[0]}=true: {target} takes images as they are")
     augment = cfg.get("augment") or {}
     transforms = [str(name) for name, node in augment.items() if isinstance(node, DictConfig)]
     if transforms and wanted in ("sentences", "a photograph and a style"):
-        raise UserError(f"data={cfg.data.name} holds {wanted}, which augment={','.join(transforms)} cannot change")
+        raise UserError(
+            f"data={cfg.data.name} holds {wanted}, which augment={','.join(transforms)} cannot change"
+        )
     if "run" in augment:
-        raise UserError("augment=model makes images beforehand: python -m src.augment augment=model augment.run=RUN out=OUT")
+        raise UserError(
+            "augment=model makes images beforehand: python -m src.augment augment=model augment.run=RUN out=OUT"
+        )
 
 
 def _sets_of(kind: str) -> list[str]:
     """The choices of data that hold `kind`, one of `KINDS` or images."""
-    nodes = {choice: OmegaConf.load(CONF / "data" / f"{choice}.yaml") for choice in groups()["data"]}
+    nodes = {
+        choice: OmegaConf.load(CONF / "data" / f"{choice}.yaml") for choice in groups()["data"]
+    }
     targets = {choice: OmegaConf.select(node, "_target_") for choice, node in nodes.items()}
     return [choice for choice, target in targets.items() if KINDS.get(target, "images") == kind]
 
@@ -220,21 +240,31 @@ def _check_fit(cfg: dict[str, Any]) -> None:
     if not (isinstance(data, dict) and isinstance(model, dict) and isinstance(trainer, dict)):
         return
     if data.get("name") == "binarized_mnist" and (data["size"], data["channels"]) != (28, 1):
-        raise UserError("data.size and data.channels of binarized_mnist stay 28 and 1: resized, it would not be binary")
+        raise UserError(
+            "data.size and data.channels of binarized_mnist stay 28 and 1: resized, it would not be binary"
+        )
     if data.get("train_per_class") is not None and data.get("train_size") is not None:
-        raise UserError("data.train_size and data.train_per_class both say how many images to train on: give one of them")
+        raise UserError(
+            "data.train_size and data.train_per_class both say how many images to train on: give one of them"
+        )
     for path, value in leaves(model, "model"):
         key = path.rpartition(".")[2]
         if key in ("channels", "size") and value != data[key]:
-            raise UserError(f"{path}={value} does not fit {data['name']}, whose images have data.{key}={data[key]}")
+            raise UserError(
+                f"{path}={value} does not fit {data['name']}, whose images have data.{key}={data[key]}"
+            )
         if key == "_target_" and value in SIZES and data["size"] not in SIZES[value]:
             sizes = ", ".join(map(str, SIZES[value]))
             other = "" if model.get("num_classes") else " (model/net=fc takes any)"
-            raise UserError(f"data.size={data['size']} does not fit {value}: its images have a side of {sizes}{other}")
+            raise UserError(
+                f"data.size={data['size']} does not fit {value}: its images have a side of {sizes}{other}"
+            )
     if shift := model.get("shift"):
         side = min(data["size"]) if isinstance(data["size"], list) else data["size"]
         if shift >= side:
-            raise UserError(f"model.shift={shift} moves images of data.size={data['size']} out of sight")
+            raise UserError(
+                f"model.shift={shift} moves images of data.size={data['size']} out of sight"
+            )
     _check_transfer(model, trainer)
     for key, (possible, why) in FAMILIES.get(str(model.get("_target_")), Family()).refuses.items():
         if trainer.get(key, possible[0]) not in possible:
@@ -245,12 +275,20 @@ def _check_transfer(model: dict[str, Any], trainer: dict[str, Any]) -> None:
     """Do the settings of transfer learning go together?"""
     source, freeze, epoch = (model.get(key) for key in ("init_from", "freeze", "unfreeze_epoch"))
     target = str((model.get("net") or {}).get("_target_"))
-    if source == "torchvision" and not target.startswith(("torchvision.models.", "src.nets.perceptual.")):
-        raise UserError(f"model.init_from=torchvision: {target} has no weights there; it takes a run's folder or a checkpoint")
+    if source == "torchvision" and not target.startswith(
+        ("torchvision.models.", "src.nets.perceptual.")
+    ):
+        raise UserError(
+            f"model.init_from=torchvision: {target} has no weights there; it takes a run's folder or a checkpoint"
+        )
     if source is None and freeze not in (None, "none"):
-        raise UserError(f"model.freeze={freeze} without model.init_from would freeze weights that nothing has trained")
+        raise UserError(
+            f"model.freeze={freeze} without model.init_from would freeze weights that nothing has trained"
+        )
     if source is not None and model.get("whiten"):
-        raise UserError(f"model.whiten=true would overwrite the first layer that model.init_from={source} brings")
+        raise UserError(
+            f"model.whiten=true would overwrite the first layer that model.init_from={source} brings"
+        )
     if epoch is None:
         return
     if freeze == "none":
@@ -258,18 +296,28 @@ def _check_transfer(model: dict[str, Any], trainer: dict[str, Any]) -> None:
             f"model.unfreeze_epoch={epoch}, but model.freeze=none freezes nothing; backbone does, or a number of layers"
         )
     if epoch >= trainer["max_epochs"]:
-        raise UserError(f"model.unfreeze_epoch={epoch} never comes: trainer.max_epochs={trainer['max_epochs']}")
+        raise UserError(
+            f"model.unfreeze_epoch={epoch} never comes: trainer.max_epochs={trainer['max_epochs']}"
+        )
     devices = trainer["devices"]
     if devices != 1 and not (isinstance(devices, list) and len(devices) == 1):
-        raise UserError(f"model.unfreeze_epoch={epoch} takes trainer.devices=1: several settle at the start what they train")
+        raise UserError(
+            f"model.unfreeze_epoch={epoch} takes trainer.devices=1: several settle at the start what they train"
+        )
 
 
 def _unknown_choice(error: MissingConfigException, overrides: list[str]) -> str:
     missing = str(error.missing_cfg_file or "")
     group, _, name = missing.rpartition("/")
-    choices = [choice for choice in (error.options or groups().get(group, [])) if not choice.startswith("_")]
+    choices = [
+        choice
+        for choice in (error.options or groups().get(group, []))
+        if not choice.startswith("_")
+    ]
     if group and choices:
-        return f"{group}={name}: no such choice; allowed are {', '.join(choices)}{near(name, choices)}"
+        return (
+            f"{group}={name}: no such choice; allowed are {', '.join(choices)}{near(name, choices)}"
+        )
     return _first(error)
 
 
@@ -282,9 +330,18 @@ def _unknown_key(config_name: str, overrides: list[str], error: Exception) -> st
     if given is None:
         return _first(error)
     key = given.split("=")[0].lstrip("+~")
-    chosen = [o for o in overrides if o != given and o.split("=")[0].lstrip("+~").split("@")[0] in groups()]
+    chosen = [
+        o
+        for o in overrides
+        if o != given and o.split("=")[0].lstrip("+~").split("@")[0] in groups()
+    ]
     try:
-        known = [path for path, _ in leaves(OmegaConf.to_container(compose(config_name, chosen), resolve=False))]
+        known = [
+            path
+            for path, _ in leaves(
+                OmegaConf.to_container(compose(config_name, chosen), resolve=False)
+            )
+        ]
     except UserError:
         known = []
     known += [prefix for path in known for prefix in [path.rpartition(".")[0]] if prefix]

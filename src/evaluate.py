@@ -31,13 +31,19 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         if cfg[key] is not None:
             if key not in run_cfg.data:
                 there = ", ".join(key for key in PLACES if key in run_cfg.data)
-                raise UserError(f"{key}={cfg[key]}: the run's data={run_cfg.data.name} lie in {there}")
+                raise UserError(
+                    f"{key}={cfg[key]}: the run's data={run_cfg.data.name} lie in {there}"
+                )
             run_cfg.data[key] = cfg[key]
     if "quality" in (run_cfg.callbacks or {}):
-        run_cfg.callbacks.quality.update({"n": cfg.n or run_cfg.callbacks.quality.n, "seed": cfg.seed})
+        run_cfg.callbacks.quality.update(
+            {"n": cfg.n or run_cfg.callbacks.quality.n, "seed": cfg.seed}
+        )
     run_cfg.logger = None
     data = build.data(run_cfg, checkpoint)
-    estimates = [ImportanceWeighted(cfg.iwae_samples, cfg.iwae_rows, cfg.seed)] if cfg.iwae_samples else []
+    estimates = (
+        [ImportanceWeighted(cfg.iwae_samples, cfg.iwae_rows, cfg.seed)] if cfg.iwae_samples else []
+    )
     trainer = build.trainer(run_cfg, folder, 0, *estimates)
     trainer.test(model, datamodule=data, verbose=False)
     values = {name: float(value) for name, value in trainer.callback_metrics.items()}

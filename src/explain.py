@@ -14,11 +14,17 @@ def feature_maps(net: nn.Module, x: Tensor, most: int = 16) -> dict[str, Tensor]
     In the order in which they run, 1 x 1 ones left out where there are others; of one that runs twice, the last time.
     """
     maps: dict[str, Tensor] = {}
-    convolutions = {name: layer for name, layer in net.named_modules() if isinstance(layer, nn.Conv2d)}
-    wide = {name: layer for name, layer in convolutions.items() if max(layer.kernel_size) > 1} or convolutions
+    convolutions = {
+        name: layer for name, layer in net.named_modules() if isinstance(layer, nn.Conv2d)
+    }
+    wide = {
+        name: layer for name, layer in convolutions.items() if max(layer.kernel_size) > 1
+    } or convolutions
 
     def keep(name: str) -> Callable[..., None]:
-        return lambda module, inputs, output: maps.update({name: output[:, :most].clone()})  # a ReLU in place comes behind it
+        return lambda module, inputs, output: maps.update(
+            {name: output[:, :most].clone()}
+        )  # a ReLU in place comes behind it
 
     handles = [layer.register_forward_hook(keep(name)) for name, layer in wide.items()]
     try:
@@ -40,12 +46,19 @@ def cam_layer(net: nn.Module, x: Tensor, side: int = 7) -> str | None:
 
     def note(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: object, output: object) -> None:
-            if isinstance(output, Tensor) and output.ndim == 4 and max(output.shape[2:]) >= side and output.min() >= 0:
+            if (
+                isinstance(output, Tensor)
+                and output.ndim == 4
+                and max(output.shape[2:]) >= side
+                and output.min() >= 0
+            ):
                 rectified.append(name)
 
         return hook
 
-    handles = [module.register_forward_hook(note(name)) for name, module in net.named_modules() if name]
+    handles = [
+        module.register_forward_hook(note(name)) for name, module in net.named_modules() if name
+    ]
     try:
         net(x)
     finally:
@@ -99,7 +112,10 @@ def maximised(
         y, x = torch.randint(-jitter, jitter + 1, (2,), generator=noise).tolist()
         with torch.enable_grad():
             logit = logits_of(images.roll((y, x), (2, 3))).gather(1, classes.unsqueeze(1)).sum()
-            rough = images.diff(dim=2).abs().mean((1, 2, 3)).sum() + images.diff(dim=3).abs().mean((1, 2, 3)).sum()
+            rough = (
+                images.diff(dim=2).abs().mean((1, 2, 3)).sum()
+                + images.diff(dim=3).abs().mean((1, 2, 3)).sum()
+            )
             (images.grad,) = torch.autograd.grad(smoothness * rough - logit, images)
         optimizer.step()
         with torch.no_grad():

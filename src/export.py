@@ -37,7 +37,11 @@ BATCHES = (1, 3)  # neither is the two images that the exporters trace
 
 def export(cfg: DictConfig) -> Path:
     """Write the classifier of cfg.run into cfg.out; returns its path."""
-    folder, out, ending = Path(cfg.run).expanduser(), Path(cfg.out).expanduser(), ENDINGS[cfg.format]
+    folder, out, ending = (
+        Path(cfg.run).expanduser(),
+        Path(cfg.out).expanduser(),
+        ENDINGS[cfg.format],
+    )
     out = out if out.suffix else out.with_suffix(ending)
     if out.suffix.lower() != ending:
         raise UserError(f"out={out}: with format={cfg.format} its name ends in {ending}")
@@ -51,7 +55,9 @@ def export(cfg: DictConfig) -> Path:
     write = {"onnx": write_onnx, "torch": write_torch}[cfg.format]
     differences: list[float] = []
     with writing(f"out={out}"), exporting(cfg.format):
-        write_atomically(out, lambda path: differences.append(difference(trained, write(trained, path))))
+        write_atomically(
+            out, lambda path: differences.append(difference(trained, write(trained, path)))
+        )
     print(f"{out}: {len(trained.class_names)} classes, {out.stat().st_size / 2**20:.2f} MiB; read again, its logits "
           f"differ from the net's by at most {differences[0]:.0e} of their scale")  # fmt: skip
     return out
@@ -83,7 +89,9 @@ def write_torch(trained: "Trained", path: Path) -> "Callable[[Tensor], Tensor]":
     """Write an ExportedProgram to `path` and return it as torch.export.load reads it: images -> logits."""
     import torch
 
-    program = torch.export.export(trained.net, (_example(trained),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    program = torch.export.export(
+        trained.net, (_example(trained),), dynamic_shapes=({0: torch.export.Dim("batch")},)
+    )
     with path.open("wb") as file:  # by its name torch would want it to end in .pt2
         torch.export.save(program, file, extra_files=described(trained))
     with path.open("rb") as file:
@@ -110,7 +118,9 @@ def difference(trained: "Trained", exported: "Callable[[Tensor], Tensor]") -> fl
             found.append((exported(images) - expected).abs().max() / expected.abs().max())
     worst = torch.stack(found).max().item()  # nan, where any is
     if not worst <= TOLERANCE:
-        raise UserError(f"what was exported says otherwise than the net: its logits differ by {worst:.1e} of their scale")
+        raise UserError(
+            f"what was exported says otherwise than the net: its logits differ by {worst:.1e} of their scale"
+        )
     return worst
 
 

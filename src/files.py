@@ -39,7 +39,9 @@ def load_checked(path: Path, mmap: bool = False) -> Any:
     import torch
 
     try:
-        with zipfile.ZipFile(path) as archive:  # torch.load checks no checksum: a flipped byte would load silently
+        with zipfile.ZipFile(
+            path
+        ) as archive:  # torch.load checks no checksum: a flipped byte would load silently
             if wrong := archive.testzip():
                 raise Broken(f"wrong checksum in {wrong}")
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
@@ -51,6 +53,12 @@ def load_checked(path: Path, mmap: bool = False) -> Any:
 
 def images_below(folder: Path) -> list[Path]:
     """The image files below `folder`, by their endings, sorted; not hidden ones, nor those of hidden folders."""
-    readable = {ending for ending, name in Image.registered_extensions().items() if name in Image.OPEN}
-    files = (path for path in folder.rglob("*") if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    readable = {
+        ending for ending, name in Image.registered_extensions().items() if name in Image.OPEN
+    }
+    files = (
+        path
+        for path in folder.rglob("*")
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
     return sorted(path for path in files if path.suffix.lower() in readable and path.is_file())

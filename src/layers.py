@@ -81,7 +81,12 @@ def _multiply_adds(module: nn.Module, x: Tensor, out: Tensor) -> int:
 
 def own(model: nn.Module) -> dict[str, nn.Module]:
     """The modules of `model` by name, but those of a moving average."""
-    averaged = {part for module in model.modules() if isinstance(module, AveragedModel) for part in module.modules()}
+    averaged = {
+        part
+        for module in model.modules()
+        if isinstance(module, AveragedModel)
+        for part in module.modules()
+    }
     return {name: module for name, module in model.named_modules() if module not in averaged}
 
 
@@ -94,11 +99,18 @@ def counts(model: nn.Module) -> tuple[int, int]:
 def heads(net: nn.Module) -> list[str]:
     """The names of the layers that answer with classes: the last convolution or fully connected layer of `net`, and that of
     each of its auxiliary classifiers (GoogLeNet's aux1 and aux2)."""
-    parts = [("", net), *((f"{name}.", part) for name, part in net.named_children() if name.startswith("aux"))]
+    parts = [
+        ("", net),
+        *((f"{name}.", part) for name, part in net.named_children() if name.startswith("aux")),
+    ]
     return [
         prefix + name
         for prefix, part in parts
-        for name in [name for name, layer in part.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d))][-1:]
+        for name in [
+            name
+            for name, layer in part.named_modules()
+            if isinstance(layer, (nn.Linear, nn.Conv2d))
+        ][-1:]
     ]
 
 
@@ -111,7 +123,9 @@ def frozen(net: nn.Module, freeze: str | int) -> tuple[list[nn.Parameter], list[
 
     Raises ValueError where that would leave nothing to learn.
     """
-    layers = [module for module in net.modules() if any(True for _ in module.parameters(recurse=False))]
+    layers = [
+        module for module in net.modules() if any(True for _ in module.parameters(recurse=False))
+    ]
     if freeze == "none":
         return [], []
     if freeze == "backbone":
@@ -119,7 +133,9 @@ def frozen(net: nn.Module, freeze: str | int) -> tuple[list[nn.Parameter], list[
     elif int(freeze) < len(layers):
         chosen = set(layers[: int(freeze)])
     else:
-        raise ValueError(f"freeze={freeze} leaves nothing to learn: the net has {len(layers)} layers with parameters")
+        raise ValueError(
+            f"freeze={freeze} leaves nothing to learn: the net has {len(layers)} layers with parameters"
+        )
     every, at_rest, behind_frozen = set(layers), [], True
     for module in net.modules():
         within = every.intersection(module.modules())

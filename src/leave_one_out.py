@@ -27,7 +27,10 @@ def leave_one_out(cfg: DictConfig) -> list[list[bool]]:
     """Train and test cfg.seeds times on each labelled sentence; returns whether it was right: a row a seed."""
     if cfg.model._target_ != "src.models.sentiment.Sentiment":
         raise UserError(f"leave_one_out is for model=sentiment, not {cfg.model._target_}")
-    sources = [str(Path(cfg.vectors).expanduser() / str(seed)) if cfg.vectors else None for seed in range(cfg.seeds)]
+    sources = [
+        str(Path(cfg.vectors).expanduser() / str(seed)) if cfg.vectors else None
+        for seed in range(cfg.seeds)
+    ]
     for folder in filter(None, sources):
         run.last_checkpoint(Path(folder))
 
@@ -67,8 +70,12 @@ def _report(right: list[list[bool]], out: Path) -> None:
     of_seed = [statistics.mean(row) for row in right]
     of_sentence = [statistics.mean(column) for column in zip(*right, strict=True)]
     low, high = mean_interval(of_sentence)
-    print(f"accuracy {statistics.mean(of_seed):.3f}, over {len(of_seed)} seeds ± {statistics.stdev(of_seed):.3f}")
-    print(f"95% interval over {len(of_sentence)} sentences (Student's t): {max(0, low):.3f} to {min(1, high):.3f}")
+    print(
+        f"accuracy {statistics.mean(of_seed):.3f}, over {len(of_seed)} seeds ± {statistics.stdev(of_seed):.3f}"
+    )
+    print(
+        f"95% interval over {len(of_sentence)} sentences (Student's t): {max(0, low):.3f} to {min(1, high):.3f}"
+    )
     print(f"sentence by sentence: {', '.join(f'{share:.2f}' for share in of_sentence)}")
     print(f"answers: {out}")
 

@@ -55,7 +55,9 @@ def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
     return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
 
 
-def gradient_penalty(critic: Callable[[Tensor], Tensor] | nn.Module, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
+def gradient_penalty(
+    critic: Callable[[Tensor], Tensor] | nn.Module, real: Tensor, fake: Tensor, mix: Tensor
+) -> Tensor:
     """mean over SAMPLES of (||dD/dx_hat||_2 - 1)^2 with x_hat = mix * real + (1 - mix) * fake, Gulrajani 2017, eq. 3.
 
     The norm runs over all elements of one sample. Where the gradient is exactly zero the norm's own gradient is taken as
@@ -80,7 +82,11 @@ def bernoulli_nll(logits: Tensor, x: Tensor) -> Tensor:
         logits: (B, C, H, W), any real number.
         x: (B, C, H, W) in [0, 1]; a value between counts as that share of ones, which is no likelihood of grey images.
     """
-    return F.binary_cross_entropy_with_logits(logits.float(), x.float(), reduction="none").flatten(1).sum(1)
+    return (
+        F.binary_cross_entropy_with_logits(logits.float(), x.float(), reduction="none")
+        .flatten(1)
+        .sum(1)
+    )
 
 
 def gaussian_kl(mu: Tensor, log_sigma: Tensor) -> Tensor:

@@ -50,7 +50,10 @@ class Muon(torch.optim.Optimizer):
                 if p.ndim == 4 and p.shape[1] > 3:
                     direction = self._moved(p, p.grad, group["filter_momentum"])
                     p.mul_(len(p) ** 0.5 / p.norm())
-                    p.add_(orthogonal(direction.flatten(1)).view_as(p), alpha=-group["lr"] * group["filter_lr"])
+                    p.add_(
+                        orthogonal(direction.flatten(1)).view_as(p),
+                        alpha=-group["lr"] * group["filter_lr"],
+                    )
                 else:
                     grad = p.grad.add(p, alpha=group["weight_decay"])
                     p.add_(self._moved(p, grad, group["momentum"]), alpha=-group["lr"])

@@ -38,8 +38,12 @@ def one_by_one(data: Any, *changes: Any) -> Any:
 
     if isinstance(data, Folder):
         grey = [transforms.Grayscale()] if data.channels == 1 else []
-        steps = transforms.Compose([transforms.Resize(data.size), *grey, transforms.ToTensor(), *changes])
-        return DataLoader(datasets.ImageFolder(data.levels()["train"], steps), data.batch_size, shuffle=True)
+        steps = transforms.Compose(
+            [transforms.Resize(data.size), *grey, transforms.ToTensor(), *changes]
+        )
+        return DataLoader(
+            datasets.ImageFolder(data.levels()["train"], steps), data.batch_size, shuffle=True
+        )
 
     class OneByOne(Dataset):
         transform = transforms.Compose([transforms.ToTensor(), *changes])
@@ -48,7 +52,11 @@ def one_by_one(data: Any, *changes: Any) -> Any:
             return len(data.train)
 
         def image(self, part: Any, index: int) -> Any:
-            pixels = part.images[index] if isinstance(part, ImageSet) else part[torch.tensor([index])][0][0]
+            pixels = (
+                part.images[index]
+                if isinstance(part, ImageSet)
+                else part[torch.tensor([index])][0][0]
+            )
             return self.transform(Image.fromarray(pixels.permute(1, 2, 0).squeeze(2).numpy()))
 
         def __getitem__(self, index: int) -> tuple[Any, Any]:
@@ -70,9 +78,14 @@ def plain_gan_rate(cfg: DictConfig, data: Any) -> float:
     torch.manual_seed(cfg.seed)
     model: Any = build.model(cfg).to(memory_format=torch.contiguous_format)
     g, d, loss = model.generator, model.discriminator, model.loss
-    settings = {key: cfg.model.optimizer[key] for key in ("lr", "betas") if key in cfg.model.optimizer}
+    settings = {
+        key: cfg.model.optimizer[key] for key in ("lr", "betas") if key in cfg.model.optimizer
+    }
     optimizer = getattr(torch.optim, cfg.model.optimizer._target_.rpartition(".")[2])
-    d_optimizer, g_optimizer = optimizer(d.parameters(), **settings), optimizer(g.parameters(), **settings)
+    d_optimizer, g_optimizer = (
+        optimizer(d.parameters(), **settings),
+        optimizer(g.parameters(), **settings),
+    )
     clock = Clock(cfg.warmup, cfg.batches)
     while True:
         for step, (real, labels) in enumerate(one_by_one(data, transforms.Normalize(0.5, 0.5))):
@@ -156,7 +169,10 @@ def plain_cyclegan_rate(cfg: DictConfig, data: Any) -> float:
             g_loss.backward()
             g_optimizer.step()
             d_optimizer.zero_grad()
-            for d, real, fake in ((d_a, a, pooled(pools[0], fake_a)), (d_b, b, pooled(pools[1], fake_b))):
+            for d, real, fake in (
+                (d_a, a, pooled(pools[0], fake_a)),
+                (d_b, b, pooled(pools[1], fake_b)),
+            ):
                 (0.5 * (judged(d(real), True) + judged(d(fake), False))).backward()
             d_optimizer.step()
             if clock(len(a)):
@@ -172,7 +188,9 @@ def plain_draw_rate(cfg: DictConfig, data: Any) -> float:
 
     torch.manual_seed(cfg.seed)
     model: Any = build.model(cfg)
-    optimizer = torch.optim.Adam(model.parameters(), cfg.model.optimizer.lr, betas=tuple(cfg.model.optimizer.betas))
+    optimizer = torch.optim.Adam(
+        model.parameters(), cfg.model.optimizer.lr, betas=tuple(cfg.model.optimizer.betas)
+    )
     clock = Clock(cfg.warmup, cfg.batches)
     while True:
         for x, _ in one_by_one(data):
@@ -194,7 +212,9 @@ def plain_draw(net: Any, x: Any) -> tuple[Any, Any]:
 
     b, channels, height, width = x.shape
     cell, attention = net.cell, net.cell.attention
-    h_enc, c_enc, h_dec, c_dec = (state.repeat(b, 1) for state in (net.h_enc, net.c_enc, net.h_dec, net.c_dec))
+    h_enc, c_enc, h_dec, c_dec = (
+        state.repeat(b, 1) for state in (net.h_enc, net.c_enc, net.h_dec, net.c_dec)
+    )
     canvas = net.canvas.transpose(0, 1).repeat(b, 1, 1, 1)
     kl: Any = 0.0
 
@@ -204,7 +224,10 @@ def plain_draw(net: Any, x: Any) -> tuple[Any, Any]:
         banks = []
         for g, pixels in ((gy, height), (gx, width)):
             mu = (pixels + 1) / 2 * (g + 1) + (torch.arange(1, n + 1) - n / 2 - 0.5) * delta
-            bank = torch.exp(-((torch.arange(1, pixels + 1) - mu.unsqueeze(2)) ** 2) / (2 * torch.exp(log_sigma2).unsqueeze(2)))
+            bank = torch.exp(
+                -((torch.arange(1, pixels + 1) - mu.unsqueeze(2)) ** 2)
+                / (2 * torch.exp(log_sigma2).unsqueeze(2))
+            )
             banks.append((bank / (bank.sum(2, keepdim=True) + 1e-12)).unsqueeze(1))
         return banks[0], banks[1], torch.exp(log_gamma)
 
@@ -212,21 +235,32 @@ def plain_draw(net: Any, x: Any) -> tuple[Any, Any]:
         x_hat = x - torch.sigmoid(canvas)
         if hasattr(attention, "n_read"):
             f_y, f_x, gamma = filters(attention.read_window(h_dec), attention.n_read)
-            glimpses = [f_y @ image @ f_x.transpose(2, 3) * gamma.view(b, 1, 1, 1) for image in (x, x_hat)]
+            glimpses = [
+                f_y @ image @ f_x.transpose(2, 3) * gamma.view(b, 1, 1, 1) for image in (x, x_hat)
+            ]
             reading = torch.cat(glimpses, 1).transpose(1, 2).flatten(1)
         else:
             reading = torch.cat([x.transpose(1, 2).flatten(1), x_hat.transpose(1, 2).flatten(1)], 1)
         h_enc, c_enc = cell.encoder(torch.cat([reading, h_dec], 1), (h_enc, c_enc))
-        (w_mu, w_sigma), (b_mu, b_sigma) = cell.posterior.weight.chunk(2), cell.posterior.bias.chunk(2)
+        (w_mu, w_sigma), (b_mu, b_sigma) = (
+            cell.posterior.weight.chunk(2),
+            cell.posterior.bias.chunk(2),
+        )
         mu, log_sigma = linear(h_enc, w_mu, b_mu), linear(h_enc, w_sigma, b_sigma)
         sigma = torch.exp(log_sigma)
         h_dec, c_dec = cell.decoder(mu + sigma * torch.randn_like(mu), (h_dec, c_dec))
         if hasattr(attention, "n_write"):
             f_y, f_x, gamma = filters(attention.write_window(h_dec), attention.n_write)
-            patch = attention.patch(h_dec).view(b, attention.n_write, channels, attention.n_write).transpose(1, 2)
+            patch = (
+                attention.patch(h_dec)
+                .view(b, attention.n_write, channels, attention.n_write)
+                .transpose(1, 2)
+            )
             canvas = canvas + f_y.transpose(2, 3) @ patch @ f_x / gamma.view(b, 1, 1, 1)
         else:
-            canvas = canvas + attention.patch(h_dec).view(b, height, channels, width).transpose(1, 2)
+            canvas = canvas + attention.patch(h_dec).view(b, height, channels, width).transpose(
+                1, 2
+            )
         kl = kl + 0.5 * (mu**2 + sigma**2 - 2 * log_sigma - 1).sum()
     return canvas, kl
 
@@ -241,8 +275,14 @@ def plain_classifier_rate(cfg: DictConfig, data: Any) -> float:
     torch.manual_seed(cfg.seed)
     model: Any = build.model(cfg)
     net = model.net.to(memory_format=torch.contiguous_format).train()
-    settings = {key: value for key, value in cfg.model.optimizer.items() if key not in ("_target_", "_partial_", "fused")}
-    optimizer = getattr(torch.optim, cfg.model.optimizer._target_.rpartition(".")[2])(net.parameters(), **settings)
+    settings = {
+        key: value
+        for key, value in cfg.model.optimizer.items()
+        if key not in ("_target_", "_partial_", "fused")
+    }
+    optimizer = getattr(torch.optim, cfg.model.optimizer._target_.rpartition(".")[2])(
+        net.parameters(), **settings
+    )
     changes: list[Any] = [transforms.Normalize([0.5] * data.channels, [0.5] * data.channels)]
     if "translation" in cfg.augment:
         changes.append(transforms.RandomCrop(data.size, padding=cfg.augment.translation.most))

@@ -46,7 +46,9 @@ def grid(images: Tensor, columns: int | None = None, scale: int = 1, gap: int = 
     pixels = images.detach().float().cpu().clamp(0, 1).mul(255).round().byte()
     pixels = pixels.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
     cell_h, cell_w = height * scale + gap, width * scale + gap
-    sheet = torch.full((rows * cell_h + gap, columns * cell_w + gap, pixels.shape[1]), 255, dtype=torch.uint8)
+    sheet = torch.full(
+        (rows * cell_h + gap, columns * cell_w + gap, pixels.shape[1]), 255, dtype=torch.uint8
+    )
     for i, picture in enumerate(pixels):
         top, left = gap + i // columns * cell_h, gap + i % columns * cell_w
         sheet[top : top + height * scale, left : left + width * scale] = picture.permute(1, 2, 0)
@@ -84,7 +86,9 @@ def canvas_frames(canvases: Canvases, scale: int = 4) -> list[np.ndarray]:
     return pages
 
 
-def canvas_strip(canvases: Canvases, scale: int = 2, most: int = 8, columns: int = 16) -> np.ndarray:
+def canvas_strip(
+    canvases: Canvases, scale: int = 2, most: int = 8, columns: int = 16
+) -> np.ndarray:
     """A row an image, at most `most`: its canvas from blank to the last, at most `columns` steps evenly chosen, and behind a
     reconstruction the image itself."""
     painted = _painted(canvases, scale)[:, :most]
@@ -120,7 +124,9 @@ def enlarged(images: Tensor, scale: int) -> Tensor:
 def overlaid(images: Tensor, heat: Tensor) -> Tensor:
     """Images (N, C, H, W) in [0, 1], greyed, with heat (N, H, W) in [0, 1] laid over them from blue to red: (N, 3, H, W)."""
     h = heat.detach().float().cpu()
-    colours = torch.stack([(1.5 - (4 * h - k).abs()).clamp(0, 1) for k in (3, 2, 1)], 1)  # the "jet" of heat maps
+    colours = torch.stack(
+        [(1.5 - (4 * h - k).abs()).clamp(0, 1) for k in (3, 2, 1)], 1
+    )  # the "jet" of heat maps
     return 0.5 * images.detach().float().cpu().mean(1, keepdim=True) + 0.5 * colours
 
 
@@ -142,7 +148,9 @@ def save_png(picture: np.ndarray, path: Path) -> None:
     Image.fromarray(picture).save(path)
 
 
-def save_gif(frames: Sequence[np.ndarray | Path], path: Path, seconds: float = 8.0, most: int = 120) -> None:
+def save_gif(
+    frames: Sequence[np.ndarray | Path], path: Path, seconds: float = 8.0, most: int = 120
+) -> None:
     """An endless GIF of `frames`, pictures or their files, in order: at most `most`, evenly chosen, the last held a while."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(gif(frames, seconds, most))
@@ -151,10 +159,16 @@ def save_gif(frames: Sequence[np.ndarray | Path], path: Path, seconds: float = 8
 def gif(frames: Sequence[np.ndarray | Path], seconds: float = 8.0, most: int = 120) -> bytes:
     """What `save_gif` writes."""
     chosen = [frames[round(i)] for i in np.linspace(0, len(frames) - 1, min(most, len(frames)))]
-    opened = [Image.open(frame) if isinstance(frame, Path) else Image.fromarray(frame) for frame in chosen]
-    pictures = [picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=64) for picture in opened]
+    opened = [
+        Image.open(frame) if isinstance(frame, Path) else Image.fromarray(frame) for frame in chosen
+    ]
+    pictures = [
+        picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=64) for picture in opened
+    ]
     duration = [max(40, round(1000 * seconds / len(pictures)))] * len(pictures)
     duration[-1] += 1500
     buffer = io.BytesIO()
-    pictures[0].save(buffer, "GIF", save_all=True, append_images=pictures[1:], duration=duration, loop=0)
+    pictures[0].save(
+        buffer, "GIF", save_all=True, append_images=pictures[1:], duration=duration, loop=0
+    )
     return buffer.getvalue()

@@ -82,7 +82,11 @@ def found(given: list[str]) -> list[Path]:
         named = [match for match in matches if match.is_file()]
         below = [file for match in matches if match.is_dir() for file in images_below(match)]
         if not named + below:
-            why = "a folder without images" if path.is_dir() else "no such file or folder, and a glob without a match"
+            why = (
+                "a folder without images"
+                if path.is_dir()
+                else "no such file or folder, and a glob without a match"
+            )
             raise UserError(f"images={word}: {why}")
         for file in named + below:
             files.setdefault(file.resolve(), file)
@@ -116,7 +120,9 @@ def answers_for(trained: "Trained", paths: list[Path], batch_size: int) -> Answe
             batch = paths[start : start + batch_size]
             pixels = dict(zip(batch, pool.map(read, batch), strict=True))
             bad += [str(error) for error in pixels.values() if isinstance(error, UserError)]
-            good = {path: image for path, image in pixels.items() if not isinstance(image, UserError)}
+            good = {
+                path: image for path, image in pixels.items() if not isinstance(image, UserError)
+            }
             bar.update(len(batch))
             if not good:
                 continue
@@ -124,7 +130,9 @@ def answers_for(trained: "Trained", paths: list[Path], batch_size: int) -> Answe
             with torch.no_grad():
                 probabilities.append(trained.net(images).double().softmax(1))
             room = MOST_SHOWN - len(names)
-            names += [os.fsencode(path).decode(errors="replace") for path in good]  # a name in another encoding can be written
+            names += [
+                os.fsencode(path).decode(errors="replace") for path in good
+            ]  # a name in another encoding can be written
             if room > 0:
                 shown.append(images[:room])
     if not names:
@@ -140,7 +148,10 @@ def table(answers: Answers, class_names: list[str], top: int) -> str:
         for name, labels, row in zip(answers.names, classes.tolist(), values.tolist(), strict=True)
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
 
 
 def write_csv(answers: Answers, class_names: list[str], path: Path) -> None:
@@ -163,7 +174,11 @@ def draw(answers: Answers, class_names: list[str], path: Path) -> None:
     captions = [f"{class_names[k]}  {p:.1%}\n{Path(name).name}" for k, p, name in answered]
     with writing(f"picture={path}"):
         plots.save_png(charts.captioned(answers.shown, captions), path)
-    print(f"{path}: {n} images" if n == len(answers.names) else f"{path}: the first {n} of {len(answers.names)} images")
+    print(
+        f"{path}: {n} images"
+        if n == len(answers.names)
+        else f"{path}: the first {n} of {len(answers.names)} images"
+    )
 
 
 if __name__ == "__main__":

@@ -44,8 +44,12 @@ def picture(value: Any) -> str | None:
 
 def one_of(*choices: Any) -> Rule:
     """One of `choices`."""
-    words = ", ".join(str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in choices)
-    return lambda value: None if any(value == c and type(value) is type(c) for c in choices) else f"one of {words}"
+    words = ", ".join(
+        str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in choices
+    )
+    return lambda value: (
+        None if any(value == c and type(value) is type(c) for c in choices) else f"one of {words}"
+    )
 
 
 def maybe(rule: Rule) -> Rule:
@@ -72,25 +76,47 @@ def list_of(rule: Rule, length: int | None = None, empty: bool = False) -> Rule:
     """A list whose every member `rule` allows; without any only where `empty` says so."""
 
     def check(value: Any) -> str | None:
-        fits = isinstance(value, list) and (empty or len(value) > 0) and (length is None or len(value) == length)
+        fits = (
+            isinstance(value, list)
+            and (empty or len(value) > 0)
+            and (length is None or len(value) == length)
+        )
         bad = [allowed for member in value if (allowed := rule(member))] if fits else []
-        return None if fits and not bad else f"a list of {length or 'any number of'} members: {rule(object())}"
+        return (
+            None
+            if fits and not bad
+            else f"a list of {length or 'any number of'} members: {rule(object())}"
+        )
 
     return check
 
 
-def _number(kind: type | tuple[type, ...], words: str, low: float | None, high: float | None, below: bool) -> Rule:
-    span = "" if low is None else f" from {low}" if high is None else f" from {low} to {'just below ' if below else ''}{high}"
+def _number(
+    kind: type | tuple[type, ...], words: str, low: float | None, high: float | None, below: bool
+) -> Rule:
+    span = (
+        ""
+        if low is None
+        else f" from {low}"
+        if high is None
+        else f" from {low} to {'just below ' if below else ''}{high}"
+    )
 
     def check(value: Any) -> str | None:
         right = isinstance(value, kind) and not isinstance(value, bool)
-        inside = right and (low is None or value >= low) and (high is None or (value < high if below else value <= high))
+        inside = (
+            right
+            and (low is None or value >= low)
+            and (high is None or (value < high if below else value <= high))
+        )
         return None if inside else words + span
 
     return check
 
 
-BATCHES = maybe(either(integer(1), real(0, 1)))  # Lightning's limit_*: so many batches, or that fraction
+BATCHES = maybe(
+    either(integer(1), real(0, 1))
+)  # Lightning's limit_*: so many batches, or that fraction
 
 RULES: dict[str, Rule] = {
     # train.yaml
@@ -266,7 +292,10 @@ RULES: dict[str, Rule] = {
     "every_n_seconds": positive,
     "every_n_epochs": maybe(integer(1)),
     "n": maybe(integer(1)),
-    **{f"{who}.n": integer(1) for who in ("samples", "canvases", "quality", "explanations", "answers", "word_projector")},
+    **{
+        f"{who}.n": integer(1)
+        for who in ("samples", "canvases", "quality", "explanations", "answers", "word_projector")
+    },
     "layer": maybe(text),
     "layers": integer(1),
     "callbacks.explanations.classes": integer(0),
@@ -291,4 +320,6 @@ RULES: dict[str, Rule] = {
 def rule_for(path: str) -> Rule | None:
     """The rule of a dotted path: the longest of its tails that has one."""
     parts = path.split(".")
-    return next((RULES[tail] for i in range(len(parts)) if (tail := ".".join(parts[i:])) in RULES), None)
+    return next(
+        (RULES[tail] for i in range(len(parts)) if (tail := ".".join(parts[i:])) in RULES), None
+    )

@@ -12,7 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 from src.errors import UserError
 from src.files import Broken, load_checked, write_atomically
 
-WORTH_KEEPING = ("checkpoints", "metrics.csv", "metrics.json")  # a folder with none of these holds no training
+WORTH_KEEPING = (
+    "checkpoints",
+    "metrics.csv",
+    "metrics.json",
+)  # a folder with none of these holds no training
 
 
 def reserve(wanted: Path, exact: bool) -> Path:
@@ -24,7 +28,9 @@ def reserve(wanted: Path, exact: bool) -> Path:
     """
     if exact and wanted.exists():
         if not wanted.is_dir() or any(wanted.iterdir()):
-            raise UserError(f"{wanted} exists and is not empty: resume={wanted} goes on with a run, another name starts one")
+            raise UserError(
+                f"{wanted} exists and is not empty: resume={wanted} goes on with a run, another name starts one"
+            )
         return wanted
     wanted.parent.mkdir(parents=True, exist_ok=True)
     for number in range(1, 10_000):
@@ -61,7 +67,9 @@ def config_of(folder: Path) -> DictConfig:
 
 def write_config(folder: Path, cfg: DictConfig) -> None:
     """Have the run in `folder` go on as `cfg` says from now on."""
-    write_atomically(folder / ".hydra" / "config.yaml", lambda path: path.write_text(OmegaConf.to_yaml(cfg)))
+    write_atomically(
+        folder / ".hydra" / "config.yaml", lambda path: path.write_text(OmegaConf.to_yaml(cfg))
+    )
 
 
 def is_classifier(model: DictConfig) -> bool:
@@ -74,16 +82,22 @@ def expect_classifier(folder: Path, setting: str = "run") -> None:
     model = config_of(folder).model
     if not is_classifier(model):
         family = model._target_.rpartition(".")[2]
-        raise UserError(f"{setting}={folder} holds a {family}, which names no classes; a classifier's run is needed")
+        raise UserError(
+            f"{setting}={folder} holds a {family}, which names no classes; a classifier's run is needed"
+        )
 
 
 def last_checkpoint(folder: Path) -> Path:
     """The newest checkpoint of the run in `folder`."""
     path = folder / "checkpoints" / "last.ckpt"
     if not (folder / ".hydra" / "config.yaml").is_file():
-        raise UserError(f"{folder} is not a run's folder: {folder / '.hydra' / 'config.yaml'} is not there")
+        raise UserError(
+            f"{folder} is not a run's folder: {folder / '.hydra' / 'config.yaml'} is not there"
+        )
     if not path.is_file():
-        raise UserError(f"{folder} has no checkpoint: {path} is not there (nothing to go on with; start a new run)")
+        raise UserError(
+            f"{folder} has no checkpoint: {path} is not there (nothing to go on with; start a new run)"
+        )
     return path
 
 
@@ -94,7 +108,9 @@ def checkpoint_at(path: Path) -> Path:
         return last_checkpoint(path)
     if not path.is_file():  # RUN: as recipes leave it that cannot know it
         wrong = " must be given" if str(path) == "RUN" else f"={path} is not there"
-        raise UserError(f"model.init_from{wrong}: it should be the folder of a run, or a checkpoint")
+        raise UserError(
+            f"model.init_from{wrong}: it should be the folder of a run, or a checkpoint"
+        )
     return path
 
 
@@ -110,7 +126,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 def write_metrics(folder: Path, values: dict[str, Any]) -> None:
     """Merge `values` into the run's metrics.json; what is no number there, as JSON knows none, is null."""
-    finite = {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()}
+    finite = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }
     merged = {**read_metrics(folder), **finite}
     text = json.dumps(merged, indent=2) + "\n"
     write_atomically(folder / "metrics.json", lambda path: path.write_text(text))

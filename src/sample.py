@@ -26,7 +26,13 @@ def sample(cfg: DictConfig) -> Path:
     run.last_checkpoint(folder)
 
     from src import build, plots
-    from src.callbacks.common import CanCompare, CanInterpolate, CanPaint, CanSample, CanSampleClasses
+    from src.callbacks.common import (
+        CanCompare,
+        CanInterpolate,
+        CanPaint,
+        CanSample,
+        CanSampleClasses,
+    )
     from src.data.base import spread
     from src.randomness import generator
 
@@ -52,11 +58,15 @@ def sample(cfg: DictConfig) -> Path:
         rows = model.compared(*data.seen(part, spread(len(part), cfg.n)))
         images, columns = rows.flatten(0, 1), rows.shape[1]
         if len(rows) < cfg.n:
-            print(f"n={cfg.n}: {'there is one row' if len(rows) == 1 else f'there are {len(rows)} rows'} to show")
+            print(
+                f"n={cfg.n}: {'there is one row' if len(rows) == 1 else f'there are {len(rows)} rows'} to show"
+            )
     elif cfg.interpolate is not None and isinstance(model, CanInterpolate):
         images = model.interpolate(cfg.n, cfg.interpolate, noise)
     else:
-        raise UserError(f"{folder}: a {type(model).__name__} cannot {'sample' if cfg.interpolate is None else 'interpolate'}")
+        raise UserError(
+            f"{folder}: a {type(model).__name__} cannot {'sample' if cfg.interpolate is None else 'interpolate'}"
+        )
     with writing(f"out={out}"):
         plots.save_png(plots.grid(images, columns, scale=cfg.scale), out)
     print(f"{out}: {len(images)} images of {images.shape[-1]} x {images.shape[-2]}")

@@ -29,7 +29,9 @@ def cosine(progress: float, warmup: float = 0.0, end: float = 0.0) -> float:
     """Up from 0 during `warmup`, then half a cosine down to `end` (Loshchilov 2016, without restarts)."""
     if progress < warmup:
         return progress / warmup
-    return end + (1.0 - end) * 0.5 * (1.0 + math.cos(math.pi * (progress - warmup) / (1.0 - warmup)))
+    return end + (1.0 - end) * 0.5 * (
+        1.0 + math.cos(math.pi * (progress - warmup) / (1.0 - warmup))
+    )
 
 
 def one_cycle(progress: float, warmup: float = 0.3, start: float = 0.04, end: float = 0.0) -> float:
@@ -59,7 +61,13 @@ class Plateau:
     """
 
     def __init__(
-        self, monitor: str, mode: str = "min", gamma: float = 0.1, patience: int = 3, min_delta: float = 0.0, end: float = 0.0
+        self,
+        monitor: str,
+        mode: str = "min",
+        gamma: float = 0.1,
+        patience: int = 3,
+        min_delta: float = 0.0,
+        end: float = 0.0,
     ) -> None:
         self.monitor, self.sign, self.gamma = monitor, 1 if mode == "min" else -1, gamma
         self.patience, self.min_delta, self.end = patience, min_delta, end

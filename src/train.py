@@ -57,7 +57,10 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     if batches_seen(trainer) > done:
         metrics["seconds"] = time.perf_counter() - start
     else:  # the figures of what was trained stay those of the training
-        log.info("nothing was left to train: trainer.max_epochs=N, more than %d, goes on", cfg.trainer.max_epochs)
+        log.info(
+            "nothing was left to train: trainer.max_epochs=N, more than %d, goes on",
+            cfg.trainer.max_epochs,
+        )
     return report(trainer, cfg, folder, metrics)
 
 

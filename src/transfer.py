@@ -50,7 +50,9 @@ def begin(model: Any, node: DictConfig, data: Any) -> str:
     return transfer(model, node.net._target_, data.class_names, data.permutation)
 
 
-def transfer(model: Classifier, builder: str, class_names: list[str], permutation: Tensor | None = None) -> str:
+def transfer(
+    model: Classifier, builder: str, class_names: list[str], permutation: Tensor | None = None
+) -> str:
     """Bring what model.init_from names into `model`, which is to tell `class_names` apart; returns a line that says so.
 
     Its head comes along where it was trained on the same classes in the same order, else it stays as it was drawn. Mean and std
@@ -68,7 +70,9 @@ def transfer(model: Classifier, builder: str, class_names: list[str], permutatio
     else:
         source = of_checkpoint(run.checkpoint_at(Path(where).expanduser()))
     if not same_order(permutation, source.permutation):
-        raise UserError(f"model.init_from={where}: its images' pixels stood in another order (data.permute, data.size)")
+        raise UserError(
+            f"model.init_from={where}: its images' pixels stood in another order (data.permute, data.size)"
+        )
     new = [] if source.class_names == class_names else heads(model.net)
     theirs, ours = (
         {name: value for name, value in state.items() if name.rpartition(".")[0] not in new}
@@ -82,7 +86,9 @@ def transfer(model: Classifier, builder: str, class_names: list[str], permutatio
     for name in model.open:
         buffer: Tensor = getattr(model, name)
         buffer.copy_(getattr(source, name))
-    return f"weights from {where}, " + (f"but {', '.join(new)}: new for {len(class_names)} classes" if new else "head included")
+    return f"weights from {where}, " + (
+        f"but {', '.join(new)}: new for {len(class_names)} classes" if new else "head included"
+    )
 
 
 def transfer_features(model: StyleTransfer) -> str:
@@ -97,13 +103,19 @@ def transfer_features(model: StyleTransfer) -> str:
         try:
             source = pretrained(model.net, "vgg19")
         except UserError as error:
-            raise UserError(f"{error}; or model=style_transfer_own model.init_from=RUN, the run of a model=vgg") from error
+            raise UserError(
+                f"{error}; or model=style_transfer_own model.init_from=RUN, the run of a model=vgg"
+            ) from error
     else:
         source = of_checkpoint(run.checkpoint_at(Path(where).expanduser()))
     by_place = [value for name, value in source.weights.items() if name.startswith("features.")]
-    theirs = dict(zip(ours, by_place, strict=False)) or {name: value for name, value in source.weights.items() if name in ours}
+    theirs = dict(zip(ours, by_place, strict=False)) or {
+        name: value for name, value in source.weights.items() if name in ours
+    }
     if wrong := misfits(theirs, ours):
-        raise UserError(f"model.init_from={where} does not fit the net, which is that of a model=vgg: {wrong}")
+        raise UserError(
+            f"model.init_from={where} does not fit the net, which is that of a model=vgg: {wrong}"
+        )
     model.net.load_state_dict(theirs)
     for name in ("mean", "std"):
         getattr(model, name).copy_(getattr(source, name))
@@ -113,7 +125,9 @@ def transfer_features(model: StyleTransfer) -> str:
 def misfits(theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> str:
     """What of `theirs` cannot become `ours`, by name; empty where all can."""
     found = {  # BatchNorm's count of batches is in no file older than torch 0.4.1
-        "missing": [name for name in ours if name not in theirs and not name.endswith("num_batches_tracked")],
+        "missing": [
+            name for name in ours if name not in theirs and not name.endswith("num_batches_tracked")
+        ],
         "surplus": [name for name in theirs if name not in ours],
         "of another shape": [
             f"{name} {list(theirs[name].shape)} for {list(ours[name].shape)}"
@@ -134,11 +148,17 @@ def of_checkpoint(path: Path) -> Source:
     known = checkpoint if isinstance(checkpoint, dict) else {}
     state = known.get("state_dict", {})
     of_data = [part for part in known.values() if isinstance(part, dict) and "class_names" in part]
-    prefix = "average.module." if any(name.startswith("average.module.") for name in state) else "net."
-    weights = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    prefix = (
+        "average.module." if any(name.startswith("average.module.") for name in state) else "net."
+    )
+    weights = {
+        name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
+    }
     if not (weights and of_data and {"mean", "std"} <= state.keys()):
         raise UserError(f"model.init_from={path} is no checkpoint of a Classifier")
-    return Source(weights, state["mean"], state["std"], of_data[0]["class_names"], of_data[0]["permutation"])
+    return Source(
+        weights, state["mean"], state["std"], of_data[0]["class_names"], of_data[0]["permutation"]
+    )
 
 
 def pretrained(net: nn.Module, name: str) -> Source:
@@ -147,17 +167,33 @@ def pretrained(net: nn.Module, name: str) -> Source:
     file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            state = weights.get_state_dict(progress=sys.stderr.isatty(), check_hash=True, weights_only=True, map_location="cpu")
+            state = weights.get_state_dict(
+                progress=sys.stderr.isatty(), check_hash=True, weights_only=True, map_location="cpu"
+            )
     except Exception as error:  # urllib, http, ssl, pickle and torch each raise their own
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        todo = f"is broken: delete it ({reason})" if file.exists() else f"is not there and cannot be fetched ({reason})"
-        raise UserError(f"model.init_from=torchvision: {file}, from {weights.url}, {todo}") from error
+        todo = (
+            f"is broken: delete it ({reason})"
+            if file.exists()
+            else f"is not there and cannot be fetched ({reason})"
+        )
+        raise UserError(
+            f"model.init_from=torchvision: {file}, from {weights.url}, {todo}"
+        ) from error
     # DenseNets were saved when names might hold more dots
-    state = {re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.", r"\1\2.", key): value for key, value in state.items()}
+    state = {
+        re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.", r"\1\2.", key): value
+        for key, value in state.items()
+    }
     preset = weights.transforms()
     # GoogLeNet learned on images in [-1, 1], and has a switch, off here, that brings the others' scaling back to it
     mean, std = ([0.5], [0.5]) if hasattr(net, "transform_input") else (preset.mean, preset.std)
-    return Source(state, torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1), weights.meta["categories"])
+    return Source(
+        state,
+        torch.tensor(mean).view(-1, 1, 1),
+        torch.tensor(std).view(-1, 1, 1),
+        weights.meta["categories"],
+    )
 
 
 def transfer_words(model: Sentiment, words: list[str]) -> str:
@@ -168,10 +204,14 @@ def transfer_words(model: Sentiment, words: list[str]) -> str:
     folder = Path(str(model.init_from)).expanduser()
     family = run.config_of(folder).model._target_.rpartition(".")[2]
     if family != "WordVectors":
-        raise UserError(f"model.init_from={folder} holds a {family}: it takes the run of model=word_vectors")
+        raise UserError(
+            f"model.init_from={folder} holds a {family}: it takes the run of model=word_vectors"
+        )
     checkpoint = run.load_checkpoint(run.last_checkpoint(folder))
     theirs, ours = checkpoint["state_dict"]["centre.weight"], model.vectors.weight
-    same_words(checkpoint["Reviews"]["words"], words, f"model.init_from={folder} learned", "the data have")
+    same_words(
+        checkpoint["Reviews"]["words"], words, f"model.init_from={folder} learned", "the data have"
+    )
     if theirs.shape != ours.shape:
         raise UserError(
             f"model.width={ours.shape[1]} does not fit model.init_from={folder}, whose vectors have {theirs.shape[1]}"

@@ -27,7 +27,9 @@ def translate(cfg: DictConfig) -> list[Path]:
     run.last_checkpoint(folder)
     paths = found([cfg.images] if isinstance(cfg.images, str) else list(cfg.images))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"out={out} is there and not empty; name a new folder, nothing is overwritten")
+        raise UserError(
+            f"out={out} is there and not empty; name a new folder, nothing is overwritten"
+        )
 
     from src import build
     from src.callbacks.common import CanTranslate
@@ -38,14 +40,18 @@ def translate(cfg: DictConfig) -> list[Path]:
     run_cfg, model, _ = build.opened(folder)
     if not isinstance(model, CanTranslate):
         family = type(model).__name__
-        raise UserError(f"{folder} holds a {family}, which makes no image of an image; cyclegan and style_transfer do")
+        raise UserError(
+            f"{folder} holds a {family}, which makes no image of an image; cyclegan and style_transfer do"
+        )
     size = (cfg.size, cfg.size) if isinstance(cfg.size, int) else cfg.size and tuple(cfg.size)
     top = Path(os.path.commonpath([path.parent.resolve() for path in paths]))
     made: list[Path] = []
     bad: list[str] = []
     for path in tqdm(paths, unit="image", disable=None, leave=False):
         try:
-            image = model.translate(to_float(decode(path, size, run_cfg.data.channels)).unsqueeze(0), cfg.to)
+            image = model.translate(
+                to_float(decode(path, size, run_cfg.data.channels)).unsqueeze(0), cfg.to
+            )
         except UserError as error:
             bad.append(str(error))
             continue

@@ -28,13 +28,27 @@ TINY = (
 )
 TINY_NETS = ("model=gan", "model.net.generator.hidden=[16]", "model.net.discriminator.hidden=[16]")
 
-WINTER_SMALL = ("model=cyclegan", "model.generator.width=4", "model.generator.blocks=1", "model.discriminator.width=4")
-WINTER_NET = (*TINY, *WINTER_SMALL, "data.size=16", "data.limit=null", "data.cache=null", "test=false")
+WINTER_SMALL = (
+    "model=cyclegan",
+    "model.generator.width=4",
+    "model.generator.blocks=1",
+    "model.discriminator.width=4",
+)
+WINTER_NET = (
+    *TINY,
+    *WINTER_SMALL,
+    "data.size=16",
+    "data.limit=null",
+    "data.cache=null",
+    "test=false",
+)
 # 32 images of each domain, batch 8: four batches an epoch
 WINTER_RUN = (*WINTER_NET, "data=winter", "data.batch_size=8", "data.val_size=4", "data.test_size=4", "trainer.max_epochs=3",
        "trainer.log_every_n_steps=1", "checkpoint.every_n_batches=null", "model.pool=20")  # fmt: skip
 
-THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2  # tests that run side by side have a core each
+THREADS = (
+    1 if "PYTEST_XDIST_WORKER" in os.environ else 2
+)  # tests that run side by side have a core each
 torch.set_num_threads(THREADS)
 
 
@@ -58,7 +72,9 @@ def saved(cfg: DictConfig, folder: Path) -> Path:
     return folder
 
 
-def command(module: str, *args: str, cwd: Path = ROOT, **kwargs) -> subprocess.CompletedProcess[str]:
+def command(
+    module: str, *args: str, cwd: Path = ROOT, **kwargs
+) -> subprocess.CompletedProcess[str]:
     """Run `python -m src.MODULE ARGS` as a user does, from the repository's root."""
     environment = {**os.environ, "PYTHONHASHSEED": "random", "OMP_NUM_THREADS": str(THREADS)}
     return subprocess.run(
@@ -87,7 +103,10 @@ def permuted_run(tmp_path_factory):
 @pytest.fixture(scope="session")
 def words_run(tmp_path_factory):
     """The folder of a short run of word vectors, with all that callbacks=default shows."""
-    cfg = compose("train", ["model=word_vectors", "data=reviews", "trainer.accelerator=cpu", "trainer.max_epochs=3"])
+    cfg = compose(
+        "train",
+        ["model=word_vectors", "data=reviews", "trainer.accelerator=cpu", "trainer.max_epochs=3"],
+    )
     check(cfg)
     folder = saved(cfg, tmp_path_factory.mktemp("words") / "run")
     train(cfg, folder)
@@ -110,7 +129,10 @@ def _trained(tmp_path_factory, *overrides: str) -> Path:
 @pytest.fixture
 def gan_run(tmp_path):
     """What tells the commands that a run's folder holds a GAN: its config; its checkpoint is empty."""
-    for name, text in ((".hydra/config.yaml", "model: {_target_: src.models.gan.GAN}"), ("checkpoints/last.ckpt", "")):
+    for name, text in (
+        (".hydra/config.yaml", "model: {_target_: src.models.gan.GAN}"),
+        ("checkpoints/last.ckpt", ""),
+    ):
         (tmp_path / "gan" / name).parent.mkdir(parents=True)
         (tmp_path / "gan" / name).write_text(text)
     return tmp_path / "gan"
@@ -128,7 +150,9 @@ def logits_of_the_average(folder: Path, images: np.ndarray) -> np.ndarray:
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     x = ((images - float(state["mean"])) / float(state["std"])).reshape(len(images), -1)
     for k in (1, 2, 3):
-        weight, bias = (state[f"average.module.fc{k}.{name}"].double().numpy() for name in ("weight", "bias"))
+        weight, bias = (
+            state[f"average.module.fc{k}.{name}"].double().numpy() for name in ("weight", "bias")
+        )
         x = x @ weight.T + bias
         x = np.maximum(x, 0) if k < 3 else x
     return x
@@ -155,14 +179,18 @@ def photos(tmp_path_factory):
     for name in ("cats", "dogs"):
         (root / name).mkdir()
         for i in range(36):
-            Image.fromarray(noise.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(root / name / f"{i}.png")
+            Image.fromarray(noise.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(
+                root / name / f"{i}.png"
+            )
     return root
 
 
 @pytest.fixture(scope="session")
 def winter_run(photos, tmp_path_factory):
     """The folder of a whole run, with its pictures."""
-    cfg = compose("train", [*WINTER_RUN, f"data.root={photos}", "callbacks=default", "augment=flip"])
+    cfg = compose(
+        "train", [*WINTER_RUN, f"data.root={photos}", "callbacks=default", "augment=flip"]
+    )
     check(cfg)
     folder = saved(cfg, tmp_path_factory.mktemp("uncut") / "run")
     train(cfg, folder)

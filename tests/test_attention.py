@@ -28,7 +28,9 @@ def paper(parameters, n, height, width):
 def some(b, seed=0):
     """(b, 5) window parameters, each its own, none near zero."""
     spread = torch.tensor([0.5, 0.5, 0.6, 0.4, 0.5])
-    return torch.randn(b, 5, generator=torch.Generator().manual_seed(seed)) * spread + torch.tensor([0.2, -0.3, 0.4, -0.7, 0.3])
+    return torch.randn(b, 5, generator=torch.Generator().manual_seed(seed)) * spread + torch.tensor(
+        [0.2, -0.3, 0.4, -0.7, 0.3]
+    )
 
 
 def banks(parameters, n, height, width):
@@ -78,9 +80,16 @@ def test_read_and_write_are_the_papers(height, width, n, channels):
     for k in range(3):
         expected_y, expected_x, expected_gamma = paper(parameters[k], n, height, width)
         for c in range(channels):
-            x, w = images[k, :, c].double().numpy(), patch.view(3, n, channels, n)[k, :, c].double().numpy()
-            assert np.allclose(glimpse[k, :, c], expected_gamma * expected_y @ x @ expected_x.T, atol=1e-4)
-            assert np.allclose(canvas[k, :, c], x + expected_y.T @ w @ expected_x / expected_gamma, atol=1e-4)
+            x, w = (
+                images[k, :, c].double().numpy(),
+                patch.view(3, n, channels, n)[k, :, c].double().numpy(),
+            )
+            assert np.allclose(
+                glimpse[k, :, c], expected_gamma * expected_y @ x @ expected_x.T, atol=1e-4
+            )
+            assert np.allclose(
+                canvas[k, :, c], x + expected_y.T @ w @ expected_x / expected_gamma, atol=1e-4
+            )
 
 
 def test_reading_and_writing_have_windows_of_their_own():
@@ -103,7 +112,9 @@ def test_a_glimpse_holds_the_image_and_the_error_image():
     gaze = attention.look(*(head(h) for head in attention.heads()))
     both = attention.glimpse(x, canvas, gaze).view(2, 4, 6, 4)
     for part, image in ((both[:, :, :3], x), (both[:, :, 3:], x - torch.sigmoid(canvas))):
-        assert torch.allclose(part.reshape(2, -1), read(image, gaze.read_y, gaze.read_x, gaze.read.gamma), atol=1e-5)
+        assert torch.allclose(
+            part.reshape(2, -1), read(image, gaze.read_y, gaze.read_x, gaze.read.gamma), atol=1e-5
+        )
 
 
 def test_without_attention_the_reading_is_the_image_and_the_error_image():
@@ -113,7 +124,9 @@ def test_without_attention_the_reading_is_the_image_and_the_error_image():
     weight = torch.randn(7, whole.features)
     folded, constant = whole.fold(x, weight)
     expected = torch.cat([x.flatten(1), (x - torch.sigmoid(canvas)).flatten(1)], 1) @ weight.T
-    assert torch.allclose(whole.glimpse(x, canvas, torch.empty(0)) @ folded.T + constant, expected, atol=1e-4)
+    assert torch.allclose(
+        whole.glimpse(x, canvas, torch.empty(0)) @ folded.T + constant, expected, atol=1e-4
+    )
 
 
 def test_the_first_windows_are_settings():

@@ -29,15 +29,24 @@ def done(images=IMAGES, draws=DRAWS, border="constant", **transforms):
 def test_a_draw_is_the_samples_own_whatever_its_batch():
     order = torch.randperm(400, generator=torch.Generator().manual_seed(1))
     shuffled = Draws(order, 0)
-    transforms = {"rotation": aug.Rotation(30), "noise": aug.GaussianNoise(0.1), "salt": aug.SaltAndPepper(0.3)}
+    transforms = {
+        "rotation": aug.Rotation(30),
+        "noise": aug.GaussianNoise(0.1),
+        "salt": aug.SaltAndPepper(0.3),
+    }
     whole, _ = done(**transforms)
     mixed, _ = done(IMAGES[order], shuffled, **transforms)
     few, _ = done(IMAGES[7:9], Draws(torch.tensor([7, 8]), 0), **transforms)
     assert torch.equal(mixed, whole[order])
     assert torch.equal(few, whole[7:9])
     alone, values = done(rotation=aug.Rotation(30))
-    assert torch.equal(values["rotation"]["degrees"], done(scale=aug.Scale(0.5, 2), **transforms)[1]["rotation"]["degrees"])
-    assert not torch.equal(alone, done(draws=Draws(torch.arange(400), 1), rotation=aug.Rotation(30))[0])
+    assert torch.equal(
+        values["rotation"]["degrees"],
+        done(scale=aug.Scale(0.5, 2), **transforms)[1]["rotation"]["degrees"],
+    )
+    assert not torch.equal(
+        alone, done(draws=Draws(torch.arange(400), 1), rotation=aug.Rotation(30))[0]
+    )
 
 
 @pytest.mark.parametrize("vertical", [False, True])
@@ -46,7 +55,9 @@ def test_flips_are_numpys_or_untouched(vertical):
     flipped = values["flip"]["flipped"].bool()
     assert np.mean(flipped.numpy()) == pytest.approx(0.3, abs=0.07)
     assert torch.equal(made[~flipped], IMAGES[~flipped])
-    assert np.array_equal(made[flipped].numpy(), np.flip(IMAGES[flipped].numpy(), 2 if vertical else 3))
+    assert np.array_equal(
+        made[flipped].numpy(), np.flip(IMAGES[flipped].numpy(), 2 if vertical else 3)
+    )
 
 
 @pytest.mark.parametrize("border", ["constant", "reflect", "wrap"])
@@ -56,7 +67,9 @@ def test_whole_translations_are_crops_of_numpys_padded_images_and_all_come(borde
     padded = np.pad(IMAGES.numpy(), [(0, 0), (0, 0), (most, most), (most, most)], mode=border)
     places = np.stack([values["shift"][name].numpy() for name in ("x", "y")], 1).astype(int)
     for image, pad, (x, y) in zip(made.numpy(), padded, places, strict=True):
-        assert np.array_equal(image, pad[:, most - y : most - y + 6, most - x : most - x + 9])  # to the right and down
+        assert np.array_equal(
+            image, pad[:, most - y : most - y + 6, most - x : most - x + 9]
+        )  # to the right and down
     assert set(places[:, 0]) == set(places[:, 1]) == set(range(-most, most + 1))
     assert stats.chisquare(np.unique(places, return_counts=True)[1]).pvalue > 0.001
 
@@ -80,18 +93,31 @@ def test_transforms_are_composed_in_their_order_and_sampled_once():
     made, values = done(border="symmetric", **transforms)
     middle = np.array([2.5, 4])
     for i in range(20):
-        one = {name: {key: float(value[i]) for key, value in each.items()} for name, each in values.items()}
+        one = {
+            name: {key: float(value[i]) for key, value in each.items()}
+            for name, each in values.items()
+        }
         angle = np.radians(one["rotation"]["degrees"])
         turn = np.array(
             [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
         )  # (y, x) where a content's (y, x) goes
-        forward = [turn, one["scale"]["scale"] * np.eye(2), np.diag([1, 1 - 2 * one["flip"]["flipped"]])]
+        forward = [
+            turn,
+            one["scale"]["scale"] * np.eye(2),
+            np.diag([1, 1 - 2 * one["flip"]["flipped"]]),
+        ]
         assert 0.5 <= one["scale"]["scale"] <= 2
         moved = np.array([one["shift"]["y"], one["shift"]["x"]])
         matrix = np.linalg.inv(forward[2] @ forward[1] @ forward[0])
         offset = middle - matrix @ (middle + forward[2] @ moved)
         for channel, result in zip(IMAGES[i].double().numpy(), made[i].numpy(), strict=True):
-            assert np.abs(ndimage.affine_transform(channel, matrix, offset, order=1, mode="reflect") - result).max() < 1e-4
+            assert (
+                np.abs(
+                    ndimage.affine_transform(channel, matrix, offset, order=1, mode="reflect")
+                    - result
+                ).max()
+                < 1e-4
+            )
 
 
 def test_a_crop_is_the_part_that_it_says_enlarged():
@@ -100,7 +126,9 @@ def test_a_crop_is_the_part_that_it_says_enlarged():
     crop = values["crop"]
     area, ratio = crop["width"] * crop["height"], crop["width"] / crop["height"]
     assert area.min() > 0.29
-    assert stats.kstest(area.numpy(), "uniform", (0.3, 0.7)).statistic < 0.15  # a side that would be longer than 1 is cut
+    assert (
+        stats.kstest(area.numpy(), "uniform", (0.3, 0.7)).statistic < 0.15
+    )  # a side that would be longer than 1 is cut
     assert ratio.min() < 0.8 < 1.25 < ratio.max()
     for i in range(20):
         left, top = float(crop["left"][i]) * 16, float(crop["top"][i]) * 12
@@ -108,9 +136,14 @@ def test_a_crop_is_the_part_that_it_says_enlarged():
         assert min(left, top) >= 0
         assert left + width <= 16 + 1e-4
         assert top + height <= 12 + 1e-4
-        rows, columns = top + (np.arange(12) + 0.5) * height / 12 - 0.5, left + (np.arange(16) + 0.5) * width / 16 - 0.5
+        rows, columns = (
+            top + (np.arange(12) + 0.5) * height / 12 - 0.5,
+            left + (np.arange(16) + 0.5) * width / 16 - 0.5,
+        )
         places = np.stack(np.meshgrid(rows, columns, indexing="ij"))
-        expected = ndimage.map_coordinates(images[i, 0].double().numpy(), places, order=1, mode="nearest")
+        expected = ndimage.map_coordinates(
+            images[i, 0].double().numpy(), places, order=1, mode="nearest"
+        )
         assert np.abs(made[i, 0].numpy() - expected).max() < 1e-4
 
 
@@ -135,7 +168,9 @@ def test_cutout_is_a_box_about_any_place_in_the_mean_colour():
         expected = images[i].numpy().copy()
         rows = [r for r in range(12) if abs(r + 0.5 - y) < 3]
         columns = [c for c in range(16) if abs(c + 0.5 - x) < 4]
-        expected[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = images[i].numpy().mean((1, 2))[:, None, None]
+        expected[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = (
+            images[i].numpy().mean((1, 2))[:, None, None]
+        )
         assert np.abs(made[i].numpy() - expected).max() < 1e-6
         areas.append(len(rows) * len(columns) / (12 * 16))
     assert max(areas) == pytest.approx(0.25, abs=0.05)
@@ -145,12 +180,17 @@ def test_cutout_is_a_box_about_any_place_in_the_mean_colour():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_brightness_and_contrast_are_torchvisions(channels):
     images = IMAGES[:, :channels]
-    for transform, peer in ((aug.Brightness(0.5), TF.adjust_brightness), (aug.Contrast(0.5), TF.adjust_contrast)):
+    for transform, peer in (
+        (aug.Brightness(0.5), TF.adjust_brightness),
+        (aug.Contrast(0.5), TF.adjust_contrast),
+    ):
         made, values = done(images, one=transform)
         factor = values["one"]["factor"]
         assert stats.kstest(factor.numpy(), "uniform", (0.5, 1)).pvalue > 0.01
         for i in range(10):
-            assert torch.allclose(made[i], peer(images[i], float(factor[i])), atol=2e-4)  # whose luma weighs 0.2989, not 0.299
+            assert torch.allclose(
+                made[i], peer(images[i], float(factor[i])), atol=2e-4
+            )  # whose luma weighs 0.2989, not 0.299
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 3.0])
@@ -164,7 +204,9 @@ def test_mixup_is_zhangs(alpha):
     both = torch.cat([IMAGES.flatten(1), one_hot], 1).numpy()
     mixture = torch.cat([made.flatten(1), labels], 1).numpy()
     others = set()
-    for i in range(400):  # the one other image on whose line through image i the mixture lies, with the label on it as well
+    for i in range(
+        400
+    ):  # the one other image on whose line through image i the mixture lies, with the label on it as well
         line, seen = both - both[i], mixture[i] - both[i]
         along = (line @ seen) / np.maximum((line * line).sum(1), 1e-9)
         away = np.abs(along[:, None] * line - seen).max(1)
@@ -175,8 +217,12 @@ def test_mixup_is_zhangs(alpha):
 
 
 def test_cutmix_shares_labels_by_the_area_of_its_box():
-    images = IMAGES[:200] + torch.arange(200).view(-1, 1, 1, 1)  # the whole part of a value says which image it is of
-    made, labels = aug.Augment({"cutmix": mixing.CutMix(1.0)})(images, LABELS[:200], Draws(torch.arange(200), 0), 10)
+    images = IMAGES[:200] + torch.arange(200).view(
+        -1, 1, 1, 1
+    )  # the whole part of a value says which image it is of
+    made, labels = aug.Augment({"cutmix": mixing.CutMix(1.0)})(
+        images, LABELS[:200], Draws(torch.arange(200), 0), 10
+    )
     areas = []
     for i in range(200):
         owner = made[i].floor().long()
@@ -184,7 +230,9 @@ def test_cutmix_shares_labels_by_the_area_of_its_box():
         areas.append(foreign.float().mean().item())
         expected = torch.nn.functional.one_hot(owner[0].flatten() % 10, 10).float().mean(0)
         assert torch.allclose(labels[i], expected, atol=1e-6)
-        assert torch.equal(made[i], torch.gather(images, 0, owner.unsqueeze(0))[0])  # each pixel where it stood in its image
+        assert torch.equal(
+            made[i], torch.gather(images, 0, owner.unsqueeze(0))[0]
+        )  # each pixel where it stood in its image
         rows, columns = foreign[0].any(1), foreign[0].any(0)
         assert torch.equal(foreign[0], rows.unsqueeze(1) & columns)  # a box
     assert 0.2 < np.mean(areas) < 0.5  # half, less what the edge cuts off
@@ -199,9 +247,13 @@ def test_training_alone_is_augmented_anew_every_epoch(config, tmp_path):
     assert torch.equal(first, again)
     *_, plain = epoch_batches(config, tmp_path / "c", "data.permute=true")
     assert torch.equal(plain.val.images, data.val.images)
-    back = data.permutation.argsort()  # augmented, then permuted: undone, a training image is a shifted digit again
+    back = (
+        data.permutation.argsort()
+    )  # augmented, then permuted: undone, a training image is a shifted digit again
     digits = (first.flatten(2)[:, :, back].view_as(first) * 255).round()
-    resting = {bytes(row.numpy()) for image in data.train.images for row in image.flatten(0, 1).flatten(1)}
+    resting = {
+        bytes(row.numpy()) for image in data.train.images for row in image.flatten(0, 1).flatten(1)
+    }
     middle = digits[:, 0, 12, 4:-4]  # a row that was moved by at most 4 pixels and may be mirrored
     found = [any(_inside(row, other) for other in resting) for row in middle[:5].byte().numpy()]
     assert all(found)
@@ -224,22 +276,43 @@ def test_workers_and_batch_sizes_change_no_image(config, tmp_path):
     settings = ("data=folder", f"data.root={tmp_path / 'in'}", "data.size=28", "data.val_size=0", "data.limit=null",
                 "augment=strong", "model=fc", "data.channels=1")  # fmt: skip
     seen = []
-    for i, more in enumerate(("data.batch_size=24", "data.batch_size=5", "data.batch_size=24", "data.batch_size=24 seed=1")):
+    for i, more in enumerate(
+        (
+            "data.batch_size=24",
+            "data.batch_size=5",
+            "data.batch_size=24",
+            "data.batch_size=24 seed=1",
+        )
+    ):
         keep = "false" if i == 2 else "true"
-        first, *_ = epoch_batches(config, tmp_path / str(i), *settings, *more.split(), f"data.in_memory={keep}")
+        first, *_ = epoch_batches(
+            config, tmp_path / str(i), *settings, *more.split(), f"data.in_memory={keep}"
+        )
         seen.append(sorted(bytes(image.numpy()) for image in first))
     assert seen[0] == seen[1] == seen[2]
     assert seen[0] != seen[3]
 
 
 def test_a_choice_is_one_or_a_list_and_its_border_a_setting(config):
-    both = build.augmentation(config("augment=[standard,noise,cutmix]", "augment.border=wrap", *TINY, "model=fc"))
+    both = build.augmentation(
+        config("augment=[standard,noise,cutmix]", "augment.border=wrap", *TINY, "model=fc")
+    )
     assert list(both.geometric) == ["flip", "rotation", "scale", "translation"]
-    assert (list(both.pixel_wise), list(both.mixing), both.border) == (["noise"], ["cutmix"], "wrap")
-    assert build.augmentation(config("augment=[standard,noise]", *TINY, "model=fc")).border == "reflect"
+    assert (list(both.pixel_wise), list(both.mixing), both.border) == (
+        ["noise"],
+        ["cutmix"],
+        "wrap",
+    )
+    assert (
+        build.augmentation(config("augment=[standard,noise]", *TINY, "model=fc")).border
+        == "reflect"
+    )
     assert build.augmentation(config("augment=none", *TINY, "model=fc")) is None
     for wrong, words in (
-        ("augment.border=mirror", "augment.border=mirror: it takes one of constant, edge, reflect, symmetric, wrap"),
+        (
+            "augment.border=mirror",
+            "augment.border=mirror: it takes one of constant, edge, reflect, symmetric, wrap",
+        ),
         ("augment.scale.least=2", r"augment\.scale: .*least=2 is more than most=1\.111"),
     ):
         with pytest.raises(UserError, match=words):

@@ -24,21 +24,42 @@ def made(tmp_path_factory):
     top = tmp_path_factory.mktemp("augment")
     write_folder(top / "in", ("train", "test"), n=6)
     (top / "in" / "train" / "cats" / "more").mkdir()
-    Image.new("L", (40, 30), 99).save(top / "in" / "train" / "cats" / "more" / "1.png")  # a name that is there already
+    Image.new("L", (40, 30), 99).save(
+        top / "in" / "train" / "cats" / "more" / "1.png"
+    )  # a name that is there already
     for out in ("out", "again"):
-        call("augment", augment, f"data.root={top / 'in'}", "augment=strong", "factor=3", f"out={top / out}", "data.val_size=3")
+        call(
+            "augment",
+            augment,
+            f"data.root={top / 'in'}",
+            "augment=strong",
+            "factor=3",
+            f"out={top / out}",
+            "data.val_size=3",
+        )
     return top
 
 
 def test_the_offline_tool_keeps_originals_and_split_and_tells_what_it_did(made, config):
     out, source = made / "out", made / "in"
     files = {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
-    again = {str(p.relative_to(made / "again")): p.read_bytes() for p in (made / "again").rglob("*") if p.is_file()}
+    again = {
+        str(p.relative_to(made / "again")): p.read_bytes()
+        for p in (made / "again").rglob("*")
+        if p.is_file()
+    }
     assert files == again
     given = sorted(p.read_bytes() for p in source.rglob("*") if p.is_file())
     rows = list(csv.DictReader((out / "manifest.csv").read_text().splitlines()))
     made_files = {row["file"] for row in rows}
-    assert sorted(value for name, value in files.items() if name not in made_files and name != "manifest.csv") == given
+    assert (
+        sorted(
+            value
+            for name, value in files.items()
+            if name not in made_files and name != "manifest.csv"
+        )
+        == given
+    )
     assert len(rows) == 2 * 10  # of 13 training images 3 validate
     assert all(name.startswith("train/") for name in made_files)
     held_out = [name for name in files if name.startswith(("test/", "val/"))]
@@ -56,7 +77,9 @@ def test_the_offline_tool_keeps_originals_and_split_and_tells_what_it_did(made, 
     names = {"flip": aug.Flip(0.5), "rotation": aug.Rotation(15), "crop": aug.Crop(0.5, 1.333)}
     replayed = aug.Augment(names, "reflect").single(image, geometry, Draws(torch.arange(1), 0))[0]
     for key, transform in (("brightness", aug.Brightness(0.3)), ("contrast", aug.Contrast(0.3))):
-        replayed = transform.changed(replayed.unsqueeze(0), values[key], Draws(torch.arange(1), 0))[0]
+        replayed = transform.changed(replayed.unsqueeze(0), values[key], Draws(torch.arange(1), 0))[
+            0
+        ]
     result = decode(out / row["file"], None, 3) / 255
     assert result.shape == image.shape[1:]
     assert (result - replayed).abs().median() < 0.1  # but for noise of at most 0.05
@@ -65,22 +88,48 @@ def test_the_offline_tool_keeps_originals_and_split_and_tells_what_it_did(made, 
 
 def test_what_was_augmented_may_be_augmented_again(made, tmp_path):
     """Each kept image's bytes are still there, though what is made of 0.png would be called as one of them is."""
-    call("augment", augment, f"data.root={made / 'out'}", "augment=flip", "factor=2", f"out={tmp_path / 'twice'}")
+    call(
+        "augment",
+        augment,
+        f"data.root={made / 'out'}",
+        "augment=flip",
+        "factor=2",
+        f"out={tmp_path / 'twice'}",
+    )
     kept = sorted(p.read_bytes() for p in (made / "out").rglob("*.*") if p.suffix != ".csv")
-    files = {str(p.relative_to(tmp_path / "twice")): p.read_bytes() for p in (tmp_path / "twice").rglob("*.*")}
+    files = {
+        str(p.relative_to(tmp_path / "twice")): p.read_bytes()
+        for p in (tmp_path / "twice").rglob("*.*")
+    }
     rows = list(csv.DictReader((tmp_path / "twice" / "manifest.csv").read_text().splitlines()))
     made_files = {row["file"] for row in rows}
     assert len(made_files) == len(rows) == 30
-    assert sorted(value for name, value in files.items() if name not in made_files and name != "manifest.csv") == kept
+    assert (
+        sorted(
+            value
+            for name, value in files.items()
+            if name not in made_files and name != "manifest.csv"
+        )
+        == kept
+    )
 
 
 def test_names_that_meet_are_told_apart(tmp_path):
     """Two called 1.png below one class, and one that is called as the second of them would be."""
     paths = [tmp_path / name for name in ("a/1.png", "b/1.png", "00001_1.png", "2.png")]
     part = FileSet(paths, torch.zeros(4, dtype=torch.int64), (8, 8), 3)
-    assert [path.name for path in _places(part, ["cats"])] == ["00000_1.png", "00001_1.png", "00002_00001_1.png", "00003_2.png"]
+    assert [path.name for path in _places(part, ["cats"])] == [
+        "00000_1.png",
+        "00001_1.png",
+        "00002_00001_1.png",
+        "00003_2.png",
+    ]
     part = FileSet([paths[0], paths[1], paths[3]], torch.zeros(3, dtype=torch.int64), (8, 8), 3)
-    assert [path.name for path in _places(part, ["cats"])] == ["00000_1.png", "00001_1.png", "2.png"]
+    assert [path.name for path in _places(part, ["cats"])] == [
+        "00000_1.png",
+        "00001_1.png",
+        "2.png",
+    ]
 
 
 def test_the_offline_tool_refuses_in_one_line(made):
@@ -89,7 +138,10 @@ def test_the_offline_tool_refuses_in_one_line(made):
         ([f"out={made / 'in' / 'train' / 'x'}"], "lies in data.root"),
         (["augment=none"], "augment=none makes nothing"),
         (["augment=mixup"], "mixes labels"),
-        (["data=reviews"], "data=reviews holds sentences: what is augmented are images with labels"),
+        (
+            ["data=reviews"],
+            "data=reviews holds sentences: what is augmented are images with labels",
+        ),
         (["data=winter"], "data=winter holds two domains of images: what is augmented"),
         (["data.permute=true"], "data.permute=true is for training"),
         (["data.binarize=true"], "data.binarize=true is for training"),
@@ -103,12 +155,26 @@ def test_the_offline_tool_refuses_in_one_line(made):
             Image.new("RGB", (9, 9)).save(made / "bad" / name / f"{i}.png")
     (made / "bad" / "dogs" / "2.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"dogs/2\.png is not a readable image"):
-        call("augment", augment, f"data.root={made / 'bad'}", f"out={made / 'new'}", "data.test_size=1", "data.val_size=0")
-    assert sorted(p.name for p in made.iterdir()) == ["again", "bad", "in", "out"]  # nothing half made is left
+        call(
+            "augment",
+            augment,
+            f"data.root={made / 'bad'}",
+            f"out={made / 'new'}",
+            "data.test_size=1",
+            "data.val_size=0",
+        )
+    assert sorted(p.name for p in made.iterdir()) == [
+        "again",
+        "bad",
+        "in",
+        "out",
+    ]  # nothing half made is left
 
 
 def test_the_preview_shows_every_choice(tmp_path, capsys):
-    Image.fromarray((np.random.default_rng(0).random((50, 60, 3)) * 255).astype(np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray((np.random.default_rng(0).random((50, 60, 3)) * 255).astype(np.uint8)).save(
+        tmp_path / "a.png"
+    )
     preview(tmp_path / "a.png", tmp_path / "sheet.png", 0)
     rows = len(groups()["augment"]) - 1  # none and model have none, the image as it is has one
     assert f"{5 * rows} images of" in capsys.readouterr().out

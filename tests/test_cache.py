@@ -18,7 +18,9 @@ def decodes(monkeypatch):
     """The paths that are decoded, as they are."""
     seen = []
     real = folder_module.decode
-    monkeypatch.setattr(folder_module, "decode", lambda path, *how: (seen.append(path), real(path, *how))[1])
+    monkeypatch.setattr(
+        folder_module, "decode", lambda path, *how: (seen.append(path), real(path, *how))[1]
+    )
     return seen
 
 
@@ -34,13 +36,23 @@ def images(tmp_path):
 
 def pixels(config, images, *more):
     """Images and labels of the three sets, read anew, with the cache beside the folder."""
-    settings = ("model=fc", "data=folder", f"data.root={images}", "data.size=8", f"cache={images.parent / 'cache'}")
+    settings = (
+        "model=fc",
+        "data=folder",
+        f"data.root={images}",
+        "data.size=8",
+        f"cache={images.parent / 'cache'}",
+    )
     data = data_of(config, *settings, *more)
     return [(part.images.clone(), part.labels) for part in (data.train, data.val, data.test)]
 
 
 def same(a, b):
-    return all(torch.equal(x, y) for one, other in zip(a, b, strict=True) for x, y in zip(one, other, strict=True))
+    return all(
+        torch.equal(x, y)
+        for one, other in zip(a, b, strict=True)
+        for x, y in zip(one, other, strict=True)
+    )
 
 
 def test_the_second_read_decodes_nothing_however_it_is_cut(config, images, decodes):
@@ -50,7 +62,9 @@ def test_the_second_read_decodes_nothing_however_it_is_cut(config, images, decod
     cut = pixels(config, images, "data.val_size=5", "data.split_seed=3", "data.limit=4")
     assert len(decodes) == 12
     assert [len(part) for part, _ in cut] == [4, 4, 2]
-    assert sorted(image[0, 0, 0].item() for part, _ in first for image in part) == [20 * i for i in range(12)]
+    assert sorted(image[0, 0, 0].item() for part, _ in first for image in part) == [
+        20 * i for i in range(12)
+    ]
 
 
 def test_what_changes_the_pixels_makes_another_entry(config, images, decodes):
@@ -107,7 +121,9 @@ def test_a_broken_entry_is_decoded_anew(config, images, tmp_path, decodes, caplo
     caplog.clear()
     assert same(first, pixels(config, images))
     assert len(decodes) == 24
-    (line,) = [record.getMessage() for record in caplog.records if "is broken" in record.getMessage()]
+    (line,) = [
+        record.getMessage() for record in caplog.records if "is broken" in record.getMessage()
+    ]
     assert str(entry) in line
     assert "\n" not in line
     assert same(first, pixels(config, images))
@@ -115,7 +131,10 @@ def test_a_broken_entry_is_decoded_anew(config, images, tmp_path, decodes, caplo
 
 
 def test_an_entry_of_another_shape_is_made_anew(tmp_path):
-    one, other = torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.ones(3, 3, 4, 4, dtype=torch.uint8)
+    one, other = (
+        torch.zeros(2, 3, 4, 4, dtype=torch.uint8),
+        torch.ones(3, 3, 4, 4, dtype=torch.uint8),
+    )
     cached(tmp_path / "x.pt", (2, 3, 4, 4), lambda: one)
     assert torch.equal(cached(tmp_path / "x.pt", (3, 3, 4, 4), lambda: other), other)
     torch.save(other.float(), tmp_path / "x.pt")
@@ -171,7 +190,13 @@ def test_two_processes_at_once_leave_one_good_entry_and_a_killed_one_none(tmp_pa
     assert child(path, one, one, "killed").wait(timeout=120) == -9
     assert not path.exists()
     one.unlink()
-    both = [child(path, one, other), child(path, other, one)]  # each makes its images once the other has found none too
+    both = [
+        child(path, one, other),
+        child(path, other, one),
+    ]  # each makes its images once the other has found none too
     assert [process.wait(timeout=120) for process in both] == [0, 0]
     assert [p.name for p in path.parent.iterdir() if not p.name.startswith(".")] == ["x.pt"]
-    assert cached(path, (2000, 3, 32, 32), lambda: pytest.fail("not kept")).sum().item() == sum(range(256)) * 24_000
+    assert (
+        cached(path, (2000, 3, 32, 32), lambda: pytest.fail("not kept")).sum().item()
+        == sum(range(256)) * 24_000
+    )

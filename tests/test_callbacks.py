@@ -38,7 +38,9 @@ def seen(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def events(seen):
-    accumulator = EventAccumulator(str(seen[1]), size_guidance={"tensors": 0, "scalars": 0, "images": 0})
+    accumulator = EventAccumulator(
+        str(seen[1]), size_guidance={"tensors": 0, "scalars": 0, "images": 0}
+    )
     accumulator.Reload()
     return accumulator
 
@@ -77,14 +79,18 @@ def test_evaluate_finds_the_runs_own_figures_again(seen, monkeypatch):
     values = evaluate(cfg)
     for name in ("test/fid_own", "test/kid_own", "test/coverage", "test/d_loss"):
         assert values[name] == pytest.approx(before[name], rel=1e-4), name
-    assert run.read_metrics(seen[1])["seconds"] == before["seconds"], "what it did not measure stays"
+    assert run.read_metrics(seen[1])["seconds"] == before["seconds"], (
+        "what it did not measure stays"
+    )
 
 
 def test_looking_changes_nothing(seen, config, tmp_path):
     """The same run without a single picture ends at the same bits."""
     blind = config(*RUN[:7], "callbacks=none", "logger=csv", "test=false")
     train(blind, tmp_path)
-    one, other = (run.load_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (seen[1], tmp_path))
+    one, other = (
+        run.load_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (seen[1], tmp_path)
+    )
     for name, value in one["state_dict"].items():
         assert torch.equal(value, other["state_dict"][name]), name
 
@@ -92,7 +98,17 @@ def test_looking_changes_nothing(seen, config, tmp_path):
 def test_scalars_stand_at_batches_seen(events):
     """Two optimisers step each batch; the axis counts batches all the same, as the images' axis does."""
     tags = events.Tags()["scalars"]
-    for name in ("d_loss", "g_loss", "d_real", "d_fake", "d_grad_norm", "g_grad_norm", "d_lr", "g_lr", "images_per_second"):
+    for name in (
+        "d_loss",
+        "g_loss",
+        "d_real",
+        "d_fake",
+        "d_grad_norm",
+        "g_grad_norm",
+        "d_lr",
+        "g_lr",
+        "images_per_second",
+    ):
         assert f"train/{name}" in tags
         assert [event.step for event in events.Scalars(f"train/{name}")] == [2, 4, 6, 8]
     assert [event.step for event in events.Scalars("val/d_loss")] == [4, 8]

@@ -31,9 +31,27 @@ COUNTS = {  # the spec's, and torchvision's own pages' at 1,000 classes
     ("densenet_bc100", "data=cifar10"): 769_162,
     ("petnet", "data=folder", "data.root=.", "data.size=224", "data.num_classes=2"): 102_827_554,
     ("alexnet", "data=folder", "data.root=.", "data.size=224", "data.num_classes=1000"): 61_100_840,
-    ("resnet18", "data=folder", "data.root=.", "data.size=224", "data.num_classes=1000"): 11_689_512,
-    ("resnet50", "data=folder", "data.root=.", "data.size=224", "data.num_classes=1000"): 25_557_032,
-    ("densenet121", "data=folder", "data.root=.", "data.size=224", "data.num_classes=1000"): 7_978_856,
+    (
+        "resnet18",
+        "data=folder",
+        "data.root=.",
+        "data.size=224",
+        "data.num_classes=1000",
+    ): 11_689_512,
+    (
+        "resnet50",
+        "data=folder",
+        "data.root=.",
+        "data.size=224",
+        "data.num_classes=1000",
+    ): 25_557_032,
+    (
+        "densenet121",
+        "data=folder",
+        "data.root=.",
+        "data.size=224",
+        "data.num_classes=1000",
+    ): 7_978_856,
     ("vgg16", "data=folder", "data.root=.", "data.size=224", "data.num_classes=1000"): 138_357_544,
     ("vgg19", "data=folder", "data.root=.", "data.size=224", "data.num_classes=1000"): 143_667_240,
 }
@@ -72,11 +90,15 @@ def test_no_relu_on_the_logits():
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "smallest"), [("cnn", 13, 16), ("lenet", 8, 16), ("alexnet", 32, 63), ("vgg", 31, 32)]
+    ("name", "size", "smallest"),
+    [("cnn", 13, 16), ("lenet", 8, 16), ("alexnet", 32, 63), ("vgg", 31, 32)],
 )
 def test_a_size_that_does_not_fit_names_the_smallest_that_does(config, name, size, smallest):
     cfg = config(f"model={name}", "data=digits", f"data.size={size}")
-    with pytest.raises(UserError, match=rf"data\.size={size} does not fit .*the smallest that works is data\.size={smallest} "):
+    with pytest.raises(
+        UserError,
+        match=rf"data\.size={size} does not fit .*the smallest that works is data\.size={smallest} ",
+    ):
         build.model(cfg)
     assert build.refusal(cfg, smallest) is None
     assert "too small" in build.refusal(cfg, smallest - 1)
@@ -85,7 +107,10 @@ def test_a_size_that_does_not_fit_names_the_smallest_that_does(config, name, siz
 def test_what_is_not_the_sizes_fault_is_not_said_to_be(config):
     with pytest.raises(UserError, match=r"^model\.net: depth=21: a CIFAR ResNet has"):
         build.model(config("model=resnet20", "data=digits", "model.net.depth=21"))
-    with pytest.raises(UserError, match=r"^data\.batch_size=1 does not fit .*Expected more than 1 value per channel"):
+    with pytest.raises(
+        UserError,
+        match=r"^data\.batch_size=1 does not fit .*Expected more than 1 value per channel",
+    ):
         build.model(config("model=resnet18", "data=digits", "data.size=32", "data.batch_size=1"))
     build.model(config("model=resnet18", "data=digits", "data.size=64", "data.batch_size=1"))
 
@@ -108,21 +133,38 @@ def test_wilson_against_scipy():
 
 
 def test_weight_decay_spares_norms_and_biases(config):
-    cfg = config("model=vgg", "data=digits", "data.size=32", "model.optimizer.weight_decay=0.1", "model/optimizer=adamw")
+    cfg = config(
+        "model=vgg",
+        "data=digits",
+        "data.size=32",
+        "model.optimizer.weight_decay=0.1",
+        "model/optimizer=adamw",
+    )
     model = build.model(cfg)
     decayed, spared = model.configure_optimizers().param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
     assert all(p.ndim > 1 for p in decayed["params"])
     assert len(decayed["params"]) == 8 + 1
-    assert len(spared["params"]) == 8 * 3 + 1  # biases of 8 convolutions, weight and bias of their norms, the last bias
+    assert (
+        len(spared["params"]) == 8 * 3 + 1
+    )  # biases of 8 convolutions, weight and bias of their norms, the last bias
 
 
 def test_the_biases_of_norms_have_a_rate_of_their_own(config):
     cfg = config(
-        "model=vgg", "data=digits", "data.size=32", "model/optimizer=sgd", "model.optimizer.lr=0.1", "model.norm_bias_lr=8"
+        "model=vgg",
+        "data=digits",
+        "data.size=32",
+        "model/optimizer=sgd",
+        "model.optimizer.lr=0.1",
+        "model.norm_bias_lr=8",
     )
     model = build.model(cfg)
-    rates = {p: group["lr"] for group in model.configure_optimizers().param_groups for p in group["params"]}
+    rates = {
+        p: group["lr"]
+        for group in model.configure_optimizers().param_groups
+        for p in group["params"]
+    }
     norms = {layer.bias for layer in model.net.modules() if isinstance(layer, nn.BatchNorm2d)}
     assert len(norms) == 8
     assert {rates[p] for p in norms} == {0.8}
@@ -131,7 +173,9 @@ def test_the_biases_of_norms_have_a_rate_of_their_own(config):
 
 
 def test_mirrored_answers_are_the_mean_of_two_also_for_others(config):
-    cfg = config("model=lenet", "data=digits", "model.mirror=true", "model.mean=0.4", "model.std=0.5", *TINY)
+    cfg = config(
+        "model=lenet", "data=digits", "model.mirror=true", "model.mean=0.4", "model.std=0.5", *TINY
+    )
     model = build.model(cfg).eval()
     images = torch.rand(5, 1, 28, 28)
     x = (images - 0.4) / 0.5
@@ -144,17 +188,28 @@ def test_mirrored_answers_are_the_mean_of_two_also_for_others(config):
 
 @pytest.mark.parametrize("mirror", [False, True])
 def test_shifted_answers_are_those_of_an_image_and_of_two_moved_ones(config, mirror):
-    given = ("model.shift=2", f"model.mirror={str(mirror).lower()}", "model.mean=0.4", "model.std=0.5")
+    given = (
+        "model.shift=2",
+        f"model.mirror={str(mirror).lower()}",
+        "model.mean=0.4",
+        "model.std=0.5",
+    )
     model = build.model(config("model=lenet", "data=digits", *given, *TINY)).eval()
     images = torch.rand(5, 1, 28, 28)
     x, expected = ((images - 0.4) / 0.5).numpy(), 0
     for weight, by in ((0.5, 0), (0.25, -2), (0.25, 2)):
-        moved = np.pad(x, ((0, 0), (0, 0), (2, 2), (2, 2)), "reflect")[..., 2 - by : 30 - by, 2 - by : 30 - by]
+        moved = np.pad(x, ((0, 0), (0, 0), (2, 2), (2, 2)), "reflect")[
+            ..., 2 - by : 30 - by, 2 - by : 30 - by
+        ]
         views = [moved, moved[..., ::-1]] if mirror else [moved]
-        expected += weight * np.mean([model.net(torch.from_numpy(view.copy())).detach().numpy() for view in views], 0)
+        expected += weight * np.mean(
+            [model.net(torch.from_numpy(view.copy())).detach().numpy() for view in views], 0
+        )
     assert np.allclose(model(images).detach(), expected, atol=1e-6)
     assert np.allclose(Whole(model, None)(images).detach(), expected, atol=1e-6)
-    assert not np.allclose(model(images).detach(), model.net(torch.from_numpy(x)).detach(), atol=1e-3)
+    assert not np.allclose(
+        model(images).detach(), model.net(torch.from_numpy(x)).detach(), atol=1e-3
+    )
 
 
 def test_a_whitened_first_layer_is_the_averages_too_and_of_training_images(config):
@@ -178,7 +233,9 @@ def test_a_net_without_convolutions_is_not_whitened(config):
 
 def test_auxiliary_heads_are_trained_and_weigh_their_share(config):
     """GoogLeNet's loss is main + 0.3 (both auxiliary), computed anew from its three logits."""
-    cfg = config("model=googlenet", "data=digits", "data.size=64", "model.label_smoothing=0.2", *TINY)
+    cfg = config(
+        "model=googlenet", "data=digits", "data.size=64", "model.label_smoothing=0.2", *TINY
+    )
     model = build.model(cfg)
     logits = [torch.randn(4, 10, requires_grad=True) for _ in range(3)]
     model.net.forward = lambda x: tuple(logits)
@@ -188,7 +245,9 @@ def test_auxiliary_heads_are_trained_and_weigh_their_share(config):
     targets = np.full((4, 10), 0.2 / 10)
     targets[np.arange(4), labels] += 0.8
     values = [part.detach().double().numpy() for part in logits]
-    parts = [-(targets * (v - np.log(np.exp(v).sum(1, keepdims=True)))).sum(1).mean() for v in values]
+    parts = [
+        -(targets * (v - np.log(np.exp(v).sum(1, keepdims=True)))).sum(1).mean() for v in values
+    ]
     assert loss.item() == pytest.approx(parts[0] + 0.3 * (parts[1] + parts[2]), rel=1e-5)
     loss.backward()
     assert all(part.grad.abs().sum() > 0 for part in logits)
@@ -200,7 +259,13 @@ def test_images_are_scaled_by_the_training_images_alone(config):
     data = build.data(cfg)
     model = build.model(cfg)
     data.test.images.fill_(255)
-    trainer = pl.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, accelerator="cpu", enable_progress_bar=False)
+    trainer = pl.Trainer(
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        accelerator="cpu",
+        enable_progress_bar=False,
+    )
     model.train_dataloader = data.train_dataloader
     trainer.fit(model, datamodule=data)
     pixels = data.train.images.numpy() / 255.0
@@ -214,7 +279,9 @@ def test_a_channel_that_never_changes_is_not_divided_by_nothing(config, tmp_path
     for name in ("cats", "dogs"):
         (tmp_path / "in" / name).mkdir(parents=True)
         for i in range(6):
-            pixels = noise.integers(0, 256, (8, 8, 3), dtype=np.uint8) * np.array([1, 1, 0], np.uint8)
+            pixels = noise.integers(0, 256, (8, 8, 3), dtype=np.uint8) * np.array(
+                [1, 1, 0], np.uint8
+            )
             Image.fromarray(pixels).save(tmp_path / "in" / name / f"{i}.png")
     cfg = config("model=fc", "data=folder", f"data.root={tmp_path / 'in'}", "data.size=8", "data.test_size=2", *TINY,
                  "trainer.max_epochs=1", "data.val_size=0")  # fmt: skip
@@ -225,7 +292,11 @@ def test_a_channel_that_never_changes_is_not_divided_by_nothing(config, tmp_path
 @pytest.mark.parametrize(("channels", "mean"), [(1, "[0.1,0.2]"), (3, "[0.1,0.2]")])
 def test_a_mean_of_other_channels_is_refused(config, channels, mean):
     with pytest.raises(UserError, match=f"mean has 2 values for images of {channels} channels"):
-        build.model(config("model=fc", "data=digits", f"data.channels={channels}", f"model.mean={mean}", *TINY))
+        build.model(
+            config(
+                "model=fc", "data=digits", f"data.channels={channels}", f"model.mean={mean}", *TINY
+            )
+        )
 
 
 def test_metrics_of_a_known_answer(config):
@@ -233,7 +304,9 @@ def test_metrics_of_a_known_answer(config):
     cfg = config("model=fc", "data=digits", "model.mean=0", "model.std=1", *TINY)
     data = build.data(cfg)
     model = build.model(cfg)
-    trainer = pl.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", enable_progress_bar=False)
+    trainer = pl.Trainer(
+        logger=False, enable_checkpointing=False, accelerator="cpu", enable_progress_bar=False
+    )
     trainer.test(model, datamodule=data, verbose=False)
     with torch.no_grad():
         logits = model(data.test.images.float() / 255).numpy()
@@ -254,7 +327,13 @@ def test_measures_know_no_batch(config, tmp_path):
     """In eval mode: with BatchNorm left in training an image's answer would depend on the images beside it."""
     losses = []
     for size in (7, 100):
-        cfg = config("model=vgg", "data=digits", "model.net.features=[4,M]", f"data.eval_batch_size={size}", *TINY)
+        cfg = config(
+            "model=vgg",
+            "data=digits",
+            "model.net.features=[4,M]",
+            f"data.eval_batch_size={size}",
+            *TINY,
+        )
         torch.manual_seed(0)
         data, model = build.data(cfg), build.model(cfg)
         trainer = build.trainer(cfg, tmp_path, 0)
@@ -285,7 +364,14 @@ def test_the_permutation_is_in_the_checkpoint(permuted_run):
 
 def test_the_accuracy_of_training_is_in_every_row_that_is_logged(config, tmp_path):
     """Three batches an epoch, a row every other: rows stand at odd and at even places of their epochs."""
-    cfg = config("model=fc", "data=digits", *TINY, "data.limit=96", "trainer.max_epochs=4", "trainer.log_every_n_steps=2")
+    cfg = config(
+        "model=fc",
+        "data=digits",
+        *TINY,
+        "data.limit=96",
+        "trainer.max_epochs=4",
+        "trainer.log_every_n_steps=2",
+    )
     train(cfg, tmp_path)
     with (tmp_path / "metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["train/loss"]]

@@ -23,7 +23,11 @@ QUICK = (*TINY, *TINY_NETS, "trainer.max_epochs=1")
 def finished(tmp_path_factory):
     """A finished run's folder, and what the command said."""
     folder = tmp_path_factory.mktemp("runs") / "one"
-    shown = ["callbacks=default", "logger=default", "~callbacks.quality"]  # test_callbacks.py has the quality
+    shown = [
+        "callbacks=default",
+        "logger=default",
+        "~callbacks.quality",
+    ]  # test_callbacks.py has the quality
     result = command("train", *QUICK, *shown, f"hydra.run.dir={folder}")
     assert result.returncode == 0, result.stderr
     return folder, result.stderr
@@ -49,10 +53,19 @@ def test_lines_are_plain_where_the_output_is_no_terminal(finished):
 
 def test_sample_is_the_same_for_the_same_seed(finished, tmp_path):
     folder, _ = finished
-    result = command("sample", f"run={folder}", "n=16", "seed=0", f"out={tmp_path / 'deep' / 'a.png'}")
+    result = command(
+        "sample", f"run={folder}", "n=16", "seed=0", f"out={tmp_path / 'deep' / 'a.png'}"
+    )
     assert result.returncode == 0, result.stderr
     for name, seed in (("b", 0), ("c", 1)):
-        call("sample", sample, f"run={folder}", "n=16", f"seed={seed}", f"out={tmp_path / 'deep' / name}.png")
+        call(
+            "sample",
+            sample,
+            f"run={folder}",
+            "n=16",
+            f"seed={seed}",
+            f"out={tmp_path / 'deep' / name}.png",
+        )
     a, b, c = (np.asarray(Image.open(tmp_path / "deep" / f"{name}.png")) for name in "abc")
     assert a.shape == (4 * 58 + 2, 4 * 58 + 2)
     assert np.array_equal(a, b)
@@ -60,7 +73,15 @@ def test_sample_is_the_same_for_the_same_seed(finished, tmp_path):
 
 
 def test_interpolate_draws_lines(finished, tmp_path):
-    call("sample", sample, f"run={finished[0]}", "n=3", "interpolate=8", "scale=1", f"out={tmp_path / 'x.png'}")
+    call(
+        "sample",
+        sample,
+        f"run={finished[0]}",
+        "n=3",
+        "interpolate=8",
+        "scale=1",
+        f"out={tmp_path / 'x.png'}",
+    )
     assert Image.open(tmp_path / "x.png").size == (8 * 30 + 2, 3 * 30 + 2)
 
 
@@ -116,17 +137,37 @@ def test_a_name_that_is_taken_gets_a_number(tmp_path):
 
 
 def test_a_sweep_runs_the_grid(tmp_path):
-    result = command("train", "-m", *QUICK, "seed=0,1", "model/loss=bce,lsgan", f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    result = command(
+        "train",
+        "-m",
+        *QUICK,
+        "seed=0,1",
+        "model/loss=bce,lsgan",
+        f"hydra.sweep.dir={tmp_path / 'sweep'}",
+    )
     assert result.returncode == 0, result.stderr
-    figures = [json.loads((tmp_path / "sweep" / str(i) / "metrics.json").read_text())["test/d_loss"] for i in range(4)]
+    figures = [
+        json.loads((tmp_path / "sweep" / str(i) / "metrics.json").read_text())["test/d_loss"]
+        for i in range(4)
+    ]
     assert len(set(figures)) == 4
 
 
 @pytest.mark.slow
 def test_a_signal_ends_the_whole_sweep(tmp_path):
-    sweep = [*QUICK, "trainer.max_epochs=500", "seed=0,1,2", f"hydra.sweep.dir={tmp_path}", "checkpoint.every_n_batches=2"]
+    sweep = [
+        *QUICK,
+        "trainer.max_epochs=500",
+        "seed=0,1,2",
+        f"hydra.sweep.dir={tmp_path}",
+        "checkpoint.every_n_batches=2",
+    ]
     process = subprocess.Popen(
-        [sys.executable, "-m", "src.train", "-m", *sweep], cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ}
+        [sys.executable, "-m", "src.train", "-m", *sweep],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ},
     )
     deadline = time.monotonic() + 120
     while not (tmp_path / "0" / "checkpoints" / "last.ckpt").exists():
@@ -146,11 +187,22 @@ def test_two_processes_train_one_model(tmp_path):
     result = command("train", *QUICK, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.max_epochs=2",
                      "test=false", f"hydra.run.dir={folder}")  # fmt: skip
     assert result.returncode == 0, result.stderr
-    assert json.loads((folder / "metrics.json").read_text())["batches"] == 4  # 100 images, 2 x 32 a step, 2 epochs
+    assert (
+        json.loads((folder / "metrics.json").read_text())["batches"] == 4
+    )  # 100 images, 2 x 32 a step, 2 epochs
 
 
 def test_bench_prints_a_ratio(capsys):
-    ratios = call("bench", bench, *TINY_NETS, "batches=4", "warmup=1", "rounds=2", "data.limit=100", "data.batch_size=32")
+    ratios = call(
+        "bench",
+        bench,
+        *TINY_NETS,
+        "batches=4",
+        "warmup=1",
+        "rounds=2",
+        "data.limit=100",
+        "data.batch_size=32",
+    )
     assert len(ratios) == 2
     assert min(ratios) > 0
     assert capsys.readouterr().out.count("ratio") == 3

@@ -18,7 +18,15 @@ from tests.conftest import TINY, call, saved
 from tests.test_folder import write_folder
 from tests.test_gan import fit, one_batch
 
-CONDITIONAL = (*TINY, "model=cdcgan", "data=digits", "data.val_size=0", "trainer.max_epochs=1", "test=false", "model.ema=0")
+CONDITIONAL = (
+    *TINY,
+    "model=cdcgan",
+    "data=digits",
+    "data.val_size=0",
+    "trainer.max_epochs=1",
+    "test=false",
+    "model.ema=0",
+)
 
 
 def test_a_conditional_step_equals_the_step_written_out(config, tmp_path):
@@ -32,13 +40,18 @@ def test_a_conditional_step_equals_the_step_written_out(config, tmp_path):
     torch.manual_seed(seed_of(cfg.seed, "train", 0, 0, 0))
     z = torch.rand(32, 96) * 2 - 1
     hot = torch.eye(10)[labels]
-    planes = torch.stack([torch.full((28, 28), float(k == label)) for label in labels for k in range(10)]).view(32, 10, 28, 28)
+    planes = torch.stack(
+        [torch.full((28, 28), float(k == label)) for label in labels for k in range(10)]
+    ).view(32, 10, 28, 28)
     d_optimizer = torch.optim.Adam(d.parameters(), 2e-4, betas=(0.5, 0.999))
     g_optimizer = torch.optim.Adam(g.parameters(), 1e-3, betas=(0.5, 0.999))
     fake = g(torch.cat([z, hot], 1))
     one, zero = torch.ones(32, 1), torch.zeros(32, 1)
     bce = F.binary_cross_entropy_with_logits
-    (bce(d(torch.cat([real, planes], 1)), one) + bce(d(torch.cat([fake.detach(), planes], 1)), zero)).backward()
+    (
+        bce(d(torch.cat([real, planes], 1)), one)
+        + bce(d(torch.cat([fake.detach(), planes], 1)), zero)
+    ).backward()
     d_optimizer.step()
     g_optimizer.zero_grad()
     bce(d(torch.cat([fake, planes], 1)), one).backward()
@@ -55,21 +68,29 @@ def test_the_penalty_is_on_images_not_on_the_planes_of_labels(config):
     real, labels = torch.rand(4, 1, 28, 28), torch.tensor([0, 3, 3, 9])
     value = gradient_penalty(model.critic(labels), real, real, torch.rand(4, 1, 1, 1))
     assert seen[0].shape == (4, 11, 28, 28)
-    assert value.item() == pytest.approx((28 - 1) ** 2), "the gradient of a sum over 784 pixels has norm 28"
+    assert value.item() == pytest.approx((28 - 1) ** 2), (
+        "the gradient of a sum over 784 pixels has norm 28"
+    )
 
 
 def test_samples_are_of_the_classes_asked_for(config):
     model = build.model(config("model=cdcgan", "data=digits", "data.num_classes=10"))
     z = model.latents(30)
     assert z.shape == (30, 106)
-    assert z[:, 96:].argmax(1).tolist() == [*range(10)] * 3, "any first part of them holds all classes"
+    assert z[:, 96:].argmax(1).tolist() == [*range(10)] * 3, (
+        "any first part of them holds all classes"
+    )
     given = model.latents(3, labels=torch.tensor([7, 0, 7]))[:, 96:]
     assert given.argmax(1).tolist() == [7, 0, 7]
     assert given.sum() == 3
     shares = torch.tensor([[0.25, 0.75] + [0.0] * 8])
-    assert torch.equal(model.latents(1, labels=shares)[:, 96:], shares), "labels of mixed images stay as they are"
+    assert torch.equal(model.latents(1, labels=shares)[:, 96:], shares), (
+        "labels of mixed images stay as they are"
+    )
     noise = [torch.Generator().manual_seed(3) for _ in range(3)]
-    one, same, other = (model.sample(2, g, torch.tensor([k, k])) for g, k in zip(noise, (4, 4, 5), strict=True))
+    one, same, other = (
+        model.sample(2, g, torch.tensor([k, k])) for g, k in zip(noise, (4, 4, 5), strict=True)
+    )
     assert torch.equal(one, same)
     assert not torch.allclose(one, other, atol=1e-3)
 
@@ -82,21 +103,67 @@ def test_a_conditional_run_adds_labelled_images_to_a_folder(config, tmp_path, mo
     settings = (f"data.root={tmp_path / 'in'}", "data.test_size=4", "data.val_size=0", "factor=3",
                 "data.limit=100", "augment=model")  # fmt: skip
     for out in ("out", "again"):
-        call("augment", augment, *settings, f"augment.run={tmp_path / 'run'}", f"out={tmp_path / out}")
-    data = build.data(config(*TINY, "model=lenet", "data=folder", f"data.root={tmp_path / 'out'}", "data.val_size=0"))
+        call(
+            "augment",
+            augment,
+            *settings,
+            f"augment.run={tmp_path / 'run'}",
+            f"out={tmp_path / out}",
+        )
+    data = build.data(
+        config(
+            *TINY, "model=lenet", "data=folder", f"data.root={tmp_path / 'out'}", "data.val_size=0"
+        )
+    )
     assert len(data.train) == 36
     made = sorted((tmp_path / "out" / "train").rglob("*.[12].png"))
     assert len(made) == 24
     assert len({path.read_bytes() for path in made}) == 24, "each is drawn anew"
-    assert all(path.read_bytes() == (tmp_path / "again" / path.relative_to(tmp_path / "out")).read_bytes() for path in made)
+    assert all(
+        path.read_bytes() == (tmp_path / "again" / path.relative_to(tmp_path / "out")).read_bytes()
+        for path in made
+    )
     for other in ("data.test_size=3", "data.split_seed=1", "data.train_per_class=2"):
-        with pytest.raises(UserError, match=f"learned from other images than these, with {other.partition('=')[0]}="):
-            call("augment", augment, *settings, other, f"augment.run={tmp_path / 'run'}", f"out={tmp_path / 'third'}")
-    make = by_models([str(tmp_path / "run")], "b", data, OmegaConf.create({"data": cfg.data, "factor": 3}))
+        with pytest.raises(
+            UserError,
+            match=f"learned from other images than these, with {other.partition('=')[0]}=",
+        ):
+            call(
+                "augment",
+                augment,
+                *settings,
+                other,
+                f"augment.run={tmp_path / 'run'}",
+                f"out={tmp_path / 'third'}",
+            )
+    make = by_models(
+        [str(tmp_path / "run")], "b", data, OmegaConf.create({"data": cfg.data, "factor": 3})
+    )
     asked = []
-    monkeypatch.setattr(GAN, "latents", lambda self, n, generator, labels: asked.append(labels.tolist()) or torch.zeros(n, 98))
-    assert len(list(make(torch.zeros(1, 3, 16, 16), 1, [Draws(torch.tensor([0]), 0, copy) for copy in (1, 2)]))) == 2
+    monkeypatch.setattr(
+        GAN,
+        "latents",
+        lambda self, n, generator, labels: asked.append(labels.tolist()) or torch.zeros(n, 98),
+    )
+    assert (
+        len(
+            list(
+                make(
+                    torch.zeros(1, 3, 16, 16),
+                    1,
+                    [Draws(torch.tensor([0]), 0, copy) for copy in (1, 2)],
+                )
+            )
+        )
+        == 2
+    )
     assert asked == [[1], [1]]
     (tmp_path / "in" / "cats").rename(tmp_path / "in" / "birds")
     with pytest.raises(UserError, match="draws cats, dogs; the data have birds, dogs"):
-        call("augment", augment, *settings, f"augment.run={tmp_path / 'run'}", f"out={tmp_path / 'third'}")
+        call(
+            "augment",
+            augment,
+            *settings,
+            f"augment.run={tmp_path / 'run'}",
+            f"out={tmp_path / 'third'}",
+        )

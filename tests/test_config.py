@@ -21,7 +21,11 @@ CHOICES = [(group, choice) for group, choices in groups().items() for choice in 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES, ids=[f"{g}={c}" for g, c in CHOICES])
 def test_every_choice_composes_and_passes_its_checks(group, choice):
-    check(composed("augment" if (group, choice) == ("augment", "model") else "train", chosen(group, choice)))
+    check(
+        composed(
+            "augment" if (group, choice) == ("augment", "model") else "train", chosen(group, choice)
+        )
+    )
 
 
 @cache
@@ -64,7 +68,11 @@ def test_every_rule_is_used():
     addable = {"amsgrad", "centered", "slope", "num_nodes"}
     used = set()
     for name in (path.stem for path in CONF.glob("*.yaml")):
-        given = [chosen(g, c) for g, c in CHOICES if (g, c) != ("augment", "model")] if name == "train" else [()]
+        given = (
+            [chosen(g, c) for g, c in CHOICES if (g, c) != ("augment", "model")]
+            if name == "train"
+            else [()]
+        )
         singles = [*given, ("augment=model",)] if name == "augment" else given
         for overrides in singles:
             for path, _ in leaves(_plain(composed(name, overrides))):
@@ -169,11 +177,16 @@ def test_a_mistake_costs_no_heavy_import_and_leaves_no_folder(tmp_path):
         "import sys, src.train, src.predict, src.export, src.leave_one_out; "
         "print([m for m in ('torch', 'pytorch_lightning', 'sklearn') if m in sys.modules])"
     )
-    imported = subprocess.run([sys.executable, "-c", heavy], cwd=ROOT, capture_output=True, text=True, check=True)
+    imported = subprocess.run(
+        [sys.executable, "-c", heavy], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert imported.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("sweep", [["model=gan,dcgn"], ["model.optimizer.lr=1e-3,-1"], ["model=dcgan,gan", "data.size=28,30"]])
+@pytest.mark.parametrize(
+    "sweep",
+    [["model=gan,dcgn"], ["model.optimizer.lr=1e-3,-1"], ["model=dcgan,gan", "data.size=28,30"]],
+)
 def test_a_sweep_is_checked_whole_before_its_first_job(tmp_path, sweep):
     wrong(command("train", "-m", *sweep, f"out={tmp_path / 'runs'}"))
     assert not (tmp_path / "runs").exists()
@@ -181,7 +194,9 @@ def test_a_sweep_is_checked_whole_before_its_first_job(tmp_path, sweep):
 
 @pytest.mark.slow
 def test_what_only_the_class_refuses_is_one_line_too(tmp_path):
-    line = wrong_last(command("train", "++model.optimizer.nesterov=true", f"out={tmp_path / 'runs'}"))
+    line = wrong_last(
+        command("train", "++model.optimizer.nesterov=true", f"out={tmp_path / 'runs'}")
+    )
     assert "model.optimizer" in line
     assert "nesterov" in line
     assert not (tmp_path / "runs").exists()
@@ -200,7 +215,9 @@ def test_help_names_groups_choices_and_examples():
     assert time.monotonic() - before < 4
     assert result.returncode == 0
     for group, choices in groups().items():
-        line = next(line for line in result.stdout.splitlines() if line.strip().startswith(f"{group}="))
+        line = next(
+            line for line in result.stdout.splitlines() if line.strip().startswith(f"{group}=")
+        )
         assert all(choice in line for choice in choices)
     assert "python -m src.train model=dcgan data=mnist" in result.stdout
     assert "_base" not in result.stdout
@@ -219,12 +236,29 @@ def test_numbers_in_scientific_notation_are_numbers(precision):
 
 
 @pytest.mark.parametrize(
-    "path", ["a (1).png", "it's [2].png", "~/x", "größe.png", "a=b&c.png", "C:\\[x]\\", r"a[\'b", "*.{jpg,png}", "plain/*.png"]
+    "path",
+    [
+        "a (1).png",
+        "it's [2].png",
+        "~/x",
+        "größe.png",
+        "a=b&c.png",
+        "C:\\[x]\\",
+        r"a[\'b",
+        "*.{jpg,png}",
+        "plain/*.png",
+    ],
 )
 def test_a_path_may_hold_what_hydras_grammar_cannot_read(path):
     assert compose("predict", ["run=x", quoted(f"images={path}")]).images == path
 
 
 def test_what_hydra_reads_stays_as_it_is():
-    for override in ("images=[a.png,b.png]", "images='a (1).png'", "picture=null", "top=5", "nothing"):
+    for override in (
+        "images=[a.png,b.png]",
+        "images='a (1).png'",
+        "picture=null",
+        "top=5",
+        "nothing",
+    ):
         assert quoted(override) == override

@@ -29,14 +29,22 @@ def test_parameters_are_the_papers_without_the_biases_that_a_norm_takes_away():
 
 @pytest.mark.parametrize(("size", "halved"), [(256, 2), (64, 2), (32, 1)])
 def test_small_images_are_halved_once_before_the_blocks(config, size, halved):
-    cfg = config(*WINTER_SMALL, "data=winter", "data.root=none", f"data.size={size}", "model.generator.width=2")
+    cfg = config(
+        *WINTER_SMALL,
+        "data=winter",
+        "data.root=none",
+        f"data.size={size}",
+        "model.generator.width=2",
+    )
     net, x = build.model(cfg).g, torch.rand(1, 3, size, size)
     block = next(i for i, layer in enumerate(net) if isinstance(layer, Residual))
     assert net[:block](x).shape == (1, 2 * 2**halved, size // 2**halved, size // 2**halved)
     assert net(x).shape == x.shape
 
 
-@pytest.mark.parametrize(("size", "scores", "seen"), [(256, 30, 70), (128, 14, 70), (64, 14, 34), (32, 14, 16)])
+@pytest.mark.parametrize(
+    ("size", "scores", "seen"), [(256, 30, 70), (128, 14, 70), (64, 14, 34), (32, 14, 16)]
+)
 def test_a_score_sees_a_patch(size, scores, seen):
     """The field is found by its gradient; the norms, which look at all of an image, are left out for it."""
     net = discriminator(3, size, width=2)
@@ -65,7 +73,11 @@ def test_the_instance_norm_is_torchs(dtype):
     with torch.autocast("cpu", torch.bfloat16):
         ours = InstanceNorm()(x)
     assert ours.dtype is dtype
-    assert torch.allclose(ours.float(), torch.nn.InstanceNorm2d(5)(x.float()), atol=1e-5 if dtype is torch.float32 else 2e-2)
+    assert torch.allclose(
+        ours.float(),
+        torch.nn.InstanceNorm2d(5)(x.float()),
+        atol=1e-5 if dtype is torch.float32 else 2e-2,
+    )
 
 
 def test_the_first_convolution_sees_a_reflected_border():
@@ -79,7 +91,10 @@ def test_the_first_convolution_sees_a_reflected_border():
 
 @pytest.mark.parametrize("size", [18, 12])
 def test_sides_that_cannot_be_halved_twice_are_refused(config, photos, size):
-    with pytest.raises(UserError, match=f"data.size={size} does not fit: its sides must be multiples of 4, 16 or more"):
+    with pytest.raises(
+        UserError,
+        match=f"data.size={size} does not fit: its sides must be multiples of 4, 16 or more",
+    ):
         build.model(config(*WINTER_NET, "data=winter", f"data.root={photos}", f"data.size={size}"))
 
 
@@ -87,7 +102,12 @@ def test_one_step_equals_the_step_written_out(config, photos, tmp_path):
     """Zhu 2017, eq. 3 and section 5.2, each net asked about each domain for itself. Slips: half of the generators' objective,
     identity of the wrong domain, discriminators that learn from the generators' step."""
     cfg = config(
-        *WINTER_RUN, f"data.root={photos}", "data.limit=8", "trainer.max_epochs=1", "model.identity=0.3", "model.cycle=7"
+        *WINTER_RUN,
+        f"data.root={photos}",
+        "data.limit=8",
+        "trainer.max_epochs=1",
+        "model.identity=0.3",
+        "model.cycle=7",
     )
     torch.manual_seed(0)
     data, model = build.data(cfg), build.model(cfg)
@@ -107,7 +127,10 @@ def test_one_step_equals_the_step_written_out(config, photos, tmp_path):
     optimizer.step()
     optimizer = torch.optim.Adam([*d_a.parameters(), *d_b.parameters()], 2e-4, betas=(0.5, 0.999))
     optimizer.zero_grad()
-    for d, real, fake in ((d_a, a, fake_a), (d_b, b, fake_b)):  # the pools are not full: these very fakes
+    for d, real, fake in (
+        (d_a, a, fake_a),
+        (d_b, b, fake_b),
+    ):  # the pools are not full: these very fakes
         (0.5 * ((d(real) - 1).square().mean() + d(fake.detach()).square().mean())).backward()
     optimizer.step()
     for ours, by_hand in ((model.g, g), (model.f, f), (model.d_a, d_a), (model.d_b, d_b)):
@@ -116,7 +139,13 @@ def test_one_step_equals_the_step_written_out(config, photos, tmp_path):
 
 
 def test_without_identity_no_net_is_asked_about_its_own_domain(config, photos, tmp_path):
-    cfg = config(*WINTER_RUN, f"data.root={photos}", "data.limit=8", "trainer.max_epochs=1", "model.identity=0")
+    cfg = config(
+        *WINTER_RUN,
+        f"data.root={photos}",
+        "data.limit=8",
+        "trainer.max_epochs=1",
+        "model.identity=0",
+    )
     model, seen = build.model(cfg), []
     model.g.register_forward_hook(lambda module, args, out: seen.append(len(args[0])))
     build.trainer(cfg, tmp_path, 0).fit(model, datamodule=build.data(cfg))
@@ -196,17 +225,31 @@ def test_the_pictures_hold_what_was_made_and_what_came_back(winter_run, config):
 
 def test_psnr_is_of_each_image_and_of_the_truth(config, photos, tmp_path):
     """By NumPy, and beside it that of the image left as it is."""
-    cfg = config(*WINTER_RUN, f"data.root={photos}", "test=true", "trainer.max_epochs=1", "data.eval_batch_size=3")
+    cfg = config(
+        *WINTER_RUN,
+        f"data.root={photos}",
+        "test=true",
+        "trainer.max_epochs=1",
+        "data.eval_batch_size=3",
+    )
     values = train(cfg, saved(cfg, tmp_path / "run"))
     _, model, _ = build.opened(tmp_path / "run")
     a, b = (x.float().numpy() / 255 for x in build.data(cfg).test[torch.arange(4)])
 
     def decibels(said, true):
-        return float(np.mean([-10 * np.log10(((x - y) ** 2).mean()) for x, y in zip(said, true, strict=True)]))
+        return float(
+            np.mean(
+                [-10 * np.log10(((x - y) ** 2).mean()) for x, y in zip(said, true, strict=True)]
+            )
+        )
 
     assert values["test/psnr_untranslated"] == pytest.approx(decibels(a, b), abs=1e-3)
-    assert values["test/psnr_b"] == pytest.approx(decibels(model.translate(torch.tensor(a)).numpy(), b), abs=1e-3)
-    assert values["test/psnr_a"] == pytest.approx(decibels(model.translate(torch.tensor(b), "a").numpy(), a), abs=1e-3)
+    assert values["test/psnr_b"] == pytest.approx(
+        decibels(model.translate(torch.tensor(a)).numpy(), b), abs=1e-3
+    )
+    assert values["test/psnr_a"] == pytest.approx(
+        decibels(model.translate(torch.tensor(b), "a").numpy(), a), abs=1e-3
+    )
     assert values["test/ssim_b"] <= 1
 
 

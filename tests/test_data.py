@@ -12,7 +12,10 @@ from tests.conftest import TINY, data_of
 
 def test_the_three_sets_are_disjoint_and_whole(config):
     data = data_of(config)
-    rows = [{bytes(image.numpy()) for image in part.images} for part in (data.train, data.val, data.test)]
+    rows = [
+        {bytes(image.numpy()) for image in part.images}
+        for part in (data.train, data.val, data.test)
+    ]
     assert sum(len(part) for part in (data.train, data.val, data.test)) == 1797
     assert not rows[0] & rows[1]
     assert not rows[0] & rows[2]
@@ -24,22 +27,31 @@ def test_limit_and_train_size(config):
     assert (len(data.train), len(data.val), len(data.test)) == (700, 50, 360)
     data = data_of(config, "data.limit=30")
     assert [len(part) for part in (data.train, data.val, data.test)] == [30, 30, 30]
-    with pytest.raises(UserError, match=r"data\.train_size=1500 and data.val_size=180 do not fit digits"):
+    with pytest.raises(
+        UserError, match=r"data\.train_size=1500 and data.val_size=180 do not fit digits"
+    ):
         data_of(config, "data.train_size=1500")
 
 
 def test_so_many_of_each_class(config):
     """Drawn by split_seed from what validation leaves, more of them around fewer; validation and test stay as they are."""
-    few, more, whole = (data_of(config, f"data.train_per_class={n}", "seed=1") for n in (5, 20, "null"))
+    few, more, whole = (
+        data_of(config, f"data.train_per_class={n}", "seed=1") for n in (5, 20, "null")
+    )
     elsewhere = data_of(config, "data.train_per_class=5", "data.split_seed=1")
     assert few.train.labels.bincount().tolist() == [5] * 10
     assert more.train.labels.bincount().tolist() == [20] * 10
-    rows = [{bytes(image.numpy()) for image in data.train.images} for data in (few, more, whole, elsewhere)]
+    rows = [
+        {bytes(image.numpy()) for image in data.train.images}
+        for data in (few, more, whole, elsewhere)
+    ]
     assert rows[0] < rows[1] < rows[2]
     assert rows[0] != rows[3]
     for part in ("val", "test"):
         assert torch.equal(getattr(few, part).images, getattr(whole, part).images)
-    with pytest.raises(UserError, match=r"data\.train_per_class=200: of [0-9] there are 1\d\d images to train on"):
+    with pytest.raises(
+        UserError, match=r"data\.train_per_class=200: of [0-9] there are 1\d\d images to train on"
+    ):
         data_of(config, "data.train_per_class=200")
 
 
@@ -81,7 +93,10 @@ def test_a_batch_is_one_call(config):
     data = data_of(config, "data.limit=100", "data.batch_size=32")
     calls = []
     get = data.train.__class__.__getitem__
-    data.train.__class__.__getitem__ = lambda self, indices: (calls.append(len(indices)), get(self, indices))[1]
+    data.train.__class__.__getitem__ = lambda self, indices: (
+        calls.append(len(indices)),
+        get(self, indices),
+    )[1]
     try:
         list(data.train_dataloader())
     finally:
@@ -101,7 +116,9 @@ def test_the_order_is_a_function_of_seed_and_epoch():
     first = batches()
     torch.manual_seed(12345)
     assert batches() == first
-    assert sorted(i for batch in first for i in batch) == list(range(100)), "every image once an epoch"
+    assert sorted(i for batch in first for i in batch) == list(range(100)), (
+        "every image once an epoch"
+    )
     assert batches(seed=1) != first
     assert batches(position=lambda: (1, 0)) != first
 
@@ -133,17 +150,36 @@ def test_binarized_pixels_have_their_values_as_probabilities():
 
 def epoch_batches(config, tmp_path, *overrides):
     """The training images of two epochs and the validation images, as the model gets them."""
-    cfg = config(*TINY, "model=draw", "data.val_size=20", "data.limit=40", "test=false", "trainer.max_epochs=2", *overrides)
+    cfg = config(
+        *TINY,
+        "model=draw",
+        "data.val_size=20",
+        "data.limit=40",
+        "test=false",
+        "trainer.max_epochs=2",
+        *overrides,
+    )
     torch.manual_seed(0)
     data, model = build.data(cfg), build.model(cfg)
     seen = {"training_step": [], "validation_step": []}
     for name, batches in seen.items():
         step = getattr(model, name)
-        setattr(model, name, lambda batch, i, step=step, batches=batches: batches.append(batch[0].clone()) or step(batch, i))
+        setattr(
+            model,
+            name,
+            lambda batch, i, step=step, batches=batches: (
+                batches.append(batch[0].clone()) or step(batch, i)
+            ),
+        )
     tmp_path.mkdir()
     build.trainer(cfg, tmp_path, 0).fit(model, datamodule=data)
     half = len(seen["training_step"]) // 2
-    return torch.cat(seen["training_step"][:half]), torch.cat(seen["training_step"][half:]), seen["validation_step"], data
+    return (
+        torch.cat(seen["training_step"][:half]),
+        torch.cat(seen["training_step"][half:]),
+        seen["validation_step"],
+        data,
+    )
 
 
 def test_binarisation_is_drawn_anew_every_epoch_and_kept_in_validation(config, tmp_path):
@@ -156,7 +192,9 @@ def test_binarisation_is_drawn_anew_every_epoch_and_kept_in_validation(config, t
     assert torch.equal(first, again)
     other, *_, elsewhere = epoch_batches(config, tmp_path / "c", "data.binarize=true", "seed=1")
     assert not torch.equal(first.sum(0), other.sum(0))
-    assert torch.equal(data.val.images, elsewhere.val.images), "every run is measured on the same draw"
+    assert torch.equal(data.val.images, elsewhere.val.images), (
+        "every run is measured on the same draw"
+    )
 
 
 def test_scattered_images_are_whole_and_anywhere():

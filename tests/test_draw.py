@@ -13,7 +13,12 @@ from src.plain_loops import plain_draw
 from src.schedules import constant
 from tests.test_attention import paper
 
-SHAPES = {"attention": (1, (9, 7)), "colour": (3, (6, 8)), "single filter": (1, (5, 5)), "none": (3, (5, 4))}
+SHAPES = {
+    "attention": (1, (9, 7)),
+    "colour": (3, (6, 8)),
+    "single filter": (1, (5, 5)),
+    "none": (3, (5, 4)),
+}
 
 
 def make(kind="attention", steps=4, latent=3, seed=0, **kwargs):
@@ -24,7 +29,9 @@ def make(kind="attention", steps=4, latent=3, seed=0, **kwargs):
     def attention(hidden, channels, height, width):
         if kind == "none":
             return NoAttention(hidden, channels, height, width)
-        return Attention(hidden, channels, height, width, *((1, 1) if kind == "single filter" else (3, 4)))
+        return Attention(
+            hidden, channels, height, width, *((1, 1) if kind == "single filter" else (3, 4))
+        )
 
     net = Draw(channels, size, attention, steps, latent, encoder=6, decoder=5, **kwargs)
     with torch.no_grad():
@@ -53,7 +60,10 @@ def lstm_cell(p, x, h, c):
 
 
 def numbers(module):
-    return {name: value.detach().double().numpy() for name, value in module.named_parameters(recurse=False)}
+    return {
+        name: value.detach().double().numpy()
+        for name, value in module.named_parameters(recurse=False)
+    }
 
 
 def affine(layer, h):
@@ -85,7 +95,9 @@ def draw_paper(net, x, eps):
     """Section 2, for one image x (C, H, W) and its noise (T, latent): last canvas (C, H, W), mu, log sigma (T, latent)."""
     cell, shape = net.cell, net.canvas.shape
     attention, enc, dec = cell.attention, numbers(cell.encoder), numbers(cell.decoder)
-    state = {name: value.detach().double().numpy() for name, value in net.named_parameters(recurse=False)}
+    state = {
+        name: value.detach().double().numpy() for name, value in net.named_parameters(recurse=False)
+    }
     h_enc, c_enc, h_dec, c_dec = (state[name] for name in ("h_enc", "c_enc", "h_dec", "c_dec"))
     canvas = state["canvas"].transpose(1, 0, 2)
     mus, log_sigmas = [], []
@@ -163,10 +175,14 @@ def test_the_loss_is_the_mean_of_both_terms(kind):
     eps = torch.randn(4, 3, 3)
     recon, kl = [], []
     for k in range(3):
-        canvas, mu, log_sigma = draw_paper(model.net, x[k].double().numpy(), eps[:, k].double().numpy())
+        canvas, mu, log_sigma = draw_paper(
+            model.net, x[k].double().numpy(), eps[:, k].double().numpy()
+        )
         p, pixels = sigmoid(canvas), x[k].double().numpy()
         recon.append(-(pixels * np.log(p) + (1 - pixels) * np.log(1 - p)).sum())
-        kl.append(0.5 * (mu**2 + np.exp(2 * log_sigma) - 2 * log_sigma).sum() - 4 * 3 / 2)  # T steps of n_z / 2
+        kl.append(
+            0.5 * (mu**2 + np.exp(2 * log_sigma) - 2 * log_sigma).sum() - 4 * 3 / 2
+        )  # T steps of n_z / 2
     assert step["recon_nats"].item() == pytest.approx(np.mean(recon), rel=1e-4)
     assert step["kl_nats"].item() == pytest.approx(np.mean(kl), rel=1e-4)
     assert step["loss"].item() == pytest.approx(np.mean(recon) + np.mean(kl), rel=1e-4)
@@ -235,9 +251,14 @@ def test_in_bf16_the_sensitive_parts_stay_in_float32(kind):
     state = rounded.states[-1]
     assert state.canvas.dtype == state.h_enc.dtype == state.c_dec.dtype == torch.float32
     if kind == "attention":
-        assert {t.dtype for t in (state.gaze.read_y, state.gaze.write_x, state.gaze.write.sigma2)} == {torch.float32}
+        assert {
+            t.dtype for t in (state.gaze.read_y, state.gaze.write_x, state.gaze.write.sigma2)
+        } == {torch.float32}
     assert state.to_encoder.dtype == torch.bfloat16
-    bounds = [(bernoulli_nll(p.logits, x) + gaussian_kl(p.mu, p.log_sigma).sum(0)).mean().item() for p in (exact, rounded)]
+    bounds = [
+        (bernoulli_nll(p.logits, x) + gaussian_kl(p.mu, p.log_sigma).sum(0)).mean().item()
+        for p in (exact, rounded)
+    ]
     assert bounds[1] == pytest.approx(bounds[0], rel=0.01)
 
 
@@ -278,4 +299,6 @@ def test_gradients_are_those_of_the_plain_loop(kind):
     paths = net(x, torch.stack([torch.randn(3, net.latent) for _ in range(net.steps)]))
     (bernoulli_nll(paths.logits, x).sum() + gaussian_kl(paths.mu, paths.log_sigma).sum()).backward()
     for name, parameter in net.named_parameters():
-        assert torch.allclose(parameter.grad, expected[name], rtol=1e-3, atol=1e-3 * expected[name].abs().max().item()), name
+        assert torch.allclose(
+            parameter.grad, expected[name], rtol=1e-3, atol=1e-3 * expected[name].abs().max().item()
+        ), name

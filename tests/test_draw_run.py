@@ -55,7 +55,9 @@ def test_its_numbers_say_what_they_stand_on(finished):
     metrics = json.loads((finished / "metrics.json").read_text())
     assert metrics["nats_of"] == "digits, binarised anew each epoch"
     for stage in ("val", "test"):
-        assert metrics[f"{stage}/bound_nats"] == pytest.approx(metrics[f"{stage}/recon_nats"] + metrics[f"{stage}/kl_nats"])
+        assert metrics[f"{stage}/bound_nats"] == pytest.approx(
+            metrics[f"{stage}/recon_nats"] + metrics[f"{stage}/kl_nats"]
+        )
         steps = [metrics[f"{stage}_steps/kl_nats_{t:02d}"] for t in (1, 2, 3)]
         assert sum(steps) == pytest.approx(metrics[f"{stage}/kl_nats"], rel=1e-5)
 
@@ -77,7 +79,10 @@ def test_tensorboard_has_losses_and_moving_canvases(events):
 def test_the_folder_has_gifs_and_strips(finished):
     names = {path.name for path in (finished / "images").iterdir()}
     for name in ("samples", "reconstructions"):
-        assert {f"canvas_{name}.gif", *(f"canvas_{name}_{n:08d}.png" for n in (1, 3, 6, 8))} <= names
+        assert {
+            f"canvas_{name}.gif",
+            *(f"canvas_{name}_{n:08d}.png" for n in (1, 3, 6, 8)),
+        } <= names
 
 
 def test_sample_draws_the_sequence(finished, tmp_path):
@@ -100,7 +105,9 @@ def test_evaluate_estimates_the_likelihood(finished):
     assert metrics["test/iwae_nats"] == values["test/iwae_nats"]
     assert metrics["iwae_samples"] == 20
     again = call("evaluate", evaluate, f"run={finished}", "iwae_samples=20", "iwae_rows=64")
-    assert again["test/iwae_nats"] == pytest.approx(values["test/iwae_nats"], abs=0.5), "whatever fits memory"
+    assert again["test/iwae_nats"] == pytest.approx(values["test/iwae_nats"], abs=0.5), (
+        "whatever fits memory"
+    )
 
 
 def test_a_gan_has_no_likelihood(tmp_path):
@@ -113,7 +120,13 @@ def test_a_gan_has_no_likelihood(tmp_path):
 @pytest.mark.parametrize("shape", [["data.size=[10,13]"], ["data.size=12", "data.channels=3"]])
 def test_every_shape_trains(config, tmp_path, model, shape):
     cfg = config(
-        *TINY, f"model={model}", "model.net.steps=2", "data.limit=5", "data.val_size=0", "trainer.max_epochs=1", *shape
+        *TINY,
+        f"model={model}",
+        "model.net.steps=2",
+        "data.limit=5",
+        "data.val_size=0",
+        "trainer.max_epochs=1",
+        *shape,
     )
     values = train(cfg, tmp_path)
     assert np.isfinite(values["test/bound_nats"])
@@ -171,7 +184,9 @@ def test_canvas_frames_show_windows_in_their_colours():
     assert red.min(0).tolist() == [5, 7], "pixel 2's middle at 2.5, twice as large"
     assert red.max(0).tolist() == [13, 17]
     assert len(red) == 2 * 9 + 2 * 11 - 4, "a border of one"
-    thick = plots.canvas_frames(Canvases(canvases.frames, {"write": corners + torch.tensor([0, 0, 0, 0, 3.0])}), scale=2)[1]
+    thick = plots.canvas_frames(
+        Canvases(canvases.frames, {"write": corners + torch.tensor([0, 0, 0, 0, 3.0])}), scale=2
+    )[1]
     assert (thick[..., 0] > 200).sum() > len(red) + 20, "a wide sigma has a wide border"
 
 
@@ -185,7 +200,9 @@ def test_reconstructions_stand_under_their_images():
 
 
 def test_a_strip_is_a_row_an_image():
-    strip = plots.canvas_strip(Canvases(torch.zeros(65, 9, 3, 5, 5), {}, torch.zeros(9, 3, 5, 5)), scale=1)
+    strip = plots.canvas_strip(
+        Canvases(torch.zeros(65, 9, 3, 5, 5), {}, torch.zeros(9, 3, 5, 5)), scale=1
+    )
     assert strip.shape == (8 * 7 + 2, 17 * 7 + 2, 3)
 
 
@@ -202,7 +219,9 @@ def test_bars_with_names_and_intervals():
     assert picture.shape == (160, 640)
     middle = picture[30:141, 60 + round(570 / 2 * 0.4)]
     line = (middle == 160).nonzero()[0]
-    assert [line.min(), line.max()] == pytest.approx([0, 82.5], abs=2), "from 2, the greatest of all, down to 0.5"
+    assert [line.min(), line.max()] == pytest.approx([0, 82.5], abs=2), (
+        "from 2, the greatest of all, down to 0.5"
+    )
     assert (picture[144:, 60:80] < 128).any()
     assert (picture[144:, 345:365] < 128).any()
     upright = charts.bars([1.0, 1.0], "x", names=["a" * 60, "b"])

@@ -46,7 +46,9 @@ def test_feature_maps_are_the_convolutions_answers(pooled):
     assert list(maps) == ["conv"]
     weight, bias = pooled.conv.weight.detach().numpy(), pooled.conv.bias.detach().numpy()
     for k in range(3):
-        expected = sum(correlate2d(x[1, c].numpy(), weight[k, c], "same") for c in range(2)) + bias[k]
+        expected = (
+            sum(correlate2d(x[1, c].numpy(), weight[k, c], "same") for c in range(2)) + bias[k]
+        )
         assert np.allclose(maps["conv"][1, k], expected, atol=1e-5)
     assert maps["conv"].min() < 0, "before the ReLU, though it works in place"
     assert maps["conv"].shape == (2, 3, 7, 9)
@@ -54,7 +56,9 @@ def test_feature_maps_are_the_convolutions_answers(pooled):
 
 def test_feature_maps_come_in_the_order_in_which_they_run(pooled):
     assert list(
-        explain.feature_maps(nn.Sequential(pooled.pixel, nn.Sequential(nn.Conv2d(4, 2, 1))), torch.rand(1, 4, 5, 5))
+        explain.feature_maps(
+            nn.Sequential(pooled.pixel, nn.Sequential(nn.Conv2d(4, 2, 1))), torch.rand(1, 4, 5, 5)
+        )
     ) == [
         "0",
         "1.0",
@@ -96,7 +100,12 @@ def test_the_loudest_image_of_a_linear_net_is_known():
     weight = torch.randn(3, 75, generator=generator(0))
     weight = weight.sign() * (weight.abs() + 0.1)
     best = explain.maximised(
-        lambda x: x.flatten(1) @ weight.T, torch.tensor([2, 0]), (3, 5, 5), generator(1), smoothness=0, jitter=0
+        lambda x: x.flatten(1) @ weight.T,
+        torch.tensor([2, 0]),
+        (3, 5, 5),
+        generator(1),
+        smoothness=0,
+        jitter=0,
     )
     assert torch.equal(best.flatten(1), (weight[[2, 0]] > 0).float())
 
@@ -104,7 +113,13 @@ def test_the_loudest_image_of_a_linear_net_is_known():
 def test_smoothness_makes_neighbours_alike():
     weight = torch.randn(1, 300, generator=generator(0))
     rough, smooth = (
-        explain.maximised(lambda x: x.flatten(1) @ weight.T, torch.tensor([0]), (3, 10, 10), generator(1), smoothness=s)
+        explain.maximised(
+            lambda x: x.flatten(1) @ weight.T,
+            torch.tensor([0]),
+            (3, 10, 10),
+            generator(1),
+            smoothness=s,
+        )
         for s in (0.0, 300.0)
     )
     assert smooth.diff(dim=2).abs().mean() < 0.5 * rough.diff(dim=2).abs().mean()
@@ -112,7 +127,9 @@ def test_smoothness_makes_neighbours_alike():
 
 def test_confusion_shades_rows_by_their_shares():
     picture = charts.confusion(torch.tensor([[100, 0], [25, 75]]), ["a", "b"])
-    cells = picture[-88:, -88:].reshape(2, 44, 2, 44)[:, 3, :, 3]  # a corner of each, off its number
+    cells = picture[-88:, -88:].reshape(2, 44, 2, 44)[
+        :, 3, :, 3
+    ]  # a corner of each, off its number
     assert cells.tolist() == [[0, 255], [128, 34]]
 
 
@@ -121,7 +138,9 @@ def test_charts_of_any_number_of_classes_stay_small_and_legible(n):
     names = [f"class number {k}" for k in range(n)]
     picture = charts.confusion(torch.ones(n, n, dtype=torch.int64), names)
     assert max(picture.shape) < 2000
-    bars = charts.bars([0.5] * n, "accuracy", names=names if n <= 100 else None, width=max(640, min(16 * n, 2000)))
+    bars = charts.bars(
+        [0.5] * n, "accuracy", names=names if n <= 100 else None, width=max(640, min(16 * n, 2000))
+    )
     assert bars.shape[1] <= 2000
 
 
@@ -144,7 +163,9 @@ def seen_run(tmp_path_factory):
 
 def test_looking_changes_nothing(seen_run, config, tmp_path):
     train(config(*SEEN), tmp_path)
-    watched, unwatched = (run.load_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (seen_run, tmp_path))
+    watched, unwatched = (
+        run.load_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (seen_run, tmp_path)
+    )
     assert_same(watched["state_dict"], unwatched["state_dict"])
 
 
@@ -160,7 +181,13 @@ def test_the_pictures_of_a_run(seen_run):
     events = EventAccumulator(str(seen_run), {"images": 0})
     events.Reload()
     tags = set(events.Tags()["images"])
-    assert {"feature_maps/conv1", "feature_maps/conv2", "grad_cam", "maximised", "filters/net.conv1"} <= tags
+    assert {
+        "feature_maps/conv1",
+        "feature_maps/conv2",
+        "grad_cam",
+        "maximised",
+        "filters/net.conv1",
+    } <= tags
     assert {"val_mistakes", "val_confusion", "val_classes", "test_confusion"} <= tags
     assert [event.step for event in events.Images("feature_maps/conv1")] == [1, 3, 6, 8]
     assert [event.step for event in events.Images("val_confusion")] == [4, 8]
@@ -169,7 +196,9 @@ def test_the_pictures_of_a_run(seen_run):
 def test_a_run_that_stops_early_shows_its_last_answers(config, tmp_path, monkeypatch):
     """Nothing gets better: epoch 1 sets the mark, 2 and 3 are borne; 3 is no doubling, but the last."""
     due = []
-    monkeypatch.setattr(Answers, "_show", lambda self, trainer, model, stage, due_now: due.append(due_now))
+    monkeypatch.setattr(
+        Answers, "_show", lambda self, trainer, model, stage, due_now: due.append(due_now)
+    )
     cfg = config(*SEEN, "callbacks=[default,early_stopping]", "callbacks.early_stopping.patience=2", "data.limit=40",
                  "callbacks.early_stopping.min_delta=1e9", "trainer.max_epochs=9", "test=false")  # fmt: skip
     train(cfg, tmp_path)
@@ -179,11 +208,17 @@ def test_a_run_that_stops_early_shows_its_last_answers(config, tmp_path, monkeyp
 def test_a_class_without_images_has_no_bar_and_no_number(config, tmp_path, monkeypatch):
     """Of four test images; what is not a number is null in metrics.json, as JSON knows none."""
     bars, drawn = charts.bars, []
-    monkeypatch.setattr(charts, "bars", lambda *args, **more: drawn.append((args, more)) or bars(*args, **more))
+    monkeypatch.setattr(
+        charts, "bars", lambda *args, **more: drawn.append((args, more)) or bars(*args, **more)
+    )
     cfg = config(*SEEN, *DEFAULT, "data.limit=4", "data.val_size=0", "trainer.max_epochs=1")
     train(cfg, tmp_path)
     values = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
-    shares = {name.removeprefix("test_classes/"): value for name, value in values.items() if name.startswith("test_classes/")}
+    shares = {
+        name.removeprefix("test_classes/"): value
+        for name, value in values.items()
+        if name.startswith("test_classes/")
+    }
     held = [name for name, value in shares.items() if value is not None]
     assert len(shares) == 10
     assert held == [str(label) for label in sorted(set(build.data(cfg).test.labels.tolist()))]
@@ -196,8 +231,14 @@ def test_a_class_without_images_has_no_bar_and_no_number(config, tmp_path, monke
 def test_worst_mistakes_come_first(config, tmp_path, monkeypatch):
     """Of all test images over several batches, those whose true class got least, as NumPy sorts them."""
     kept = []
-    monkeypatch.setattr(Answers, "_show", lambda self, trainer, model, stage, due: kept.append(self.worst))
-    cfg = config(*SEEN, "+callbacks.answers._target_=src.callbacks.answers.Answers", "+callbacks.answers.n=20")
+    monkeypatch.setattr(
+        Answers, "_show", lambda self, trainer, model, stage, due: kept.append(self.worst)
+    )
+    cfg = config(
+        *SEEN,
+        "+callbacks.answers._target_=src.callbacks.answers.Answers",
+        "+callbacks.answers.n=20",
+    )
     torch.manual_seed(0)
     data, model = build.data(cfg), build.model(cfg)
     build.trainer(cfg, tmp_path, 0).test(model, datamodule=data, verbose=False)
@@ -214,5 +255,7 @@ def test_worst_mistakes_come_first(config, tmp_path, monkeypatch):
 
 def test_a_layer_that_is_not_there_is_named(config, tmp_path):
     cfg = config(*SEEN, "callbacks=default", "callbacks.filters.layer=net.conv9")
-    with pytest.raises(UserError, match=r"callbacks\.filters\.layer=net\.conv9 .* net\.conv1, net\.conv2$"):
+    with pytest.raises(
+        UserError, match=r"callbacks\.filters\.layer=net\.conv9 .* net\.conv1, net\.conv2$"
+    ):
         train(cfg, tmp_path)

@@ -36,12 +36,16 @@ def test_onnx_says_what_the_average_says(averaged_run, onnx_file):
         images = np.random.default_rng(n).random((n, 1, 28, 28), dtype=np.float32)
         (logits,) = session.run(["logits"], {"images": images})
         assert logits == pytest.approx(logits_of_the_average(averaged_run, images), abs=1e-4)
-    assert [(i.name, i.shape, i.type) for i in session.get_inputs()] == [("images", ["batch", 1, 28, 28], "tensor(float)")]
+    assert [(i.name, i.shape, i.type) for i in session.get_inputs()] == [
+        ("images", ["batch", 1, 28, 28], "tensor(float)")
+    ]
     assert [(o.name, o.shape) for o in session.get_outputs()] == [("logits", ["batch", 10])]
     described = session.get_modelmeta().custom_metadata_map
     assert json.loads(described["class_names"]) == [str(k) for k in range(10)]
     assert json.loads(described["size"]) == [28, 28]
-    assert [file.name for file in path.parent.iterdir()] == ["mlp.onnx"], "one file, its weights inside"
+    assert [file.name for file in path.parent.iterdir()] == ["mlp.onnx"], (
+        "one file, its weights inside"
+    )
     assert len(said.splitlines()) == 1
     assert said.startswith(f"{path}: 10 classes")
 
@@ -53,14 +57,22 @@ def test_torch_says_what_the_average_says(averaged_run, tmp_path, capfd):
     program = torch.export.load(out, extra_files=extra).module()
     for n in (1, 2, 5):
         images = torch.rand(n, 1, 28, 28)
-        assert program(images).detach().numpy() == pytest.approx(logits_of_the_average(averaged_run, images.numpy()), abs=1e-4)
+        assert program(images).detach().numpy() == pytest.approx(
+            logits_of_the_average(averaged_run, images.numpy()), abs=1e-4
+        )
     assert json.loads(extra["class_names"]) == [str(k) for k in range(10)]
     assert json.loads(extra["size"]) == [28, 28]
 
 
 @pytest.mark.parametrize("ending", ["onnx", "pt2"])
 def test_the_permutation_is_inside(permuted_run, tmp_path, ending):
-    out = call("export", export, f"run={permuted_run}", f"out={tmp_path}/x.{ending}", f"format={exports_as(ending)}")
+    out = call(
+        "export",
+        export,
+        f"run={permuted_run}",
+        f"out={tmp_path}/x.{ending}",
+        f"format={exports_as(ending)}",
+    )
     cfg, model, _ = build.opened(permuted_run)
     permuted = build.data(cfg).test.images[:4].float() / 255
     cfg.data.permute = False
@@ -78,7 +90,9 @@ def exports_as(ending):
     return next(name for name, with_dot in exports.ENDINGS.items() if with_dot == f".{ending}")
 
 
-def test_what_cannot_be_exported_gets_a_line_and_leaves_nothing(averaged_run, gan_run, tmp_path, monkeypatch):
+def test_what_cannot_be_exported_gets_a_line_and_leaves_nothing(
+    averaged_run, gan_run, tmp_path, monkeypatch
+):
     def line(*overrides, run=averaged_run):
         with pytest.raises(UserError) as error:
             call("export", export, f"run={run}", *overrides)
@@ -114,11 +128,22 @@ def test_a_net_that_no_exporter_understands_gets_a_line(averaged_run, tmp_path, 
 @pytest.mark.parametrize("write", [write_onnx, write_torch])
 @pytest.mark.parametrize(
     ("name", "size"),
-    [("vgg", 32), ("googlenet", 64), ("resnet20", 32), ("densenet_bc100", 32), ("alexnet", 224), ("resnet18", 64)],
+    [
+        ("vgg", 32),
+        ("googlenet", 64),
+        ("resnet20", 32),
+        ("densenet_bc100", 32),
+        ("alexnet", 224),
+        ("resnet18", 64),
+    ],
 )
 def test_nets_with_norms_heads_and_pools(config, tmp_path, name, size, write):
     """Grey images for nets of three channels too; BatchNorm's statistics are far from what a new net has."""
-    model = build.model(config(f"model={name}", "data=digits", f"data.size={size}", "model.mean=0.3", "model.std=0.4"))
+    model = build.model(
+        config(
+            f"model={name}", "data=digits", f"data.size={size}", "model.mean=0.3", "model.std=0.4"
+        )
+    )
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.running_mean.uniform_(-0.2, 0.2)

@@ -21,12 +21,20 @@ def write_folder(root, levels=("",), n=6, suffixes=("jpg", "png", "bmp", "gif", 
             folder.mkdir(parents=True)
             for j in range(n):
                 colour = (200 * i, 20 * j, 90)
-                Image.new("RGB", (30 + j, 20 + j), colour).save(folder / f"{j}.{suffixes[j % len(suffixes)]}")
+                Image.new("RGB", (30 + j, 20 + j), colour).save(
+                    folder / f"{j}.{suffixes[j % len(suffixes)]}"
+                )
 
 
 def test_a_folder_without_levels_is_cut_by_a_fixed_seed(config, tmp_path):
     write_folder(tmp_path, n=10)
-    settings = ("data=folder", f"data.root={tmp_path}", "data.test_size=5", "data.val_size=3", "data.size=16")
+    settings = (
+        "data=folder",
+        f"data.root={tmp_path}",
+        "data.test_size=5",
+        "data.val_size=3",
+        "data.size=16",
+    )
     data, again = data_of(config, *settings), data_of(config, *settings, "seed=7")
     assert (len(data.train), len(data.val), len(data.test)) == (12, 3, 5)
     assert data.class_names == ["cats", "dogs"]
@@ -37,18 +45,36 @@ def test_a_folder_without_levels_is_cut_by_a_fixed_seed(config, tmp_path):
     assert torch.equal(reds > 100, data.train.labels == 1)
 
 
-@pytest.mark.parametrize("levels", [("train", "test"), ("train", "val", "test"), ("train", "valid")])
+@pytest.mark.parametrize(
+    "levels", [("train", "test"), ("train", "val", "test"), ("train", "valid")]
+)
 def test_a_folder_with_levels_keeps_them(config, tmp_path, levels):
     write_folder(tmp_path, levels)
-    data = data_of(config, "data=folder", f"data.root={tmp_path}", "data.test_size=4", "data.val_size=2", "data.size=16")
+    data = data_of(
+        config,
+        "data=folder",
+        f"data.root={tmp_path}",
+        "data.test_size=4",
+        "data.val_size=2",
+        "data.size=16",
+    )
     assert len(data.val) == (12 if len(levels) == 3 or "valid" in levels else 2)
     assert len(data.test) == (12 if "test" in levels else 4)
 
 
 def test_a_folder_too_large_for_memory_gives_the_same_batches_by_workers(config, tmp_path):
     write_folder(tmp_path, ("train", "test"))
-    settings = ("data=folder", f"data.root={tmp_path}", "data.size=16", "data.val_size=0", "data.batch_size=4", "trainer=cpu")
-    kept, lazy = (data_of(config, *settings, f"data.in_memory={keep}") for keep in ("true", "false"))
+    settings = (
+        "data=folder",
+        f"data.root={tmp_path}",
+        "data.size=16",
+        "data.val_size=0",
+        "data.batch_size=4",
+        "trainer=cpu",
+    )
+    kept, lazy = (
+        data_of(config, *settings, f"data.in_memory={keep}") for keep in ("true", "false")
+    )
     assert isinstance(kept.train, ImageSet)
     assert not isinstance(lazy.train, ImageSet)
     for (a, la), (b, lb) in zip(kept.train_dataloader(), lazy.train_dataloader(), strict=True):
@@ -60,7 +86,12 @@ def test_a_folder_too_large_for_memory_gives_the_same_batches_by_workers(config,
 def test_the_benchmarks_plain_loop_opens_the_same_images_one_by_one(config, tmp_path, channels):
     write_folder(tmp_path, ("train", "test"), suffixes=("png",))
     data = data_of(
-        config, "data=folder", f"data.root={tmp_path}", "data.size=16", "data.val_size=0", f"data.channels={channels}"
+        config,
+        "data=folder",
+        f"data.root={tmp_path}",
+        "data.size=16",
+        "data.val_size=0",
+        f"data.channels={channels}",
     )
     ((images, labels),) = one_by_one(data)
     assert images.shape == (12, channels, 16, 16)
@@ -108,7 +139,9 @@ def test_chosen_classes_are_all_that_is_read(config, tmp_path):
     assert (data.class_names, data.num_classes) == (["dogs", "cats"], 2)
     for part in (data.train, data.test):
         assert part.labels.bincount().tolist() == [6, 6]
-        assert torch.equal(part.images[:, 0].float().mean((1, 2)) > 100, part.labels == 0), "dogs are painted reddish"
+        assert torch.equal(part.images[:, 0].float().mean((1, 2)) > 100, part.labels == 0), (
+            "dogs are painted reddish"
+        )
     for classes, words in (("[dogs,cat]", "cat is none of the classes birds, cats, dogs; did you mean cats?"),
                            ("[cats,cats]", "stands there twice"), ("breeds", "is a choice of data=pets")):  # fmt: skip
         with pytest.raises(UserError, match=words.replace("?", "[?]")):
@@ -118,7 +151,14 @@ def test_chosen_classes_are_all_that_is_read(config, tmp_path):
 def test_classes_named_by_digits_may_be_chosen(config, tmp_path):
     write_folder(tmp_path)
     (tmp_path / "cats").rename(tmp_path / "10")
-    data = data_of(config, "data=folder", f"data.root={tmp_path}", "data.size=16", "data.test_size=2", "data.classes=[10,dogs]")
+    data = data_of(
+        config,
+        "data=folder",
+        f"data.root={tmp_path}",
+        "data.size=16",
+        "data.test_size=2",
+        "data.classes=[10,dogs]",
+    )
     assert data.class_names == ["10", "dogs"]
 
 

@@ -62,7 +62,9 @@ def test_the_fakes_are_made_once_a_step(config, tmp_path):
     assert len(calls) == 1
 
 
-def test_the_generators_step_computes_no_gradients_of_the_discriminator(config, tmp_path, monkeypatch):
+def test_the_generators_step_computes_no_gradients_of_the_discriminator(
+    config, tmp_path, monkeypatch
+):
     cfg, model, data, _ = one_batch(config)
     trained = []
     generator_loss = model.loss.generator
@@ -125,12 +127,20 @@ def test_the_noise_has_the_right_variance(config, distribution, variance):
     if distribution == "uniform":
         assert -1 <= z.min() < -0.99
         assert 0.99 < z.max() <= 1
-        assert (z.abs() < 0.5).float().mean().item() == pytest.approx(0.5, abs=0.01), "flat, not triangular"
+        assert (z.abs() < 0.5).float().mean().item() == pytest.approx(0.5, abs=0.01), (
+            "flat, not triangular"
+        )
 
 
 def test_ema_averages_weights_and_batchnorm_buffers(config, tmp_path):
     cfg = config(
-        *TINY, "model=dcgan", "data.limit=64", "data.val_size=0", "trainer.max_epochs=1", "test=false", "model.ema=0.5"
+        *TINY,
+        "model=dcgan",
+        "data.limit=64",
+        "data.val_size=0",
+        "trainer.max_epochs=1",
+        "test=false",
+        "model.ema=0.5",
     )
     torch.manual_seed(0)
     data, model = build.data(cfg), build.model(cfg)
@@ -154,7 +164,9 @@ def test_ema_averages_weights_and_batchnorm_buffers(config, tmp_path):
 def test_weights_are_clipped_after_the_critics_step(config, tmp_path):
     cfg, model, data, _ = one_batch(config, "model/loss=wgan", "model.loss.weight_clip=0.005")
     fit(cfg, model, data, tmp_path)
-    assert max(p.abs().max().item() for p in model.discriminator.parameters()) == pytest.approx(0.005)
+    assert max(p.abs().max().item() for p in model.discriminator.parameters()) == pytest.approx(
+        0.005
+    )
     assert max(p.abs().max().item() for p in model.generator.parameters()) > 0.02
 
 
@@ -183,7 +195,10 @@ def test_schedules_move_the_rates_with_progress(config, tmp_path):
     cfg = config(*ONE, "model/schedule=linear", "trainer.max_epochs=2")
     train(cfg, tmp_path)
     groups = [
-        s["param_groups"][0] for s in build.run.load_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["optimizer_states"]
+        s["param_groups"][0]
+        for s in build.run.load_checkpoint(tmp_path / "checkpoints" / "last.ckpt")[
+            "optimizer_states"
+        ]
     ]
     assert [group["lr"] for group in groups] == [pytest.approx(1e-3 / 8)] * 2
 
@@ -218,7 +233,11 @@ MEMBERS = ["gan", "lsgan", "dcgan", "wgan", "wgan_gp"]
 @pytest.mark.parametrize("model", MEMBERS)
 @pytest.mark.parametrize(("size", "channels"), [(28, 1), (32, 3), (64, 3), (64, 1)])
 def test_every_model_takes_a_step_on_every_shape(config, tmp_path, model, size, channels):
-    narrow = ["model.net.generator.width=8", "model.net.discriminator.width=8"] if "dc" in model or "w" in model else []
+    narrow = (
+        ["model.net.generator.width=8", "model.net.discriminator.width=8"]
+        if "dc" in model or "w" in model
+        else []
+    )
     cfg = config(*TINY, f"model={model}", "data.limit=5", "data.batch_size=5", "data.val_size=0", "trainer.max_epochs=1",
                  "model.n_critic=1", "test=false", f"data.size={size}", f"data.channels={channels}", *narrow)  # fmt: skip
     before = {}
@@ -236,7 +255,8 @@ def test_every_model_takes_a_step_on_every_shape(config, tmp_path, model, size, 
 
 
 @pytest.mark.parametrize(
-    "setting", ["model/loss=hinge", "model.net.spectral_norm=true", "model.net.init=normal", "model.ema=0.99"]
+    "setting",
+    ["model/loss=hinge", "model.net.spectral_norm=true", "model.net.init=normal", "model.ema=0.99"],
 )
 def test_every_setting_takes_a_step(config, tmp_path, setting):
     cfg, model, data, _ = one_batch(config, setting)

@@ -36,7 +36,16 @@ def test_lenet_by_hand():
 
 def test_alexnets_sides():
     rows = layers(on_meta(torchvision.models.alexnet), IMAGE)
-    assert [row.shape_out[1] for row in rows if row.kind in ("Conv2d", "MaxPool2d")] == [55, 27, 27, 13, 13, 13, 13, 6]
+    assert [row.shape_out[1] for row in rows if row.kind in ("Conv2d", "MaxPool2d")] == [
+        55,
+        27,
+        27,
+        13,
+        13,
+        13,
+        13,
+        6,
+    ]
 
 
 @pytest.mark.parametrize("name", ["alexnet", "vgg16", "googlenet", "resnet50", "densenet121"])
@@ -45,7 +54,9 @@ def test_torchvisions_published_figures(name):
     kwargs = {"init_weights": False, "aux_logits": False} if name == "googlenet" else {}
     rows = layers(on_meta(torchvision.models.get_model, name, **kwargs), IMAGE)
     assert sum(row.parameters for row in rows) == published["num_params"]
-    assert sum(row.multiply_adds for row in rows) / 1e9 == pytest.approx(published["_ops"], abs=6e-4)
+    assert sum(row.multiply_adds for row in rows) / 1e9 == pytest.approx(
+        published["_ops"], abs=6e-4
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,11 +91,22 @@ def test_a_layer_used_twice_works_twice_and_has_its_parameters_once():
 
 
 def test_the_layers_of_a_plain_net():
-    net = plain(3, 8, 2, features=[4, "M", "D", 6, "D"], hidden=[5], padding=1, norm="batch", dropout=[0.5, 0.5])
+    net = plain(
+        3,
+        8,
+        2,
+        features=[4, "M", "D", 6, "D"],
+        hidden=[5],
+        padding=1,
+        norm="batch",
+        dropout=[0.5, 0.5],
+    )
 
     def names(freeze):
         parameters, modules = frozen(net, freeze)
-        assert {id(p) for p in parameters} == {id(p) for m in modules for p in m.parameters(recurse=False)}
+        assert {id(p) for p in parameters} == {
+            id(p) for m in modules for p in m.parameters(recurse=False)
+        }
         return " ".join(name for name, module in net.named_modules() if module in modules)
 
     assert names("none") == ""
@@ -107,6 +129,10 @@ def test_the_layers_of_torchvisions_nets():
     assert heads(squeeze) == ["classifier.1"]
     for net in (google, vit, squeeze):
         at_rest = {id(p) for p in frozen(net, "backbone")[0]}
-        learned = {name.rpartition(".")[0] for name, p in net.named_parameters() if id(p) not in at_rest}
+        learned = {
+            name.rpartition(".")[0] for name, p in net.named_parameters() if id(p) not in at_rest
+        }
         assert learned == set(heads(net))
-    assert google not in frozen(google, "backbone")[1], "it answers with its auxiliary heads in training alone"
+    assert google not in frozen(google, "backbone")[1], (
+        "it answers with its auxiliary heads in training alone"
+    )

@@ -20,11 +20,16 @@ def test_the_estimate_of_a_linear_gaussian_model_nears_its_evidence():
         z = proposal.loc + proposal.scale * torch.randn(m, 3, generator=generator)
         return Normal(0.0, 1.0).log_prob(z) + Normal(z, 0.5).log_prob(x) - proposal.log_prob(z)
 
-    means = [torch.stack([importance_weighted(log_weights, k, 7) for _ in range(4000 // k)]).mean(0) for k in (1, 10, 100)]
+    means = [
+        torch.stack([importance_weighted(log_weights, k, 7) for _ in range(4000 // k)]).mean(0)
+        for k in (1, 10, 100)
+    ]
     assert (means[0] > means[1]).all()
     assert (means[1] > means[2]).all()
     assert (means[2] > evidence - 0.02).all()
-    assert torch.allclose(importance_weighted(log_weights, 100_000, 3000).float(), evidence, atol=0.02)
+    assert torch.allclose(
+        importance_weighted(log_weights, 100_000, 3000).float(), evidence, atol=0.02
+    )
 
 
 def test_the_estimate_needs_no_more_than_one_draw_of_the_exact_posterior():
@@ -36,7 +41,11 @@ def test_the_estimate_needs_no_more_than_one_draw_of_the_exact_posterior():
         return Normal(0.0, 1.0).log_prob(z) + Normal(z, 0.5).log_prob(x) - posterior.log_prob(z)
 
     for k in (1, 5):
-        assert torch.allclose(importance_weighted(log_weights, k, 2).float(), -Normal(0.0, 1.25**0.5).log_prob(x), atol=1e-5)
+        assert torch.allclose(
+            importance_weighted(log_weights, k, 2).float(),
+            -Normal(0.0, 1.25**0.5).log_prob(x),
+            atol=1e-5,
+        )
 
 
 def test_the_estimate_is_safe_where_weights_are_beyond_floats():
@@ -44,7 +53,9 @@ def test_the_estimate_is_safe_where_weights_are_beyond_floats():
     weights = torch.tensor([[-5000.0], [-5001.0], [-5002.0]])
     queue = list(weights.split(1))
     expected = 5000 - np.log((1 + np.exp(-1) + np.exp(-2)) / 3)
-    assert importance_weighted(lambda m: queue.pop(0), 3, 1).item() == pytest.approx(expected, rel=1e-9)
+    assert importance_weighted(lambda m: queue.pop(0), 3, 1).item() == pytest.approx(
+        expected, rel=1e-9
+    )
 
 
 def test_one_draw_is_the_bound_and_many_are_below_it():

@@ -53,7 +53,9 @@ def test_bce_of_extreme_scores_is_finite():
 def test_label_smoothing_is_one_sided():
     real, fake = torch.from_numpy(REAL), torch.from_numpy(FAKE)
     expected = 0.9 * softplus(-REAL).mean() + 0.1 * softplus(REAL).mean() + softplus(FAKE).mean()
-    assert losses.bce_discriminator(real, fake, label_smoothing=0.1).item() == pytest.approx(expected)
+    assert losses.bce_discriminator(real, fake, label_smoothing=0.1).item() == pytest.approx(
+        expected
+    )
 
 
 class Quadratic(nn.Module):
@@ -69,7 +71,11 @@ class Quadratic(nn.Module):
 
 def test_penalty_is_the_mean_over_samples_of_the_norm_over_all_elements():
     """Fails for a norm over the batch, over one axis, or a penalty of the mean norm."""
-    real, fake, mix = RNG.normal(size=(4, 2, 3, 3)), RNG.normal(size=(4, 2, 3, 3)), RNG.uniform(size=(4, 1, 1, 1))
+    real, fake, mix = (
+        RNG.normal(size=(4, 2, 3, 3)),
+        RNG.normal(size=(4, 2, 3, 3)),
+        RNG.uniform(size=(4, 1, 1, 1)),
+    )
     a = 0.7
     x_hat = mix * real + (1 - mix) * fake
     norms = np.sqrt(((a * x_hat) ** 2).sum(axis=(1, 2, 3)))
@@ -79,11 +85,15 @@ def test_penalty_is_the_mean_over_samples_of_the_norm_over_all_elements():
 
 def test_penalty_trains_the_critic():
     """d penalty / da by a difference quotient: the double backward must be there."""
-    real, fake, mix = (torch.from_numpy(RNG.normal(size=s)) for s in ((4, 1, 3, 3), (4, 1, 3, 3), (4, 1, 1, 1)))
+    real, fake, mix = (
+        torch.from_numpy(RNG.normal(size=s)) for s in ((4, 1, 3, 3), (4, 1, 3, 3), (4, 1, 1, 1))
+    )
     critic = Quadratic(0.7)
     losses.gradient_penalty(critic, real, fake, mix).backward()
     step = 1e-6
-    up, down = (losses.gradient_penalty(Quadratic(0.7 + s), real, fake, mix).item() for s in (step, -step))
+    up, down = (
+        losses.gradient_penalty(Quadratic(0.7 + s), real, fake, mix).item() for s in (step, -step)
+    )
     assert critic.a.grad.item() == pytest.approx((up - down) / (2 * step), rel=1e-6)
     assert abs(critic.a.grad.item()) > 0.1
 
@@ -91,7 +101,9 @@ def test_penalty_trains_the_critic():
 def test_penalty_is_finite_where_the_gradient_is_zero():
     critic = nn.Sequential(nn.Flatten(), nn.Linear(9, 1))
     nn.init.zeros_(critic[1].weight)
-    value = losses.gradient_penalty(critic, torch.zeros(2, 1, 3, 3), torch.zeros(2, 1, 3, 3), torch.rand(2, 1, 1, 1))
+    value = losses.gradient_penalty(
+        critic, torch.zeros(2, 1, 3, 3), torch.zeros(2, 1, 3, 3), torch.rand(2, 1, 1, 1)
+    )
     value.backward()
     assert value.item() == 1
     assert critic[1].weight.grad.isfinite().all()

@@ -22,7 +22,10 @@ def clouds():
     """Two sets of 400 points in 8 dimensions, near one another, of different spread."""
     rng = np.random.default_rng(0)
     mix = rng.normal(size=(8, 8))
-    return tuple(torch.from_numpy(x) for x in (rng.normal(size=(400, 8)) @ mix, rng.normal(0.5, 1.3, size=(400, 8)) @ mix))
+    return tuple(
+        torch.from_numpy(x)
+        for x in (rng.normal(size=(400, 8)) @ mix, rng.normal(0.5, 1.3, size=(400, 8)) @ mix)
+    )
 
 
 def test_frechet_distance_against_torchmetrics(clouds):
@@ -36,7 +39,9 @@ def test_frechet_distance_against_torchmetrics(clouds):
         def forward(self, x):
             return x.flatten(1)
 
-    metric = FrechetInceptionDistance(feature=Same(), input_img_size=(1, 1, 8)).set_dtype(torch.float64)
+    metric = FrechetInceptionDistance(feature=Same(), input_img_size=(1, 1, 8)).set_dtype(
+        torch.float64
+    )
     for cloud, is_real in zip(clouds, (True, False), strict=True):
         metric.update(cloud.view(-1, 1, 1, 8), real=is_real)
     assert frechet_distance(*clouds) == pytest.approx(float(metric.compute()), rel=1e-6)
@@ -65,7 +70,10 @@ def test_kernel_distance_against_torchmetrics(clouds):
 
 def test_kernel_distance_is_unbiased():
     """Over many draws from one distribution its mean is 0, not above."""
-    draws = [kernel_distance(*torch.randn(2, 30, 4, generator=generator(i), dtype=torch.float64)) for i in range(400)]
+    draws = [
+        kernel_distance(*torch.randn(2, 30, 4, generator=generator(i), dtype=torch.float64))
+        for i in range(400)
+    ]
     assert abs(np.mean(draws)) < 3 * np.std(draws) / np.sqrt(len(draws))
     assert min(draws) < 0
 
@@ -74,7 +82,8 @@ def test_neighbours_against_scikit_learn(clouds):
     real, fake = (cloud.numpy() for cloud in clouds)
     k = 3
     radius = {
-        name: NearestNeighbors(n_neighbors=k + 1).fit(x).kneighbors(x)[0][:, -1] for name, x in (("r", real), ("f", fake))
+        name: NearestNeighbors(n_neighbors=k + 1).fit(x).kneighbors(x)[0][:, -1]
+        for name, x in (("r", real), ("f", fake))
     }
     distance = np.linalg.norm(real[:, None] - fake[None], axis=2)
     inside = distance <= radius["r"][:, None]
@@ -92,7 +101,9 @@ def test_neighbours_against_scikit_learn(clouds):
 def test_neighbours_of_a_collapsed_generator():
     """All samples on one real point: precise, and covering next to nothing."""
     real = torch.randn(200, 4, generator=generator(0))
-    measured = neighbours(real, real[:1].expand(200, -1) + 1e-6 * torch.randn(200, 4, generator=generator(1)))
+    measured = neighbours(
+        real, real[:1].expand(200, -1) + 1e-6 * torch.randn(200, 4, generator=generator(1))
+    )
     assert measured["precision"] == 1
     assert measured["coverage"] < 0.2
     assert measured["recall"] < 0.05
@@ -132,13 +143,19 @@ def test_other_images_get_another_feature_net(digits, cache, monkeypatch):
     trained = []
     monkeypatch.setattr(features, "_fit", lambda *_: trained.append(1))
     before = torch.get_rng_state()
-    features.feature_net(digits.train.subset(torch.arange(50)), 10, "digits", cache, torch.device("cpu"))
+    features.feature_net(
+        digits.train.subset(torch.arange(50)), 10, "digits", cache, torch.device("cpu")
+    )
     assert trained == [1]
     assert torch.equal(torch.get_rng_state(), before), "the run's own random numbers are left alone"
 
 
 def test_a_broken_cache_file_is_named(digits, cache, tmp_path, net):
-    (path,) = [p for p in (cache / "features").iterdir() if run.load_checkpoint(p)["head.weight"].equal(net.head.weight)]
+    (path,) = [
+        p
+        for p in (cache / "features").iterdir()
+        if run.load_checkpoint(p)["head.weight"].equal(net.head.weight)
+    ]
     copy = tmp_path / "features" / path.name
     copy.parent.mkdir()
     copy.write_bytes(path.read_bytes()[:-100])
@@ -149,8 +166,15 @@ def test_a_broken_cache_file_is_named(digits, cache, tmp_path, net):
 def test_quality_ranks_real_above_noisy_above_noise(net, digits):
     real, train = digits.test.images, digits.train.images[:300]
     noise = (torch.rand(real.shape, generator=generator(0)) * 255).byte()
-    noisy = (real.int() + (torch.randn(real.shape, generator=generator(1)) * 40).int()).clamp(0, 255).byte()
-    cards = [quality(samples, real, train, net) for samples in (digits.train.images[300:600], noisy, noise)]
+    noisy = (
+        (real.int() + (torch.randn(real.shape, generator=generator(1)) * 40).int())
+        .clamp(0, 255)
+        .byte()
+    )
+    cards = [
+        quality(samples, real, train, net)
+        for samples in (digits.train.images[300:600], noisy, noise)
+    ]
     assert cards[0]["fid_own"] < cards[1]["fid_own"] < cards[2]["fid_own"]
     assert cards[0]["fid_own_floor"] == cards[2]["fid_own_floor"] < cards[1]["fid_own"]
     assert cards[0]["coverage"] > cards[2]["coverage"]
@@ -166,7 +190,11 @@ def test_a_dropped_class_shows_as_the_least_class(net, digits: ImageSet):
 
 
 def test_of_conditional_samples_it_is_told_how_many_look_as_asked(net, digits):
-    real, train, labels = digits.test.images[:100], digits.train.images[:100], digits.train.labels[300:400]
+    real, train, labels = (
+        digits.test.images[:100],
+        digits.train.images[:100],
+        digits.train.labels[300:400],
+    )
     samples = digits.train.images[300:400]
     _, probabilities = net.describe(samples)
     expected = np.mean(probabilities.numpy().argmax(1) == labels.numpy())

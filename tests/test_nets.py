@@ -34,11 +34,24 @@ def test_shapes(nets, size, channels, batch):
 def test_parameter_counts_by_hand():
     assert count(fc.generator(96, 1, 28)) == 97 * 1024 + 1025 * 1024 + 1025 * 784
     assert count(fc.discriminator(1, 28)) == 785 * 256 + 257 * 256 + 257
-    infogan_g = 97 * 1024 + 2 * 1024 + 1025 * 6272 + 2 * 6272 + (128 * 64 * 16 + 64) + 2 * 64 + (64 * 16 + 1)
+    infogan_g = (
+        97 * 1024
+        + 2 * 1024
+        + 1025 * 6272
+        + 2 * 6272
+        + (128 * 64 * 16 + 64)
+        + 2 * 64
+        + (64 * 16 + 1)
+    )
     assert count(dcgan.generator(96, 1, 28)) == infogan_g
-    assert count(dcgan.discriminator(1, 28)) == (25 * 32 + 32) + (32 * 64 * 25 + 64) + 1025 * 1024 + 1025
+    assert (
+        count(dcgan.discriminator(1, 28))
+        == (25 * 32 + 32) + (32 * 64 * 25 + 64) + 1025 * 1024 + 1025
+    )
     # Radford's generator at 64 with width 64: 4x4 kernels between 100, 512, 256, 128, 64 and 3 channels
-    convolutions = sum(16 * a * b for a, b in [(100, 512), (512, 256), (256, 128), (128, 64), (64, 3)]) + 3
+    convolutions = (
+        sum(16 * a * b for a, b in [(100, 512), (512, 256), (256, 128), (128, 64), (64, 3)]) + 3
+    )
     assert count(dcgan.generator(100, 3, 64)) == convolutions + 2 * (512 + 256 + 128 + 64)
 
 
@@ -49,7 +62,11 @@ def test_radford_refuses_other_sides():
 
 def test_norms_are_where_the_papers_have_them():
     """BatchNorm with PyTorch's eps and momentum (public code sets eps=0.8 for the momentum), 1-D after linear layers."""
-    norms = [layer for layer in dcgan.generator(96, 1, 28) if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    norms = [
+        layer
+        for layer in dcgan.generator(96, 1, 28)
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm)
+    ]
     assert [type(layer) for layer in norms] == [nn.BatchNorm1d, nn.BatchNorm1d, nn.BatchNorm2d]
     assert {(layer.eps, layer.momentum) for layer in norms} == {(1e-5, 0.1)}
     critic = dcgan.discriminator(3, 64, norm="layer")
@@ -63,7 +80,10 @@ def test_a_critic_with_layer_norm_scores_each_image_by_itself():
     assert torch.allclose(critic(images)[:1], critic(images[:1]), atol=1e-5)
 
 
-@pytest.mark.parametrize(("how", "spread"), [("kaiming", math.sqrt(2 / 400)), ("xavier", math.sqrt(2 / 700)), ("normal", 0.02)])
+@pytest.mark.parametrize(
+    ("how", "spread"),
+    [("kaiming", math.sqrt(2 / 400)), ("xavier", math.sqrt(2 / 700)), ("normal", 0.02)],
+)
 def test_initialise(how, spread):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(400, 300), nn.BatchNorm1d(300))
@@ -95,7 +115,9 @@ def test_dirac_hands_on_what_comes_in_and_leaves_the_other_filters():
 
 
 def test_whitened_filters_see_components_of_variance_one_without_correlation():
-    images = F.avg_pool2d(torch.randn(200, 3, 18, 18, generator=torch.Generator().manual_seed(0)), 3, 1)  # neighbours alike
+    images = F.avg_pool2d(
+        torch.randn(200, 3, 18, 18, generator=torch.Generator().manual_seed(0)), 3, 1
+    )  # neighbours alike
     layer = nn.Conv2d(3, 64, 3)
     rest = layer.weight[54:].clone()
     whiten(layer, images)
@@ -123,7 +145,9 @@ def test_many_images_are_whitened_in_parts(monkeypatch):
     patches = unfold(small.double(), 3).transpose(1, 2).flatten(0, 1)
     values, vectors = np.linalg.eigh((patches.T @ patches / len(patches)).numpy())
     expected = (vectors / np.sqrt(values + 1e-4)).T[::-1][:4].reshape(4, 3, 3, 3)
-    assert np.allclose(np.abs(layer.weight[:4].detach().numpy()), np.abs(expected), rtol=1e-4, atol=1e-4)
+    assert np.allclose(
+        np.abs(layer.weight[:4].detach().numpy()), np.abs(expected), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_of_grey_in_three_channels_the_components_are_those_of_grey():
@@ -133,6 +157,9 @@ def test_of_grey_in_three_channels_the_components_are_those_of_grey():
     whiten(layer, grey.expand(-1, 3, -1, -1))
     whiten(alone, grey)
     assert torch.equal(layer.weight[18:], rest), "there are 9 components, not 27"
-    answers = F.conv2d(grey.expand(-1, 3, -1, -1), layer.weight[:9]), F.conv2d(grey, alone.weight[:9])
+    answers = (
+        F.conv2d(grey.expand(-1, 3, -1, -1), layer.weight[:9]),
+        F.conv2d(grey, alone.weight[:9]),
+    )
     for ours, theirs in zip(*(x.transpose(0, 1).flatten(1) for x in answers), strict=True):
         assert torch.allclose(ours * (ours @ theirs).sign(), theirs, atol=2e-3)

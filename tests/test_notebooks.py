@@ -32,14 +32,23 @@ def test_a_failing_cell_is_named_in_one_line(tmp_path, monkeypatch):
     installed.write_text(json.dumps({"argv": ["false"], "display_name": "x", "language": "python"}))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
     monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")
-    sources = ["import sys, src.config\nsys.executable", "raise ValueError('first\\nsecond')", "'not reached'"]
-    nbformat.write(new_notebook(cells=[new_code_cell(source) for source in sources]), tmp_path / "broken.ipynb")
+    sources = [
+        "import sys, src.config\nsys.executable",
+        "raise ValueError('first\\nsecond')",
+        "'not reached'",
+    ]
+    nbformat.write(
+        new_notebook(cells=[new_code_cell(source) for source in sources]), tmp_path / "broken.ipynb"
+    )
     folder = tmp_path / "executed"
     folder.mkdir()
     with pytest.raises(UserError) as raised:
         execute(tmp_path / "broken.ipynb", folder)
     copy = folder / "broken.ipynb"
-    assert str(raised.value) == f"broken.ipynb, cell [2]: ValueError: first (as far as it came: {copy})"
+    assert (
+        str(raised.value)
+        == f"broken.ipynb, cell [2]: ValueError: first (as far as it came: {copy})"
+    )
     first, second, third = nbformat.read(copy, as_version=4).cells
     assert ast.literal_eval(first.outputs[0].data["text/plain"]) == sys.executable
     assert second.outputs[0].ename == "ValueError"
@@ -58,7 +67,9 @@ def executed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("executed")
     environment = {name: value for name, value in os.environ.items() if name != "DATA"}
     command = [sys.executable, "-m", "notebooks.execute", str(folder)]
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
+    result = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900
+    )
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     shown = {}
@@ -75,11 +86,27 @@ def test_the_tours_totals(executed):
     value, pictures = executed["convnet_tour"]
     sizes = value.pop("sizes")
     assert sizes == [55, 27, 27, 13, 13, 13, 13, 6]
-    published = {"alexnet": (61_100_840, 0.714), "vgg16": (138_357_544, 15.47), "googlenet": (6_624_904, 1.498)}
-    published |= {"resnet50": (25_557_032, 4.089), "zfnet": (107_627_624, 2.477)}  # the last by hand
-    assert {name: (net["parameters"], round(net["multiply_adds"] / 1e9, 3)) for name, net in value.items()} == published
+    published = {
+        "alexnet": (61_100_840, 0.714),
+        "vgg16": (138_357_544, 15.47),
+        "googlenet": (6_624_904, 1.498),
+    }
+    published |= {
+        "resnet50": (25_557_032, 4.089),
+        "zfnet": (107_627_624, 2.477),
+    }  # the last by hand
+    assert {
+        name: (net["parameters"], round(net["multiply_adds"] / 1e9, 3))
+        for name, net in value.items()
+    } == published
     in_fc = {name: round(net["fc_parameters"], 2) for name, net in value.items()}
-    assert in_fc == {"alexnet": 0.96, "zfnet": 0.90, "vgg16": 0.89, "googlenet": 0.15, "resnet50": 0.08}
+    assert in_fc == {
+        "alexnet": 0.96,
+        "zfnet": 0.90,
+        "vgg16": 0.89,
+        "googlenet": 0.15,
+        "resnet50": 0.08,
+    }
     assert pictures == 3
 
 

@@ -20,13 +20,17 @@ def test_the_iteration_brings_singular_values_near_one_and_keeps_their_vectors()
         assert s.max() / s.min() > 1.9
         assert 0.6 < values.min() <= values.max() < 1.3
         assert np.abs(np.diag(u.T @ orthogonal(matrix, 5).numpy() @ v.T)).min() > 0.6
-        assert np.allclose(orthogonal(128 * matrix, 5), orthogonal(matrix, 5), atol=2e-2), "whatever its size"
+        assert np.allclose(orthogonal(128 * matrix, 5), orthogonal(matrix, 5), atol=2e-2), (
+            "whatever its size"
+        )
 
 
 def test_a_step_of_filters_is_the_one_written_out():
     torch.manual_seed(0)
     layer = nn.Conv2d(4, 6, 3, bias=False)
-    optimizer = Muon(layer.parameters(), lr=0.1, filter_lr=2.0, filter_momentum=0.6, weight_decay=9.0)
+    optimizer = Muon(
+        layer.parameters(), lr=0.1, filter_lr=2.0, filter_momentum=0.6, weight_decay=9.0
+    )
     weight, momentum = layer.weight.detach().clone(), torch.zeros(6, 4, 3, 3)
     for _ in range(3):
         gradient = torch.randn(6, 4, 3, 3)
@@ -44,7 +48,10 @@ def test_the_rest_is_torchs_sgd():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 2))
     other = copy.deepcopy(net)
     settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
-    ours, theirs = Muon(net.parameters(), **settings), torch.optim.SGD(other.parameters(), nesterov=True, **settings)
+    ours, theirs = (
+        Muon(net.parameters(), **settings),
+        torch.optim.SGD(other.parameters(), nesterov=True, **settings),
+    )
     for _ in range(3):
         x = torch.randn(5, 3, 4, 4)
         for model, optimizer in ((net, ours), (other, theirs)):

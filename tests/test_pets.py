@@ -12,7 +12,12 @@ from src.data.base import ImageSet
 from src.errors import UserError
 from tests.conftest import SHARED, command, data_of
 
-BREEDS = [("Abyssinian", 1), ("american_bulldog", 2), ("Bengal", 1), ("Maine_Coon", 1)]  # and cat or dog, in their order
+BREEDS = [
+    ("Abyssinian", 1),
+    ("american_bulldog", 2),
+    ("Bengal", 1),
+    ("Maine_Coon", 1),
+]  # and cat or dog, in their order
 
 
 @pytest.fixture
@@ -26,19 +31,32 @@ def pets(tmp_path):
         for i in range(9):
             name, colour = f"{breed}_{i + 1}", colorsys.hsv_to_rgb(number / 5, 1, (i + 1) / 10)
             pixels = np.full((40 + i, 50 - i, 3), [round(255 * c) for c in colour], np.uint8)
-            Image.fromarray(pixels).save(folder / "images" / f"{name}.jpg", quality=100, subsampling=0)
+            Image.fromarray(pixels).save(
+                folder / "images" / f"{name}.jpg", quality=100, subsampling=0
+            )
             lines["test" if i % 3 == 2 else "trainval"].append(f"{name} {number} {species} 1")
     for part, its in lines.items():
-        mixed = [its[i] for i in np.random.default_rng(0).permutation(len(its))]  # the breeds' order is their numbers'
+        mixed = [
+            its[i] for i in np.random.default_rng(0).permutation(len(its))
+        ]  # the breeds' order is their numbers'
         (folder / "annotations" / f"{part}.txt").write_text("\n".join(mixed) + "\n")
     return tmp_path
 
 
 def settings(root, *more):
-    return ("model=fc", "data=pets", f"data.root={root}", "data.size=8", "data.download=false", *more)
+    return (
+        "model=fc",
+        "data=pets",
+        f"data.root={root}",
+        "data.size=8",
+        "data.download=false",
+        *more,
+    )
 
 
-@pytest.mark.parametrize(("classes", "target"), [("breeds", "category"), ("species", "binary-category")])
+@pytest.mark.parametrize(
+    ("classes", "target"), [("breeds", "category"), ("species", "binary-category")]
+)
 def test_images_and_labels_are_torchvisions(config, pets, classes, target):
     data = data_of(config, *settings(pets, f"data.classes={classes}"))
     assert data.num_classes == {"breeds": 4, "species": 2}[classes]
@@ -48,16 +66,27 @@ def test_images_and_labels_are_torchvisions(config, pets, classes, target):
         means = np.array([np.asarray(image).mean((0, 1)) for image, _ in theirs])
         assert np.abs(part.images.numpy().mean((2, 3)) - means).max() < 1
         names = theirs.classes if classes == "breeds" else theirs.bin_classes
-    assert [name.lower().replace("_", " ") for name in data.class_names] == [name.lower() for name in names]
+    assert [name.lower().replace("_", " ") for name in data.class_names] == [
+        name.lower() for name in names
+    ]
 
 
 def test_chosen_breeds_in_any_spelling_are_all_that_is_read(config, pets):
-    data = data_of(config, *settings(pets, "data.classes=['maine coon',ABYSSINIAN]", "data.val_size=4", "data.limit=7"))
+    data = data_of(
+        config,
+        *settings(
+            pets, "data.classes=['maine coon',ABYSSINIAN]", "data.val_size=4", "data.limit=7"
+        ),
+    )
     assert data.class_names == ["Maine_Coon", "Abyssinian"]
     assert (len(data.train), len(data.val), len(data.test)) == (7, 4, 6)
     assert data.test.labels.bincount().tolist() == [3, 3]
-    reddish = data.test.images[:, 0].flatten(1).float().mean(1) > data.test.images[:, 2].flatten(1).float().mean(1)
-    assert torch.equal(reddish, data.test.labels == 1), "Abyssinians are painted yellow, Maine Coons violet-blue"
+    reddish = data.test.images[:, 0].flatten(1).float().mean(1) > data.test.images[:, 2].flatten(
+        1
+    ).float().mean(1)
+    assert torch.equal(reddish, data.test.labels == 1), (
+        "Abyssinians are painted yellow, Maine Coons violet-blue"
+    )
 
 
 def test_validation_is_cut_from_trainval_and_the_split_stays(config, pets):
@@ -75,17 +104,23 @@ def pixels_of(part):
 
 def test_left_in_files_they_are_the_same_images_and_moments(config, pets):
     kept, lazy = (
-        data_of(config, *settings(pets, f"data.in_memory={keep}", "data.permute=true", "data.size=[8,12]"))
+        data_of(
+            config,
+            *settings(pets, f"data.in_memory={keep}", "data.permute=true", "data.size=[8,12]"),
+        )
         for keep in ("true", "false")
     )
     assert isinstance(kept.train, ImageSet)
     assert not isinstance(lazy.train, ImageSet)
     pixels = kept.train.images.numpy() / 255
     for data in (kept, lazy):
-        for ours, numpys in zip(data.moments(), (pixels.mean((0, 2, 3)), pixels.std((0, 2, 3))), strict=True):
+        for ours, numpys in zip(
+            data.moments(), (pixels.mean((0, 2, 3)), pixels.std((0, 2, 3))), strict=True
+        ):
             assert np.allclose(ours.numpy(), numpys, rtol=1e-9)
     kept_batches, lazy_batches = (
-        [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()] for data in (kept, lazy)
+        [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
+        for data in (kept, lazy)
     )
     for (a, la), (b, lb) in zip(kept_batches, lazy_batches, strict=True):
         assert torch.equal(a, b)
@@ -149,7 +184,9 @@ def test_a_broken_image_met_by_a_worker_is_one_line_too(pets):
                      "trainer=cpu", "callbacks=none", "logger=csv", f"out={pets / 'runs'}")  # fmt: skip
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
-    assert result.stderr.splitlines()[-1].startswith(f"error: {pets / 'oxford-iiit-pet' / 'images' / 'Bengal_1.jpg'} is not a")
+    assert result.stderr.splitlines()[-1].startswith(
+        f"error: {pets / 'oxford-iiit-pet' / 'images' / 'Bengal_1.jpg'} is not a"
+    )
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"real data for development are not at {SHARED}")

@@ -65,14 +65,22 @@ def photos(averaged_run, tmp_path_factory):
     (folder / "more" / "empty.jpg").write_bytes(b"")
     (folder / "notes.txt").write_text("no image")
     images["c.gif"].save(folder / ".hidden" / "e.png")
-    images["b.jpg"] = Image.open(folder / "b.jpg").transpose(Image.Transpose.ROTATE_270)  # as JPEG changed it
+    images["b.jpg"] = Image.open(folder / "b.jpg").transpose(
+        Image.Transpose.ROTATE_270
+    )  # as JPEG changed it
     pixels = np.stack([seen_as(image) for image in images.values()])[:, None]
     return folder, list(images), softmax(logits_of_the_average(averaged_run, pixels))
 
 
 def test_a_folder_as_a_user_asks(averaged_run, photos, tmp_path):
     folder, names, expected = photos
-    args = (f"run={averaged_run}", f"images={folder}", "batch_size=3", "top=2", f"out={tmp_path}/x/said.csv")
+    args = (
+        f"run={averaged_run}",
+        f"images={folder}",
+        "batch_size=3",
+        "top=2",
+        f"out={tmp_path}/x/said.csv",
+    )
     result = command("predict", *args, f"picture={tmp_path}/x/said.png")
     assert result.returncode == 1
     bad = result.stderr.splitlines()
@@ -87,14 +95,21 @@ def test_a_folder_as_a_user_asks(averaged_run, photos, tmp_path):
         assert row["class"] == str(first)
         assert float(row["probability"]) == pytest.approx(said[first], abs=2e-5)
         assert line.startswith(row["file"])
-        assert line.split()[-4:] == [str(first), f"{said[first]:.1%}", str(second), f"{said[second]:.1%}"]
+        assert line.split()[-4:] == [
+            str(first),
+            f"{said[first]:.1%}",
+            str(second),
+            f"{said[second]:.1%}",
+        ]
     assert np.asarray(Image.open(tmp_path / "x" / "said.png")).std() > 10
 
 
 def test_good_ones_alone_end_well_and_without_a_picture(averaged_run, photos, tmp_path):
     folder, names, expected = photos
     given = f"images=['{folder / names[0]}','{folder}/c.*','{folder}/../{folder.name}/c.gif']"
-    answers = call("predict", predict, f"run={averaged_run}", given, f"out={tmp_path}/x.csv", "picture=null")
+    answers = call(
+        "predict", predict, f"run={averaged_run}", given, f"out={tmp_path}/x.csv", "picture=null"
+    )
     assert answers.probabilities.numpy() == pytest.approx(expected[[0, 2]], abs=2e-5)
     assert [path.name for path in tmp_path.iterdir()] == ["x.csv"]
 
@@ -120,26 +135,52 @@ def test_what_cannot_be_asked_gets_a_line(averaged_run, gan_run, photos, tmp_pat
 
     def line(*overrides, run=averaged_run):
         with pytest.raises(UserError) as error:
-            call("predict", predict, f"run={run}", f"out={tmp_path}/x.csv", "picture=null", *overrides)
+            call(
+                "predict",
+                predict,
+                f"run={run}",
+                f"out={tmp_path}/x.csv",
+                "picture=null",
+                *overrides,
+            )
         return str(error.value)
 
-    assert "holds a GAN, which names no classes; a classifier's run is needed" in line(f"images={folder}", run=gan_run)
+    assert "holds a GAN, which names no classes; a classifier's run is needed" in line(
+        f"images={folder}", run=gan_run
+    )
     assert f"images={tmp_path}/none: a folder without images" in line(f"images={tmp_path}/none")
     assert "no such file or folder" in line(f"images=['{folder}','{folder}/*.bmp']")
     assert "top=0" in line(f"images={folder}", "top=0")
-    assert "picture=x.txt: it takes a name that ends in one of .png" in line(f"images={folder}", "picture=x.txt")
+    assert "picture=x.txt: it takes a name that ends in one of .png" in line(
+        f"images={folder}", "picture=x.txt"
+    )
     assert "out=/proc/x.csv cannot be written" in line(f"images={folder}/c.gif", "out=/proc/x.csv")
-    assert "picture=/proc/x.png cannot be written" in line(f"images={folder}/c.gif", "picture=/proc/x.png")
-    with pytest.raises(Incomplete, match=r"notes\.txt is not a readable image"):  # named, so it is tried
+    assert "picture=/proc/x.png cannot be written" in line(
+        f"images={folder}/c.gif", "picture=/proc/x.png"
+    )
+    with pytest.raises(
+        Incomplete, match=r"notes\.txt is not a readable image"
+    ):  # named, so it is tried
         call("predict", predict, f"run={averaged_run}", f"images=['{folder}/notes.txt','{folder}/c.gif']",
              f"out={tmp_path}/x.csv", "picture=null")  # fmt: skip
     (tmp_path / "x.csv").unlink()
-    assert "none of 2 files can be read: " in line(f"images=['{folder}/broken.png','{folder}/more/empty.jpg']")
+    assert "none of 2 files can be read: " in line(
+        f"images=['{folder}/broken.png','{folder}/more/empty.jpg']"
+    )
     assert not (tmp_path / "x.csv").exists()
 
 
 def test_files_are_found_in_order_each_once(tmp_path, monkeypatch):
-    for name in ("b.png", "a.JPG", "c.txt", "d.pdf", ".e.png", "sub/f.webp", "sub/.g/h.png", "sub/deep/i.tif"):
+    for name in (
+        "b.png",
+        "a.JPG",
+        "c.txt",
+        "d.pdf",
+        ".e.png",
+        "sub/f.webp",
+        "sub/.g/h.png",
+        "sub/deep/i.tif",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
 
@@ -148,7 +189,11 @@ def test_files_are_found_in_order_each_once(tmp_path, monkeypatch):
 
     inside = ["a.JPG", "b.png", "sub/deep/i.tif", "sub/f.webp"]
     assert names(str(tmp_path)) == inside
-    assert names(f"{tmp_path}/b.png", str(tmp_path), f"{tmp_path}/sub/../a.JPG") == ["b.png", "a.JPG", *inside[2:]]
+    assert names(f"{tmp_path}/b.png", str(tmp_path), f"{tmp_path}/sub/../a.JPG") == [
+        "b.png",
+        "a.JPG",
+        *inside[2:],
+    ]
     assert names(f"{tmp_path}/**/*.[wt]*") == ["c.txt", "sub/deep/i.tif", "sub/f.webp"]
     assert names(f"{tmp_path}/s*") == inside[2:]
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -159,27 +204,35 @@ def test_a_caption_stands_beneath_its_image():
     """The images unchanged but larger, ink of the caption's colour beneath each, nothing beneath the one without a caption."""
     images = torch.rand(3, 1, 5, 40, generator=torch.Generator().manual_seed(0))
     red, blue = (255, 0, 0), (0, 0, 255)
-    picture = charts.captioned(images, ["one\ntwo", "", "long " * 50], columns=3, scale=3, colours=[red, red, blue])
+    picture = charts.captioned(
+        images, ["one\ntwo", "", "long " * 50], columns=3, scale=3, colours=[red, red, blue]
+    )
     gap, height, width = 8, 15, 180  # a long line does not widen its cell beyond this
     assert picture.shape[1] == gap + 3 * (width + gap)
     bytes_ = (images * 255).round().byte().numpy()
     for i, (rows, colour) in enumerate(((2, red), (0, red), (1, blue))):
         cell = picture[gap:, gap + i * (width + gap) :][:, :width]
         left = (width - 120) // 2
-        assert np.array_equal(cell[:height, left : left + 120, 1], bytes_[i, 0].repeat(3, 0).repeat(3, 1))
+        assert np.array_equal(
+            cell[:height, left : left + 120, 1], bytes_[i, 0].repeat(3, 0).repeat(3, 1)
+        )
         text = cell[height:].astype(int)
         ink = (text != 255).any(2)
         lines = np.diff(ink.any(1).astype(int), prepend=0) == 1
         assert lines.sum() == rows
         for channel in (0, 1, 2):  # ink is a shade between white and its colour
-            assert not ink.any() or (text[..., channel][ink] == 255).all() == (colour[channel] == 255)
+            assert not ink.any() or (text[..., channel][ink] == 255).all() == (
+                colour[channel] == 255
+            )
     between = picture[gap + height :, gap + width : 2 * gap + width]
     assert (between == 255).all()
 
 
 def test_images_grow_to_the_width_of_their_captions():
     images = torch.rand(1, 3, 28, 28)
-    wide, narrow = (charts.captioned(images, [caption]).shape[1] for caption in ("Staffordshire terrier", "7"))
+    wide, narrow = (
+        charts.captioned(images, [caption]).shape[1] for caption in ("Staffordshire terrier", "7")
+    )
     assert narrow == 28 + 16
     assert wide % 28 == 16
     assert 28 * 4 < wide < 28 * 8

@@ -41,7 +41,11 @@ def test_torchvisions_weights_answer_as_in_torchvision(config, hub, name):
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.running_mean, 0, 0.1)
-    state = {key: value for key, value in net.state_dict().items() if not key.endswith("num_batches_tracked")}
+    state = {
+        key: value
+        for key, value in net.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
     older = {re_dotted(key): value for key, value in state.items()}
     assert (older.keys() != state.keys()) == (name == "densenet121")
     hub(name, older)
@@ -50,8 +54,18 @@ def test_torchvisions_weights_answer_as_in_torchvision(config, hub, name):
     preset = weights.transforms()
     x = torch.rand(2, 1, 64, 64)
     with torch.no_grad():
-        expected = theirs(torchvision.transforms.functional.normalize(x.expand(-1, 3, -1, -1), preset.mean, preset.std))
-    cfg = config(f"model={name}", "data=digits", "data.size=64", "data.num_classes=1000", "model.init_from=torchvision")
+        expected = theirs(
+            torchvision.transforms.functional.normalize(
+                x.expand(-1, 3, -1, -1), preset.mean, preset.std
+            )
+        )
+    cfg = config(
+        f"model={name}",
+        "data=digits",
+        "data.size=64",
+        "data.num_classes=1000",
+        "model.init_from=torchvision",
+    )
     model = build.model(cfg)
     said = transfer(model, cfg.model.net._target_, weights.meta["categories"])
     assert "head included" in said
@@ -93,7 +107,10 @@ def test_torchvisions_weights_are_downloaded_and_their_hash_is_checked(hub, sque
     assert all(torch.equal(source.weights[key], state[key]) for key in state)
     assert capfd.readouterr() == ("", "")
     squeeze("00000000")
-    with pytest.raises(UserError, match=r"squeezenet1_1-00000000\.pth, from file:.* cannot be fetched \(invalid hash value"):
+    with pytest.raises(
+        UserError,
+        match=r"squeezenet1_1-00000000\.pth, from file:.* cannot be fetched \(invalid hash value",
+    ):
         pretrained(net, "squeezenet1_1")
 
 
@@ -102,7 +119,9 @@ def test_without_network_there_is_a_line(hub, monkeypatch):
         raise URLError("Name or service\nnot known")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    with pytest.raises(UserError, match=r"alexnet-.*\.pth is not there and|from https.*alexnet") as error:
+    with pytest.raises(
+        UserError, match=r"alexnet-.*\.pth is not there and|from https.*alexnet"
+    ) as error:
         pretrained(nn.Sequential(), "alexnet")
     assert "\n" not in str(error.value)
     assert "Name or service not known" in str(error.value)

@@ -106,7 +106,9 @@ def test_cut_at_any_batch(uncut, config, tmp_path, monkeypatch, cut):
 @pytest.mark.parametrize("cut", [2, 4, 7, 12])
 def test_draw_cut_at_a_batch(uncut_draw, config, tmp_path, monkeypatch, cut):
     """Its noise, the binarisation drawn anew each epoch and the windows' pictures among what must come again."""
-    assert_same_run(uncut_draw, cut_and_resumed(DRAW, config(*DRAW_RUN), tmp_path, monkeypatch, cut))
+    assert_same_run(
+        uncut_draw, cut_and_resumed(DRAW, config(*DRAW_RUN), tmp_path, monkeypatch, cut)
+    )
 
 
 @pytest.mark.parametrize("cut", [2, 4, 7, 12])
@@ -145,16 +147,26 @@ def cut_and_resumed(family, cfg, tmp_path, monkeypatch, cut, method="training_st
 @pytest.mark.parametrize("cut", [1, 2, 3, 4, 6])
 def test_a_gathered_gradient_is_kept(config, tmp_path, monkeypatch, cut):
     """Of three batches together, in epochs of four, cut between them."""
-    overrides = ("model=fc", *RUN[: len(TINY)], *RUN[-5:], "trainer.accumulate_grad_batches=3", "data.val_size=20")
+    overrides = (
+        "model=fc",
+        *RUN[: len(TINY)],
+        *RUN[-5:],
+        "trainer.accumulate_grad_batches=3",
+        "data.val_size=20",
+    )
     plain = uncut_run(tmp_path / "uncut", overrides)
-    assert_same_run(plain, cut_and_resumed(Classifier, config(*overrides), tmp_path, monkeypatch, cut))
+    assert_same_run(
+        plain, cut_and_resumed(Classifier, config(*overrides), tmp_path, monkeypatch, cut)
+    )
 
 
 def test_time_that_is_up_inside_an_epoch_loses_none_of_it(config, tmp_path, monkeypatch):
     overrides = ("model=fc", *RUN[: len(TINY)], *RUN[-5:])
     plain = uncut_run(tmp_path / "uncut", overrides)
     times = iter([0.0] * 6 + [100.0] * 60)
-    monkeypatch.setattr(Timer, "time_elapsed", lambda self, stage="train": next(times) if stage == "train" else 0.0)
+    monkeypatch.setattr(
+        Timer, "time_elapsed", lambda self, stage="train": next(times) if stage == "train" else 0.0
+    )
     cfg = config(*overrides, "trainer.max_time=00:00:01:00")
     folder = saved(cfg, tmp_path / "cut")
     train(cfg, folder)
@@ -192,7 +204,12 @@ def test_cut_twice_in_one_epoch(uncut, config, tmp_path, monkeypatch):
     assert_same_run(uncut, folder)
 
 
-LONGER = (*RUN, "trainer.max_epochs=60", "checkpoint.every_n_batches=7", "trainer.log_every_n_steps=20")
+LONGER = (
+    *RUN,
+    "trainer.max_epochs=60",
+    "checkpoint.every_n_batches=7",
+    "trainer.log_every_n_steps=20",
+)
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +232,10 @@ def test_real_process_real_signal(unbroken, tmp_path, name, code):
     """A training process is killed, resumed as a user would, and ends where an unbroken one does."""
     folder = tmp_path / "cut"
     process = subprocess.Popen(
-        [sys.executable, "-m", "src.train", *LONGER, f"hydra.run.dir={folder}"], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "src.train", *LONGER, f"hydra.run.dir={folder}"],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     deadline = time.monotonic() + 120
     while not (folder / "checkpoints" / "last.ckpt").exists():

@@ -36,7 +36,9 @@ def test_words_are_lower_case_without_stop_words():
 
 
 def test_pairs_of_a_sentence_by_hand():
-    found = Counter(zip(*(part.tolist() for part in pairs(torch.tensor([[1, 2, 3, 1, 0]]), 2)), strict=True))
+    found = Counter(
+        zip(*(part.tolist() for part in pairs(torch.tensor([[1, 2, 3, 1, 0]]), 2)), strict=True)
+    )
     near = {(1, 2): 1, (2, 1): 1, (2, 3): 1, (3, 2): 1, (3, 1): 1, (1, 3): 1}
     two_apart = {(1, 3): 1, (3, 1): 1, (2, 1): 1, (1, 2): 1}
     assert found == Counter(near) + Counter(two_apart)
@@ -63,7 +65,12 @@ def test_noise_words_come_by_the_unigrams_to_three_quarters():
 
 def test_a_runs_noise_is_counted_in_its_sentences(words_run):
     with FILE.open(newline="") as file:
-        counts = Counter(word for row in csv.DictReader(file) if not row["label"] for word in words_of(row["text"]))
+        counts = Counter(
+            word
+            for row in csv.DictReader(file)
+            if not row["label"]
+            for word in words_of(row["text"])
+        )
     words = run.load_checkpoint(run.last_checkpoint(words_run))["Reviews"]["words"]
     assert set(words) == set(counts)
     expected = np.array([counts[word] for word in words]) ** 0.75
@@ -72,7 +79,11 @@ def test_a_runs_noise_is_counted_in_its_sentences(words_run):
 
 def test_skip_gram_against_numpy():
     rng = np.random.default_rng(0)
-    centre, context, noise = rng.normal(size=(6, 4)), rng.normal(size=(6, 4)), rng.normal(size=(6, 3, 4))
+    centre, context, noise = (
+        rng.normal(size=(6, 4)),
+        rng.normal(size=(6, 4)),
+        rng.normal(size=(6, 3, 4)),
+    )
     expected = 0.0
     for p in range(6):
         expected += np.logaddexp(0, -context[p] @ centre[p])
@@ -94,7 +105,9 @@ def test_the_projects_own_72(config):
     assert plain.train.tensors[1].unique().tolist() == [-1]
     with FILE.open(newline="") as file:
         texts = [row["text"] for row in csv.DictReader(file)]
-    assert len({" ".join(words_of(text)) for text in texts}) == 72, "no labelled sentence repeats another"
+    assert len({" ".join(words_of(text)) for text in texts}) == 72, (
+        "no labelled sentence repeats another"
+    )
     assert all(5 <= len(text.split()) <= 14 for text in texts)
 
 
@@ -125,12 +138,24 @@ LABELLED = "good cast,positive,train\nbad plot,negative,test\n"
         ("text,label\ngood film,\n", ["names no column split", "text,label,split"]),
         (HEADER + PLAIN + "a film, good,positive,train\n", ["line 4", "stands in quotes"]),
         (HEADER + PLAIN + "good\n", ["line 4", "as many fields"]),
-        (HEADER + PLAIN + "good,positiv,train\n", ["line 4: label=positiv", "negative, positive, or nothing"]),
+        (
+            HEADER + PLAIN + "good,positiv,train\n",
+            ["line 4: label=positiv", "negative, positive, or nothing"],
+        ),
         (HEADER + PLAIN + "good,positive,val\n", ["line 4: split=val", "train or test"]),
-        (HEADER + "good film,,train\n", ["line 2: split=train", "nothing where the label is empty"]),
-        (HEADER + PLAIN + "what is it,positive,train\n", ["line 4: text=what is it", "without stop words"]),
+        (
+            HEADER + "good film,,train\n",
+            ["line 2: split=train", "nothing where the label is empty"],
+        ),
+        (
+            HEADER + PLAIN + "what is it,positive,train\n",
+            ["line 4: text=what is it", "without stop words"],
+        ),
         (HEADER + LABELLED, ["no row is without a label"]),
-        (HEADER + PLAIN + LABELLED.replace("test", "train"), ["no row with a label has split=test"]),
+        (
+            HEADER + PLAIN + LABELLED.replace("test", "train"),
+            ["no row with a label has split=test"],
+        ),
     ],
 )
 def test_a_broken_file_gets_a_line(config, tmp_path, content, words):
@@ -146,11 +171,15 @@ def test_a_broken_file_gets_a_line(config, tmp_path, content, words):
 
 def test_a_file_of_ones_own(config, tmp_path):
     path = tmp_path / "mine.csv"
-    path.write_text("\ufeff" + HEADER + PLAIN + LABELLED, encoding="utf-8")  # as spreadsheets write it
+    path.write_text(
+        "\ufeff" + HEADER + PLAIN + LABELLED, encoding="utf-8"
+    )  # as spreadsheets write it
     data = data_of(config, *SENTIMENT, f"data.root={path}")
     assert data.words == ["film", "bad", "cast", "good", "plot"]
     assert sentences(data.train) == [(4, 3, 0)]
-    with pytest.raises(UserError, match=r"data\.left_out=2: .*mine\.csv has 2 sentences with labels, 0 to 1"):
+    with pytest.raises(
+        UserError, match=r"data\.left_out=2: .*mine\.csv has 2 sentences with labels, 0 to 1"
+    ):
         data_of(config, *SENTIMENT, f"data.root={path}", "data.left_out=2")
 
 
@@ -177,7 +206,10 @@ def test_neighbours_are_told(words_run):
 
 def test_neighbours_by_hand():
     table = torch.tensor([[1.0, 0.0], [9.0, 1.0], [0.0, 1.0], [-1.0, 0.1]])
-    assert neighbours(table, ["a", "b", "c", "d"], n=2, each=2) == {"a": ["b", "c"], "b": ["a", "c"]}
+    assert neighbours(table, ["a", "b", "c", "d"], n=2, each=2) == {
+        "a": ["b", "c"],
+        "b": ["a", "c"],
+    }
 
 
 def test_words_that_share_their_company_come_to_lie_together(config, tmp_path):
@@ -185,9 +217,19 @@ def test_words_that_share_their_company_come_to_lie_together(config, tmp_path):
     rng = np.random.default_rng(0)
     worlds = [[f"{side}{letter}" for letter in "abcd"] for side in ("x", "y")]
     rows = [f"{' '.join(rng.permutation(worlds[i % 2])[:3])},," for i in range(40)]
-    (tmp_path / "worlds.csv").write_text(HEADER + "\n".join(rows) + "\n" + "xa,positive,train\nya,negative,test\n")
-    cfg = config(*WORDS, f"data.root={tmp_path / 'worlds.csv'}", "trainer.max_epochs=30", "callbacks=none", "logger=csv")
+    (tmp_path / "worlds.csv").write_text(
+        HEADER + "\n".join(rows) + "\n" + "xa,positive,train\nya,negative,test\n"
+    )
+    cfg = config(
+        *WORDS,
+        f"data.root={tmp_path / 'worlds.csv'}",
+        "trainer.max_epochs=30",
+        "callbacks=none",
+        "logger=csv",
+    )
     train(cfg, saved(cfg, tmp_path / "run"))
     words = run.load_checkpoint(run.last_checkpoint(tmp_path / "run"))["Reviews"]["words"]
-    for word, near in neighbours(weights_of(tmp_path / "run")["centre.weight"][1:], words, n=8, each=3).items():
+    for word, near in neighbours(
+        weights_of(tmp_path / "run")["centre.weight"][1:], words, n=8, each=3
+    ).items():
         assert {other[0] for other in near} == {word[0]}

@@ -23,8 +23,16 @@ def of_folder(tmp_path_factory):
         path = top / "images" / ("cats", "dogs")[i % 2] / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (8, 8), 12 * i).save(path)
-    data = ("data=folder", f"data.root={top / 'images'}", "data.size=8", "data.channels=1", f"cache={top / 'cache'}")
-    return uncut_run(top / "run", ("model=fc", *data, *TINY, "trainer.max_epochs=1")), top / "images"
+    data = (
+        "data=folder",
+        f"data.root={top / 'images'}",
+        "data.size=8",
+        "data.channels=1",
+        f"cache={top / 'cache'}",
+    )
+    return uncut_run(
+        top / "run", ("model=fc", *data, *TINY, "trainer.max_epochs=1")
+    ), top / "images"
 
 
 @pytest.mark.parametrize(
@@ -42,10 +50,15 @@ def test_a_folder_whose_classes_changed_is_refused(of_folder, tmp_path, old, new
     (now / old).rename(now / new)
     cfg = run.config_of(folder)
     cfg.data.root, cfg.resume = str(now), str(folder)
-    for again in (lambda: train(cfg, folder), lambda: evaluate(compose("evaluate", [f"run={folder}", f"root={now}"]))):
+    for again in (
+        lambda: train(cfg, folder),
+        lambda: evaluate(compose("evaluate", [f"run={folder}", f"root={now}"])),
+    ):
         with pytest.raises(UserError) as error:
             again()
-        assert str(error.value) == f"folder in {now} has other classes than the run learned ({words})"
+        assert (
+            str(error.value) == f"folder in {now} has other classes than the run learned ({words})"
+        )
 
 
 def test_the_folder_as_it_was_is_taken(of_folder):

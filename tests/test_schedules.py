@@ -14,20 +14,36 @@ from tests.conftest import TINY, saved
 def test_schedules_at_known_points():
     assert schedules.constant(0.7) == 1
     assert [schedules.linear(p) for p in (0, 0.25, 1)] == [1, 0.75, 0]
-    assert [schedules.linear(p, start=0.5, end=0.2) for p in (0.5, 0.75, 1)] == [1, pytest.approx(0.6), pytest.approx(0.2)]
+    assert [schedules.linear(p, start=0.5, end=0.2) for p in (0.5, 0.75, 1)] == [
+        1,
+        pytest.approx(0.6),
+        pytest.approx(0.2),
+    ]
     assert [schedules.cosine(p) for p in (0, 0.5, 1)] == [1, pytest.approx(0.5), pytest.approx(0)]
     assert [schedules.cosine(p, warmup=0.1) for p in (0.05, 0.1)] == [0.5, 1]
-    assert [schedules.step(p, (0.5, 0.75), 0.1) for p in (0.4, 0.5, 0.8)] == [1, 0.1, pytest.approx(0.01)]
+    assert [schedules.step(p, (0.5, 0.75), 0.1) for p in (0.4, 0.5, 0.8)] == [
+        1,
+        0.1,
+        pytest.approx(0.01),
+    ]
 
 
 def test_one_cycle_is_pytorchs():
     optimizer = torch.optim.SGD([torch.zeros(1)], 1.0)
     theirs = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, 1.0, total_steps=100_000, pct_start=0.3, div_factor=25, final_div_factor=1e12, cycle_momentum=False
+        optimizer,
+        1.0,
+        total_steps=100_000,
+        pct_start=0.3,
+        div_factor=25,
+        final_div_factor=1e12,
+        cycle_momentum=False,
     )
     for batch in range(99_999):
         if batch % 1000 == 0:
-            assert schedules.one_cycle(batch / 100_000) == pytest.approx(theirs.get_last_lr()[0], abs=1e-4)
+            assert schedules.one_cycle(batch / 100_000) == pytest.approx(
+                theirs.get_last_lr()[0], abs=1e-4
+            )
         optimizer.step()
         theirs.step()
 
@@ -36,7 +52,14 @@ def test_one_cycle_is_pytorchs():
 def test_plateau_is_pytorchs(mode):
     optimizer = torch.optim.SGD([torch.zeros(1)], 1.0)
     theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimizer, mode=mode, factor=0.5, patience=2, threshold=0.01, threshold_mode="abs", min_lr=0.1, eps=0
+        optimizer,
+        mode=mode,
+        factor=0.5,
+        patience=2,
+        threshold=0.01,
+        threshold_mode="abs",
+        min_lr=0.1,
+        eps=0,
     )
     ours = schedules.Plateau("val/loss", mode, gamma=0.5, patience=2, min_delta=0.01, end=0.1)
     noise = torch.Generator().manual_seed(0)
@@ -51,7 +74,14 @@ def test_plateau_is_pytorchs(mode):
     assert len(factors) >= 4
 
 
-WATCHED = (*TINY, "model=fc", "data.val_size=50", "test=false", "trainer.max_epochs=20", "model.optimizer.lr=1e-9")
+WATCHED = (
+    *TINY,
+    "model=fc",
+    "data.val_size=50",
+    "test=false",
+    "trainer.max_epochs=20",
+    "model.optimizer.lr=1e-9",
+)
 
 
 def test_training_ends_when_nothing_gets_better(config, tmp_path):
@@ -68,10 +98,14 @@ def test_training_ends_when_nothing_gets_better(config, tmp_path):
 def test_a_measure_that_is_not_there_is_named(config, tmp_path, who):
     key = "model.schedule" if "schedule" in who else "callbacks.early_stopping"
     cfg = config(*WATCHED, who, f"{key}.monitor=val/los")
-    with pytest.raises(UserError, match=rf"^{key}\.monitor=val/los is not measured; .*did you mean val/loss\?"):
+    with pytest.raises(
+        UserError, match=rf"^{key}\.monitor=val/los is not measured; .*did you mean val/loss\?"
+    ):
         train(cfg, tmp_path)
     cfg = config(*WATCHED, who, f"{key}.monitor=test/acc")
-    with pytest.raises(UserError, match=rf"^{key}\.monitor=test/acc is not measured"):  # no epoch is chosen on the test set
+    with pytest.raises(
+        UserError, match=rf"^{key}\.monitor=test/acc is not measured"
+    ):  # no epoch is chosen on the test set
         train(cfg, tmp_path)
     cfg = config(*WATCHED, who, "data.val_size=0")
     with pytest.raises(UserError, match=r"val_size=0 leaves nothing to validate"):
@@ -94,7 +128,9 @@ def test_a_batch_is_seeded_without_telling_absent_accelerators(config, tmp_path)
     train(config(*WATCHED, "trainer.max_epochs=1"), tmp_path)
     assert len(torch.cuda._queued_calls) <= queued + 2  # train.py's own seed of the weights
     trainer = build.trainer(config(*WATCHED), tmp_path, 0)
-    next(callback for callback in trainer.callbacks if isinstance(callback, Exact))._seed(trainer, "val", 3)
+    next(callback for callback in trainer.callbacks if isinstance(callback, Exact))._seed(
+        trainer, "val", 3
+    )
     drawn = torch.rand(5)
     torch.manual_seed(seed_of(0, "val", 0, 3, 0))
     assert torch.equal(drawn, torch.rand(5))

@@ -19,7 +19,12 @@ from tests.conftest import call, saved, weights_of
 from tests.test_resume import assert_same_run, cut_and_resumed, uncut_run
 from tests.test_reviews import CPU, HEADER, LABELLED, PLAIN, SENTIMENT, WORDS
 
-RESUMED = ("trainer.max_epochs=3", "trainer.log_every_n_steps=1", "model/schedule=cosine", "checkpoint.every_n_batches=null")
+RESUMED = (
+    "trainer.max_epochs=3",
+    "trainer.log_every_n_steps=1",
+    "model/schedule=cosine",
+    "checkpoint.every_n_batches=null",
+)
 
 
 def test_a_sentence_is_the_mean_of_its_words(config):
@@ -27,26 +32,41 @@ def test_a_sentence_is_the_mean_of_its_words(config):
     data = build.data(cfg)
     model = build.model(cfg)
     tokens = data.test.tensors[0]
-    table, (w1, b1, w2, b2) = model.vectors.weight.detach().numpy(), [p.detach().numpy() for p in model.net.parameters()]
+    table, (w1, b1, w2, b2) = (
+        model.vectors.weight.detach().numpy(),
+        [p.detach().numpy() for p in model.net.parameters()],
+    )
     for row, logits in zip(tokens.tolist(), model(tokens), strict=True):
         mean = np.mean([table[k] for k in row if k], axis=0)
         assert np.allclose(logits.detach(), w2 @ np.tanh(w1 @ mean + b1) + b2, atol=1e-6)
     silent = model(torch.zeros(1, 5, dtype=torch.int64))
-    assert np.allclose(silent.detach(), w2 @ np.tanh(b1) + b2, atol=1e-6), "a sentence without a known word is the zero vector"
+    assert np.allclose(silent.detach(), w2 @ np.tanh(b1) + b2, atol=1e-6), (
+        "a sentence without a known word is the zero vector"
+    )
 
 
 @pytest.mark.parametrize("frozen", [True, False])
 def test_it_begins_with_the_runs_vectors(config, tmp_path, words_run, frozen):
-    cfg = config(*SENTIMENT, f"model.init_from={words_run}", f"model.freeze_vectors={frozen}", "trainer.max_epochs=2")
+    cfg = config(
+        *SENTIMENT,
+        f"model.init_from={words_run}",
+        f"model.freeze_vectors={frozen}",
+        "trainer.max_epochs=2",
+    )
     metrics = train(cfg, saved(cfg, tmp_path / "run"))
-    ours, theirs = weights_of(tmp_path / "run")["vectors.weight"], weights_of(words_run)["centre.weight"]
+    ours, theirs = (
+        weights_of(tmp_path / "run")["vectors.weight"],
+        weights_of(words_run)["centre.weight"],
+    )
     assert ours[0].eq(0).all()
     met = build.data(cfg).train.tensors[0].unique()[1:]
     if frozen:
         assert torch.equal(ours[1:], theirs[1:])
         assert metrics["parameters"] == 4 * 8 + 8 + 8 * 2 + 2
     else:
-        assert (ours[met] != theirs[met]).any(1).all(), "each word of the training sentences has moved"
+        assert (ours[met] != theirs[met]).any(1).all(), (
+            "each word of the training sentences has moved"
+        )
         assert (ours - theirs)[1:].abs().max() < 0.1, "from there"
 
 
@@ -75,7 +95,9 @@ def test_the_run_that_it_began_with_may_be_gone(config, tmp_path, words_run):
     assert evaluate(evaluation)["test/loss"] == pytest.approx(metrics["test/loss"])
     cfg.resume, cfg.trainer.max_epochs = str(folder), 3
     assert train(cfg, folder)["batches"] == 3
-    assert torch.equal(weights_of(folder)["vectors.weight"][1:], weights_of(words_run)["centre.weight"][1:])
+    assert torch.equal(
+        weights_of(folder)["vectors.weight"][1:], weights_of(words_run)["centre.weight"][1:]
+    )
 
 
 def test_vectors_that_do_not_fit_get_a_line(config, tmp_path, words_run, gan_run):
@@ -90,7 +112,9 @@ def test_vectors_that_do_not_fit_get_a_line(config, tmp_path, words_run, gan_run
     mine = line(f"model.init_from={words_run}", f"data.root={tmp_path / 'mine.csv'}")
     assert "learned other words than the data have" in mine
     assert "model.width=3 does not fit" in line(f"model.init_from={words_run}", "model.width=3")
-    assert "holds a GAN: it takes the run of model=word_vectors" in line(f"model.init_from={gan_run}")
+    assert "holds a GAN: it takes the run of model=word_vectors" in line(
+        f"model.init_from={gan_run}"
+    )
     assert "is not a run's folder" in line(f"model.init_from={tmp_path / 'nowhere'}")
 
 
@@ -98,7 +122,13 @@ def test_vectors_that_do_not_fit_get_a_line(config, tmp_path, words_run, gan_run
 def test_cut_at_a_batch(config, tmp_path, monkeypatch, cut):
     """Of 12 batches, four an epoch; the noise words of each and the order of the sentences come again."""
     words = (*WORDS, *RESUMED, "data.batch_size=16", "callbacks=none", "logger=csv", "test=false")
-    labelled = (*SENTIMENT, *RESUMED, "data.batch_size=2", "model.freeze_vectors=false", "test=false")
+    labelled = (
+        *SENTIMENT,
+        *RESUMED,
+        "data.batch_size=2",
+        "model.freeze_vectors=false",
+        "test=false",
+    )
     for family, overrides in ((WordVectors, words), (Sentiment, labelled)):
         top = tmp_path / family.__name__
         uncut = uncut_run(top / "uncut", overrides)
@@ -114,17 +144,30 @@ def test_leave_one_out_is_ordinary_runs_counted(config, tmp_path, words_run, cap
         shutil.copytree(words_run, tmp_path / "sweep" / str(seed))
     few = (*CPU[1:], "trainer.max_epochs=3", "model.freeze_vectors=false")
     out = tmp_path / "deep" / "answers.csv"
-    right = np.array(call("leave_one_out", leave_one_out, *few, "seeds=2", f"vectors={tmp_path / 'sweep'}", f"out={out}"))
+    right = np.array(
+        call(
+            "leave_one_out",
+            leave_one_out,
+            *few,
+            "seeds=2",
+            f"vectors={tmp_path / 'sweep'}",
+            f"out={out}",
+        )
+    )
     assert right.shape == (2, 10)
     written = np.loadtxt(out, delimiter=",", skiprows=1, dtype=int)
     assert np.array_equal(written, np.column_stack([range(2), right]))
     said = capsys.readouterr().out
-    assert all(f"seed {seed}: {sum(row)} of 10 right" in said for seed, row in enumerate(right.tolist()))
+    assert all(
+        f"seed {seed}: {sum(row)} of 10 right" in said for seed, row in enumerate(right.tolist())
+    )
     assert f"accuracy {right.mean():.3f}, over 2 seeds ± {right.mean(1).std(ddof=1):.3f}" in said
     low, high = mean_interval(right.mean(0).tolist())
     assert f"{max(0, low):.3f} to {min(1, high):.3f}" in said
     for left_out in (0, 9):
-        one = config(*SENTIMENT, *few, "seed=1", f"data.left_out={left_out}", f"model.init_from={words_run}")
+        one = config(
+            *SENTIMENT, *few, "seed=1", f"data.left_out={left_out}", f"model.init_from={words_run}"
+        )
         assert train(one, tmp_path / str(left_out))["test/acc"] == right[1, left_out]
 
 
@@ -141,5 +184,7 @@ def test_leave_one_out_looks_whether_it_can_write_before_it_trains(tmp_path, mon
 
 
 def test_interval_of_a_mean():
-    assert mean_interval([0.0, 1.0]) == pytest.approx((0.5 - 12.7062 / 2, 0.5 + 12.7062 / 2), abs=1e-4)  # t table, 1 degree
+    assert mean_interval([0.0, 1.0]) == pytest.approx(
+        (0.5 - 12.7062 / 2, 0.5 + 12.7062 / 2), abs=1e-4
+    )  # t table, 1 degree
     assert mean_interval([0.5] * 10) == (0.5, 0.5)

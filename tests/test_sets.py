@@ -28,7 +28,10 @@ def write_mnist(root, folder="MNIST", gz=False, n=40):
     raw.mkdir(parents=True)
     for part, count in (("train", n), ("t10k", 20)):
         images, labels = RNG.integers(0, 256, (count, 28, 28)), np.arange(count) % 10
-        for stem, array in ((f"{part}-images-idx3-ubyte", images), (f"{part}-labels-idx1-ubyte", labels)):
+        for stem, array in (
+            (f"{part}-images-idx3-ubyte", images),
+            (f"{part}-labels-idx1-ubyte", labels),
+        ):
             data = idx(array)
             (raw / (stem + ".gz" * gz)).write_bytes(gzip.compress(data) if gz else data)
     return raw
@@ -38,7 +41,9 @@ def write_mnist(root, folder="MNIST", gz=False, n=40):
 
 
 @pytest.mark.parametrize("gz", [False, True])
-@pytest.mark.parametrize(("name", "folder"), [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST")])
+@pytest.mark.parametrize(
+    ("name", "folder"), [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST")]
+)
 def test_idx_sets(config, tmp_path, name, folder, gz):
     write_mnist(tmp_path, folder, gz)
     data = data_of(config, f"data={name}", f"data.root={tmp_path}", "data.val_size=10")
@@ -128,7 +133,10 @@ def write_cifar(source, root, monkeypatch, labels_key, last):
     for kind in ("train_list", "test_list"):
         entries = []
         for name, _ in getattr(source, kind):
-            content = {"data": RNG.integers(0, 256, (4, 3072), dtype=np.uint8), labels_key: [0, last, 5, 3]}
+            content = {
+                "data": RNG.integers(0, 256, (4, 3072), dtype=np.uint8),
+                labels_key: [0, last, 5, 3],
+            }
             entries.append([name, _write(base / name, pickle.dumps(content))])
         lists[kind] = entries
     names = pickle.dumps({source.meta["key"]: [f"class {i}" for i in range(last + 1)]})
@@ -139,8 +147,20 @@ def write_cifar(source, root, monkeypatch, labels_key, last):
 
 
 CIFARS = {
-    "cifar10": (torchvision_sets.Cifar10, "labels", 10, (15, 5, 4), ["data_batch_3", "test_batch", "batches.meta"]),
-    "cifar100": (torchvision_sets.Cifar100, "fine_labels", 100, (3, 1, 4), ["train", "test", "meta"]),
+    "cifar10": (
+        torchvision_sets.Cifar10,
+        "labels",
+        10,
+        (15, 5, 4),
+        ["data_batch_3", "test_batch", "batches.meta"],
+    ),
+    "cifar100": (
+        torchvision_sets.Cifar100,
+        "fine_labels",
+        100,
+        (3, 1, 4),
+        ["train", "test", "meta"],
+    ),
 }
 
 
@@ -153,7 +173,12 @@ def _write(path, data):
 def test_cifar(config, tmp_path, monkeypatch, name):
     family, labels_key, n, sizes, files = CIFARS[name]
     base = write_cifar(family.source, tmp_path, monkeypatch, labels_key, n - 1)
-    settings = (f"data={name}", f"data.root={tmp_path}", f"data.val_size={sizes[1]}", "data.download=false")
+    settings = (
+        f"data={name}",
+        f"data.root={tmp_path}",
+        f"data.val_size={sizes[1]}",
+        "data.download=false",
+    )
     data = data_of(config, *settings)
     assert (len(data.train), len(data.val), len(data.test)) == sizes
     assert data.class_names == [f"class {i}" for i in range(n)]
@@ -190,7 +215,9 @@ def test_svhn(config, tmp_path, monkeypatch):
 # --- absent files ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "pets", "binarized_mnist"])
+@pytest.mark.parametrize(
+    "name", ["mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "pets", "binarized_mnist"]
+)
 def test_an_absent_set_says_what_where_and_how(config, tmp_path, name):
     with pytest.raises(UserError) as error:
         data_of(config, "model=fc", f"data={name}", f"data.root={tmp_path}", "data.download=false")
@@ -210,7 +237,9 @@ def test_a_failed_download_is_one_line_and_leaves_nothing(config, tmp_path, monk
             raise RuntimeError("Error downloading x:\nno network")
 
     monkeypatch.setattr(Mnist, "source", Offline)
-    with pytest.raises(UserError, match=r"cannot be downloaded \(Error downloading x: no network\)"):
+    with pytest.raises(
+        UserError, match=r"cannot be downloaded \(Error downloading x: no network\)"
+    ):
         data_of(config, "data=mnist", f"data.root={tmp_path / 'none'}")
     assert not (tmp_path / "none").exists()
 
@@ -225,7 +254,9 @@ def test_present_files_never_touch_the_network(config, tmp_path, monkeypatch):
 
 # --- the real files, where they are ----------------------------------------------------------------------------------
 
-shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"real data for development are not at {SHARED}")
+shared = pytest.mark.skipif(
+    not SHARED.is_dir(), reason=f"real data for development are not at {SHARED}"
+)
 
 
 @shared
@@ -233,7 +264,18 @@ def test_the_real_mnist(config):
     data = data_of(config, "data=mnist", f"data.root={SHARED}", "data.train_size=50000")
     assert (len(data.train), len(data.val), len(data.test)) == (50000, 5000, 10000)
     assert data.test.labels[:5].tolist() == [7, 2, 1, 0, 4]
-    assert data.test.labels.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert data.test.labels.bincount().tolist() == [
+        980,
+        1135,
+        1032,
+        1010,
+        982,
+        892,
+        958,
+        1028,
+        974,
+        1009,
+    ]
 
 
 @shared
@@ -245,7 +287,13 @@ def test_the_real_binarised_mnist(config):
 
 @pytest.mark.slow
 def test_a_missing_set_on_the_command_line(tmp_path):
-    result = command("train", "data=mnist", "data.download=false", f"data.root={tmp_path}", f"out={tmp_path / 'runs'}")
+    result = command(
+        "train",
+        "data=mnist",
+        "data.download=false",
+        f"data.root={tmp_path}",
+        f"out={tmp_path / 'runs'}",
+    )
     assert result.returncode == 2
     assert result.stderr.startswith("error: mnist: ")
     assert len(result.stderr.strip().splitlines()) == 1
@@ -255,12 +303,17 @@ def test_a_missing_set_on_the_command_line(tmp_path):
 def test_two_digits_share_a_sheet(config, tmp_path):
     """Each validation sheet is the sum, clipped at 1, of two digits of the set at places of their own."""
     raw = write_mnist(tmp_path, n=12)
-    for part in ("train", "t10k"):  # one bright pixel a digit, its own, so that a sheet tells who is on it
+    for part in (
+        "train",
+        "t10k",
+    ):  # one bright pixel a digit, its own, so that a sheet tells who is on it
         images = np.zeros((12 if part == "train" else 20, 28, 28))
         for i, image in enumerate(images):
             image[i, i] = 200
         (raw / f"{part}-images-idx3-ubyte").write_bytes(idx(images))
-    data = data_of(config, "model=draw", "data=two_digit_mnist", f"data.root={tmp_path}", "data.val_size=2")
+    data = data_of(
+        config, "model=draw", "data=two_digit_mnist", f"data.root={tmp_path}", "data.val_size=2"
+    )
     assert (len(data.train), len(data.val), len(data.test)) == (10, 2, 20)
     assert data.train.images.shape[-2:] == (28, 28), "composed as they are seen"
     assert data.test.images.shape == (20, 1, 60, 60)

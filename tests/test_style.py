@@ -47,7 +47,11 @@ def top(tmp_path_factory):
 
 
 def settings(top, *more):
-    files = (f"data.content={top / 'photo.png'}", f"data.style={top / 'style.jpg'}", f"model.init_from={top / 'vgg'}")
+    files = (
+        f"data.content={top / 'photo.png'}",
+        f"data.style={top / 'style.jpg'}",
+        f"model.init_from={top / 'vgg'}",
+    )
     return [*STYLE, *files, *more]
 
 
@@ -70,7 +74,9 @@ def test_gatys_losses_by_numpy():
     assert losses.content_loss(x, y).item() == pytest.approx(0.5 * ((f - p) ** 2).sum())
     expected = ((g - a) ** 2).sum() / (4 * 3**2 * 20**2)
     assert losses.style_loss(x, losses.gram(y), 20).item() == pytest.approx(expected)
-    assert losses.style_loss(torch.cat([x, y]), losses.gram(y), 20).item() == pytest.approx(expected / 2)
+    assert losses.style_loss(torch.cat([x, y]), losses.gram(y), 20).item() == pytest.approx(
+        expected / 2
+    )
     down, right = (np.diff(f, axis=axis) for axis in (2, 3))
     assert losses.total_variation(x).item() == pytest.approx((down**2).sum() + (right**2).sum())
 
@@ -78,21 +84,32 @@ def test_gatys_losses_by_numpy():
 def test_a_style_of_another_size_is_the_same_style():
     """Tiled, a texture has the same statistics: its loss is zero though it covers more places."""
     maps = torch.rand(1, 3, 4, 4, dtype=torch.float64)
-    assert losses.style_loss(maps.repeat(1, 1, 2, 3), losses.gram(maps), 16).item() == pytest.approx(0, abs=1e-12)
+    assert losses.style_loss(
+        maps.repeat(1, 1, 2, 3), losses.gram(maps), 16
+    ).item() == pytest.approx(0, abs=1e-12)
 
 
 def test_the_cyclegans_generator_is_not_halved():
     scores = np.array([0.5, -1.0, 2.0])
-    assert losses.cyclegan_generator(torch.tensor(scores)).item() == pytest.approx(((scores - 1) ** 2).mean())
-    assert losses.cycle_consistency(torch.tensor(scores), torch.zeros(3)).item() == pytest.approx(3.5 / 3)
+    assert losses.cyclegan_generator(torch.tensor(scores)).item() == pytest.approx(
+        ((scores - 1) ** 2).mean()
+    )
+    assert losses.cycle_consistency(torch.tensor(scores), torch.zeros(3)).item() == pytest.approx(
+        3.5 / 3
+    )
 
 
 def test_vgg19_is_torchvisions(monkeypatch):
     """Of the same weights each named layer gives torchvision's maps: relu10 is what stands behind conv4_2 there."""
     theirs = torchvision.models.vgg19(weights=None).eval()
-    mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    mean, std = (
+        torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1),
+        torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1),
+    )
     source = transfer.Source(theirs.state_dict(), mean, std, ["a"])
-    monkeypatch.setattr(transfer, "pretrained", lambda net, name: source if name == "vgg19" else None)
+    monkeypatch.setattr(
+        transfer, "pretrained", lambda net, name: source if name == "vgg19" else None
+    )
     files = ("data.content=x", "data.style=y", "data.size=32", "model.net.pooling=max")
     cfg = compose("train", ["model=style_transfer", "data=style_pair", *files])
     check(cfg)
@@ -112,14 +129,19 @@ def test_average_pooling_takes_the_place_of_max():
     net = perceptual(1, [1, "M"], pooling="average")
     x = torch.arange(16.0).view(1, 1, 4, 4)
     assert torch.equal(net.pool1(x), torch.tensor([[[[2.5, 4.5], [10.5, 12.5]]]]))
-    assert torch.equal(perceptual(1, [1, "M"]).pool1(x), torch.tensor([[[[5.0, 7.0], [13.0, 15.0]]]]))
+    assert torch.equal(
+        perceptual(1, [1, "M"]).pool1(x), torch.tensor([[[[5.0, 7.0], [13.0, 15.0]]]])
+    )
 
 
 def test_the_loss_is_the_weighed_sum_of_its_layers(uncut):
     _, model, _ = build.opened(uncut)
     assert isinstance(model, StyleTransfer)
     x = model.image.detach().unsqueeze(0)
-    maps = {name: [model.maps(image)[name] for image in (x, model.content, model.style)] for name in ("relu1", "relu2")}
+    maps = {
+        name: [model.maps(image)[name] for image in (x, model.content, model.style)]
+        for name in ("relu1", "relu2")
+    }
     content = 0.5 * (maps["relu2"][0] - maps["relu2"][1]).square().sum()
     style = 0.0
     for of_x, _, of_style in maps.values():
@@ -128,7 +150,9 @@ def test_the_loss_is_the_weighed_sum_of_its_layers(uncut):
         style = style + (g - a).square().sum() / (4 * n**2 * m**2) / 2
     tv = x.diff(dim=2).square().sum() + x.diff(dim=3).square().sum()
     values = model.losses(x, model.targets_of(model.content, model.style))
-    assert values["loss"].item() == pytest.approx((content + 100 * style + 0.01 * tv).item(), rel=1e-5)
+    assert values["loss"].item() == pytest.approx(
+        (content + 100 * style + 0.01 * tv).item(), rel=1e-5
+    )
     measured = call("evaluate", evaluate, f"run={uncut}")
     assert measured["test/loss"] == pytest.approx(values["loss"].item(), rel=1e-4)
 
@@ -150,7 +174,9 @@ def test_the_losses_fall_and_every_step_is_seen(uncut):
     rows = [float(row["train/loss"]) for row in _rows(uncut) if row["train/loss"]]
     assert len(rows) == 12
     assert rows[-1] < 0.5 * rows[0]
-    assert all(later <= earlier for earlier, later in itertools.pairwise(rows)), "a line search does not go up"
+    assert all(later <= earlier for earlier, later in itertools.pairwise(rows)), (
+        "a line search does not go up"
+    )
     names = [path.name for path in sorted((uncut / "images").glob("samples*"))]
     assert names == ["samples.gif", *(f"samples_{n:08d}.png" for n in range(1, 13))]
     assert not list((uncut / "images").glob("filters*")), "the net's never change"
@@ -167,14 +193,22 @@ def test_cut_at_a_batch(top, uncut, config, tmp_path, monkeypatch, cut):
     cfg = config(*settings(top, "callbacks=default", "~callbacks.quality"))
     folder = cut_and_resumed(StyleTransfer, cfg, tmp_path, monkeypatch, cut, "optimizer_step")
     assert_same_run(uncut, folder)
-    remembered = run.load_checkpoint(folder / "checkpoints" / "last.ckpt")["optimizer_states"][0]["state"][0]
+    remembered = run.load_checkpoint(folder / "checkpoints" / "last.ckpt")["optimizer_states"][0][
+        "state"
+    ][0]
     assert len(remembered["old_dirs"]) == 20
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
-def test_a_translation_is_a_run_of_its_own_whatever_else_is_translated(top, config, tmp_path, optimizer):
+def test_a_translation_is_a_run_of_its_own_whatever_else_is_translated(
+    top, config, tmp_path, optimizer
+):
     """The photograph of the run itself comes out as the run's own image; and images do not disturb each other."""
-    given = [value for value in settings(top, "data.steps=4") if optimizer == "lbfgs" or "max_iter" not in value]
+    given = [
+        value
+        for value in settings(top, "data.steps=4")
+        if optimizer == "lbfgs" or "max_iter" not in value
+    ]
     cfg = config(*given, f"model/optimizer={optimizer}")
     train(cfg, saved(cfg, tmp_path / "run"))
     _, model, _ = build.opened(tmp_path / "run")
@@ -190,21 +224,38 @@ def test_a_translation_is_a_run_of_its_own_whatever_else_is_translated(top, conf
 
 
 def test_noise_is_another_beginning(top, config, tmp_path):
-    cfg = config(*settings(top, "model.begin=noise", "data.steps=1", "model.optimizer.max_iter=1", "model.optimizer.lr=1e-9"))
+    cfg = config(
+        *settings(
+            top,
+            "model.begin=noise",
+            "data.steps=1",
+            "model.optimizer.max_iter=1",
+            "model.optimizer.lr=1e-9",
+        )
+    )
     train(cfg, saved(cfg, tmp_path / "run"))
     image = weights_of(tmp_path / "run")["image"]
     assert image.std() == pytest.approx(12**-0.5, abs=0.03)
-    assert torch.corrcoef(torch.stack([image.flatten(), weights_of(tmp_path / "run")["content"].flatten()]))[0, 1].abs() < 0.15
+    assert (
+        torch.corrcoef(
+            torch.stack([image.flatten(), weights_of(tmp_path / "run")["content"].flatten()])
+        )[0, 1].abs()
+        < 0.15
+    )
     _, model, _ = build.opened(tmp_path / "run")
     photo = torch.rand(1, 3, 12, 9)
     once = model.translate(photo)
     torch.rand(7)
-    assert torch.equal(model.translate(photo), once), "an image comes out the same whatever was drawn before"
+    assert torch.equal(model.translate(photo), once), (
+        "an image comes out the same whatever was drawn before"
+    )
     assert (once - photo).abs().mean() > 0.2
 
 
 def test_a_checkpoint_serves_as_well_as_its_run(top, tmp_path):
-    given = settings(top, f"model.init_from={top / 'vgg' / 'checkpoints' / 'last.ckpt'}", "data.steps=1")
+    given = settings(
+        top, f"model.init_from={top / 'vgg' / 'checkpoints' / 'last.ckpt'}", "data.steps=1"
+    )
     result = command("train", *given, f"hydra.run.dir={tmp_path / 'run'}")
     assert result.returncode == 0, result.stderr
     learned = weights_of(top / "vgg")["average.module.conv1.weight"]
@@ -214,13 +265,21 @@ def test_a_checkpoint_serves_as_well_as_its_run(top, tmp_path):
 def test_a_run_whose_net_is_torchvisions_is_taken_by_place(config, tmp_path):
     """torchvision's VGG names its convolutions by their places: features.0, features.2, ..."""
     cfg = config(
-        "model=style_transfer", "data=style_pair", "data.content=x", "data.style=y", "data.size=32", "model.net.pooling=max"
+        "model=style_transfer",
+        "data=style_pair",
+        "data.content=x",
+        "data.style=y",
+        "data.size=32",
+        "model.net.pooling=max",
     )
     model = build.model(cfg)
     theirs = torchvision.models.vgg19(weights=None)
     state = {f"net.{name}": value for name, value in theirs.state_dict().items()}
     state |= {name: torch.full((3, 1, 1), value) for name, value in (("mean", 0.4), ("std", 0.2))}
-    torch.save({"state_dict": state, "Folder": {"class_names": ["a"], "permutation": None}}, tmp_path / "vgg19.ckpt")
+    torch.save(
+        {"state_dict": state, "Folder": {"class_names": ["a"], "permutation": None}},
+        tmp_path / "vgg19.ckpt",
+    )
     model.init_from = str(tmp_path / "vgg19.ckpt")
     assert transfer.begin(model, cfg.model, None).startswith("13 convolutions")
     x = torch.rand(1, 3, 32, 32)
@@ -230,7 +289,14 @@ def test_a_run_whose_net_is_torchvisions_is_taken_by_place(config, tmp_path):
 
 def test_a_run_is_a_style_for_other_pictures(top, uncut, tmp_path):
     """src.translate, src.augment with a set of styles, src.sample."""
-    call("translate", translate, f"run={uncut}", f"images={top / 'photo.png'}", "size=[16,20]", f"out={tmp_path / 'out'}")
+    call(
+        "translate",
+        translate,
+        f"run={uncut}",
+        f"images={top / 'photo.png'}",
+        "size=[16,20]",
+        f"out={tmp_path / 'out'}",
+    )
     _, model, _ = build.opened(uncut)
     made = decode(tmp_path / "out" / "photo.png", None, 3).float() / 255
     assert (made - model.image.detach().clamp(0, 1)).abs().max() < 0.01
@@ -240,7 +306,11 @@ def test_a_run_is_a_style_for_other_pictures(top, uncut, tmp_path):
     call("augment", augment, *images, "augment=model", styles, f"out={tmp_path / 'more'}")
     with (tmp_path / "more" / "manifest.csv").open(newline="") as file:
         used = [row["transforms"] for row in csv.DictReader(file)]
-    assert {str(uncut) in words for words in used} == {str(other) in words for words in used} == {True, False}
+    assert (
+        {str(uncut) in words for words in used}
+        == {str(other) in words for words in used}
+        == {True, False}
+    )
     call("sample", sample, f"run={uncut}", "scale=1", f"out={tmp_path / 'row.png'}")
     assert Image.open(tmp_path / "row.png").size == (3 * 22 + 2, 18 + 2)
 
@@ -248,9 +318,18 @@ def test_a_run_is_a_style_for_other_pictures(top, uncut, tmp_path):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["model.style_layers=[conv9]"], ["model: the net has no layer conv9; it has conv1, norm1, relu1, pool1, conv2"]),
-        (["model.net.features=[4,M,9]"], ["does not fit the net", "conv2.weight [8, 4, 3, 3] for [9, 4, 3, 3]"]),
-        (["model.net.features=[4,M,8,8,8]"], ["missing (conv4.weight, conv4.bias, norm4.weight, ...)"]),
+        (
+            ["model.style_layers=[conv9]"],
+            ["model: the net has no layer conv9; it has conv1, norm1, relu1, pool1, conv2"],
+        ),
+        (
+            ["model.net.features=[4,M,9]"],
+            ["does not fit the net", "conv2.weight [8, 4, 3, 3] for [9, 4, 3, 3]"],
+        ),
+        (
+            ["model.net.features=[4,M,8,8,8]"],
+            ["missing (conv4.weight, conv4.bias, norm4.weight, ...)"],
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(top, config, more, words):
@@ -270,14 +349,32 @@ def test_what_is_not_there_is_one_line_that_says_what_to_do(top, tmp_path):
             ["data=style_pair", photo, style, "augment=flip"],
             "data=style_pair holds a photograph and a style, which augment=flip",
         ),
-        (["data=digits"], "takes a photograph and a style (data=style_pair), and data=digits holds images"),
-        (["data=style_pair", photo, style, "trainer.accumulate_grad_batches=2"], "there is one image"),
+        (
+            ["data=digits"],
+            "takes a photograph and a style (data=style_pair), and data=digits holds images",
+        ),
+        (
+            ["data=style_pair", photo, style, "trainer.accumulate_grad_batches=2"],
+            "there is one image",
+        ),
         (["data=style_pair", photo, style, "trainer.precision=16-mixed"], "float32 alone"),
-        (["data=style_pair", photo, style, "model.init_from=RUN"], "model.init_from must be given: it should be the folder"),
-        (["data=style_pair", photo, "data.style=nothing.png"], "nothing.png is not a readable image"),
+        (
+            ["data=style_pair", photo, style, "model.init_from=RUN"],
+            "model.init_from must be given: it should be the folder",
+        ),
+        (
+            ["data=style_pair", photo, "data.style=nothing.png"],
+            "nothing.png is not a readable image",
+        ),
     ):
         assert words in wrong(
-            command("train", "model=style_transfer_own", f"model.init_from={top / 'vgg'}", *args, f"out={tmp_path / 'runs'}")
+            command(
+                "train",
+                "model=style_transfer_own",
+                f"model.init_from={top / 'vgg'}",
+                *args,
+                f"out={tmp_path / 'runs'}",
+            )
         )
     assert not (tmp_path / "runs").exists()
 
@@ -289,7 +386,11 @@ def test_weights_that_cannot_be_fetched_name_both_ways(top, config, tmp_path, mo
     cfg = config("model=style_transfer", "data=style_pair", "data.size=32", *files)
     with pytest.raises(UserError) as error:
         transfer.begin(build.model(cfg), cfg.model, None)
-    for words in ("vgg19-dcbb9e9d.pth", "cannot be fetched (no network)", "model=style_transfer_own model.init_from=RUN"):
+    for words in (
+        "vgg19-dcbb9e9d.pth",
+        "cannot be fetched (no network)",
+        "model=style_transfer_own model.init_from=RUN",
+    ):
         assert words in str(error.value)
 
 

@@ -53,7 +53,9 @@ def backbone(images, tmp_path_factory):
 @pytest.fixture
 def settings(images, backbone, config):
     """overrides -> a config that begins with that run, on the two other classes."""
-    return lambda *more: config(*TARGET, f"data.root={images}", f"model.init_from={backbone}", *more)
+    return lambda *more: config(
+        *TARGET, f"data.root={images}", f"model.init_from={backbone}", *more
+    )
 
 
 def state_of(folder):
@@ -74,22 +76,34 @@ def test_a_run_gives_its_average_its_mean_and_std_but_no_head(settings, backbone
     torch.manual_seed(cfg.seed)
     drawn = build.model(cfg)
     for name, value in model.net.state_dict().items():
-        expected = drawn.net.state_dict()[name] if name.startswith("fc1.") else source[f"average.module.{name}"]
+        expected = (
+            drawn.net.state_dict()[name]
+            if name.startswith("fc1.")
+            else source[f"average.module.{name}"]
+        )
         assert torch.equal(value, expected), name
         assert torch.equal(value, model.average.module.state_dict()[name])
     assert not torch.equal(source["net.conv1.weight"], source["average.module.conv1.weight"])
     assert torch.equal(model.mean, source["mean"])
     assert torch.equal(model.std, source["std"])
-    assert not torch.allclose(model.mean.flatten().double(), data.moments()[0], atol=0.01), "these images are brighter"
+    assert not torch.allclose(model.mean.flatten().double(), data.moments()[0], atol=0.01), (
+        "these images are brighter"
+    )
 
 
 def test_of_the_same_classes_the_head_comes_too(settings, backbone):
-    model, data = started(settings("data.classes=[c,a,b]", f"model.init_from={backbone / 'checkpoints' / 'last.ckpt'}"))
+    model, data = started(
+        settings(
+            "data.classes=[c,a,b]", f"model.init_from={backbone / 'checkpoints' / 'last.ckpt'}"
+        )
+    )
     old = build.opened(backbone)[1]
     x = data.seen(data.test, torch.arange(8))[0]
     assert torch.equal(model.eval()(x), old(x))
     other, _ = started(settings("data.classes=[a,b,c]"))
-    assert not torch.equal(other.net.fc1.weight, model.net.fc1.weight), "another order is another head"
+    assert not torch.equal(other.net.fc1.weight, model.net.fc1.weight), (
+        "another order is another head"
+    )
 
 
 def test_what_is_given_is_not_overwritten(settings, backbone):
@@ -102,11 +116,19 @@ def test_what_is_given_is_not_overwritten(settings, backbone):
 def frozen_run(images, backbone, tmp_path_factory):
     """A run on frozen features with all that looks at a net while it learns."""
     top = tmp_path_factory.mktemp("frozen")
-    left_out = [f"~callbacks.{name}" for name in ("quality", "samples", "canvases", "weights", "filters", "answers")]
+    left_out = [
+        f"~callbacks.{name}"
+        for name in ("quality", "samples", "canvases", "weights", "filters", "answers")
+    ]
     shown = ("callbacks=default", "logger=default", *left_out, "callbacks.explanations.every_n_batches=1",
              "callbacks.explanations.classes=0", "callbacks.explanations.n=1", "callbacks.explanations.layers=1")  # fmt: skip
     source = shutil.copytree(backbone, top / "source")
-    begin = (f"data.root={images}", f"model.init_from={source}", "model.freeze=backbone", "model.ema=0")
+    begin = (
+        f"data.root={images}",
+        f"model.init_from={source}",
+        "model.freeze=backbone",
+        "model.ema=0",
+    )
     cfg = compose("train", [*TARGET, *begin, "test=true", "trainer.max_epochs=2", *shown])
     check(cfg)
     metrics = train(cfg, saved(cfg, top / "run"))
@@ -117,7 +139,11 @@ def frozen_run(images, backbone, tmp_path_factory):
 def test_what_is_frozen_stays_bit_equal(frozen_run, backbone, settings):
     """Parameters, BatchNorm's buffers, mean and std, though pictures and graphs change modes in between; the head learns."""
     before, after = state_of(backbone), state_of(frozen_run[0])
-    kept = [name.removeprefix("net.") for name in after if name.startswith("net.") and not name.startswith("net.fc1.")]
+    kept = [
+        name.removeprefix("net.")
+        for name in after
+        if name.startswith("net.") and not name.startswith("net.fc1.")
+    ]
     assert "norm1.running_mean" in kept
     assert "norm1.num_batches_tracked" in kept
     for name in kept:
@@ -150,7 +176,9 @@ def test_the_articles_arithmetic(config):
 
 
 @pytest.mark.parametrize("decay_all", [True, False])
-def test_the_backbones_rate_is_a_share_of_the_heads_at_every_batch(settings, tmp_path, monkeypatch, decay_all):
+def test_the_backbones_rate_is_a_share_of_the_heads_at_every_batch(
+    settings, tmp_path, monkeypatch, decay_all
+):
     cfg = settings("model/schedule=cosine", "model.optimizer.lr=0.5", "model.backbone_lr=0.02", f"model.decay_all={decay_all}",
                    "model.freeze=2", "model.unfreeze_epoch=1")  # fmt: skip
     seen, step = [], Classifier.training_step
@@ -158,7 +186,9 @@ def test_the_backbones_rate_is_a_share_of_the_heads_at_every_batch(settings, tmp
     def noted(self, batch, batch_idx):
         of_heads = {id(p) for p in self.net.fc1.parameters()}
         groups = self.trainer.optimizers[0].param_groups
-        seen.append({({id(p) for p in group["params"]} <= of_heads, group["lr"]) for group in groups})
+        seen.append(
+            {({id(p) for p in group["params"]} <= of_heads, group["lr"]) for group in groups}
+        )
         return step(self, batch, batch_idx)
 
     monkeypatch.setattr(Classifier, "training_step", noted)
@@ -209,8 +239,14 @@ def test_what_is_unfrozen_learns(settings, tmp_path, monkeypatch):
 
     def noted(self, batch, batch_idx):
         net = self.net
-        parts = [part for where in (net, self.average.module) for part in (where.conv1.weight, where.norm1.running_mean)]
-        found.append((*(part.detach().clone() for part in parts), net.norm1.training, net.dropout1.training))
+        parts = [
+            part
+            for where in (net, self.average.module)
+            for part in (where.conv1.weight, where.norm1.running_mean)
+        ]
+        found.append(
+            (*(part.detach().clone() for part in parts), net.norm1.training, net.dropout1.training)
+        )
         return step(self, batch, batch_idx)
 
     monkeypatch.setattr(Classifier, "training_step", noted)
@@ -226,14 +262,26 @@ def test_what_is_unfrozen_learns(settings, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["model.net.features=[4,M,9,M,D]"], ["6 of another shape (conv2.weight [8, 4, 3, 3] for [9, 4, 3, 3], ", ", ...)"]),
-        (["model.net.norm=none"], ["10 surplus (norm1.weight, norm1.bias, norm1.running_mean, ...)"]),
-        (["model.net.features=[4,M,8,8,M,D]"], ["6 missing (conv3.weight, conv3.bias, norm3.weight, ...)"]),
+        (
+            ["model.net.features=[4,M,9,M,D]"],
+            ["6 of another shape (conv2.weight [8, 4, 3, 3] for [9, 4, 3, 3], ", ", ...)"],
+        ),
+        (
+            ["model.net.norm=none"],
+            ["10 surplus (norm1.weight, norm1.bias, norm1.running_mean, ...)"],
+        ),
+        (
+            ["model.net.features=[4,M,8,8,M,D]"],
+            ["6 missing (conv3.weight, conv3.bias, norm3.weight, ...)"],
+        ),
         (
             ["model.net.features=[4,M,8,M,M]", "model.net.hidden=[5]"],
             ["2 of another shape (fc1.weight [3, 32] for [5, 8], fc1.bias "],
         ),
-        (["data.permute=true"], ["its images' pixels stood in another order (data.permute, data.size)"]),
+        (
+            ["data.permute=true"],
+            ["its images' pixels stood in another order (data.permute, data.size)"],
+        ),
         (["model.freeze=5"], ["model: freeze=5 leaves nothing to learn: the net has 5 layers"]),
     ],
 )
@@ -248,7 +296,9 @@ def test_what_does_not_fit_is_named(settings, more, words):
 def test_the_order_of_permuted_pixels_must_be_the_same(settings, backbone, tmp_path):
     """One seed permutes alike, another does not; nor is a permuted run a beginning for images as they are."""
     checkpoint = run.load_checkpoint(backbone / "checkpoints" / "last.ckpt")
-    part = next(part for part in checkpoint.values() if isinstance(part, dict) and "permutation" in part)
+    part = next(
+        part for part in checkpoint.values() if isinstance(part, dict) and "permutation" in part
+    )
     part["permutation"] = build.data(settings("data.permute=true")).permutation
     torch.save(checkpoint, tmp_path / "permuted.ckpt")
     source = f"model.init_from={tmp_path / 'permuted.ckpt'}"
@@ -269,7 +319,9 @@ def test_the_experiments_ask_for_a_run():
     """A missing value would not do: over a value that stands it changes nothing, and the net would begin as drawn."""
     for name in ("transfer_frozen", "transfer_finetuned"):
         source = compose("train", [f"experiment={name}", "data.root=x"]).model.init_from
-        with pytest.raises(UserError, match=r"model\.init_from must be given: it should be the folder of a run"):
+        with pytest.raises(
+            UserError, match=r"model\.init_from must be given: it should be the folder of a run"
+        ):
             run.checkpoint_at(Path(source))
 
 

@@ -35,7 +35,9 @@ def test_a_folder_in_a_folder_out(winter_run, tmp_path):
     (tmp_path / "in" / "deep").mkdir(parents=True)
     noise = np.random.default_rng(1)
     for name in ("a.png", "a.jpg", "deep/b.png"):
-        Image.fromarray(noise.integers(0, 256, (24, 20, 3), dtype=np.uint8)).save(tmp_path / "in" / name)
+        Image.fromarray(noise.integers(0, 256, (24, 20, 3), dtype=np.uint8)).save(
+            tmp_path / "in" / name
+        )
     ask = (f"run={winter_run}", f"images={tmp_path / 'in'}", "to=a")
     call("translate", translate, *ask, f"out={tmp_path / 'out'}")
     made = sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.png"))
@@ -61,7 +63,13 @@ def test_a_folder_in_a_folder_out(winter_run, tmp_path):
 
 def test_a_trained_run_augments_a_folder(winter_run, photos, tmp_path):
     """Labels, originals and split stay; the manifest names the run; the same seed, the same bytes."""
-    settings = (f"data.root={photos}", "data.test_size=40", "data.val_size=0", "augment=model", f"augment.run={winter_run}")
+    settings = (
+        f"data.root={photos}",
+        "data.test_size=40",
+        "data.val_size=0",
+        "augment=model",
+        f"augment.run={winter_run}",
+    )
     for out in ("out", "again"):
         call("augment", augment, *settings, f"out={tmp_path / out}")
     out = tmp_path / "out"
@@ -72,9 +80,14 @@ def test_a_trained_run_augments_a_folder(winter_run, photos, tmp_path):
     _, model, _ = build.opened(winter_run)
     row = rows[5]
     image = decode(out / row["source"], None, 3).unsqueeze(0) / 255
-    assert torch.equal(decode(out / row["file"], None, 3), (model.translate(image) * 255).round().byte()[0])
+    assert torch.equal(
+        decode(out / row["file"], None, 3), (model.translate(image) * 255).round().byte()[0]
+    )
     assert row["file"].startswith(f"train/{row['class']}/")
-    assert all((tmp_path / "again" / row["file"]).read_bytes() == (out / row["file"]).read_bytes() for row in rows)
+    assert all(
+        (tmp_path / "again" / row["file"]).read_bytes() == (out / row["file"]).read_bytes()
+        for row in rows
+    )
     assert all(json.loads(row["transforms"]) == {"run": str(winter_run), "to": "b"} for row in rows)
     call("augment", augment, *settings, "augment.size=20", f"out={tmp_path / 'larger'}")
     assert decode(tmp_path / "larger" / row["file"], None, 3).shape == (3, 20, 20)
@@ -84,22 +97,45 @@ def test_of_several_runs_one_is_drawn_for_each_image(winter_run, photos, tmp_pat
     twin = tmp_path / "twin"
     twin.symlink_to(winter_run)
     settings = (f"data.root={photos}", "data.test_size=40", "data.val_size=0", "augment=model")
-    call("augment", augment, *settings, f"augment.run=[{winter_run},{twin}]", f"out={tmp_path / 'out'}")
+    call(
+        "augment",
+        augment,
+        *settings,
+        f"augment.run=[{winter_run},{twin}]",
+        f"out={tmp_path / 'out'}",
+    )
     with (tmp_path / "out" / "manifest.csv").open() as file:
         used = [str(twin) in row["transforms"] for row in csv.DictReader(file)]
     assert 5 < sum(used) < 27
-    call("augment", augment, *settings, f"augment.run=[{winter_run},{twin}]", "factor=3", f"out={tmp_path / 'thrice'}")
+    call(
+        "augment",
+        augment,
+        *settings,
+        f"augment.run=[{winter_run},{twin}]",
+        "factor=3",
+        f"out={tmp_path / 'thrice'}",
+    )
     with (tmp_path / "thrice" / "manifest.csv").open() as file:
         runs = [json.loads(row["transforms"])["run"] for row in csv.DictReader(file)]
-    assert [str(twin) == run for run in runs[::2]] == used  # the first copy is the one that factor=2 makes
-    assert all({*both} == {str(winter_run), str(twin)} for both in zip(runs[::2], runs[1::2], strict=True))
+    assert [
+        str(twin) == run for run in runs[::2]
+    ] == used  # the first copy is the one that factor=2 makes
+    assert all(
+        {*both} == {str(winter_run), str(twin)} for both in zip(runs[::2], runs[1::2], strict=True)
+    )
 
 
 def test_what_a_model_cannot_augment_is_one_line(winter_run, photos, averaged_run, tmp_path):
     root, out = f"data.root={photos}", f"out={tmp_path / 'x'}"
     for more, words in (
-        ([f"augment.run={averaged_run}"], "a Classifier makes no image of an image, nor of a class; cyclegan, "),
-        ([f"augment.run={winter_run}", "data.channels=1"], "makes images of 3 channels, the data have 1"),
+        (
+            [f"augment.run={averaged_run}"],
+            "a Classifier makes no image of an image, nor of a class; cyclegan, ",
+        ),
+        (
+            [f"augment.run={winter_run}", "data.channels=1"],
+            "makes images of 3 channels, the data have 1",
+        ),
         ([f"augment.run={tmp_path}"], "is not a run's folder"),
         (
             [f"augment.run={winter_run}", "factor=3"],
@@ -108,7 +144,9 @@ def test_what_a_model_cannot_augment_is_one_line(winter_run, photos, averaged_ru
     ):
         with pytest.raises(UserError, match=words):
             call("augment", augment, root, out, "augment=model", *more)
-    with pytest.raises(UserError, match="augment=model makes images by itself: flip can be done in training"):
+    with pytest.raises(
+        UserError, match="augment=model makes images by itself: flip can be done in training"
+    ):
         call("augment", augment, root, out, "augment=[flip,model]", f"augment.run={winter_run}")
     with pytest.raises(UserError, match=r"augment\.run must be given"):
         call("augment", augment, root, out, "augment=model")

@@ -20,12 +20,25 @@ from tests.conftest import WINTER_NET, WINTER_RUN, call, command, data_of, saved
 def test_winter_is_the_same_map_at_every_pixel():
     image = np.random.default_rng(0).random((2, 3, 4, 5))
     luma = 0.299 * image[:, 0] + 0.587 * image[:, 1] + 0.114 * image[:, 2]
-    expected = np.stack([0.25 * image[:, k] + 0.25 * luma + 0.5 * white for k, white in enumerate((0.85, 0.95, 1.0))], 1)
+    expected = np.stack(
+        [
+            0.25 * image[:, k] + 0.25 * luma + 0.5 * white
+            for k, white in enumerate((0.85, 0.95, 1.0))
+        ],
+        1,
+    )
     assert np.allclose(wintered(torch.tensor(image)).numpy(), expected, atol=1e-7)
 
 
 def test_no_image_is_in_both_domains_and_those_held_out_are_paired(config, photos):
-    data = data_of(config, *WINTER_NET, "data=winter", f"data.root={photos}", "data.test_size=8", "data.val_size=4")
+    data = data_of(
+        config,
+        *WINTER_NET,
+        "data=winter",
+        f"data.root={photos}",
+        "data.test_size=8",
+        "data.val_size=4",
+    )
     assert (len(data.train), len(data.val), len(data.test)) == (30, 4, 8)
     a, b = data.train[torch.arange(30)]
 
@@ -49,7 +62,11 @@ def test_both_domains_are_shuffled_each_for_itself(config, photos):
     sampler.position = lambda: (1, 0)
     other = torch.cat(list(sampler))
     for order in (first, other):
-        assert order[:, 0].sort().values.tolist() == order[:, 1].sort().values.tolist() == list(range(32))
+        assert (
+            order[:, 0].sort().values.tolist()
+            == order[:, 1].sort().values.tolist()
+            == list(range(32))
+        )
         assert (order[:, 0] == order[:, 1]).sum() < 8
     assert not torch.equal(first[:, 0], other[:, 0])
     assert not torch.equal(first[:, 1], other[:, 1])
@@ -62,12 +79,16 @@ def test_two_folders_of_unequal_size(config, tmp_path):
         for i in range(n):
             Image.new("RGB", (20, 20), (i, 0, 0)).save(tmp_path / name / f"{i}.png")
     roots = (f"data.root_a={tmp_path / 'a'}", f"data.root_b={tmp_path / 'b'}")
-    data = data_of(config, *WINTER_NET, "data=unpaired", *roots, "data.val_size=1", "data.test_size=4")
+    data = data_of(
+        config, *WINTER_NET, "data=unpaired", *roots, "data.val_size=1", "data.test_size=4"
+    )
     assert (len(data.train), len(data.val), len(data.test)) == (15, 1, 4)
     a, b = data.train[torch.arange(15)]
     assert a[:, 0, 0, 0].tolist() == (a[:4, 0, 0, 0].tolist() * 4)[:15]
     assert len(b[:, 0, 0, 0].unique()) == 15
-    held_out = torch.cat([part[torch.arange(len(part))][1][:, 0, 0, 0] for part in (data.val, data.test)])
+    held_out = torch.cat(
+        [part[torch.arange(len(part))][1][:, 0, 0, 0] for part in (data.val, data.test)]
+    )
     assert not set(held_out.tolist()) & set(b[:, 0, 0, 0].tolist())
     assert not data.paired
 
@@ -95,7 +116,15 @@ def _at_epoch(epoch):
 
 def test_unpaired_domains_have_no_truth(config, photos, tmp_path):
     roots = (f"data.root_a={photos / 'cats'}", f"data.root_b={photos / 'dogs'}")
-    cfg = config(*WINTER_NET, "data=unpaired", *roots, "trainer.max_epochs=1", "data.batch_size=1", "data.limit=5", "test=true")
+    cfg = config(
+        *WINTER_NET,
+        "data=unpaired",
+        *roots,
+        "trainer.max_epochs=1",
+        "data.batch_size=1",
+        "data.limit=5",
+        "test=true",
+    )
     values = train(cfg, saved(cfg, tmp_path / "run"))
     assert values["batches"] == 5, "a batch of one is what the paper asks for"
     assert {name for name in values if name.startswith("test/")} == {"test/cycle_a", "test/cycle_b"}
@@ -111,7 +140,12 @@ def test_unpaired_domains_have_no_truth(config, photos, tmp_path):
 def test_a_domain_may_be_all_for_training(config, photos, tmp_path):
     """Nothing is measured then, and the grids show training images."""
     (photos / "cats" / "Thumbs.db").write_bytes(b"no image")
-    roots = (f"data.root_a={photos / 'cats'}", f"data.root_b={photos / 'dogs'}", "data.val_size=0", "data.test_size=0")
+    roots = (
+        f"data.root_a={photos / 'cats'}",
+        f"data.root_b={photos / 'dogs'}",
+        "data.val_size=0",
+        "data.test_size=0",
+    )
     cfg = config(*WINTER_NET[:-1], "data=unpaired", *roots, "trainer.max_epochs=1", "callbacks=default", "~callbacks.quality",
                  "data.limit=2", "callbacks.samples.n=8")  # fmt: skip
     values = train(cfg, saved(cfg, tmp_path / "run"))
@@ -123,13 +157,31 @@ def test_a_domain_may_be_all_for_training(config, photos, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["data=mnist"], ["takes two domains of images (data=unpaired or winter)", "data=mnist holds images"]),
+        (
+            ["data=mnist"],
+            ["takes two domains of images (data=unpaired or winter)", "data=mnist holds images"],
+        ),
         (["data=unpaired"], ["data.root_a must be given"]),
-        (["data=unpaired", "data.root_a=x", "data.root_b=y"], ["data.root_a=x is no folder with images in it"]),
-        (["data=winter", "data.root=x", "trainer.gradient_clip_val=1"], ["steps its two optimisers itself"]),
-        (["data=winter", "data.root=x", "data.permute=true"], ["data.permute=true", "CycleGAN takes images as they are"]),
-        (["data=winter", "data.root=x", "data.channels=1"], ["data.channels=1", "winter is in the colours"]),
-        (["data=winter", "data.root=x", "model.pool=-1"], ["model.pool=-1", "a whole number from 0"]),
+        (
+            ["data=unpaired", "data.root_a=x", "data.root_b=y"],
+            ["data.root_a=x is no folder with images in it"],
+        ),
+        (
+            ["data=winter", "data.root=x", "trainer.gradient_clip_val=1"],
+            ["steps its two optimisers itself"],
+        ),
+        (
+            ["data=winter", "data.root=x", "data.permute=true"],
+            ["data.permute=true", "CycleGAN takes images as they are"],
+        ),
+        (
+            ["data=winter", "data.root=x", "data.channels=1"],
+            ["data.channels=1", "winter is in the colours"],
+        ),
+        (
+            ["data=winter", "data.root=x", "model.pool=-1"],
+            ["model.pool=-1", "a whole number from 0"],
+        ),
     ],
 )
 def test_what_is_wrong_is_one_line(overrides, words):
@@ -146,7 +198,9 @@ def _read(cfg):
 
 
 def test_images_are_no_domains_for_a_user_either(tmp_path):
-    line = wrong(command("train", "model=dcgan", "data=winter", "data.root=x", f"out={tmp_path / 'runs'}"))
+    line = wrong(
+        command("train", "model=dcgan", "data=winter", "data.root=x", f"out={tmp_path / 'runs'}")
+    )
     assert "a GAN takes images (data=" in line
     assert "data=winter holds two domains of images" in line
     assert not (tmp_path / "runs").exists()

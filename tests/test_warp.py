@@ -9,7 +9,13 @@ from src.data import augment as aug
 from src.data.warp import BORDERS, INTERPOLATIONS, warp
 from src.randomness import Draws
 
-SCIPY = {"constant": "grid-constant", "edge": "nearest", "reflect": "mirror", "symmetric": "reflect", "wrap": "grid-wrap"}
+SCIPY = {
+    "constant": "grid-constant",
+    "edge": "nearest",
+    "reflect": "mirror",
+    "symmetric": "reflect",
+    "wrap": "grid-wrap",
+}
 SIZES = [(1, 1), (1, 5), (2, 3), (6, 9), (32, 32), (33, 31)]
 FILL = 0.3
 
@@ -32,13 +38,18 @@ def test_whole_translations_are_crops_of_numpys_padded_images(size, border, inte
         extra = {"constant_values": np.float32(FILL)} if border == "constant" else {}
         far = max(abs(dx), abs(dy))
         padded = np.pad(x.numpy(), [(0, 0), (0, 0), (far, far), (far, far)], border, **extra)
-        assert np.array_equal(made.numpy(), padded[:, :, far + dy : far + dy + height, far + dx : far + dx + width])
+        assert np.array_equal(
+            made.numpy(), padded[:, :, far + dy : far + dy + height, far + dx : far + dx + width]
+        )
 
 
 def test_the_borders_are_the_specifications():
     """On [1 2 3 4], three to the left."""
     row = torch.tensor([1.0, 2, 3, 4]).view(1, 1, 1, 4)
-    left = {border: warp(row, maps([1, 0, -4], [0, 1, 0])[:1], border).flatten()[1:].tolist() for border in BORDERS}
+    left = {
+        border: warp(row, maps([1, 0, -4], [0, 1, 0])[:1], border).flatten()[1:].tolist()
+        for border in BORDERS
+    }
     assert left == {
         "constant": [0, 0, 0], "edge": [1, 1, 1], "reflect": [4, 3, 2], "symmetric": [3, 2, 1], "wrap": [2, 3, 4]
     }  # fmt: skip
@@ -55,12 +66,19 @@ def test_any_map_is_scipys(border, interpolation):
         made = warp(x, affine, border, interpolation, FILL).double().numpy()
         for image, one, result in zip(x.double().numpy(), affine.numpy(), made, strict=True):
             matrix, middle = one[::-1, 1::-1], (np.array([height, width]) - 1) / 2
-            places = np.einsum("ij,jhw->ihw", matrix, np.mgrid[:height, :width] - middle[:, None, None])
+            places = np.einsum(
+                "ij,jhw->ihw", matrix, np.mgrid[:height, :width] - middle[:, None, None]
+            )
             places += (middle + one[::-1, 2])[:, None, None]
             if interpolation == "nearest":
                 places = np.floor(places + 0.5)
-            expected = [ndimage.map_coordinates(channel, places, order=1, mode=SCIPY[border], cval=FILL) for channel in image]
-            assert np.abs(result - expected).max() < 2e-5  # places are rounded to 1 / 65536 of a pixel
+            expected = [
+                ndimage.map_coordinates(channel, places, order=1, mode=SCIPY[border], cval=FILL)
+                for channel in image
+            ]
+            assert (
+                np.abs(result - expected).max() < 2e-5
+            )  # places are rounded to 1 / 65536 of a pixel
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
@@ -68,8 +86,14 @@ def test_any_map_is_scipys(border, interpolation):
 def test_flips_and_quarter_turns_are_numpys_bit_for_bit(border, interpolation):
     for size in SIZES:
         x = images(*size)
-        for rows, axes in ((([-1, 0, 0], [0, 1, 0]), 3), (([1, 0, 0], [0, -1, 0]), 2), (([1, 0, 0], [0, 1, 0]), ())):
-            assert np.array_equal(warp(x, maps(*rows), border, interpolation).numpy(), np.flip(x.numpy(), axes))
+        for rows, axes in (
+            (([-1, 0, 0], [0, 1, 0]), 3),
+            (([1, 0, 0], [0, -1, 0]), 2),
+            (([1, 0, 0], [0, 1, 0]), ()),
+        ):
+            assert np.array_equal(
+                warp(x, maps(*rows), border, interpolation).numpy(), np.flip(x.numpy(), axes)
+            )
     x = images(16, 16)
     for turns in range(-3, 5):
         cos, sin = np.cos(turns * np.pi / 2), np.sin(turns * np.pi / 2)  # 6e-17, not 0
@@ -94,11 +118,21 @@ def test_the_table_of_borders():
         worst = {}
         for name, transform in cases.items():
             values = transform.drawn(draws, (24, 32))
-            made = aug.Augment({"one": transform}, border, fill=FILL).single(x, {"one": values}, draws).double().numpy()
-            worst[name] = np.abs(made - expected(name, x.double().numpy(), transform, values, border)).max()
+            made = (
+                aug.Augment({"one": transform}, border, fill=FILL)
+                .single(x, {"one": values}, draws)
+                .double()
+                .numpy()
+            )
+            worst[name] = np.abs(
+                made - expected(name, x.double().numpy(), transform, values, border)
+            ).max()
         print(f"{border:>11} " + " ".join(f"{value:11.1e}" for value in worst.values()))
         exact = {"flip", "translation"}
-        assert all(worst[name] == 0 if name in exact and border != "constant" else worst[name] < 2e-5 for name in cases)
+        assert all(
+            worst[name] == 0 if name in exact and border != "constant" else worst[name] < 2e-5
+            for name in cases
+        )
 
 
 def expected(name, x, transform, values, border):
@@ -107,14 +141,21 @@ def expected(name, x, transform, values, border):
     if name == "translation":
         extra = {"constant_values": FILL} if border == "constant" else {}
         padded = np.pad(x, [(0, 0), (0, 0), (50, 50), (50, 50)], border, **extra)
-        corners = [(50 - int(dy), 50 - int(dx)) for dx, dy in zip(values["x"], values["y"], strict=True)]
+        corners = [
+            (50 - int(dy), 50 - int(dx)) for dx, dy in zip(values["x"], values["y"], strict=True)
+        ]
         return np.stack(
-            [image[:, top : top + 24, left : left + 32] for image, (top, left) in zip(padded, corners, strict=True)]
+            [
+                image[:, top : top + 24, left : left + 32]
+                for image, (top, left) in zip(padded, corners, strict=True)
+            ]
         )
     made, middle = np.empty_like(x), (np.array([24, 32]) - 1) / 2
     for i, one in enumerate(transform.map(values, (24, 32)).numpy()):
         matrix = one[1::-1, 1::-1]
         offset = middle - matrix @ middle + one[1::-1, 2]
         for c in range(2):
-            made[i, c] = ndimage.affine_transform(x[i, c], matrix, offset, order=1, mode=SCIPY[border], cval=FILL)
+            made[i, c] = ndimage.affine_transform(
+                x[i, c], matrix, offset, order=1, mode=SCIPY[border], cval=FILL
+            )
     return made

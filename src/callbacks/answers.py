@@ -19,15 +19,29 @@ class Answers(pl.Callback):
 
     def __init__(self, n: int) -> None:
         self.n = n
-        self.worst: list[Tensor] = []  # images, true, said, share of the true, share of the said; each (<= n, ...)
+        self.worst: list[
+            Tensor
+        ] = []  # images, true, said, share of the true, share of the said; each (<= n, ...)
 
     def on_validation_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: pl.Trainer,
+        pl_module: Any,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         self._keep(pl_module, outputs, batch)
 
     def on_test_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: pl.Trainer,
+        pl_module: Any,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         self._keep(pl_module, outputs, batch)
 
@@ -45,7 +59,9 @@ class Answers(pl.Callback):
         shares = outputs["logits"].softmax(1)
         share, said = shares.max(1)
         new = [images, labels, said, shares.gather(1, labels.unsqueeze(1)).squeeze(1), share]
-        every = [torch.cat(pair) for pair in zip(self.worst, new, strict=True)] if self.worst else new
+        every = (
+            [torch.cat(pair) for pair in zip(self.worst, new, strict=True)] if self.worst else new
+        )
         order = every[3].topk(min(self.n, len(every[3])), largest=False).indices
         self.worst = [part[order] for part in every]
 

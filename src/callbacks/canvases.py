@@ -7,7 +7,16 @@ import pytorch_lightning as pl
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from src import charts, plots
-from src.callbacks.common import CanPaint, batches_seen, board, finishing, forget_later, images_folder, show, watched
+from src.callbacks.common import (
+    CanPaint,
+    batches_seen,
+    board,
+    finishing,
+    forget_later,
+    images_folder,
+    show,
+    watched,
+)
 from src.randomness import generator
 
 
@@ -31,7 +40,12 @@ class CanvasSequences(pl.Callback):
         forget_later(trainer, "canvas_*.png")
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         step = batches_seen(trainer)
         intervals, rest = divmod(step, self.every_n_batches)
@@ -43,9 +57,19 @@ class CanvasSequences(pl.Callback):
             self._show(trainer, pl_module, moving=True)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        kl = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val_steps/kl_nats")}
+        kl = {
+            name: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("val_steps/kl_nats")
+        }
         if kl and trainer.is_global_zero:
-            show(trainer, "kl_steps", charts.bars([kl[name] for name in sorted(kl)], "KL of each step in nats, validation"))
+            show(
+                trainer,
+                "kl_steps",
+                charts.bars(
+                    [kl[name] for name in sorted(kl)], "KL of each step in nats, validation"
+                ),
+            )
 
     def _show(self, trainer: pl.Trainer, model: pl.LightningModule, moving: bool) -> None:
         if not trainer.is_global_zero or not isinstance(model, CanPaint):
@@ -63,7 +87,9 @@ class CanvasSequences(pl.Callback):
                 gif = plots.gif(frames)
                 (folder / f"canvas_{name}.gif").write_bytes(gif)
                 if writer:
-                    writer._get_file_writer().add_summary(_moving(f"canvas/{name}", gif, frames[0]), step)
+                    writer._get_file_writer().add_summary(
+                        _moving(f"canvas/{name}", gif, frames[0]), step
+                    )
 
 
 def _moving(tag: str, gif: bytes, frame: np.ndarray) -> Summary:

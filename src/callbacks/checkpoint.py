@@ -36,23 +36,33 @@ class Checkpoint(pl.Callback):
         self.inside = False  # an epoch, is where the run stops
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self.handlers = {signum: signal.signal(signum, self._note) for signum in (signal.SIGINT, signal.SIGTERM)}
+        self.handlers = {
+            signum: signal.signal(signum, self._note) for signum in (signal.SIGINT, signal.SIGTERM)
+        }
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         for signum, handler in self.handlers.items():
             signal.signal(signum, handler)
         self.handlers = {}
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
         self.teardown(trainer, pl_module, "")
 
-    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
         if trainer.max_epochs is not None and 0 <= trainer.max_epochs < done:
-            raise UserError(f"trainer.max_epochs={trainer.max_epochs}: the run has {done} behind it")
+            raise UserError(
+                f"trainer.max_epochs={trainer.max_epochs}: the run has {done} behind it"
+            )
         self.gathered = checkpoint.get("gradients", {})
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         progress = trainer.fit_loop.epoch_loop.batch_progress
         if progress.current.ready % trainer.accumulate_grad_batches and not progress.is_last_batch:
             parameters = pl_module.named_parameters()
@@ -69,11 +79,19 @@ class Checkpoint(pl.Callback):
 
     def _note(self, signum: int, frame: Any) -> None:
         if self.signum is not None or not self.training:
-            raise Interrupted(signum, f"{signal.Signals(signum).name}: stopped; what there is lies in {self.folder}")
+            raise Interrupted(
+                signum,
+                f"{signal.Signals(signum).name}: stopped; what there is lies in {self.folder}",
+            )
         self.signum = signum
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             return
@@ -96,7 +114,8 @@ class Checkpoint(pl.Callback):
         if self.signum is not None:
             name = signal.Signals(self.signum).name
             message = (
-                f"{name}: stopped after {batches_seen(trainer)} batches; go on with: python -m src.train resume={self.folder}"
+                f"{name}: stopped after {batches_seen(trainer)} batches; "
+                f"go on with: python -m src.train resume={self.folder}"
             )
             log.info(message)
             raise Interrupted(self.signum)

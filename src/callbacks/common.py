@@ -34,7 +34,9 @@ class CanInterpolate(Protocol):
 class CanPaint(Protocol):
     """A model whose images grow step by step."""
 
-    def canvases(self, n: int, generator: torch.Generator, images: Tensor | None = None) -> Canvases:
+    def canvases(
+        self, n: int, generator: torch.Generator, images: Tensor | None = None
+    ) -> Canvases:
         """How n samples grow, or the reconstructions of `images` (n, C, H, W) in [0, 1]."""
 
 
@@ -104,7 +106,9 @@ def measured(trainer: pl.Trainer, who: str, name: str) -> float:
     values = trainer.callback_metrics
     if name not in values:
         known = sorted(key for key in values if key.startswith("val/"))
-        raise UserError(f"{who}.monitor={name} is not measured; there are {', '.join(known)}{near(name, known)}")
+        raise UserError(
+            f"{who}.monitor={name} is not measured; there are {', '.join(known)}{near(name, known)}"
+        )
     return float(values[name])
 
 
@@ -121,13 +125,18 @@ def finishing(trainer: pl.Trainer) -> bool:
 
 def board(trainer: pl.Trainer) -> Any | None:
     """TensorBoard's SummaryWriter, None where that logger is off."""
-    return next((logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)), None)
+    return next(
+        (logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)),
+        None,
+    )
 
 
 def show(trainer: pl.Trainer, tag: str, picture: np.ndarray) -> None:
     """Put `picture`, (H, W) or (H, W, 3), on TensorBoard, where that is on."""
     if writer := board(trainer):
-        writer.add_image(tag, picture, batches_seen(trainer), dataformats="HW" if picture.ndim == 2 else "HWC")
+        writer.add_image(
+            tag, picture, batches_seen(trainer), dataformats="HW" if picture.ndim == 2 else "HWC"
+        )
 
 
 def forget_later(trainer: pl.Trainer, pattern: str) -> None:

@@ -24,7 +24,9 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not len(data_of(trainer).val):
-            raise UserError(f"callbacks.early_stopping watches {self.monitor}, but data.val_size=0 leaves nothing to validate")
+            raise UserError(
+                f"callbacks.early_stopping watches {self.monitor}, but data.val_size=0 leaves nothing to validate"
+            )
         if self.stopped_epoch:
             trainer.should_stop = True
 
@@ -34,4 +36,9 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
         super().on_validation_end(trainer, pl_module)
         if trainer.should_stop:
             best = float(self.best_score)
-            log.info("epoch %d: %s has not got better than %.4g: stopped", trainer.current_epoch + 1, self.monitor, best)
+            log.info(
+                "epoch %d: %s has not got better than %.4g: stopped",
+                trainer.current_epoch + 1,
+                self.monitor,
+                best,
+            )

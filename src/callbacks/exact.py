@@ -44,18 +44,27 @@ class Exact(pl.Callback):
             schedule.state |= self.plateau
             self.plateau = schedule.state
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         self._seed(trainer, "train", batch_idx)
         if self.schedule is None:
             return
-        progress = batches_seen(trainer) / (int(trainer.num_training_batches) * (trainer.max_epochs or 1))
+        progress = batches_seen(trainer) / (
+            int(trainer.num_training_batches) * (trainer.max_epochs or 1)
+        )
         factor = self.schedule(progress)
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
 
     def on_validation_batch_start(
-        self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: pl.Trainer,
+        pl_module: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         self._seed(trainer, "val", batch_idx)
 
@@ -64,14 +73,23 @@ class Exact(pl.Callback):
             self.schedule.observe(measured(trainer, "model.schedule", self.schedule.monitor))
 
     def on_test_batch_start(
-        self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: pl.Trainer,
+        pl_module: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         self._seed(trainer, "test", batch_idx)
 
     def _seed(self, trainer: pl.Trainer, stage: str, batch_idx: int) -> None:
-        epoch = trainer.current_epoch if stage == "train" else 0  # the same noise at every validation: values compare
+        epoch = (
+            trainer.current_epoch if stage == "train" else 0
+        )  # the same noise at every validation: values compare
         seed = seed_of(self.seed, stage, epoch, batch_idx, trainer.global_rank)
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed tells each kind of accelerator, and costs a millisecond
+        torch.default_generator.manual_seed(
+            seed
+        )  # torch.manual_seed tells each kind of accelerator, and costs a millisecond
         device = trainer.strategy.root_device.type
         if device != "cpu":
             getattr(torch, device).manual_seed(seed)

@@ -8,7 +8,15 @@ import torch
 from torch import nn
 
 from src import charts, explain, plots
-from src.callbacks.common import CanClassify, batches_seen, data_of, finishing, images_folder, show, watched
+from src.callbacks.common import (
+    CanClassify,
+    batches_seen,
+    data_of,
+    finishing,
+    images_folder,
+    show,
+    watched,
+)
 from src.randomness import generator
 
 
@@ -24,10 +32,21 @@ class Explanations(pl.Callback):
     """
 
     def __init__(self, every_n_batches: int, layers: int, n: int, classes: int, seed: int) -> None:
-        self.every_n_batches, self.layers, self.n, self.classes, self.seed = every_n_batches, layers, n, classes, seed
+        self.every_n_batches, self.layers, self.n, self.classes, self.seed = (
+            every_n_batches,
+            layers,
+            n,
+            classes,
+            seed,
+        )
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         step = batches_seen(trainer)
         if step == 1 or step % self.every_n_batches == 0:
@@ -56,9 +75,13 @@ class Explanations(pl.Callback):
         maps = explain.feature_maps(net, model.scaled(images.to(model.device)))
         if not maps:
             return
-        picked = np.unique(np.linspace(0, len(maps) - 1, min(self.layers, len(maps))).round().astype(int))
+        picked = np.unique(
+            np.linspace(0, len(maps) - 1, min(self.layers, len(maps))).round().astype(int)
+        )
         rows = {name: maps[name][0] for name in np.array(list(maps))[picked]}
-        plots.save_png(charts.feature_maps(images[0], rows), images_folder(trainer) / "feature_maps.png")
+        plots.save_png(
+            charts.feature_maps(images[0], rows), images_folder(trainer) / "feature_maps.png"
+        )
         for name, layer in rows.items():
             show(trainer, f"feature_maps/{name}", plots.map_tile(layer))
 
@@ -81,7 +104,11 @@ class Explanations(pl.Callback):
             return
         noise, shape = generator(self.seed, "maximised"), (data.channels, *data.size)
         images = explain.maximised(lambda x: net(model.scaled(x)), chosen, shape, noise)
-        self._keep(trainer, "maximised", charts.captioned(images, [data.class_names[k] for k in chosen.tolist()], most=128))
+        self._keep(
+            trainer,
+            "maximised",
+            charts.captioned(images, [data.class_names[k] for k in chosen.tolist()], most=128),
+        )
 
     def _keep(self, trainer: pl.Trainer, name: str, picture: np.ndarray) -> None:
         plots.save_png(picture, images_folder(trainer) / f"{name}.png")

@@ -24,7 +24,12 @@ class Graph(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         writer = board(trainer)
-        if writer is None or not trainer.is_global_zero or trainer.current_epoch or not isinstance(pl_module, HasGraphs):
+        if (
+            writer is None
+            or not trainer.is_global_zero
+            or trainer.current_epoch
+            or not isinstance(pl_module, HasGraphs)
+        ):
             return
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # the tracer warns of itself

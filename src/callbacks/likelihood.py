@@ -35,21 +35,35 @@ class ImportanceWeighted(pl.Callback):
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not isinstance(pl_module, CanWeigh):
-            raise UserError(f"iwae_samples={self.samples}: a {type(pl_module).__name__} has no likelihood to estimate")
-        self.bar = tqdm(total=sum(map(int, trainer.num_test_batches)), desc="iwae", disable=None, leave=False)
+            raise UserError(
+                f"iwae_samples={self.samples}: a {type(pl_module).__name__} has no likelihood to estimate"
+            )
+        self.bar = tqdm(
+            total=sum(map(int, trainer.num_test_batches)), desc="iwae", disable=None, leave=False
+        )
 
     def on_test_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: pl.Trainer,
+        pl_module: Any,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         x = batch[0]
-        noise = torch.Generator(x.device).manual_seed(seed_of(self.seed, "iwae", batch_idx, trainer.global_rank))
+        noise = torch.Generator(x.device).manual_seed(
+            seed_of(self.seed, "iwae", batch_idx, trainer.global_rank)
+        )
 
         def log_weights(m: int) -> Tensor:
             return pl_module.log_weights(x.repeat(m, 1, 1, 1), noise).view(m, len(x))
 
         with trainer.precision_plugin.test_step_context():
             nats = importance_weighted(log_weights, self.samples, max(1, self.rows // len(x)))
-        pl_module.log("test/iwae_nats", nats.mean().float(), on_epoch=True, batch_size=len(x), sync_dist=True)
+        pl_module.log(
+            "test/iwae_nats", nats.mean().float(), on_epoch=True, batch_size=len(x), sync_dist=True
+        )
         if self.bar:
             self.bar.update()
 

@@ -29,7 +29,9 @@ class Board(TensorBoardLogger):
 
     def __init__(self, folder: Path, batches_done: int) -> None:
         purge = batches_done + 1 if batches_done else None
-        super().__init__(str(folder), name="", version="", default_hp_metric=False, purge_step=purge)
+        super().__init__(
+            str(folder), name="", version="", default_hp_metric=False, purge_step=purge
+        )
 
     @rank_zero_only
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
@@ -65,7 +67,9 @@ class CSV(Logger):
             with self.path.open(newline="") as file:
                 for row in csv.DictReader(file):
                     if int(row["batches"]) <= batches_done:
-                        self.rows[int(row["batches"])] = {k: v for k, v in row.items() if k != "batches" and v}
+                        self.rows[int(row["batches"])] = {
+                            k: v for k, v in row.items() if k != "batches" and v
+                        }
             self.columns = sorted({name for row in self.rows.values() for name in row})
 
     @property

@@ -30,25 +30,46 @@ class Progress(pl.Callback):
         self.next_line = self.start + self.every_n_seconds
         total = int(trainer.num_training_batches) * (trainer.max_epochs or 1)
         if trainer.is_global_zero and sys.stderr.isatty():
-            self.bar = tqdm(total=total, initial=batches_seen(trainer), unit="batch", dynamic_ncols=True, mininterval=0.2)
+            self.bar = tqdm(
+                total=total,
+                initial=batches_seen(trainer),
+                unit="batch",
+                dynamic_ncols=True,
+                mininterval=0.2,
+            )
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         self.images += image_count(batch) * trainer.world_size
         if self.bar is not None:
             if self.bar.update():
-                self.bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False)
+                self.bar.set_description(
+                    f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False
+                )
                 self.bar.set_postfix_str(self._values(outputs), refresh=False)
         elif trainer.is_global_zero and time.perf_counter() >= self.next_line:
             self.next_line = time.perf_counter() + self.every_n_seconds
             batches = f"batch {batch_idx + 1}/{int(trainer.num_training_batches)}"
-            log.info("epoch %d/%s %s: %s", trainer.current_epoch + 1, trainer.max_epochs, batches, self._values(outputs))
+            log.info(
+                "epoch %d/%s %s: %s",
+                trainer.current_epoch + 1,
+                trainer.max_epochs,
+                batches,
+                self._values(outputs),
+            )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.close()
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -58,6 +79,10 @@ class Progress(pl.Callback):
             self.bar = None
 
     def _values(self, outputs: Any) -> str:
-        losses = {name: float(value) for name, value in (outputs or {}).items() if name.endswith("loss")}
+        losses = {
+            name: float(value) for name, value in (outputs or {}).items() if name.endswith("loss")
+        }
         rate = self.images / (time.perf_counter() - self.start)
-        return ", ".join([*(f"{name} {value:.3f}" for name, value in losses.items()), f"{rate:,.0f} images/s"])
+        return ", ".join(
+            [*(f"{name} {value:.3f}" for name, value in losses.items()), f"{rate:,.0f} images/s"]
+        )

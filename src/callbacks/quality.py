@@ -29,7 +29,9 @@ class SampleQuality(pl.Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
-        due = epoch == trainer.max_epochs or (self.every_n_epochs and epoch % self.every_n_epochs == 0)
+        due = epoch == trainer.max_epochs or (
+            self.every_n_epochs and epoch % self.every_n_epochs == 0
+        )
         if due or trainer.state.fn == "validate":
             self._measure(trainer, pl_module, "val")
 
@@ -41,9 +43,16 @@ class SampleQuality(pl.Callback):
         real = getattr(data, stage)
         if not isinstance(model, CanSample):
             return
-        if not data.num_classes or data.varies or not isinstance(real, ImageSet) or not isinstance(data.train, ImageSet):
+        if (
+            not data.num_classes
+            or data.varies
+            or not isinstance(real, ImageSet)
+            or not isinstance(data.train, ImageSet)
+        ):
             log.info(
-                "%s/fid_own is not measured: it needs labels and settled images in memory, which %s has not", stage, data.name
+                "%s/fid_own is not measured: it needs labels and settled images in memory, which %s has not",
+                stage,
+                data.name,
             )
             return
         net = feature_net(data.train, data.num_classes, data.name, self.cache, model.device)
@@ -57,4 +66,6 @@ class SampleQuality(pl.Callback):
             samples = to_bytes(model.sample(n, noise))
         pick = torch.randperm(len(data.train), generator=generator("floor"))[:n]
         card = quality(samples, real.images[:n], data.train.images[pick], net, asked)
-        model.log_dict({f"{stage}/{name}": value for name, value in card.items()}, rank_zero_only=True)
+        model.log_dict(
+            {f"{stage}/{name}": value for name, value in card.items()}, rank_zero_only=True
+        )

@@ -43,17 +43,26 @@ class Record(pl.Callback):
         self.mark = time.perf_counter()  # a run resumed inside an epoch starts none
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         self.since += image_count(batch) * trainer.world_size
         if batches_seen(trainer) % cast(Any, trainer).log_every_n_steps:
             return
         values = {f"train/{name}": float(value) for name, value in (outputs or {}).items()}
         values["train/images_per_second"] = self._tick()
-        for name, optimizer in zip(getattr(pl_module, "optimizer_names", ("lr",)), trainer.optimizers, strict=True):
+        for name, optimizer in zip(
+            getattr(pl_module, "optimizer_names", ("lr",)), trainer.optimizers, strict=True
+        ):
             values[f"train/{name}"] = optimizer.param_groups[0]["lr"]
         for logger in trainer.loggers:
-            logger.log_metrics(values, step=batches_seen(trainer) - 1)  # as Lightning counts, see `loggers.batches_at`
+            logger.log_metrics(
+                values, step=batches_seen(trainer) - 1
+            )  # as Lightning counts, see `loggers.batches_at`
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._tick()

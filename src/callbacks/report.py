@@ -15,7 +15,9 @@ from src.config import leaves
 from src.data.base import log
 
 
-def report(trainer: pl.Trainer, cfg: DictConfig, folder: Path, metrics: dict[str, float]) -> dict[str, Any]:
+def report(
+    trainer: pl.Trainer, cfg: DictConfig, folder: Path, metrics: dict[str, float]
+) -> dict[str, Any]:
     """Write and print what `metrics` and the callbacks hold; returns what is in metrics.json."""
     data = data_of(trainer)
     values: dict[str, Any] = {**metrics, "batches": batches_seen(trainer)}
@@ -31,7 +33,9 @@ def report(trainer: pl.Trainer, cfg: DictConfig, folder: Path, metrics: dict[str
     run.write_metrics(folder, values)
     for logger in trainer.loggers:
         if isinstance(logger, Board):
-            logger.log_final(flat(cfg), {name: value for name, value in metrics.items() if _headline(name)})
+            logger.log_final(
+                flat(cfg), {name: value for name, value in metrics.items() if _headline(name)}
+            )
     for line in headline_lines(values):
         log.info(line)
     log.info("numbers      %s and metrics.csv", folder / "metrics.json")
@@ -60,7 +64,10 @@ def headline_lines(values: dict[str, Any]) -> list[str]:
     """The figures worth a line on the terminal, aligned."""
     chosen = {name: value for name, value in values.items() if _headline(name)}
     width = max(map(len, chosen), default=0)
-    return [f"  {name:{width}} {f'{value:,.4g}' if isinstance(value, float) else value}" for name, value in chosen.items()]
+    return [
+        f"  {name:{width}} {f'{value:,.4g}' if isinstance(value, float) else value}"
+        for name, value in chosen.items()
+    ]
 
 
 def _headline(name: str) -> bool:

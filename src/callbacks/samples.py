@@ -41,7 +41,12 @@ class Samples(pl.Callback):
         forget_later(trainer, "samples_*.png")
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         if due(batches_seen(trainer), self.every_n_batches):
             self._draw(trainer, pl_module)
@@ -60,7 +65,9 @@ class Samples(pl.Callback):
         columns = None
         if isinstance(model, CanSample):
             images = model.sample(self.n, generator(self.seed, "samples"))
-            columns = model.num_classes if isinstance(model, CanSampleClasses) else None  # a class a column
+            columns = (
+                model.num_classes if isinstance(model, CanSampleClasses) else None
+            )  # a class a column
         elif isinstance(model, CanCompare):
             a, b = watched(trainer, max(1, self.n // 8))
             rows = model.compared(a, b)

@@ -32,14 +32,24 @@ class WordProjector(pl.Callback):
         self.n = n
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not (finishing(trainer) and trainer.is_global_zero and isinstance(pl_module, HasWordVectors)):
+        if not (
+            finishing(trainer) and trainer.is_global_zero and isinstance(pl_module, HasWordVectors)
+        ):
             return
-        vectors, words = pl_module.word_vectors().float().cpu(), cast(Reviews, data_of(trainer)).words
-        lines = [f"{word}: {', '.join(near)}" for word, near in neighbours(vectors, words, self.n).items()]
+        vectors, words = (
+            pl_module.word_vectors().float().cpu(),
+            cast(Reviews, data_of(trainer)).words,
+        )
+        lines = [
+            f"{word}: {', '.join(near)}"
+            for word, near in neighbours(vectors, words, self.n).items()
+        ]
         for line in lines:
             log.info("near %s", line)
         if writer := board(trainer):
-            writer.add_embedding(vectors, metadata=words, tag="words", global_step=batches_seen(trainer))
+            writer.add_embedding(
+                vectors, metadata=words, tag="words", global_step=batches_seen(trainer)
+            )
             writer.add_text("neighbours", "  \n".join(lines), batches_seen(trainer))
 
 
@@ -49,4 +59,6 @@ def neighbours(vectors: Tensor, words: list[str], n: int, each: int = 4) -> dict
     likeness = directions[:n] @ directions.T
     likeness.fill_diagonal_(-torch.inf)
     nearest = likeness.topk(min(each, len(words) - 1)).indices
-    return {word: [words[k] for k in row.tolist()] for word, row in zip(words, nearest, strict=False)}
+    return {
+        word: [words[k] for k in row.tolist()] for word, row in zip(words, nearest, strict=False)
+    }

@@ -7,7 +7,15 @@ import pytorch_lightning as pl
 from torch import Tensor, nn
 
 from src import plots
-from src.callbacks.common import batches_seen, board, due, finishing, forget_later, images_folder, show
+from src.callbacks.common import (
+    batches_seen,
+    board,
+    due,
+    finishing,
+    forget_later,
+    images_folder,
+    show,
+)
 from src.errors import UserError
 from src.layers import own
 
@@ -25,7 +33,12 @@ class Weights(pl.Callback):
         self.every_n_batches = every_n_batches
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         step = batches_seen(trainer)
         if due(step, self.every_n_batches) and (step >= 16 or step == 1):
@@ -70,7 +83,12 @@ class FilterEvolution(pl.Callback):
             self._draw(trainer, pl_module)
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         if batches_seen(trainer) % self.every_n_batches == 0:
             self._draw(trainer, pl_module)
@@ -87,7 +105,9 @@ class FilterEvolution(pl.Callback):
         layer = layers[self.layer or next(iter(layers))]
         if any(parameter.requires_grad for parameter in layer.parameters()):
             name = f"filters_{batches_seen(trainer):08d}.png"
-            plots.save_png(plots.filter_tile(_filters(layer), side=48), images_folder(trainer) / name)
+            plots.save_png(
+                plots.filter_tile(_filters(layer), side=48), images_folder(trainer) / name
+            )
 
 
 def filtering(model: nn.Module) -> dict[str, nn.Module]:

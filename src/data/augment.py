@@ -68,21 +68,31 @@ class Augment:
 
     def drawn(self, draws: Draws, size: Size) -> dict[str, Values]:
         """What each transform of single images is to do to images of `size`."""
-        return {name: t.drawn(draws.of(name), size) for name, t in (self.geometric | self.pixel_wise).items()}
+        return {
+            name: t.drawn(draws.of(name), size)
+            for name, t in (self.geometric | self.pixel_wise).items()
+        }
 
     def single(self, images: Tensor, values: Mapping[str, Values], draws: Draws) -> Tensor:
         """Images (B, C, H, W) in [0, 1], each for itself, by `values` as `drawn` returns them -> the same shape and range."""
         if self.geometric:
             size = (images.shape[2], images.shape[3])
             total = torch.eye(3, dtype=torch.float64)
-            for name, geometric in self.geometric.items():  # the first is done first: the last asks the others where from
+            for (
+                name,
+                geometric,
+            ) in (
+                self.geometric.items()
+            ):  # the first is done first: the last asks the others where from
                 total = total @ geometric.map(values[name], size)
             images = warp(images, total[:, :2], self.border, self.interpolation, self.fill)
         for name, pixel_wise in self.pixel_wise.items():
             images = pixel_wise.changed(images, values[name], draws.of(name + " pixels"))
         return images.clamp(0, 1) if self.pixel_wise else images
 
-    def __call__(self, images: Tensor, labels: Tensor, draws: Draws, num_classes: int | None) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, images: Tensor, labels: Tensor, draws: Draws, num_classes: int | None
+    ) -> tuple[Tensor, Tensor]:
         """Images (B, C, H, W) in [0, 1] and labels (B,) -> images, and labels, (B, num_classes) shares where mixed."""
         size = (images.shape[2], images.shape[3])
         images = self.single(images, self.drawn(draws, size), draws)
@@ -159,7 +169,10 @@ class Translation:
         reach = {"x": self.most * width, "y": self.most * height}
         if not self.whole:
             return {name: _between(draws, -most, most) for name, most in reach.items()}
-        return {name: (_between(draws, 0, 2 * int(most) + 1)).floor() - int(most) for name, most in reach.items()}
+        return {
+            name: (_between(draws, 0, 2 * int(most) + 1)).floor() - int(most)
+            for name, most in reach.items()
+        }
 
     def map(self, values: Values, size: Size) -> Tensor:
         maps = _diagonal(torch.ones_like(values["x"]), torch.ones_like(values["y"]))
@@ -183,7 +196,12 @@ class Crop:
         stretch = _between(draws, -math.log(self.aspect), math.log(self.aspect)).div(2).exp()
         width, height = ((area.sqrt() * s).clamp(max=1) for s in (stretch, 1 / stretch))
         left, top = (draws.uniform() * (1 - side) for side in (width, height))
-        return {"left": left, "top": top, "width": width, "height": height}  # shares of the image's sides
+        return {
+            "left": left,
+            "top": top,
+            "width": width,
+            "height": height,
+        }  # shares of the image's sides
 
     def map(self, values: Values, size: Size) -> Tensor:
         maps = _diagonal(values["width"], values["height"])
@@ -202,7 +220,9 @@ class GaussianNoise:
         return {"std": _between(draws, 0, self.most)}
 
     def changed(self, images: Tensor, values: Values, draws: Draws) -> Tensor:
-        return torch.addcmul(images, draws.to(images.device).normal(*images.shape[1:]), wide(values["std"], images))
+        return torch.addcmul(
+            images, draws.to(images.device).normal(*images.shape[1:]), wide(values["std"], images)
+        )
 
 
 class SaltAndPepper:
@@ -215,7 +235,10 @@ class SaltAndPepper:
         return {"share": _between(draws, 0, self.most)}
 
     def changed(self, images: Tensor, values: Values, draws: Draws) -> Tensor:
-        noise, half = draws.to(images.device).uniform(1, *images.shape[2:]), wide(values["share"] / 2, images)
+        noise, half = (
+            draws.to(images.device).uniform(1, *images.shape[2:]),
+            wide(values["share"] / 2, images),
+        )
         return images.masked_fill(noise < half, 0).masked_fill(noise >= 1 - half, 1)
 
 
@@ -236,9 +259,13 @@ class Contrast(Brightness):
     """Each image's values moved from its mean luma, by a factor from 1 - most to 1 + most."""
 
     def changed(self, images: Tensor, values: Values, draws: Draws) -> Tensor:
-        weights = images.new_tensor([0.299, 0.587, 0.114] if images.shape[1] == 3 else [1.0])  # ITU-R 601
+        weights = images.new_tensor(
+            [0.299, 0.587, 0.114] if images.shape[1] == 3 else [1.0]
+        )  # ITU-R 601
         middle = torch.einsum("bchw,c->b", images, weights) / (images.shape[2] * images.shape[3])
-        return torch.lerp(middle.view(-1, 1, 1, 1), images, wide(values["factor"], images)).clamp(0, 1)
+        return torch.lerp(middle.view(-1, 1, 1, 1), images, wide(values["factor"], images)).clamp(
+            0, 1
+        )
 
 
 class Cutout:

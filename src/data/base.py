@@ -90,7 +90,9 @@ class ImageData(pl.LightningDataModule, ABC):
         self.in_memory, self.workers, self.download = in_memory, workers, download
         self.cache = Path(cache).expanduser() if cache else None
         pixels = self.size[0] * self.size[1]
-        self.permutation = torch.randperm(pixels, generator=generator(split_seed, "permute")) if permute else None
+        self.permutation = (
+            torch.randperm(pixels, generator=generator(split_seed, "permute")) if permute else None
+        )
         self.class_names: list[str] = [str(label) for label in range(num_classes or 0)]
         self.augment: Augment | None = None  # of training images alone
         self.train: Images
@@ -119,7 +121,9 @@ class ImageData(pl.LightningDataModule, ABC):
     def found(self, class_names: list[str], where: Path) -> None:
         """Take the names of the classes that are in `where`; raises UserError where data.num_classes says another number."""
         if self.num_classes not in (None, len(class_names)):
-            raise UserError(f"data.num_classes={self.num_classes}, but {where} holds {len(class_names)} classes")
+            raise UserError(
+                f"data.num_classes={self.num_classes}, but {where} holds {len(class_names)} classes"
+            )
         self.class_names, self.num_classes = class_names, len(class_names)
 
     def _cut(self, splits: Splits) -> tuple[Images, Images]:
@@ -134,7 +138,9 @@ class ImageData(pl.LightningDataModule, ABC):
         held_out = splits.train.subset(order[:n_val].sort().values)
         drawn = order[n_val : n_val + n_train]
         if self.train_per_class is not None:
-            drawn = drawn[balanced(splits.train.labels[drawn], self.train_per_class, self.class_names)]
+            drawn = drawn[
+                balanced(splits.train.labels[drawn], self.train_per_class, self.class_names)
+            ]
         train = splits.train.subset(drawn.sort().values)
         return train, splits.val if splits.val is not None else held_out
 
@@ -162,12 +168,26 @@ class ImageData(pl.LightningDataModule, ABC):
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the training images' pixels in [0, 1], one a channel, (C,), in float64."""
-        n, total, squares = 0, torch.zeros(self.channels, dtype=torch.float64), torch.zeros(self.channels, dtype=torch.float64)
-        for indices in torch.arange(len(self.train)).split(max(1, 2**22 // (self.size[0] * self.size[1]))):  # bounds memory
-            values = self.train[indices][0].double().div(255).transpose(0, 1).flatten(1)  # (C, B * H * W)
-            n, total, squares = n + values.shape[1], total + values.sum(1), squares + values.square().sum(1)
+        n, total, squares = (
+            0,
+            torch.zeros(self.channels, dtype=torch.float64),
+            torch.zeros(self.channels, dtype=torch.float64),
+        )
+        for indices in torch.arange(len(self.train)).split(
+            max(1, 2**22 // (self.size[0] * self.size[1]))
+        ):  # bounds memory
+            values = (
+                self.train[indices][0].double().div(255).transpose(0, 1).flatten(1)
+            )  # (C, B * H * W)
+            n, total, squares = (
+                n + values.shape[1],
+                total + values.sum(1),
+                squares + values.square().sum(1),
+            )
         std = (squares / n - (total / n).square()).clamp(min=0).sqrt()
-        return total / n, torch.where(std < 1 / 1024, 1.0, std)  # a channel that never changes says nothing
+        return total / n, torch.where(
+            std < 1 / 1024, 1.0, std
+        )  # a channel that never changes says nothing
 
     def seen(self, part: Images, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Images of `part` (B, C, H, W) in [0, 1] as a model meets them when it is measured, on the CPU, and their labels."""
@@ -185,12 +205,23 @@ class ImageData(pl.LightningDataModule, ABC):
         """Raise UserError where these are not the classes or the pixels' order that a checkpoint's model has learned."""
         now, learned = self.class_names, state_dict.get("class_names", self.class_names)
         if now != learned:
-            new, gone = [name for name in now if name not in learned], [name for name in learned if name not in now]
-            words = [f"{word} {', '.join(names)}" for word, names in (("new:", new), ("gone:", gone)) if names]
+            new, gone = (
+                [name for name in now if name not in learned],
+                [name for name in learned if name not in now],
+            )
+            words = [
+                f"{word} {', '.join(names)}"
+                for word, names in (("new:", new), ("gone:", gone))
+                if names
+            ]
             what = "; ".join(words) or "the same in another order"
-            raise UserError(f"{self.name} in {self.root} has other classes than the run learned ({what})")
+            raise UserError(
+                f"{self.name} in {self.root} has other classes than the run learned ({what})"
+            )
         if not same_order(self.permutation, state_dict.get("permutation", self.permutation)):
-            raise UserError(f"{self.name}: the pixels stand in another order than the run learned (data.permute, data.size)")
+            raise UserError(
+                f"{self.name}: the pixels stand in another order than the run learned (data.permute, data.size)"
+            )
 
     @property
     def varies(self) -> bool:
@@ -205,7 +236,13 @@ class ImageData(pl.LightningDataModule, ABC):
     @property
     def pixels(self) -> str:
         """What a likelihood of these images stands on: nats of the three are not to be compared."""
-        return "binarised anew each epoch" if self.binarize else "grey" if self.channels == 1 else "colour"
+        return (
+            "binarised anew each epoch"
+            if self.binarize
+            else "grey"
+            if self.channels == 1
+            else "colour"
+        )
 
     def vary(self, images: Tensor, noise: torch.Generator) -> Tensor:
         """(B, C, H, W) in [0, 1] as they rest -> as the model is to see them this time; `noise` lives on their device."""
@@ -214,19 +251,34 @@ class ImageData(pl.LightningDataModule, ABC):
     def _settled(self, part: Images, stage: str) -> Images:
         """`part` as `vary` leaves it, drawn once: measures of different runs and epochs are on the same images."""
         if not isinstance(part, ImageSet):
-            raise UserError(f"data.binarize draws validation and test images once: {self.name} must be kept in memory for it")
+            raise UserError(
+                f"data.binarize draws validation and test images once: {self.name} must be kept in memory for it"
+            )
         noise = generator(self.split_seed, "vary", stage)
-        batches = [to_bytes(self.vary(to_float(images), noise)) for images in part.images.split(1000)]
+        batches = [
+            to_bytes(self.vary(to_float(images), noise)) for images in part.images.split(1000)
+        ]
         return ImageSet(torch.cat(batches), part.labels) if batches else part
 
     def _loader(self, part: Images, training: bool) -> DataLoader:
         trainer = self.trainer
         nbytes = getattr(part, "nbytes", None)  # None: they lie in files
-        if trainer is not None and nbytes is not None and fits(nbytes, trainer.strategy.root_device):
+        if (
+            trainer is not None
+            and nbytes is not None
+            and fits(nbytes, trainer.strategy.root_device)
+        ):
             part = cast(Any, part).to(trainer.strategy.root_device)
         workers = 0 if nbytes is not None else self.workers
         source = Numbered(part) if training and self.augment is not None else part
-        return loader(source, self.batch_size if training else self.eval_batch_size, self.seed, training, trainer, workers)
+        return loader(
+            source,
+            self.batch_size if training else self.eval_batch_size,
+            self.seed,
+            training,
+            trainer,
+            workers,
+        )
 
     def train_dataloader(self) -> DataLoader:
         return self._loader(self.train, training=True)
@@ -242,29 +294,45 @@ class ImageData(pl.LightningDataModule, ABC):
     ) -> tuple[Tensor, ...]:
         """All but the images' numbers, by which `Draws` draws on the CPU."""
         pixels, labels, *numbers = batch
-        return (*super().transfer_batch_to_device((pixels, labels), device, dataloader_idx), *numbers)
+        return (
+            *super().transfer_batch_to_device((pixels, labels), device, dataloader_idx),
+            *numbers,
+        )
 
-    def on_after_batch_transfer(self, batch: tuple[Tensor, ...], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+    def on_after_batch_transfer(
+        self, batch: tuple[Tensor, ...], dataloader_idx: int
+    ) -> tuple[Tensor, Tensor]:
         """(B, C, H, W) uint8 on the device -> float32 in [0, 1]; labels (B,), or (B, num_classes) where images were mixed."""
         pixels, labels, *numbers = batch
         images = to_float(pixels)
         changing = self.changes and self.trainer is not None and self.trainer.training
         if changing:
             images, labels = self._changed(images, labels, *numbers)
-        if self.permutation is not None and (changing or not isinstance(self.train, ImageSet)):  # else they rest permuted
+        if self.permutation is not None and (
+            changing or not isinstance(self.train, ImageSet)
+        ):  # else they rest permuted
             images = permuted(images, self.permutation)
         return images, labels
 
-    def _changed(self, images: Tensor, labels: Tensor, numbers: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def _changed(
+        self, images: Tensor, labels: Tensor, numbers: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Augmented, each by draws of the image's own, then varied by a draw of this batch's: binarised images stay binary."""
         trainer = cast(Any, self.trainer)
         loop = trainer.fit_loop
-        epoch, batch = loop.epoch_progress.current.processed, loop.epoch_loop.batch_progress.current.ready
+        epoch, batch = (
+            loop.epoch_progress.current.processed,
+            loop.epoch_loop.batch_progress.current.ready,
+        )
         if self.augment is not None and numbers is not None:
             classes = self.num_classes if self.labelled else None
-            images, labels = self.augment(images, labels, Draws(numbers, self.seed, "augment", epoch), classes)
+            images, labels = self.augment(
+                images, labels, Draws(numbers, self.seed, "augment", epoch), classes
+            )
         if self.varies:
-            noise = torch.Generator(images.device).manual_seed(seed_of(self.seed, "vary", epoch, batch, trainer.global_rank))
+            noise = torch.Generator(images.device).manual_seed(
+                seed_of(self.seed, "vary", epoch, batch, trainer.global_rank)
+            )
             images = self.vary(images, noise)
         return images, labels
 

@@ -25,7 +25,9 @@ def cached(path: Path, shape: tuple[int, ...], make: Callable[[], Tensor]) -> Te
     """
     try:
         images = load_checked(path, mmap=True)
-        if not (isinstance(images, Tensor) and images.dtype == torch.uint8 and images.shape == shape):
+        if not (
+            isinstance(images, Tensor) and images.dtype == torch.uint8 and images.shape == shape
+        ):
             raise Broken("other images than its name says")
         return images
     except FileNotFoundError:

@@ -18,7 +18,9 @@ class Digits(ImageData):
         from sklearn.datasets import load_digits  # a second to import: only this set pays it
 
         digits = load_digits()
-        scans = torch.from_numpy(digits.images).float().div(16).unsqueeze(1)  # 0..16 -> (N, 1, 8, 8) in [0, 1]
+        scans = (
+            torch.from_numpy(digits.images).float().div(16).unsqueeze(1)
+        )  # 0..16 -> (N, 1, 8, 8) in [0, 1]
         larger = F.interpolate(scans, (20, 20), mode="bicubic").clamp(0, 1)
         pixels = F.pad(larger, (4, 4, 4, 4)).mul(255).round().byte()  # (N, 1, 28, 28)
         images = ImageSet(pixels, torch.from_numpy(digits.target).long())

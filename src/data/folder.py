@@ -20,7 +20,9 @@ from src.errors import UserError
 from src.files import images_below
 
 LEVELS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
-MEMORY_LIMIT = 4 * 2**30  # bytes of decoded images that `in_memory: auto` still keeps, and the cache on disk
+MEMORY_LIMIT = (
+    4 * 2**30
+)  # bytes of decoded images that `in_memory: auto` still keeps, and the cache on disk
 VERSION = 2  # of `decode`: a new number, new cache entries
 
 
@@ -46,7 +48,12 @@ class FileSet(Dataset):
 
     def subset(self, indices: Tensor) -> "FileSet":
         """The files at `indices`."""
-        return FileSet([self.paths[i] for i in indices.tolist()], self.labels[indices], self.size, self.channels)
+        return FileSet(
+            [self.paths[i] for i in indices.tolist()],
+            self.labels[indices],
+            self.size,
+            self.channels,
+        )
 
     def key(self) -> str:
         """Sixteen hex digits that name what `decoded` returns: the files' paths, sizes and times, and what is made of them."""
@@ -64,7 +71,9 @@ class FileSet(Dataset):
             images[i] = decode(self.paths[i], self.size, self.channels)
 
         with ThreadPoolExecutor() as pool:
-            for _ in tqdm(pool.map(put, range(len(self))), "decoding", len(self), disable=None, leave=False):
+            for _ in tqdm(
+                pool.map(put, range(len(self))), "decoding", len(self), disable=None, leave=False
+            ):
                 pass
         return images
 
@@ -89,17 +98,30 @@ class Folder(ImageData):
                 f"data={self.name}: data.root={self.root} is not a folder; it should hold a sub-folder for each class"
             )
         if isinstance(self.classes, str):
-            raise UserError(f"data.classes={self.classes} is a choice of data=pets; of a folder, a list of its classes")
+            raise UserError(
+                f"data.classes={self.classes} is a choice of data=pets; of a folder, a list of its classes"
+            )
         present = self.levels()
         known = _classes(present["train"])
         for level in present.values():
             if unknown := sorted(set(_classes(level)) - set(known)):
-                raise UserError(f"{level / unknown[0]}: no such class among the training folders ({', '.join(known)})")
+                raise UserError(
+                    f"{level / unknown[0]}: no such class among the training folders ({', '.join(known)})"
+                )
         self.found(known if self.classes is None else chosen(self.classes, known), present["train"])
-        parts = dict(zip(present, at_rest(self, [self._files(level) for level in present.values()]), strict=True))
+        parts = dict(
+            zip(
+                present,
+                at_rest(self, [self._files(level) for level in present.values()]),
+                strict=True,
+            )
+        )
         if "test" in parts:
             return Splits(**parts)
-        return replace(cut_test(parts["train"], self.test_size, self.split_seed, str(self.root)), val=parts.get("val"))
+        return replace(
+            cut_test(parts["train"], self.test_size, self.split_seed, str(self.root)),
+            val=parts.get("val"),
+        )
 
     def levels(self) -> dict[str, Path]:
         """Where the class folders of `train`, and of `val` and `test` where there are such, lie."""
@@ -131,7 +153,9 @@ def at_rest(data: ImageData, parts: list[FileSet]) -> list[Images]:
         data.root,
         n,
         needed / 2**20,
-        "kept in memory" if keep else f"decoded as needed by {data.workers} workers (data.in_memory=true keeps them)",
+        "kept in memory"
+        if keep
+        else f"decoded as needed by {data.workers} workers (data.in_memory=true keeps them)",
     )
     if not keep:
         return list(parts)
@@ -140,7 +164,8 @@ def at_rest(data: ImageData, parts: list[FileSet]) -> list[Images]:
     paths = [data.cache / "decoded" / f"{data.name}-{part.key()}.pt" for part in parts]
     shape = (data.channels, *data.size)
     return [
-        ImageSet(cached(path, (len(part), *shape), part.decoded), part.labels) for path, part in zip(paths, parts, strict=True)
+        ImageSet(cached(path, (len(part), *shape), part.decoded), part.labels)
+        for path, part in zip(paths, parts, strict=True)
     ]
 
 
@@ -151,8 +176,14 @@ def decode(path: Path, size: tuple[int, int] | None, channels: int) -> Tensor:
     """
     try:
         with Image.open(path) as image:
-            upright = _in_bytes(ImageOps.exif_transpose(image)).convert("RGB" if channels == 3 else "L")
-        array = np.asarray(upright if size is None else ImageOps.fit(upright, (size[1], size[0]), Image.Resampling.BILINEAR))
+            upright = _in_bytes(ImageOps.exif_transpose(image)).convert(
+                "RGB" if channels == 3 else "L"
+            )
+        array = np.asarray(
+            upright
+            if size is None
+            else ImageOps.fit(upright, (size[1], size[0]), Image.Resampling.BILINEAR)
+        )
     except Exception as error:  # Pillow's plugins raise whatever their decoder raises
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise UserError(f"{path} is not a readable image ({reason})") from error
@@ -164,12 +195,16 @@ def _in_bytes(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
     if image.mode in ("I", "F"):
-        raise ValueError(f"its values are of mode {image.mode}, which does not say what is black and white; 8 or 16 bits do")
+        raise ValueError(
+            f"its values are of mode {image.mode}, which does not say what is black and white; 8 or 16 bits do"
+        )
     return image
 
 
 def _classes(top: Path) -> list[str]:
     names = sorted(p.name for p in top.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not names:
-        raise UserError(f"{top} holds no class folders: it should hold a sub-folder of images for each class")
+        raise UserError(
+            f"{top} holds no class folders: it should hold a sub-folder of images for each class"
+        )
     return names

@@ -89,7 +89,9 @@ def count(size: int | float, n: int) -> int:
     return round(size * n) if 0 < size < 1 else int(size)
 
 
-def chosen(given: Sequence[str | int], names: Sequence[str], plain: Callable[[str], str] = str) -> list[str]:
+def chosen(
+    given: Sequence[str | int], names: Sequence[str], plain: Callable[[str], str] = str
+) -> list[str]:
     """Those of the classes `names` that data.classes asks for by `given`, in its order, as `names` write them.
 
     Args:
@@ -99,7 +101,9 @@ def chosen(given: Sequence[str | int], names: Sequence[str], plain: Callable[[st
     words = [str(word) for word in given]  # a name of digits comes as a number
     for word in words:
         if plain(word) not in known:
-            raise UserError(f"data.classes: {word} is none of the classes {', '.join(names)}{near(plain(word), list(known))}")
+            raise UserError(
+                f"data.classes: {word} is none of the classes {', '.join(names)}{near(plain(word), list(known))}"
+            )
     found = [known[plain(word)] for word in words]
     if len(set(found)) < len(found):
         raise UserError(f"data.classes=[{', '.join(words)}]: a class stands there twice")
@@ -109,11 +113,15 @@ def chosen(given: Sequence[str | int], names: Sequence[str], plain: Callable[[st
 def balanced(labels: Tensor, per_class: int, class_names: Sequence[str]) -> Tensor:
     """Indices of the first `per_class` images of each class, by labels (N,); raises UserError where a class has fewer."""
     if not class_names:
-        raise UserError(f"data.train_per_class={per_class} takes images with labels; data.train_size takes any")
+        raise UserError(
+            f"data.train_per_class={per_class} takes images with labels; data.train_size takes any"
+        )
     of_class = [(labels == k).nonzero().flatten() for k in range(len(class_names))]
     name, fewest = min(zip(class_names, map(len, of_class), strict=True), key=lambda pair: pair[1])
     if fewest < per_class:
-        raise UserError(f"data.train_per_class={per_class}: of {name} there are {fewest} images to train on")
+        raise UserError(
+            f"data.train_per_class={per_class}: of {name} there are {fewest} images to train on"
+        )
     return torch.cat([indices[:per_class] for indices in of_class])
 
 
@@ -121,6 +129,11 @@ def cut_test(part: Images, test_size: int | float, split_seed: int, name: str) -
     """Cut a test set from a source that has none, by a fixed seed."""
     n_test = count(test_size, len(part))
     if not 0 < n_test < len(part):
-        raise UserError(f"data.test_size={test_size} does not fit {name}: it has {len(part)} images in all")
+        raise UserError(
+            f"data.test_size={test_size} does not fit {name}: it has {len(part)} images in all"
+        )
     order = torch.randperm(len(part), generator=generator(split_seed, "test"))
-    return Splits(train=part.subset(order[n_test:].sort().values), test=part.subset(order[:n_test].sort().values))
+    return Splits(
+        train=part.subset(order[n_test:].sort().values),
+        test=part.subset(order[:n_test].sort().values),
+    )

@@ -24,13 +24,20 @@ class Mnist(ImageData):
 
     def read(self) -> Splits:
         raw = self.root / self.folder / "raw"
-        stems = [f"{part}-{kind}" for part in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
+        stems = [
+            f"{part}-{kind}"
+            for part in ("train", "t10k")
+            for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
+        ]
         missing = [raw / stem for stem in stems if _present(raw / stem) is None]
         if missing:
             fetched(self, missing[0], lambda: self.source(str(self.root), download=True))
-        train_images, train_labels, test_images, test_labels = (read_idx(_present(raw / stem) or raw / stem) for stem in stems)
+        train_images, train_labels, test_images, test_labels = (
+            read_idx(_present(raw / stem) or raw / stem) for stem in stems
+        )
         return Splits(
-            train=_paired(train_images, train_labels, raw / stems[1]), test=_paired(test_images, test_labels, raw / stems[3])
+            train=_paired(train_images, train_labels, raw / stems[1]),
+            test=_paired(test_images, test_labels, raw / stems[3]),
         )
 
 
@@ -61,7 +68,9 @@ class TwoDigitMnist(Mnist):
 
     def _fit(self, part: Images) -> Images:
         if min(self.size) < 28:
-            raise UserError(f"data.size={list(self.size)} does not fit {self.name}: a sheet must hold a digit of 28 x 28")
+            raise UserError(
+                f"data.size={list(self.size)} does not fit {self.name}: a sheet must hold a digit of 28 x 28"
+            )
         return part
 
     def vary(self, images: Tensor, noise: torch.Generator) -> Tensor:
@@ -81,7 +90,9 @@ class BinarizedMnist(ImageData):
 
     def read(self) -> Splits:
         folder = self.root / "binarized_mnist"
-        paths = {part: folder / f"binarized_mnist_{part}.amat" for part in ("train", "valid", "test")}
+        paths = {
+            part: folder / f"binarized_mnist_{part}.amat" for part in ("train", "valid", "test")
+        }
         for path in paths.values():
             if _present(path) is None:
                 raise UserError(
@@ -104,7 +115,9 @@ def read_idx(path: Path) -> torch.Tensor:
     shape = [int.from_bytes(data[4 + 4 * i : 8 + 4 * i], "big") for i in range(rank)]
     expected = start + int(np.prod(shape, dtype=np.int64))
     if len(data) < start or len(data) != expected or 0 in shape:
-        raise UserError(f"{path} is broken: it holds {len(data)} bytes where its header promises {expected} (shape {shape})")
+        raise UserError(
+            f"{path} is broken: it holds {len(data)} bytes where its header promises {expected} (shape {shape})"
+        )
     return torch.from_numpy(np.frombuffer(data, np.uint8, offset=start).reshape(shape).copy())
 
 

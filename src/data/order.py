@@ -36,7 +36,13 @@ class EpochSampler(Sampler):
         world: int = 1,
         columns: int = 1,
     ) -> None:
-        self.n, self.batch_size, self.seed, self.shuffle, self.columns = n, batch_size, seed, shuffle, columns
+        self.n, self.batch_size, self.seed, self.shuffle, self.columns = (
+            n,
+            batch_size,
+            seed,
+            shuffle,
+            columns,
+        )
         self.position, self.rank, self.world = position, rank, world
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -49,7 +55,10 @@ class EpochSampler(Sampler):
 
     def _shuffled(self, epoch: int) -> Tensor:
         first = torch.randperm(self.n, generator=generator(self.seed, "order", epoch))
-        more = [torch.randperm(self.n, generator=generator(self.seed, "order", epoch, k)) for k in range(1, self.columns)]
+        more = [
+            torch.randperm(self.n, generator=generator(self.seed, "order", epoch, k))
+            for k in range(1, self.columns)
+        ]
         return torch.stack([first, *more], 1) if more else first
 
     def _split(self, indices: Tensor) -> list[Tensor]:
@@ -62,7 +71,14 @@ class EpochSampler(Sampler):
         return len(self._split(torch.empty(-(-self.n // self.world))))
 
 
-def loader(part: Any, batch_size: int, seed: int, training: bool, trainer: pl.Trainer | None, workers: int = 0) -> DataLoader:
+def loader(
+    part: Any,
+    batch_size: int,
+    seed: int,
+    training: bool,
+    trainer: pl.Trainer | None,
+    workers: int = 0,
+) -> DataLoader:
     """Batches of `part`, each read by one part[indices]; in training shuffled, from where `trainer` stands on."""
     sampler = EpochSampler(
         len(part),
@@ -75,7 +91,11 @@ def loader(part: Any, batch_size: int, seed: int, training: bool, trainer: pl.Tr
         columns=getattr(part, "columns", 1),
     )
     return DataLoader(
-        cast(Dataset, part), batch_size=None, sampler=sampler, num_workers=workers, persistent_workers=workers > 0
+        cast(Dataset, part),
+        batch_size=None,
+        sampler=sampler,
+        num_workers=workers,
+        persistent_workers=workers > 0,
     )
 
 

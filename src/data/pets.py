@@ -42,21 +42,39 @@ class Pets(ImageData):
         folder = self.root / "oxford-iiit-pet"
         absent = [path for path in (folder / "images", folder / "annotations") if not path.is_dir()]
         if absent:
-            fetched(self, absent[0], lambda: torchvision.datasets.OxfordIIITPet(str(self.root), download=True))
-        train, test = (_listed(folder / "annotations" / f"{part}.txt") for part in ("trainval", "test"))
+            fetched(
+                self,
+                absent[0],
+                lambda: torchvision.datasets.OxfordIIITPet(str(self.root), download=True),
+            )
+        train, test = (
+            _listed(folder / "annotations" / f"{part}.txt") for part in ("trainval", "test")
+        )
         _check(folder, train, test)
         breeds = [breed for _, breed in sorted({(pet.number, pet.breed) for pet in train})]
         if self.classes == "species":
             self.found(list(SPECIES), folder)
         else:
-            self.found(breeds if self.classes in ("breeds", None) else chosen(self.classes, breeds, _plain), folder)
+            self.found(
+                breeds
+                if self.classes in ("breeds", None)
+                else chosen(self.classes, breeds, _plain),
+                folder,
+            )
         return Splits(*at_rest(self, [self._files(folder, part) for part in (train, test)]))
 
     def _files(self, folder: Path, pets: list[Pet]) -> FileSet:
         classes = [pet.species if self.classes == "species" else pet.breed for pet in pets]
-        taken = [(pet, name) for pet, name in zip(pets, classes, strict=True) if name in self.class_names]
+        taken = [
+            (pet, name) for pet, name in zip(pets, classes, strict=True) if name in self.class_names
+        ]
         paths = [folder / "images" / f"{pet.image}.jpg" for pet, _ in taken]
-        return FileSet(paths, torch.tensor([self.class_names.index(name) for _, name in taken]), self.size, self.channels)
+        return FileSet(
+            paths,
+            torch.tensor([self.class_names.index(name) for _, name in taken]),
+            self.size,
+            self.channels,
+        )
 
 
 def _plain(breed: str) -> str:
@@ -66,7 +84,9 @@ def _plain(breed: str) -> str:
 def _listed(path: Path) -> list[Pet]:
     """The pets that the file at `path` lists; raises UserError that names the line that is none."""
     if not path.is_file():
-        raise UserError(f"{path} is not there, though its folder is: delete {path.parent.parent} and fetch it again")
+        raise UserError(
+            f"{path} is not there, though its folder is: delete {path.parent.parent} and fetch it again"
+        )
     pets = []
     for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
         match = re.fullmatch(r"((\w+)_\d+) (\d+) ([12]) \d+", line.strip())
@@ -85,10 +105,16 @@ def _check(folder: Path, train: list[Pet], test: list[Pet]) -> None:
     images = [folder / "images" / f"{pet.image}.jpg" for pet in train + test]
     missing = [path for path in images if not path.is_file()]
     if missing:
-        raise UserError(f"{len(missing)} of the {len(images)} images of pets are missing, the first is {missing[0]}: {again}")
+        raise UserError(
+            f"{len(missing)} of the {len(images)} images of pets are missing, the first is {missing[0]}: {again}"
+        )
     one_sided = {pet.breed for pet in train} ^ {pet.breed for pet in test}
     if one_sided or not train:
         what = f"only one of them has {min(one_sided)}" if one_sided else "they are empty"
-        raise UserError(f"{folder / 'annotations'}: trainval.txt and test.txt do not go together, {what}: {again}")
+        raise UserError(
+            f"{folder / 'annotations'}: trainval.txt and test.txt do not go together, {what}: {again}"
+        )
     if both := {pet.image for pet in train} & {pet.image for pet in test}:
-        raise UserError(f"{folder / 'annotations'}: trainval.txt and test.txt both list {min(both)}: {again}")
+        raise UserError(
+            f"{folder / 'annotations'}: trainval.txt and test.txt both list {min(both)}: {again}"
+        )

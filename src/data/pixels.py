@@ -24,12 +24,17 @@ def resized(pixels: Tensor, size: tuple[int, int], channels: int) -> Tensor:
     """(N, C, H, W) uint8 at `size`, height and width, with `channels` channels; as they are where they fit already."""
     if pixels.shape[1] == 3 and channels == 1:
         luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-        pixels = torch.cat([(p * luma).sum(1, keepdim=True).round().byte() for p in pixels.split(1000)])
+        pixels = torch.cat(
+            [(p * luma).sum(1, keepdim=True).round().byte() for p in pixels.split(1000)]
+        )
     elif pixels.shape[1] == 1 and channels == 3:
         pixels = pixels.expand(-1, 3, -1, -1)
     if tuple(pixels.shape[-2:]) != size:
         parts = [
-            F.interpolate(p.float(), size, mode="bilinear", antialias=True).round().clamp(0, 255).byte()
+            F.interpolate(p.float(), size, mode="bilinear", antialias=True)
+            .round()
+            .clamp(0, 255)
+            .byte()
             for p in pixels.split(1000)
         ]
         pixels = torch.cat(parts) if parts else pixels.new_empty(0, channels, *size)
@@ -52,7 +57,9 @@ def wintered(images: Tensor) -> Tensor:
     Half of each colour is its luma (ITU-R 601), then what lies between it and (0.85, 0.95, 1) is halved.
     """
     luma = (images * images.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
-    return 0.5 * (0.5 * images + 0.5 * luma) + 0.5 * images.new_tensor([0.85, 0.95, 1.0]).view(3, 1, 1)
+    return 0.5 * (0.5 * images + 0.5 * luma) + 0.5 * images.new_tensor([0.85, 0.95, 1.0]).view(
+        3, 1, 1
+    )
 
 
 def scattered(images: Tensor, size: tuple[int, int], noise: torch.Generator) -> Tensor:
@@ -70,8 +77,12 @@ def scattered(images: Tensor, size: tuple[int, int], noise: torch.Generator) -> 
     index = []
     for side, room in zip((h, w), size, strict=True):
         start = torch.randint(room - side + 1, (b, 1), generator=noise, device=images.device)
-        place = torch.arange(room, device=images.device) - start  # (B, H or W): the image's row or column at each of the sheet
+        place = (
+            torch.arange(room, device=images.device) - start
+        )  # (B, H or W): the image's row or column at each of the sheet
         index.append((place + 1).clamp(0, side + 1))  # 0 and side + 1: its black border
     y, x = index
     bordered = F.pad(images, (1, 1, 1, 1)).permute(0, 2, 3, 1)
-    return bordered[torch.arange(b, device=images.device).view(b, 1, 1), y.unsqueeze(2), x.unsqueeze(1)].permute(0, 3, 1, 2)
+    return bordered[
+        torch.arange(b, device=images.device).view(b, 1, 1), y.unsqueeze(2), x.unsqueeze(1)
+    ].permute(0, 3, 1, 2)

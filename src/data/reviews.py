@@ -52,7 +52,13 @@ class Reviews(pl.LightningDataModule):
     """
 
     def __init__(
-        self, name: str, root: str | None, batch_size: int, seed: int, left_out: int | None = None, labelled: bool = True
+        self,
+        name: str,
+        root: str | None,
+        batch_size: int,
+        seed: int,
+        left_out: int | None = None,
+        labelled: bool = True,
     ) -> None:
         super().__init__()
         self.name, self.batch_size, self.seed = name, batch_size, seed
@@ -71,7 +77,9 @@ class Reviews(pl.LightningDataModule):
         reviews = read(self.root)
         plain = [review for review in reviews if not review.label]
         if not plain:
-            raise UserError(f"{self.root}: no row is without a label, and the vocabulary is made of those")
+            raise UserError(
+                f"{self.root}: no row is without a label, and the vocabulary is made of those"
+            )
         found = Counter(word for review in plain for word in review.words)
         self.words = sorted(found, key=lambda word: (-found[word], word))
         self.counts = torch.tensor([found[word] for word in self.words])
@@ -80,17 +88,24 @@ class Reviews(pl.LightningDataModule):
             train, test = plain, train + test
         number = {word: k + 1 for k, word in enumerate(self.words)}
         length = max(len(review.words) for review in reviews)
-        self.train, self.val, self.test = (_numbered(part, number, length) for part in (train, [], test))
+        self.train, self.val, self.test = (
+            _numbered(part, number, length) for part in (train, [], test)
+        )
 
     def _split(self, labelled: list[Review]) -> tuple[list[Review], list[Review]]:
         if self.left_out is None:
-            parts = {part: [review for review in labelled if review.split == part] for part in ("train", "test")}
+            parts = {
+                part: [review for review in labelled if review.split == part]
+                for part in ("train", "test")
+            }
             if missing := [part for part, of_it in parts.items() if not of_it]:
                 raise UserError(f"{self.root}: no row with a label has split={missing[0]}")
             return parts["train"], parts["test"]
         if not 0 <= self.left_out < len(labelled) or len(labelled) < 2:
             last = len(labelled) - 1
-            raise UserError(f"data.left_out={self.left_out}: {self.root} has {last + 1} sentences with labels, 0 to {last}")
+            raise UserError(
+                f"data.left_out={self.left_out}: {self.root} has {last + 1} sentences with labels, 0 to {last}"
+            )
         return labelled[: self.left_out] + labelled[self.left_out + 1 :], [labelled[self.left_out]]
 
     def state_dict(self) -> dict[str, Any]:
@@ -112,7 +127,9 @@ def same_words(now: list[str], learned: list[str], who: str, than: str) -> None:
     """Raise UserError, '`who` other words than `than`', with the first that differs."""
     if now != learned:
         odd = sorted(set(now) ^ set(learned))
-        raise UserError(f"{who} other words than {than} ({odd[0] if odd else 'the same, not equally often'})")
+        raise UserError(
+            f"{who} other words than {than} ({odd[0] if odd else 'the same, not equally often'})"
+        )
 
 
 def words_of(sentence: str) -> list[str]:
@@ -127,7 +144,9 @@ def read(path: Path) -> list[Review]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file, strict=True)
             if missing := [name for name in COLUMNS if name not in (rows.fieldnames or ())]:
-                raise UserError(f"{path}: its first line names no column {missing[0]}; it should be {','.join(COLUMNS)}")
+                raise UserError(
+                    f"{path}: its first line names no column {missing[0]}; it should be {','.join(COLUMNS)}"
+                )
             return [_review(row, f"{path}, line {rows.line_num}") for row in rows]
     except OSError as error:
         raise UserError(f"data.root={path} cannot be read: {error.strerror or error}") from error
@@ -138,7 +157,9 @@ def read(path: Path) -> list[Review]:
 def _review(row: dict[str, str | None], where: str) -> Review:
     text, label, split = ((row[name] or "").strip() for name in COLUMNS)
     if None in row or None in row.values():
-        raise UserError(f"{where}: it should have as many fields as the first line (a text with a comma stands in quotes)")
+        raise UserError(
+            f"{where}: it should have as many fields as the first line (a text with a comma stands in quotes)"
+        )
     if label not in ("", *CLASSES):
         raise UserError(f"{where}: label={label}; it takes {', '.join(CLASSES)}, or nothing")
     if split not in (("train", "test") if label else ("",)):
@@ -146,7 +167,9 @@ def _review(row: dict[str, str | None], where: str) -> Review:
         raise UserError(f"{where}: split={split}; it takes {takes}")
     words = words_of(text)
     if len(words) < (1 if label else 2):
-        raise UserError(f"{where}: text={text}; without stop words, {len(words)} is left (it takes 1 with a label, 2 without)")
+        raise UserError(
+            f"{where}: text={text}; without stop words, {len(words)} is left (it takes 1 with a label, 2 without)"
+        )
     return Review(words, label, split)
 
 

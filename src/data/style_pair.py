@@ -38,14 +38,19 @@ class StylePair(pl.LightningDataModule):
         steps: batches an epoch.
     """
 
-    def __init__(self, name: str, content: str, style: str, size: int | list[int], channels: int, steps: int) -> None:
+    def __init__(
+        self, name: str, content: str, style: str, size: int | list[int], channels: int, steps: int
+    ) -> None:
         super().__init__()
         self.name, self.channels, self.steps = name, channels, steps
         self.size = (size, size) if isinstance(size, int) else (size[0], size[1])
         self.paths = [Path(path).expanduser() for path in (content, style)]
         self.root = self.paths[0]
         self.augment = None
-        self.val = ImageSet(torch.empty(0, channels, *self.size, dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
+        self.val = ImageSet(
+            torch.empty(0, channels, *self.size, dtype=torch.uint8),
+            torch.empty(0, dtype=torch.int64),
+        )
         self.train: ImageSet
         self.test: ImageSet
 

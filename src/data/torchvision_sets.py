@@ -19,15 +19,28 @@ class Cifar10(ImageData):
 
     def read(self) -> Splits:
         source = self.source
-        names = (source.meta["filename"], source.meta["md5"])  # of the classes; torchvision itself would not fetch this file
-        files = [(self.root / source.base_folder / name, md5) for name, md5 in (*source.train_list, *source.test_list, names)]
+        names = (
+            source.meta["filename"],
+            source.meta["md5"],
+        )  # of the classes; torchvision itself would not fetch this file
+        files = [
+            (self.root / source.base_folder / name, md5)
+            for name, md5 in (*source.train_list, *source.test_list, names)
+        ]
         _check(
-            self, files, lambda: download_and_extract_archive(source.url, str(self.root), None, source.filename, source.tgz_md5)
+            self,
+            files,
+            lambda: download_and_extract_archive(
+                source.url, str(self.root), None, source.filename, source.tgz_md5
+            ),
         )
         parts = {train: source(str(self.root), train=train) for train in (True, False)}
         self.class_names = list(parts[True].classes)
         train, test = (
-            ImageSet(torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets))
+            ImageSet(
+                torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(),
+                torch.tensor(part.targets),
+            )
             for part in (parts[True], parts[False])
         )
         return Splits(train=train, test=test)
@@ -48,9 +61,15 @@ class Svhn(ImageData):
         parts = []
         for split in ("train", "test"):
             _, name, md5 = self.source.split_list[split]
-            _check(self, [(self.root / name, md5)], lambda split=split: self.source(str(self.root), split, download=True))
+            _check(
+                self,
+                [(self.root / name, md5)],
+                lambda split=split: self.source(str(self.root), split, download=True),
+            )
             part = self.source(str(self.root), split)
-            parts.append(ImageSet(torch.from_numpy(part.data), torch.from_numpy(part.labels).long()))
+            parts.append(
+                ImageSet(torch.from_numpy(part.data), torch.from_numpy(part.labels).long())
+            )
         return Splits(train=parts[0], test=parts[1])
 
 
@@ -61,4 +80,6 @@ def _check(data: ImageData, files: list[tuple[Path, str]], download) -> None:
         fetched(data, missing[0], download)
     for path, md5 in files:
         if not check_integrity(str(path), md5):
-            raise UserError(f"{data.name}: {path} is broken: its md5 is not {md5}; delete it and fetch it again")
+            raise UserError(
+                f"{data.name}: {path} is broken: its md5 is not {md5}; delete it and fetch it again"
+            )

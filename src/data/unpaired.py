@@ -51,7 +51,11 @@ class PairSet(Dataset):
     @property
     def nbytes(self) -> int | None:
         """What both domains take in memory, None where they lie in files."""
-        return self.a.nbytes + self.b.nbytes if isinstance(self.a, ImageSet) and isinstance(self.b, ImageSet) else None
+        return (
+            self.a.nbytes + self.b.nbytes
+            if isinstance(self.a, ImageSet) and isinstance(self.b, ImageSet)
+            else None
+        )
 
     def to(self, device: torch.device) -> "PairSet":
         """The set on `device`."""
@@ -67,7 +71,9 @@ class Photos(ImageData):
 
     def read(self) -> Splits:
         files = images_below(self.root)
-        (images,) = at_rest(self, [FileSet(files, torch.full((len(files),), -1), self.size, self.channels)])
+        (images,) = at_rest(
+            self, [FileSet(files, torch.full((len(files),), -1), self.size, self.channels)]
+        )
         if not self.test_size:
             return Splits(train=images, test=images.subset(torch.arange(0)))
         return cut_test(images, self.test_size, self.split_seed, str(self.root))
@@ -89,7 +95,9 @@ class Unpaired(ImageData):
 
     paired = False
 
-    def __init__(self, root_a: str | None = None, root_b: str | None = None, **settings: Any) -> None:
+    def __init__(
+        self, root_a: str | None = None, root_b: str | None = None, **settings: Any
+    ) -> None:
         settings = {"root": root_a} | settings
         super().__init__(**settings)
         self.roots = (root_a, root_b)
@@ -102,7 +110,10 @@ class Unpaired(ImageData):
                 raise UserError(f"data.{key}={side.root} is no folder with images in it")
         for side in sides:
             side.setup()
-        train, test, val = (PairSet.of(*(getattr(side, part) for side in sides)) for part in ("train", "test", "val"))
+        train, test, val = (
+            PairSet.of(*(getattr(side, part) for side in sides))
+            for part in ("train", "test", "val")
+        )
         return Splits(train=train, test=test, val=val)
 
     def seen(self, part: Images, indices: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,7 +121,9 @@ class Unpaired(ImageData):
         a, b = part[indices]
         return to_float(a), to_float(b)
 
-    def on_after_batch_transfer(self, batch: tuple[Tensor, ...], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+    def on_after_batch_transfer(
+        self, batch: tuple[Tensor, ...], dataloader_idx: int
+    ) -> tuple[Tensor, Tensor]:
         """Two times (B, C, H, W) uint8 on the device -> float32 in [0, 1]."""
         a, b, *numbers = batch
         domains = [to_float(a), to_float(b)]
@@ -131,7 +144,9 @@ class Winter(Unpaired):
 
     def read(self) -> Splits:
         if self.channels != 3:
-            raise UserError(f"data.channels={self.channels}: winter is in the colours, of which there are 3")
+            raise UserError(
+                f"data.channels={self.channels}: winter is in the colours, of which there are 3"
+            )
         source = Folder(**self.of_a_side | {"in_memory": True})
         source.setup()
         assert isinstance(source.train, ImageSet)

@@ -6,11 +6,21 @@ from torch import Tensor
 
 BORDERS = ("constant", "edge", "reflect", "symmetric", "wrap")
 INTERPOLATIONS = ("bilinear", "nearest")
-STEPS = 2.0**16  # places are rounded to 1 / STEPS of a pixel: whole ones, and those of quarter turns, are whole exactly
-IN_CACHE = 2**18  # pixels whose places a processor's cache holds: larger batches go in parts, at half the cost
+STEPS = (
+    2.0**16
+)  # places are rounded to 1 / STEPS of a pixel: whole ones, and those of quarter turns, are whole exactly
+IN_CACHE = (
+    2**18
+)  # pixels whose places a processor's cache holds: larger batches go in parts, at half the cost
 
 
-def warp(images: Tensor, maps: Tensor, border: str = "constant", interpolation: str = "bilinear", fill: float = 0.0) -> Tensor:
+def warp(
+    images: Tensor,
+    maps: Tensor,
+    border: str = "constant",
+    interpolation: str = "bilinear",
+    fill: float = 0.0,
+) -> Tensor:
     """Each image as its map shows it.
 
     Args:
@@ -28,8 +38,12 @@ def warp(images: Tensor, maps: Tensor, border: str = "constant", interpolation: 
     part = max(1, IN_CACHE // (height * width))
     if images.device.type == "cpu" and b > part:
         parts = zip(images.split(part), maps.split(part), strict=True)
-        return torch.cat([warp(some, of_some, border, interpolation, fill) for some, of_some in parts])
-    first = 1 if border == "constant" and fill else 0  # a row and a column of `fill` before the image
+        return torch.cat(
+            [warp(some, of_some, border, interpolation, fill) for some, of_some in parts]
+        )
+    first = (
+        1 if border == "constant" and fill else 0
+    )  # a row and a column of `fill` before the image
     last = 1 if border == "wrap" or first else 0  # and one behind it
     # grid_sample wants places from -1 to 1; between them 2 ** k steps lose nothing
     padded = [1 + 2 ** (first + side + last - 2).bit_length() for side in (height, width)]
@@ -44,7 +58,9 @@ def warp(images: Tensor, maps: Tensor, border: str = "constant", interpolation: 
     for axis, side in enumerate((width, height)):
         step = 2 / (padded[1 - axis] - 1)
         grid[..., axis] = (
-            _folded(_places(maps, axis, height, width, interpolation), side, border).add_(first - 1 / step).mul_(step)
+            _folded(_places(maps, axis, height, width, interpolation), side, border)
+            .add_(first - 1 / step)
+            .mul_(step)
         )
     return F.grid_sample(sheet, grid, mode=interpolation, padding_mode="zeros", align_corners=True)
 
@@ -56,7 +72,9 @@ def _places(maps: Tensor, axis: int, height: int, width: int, interpolation: str
     rows = torch.arange(height, device=maps.device, dtype=maps.dtype).view(-1, 1) - (height - 1) / 2
     places = STEPS * (a * columns + (c + ((width, height)[axis] - 1) / 2)) + STEPS * b * rows
     places.round_()
-    return places.div_(STEPS).add_(0.5).floor_() if interpolation == "nearest" else places.div_(STEPS)
+    return (
+        places.div_(STEPS).add_(0.5).floor_() if interpolation == "nearest" else places.div_(STEPS)
+    )
 
 
 def _folded(places: Tensor, n: int, border: str) -> Tensor:

@@ -29,7 +29,11 @@ class FeatureNet(nn.Module):
         super().__init__()
 
         def block(n_in: int, n_out: int, stride: int) -> list[nn.Module]:
-            return [nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU()]
+            return [
+                nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False),
+                nn.BatchNorm2d(n_out),
+                nn.ReLU(),
+            ]
 
         self.body = nn.Sequential(
             *block(channels, 16, 1), *block(16, 32, 2), *block(32, 64, 2), *block(64, 64, 1), *block(64, 128, 2),
@@ -48,7 +52,9 @@ class FeatureNet(nn.Module):
     def describe(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 images (N, C, H, W) -> features (N, 64) and class probabilities (N, K), on the CPU, in float32."""
         device = self.head.weight.device
-        features = torch.cat([self.features(to_float(part.to(device))) for part in images.split(500)])
+        features = torch.cat(
+            [self.features(to_float(part.to(device))) for part in images.split(500)]
+        )
         return features.cpu(), self.head(features).softmax(1).cpu()
 
     def digest(self) -> str:
@@ -61,7 +67,9 @@ class FeatureNet(nn.Module):
 
 @torch.inference_mode(False)  # Lightning evaluates in inference mode, in which no net is trained
 @torch.enable_grad()
-def feature_net(train: ImageSet, num_classes: int, name: str, cache: Path, device: torch.device) -> FeatureNet:
+def feature_net(
+    train: ImageSet, num_classes: int, name: str, cache: Path, device: torch.device
+) -> FeatureNet:
     """The feature net of a data set, from the cache or trained now and put there (safe when two runs do it at once).
 
     Args:
@@ -71,12 +79,20 @@ def feature_net(train: ImageSet, num_classes: int, name: str, cache: Path, devic
         cache: the folder of what many runs share.
         device: where it is trained and stays.
     """
-    pixels = hashlib.sha256(train.images.cpu().numpy().tobytes() + train.labels.cpu().numpy().tobytes())
+    pixels = hashlib.sha256(
+        train.images.cpu().numpy().tobytes() + train.labels.cpu().numpy().tobytes()
+    )
     pixels.update(repr((VERSION, STEPS, BATCH, RATE, tuple(train.images.shape))).encode())
     path = cache.expanduser() / "features" / f"{name}-{pixels.hexdigest()[:16]}.pt"
-    with torch.random.fork_rng(devices=[]):  # the run's own generator is none of this net's business
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # the run's own generator is none of this net's business
         torch.manual_seed(seed_of("features"))
-        net = FeatureNet(train.images.shape[1], num_classes).to(device).to(memory_format=torch.channels_last)
+        net = (
+            FeatureNet(train.images.shape[1], num_classes)
+            .to(device)
+            .to(memory_format=torch.channels_last)
+        )
     if path.exists():
         net.load_state_dict(load_checkpoint(path))
     else:

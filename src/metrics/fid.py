@@ -20,7 +20,9 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
     values, vectors = scipy.linalg.eigh(cov_a)
     root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
     cross = np.sqrt(scipy.linalg.eigvalsh(root @ cov_b @ root).clip(0)).sum()
-    return float(np.square(a.mean(0) - b.mean(0)).sum() + np.trace(cov_a) + np.trace(cov_b) - 2 * cross)
+    return float(
+        np.square(a.mean(0) - b.mean(0)).sum() + np.trace(cov_a) + np.trace(cov_b) - 2 * cross
+    )
 
 
 def kernel_distance(real: Tensor, fake: Tensor) -> float:
@@ -45,7 +47,9 @@ def neighbours(real: Tensor, fake: Tensor, k: int = 5) -> dict[str, float]:
         Kynkaanniemi 2019, eq. 1-3); density: real balls around a sample, over k (above 1 where samples crowd); coverage:
         share of real balls that hold a sample (both Naeem 2020, eq. 4-5).
     """
-    real_radius = torch.cdist(real, real).kthvalue(k + 1, dim=1).values  # the nearest is the point itself
+    real_radius = (
+        torch.cdist(real, real).kthvalue(k + 1, dim=1).values
+    )  # the nearest is the point itself
     fake_radius = torch.cdist(fake, fake).kthvalue(k + 1, dim=1).values
     distance = torch.cdist(real, fake)  # (R, F)
     in_real_ball = distance <= real_radius.unsqueeze(1)

@@ -19,5 +19,9 @@ def mean_interval(values: Sequence[float], share: float = 0.95) -> tuple[float, 
     """The interval of the mean of n independent values, n at least 2, by Student's t with n - 1 degrees of freedom."""
     from scipy.stats import t
 
-    half = float(t.ppf((1 + share) / 2, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+    half = (
+        float(t.ppf((1 + share) / 2, len(values) - 1))
+        * statistics.stdev(values)
+        / math.sqrt(len(values))
+    )
     return statistics.mean(values) - half, statistics.mean(values) + half

@@ -5,10 +5,14 @@ from torch import Tensor
 from src.metrics.features import FeatureNet
 from src.metrics.fid import frechet_distance, kernel_distance, neighbours
 
-MOST_NEIGHBOURS = 3000  # points a set for the quadratic measures (KID, precision, recall, density, coverage)
+MOST_NEIGHBOURS = (
+    3000  # points a set for the quadratic measures (KID, precision, recall, density, coverage)
+)
 
 
-def quality(samples: Tensor, real: Tensor, train: Tensor, net: FeatureNet, asked: Tensor | None = None) -> dict[str, float]:
+def quality(
+    samples: Tensor, real: Tensor, train: Tensor, net: FeatureNet, asked: Tensor | None = None
+) -> dict[str, float]:
     """Measure `samples` against `real`, and as a floor `train` (as many training images) against `real`.
 
     Args:
@@ -25,15 +29,23 @@ def quality(samples: Tensor, real: Tensor, train: Tensor, net: FeatureNet, asked
     sample_features, probabilities = net.describe(samples)
     train_features, _ = net.describe(train)
     card = _distances(real_features, sample_features)
-    card |= {f"{name}_floor": value for name, value in _distances(real_features, train_features).items()}
+    card |= {
+        f"{name}_floor": value for name, value in _distances(real_features, train_features).items()
+    }
     if asked is not None:
         card["asked_acc"] = (probabilities.argmax(1) == asked).float().mean().item()
     shares = probabilities.argmax(1).bincount(minlength=probabilities.shape[1]) / len(samples)
     card |= {f"class_{label}": share for label, share in enumerate(shares.tolist())}
-    return card | {"confidence": probabilities.max(1).values.mean().item(), "least_class": shares.min().item()}
+    return card | {
+        "confidence": probabilities.max(1).values.mean().item(),
+        "least_class": shares.min().item(),
+    }
 
 
 def _distances(real: Tensor, fake: Tensor) -> dict[str, float]:
     few_real, few_fake = real[:MOST_NEIGHBOURS], fake[:MOST_NEIGHBOURS]
-    distances = {"fid_own": frechet_distance(real, fake), "kid_own": kernel_distance(few_real, few_fake)}
+    distances = {
+        "fid_own": frechet_distance(real, fake),
+        "kid_own": kernel_distance(few_real, few_fake),
+    }
     return distances | neighbours(few_real, few_fake)

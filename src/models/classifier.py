@@ -17,7 +17,10 @@ from src.metrics.intervals import wilson
 from src.nets.init import whiten
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
-WHITENED = 5000, 2**24  # at most so many training images, and pixels, whose principal components the first layer begins with
+WHITENED = (
+    5000,
+    2**24,
+)  # at most so many training images, and pixels, whose principal components the first layer begins with
 
 
 class Classifier(pl.LightningModule):
@@ -76,31 +79,63 @@ class Classifier(pl.LightningModule):
         backbone_lr: float = 0.1,
     ) -> None:
         super().__init__()
-        self.net, self.num_classes, self.optimizer, self.schedule = net, num_classes, optimizer, schedule
-        self.label_smoothing, self.decay_all, self.aux_weight = label_smoothing, decay_all, aux_weight
-        self.norm_bias_lr, self.whiten, self.mirror, self.shift = norm_bias_lr, whiten, mirror, shift
+        self.net, self.num_classes, self.optimizer, self.schedule = (
+            net,
+            num_classes,
+            optimizer,
+            schedule,
+        )
+        self.label_smoothing, self.decay_all, self.aux_weight = (
+            label_smoothing,
+            decay_all,
+            aux_weight,
+        )
+        self.norm_bias_lr, self.whiten, self.mirror, self.shift = (
+            norm_bias_lr,
+            whiten,
+            mirror,
+            shift,
+        )
         self.average = None
         if ema > 0:
-            self.average = AveragedModel(net, multi_avg_fn=_moving(ema), use_buffers=True).requires_grad_(False)
+            self.average = AveragedModel(
+                net, multi_avg_fn=_moving(ema), use_buffers=True
+            ).requires_grad_(False)
         self.in_channels = in_channels(net, channels)
-        self.init_from, self.unfreeze_epoch, self.backbone_lr = init_from, unfreeze_epoch, backbone_lr
-        self.open = [name for name, given in (("mean", mean), ("std", std)) if given is None]  # until training starts
+        self.init_from, self.unfreeze_epoch, self.backbone_lr = (
+            init_from,
+            unfreeze_epoch,
+            backbone_lr,
+        )
+        self.open = [
+            name for name, given in (("mean", mean), ("std", std)) if given is None
+        ]  # until training starts
         self.mean: Tensor
         self.std: Tensor
         for name, given, until_then in (("mean", mean, 0.0), ("std", std, 1.0)):
             value = torch.tensor(until_then if given is None else given).view(-1, 1, 1)
             if init_from is not None and given is None:
-                value = value.repeat(self.in_channels, 1, 1)  # a net of three channels may scale each in its way, grey ones too
+                value = value.repeat(
+                    self.in_channels, 1, 1
+                )  # a net of three channels may scale each in its way, grey ones too
             elif given is None or isinstance(given, float):
                 value = value.repeat(channels, 1, 1)
             if len(value) not in ({1, channels} if channels > 1 else {1, self.in_channels}):
-                raise ValueError(f"{name} has {len(value)} values for images of {channels} channels")
+                raise ValueError(
+                    f"{name} has {len(value)} values for images of {channels} channels"
+                )
             self.register_buffer(name, value)
-        self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64)  # of the last measure, kept for the pictures
+        self.counts = torch.zeros(
+            num_classes, num_classes, dtype=torch.int64
+        )  # of the last measure, kept for the pictures
         self.confusion = MulticlassConfusionMatrix(num_classes)  # (true, said) counts
-        self.top5 = MulticlassAccuracy(num_classes, top_k=5, average="micro") if num_classes > 5 else None
+        self.top5 = (
+            MulticlassAccuracy(num_classes, top_k=5, average="micro") if num_classes > 5 else None
+        )
         if whiten and not any(isinstance(layer, nn.Conv2d) for layer in net.modules()):
-            raise ValueError("whiten=true, but the net has no convolution to begin with principal components")
+            raise ValueError(
+                "whiten=true, but the net has no convolution to begin with principal components"
+            )
         self.frozen, self.at_rest = frozen(net, freeze)
         for parameter in self.frozen:
             parameter.requires_grad_(False)
@@ -115,7 +150,11 @@ class Classifier(pl.LightningModule):
 
     def on_train_batch_start(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Unfreeze when it is time; here, since a run resumed inside an epoch does not start one."""
-        if self.frozen and self.unfreeze_epoch is not None and self.current_epoch >= self.unfreeze_epoch:
+        if (
+            self.frozen
+            and self.unfreeze_epoch is not None
+            and self.current_epoch >= self.unfreeze_epoch
+        ):
             for parameter in self.frozen:
                 parameter.requires_grad_(True)
             n = sum(parameter.numel() for parameter in self.frozen)
@@ -125,7 +164,9 @@ class Classifier(pl.LightningModule):
 
     def setup(self, stage: str) -> None:
         if stage == "fit" and self.open and self.init_from is None:
-            moments = dict(zip(("mean", "std"), cast(Any, self.trainer).datamodule.moments(), strict=True))
+            moments = dict(
+                zip(("mean", "std"), cast(Any, self.trainer).datamodule.moments(), strict=True)
+            )
             for name in self.open:
                 getattr(self, name).copy_(moments[name].view(-1, 1, 1))
         if stage == "fit" and self.whiten:
@@ -141,7 +182,9 @@ class Classifier(pl.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The heads' groups come first: their rate is logged. What is frozen has its own throughout: a resumed run finds the
         same in its checkpoint, and SGD's fused step fails where only some of a group have a momentum yet."""
-        of_heads = {p for name in heads(self.net) for p in self.net.get_submodule(name).parameters()}
+        of_heads = {
+            p for name in heads(self.net) for p in self.net.get_submodule(name).parameters()
+        }
         of_norms = {layer.bias for layer in self.net.modules() if isinstance(layer, NORMS)}
         groups: dict[tuple[bool, bool, bool, bool], dict[str, Any]] = {}
         for parameter in self.net.parameters():
@@ -166,7 +209,11 @@ class Classifier(pl.LightningModule):
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] -> logits (B, num_classes); of the average where there is one, outside training."""
         x = self.scaled(x)
-        return self.net(x) if self.training else answered(self.measured_net, x, self.mirror, self.shift)
+        return (
+            self.net(x)
+            if self.training
+            else answered(self.measured_net, x, self.mirror, self.shift)
+        )
 
     @property
     def measured_net(self) -> nn.Module:
@@ -181,11 +228,17 @@ class Classifier(pl.LightningModule):
         loss = F.cross_entropy(main.float(), labels, label_smoothing=self.label_smoothing)
         for head in auxiliary:
             if head is not None:
-                loss = loss + self.aux_weight * F.cross_entropy(head.float(), labels, label_smoothing=self.label_smoothing)
+                loss = loss + self.aux_weight * F.cross_entropy(
+                    head.float(), labels, label_smoothing=self.label_smoothing
+                )
         trainer = cast(Any, self.trainer)
-        if (trainer.fit_loop.epoch_loop.batch_progress.total.processed + 1) % trainer.log_every_n_steps:
+        if (
+            trainer.fit_loop.epoch_loop.batch_progress.total.processed + 1
+        ) % trainer.log_every_n_steps:
             return {"loss": loss}
-        true = labels if labels.ndim == 1 else labels.argmax(1)  # shares, of mixed images: the greater part
+        true = (
+            labels if labels.ndim == 1 else labels.argmax(1)
+        )  # shares, of mixed images: the greater part
         return {"loss": loss, "acc": (main.argmax(1) == true).float().mean()}
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -206,7 +259,13 @@ class Classifier(pl.LightningModule):
         self.confusion.update(logits, labels)
         if self.top5 is not None:
             self.top5.update(logits, labels)
-        self.log(f"{stage}/loss", F.cross_entropy(logits, labels), batch_size=len(x), on_epoch=True, sync_dist=True)
+        self.log(
+            f"{stage}/loss",
+            F.cross_entropy(logits, labels),
+            batch_size=len(x),
+            on_epoch=True,
+            sync_dist=True,
+        )
         return {"logits": logits}
 
     def on_validation_epoch_end(self) -> None:
@@ -222,7 +281,9 @@ class Classifier(pl.LightningModule):
         values = {f"{stage}/acc": right / n, f"{stage}/acc_low": low, f"{stage}/acc_high": high}
         if self.top5 is not None:
             values[f"{stage}/top5"] = float(self.top5.compute())
-        for name, share in zip(cast(Any, self.trainer).datamodule.class_names, counts.diag() / of_class, strict=True):
+        for name, share in zip(
+            cast(Any, self.trainer).datamodule.class_names, counts.diag() / of_class, strict=True
+        ):
             values[f"{stage}_classes/{name}"] = float(share)  # nan: no image of it
         self.log_dict(values)
         self.counts = counts.cpu()
@@ -233,7 +294,12 @@ class Classifier(pl.LightningModule):
     def graphs(self) -> dict[str, tuple[nn.Module, Any]]:
         """The net with two blank images."""
         data = cast(Any, self.trainer).datamodule
-        return {"net": (self.net, self.scaled(torch.zeros(2, data.channels, *data.size, device=self.device)))}
+        return {
+            "net": (
+                self.net,
+                self.scaled(torch.zeros(2, data.channels, *data.size, device=self.device)),
+            )
+        }
 
 
 def _moving(ema: float) -> Callable[[Any, Any, Any], None]:
@@ -258,14 +324,20 @@ class Whole(nn.Module):
         self.mean: Tensor
         self.std: Tensor
         self.permutation: Tensor | None
-        for name, tensor in (("mean", model.mean), ("std", model.std), ("permutation", permutation)):
+        for name, tensor in (
+            ("mean", model.mean),
+            ("std", model.std),
+            ("permutation", permutation),
+        ):
             self.register_buffer(name, tensor)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1], pixels where a person sees them -> logits (B, num_classes)."""
         if self.permutation is not None:
             images = permuted(images, self.permutation)
-        return answered(self.net, scaled(images, self.mean, self.std, self.in_channels), self.mirror, self.shift)
+        return answered(
+            self.net, scaled(images, self.mean, self.std, self.in_channels), self.mirror, self.shift
+        )
 
 
 def answered(net: nn.Module, x: Tensor, mirror: bool, shift: int) -> Tensor:
@@ -274,7 +346,10 @@ def answered(net: nn.Module, x: Tensor, mirror: bool, shift: int) -> Tensor:
         height, width = x.shape[2:]
         around = F.pad(x, (shift,) * 4, mode="reflect")
         moved = (around[..., i : i + height, i : i + width] for i in (0, 2 * shift))
-        return answered(net, x, mirror, 0) / 2 + sum(answered(net, view, mirror, 0) for view in moved) / 4
+        return (
+            answered(net, x, mirror, 0) / 2
+            + sum(answered(net, view, mirror, 0) for view in moved) / 4
+        )
     return (net(x) + net(x.flip(3))) / 2 if mirror else net(x)
 
 
@@ -288,4 +363,6 @@ def scaled(x: Tensor, mean: Tensor, std: Tensor, channels: int) -> Tensor:
 
 def in_channels(net: nn.Module, channels: int) -> int:
     """How many channels the first convolution of `net` takes; `channels` where it has none."""
-    return next((layer.in_channels for layer in net.modules() if isinstance(layer, nn.Conv2d)), channels)
+    return next(
+        (layer.in_channels for layer in net.modules() if isinstance(layer, nn.Conv2d)), channels
+    )

@@ -7,7 +7,10 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+from torchmetrics.functional.image import (
+    peak_signal_noise_ratio,
+    structural_similarity_index_measure,
+)
 
 from src.losses import cycle_consistency, cyclegan_generator, lsgan_discriminator
 
@@ -40,7 +43,9 @@ class ImagePool(nn.Module):
         self.filled += new
         late = torch.arange(new, len(fakes), device=fakes.device)
         swapped = late[torch.rand(len(late), device=fakes.device) < 0.5][:size]
-        places = torch.randperm(size, device=fakes.device)[: len(swapped)]  # each old image leaves once
+        places = torch.randperm(size, device=fakes.device)[
+            : len(swapped)
+        ]  # each old image leaves once
         passed[swapped] = self.images[places].to(fakes.dtype)
         self.images[places] = fakes[swapped].float()
         return passed
@@ -78,7 +83,12 @@ class CycleGAN(pl.LightningModule):
         self.automatic_optimization = False
         self.g, self.f = generator(), generator()
         self.d_a, self.d_b = discriminator(), discriminator()
-        self.optimizer, self.schedule, self.cycle, self.identity = optimizer, schedule, cycle, identity
+        self.optimizer, self.schedule, self.cycle, self.identity = (
+            optimizer,
+            schedule,
+            cycle,
+            identity,
+        )
         shape = (channels, size, size) if isinstance(size, int) else (channels, *size)
         self.pool_a, self.pool_b = ImagePool(pool, shape), ImagePool(pool, shape)
 
@@ -94,15 +104,23 @@ class CycleGAN(pl.LightningModule):
         a, b = batch[0] * 2 - 1, batch[1] * 2 - 1
         d_optimizer, g_optimizer = cast(Any, self.optimizers())
 
-        for net in (self.d_a, self.d_b):  # their gradients in the translators' step would be thrown away
+        for net in (
+            self.d_a,
+            self.d_b,
+        ):  # their gradients in the translators' step would be thrown away
             net.requires_grad_(False)
         if self.identity > 0:
-            (fake_b, same_b), (fake_a, same_a) = self.g(torch.cat([a, b])).chunk(2), self.f(torch.cat([b, a])).chunk(2)
+            (fake_b, same_b), (fake_a, same_a) = (
+                self.g(torch.cat([a, b])).chunk(2),
+                self.f(torch.cat([b, a])).chunk(2),
+            )
             identity = cycle_consistency(a, same_a) + cycle_consistency(b, same_b)
         else:
             fake_b, fake_a, identity = self.g(a), self.f(b), a.new_zeros(())
         cycle = cycle_consistency(a, self.f(fake_b)) + cycle_consistency(b, self.g(fake_a))
-        fooled = cyclegan_generator(self.d_b(fake_b).float()) + cyclegan_generator(self.d_a(fake_a).float())
+        fooled = cyclegan_generator(self.d_b(fake_b).float()) + cyclegan_generator(
+            self.d_a(fake_a).float()
+        )
         g_loss = fooled + self.cycle * (cycle + self.identity * identity)
         g_optimizer.zero_grad()
         self.manual_backward(g_loss)
@@ -115,11 +133,18 @@ class CycleGAN(pl.LightningModule):
         d_optimizer.zero_grad()
         self.manual_backward(d_loss)
         d_optimizer.step()
-        outputs = {"g_loss": g_loss, "d_loss": d_loss, "cycle_loss": cycle, "identity_loss": identity}
+        outputs = {
+            "g_loss": g_loss,
+            "d_loss": d_loss,
+            "cycle_loss": cycle,
+            "identity_loss": identity,
+        }
         return {name: value.detach() for name, value in outputs.items()}
 
     def _judged(self, discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
-        real_scores, fake_scores = discriminator(torch.cat([real, fake.to(real.dtype)])).float().chunk(2)
+        real_scores, fake_scores = (
+            discriminator(torch.cat([real, fake.to(real.dtype)])).float().chunk(2)
+        )
         return lsgan_discriminator(real_scores, fake_scores)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
@@ -140,7 +165,11 @@ class CycleGAN(pl.LightningModule):
         if cast(Any, self.trainer).datamodule.paired:
             for name, said, true in (("b", made_b, b), ("a", made_a, a), ("untranslated", a, b)):
                 values |= {f"psnr_{name}": psnr(said, true), f"ssim_{name}": ssim(said, true)}
-        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, batch_size=len(a), sync_dist=True)
+        self.log_dict(
+            {f"{stage}/{name}": value for name, value in values.items()},
+            batch_size=len(a),
+            sync_dist=True,
+        )
 
     @torch.no_grad()
     def translate(self, images: Tensor, to: str = "b") -> Tensor:
@@ -148,7 +177,9 @@ class CycleGAN(pl.LightningModule):
         float32. Raises ValueError for smaller ones."""
         net = self.g if to == "b" else self.f
         height, width = images.shape[2:]
-        if min(height, width) < 5:  # a quarter of it, at least 2, is what the residual blocks' borders reflect
+        if (
+            min(height, width) < 5
+        ):  # a quarter of it, at least 2, is what the residual blocks' borders reflect
             raise ValueError(f"an image of {width} x {height} is too small: 5 x 5 is the least")
         x = F.pad(images * 2 - 1, (0, -width % 4, 0, -height % 4), mode="replicate").to(self.device)
         made = torch.cat([net(part).float() for part in x.split(64)])
@@ -158,7 +189,9 @@ class CycleGAN(pl.LightningModule):
         """Rows of six (n, 6, C, H, W): A, G(A), F(G(A)), B, F(B), G(F(B)); of images (n, C, H, W) in [0, 1] of each domain."""
         a, b = a.to(self.device), b.to(self.device)
         made_b, made_a = self.translate(a, "b"), self.translate(b, "a")
-        return torch.stack([a, made_b, self.translate(made_b, "a"), b, made_a, self.translate(made_a, "b")], 1)
+        return torch.stack(
+            [a, made_b, self.translate(made_b, "a"), b, made_a, self.translate(made_a, "b")], 1
+        )
 
     def graphs(self) -> dict[str, tuple[nn.Module, Any]]:
         """One translator and one discriminator, the others being alike, with two blank images."""
@@ -168,7 +201,9 @@ class CycleGAN(pl.LightningModule):
 
 def psnr(said: Tensor, true: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB of images (B, C, H, W) in [0, 1], the mean over B."""
-    return peak_signal_noise_ratio(said, true, data_range=1.0, dim=(1, 2, 3), reduction="elementwise_mean")
+    return peak_signal_noise_ratio(
+        said, true, data_range=1.0, dim=(1, 2, 3), reduction="elementwise_mean"
+    )
 
 
 def ssim(said: Tensor, true: Tensor) -> Tensor:

@@ -37,11 +37,18 @@ class DRAW(pl.LightningModule):
         compile: bool = False,
     ) -> None:
         super().__init__()
-        self.net, self.optimizer, self.schedule, self.clip_norm = net, optimizer, schedule, clip_norm
+        self.net, self.optimizer, self.schedule, self.clip_norm = (
+            net,
+            optimizer,
+            schedule,
+            clip_norm,
+        )
         if compile:
             compilers = (os.environ.get("CXX"), "g++", "clang++", "c++")
             if not any(shutil.which(name) for name in compilers if name):
-                raise UserError("model.compile=true needs a C++ compiler, g++ or clang++; model.compile=false goes without")
+                raise UserError(
+                    "model.compile=true needs a C++ compiler, g++ or clang++; model.compile=false goes without"
+                )
             net.cell.compile(dynamic=False)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -72,7 +79,11 @@ class DRAW(pl.LightningModule):
         nats = self(batch[0])
         loss = nats["bound_nats"].mean()
         parts = {"recon_nats": nats["recon_nats"].mean(), "kl_nats": nats["kl_nats"].sum(1).mean()}
-        return {"loss": loss, "bound_nats": loss.detach(), **{name: value.detach() for name, value in parts.items()}}
+        return {
+            "loss": loss,
+            "bound_nats": loss.detach(),
+            **{name: value.detach() for name, value in parts.items()},
+        }
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._measure(batch[0], "val")
@@ -82,9 +93,15 @@ class DRAW(pl.LightningModule):
 
     def _measure(self, x: Tensor, stage: str) -> None:
         nats = self(x)
-        values = {"bound_nats": nats["bound_nats"], "recon_nats": nats["recon_nats"], "kl_nats": nats["kl_nats"].sum(1)}
+        values = {
+            "bound_nats": nats["bound_nats"],
+            "recon_nats": nats["recon_nats"],
+            "kl_nats": nats["kl_nats"].sum(1),
+        }
         logged = {f"{stage}/{name}": value.mean() for name, value in values.items()}
-        logged |= {f"{stage}_steps/kl_nats_{t:02d}": kl for t, kl in enumerate(nats["kl_nats"].mean(0), 1)}
+        logged |= {
+            f"{stage}_steps/kl_nats_{t:02d}": kl for t, kl in enumerate(nats["kl_nats"].mean(0), 1)
+        }
         self.log_dict(logged, batch_size=len(x), sync_dist=True)
 
     @torch.no_grad()
@@ -98,7 +115,9 @@ class DRAW(pl.LightningModule):
         eps = torch.randn(self.net.steps, len(x), self.net.latent, generator=noise, device=x.device)
         paths = self.net(x, eps)
         z = paths.mu + paths.log_sigma.exp() * eps
-        ratio = (0.5 * (eps.square() - z.square()) + paths.log_sigma).sum(dim=(0, 2))  # log p(z) - log q(z | x)
+        ratio = (0.5 * (eps.square() - z.square()) + paths.log_sigma).sum(
+            dim=(0, 2)
+        )  # log p(z) - log q(z | x)
         return ratio - bernoulli_nll(paths.logits, x)
 
     def noise(self, n: int, generator: torch.Generator) -> Tensor:
@@ -108,19 +127,27 @@ class DRAW(pl.LightningModule):
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """n images (n, C, H, W) in [0, 1] from the prior: the pixels' probabilities at the last step."""
-        return torch.cat([self.net.decode(z)[0][-1] for z in self.noise(n, generator).split(500, dim=1)]).sigmoid()
+        return torch.cat(
+            [self.net.decode(z)[0][-1] for z in self.noise(n, generator).split(500, dim=1)]
+        ).sigmoid()
 
     @torch.no_grad()
-    def canvases(self, n: int, generator: torch.Generator, images: Tensor | None = None) -> Canvases:
+    def canvases(
+        self, n: int, generator: torch.Generator, images: Tensor | None = None
+    ) -> Canvases:
         """How n samples of the prior grow, or how `images` (n, C, H, W) in [0, 1] are reconstructed."""
         noise = self.noise(n, generator)
         if images is None:
             logits, gaze = self.net.decode(noise)
             blank = self.net.canvas.transpose(0, 1).expand_as(logits[:1])
-            boxes = {"write": box(gaze.write).unflatten(0, (-1, n))} if hasattr(gaze, "write") else {}
+            boxes = (
+                {"write": box(gaze.write).unflatten(0, (-1, n))} if hasattr(gaze, "write") else {}
+            )
             return Canvases(torch.cat([blank, logits]).sigmoid(), boxes)
         images = images.to(self.device)
-        with torch.compiler.set_stance("force_eager"):  # a few images are not worth seconds of compiling for their number
+        with torch.compiler.set_stance(
+            "force_eager"
+        ):  # a few images are not worth seconds of compiling for their number
             states = self.net(images, noise, keep=True).states
         frames = torch.stack([state.canvas.transpose(1, 2) for state in states]).sigmoid()
         boxes = {}
@@ -133,14 +160,18 @@ class DRAW(pl.LightningModule):
         """The net with two blank images and the noise of a single step: T of them would be a graph that nobody can read."""
         height, channels, width = self.net.canvas.shape
         x = torch.zeros(2, channels, height, width, device=self.device)
-        net = copy.deepcopy(self.net)  # which leaves the compiled cell behind: no tracer looks into it
+        net = copy.deepcopy(
+            self.net
+        )  # which leaves the compiled cell behind: no tracer looks into it
         return {"draw": (net, (x, torch.zeros(1, 2, self.net.latent, device=self.device)))}
 
 
 def box(window: Any) -> Tensor:
     """A window's (B, 5): top, left, bottom, right of its outermost filters' centres and sigma, in pixels from 0."""
     mu_y, mu_x = window.mu_y - 1, window.mu_x - 1
-    return torch.stack([mu_y[:, 0], mu_x[:, 0], mu_y[:, -1], mu_x[:, -1], window.sigma2[:, 0].sqrt()], dim=1)
+    return torch.stack(
+        [mu_y[:, 0], mu_x[:, 0], mu_y[:, -1], mu_x[:, -1], window.sigma2[:, 0].sqrt()], dim=1
+    )
 
 
 @torch.no_grad()

@@ -87,21 +87,34 @@ class GAN(pl.LightningModule):
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
-        self.automatic_optimization = False  # two optimisers share one forward pass of the generator
+        self.automatic_optimization = (
+            False  # two optimisers share one forward pass of the generator
+        )
         self.generator, self.discriminator = net.generator, net.discriminator
         self.ema = None
         if ema > 0:
-            average = AveragedModel(net.generator, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True)
+            average = AveragedModel(
+                net.generator, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True
+            )
             self.ema = average.requires_grad_(False)
         self.loss, self.optimizer, self.schedule = loss, optimizer, schedule
         self.latent, self.latent_distribution = latent, latent_distribution
-        self.n_critic, self.discriminator_lr, self.num_classes = n_critic, discriminator_lr, num_classes
+        self.n_critic, self.discriminator_lr, self.num_classes = (
+            n_critic,
+            discriminator_lr,
+            num_classes,
+        )
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         rate = {} if self.discriminator_lr is None else {"lr": self.discriminator_lr}
-        return [self.optimizer(self.discriminator.parameters(), **rate), self.optimizer(self.generator.parameters())]
+        return [
+            self.optimizer(self.discriminator.parameters(), **rate),
+            self.optimizer(self.generator.parameters()),
+        ]
 
-    def latents(self, n: int, generator: torch.Generator | None = None, labels: Tensor | None = None) -> Tensor:
+    def latents(
+        self, n: int, generator: torch.Generator | None = None, labels: Tensor | None = None
+    ) -> Tensor:
         """z (n, latent) on the model's device; drawn on the CPU when `generator` (a CPU one) is given, so alike everywhere.
 
         Of a conditional GAN (n, latent + num_classes), behind z the `labels`, (n,) or shares (n, num_classes); where none are
@@ -119,7 +132,11 @@ class GAN(pl.LightningModule):
 
     def shares(self, labels: Tensor) -> Tensor:
         """Labels (n,) one-hot, (n, num_classes); shares, of mixed images, as they are."""
-        return F.one_hot(labels, cast(int, self.num_classes)).to(torch.float32) if labels.ndim == 1 else labels
+        return (
+            F.one_hot(labels, cast(int, self.num_classes)).to(torch.float32)
+            if labels.ndim == 1
+            else labels
+        )
 
     def critic(self, labels: Tensor) -> Callable[[Tensor], Tensor]:
         """Images (B, C, H, W) in [-1, 1] -> scores (B, 1): the discriminator, told the `labels` where it is conditional."""
@@ -134,19 +151,29 @@ class GAN(pl.LightningModule):
         Returns what there is to log: losses, mean scores, the penalty and, at logging steps, gradient norms.
         """
         real, critic = batch[0] * 2 - 1, self.critic(batch[1])  # (B, C, H, W) in [-1, 1]
-        seen = self.trainer.current_epoch * int(self.trainer.num_training_batches) + batch_idx  # batches before this one
+        seen = (
+            self.trainer.current_epoch * int(self.trainer.num_training_batches) + batch_idx
+        )  # batches before this one
         generator_turn = (seen + 1) % self.n_critic == 0
         logging = (seen + 1) % cast(Any, self.trainer).log_every_n_steps == 0
         d_optimizer, g_optimizer = cast(Any, self.optimizers())
 
-        with torch.set_grad_enabled(generator_turn):  # a fake that only the discriminator sees needs no graph
+        with torch.set_grad_enabled(
+            generator_turn
+        ):  # a fake that only the discriminator sees needs no graph
             fake = self.generator(self.latents(len(real), labels=batch[1]))
 
         real_scores, fake_scores = critic(real).float(), critic(fake.detach()).float()
         d_loss = self.loss.discriminator(real_scores, fake_scores)
-        outputs = {"d_loss": d_loss.detach(), "d_real": real_scores.mean(), "d_fake": fake_scores.mean()}
+        outputs = {
+            "d_loss": d_loss.detach(),
+            "d_real": real_scores.mean(),
+            "d_fake": fake_scores.mean(),
+        }
         if self.loss.gradient_penalty > 0:
-            with torch.autocast(self.device.type, enabled=False):  # a second derivative in bf16 is mostly noise
+            with torch.autocast(
+                self.device.type, enabled=False
+            ):  # a second derivative in bf16 is mostly noise
                 mix = torch.rand(len(real), 1, 1, 1, device=self.device)
                 penalty = gradient_penalty(critic, real, fake.float(), mix)
             d_loss = d_loss + self.loss.gradient_penalty * penalty
@@ -160,7 +187,9 @@ class GAN(pl.LightningModule):
             clip_weights(self.discriminator, self.loss.weight_clip)
 
         if generator_turn:
-            self.discriminator.requires_grad_(False)  # its gradients in the generator's step would be thrown away
+            self.discriminator.requires_grad_(
+                False
+            )  # its gradients in the generator's step would be thrown away
             g_loss = self.loss.generator(critic(fake).float())
             g_optimizer.zero_grad()
             self.manual_backward(g_loss)
@@ -184,8 +213,16 @@ class GAN(pl.LightningModule):
         """How the discriminator takes images it never saw: far under its training loss means that it learned by heart."""
         critic, made = self.critic(labels), self.sampler(self.latents(len(images), labels=labels))
         real, fake = critic(images * 2 - 1).float(), critic(made).float()
-        values = {"d_loss": self.loss.discriminator(real, fake), "d_real": real.mean(), "d_fake": fake.mean()}
-        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, batch_size=len(images), sync_dist=True)
+        values = {
+            "d_loss": self.loss.discriminator(real, fake),
+            "d_real": real.mean(),
+            "d_fake": fake.mean(),
+        }
+        self.log_dict(
+            {f"{stage}/{name}": value for name, value in values.items()},
+            batch_size=len(images),
+            sync_dist=True,
+        )
 
     @property
     def sampler(self) -> nn.Module:
@@ -216,7 +253,10 @@ class GAN(pl.LightningModule):
         """Each net with an input to trace it by, for TensorBoard's graph tab."""
         z = torch.zeros_like(self.latents(2))
         shown = torch.zeros(2, self.num_classes or 0, *self.decode(z).shape[2:], device=self.device)
-        return {"generator": (self.generator, z), "discriminator": (self.discriminator, torch.cat([self.decode(z), shown], 1))}
+        return {
+            "generator": (self.generator, z),
+            "discriminator": (self.discriminator, torch.cat([self.decode(z), shown], 1)),
+        }
 
 
 def grad_norm(net: nn.Module) -> Tensor:

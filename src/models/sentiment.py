@@ -36,7 +36,9 @@ class Sentiment(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.init_from, self.optimizer, self.schedule = init_from, optimizer, schedule
-        self.vectors = nn.EmbeddingBag(words + 1, width, mode="mean", padding_idx=0)  # row 0: no word
+        self.vectors = nn.EmbeddingBag(
+            words + 1, width, mode="mean", padding_idx=0
+        )  # row 0: no word
         self.vectors.requires_grad_(not freeze_vectors)
         layers: list[nn.Module] = []
         for n_in, n_out in zip([width, *hidden[:-1]], hidden, strict=True):
@@ -59,7 +61,13 @@ class Sentiment(pl.LightningModule):
         tokens, labels = batch
         logits = self(tokens)
         self.confusion.update(logits, labels)
-        self.log("test/loss", F.cross_entropy(logits, labels), batch_size=len(labels), on_epoch=True, sync_dist=True)
+        self.log(
+            "test/loss",
+            F.cross_entropy(logits, labels),
+            batch_size=len(labels),
+            on_epoch=True,
+            sync_dist=True,
+        )
 
     def on_test_epoch_end(self) -> None:
         counts = self.confusion.compute()

@@ -68,7 +68,9 @@ class StyleTransfer(pl.LightningModule):
             raise ValueError(f"the net has no layer {unknown[0]}; it has {', '.join(names)}")
         shape = (1, channels, size, size) if isinstance(size, int) else (1, channels, *size)
         self._check(shape[2:])
-        self.image = nn.Parameter(torch.zeros(shape[1:]))  # of three dimensions: L-BFGS wants it contiguous
+        self.image = nn.Parameter(
+            torch.zeros(shape[1:])
+        )  # of three dimensions: L-BFGS wants it contiguous
         self.content: Tensor
         self.style: Tensor
         self.mean: Tensor
@@ -81,9 +83,13 @@ class StyleTransfer(pl.LightningModule):
         self.train()
 
     def _check(self, sides: Sequence[int]) -> None:
-        least = 2 ** sum(isinstance(layer, nn.MaxPool2d | nn.AvgPool2d) for layer in self.net.children())
+        least = 2 ** sum(
+            isinstance(layer, nn.MaxPool2d | nn.AvgPool2d) for layer in self.net.children()
+        )
         if min(sides) < least:
-            raise ValueError(f"an image of {sides[1]} x {sides[0]} is too small: {least} x {least} is the least")
+            raise ValueError(
+                f"an image of {sides[1]} x {sides[0]} is too small: {least} x {least} is the least"
+            )
 
     def train(self, mode: bool = True) -> "StyleTransfer":
         """The net is only ever looked through."""
@@ -99,7 +105,11 @@ class StyleTransfer(pl.LightningModule):
             self.image.data.copy_(self._begun(content, None)[0])
 
     def _begun(self, content: Tensor, noise: torch.Generator | None) -> Tensor:
-        return content.clone() if self.begin == "content" else torch.rand(content.shape, generator=noise).to(content)
+        return (
+            content.clone()
+            if self.begin == "content"
+            else torch.rand(content.shape, generator=noise).to(content)
+        )
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer([self.image])
@@ -123,7 +133,10 @@ class StyleTransfer(pl.LightningModule):
         of_content, of_style = self.maps(content), self.maps(style)
         return Targets(
             {name: of_content[name] for name in self.content_layers},
-            {name: (gram(of_style[name]), of_style[name][0, 0].numel()) for name in self.style_layers},
+            {
+                name: (gram(of_style[name]), of_style[name][0, 0].numel())
+                for name in self.style_layers
+            },
         )
 
     def losses(self, x: Tensor, targets: Targets) -> dict[str, Tensor]:
@@ -131,7 +144,11 @@ class StyleTransfer(pl.LightningModule):
         maps = self.maps(x)
         content = [content_loss(maps[name], target) for name, target in targets.content.items()]
         style = [style_loss(maps[name], *target) for name, target in targets.style.items()]
-        terms = {"content": torch.stack(content).mean(), "style": torch.stack(style).mean(), "smoothness": total_variation(x)}
+        terms = {
+            "content": torch.stack(content).mean(),
+            "style": torch.stack(style).mean(),
+            "smoothness": total_variation(x),
+        }
         weighed = {f"{name}_loss": self.weights[name] * value for name, value in terms.items()}
         total = torch.stack(list(weighed.values())).sum()
         return {"loss": total, **{name: value.detach() for name, value in weighed.items()}}
@@ -173,4 +190,6 @@ class StyleTransfer(pl.LightningModule):
 
     def compared(self, a: Tensor, b: Tensor) -> Tensor:
         """One row (1, 3, C, H, W): content, style and the image as it is; in [0, 1]."""
-        return torch.stack([self.content, self.style, self.image.detach().clamp(0, 1).unsqueeze(0)], 1)
+        return torch.stack(
+            [self.content, self.style, self.image.detach().clamp(0, 1).unsqueeze(0)], 1
+        )

@@ -32,9 +32,19 @@ class WordVectors(pl.LightningModule):
         schedule: Callable[[float], float],
     ) -> None:
         super().__init__()
-        self.window, self.negatives, self.optimizer, self.schedule = window, negatives, optimizer, schedule
-        self.centre, self.context = nn.Embedding(words + 1, width), nn.Embedding(words + 1, width)  # row 0: no word
-        nn.init.uniform_(self.centre.weight, -0.5 / width, 0.5 / width)  # as word2vec's own code begins
+        self.window, self.negatives, self.optimizer, self.schedule = (
+            window,
+            negatives,
+            optimizer,
+            schedule,
+        )
+        self.centre, self.context = (
+            nn.Embedding(words + 1, width),
+            nn.Embedding(words + 1, width),
+        )  # row 0: no word
+        nn.init.uniform_(
+            self.centre.weight, -0.5 / width, 0.5 / width
+        )  # as word2vec's own code begins
         nn.init.zeros_(self.context.weight)
         self.noise: Tensor  # (words + 1,) how likely each is as a noise word
         self.register_buffer("noise", torch.ones(words + 1))
@@ -54,11 +64,19 @@ class WordVectors(pl.LightningModule):
         return {"loss": self._loss(batch[0])}
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self.log("test/loss", self._loss(batch[0]), batch_size=len(batch[0]), on_epoch=True, sync_dist=True)
+        self.log(
+            "test/loss",
+            self._loss(batch[0]),
+            batch_size=len(batch[0]),
+            on_epoch=True,
+            sync_dist=True,
+        )
 
     def _loss(self, tokens: Tensor) -> Tensor:
         centres, contexts = pairs(tokens, self.window)
-        noise = torch.multinomial(self.noise.expand(len(centres), -1), self.negatives, replacement=True)
+        noise = torch.multinomial(
+            self.noise.expand(len(centres), -1), self.negatives, replacement=True
+        )
         return skip_gram(self.centre(centres), self.context(contexts), self.context(noise))
 
 

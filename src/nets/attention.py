@@ -50,9 +50,14 @@ def window(parameters: Tensor, n: int, height: int, width: int) -> Window:
     g = 0 is the middle of the image, -1 and 1 lie half a pixel outside it; log delta = 0 spreads the grid over the longer side.
     """
     parameters = parameters.float()
-    g_x, g_y = (width + 1) / 2 * (parameters[:, :1] + 1), (height + 1) / 2 * (parameters[:, 1:2] + 1)  # (B, 1)
+    g_x, g_y = (
+        (width + 1) / 2 * (parameters[:, :1] + 1),
+        (height + 1) / 2 * (parameters[:, 1:2] + 1),
+    )  # (B, 1)
     sigma2, delta, gamma = parameters[:, 2:].exp().split(1, dim=1)
-    delta = (max(height, width) - 1) / max(n - 1, 1) * delta  # n = 1: one filter, at g whatever its delta
+    delta = (
+        (max(height, width) - 1) / max(n - 1, 1) * delta
+    )  # n = 1: one filter, at g whatever its delta
     offsets = torch.arange(1, n + 1, device=parameters.device) - n / 2 - 0.5  # i - N/2 - 0.5
     return Window(g_y + offsets * delta, g_x + offsets * delta, sigma2, gamma)
 
@@ -128,10 +133,24 @@ class Attention(nn.Module):
         reading = window(read_window, self.n_read, self.height, self.width)
         writing = window(write_window, self.n_write, self.height, self.width)
         n = [self.n_read, self.n_write]
-        sigma2 = torch.cat([reading.sigma2.expand(-1, n[0]), writing.sigma2.expand(-1, n[1])], dim=1)
-        read_y, write_y = filter_bank(torch.cat([reading.mu_y, writing.mu_y], 1), sigma2, self.height).split(n, dim=1)
-        read_x, write_x = filter_bank(torch.cat([reading.mu_x, writing.mu_x], 1), sigma2, self.width).split(n, dim=1)
-        return Gaze(patch.float().unflatten(1, (n[1], -1)), reading, writing, read_y, read_x, write_y, write_x)
+        sigma2 = torch.cat(
+            [reading.sigma2.expand(-1, n[0]), writing.sigma2.expand(-1, n[1])], dim=1
+        )
+        read_y, write_y = filter_bank(
+            torch.cat([reading.mu_y, writing.mu_y], 1), sigma2, self.height
+        ).split(n, dim=1)
+        read_x, write_x = filter_bank(
+            torch.cat([reading.mu_x, writing.mu_x], 1), sigma2, self.width
+        ).split(n, dim=1)
+        return Gaze(
+            patch.float().unflatten(1, (n[1], -1)),
+            reading,
+            writing,
+            read_y,
+            read_x,
+            write_y,
+            write_x,
+        )
 
     def fold(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor | None]:
         """The encoder's weight on a reading, and what of its gates depends on x alone (B, gates): nothing here."""

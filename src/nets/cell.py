@@ -86,10 +86,16 @@ class Cell(nn.Module):
             dtype: of the matrix products.
         """
         encoder, decoder, heads = self.encoder, self.decoder, self.attention.heads()
-        on_reading, on_decoder = encoder.weight_ih.split([self.attention.features, decoder.hidden_size], dim=1)
+        on_reading, on_decoder = encoder.weight_ih.split(
+            [self.attention.features, decoder.hidden_size], dim=1
+        )
         on_reading, from_x = self.attention.fold(x, on_reading.to(dtype))
         of_decoder = [decoder.weight_hh, on_decoder, *(head.weight for head in heads)]
-        biases = [decoder.bias_ih + decoder.bias_hh, encoder.bias_ih + encoder.bias_hh, *(head.bias for head in heads)]
+        biases = [
+            decoder.bias_ih + decoder.bias_hh,
+            encoder.bias_ih + encoder.bias_hh,
+            *(head.bias for head in heads),
+        ]
         merged = Weights(
             encoder=torch.cat([on_reading, encoder.weight_hh.to(dtype)], dim=1),
             posterior=self.posterior.weight.to(dtype),
@@ -100,7 +106,9 @@ class Cell(nn.Module):
         )
         return merged, from_x
 
-    def forward(self, x: Tensor, from_x: Tensor | None, eps: Tensor, state: State, w: Weights) -> tuple[State, Tensor, Inputs]:
+    def forward(
+        self, x: Tensor, from_x: Tensor | None, eps: Tensor, state: State, w: Weights
+    ) -> tuple[State, Tensor, Inputs]:
         """Read, encode, draw z, decode, write (eq. 3 to 8).
 
         Args:
@@ -147,17 +155,25 @@ class Gradients(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, inputs: list[Inputs], splits: list[int], steps: int, rows: int, *w: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, inputs: list[Inputs], splits: list[int], steps: int, rows: int, *w: Tensor
+    ) -> tuple[Tensor, ...]:
         ctx.inputs, ctx.splits, ctx.steps = inputs, splits, steps
         weights = Weights(*w)
-        of_posterior, of_decoder = weights.posterior_bias.expand(rows, -1), weights.decoder_bias.expand(rows, -1)
+        of_posterior, of_decoder = (
+            weights.posterior_bias.expand(rows, -1),
+            weights.decoder_bias.expand(rows, -1),
+        )
         return tuple(of_posterior.view_as(of_posterior) for _ in range(steps)) + tuple(
             of_decoder.view_as(of_decoder) for _ in range(steps + 1)
         )
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        of_posterior, of_decoder = torch.cat(gradients[: ctx.steps]), torch.cat(gradients[ctx.steps :])
+        of_posterior, of_decoder = (
+            torch.cat(gradients[: ctx.steps]),
+            torch.cat(gradients[ctx.steps :]),
+        )
         start, *taken = ctx.inputs
         reading, encoded, z, decoded = (torch.cat(parts) for parts in zip(*taken, strict=True))
         dec_gates, enc_gates, *_ = of_decoder[: len(reading)].split(ctx.splits, dim=1)

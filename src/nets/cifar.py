@@ -18,7 +18,10 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.norm1(self.conv1(x)))
-        carried = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.new // 2, self.new - self.new // 2))
+        carried = F.pad(
+            x[:, :, :: self.stride, :: self.stride],
+            (0, 0, 0, 0, self.new // 2, self.new - self.new // 2),
+        )
         return F.relu(self.norm2(self.conv2(y)) + carried)
 
 
@@ -33,7 +36,10 @@ def resnet(channels: int, num_classes: int, depth: int = 20, width: int = 16) ->
     n_in = width
     for stage in range(3):
         n_out = width * 2**stage
-        blocks = [Block(n_in if i == 0 else n_out, n_out, 2 if stage and i == 0 else 1) for i in range((depth - 2) // 6)]
+        blocks = [
+            Block(n_in if i == 0 else n_out, n_out, 2 if stage and i == 0 else 1)
+            for i in range((depth - 2) // 6)
+        ]
         net.add_module(f"stage{stage + 1}", nn.Sequential(*blocks))
         n_in = n_out
     net.add_module("pool", nn.AdaptiveAvgPool2d(1))
@@ -45,15 +51,21 @@ def resnet(channels: int, num_classes: int, depth: int = 20, width: int = 16) ->
     return net
 
 
-def densenet_bc(channels: int, num_classes: int, depth: int = 100, growth: int = 12, dropout: float = 0.0) -> nn.Module:
+def densenet_bc(
+    channels: int, num_classes: int, depth: int = 100, growth: int = 12, dropout: float = 0.0
+) -> nn.Module:
     """Huang 2017, section 3: bottlenecks, transitions that halve the channels, three blocks of (depth - 4) / 6 layers.
 
     torchvision's DenseNet, whose stem for 224 x 224 makes way for the paper's one convolution of 2 * growth filters.
     """
     if depth % 6 != 4:
-        raise ValueError(f"depth={depth}: a DenseNet-BC of three blocks has 6 n + 4 layers: 40, 100, 190, 250")
+        raise ValueError(
+            f"depth={depth}: a DenseNet-BC of three blocks has 6 n + 4 layers: 40, 100, 190, 250"
+        )
     layers = (depth - 4) // 6
-    net = torchvision.models.DenseNet(growth, (layers, layers, layers), 2 * growth, drop_rate=dropout, num_classes=num_classes)
+    net = torchvision.models.DenseNet(
+        growth, (layers, layers, layers), 2 * growth, drop_rate=dropout, num_classes=num_classes
+    )
     net.features.conv0 = nn.Conv2d(channels, 2 * growth, 3, 1, 1, bias=False)
     nn.init.kaiming_normal_(net.features.conv0.weight)
     for name in ("norm0", "relu0", "pool0"):

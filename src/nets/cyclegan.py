@@ -29,14 +29,20 @@ class Residual(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(*_conv(width, width, 3), nn.ReLU(inplace=True), *_conv(width, width, 3))
+        self.body = nn.Sequential(
+            *_conv(width, width, 3), nn.ReLU(inplace=True), *_conv(width, width, 3)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.body(x)
 
 
 def generator(
-    channels: int, size: int | Sequence[int], width: int = 64, blocks: int | None = None, strides: int | None = 2
+    channels: int,
+    size: int | Sequence[int],
+    width: int = 64,
+    blocks: int | None = None,
+    strides: int | None = 2,
 ) -> nn.Sequential:
     """c7s1-64, d128, d256, R256 x blocks, u128, u64, c7s1-C, tanh: images of one domain -> images of the other.
 
@@ -51,7 +57,9 @@ def generator(
     """
     sides = (size, size) if isinstance(size, int) else tuple(size)
     if any(side % 4 or side < 16 for side in sides):
-        raise ValueError(f"data.size={size} does not fit: its sides must be multiples of 4, 16 or more")
+        raise ValueError(
+            f"data.size={size} does not fit: its sides must be multiples of 4, 16 or more"
+        )
     layers = [*_conv(channels, width, 7), nn.ReLU(inplace=True)]
     widths = [width, 2 * width][: strides or (2 if min(sides) >= 64 else 1)]
     for n in widths:
@@ -66,7 +74,9 @@ def generator(
     return net
 
 
-def discriminator(channels: int, size: int | Sequence[int], width: int = 64, layers: int | None = None) -> nn.Sequential:
+def discriminator(
+    channels: int, size: int | Sequence[int], width: int = 64, layers: int | None = None
+) -> nn.Sequential:
     """C64-C128-C256-C512 and a last convolution: images -> raw scores (B, 1, h, w), one for each patch.
 
     4 x 4 convolutions, LeakyReLU 0.2, no norm on the first. A score sees 70 x 70 pixels with three strided layers, the paper's,
@@ -82,12 +92,21 @@ def discriminator(channels: int, size: int | Sequence[int], width: int = 64, lay
     side = size if isinstance(size, int) else min(size)
     n_strided = layers or max(1, min(3, int(math.log2(side / 16))))
     if side >> n_strided < 3:
-        raise ValueError(f"layers={n_strided}: {n_strided} strides leave nothing of {side} pixels to score")
-    row: list[nn.Module] = [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
+        raise ValueError(
+            f"layers={n_strided}: {n_strided} strides leave nothing of {side} pixels to score"
+        )
+    row: list[nn.Module] = [
+        nn.Conv2d(channels, width, 4, stride=2, padding=1),
+        nn.LeakyReLU(0.2, inplace=True),
+    ]
     n = width
     for stride in [2] * (n_strided - 1) + [1]:
         wider = min(2 * n, 8 * width)
-        row += [nn.Conv2d(n, wider, 4, stride, padding=1, bias=False), InstanceNorm(), nn.LeakyReLU(0.2, inplace=True)]
+        row += [
+            nn.Conv2d(n, wider, 4, stride, padding=1, bias=False),
+            InstanceNorm(),
+            nn.LeakyReLU(0.2, inplace=True),
+        ]
         n = wider
     net = nn.Sequential(*row, nn.Conv2d(n, 1, 4, padding=1))
     initialise(net, "normal")
@@ -96,4 +115,8 @@ def discriminator(channels: int, size: int | Sequence[int], width: int = 64, lay
 
 def _conv(n_in: int, n_out: int, kernel: int) -> list[nn.Module]:
     """Reflection padding, a convolution that keeps the size, a norm (which would take a bias away again)."""
-    return [nn.ReflectionPad2d(kernel // 2), nn.Conv2d(n_in, n_out, kernel, bias=False), InstanceNorm()]
+    return [
+        nn.ReflectionPad2d(kernel // 2),
+        nn.Conv2d(n_in, n_out, kernel, bias=False),
+        InstanceNorm(),
+    ]

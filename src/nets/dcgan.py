@@ -9,7 +9,9 @@ import math
 from torch import nn
 
 
-def generator(latent: int, channels: int, size: int, width: int = 64, num_classes: int = 0) -> nn.Sequential:
+def generator(
+    latent: int, channels: int, size: int, width: int = 64, num_classes: int = 0
+) -> nn.Sequential:
     """The generator that fits `size`: `infogan_generator` at 28, `radford_generator` at a power of two."""
     latent += num_classes
     if size == 28:
@@ -17,7 +19,9 @@ def generator(latent: int, channels: int, size: int, width: int = 64, num_classe
     return radford_generator(latent, channels, size, width)
 
 
-def discriminator(channels: int, size: int, width: int = 64, norm: str = "batch", num_classes: int = 0) -> nn.Sequential:
+def discriminator(
+    channels: int, size: int, width: int = 64, norm: str = "batch", num_classes: int = 0
+) -> nn.Sequential:
     """The discriminator that fits `size`: `infogan_discriminator` (it has no norm) at 28, else `radford_discriminator`."""
     channels += num_classes
     if size == 28:
@@ -80,20 +84,29 @@ def radford_generator(latent: int, channels: int, size: int, width: int = 64) ->
             nn.ReLU(),
         ]
         features //= 2
-    return nn.Sequential(*layers, nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1), nn.Tanh())
+    return nn.Sequential(
+        *layers, nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1), nn.Tanh()
+    )
 
 
-def radford_discriminator(channels: int, size: int, width: int = 64, norm: str = "batch") -> nn.Sequential:
+def radford_discriminator(
+    channels: int, size: int, width: int = 64, norm: str = "batch"
+) -> nn.Sequential:
     """Radford 2015: strided 4 x 4 convolutions, LeakyReLU 0.2, a norm on all but the first and the last layer.
 
     Args:
         size: as in `radford_generator`.
         norm: `batch`, `layer` (what a gradient penalty wants: it is per sample, Gulrajani 2017, section 4) or `none`.
     """
-    layers: list[nn.Module] = [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+    layers: list[nn.Module] = [
+        nn.Conv2d(channels, width, 4, stride=2, padding=1),
+        nn.LeakyReLU(0.2),
+    ]
     features = width
     for _ in range(_doublings(size) - 1):
-        layers.append(nn.Conv2d(features, features * 2, 4, stride=2, padding=1, bias=norm == "none"))
+        layers.append(
+            nn.Conv2d(features, features * 2, 4, stride=2, padding=1, bias=norm == "none")
+        )
         features *= 2
         if norm == "batch":
             layers.append(nn.BatchNorm2d(features))
@@ -106,5 +119,7 @@ def radford_discriminator(channels: int, size: int, width: int = 64, norm: str =
 def _doublings(size: int) -> int:
     doublings = round(math.log2(size / 4))
     if doublings < 2 or 4 * 2**doublings != size:
-        raise ValueError(f"Radford's nets need a side that is a power of two, 16 or more, not {size}")
+        raise ValueError(
+            f"Radford's nets need a side that is a power of two, 16 or more, not {size}"
+        )
     return doublings

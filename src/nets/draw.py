@@ -54,8 +54,12 @@ class Draw(nn.Module):
         height, width = (size, size) if isinstance(size, int) else size
         self.steps, self.latent = steps, latent
         self.cell = Cell(encoder, decoder, latent, attention(decoder, channels, height, width))
-        self.h_enc, self.c_enc = (nn.Parameter(torch.zeros(encoder), learn_initial) for _ in range(2))
-        self.h_dec, self.c_dec = (nn.Parameter(torch.zeros(decoder), learn_initial) for _ in range(2))
+        self.h_enc, self.c_enc = (
+            nn.Parameter(torch.zeros(encoder), learn_initial) for _ in range(2)
+        )
+        self.h_dec, self.c_dec = (
+            nn.Parameter(torch.zeros(decoder), learn_initial) for _ in range(2)
+        )
         self.canvas = nn.Parameter(torch.zeros(height, channels, width), learn_initial)
         with torch.no_grad():
             for part in (self.cell.encoder, self.cell.decoder):
@@ -69,7 +73,11 @@ class Draw(nn.Module):
             eps: (T, B, latent) standard normal, all fresh.
             keep: hand back every step's state too.
         """
-        dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else torch.float32
+        dtype = (
+            torch.get_autocast_dtype(x.device.type)
+            if torch.is_autocast_enabled(x.device.type)
+            else torch.float32
+        )
         with torch.autocast(x.device.type, enabled=False):
             rows = x.float().transpose(1, 2).contiguous()  # (B, H, C, W)
             w, from_x = self.cell.weights(rows, dtype)
@@ -80,7 +88,9 @@ class Draw(nn.Module):
             inputs[0] = inputs[0].detach()
             states: tuple[State, ...] = (state,)
             posteriors = []
-            for noise, posterior_bias, decoder_bias in zip(eps, biases, biases[len(eps) + 1 :], strict=False):
+            for noise, posterior_bias, decoder_bias in zip(
+                eps, biases, biases[len(eps) + 1 :], strict=False
+            ):
                 step = fixed._replace(posterior_bias=posterior_bias, decoder_bias=decoder_bias)
                 state, q, multiplied = self.cell(rows, from_x, noise, state, step)
                 posteriors.append(q)
@@ -92,9 +102,13 @@ class Draw(nn.Module):
     def start(self, h_dec: Tensor, w: Weights) -> State:
         """The initial state, `h_dec` (B, dec) among it."""
         n = len(h_dec)
-        h_enc, c_enc, c_dec = (state.expand(n, -1) for state in (self.h_enc, self.c_enc, self.c_dec))
+        h_enc, c_enc, c_dec = (
+            state.expand(n, -1) for state in (self.h_enc, self.c_enc, self.c_dec)
+        )
         to_decoder, to_encoder, gaze = self.cell.look(h_dec, w)
-        return State(h_enc, c_enc, c_dec, self.canvas.repeat(n, 1, 1, 1), to_encoder, to_decoder, gaze)
+        return State(
+            h_enc, c_enc, c_dec, self.canvas.repeat(n, 1, 1, 1), to_encoder, to_decoder, gaze
+        )
 
     def decode(self, z: Tensor) -> tuple[Tensor, Any]:
         """The canvases (T, B, C, H, W), logits, that latents z (T, B, latent) paint, and the gaze of all steps (T * B, ...).
@@ -107,7 +121,9 @@ class Draw(nn.Module):
         with torch.autocast(z.device.type, enabled=False):
             parameters = [decoder.weight_ih, decoder.weight_hh, decoder.bias_ih, decoder.bias_hh]
             start = [state.repeat(1, n, 1) for state in (self.h_dec, self.c_dec)]
-            h_dec, _, _ = torch.lstm(z, start, parameters, True, 1, 0.0, self.training, False, False)
+            h_dec, _, _ = torch.lstm(
+                z, start, parameters, True, 1, 0.0, self.training, False, False
+            )
             attention = self.cell.attention
             gaze = attention.look(*(head(h_dec.flatten(0, 1)) for head in attention.heads()))
             blank = torch.zeros(steps * n, *self.canvas.shape, device=z.device)

@@ -6,17 +6,24 @@ from collections.abc import Sequence
 from torch import nn
 
 
-def generator(latent: int, channels: int, size: int | Sequence[int], hidden: Sequence[int] = (1024, 1024)) -> nn.Sequential:
+def generator(
+    latent: int, channels: int, size: int | Sequence[int], hidden: Sequence[int] = (1024, 1024)
+) -> nn.Sequential:
     """latent-1024-1024-pixels with ReLU and tanh: z (B, latent) -> images (B, C, H, W) in [-1, 1]."""
     shape = (channels, size, size) if isinstance(size, int) else (channels, *size)
     layers: list[nn.Module] = []
     for n_in, n_out in zip([latent, *hidden[:-1]], hidden, strict=True):
         layers += [nn.Linear(n_in, n_out), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(hidden[-1], math.prod(shape)), nn.Tanh(), nn.Unflatten(1, shape))
+    return nn.Sequential(
+        *layers, nn.Linear(hidden[-1], math.prod(shape)), nn.Tanh(), nn.Unflatten(1, shape)
+    )
 
 
 def discriminator(
-    channels: int, size: int | Sequence[int], hidden: Sequence[int] = (256, 256), slope: float = 0.01
+    channels: int,
+    size: int | Sequence[int],
+    hidden: Sequence[int] = (256, 256),
+    slope: float = 0.01,
 ) -> nn.Sequential:
     """pixels-256-256-1 with LeakyReLU: images (B, C, H, W) in [-1, 1] -> raw scores (B, 1)."""
     pixels = size * size if isinstance(size, int) else math.prod(size)

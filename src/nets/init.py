@@ -43,9 +43,14 @@ def whiten(layer: nn.Conv2d, images: Tensor) -> None:
     The components of `images` (N, C, H, W), the strongest first, in as many pairs of filters as there are; what filters are
     left over stay as drawn (Jordan 2024, section 3.3). Those that no image has, as of grey shown in colour, are left out.
     """
-    n, total = 0, torch.zeros([layer.weight[0].numel()] * 2, dtype=torch.float64, device=images.device)
+    n, total = (
+        0,
+        torch.zeros([layer.weight[0].numel()] * 2, dtype=torch.float64, device=images.device),
+    )
     for part in images.split(max(1, 2**20 // images[0].numel())):  # bounds memory
-        patches = F.unfold(part.double(), layer.kernel_size).transpose(1, 2).flatten(0, 1)  # (places, C * h * w)
+        patches = (
+            F.unfold(part.double(), layer.kernel_size).transpose(1, 2).flatten(0, 1)
+        )  # (places, C * h * w)
         n, total = n + len(patches), total + patches.T @ patches
     values, vectors = torch.linalg.eigh(total / n)
     most = min(int((values > 1e-6 * values[-1]).sum()), layer.out_channels // 2)

@@ -28,5 +28,9 @@ def perceptual(
     net = plain(channels, 256, 1, features, kernel=kernel, padding=padding, norm=norm)
     layers = OrderedDict(takewhile(lambda named: named[0] != "flatten", net.named_children()))
     if pooling == "average":
-        layers.update((name, nn.AvgPool2d(2)) for name, layer in layers.items() if isinstance(layer, nn.MaxPool2d))
+        layers.update(
+            (name, nn.AvgPool2d(2))
+            for name, layer in layers.items()
+            if isinstance(layer, nn.MaxPool2d)
+        )
     return nn.Sequential(layers)

@@ -52,7 +52,11 @@ def plain(
             if norm == "batch":
                 add("norm", nn.BatchNorm2d(int(feature)))
             add("relu", nn.ReLU())
-            channels, height, width = int(feature), height + 2 * padding - kernel + 1, width + 2 * padding - kernel + 1
+            channels, height, width = (
+                int(feature),
+                height + 2 * padding - kernel + 1,
+                width + 2 * padding - kernel + 1,
+            )
         if min(height, width) < 1:
             raise ValueError(f"images of {size} are too small")
     layers["flatten"] = nn.Flatten()
