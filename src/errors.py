@@ -13,6 +13,10 @@ class Incomplete(Exception):
     """Done, but for a part that the message tells; commands print it and exit with 1."""
 
 
+class TrainingFailed(Exception):
+    """Training cannot go on: one line that says why and what is kept. Commands print it and exit with 1."""
+
+
 class Interrupted(BaseException):
     """Training was stopped by a signal, after a checkpoint; commands exit with 128 + signum.
 

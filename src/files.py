@@ -13,14 +13,22 @@ class Broken(Exception):
     """A file holds something else than what was written; the message says what."""
 
 
-def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Call write(temporary path) beside `path`, bring it to the disk, rename: a reader sees the old file or the new one."""
+def write_atomically(
+    path: Path, write: Callable[[Path], Any], previous: Path | None = None
+) -> None:
+    """Call write(temporary path) beside `path`, bring it to the disk, rename: a reader sees the old file or the new one.
+
+    Args:
+        previous: the name that the old file is given; None: it is gone.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            path.replace(previous)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

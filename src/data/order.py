@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from src.errors import UserError
 from src.randomness import generator
 
 
@@ -22,7 +23,12 @@ class EpochSampler(Sampler):
         shuffle: a new order every epoch, else as stored.
         position: () -> (epoch, first batch); asked when iteration starts.
         columns: of a set of pairs, each shuffled for itself: a batch is then (B, columns) indices; in one column (B,).
-        rank, world: this process takes every world-th index; short ranks repeat from the start, so that all have equal batches.
+        rank, world: this process takes every world-th index. All ranks have equally many batches,
+            since each forward pass may wait for the others: in training short ranks repeat images
+            from the start; else each image comes once, and batches differ by an image.
+
+    Raises:
+        UserError: there are fewer images than processes to measure them.
     """
 
     def __init__(
@@ -44,14 +50,22 @@ class EpochSampler(Sampler):
             columns,
         )
         self.position, self.rank, self.world = position, rank, world
+        if not shuffle and 0 < n < world:
+            raise UserError(
+                f"{n} images cannot be measured by {world} processes: use fewer devices"
+            )
 
     def __iter__(self) -> Iterator[Tensor]:
         epoch, start = self.position()
         indices = self._shuffled(epoch) if self.shuffle else torch.arange(self.n)
-        if self.world > 1:
+        if self.world == 1:
+            yield from self._split(indices)[start:]
+        elif self.shuffle:
             missing = -self.n % self.world
             indices = torch.cat([indices, indices[:missing]])[self.rank :: self.world]
-        yield from self._split(indices)[start:]
+            yield from self._split(indices)[start:]
+        else:
+            yield from indices[self.rank :: self.world].tensor_split(len(self))
 
     def _shuffled(self, epoch: int) -> Tensor:
         first = torch.randperm(self.n, generator=generator(self.seed, "order", epoch))
@@ -68,6 +82,8 @@ class EpochSampler(Sampler):
         return batches
 
     def __len__(self) -> int:
+        if self.world > 1 and not self.shuffle:
+            return -(-(self.n // self.world) // self.batch_size)
         return len(self._split(torch.empty(-(-self.n // self.world))))
 
 
