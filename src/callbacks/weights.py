@@ -56,7 +56,8 @@ class Weights(pl.Callback):
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1 and parameter.requires_grad:
                 values = _thinned(parameter)
-                if len(values := values[values.isfinite()]):  # the writer refuses an empty histogram
+                values = values[values.abs() < 1e20]  # the writer's bins end there; it refuses NaN
+                if len(values):
                     writer.add_histogram(f"weights/{name}", values, step)
         for name, layer in filtering(model).items():
             show(trainer, f"filters/{name}", plots.filter_tile(_filters(layer)))
