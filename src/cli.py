@@ -7,7 +7,8 @@ Whatever a user got wrong ends as one line on stderr and exit code 2.
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src import run
 from src.config import CONF, check, compose, family, groups
-from src.errors import Incomplete, Interrupted, UserError
+from src.errors import Failed, Incomplete, Interrupted, UserError, refusal, writing
 
 Task = Callable[[DictConfig, Path], Any]
 RESUMABLE = (*(f"trainer.{key}=" for key in (
@@ -76,6 +77,9 @@ def guarded(action: Callable[[], Any]) -> int:
         )  # a DataLoader's worker puts its traceback before
         print(f"error: {line}", file=sys.stderr)
         return 2
+    except Failed as failure:
+        print(f"error: {failure}", file=sys.stderr)
+        return 1
     except Incomplete as rest:
         print(rest, file=sys.stderr)
         return 1
@@ -86,7 +90,36 @@ def guarded(action: Callable[[], Any]) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+    except Exception as error:
+        if (refused := refusal(error)) is None:
+            raise
+        print(f"error: {refused.reason}: {refused.advice}", file=sys.stderr)
+        return 1
     return 0
+
+
+@contextmanager
+def _telling_what_is_safe(folder: Path) -> Iterator[None]:
+    """Turn what the machine refuses the run in `folder` into `Failed`, which says from where the run can go on."""
+    try:
+        yield
+    except (UserError, Failed, Incomplete):
+        raise
+    except Exception as error:
+        if (refused := refusal(error)) is None:
+            raise
+        try:
+            from src.build import batches_done
+
+            done = batches_done(run.last_checkpoint(folder))
+        except UserError:
+            raise Failed(
+                f"{refused.reason}; nothing is saved yet: {refused.advice}, then start the run again"
+            ) from error
+        raise Failed(
+            f"{refused.reason}; the checkpoint of batch {done} is whole: {refused.advice}, "
+            f"then go on with: python -m src.train resume={folder}"
+        ) from error
 
 
 def _launch(config_name: str, task: Task, argv: list[str]) -> None:
@@ -112,20 +145,23 @@ def _launch(config_name: str, task: Task, argv: list[str]) -> None:
         wanted = hydra_cfg.sweep.dir if args.multirun else hydra_cfg.run.dir
         given = any(o.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for o in args.overrides)
         # of the processes that train one model together, the first makes the folder and tells the others
-        folder = run.reserve(Path(wanted), exact=given) if run.is_first_process() else Path(wanted)
         key = "hydra.sweep.dir" if args.multirun else "hydra.run.dir"
+        with writing(f"{key}={wanted}", "out=DIR puts runs elsewhere"):
+            folder = run.reserve(Path(wanted), given) if run.is_first_process() else Path(wanted)
         sys.argv = [
             sys.argv[0],
             *(a for a in argv if not a.startswith(f"{key}=")),
             f"{key}='{folder}'",
         ]
 
-    raised: list[UserError] = []
+    raised: list[Exception] = []
 
     def job(cfg: DictConfig) -> Any:
+        own = Path(HydraConfig.get().runtime.output_dir)
         try:
-            return task(cfg, Path(HydraConfig.get().runtime.output_dir))
-        except UserError as error:
+            with _telling_what_is_safe(own):
+                return task(cfg, own)
+        except (UserError, Failed) as error:
             if args.multirun:
                 raise
             raised.append(error)  # past Hydra, which would announce it in words of its own
@@ -138,7 +174,7 @@ def _launch(config_name: str, task: Task, argv: list[str]) -> None:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)()
         for error in raised:
             raise error
-    except UserError:
+    except (UserError, Failed, OSError):
         run.discard(folder, parents=not given)
         raise
     finally:
@@ -174,9 +210,10 @@ def _resume(task: Task, folder: Path, overrides: list[str]) -> None:
     remembered = cfg.copy()
     cfg.resume = str(folder)
     check(cfg)
-    if overrides and run.is_first_process():
-        run.write_config(folder, remembered)
-    task(cfg, folder)
+    with _telling_what_is_safe(folder):
+        if overrides and run.is_first_process():
+            run.write_config(folder, remembered)
+        task(cfg, folder)
 
 
 def help_text(doc: str) -> str:
