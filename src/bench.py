@@ -71,7 +71,7 @@ def our_rate(cfg: DictConfig, data: Any, folder: Path) -> float:
 
     clock = Clock(cfg.warmup, cfg.batches)
     torch.manual_seed(cfg.seed)
-    trainer = build.trainer(cfg, folder, 0, Timer())
+    trainer = build.trainer(cfg, folder, Timer())
     trainer.fit(build.model(cfg), datamodule=data)
     return clock.rate
 

@@ -18,6 +18,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from src import run
 from src.callbacks.checkpoint import Checkpoint
 from src.callbacks.exact import Exact
+from src.callbacks.nonfinite import NonFinite
 from src.callbacks.record import Record
 from src.config import check, family
 from src.data.augment import Augment
@@ -74,7 +75,7 @@ def keep_memory() -> None:
         libc.mallopt(mmap_max, 0)  # not even what is large
 
 
-def data(cfg: DictConfig, checkpoint: Path | None = None) -> Any:
+def data(cfg: DictConfig, checkpoint: dict[str, Any] | None = None) -> Any:
     """The data module, an `ImageData` or `Reviews`, its files read; what `cfg` leaves to be counted, the model's num_classes
     or words, is put there.
 
@@ -87,7 +88,7 @@ def data(cfg: DictConfig, checkpoint: Path | None = None) -> Any:
     module.augment = augmentation(cfg)
     module.setup()
     if checkpoint is not None:
-        module.load_state_dict(_of_data(cfg, run.load_checkpoint(checkpoint)))
+        module.load_state_dict(_of_data(cfg, checkpoint))
     if "num_classes" in (cfg.get("model") or {}):
         if not module.num_classes or not module.labelled:
             raise UserError(f"{cfg.model._target_} needs labels, and data={cfg.data.name} has none")
@@ -181,13 +182,17 @@ def refusal(cfg: DictConfig, size: Any, alone: bool = False) -> str | None:
 
 
 def trainer(
-    cfg: DictConfig, folder: Path, batches_done: int, *more: pl.Callback, keep: bool = True
+    cfg: DictConfig,
+    folder: Path,
+    *more: pl.Callback,
+    checkpoint: dict[str, Any] | None = None,
+    keep: bool = True,
 ) -> pl.Trainer:
     """The Trainer with its callbacks and loggers.
 
     Args:
-        batches_done: batches that a resumed run has behind it; what was logged after them is forgotten.
         more: callbacks besides the config's.
+        checkpoint: that a run goes on from; what was logged after it is forgotten.
         keep: write checkpoints.
     """
     quiet()
@@ -200,27 +205,26 @@ def trainer(
     if settings["precision"] == "auto":
         settings["precision"] = fast_precision(settings["accelerator"])
     loggers = [
-        _instantiate(node, f"logger.{name}")(folder=folder, batches_done=batches_done)
+        _instantiate(node, f"logger.{name}")(folder=folder, batches_done=batches_done(checkpoint))
         for name, node in (cfg.logger or {}).items()
     ]
     chosen = [
         _instantiate(node, f"callbacks.{name}") for name, node in (cfg.callbacks or {}).items()
     ]
-    chosen.sort(
-        key=lambda callback: not isinstance(callback, EarlyStopping)
-    )  # what others show at the end hangs on it
-    last = (
-        [Checkpoint(folder, cfg.checkpoint.every_n_batches)] if keep else []
-    )  # what it keeps is done
+    # early stopping comes first: the others ask whether this is the last epoch
+    chosen.sort(key=lambda callback: not isinstance(callback, EarlyStopping))
+    # the checkpoint comes last: it keeps what the others did, and NonFinite what must not be kept
+    last = [Checkpoint(folder, cfg.checkpoint.every_n_batches)] if keep else []
     try:
         limit = settings.pop("max_time")
         timer = [Timer(limit)] if limit else []  # Lightning's own would come behind the checkpoint
-        callbacks = [Exact(cfg.seed), Record(), *timer, *chosen, *more, *last]
-        return instantiate(
+        guard = NonFinite(folder, cfg.on_nonfinite)
+        callbacks = [Exact(cfg.seed), Record(), guard, *timer, *chosen, *more, *last]
+        trainer = instantiate(
             settings,
             logger=loggers or False,
             callbacks=callbacks,
-            plugins=[AtomicCheckpoints()],
+            plugins=[AtomicCheckpoints(checkpoint)],
             default_root_dir=str(folder),
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -228,24 +232,27 @@ def trainer(
             use_distributed_sampler=False,
             _convert_="all",
         )
+        # Lightning's handlers broadcast inside the handler, which hangs where ranks are at
+        # different places; `Checkpoint` and `src.cli` handle signals
+        trainer._signal_connector.register_signal_handlers = lambda: None
+        return trainer
     except Exception as error:  # Hydra wraps whatever the Trainer refuses
         raise UserError(f"trainer: {_reason(error)}") from error
 
 
-def batches_done(checkpoint: Path | None) -> int:
+def batches_done(checkpoint: dict[str, Any] | None) -> int:
     """How many batches the run had seen when `checkpoint` was written."""
     if checkpoint is None:
         return 0
-    return run.load_checkpoint(checkpoint)["loops"]["fit_loop"]["epoch_loop.batch_progress"][
-        "total"
-    ]["processed"]
+    loop = checkpoint["loops"]["fit_loop"]
+    return loop["epoch_loop.batch_progress"]["total"]["processed"]
 
 
 def opened(folder: Path) -> tuple[DictConfig, pl.LightningModule, dict[str, Any]]:
     """A run's config, its model with the newest weights, on the CPU, in eval mode, and what `ImageData.state_dict` kept."""
     cfg = run.config_of(folder)
     check(cfg)
-    checkpoint = run.load_checkpoint(run.last_checkpoint(folder))
+    checkpoint = run.load_last(folder)
     of_data = _of_data(cfg, checkpoint)
     for name, counted in (("num_classes", "class_names"), ("words", "words")):
         _count(cfg.model, name, len(of_data.get(counted, [])))
@@ -306,17 +313,32 @@ def fast_precision(accelerator: str) -> str:
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Checkpoints written beside the target and renamed, read with `weights_only=True` and their checksums."""
+    """Checkpoints written beside the target and renamed; the one before is kept as previous.ckpt.
+
+    Args:
+        loaded: the checkpoint to resume from, read and checked already, for Lightning to take once.
+    """
+
+    def __init__(self, loaded: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self.loaded = loaded
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        write_atomically(Path(path), lambda temporary: torch.save(checkpoint, temporary))
+        target = Path(path)
+        write_atomically(
+            target,
+            lambda temporary: torch.save(checkpoint, temporary),
+            previous=target.with_name(run.PREVIOUS),
+        )
 
     def load_checkpoint(
         self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        return run.load_checkpoint(Path(path))
+        checkpoint, self.loaded = self.loaded, None
+        assert checkpoint is not None
+        return checkpoint
 
 
 def _instantiate(node: Any, where: str) -> Any:

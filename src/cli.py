@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,16 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from src import run
+from src import run, signals
 from src.config import CONF, check, compose, family, groups
-from src.errors import Failed, Incomplete, Interrupted, UserError, refusal, writing
+from src.errors import (
+    Incomplete,
+    Interrupted,
+    TrainingFailed,
+    UserError,
+    refusal,
+    writing,
+)
 
 Task = Callable[[DictConfig, Path], Any]
 RESUMABLE = (*(f"trainer.{key}=" for key in (
@@ -30,7 +37,7 @@ RESUMABLE = (*(f"trainer.{key}=" for key in (
                  "limit_val_batches", "limit_test_batches", "num_sanity_val_steps", "deterministic",
                  "benchmark", "detect_anomaly")), "data.root=", "data.root_a=", "data.root_b=", "data.content=", "data.style=",
              "data.download=",
-             "data.workers=", "test=", "cache=", "checkpoint.", "callbacks.")  # fmt: skip
+             "data.workers=", "test=", "on_nonfinite=", "cache=", "checkpoint.", "callbacks.")  # fmt: skip
 
 
 def launch(config_name: str, task: Task, doc: str) -> int:
@@ -49,6 +56,7 @@ def command(config_name: str, task: Callable[[DictConfig], Any], doc: str) -> in
         return 0
 
     def run_it() -> None:
+        signals.install(signals.raise_interrupted)
         cfg = compose(config_name, [quoted(override) for override in sys.argv[1:]])
         check(cfg)
         task(cfg)
@@ -77,8 +85,8 @@ def guarded(action: Callable[[], Any]) -> int:
         )  # a DataLoader's worker puts its traceback before
         print(f"error: {line}", file=sys.stderr)
         return 2
-    except Failed as failure:
-        print(f"error: {failure}", file=sys.stderr)
+    except TrainingFailed as error:
+        print(f"error: {error}", file=sys.stderr)
         return 1
     except Incomplete as rest:
         print(rest, file=sys.stderr)
@@ -98,88 +106,125 @@ def guarded(action: Callable[[], Any]) -> int:
     return 0
 
 
-@contextmanager
-def _telling_what_is_safe(folder: Path) -> Iterator[None]:
-    """Turn what the machine refuses the run in `folder` into `Failed`, which says from where the run can go on."""
-    try:
-        yield
-    except (UserError, Failed, Incomplete):
-        raise
-    except Exception as error:
-        if (refused := refusal(error)) is None:
-            raise
-        try:
-            from src.build import batches_done
-
-            done = batches_done(run.last_checkpoint(folder))
-        except UserError:
-            raise Failed(
-                f"{refused.reason}; nothing is saved yet: {refused.advice}, then start the run again"
-            ) from error
-        raise Failed(
-            f"{refused.reason}; the checkpoint of batch {done} is whole: {refused.advice}, "
-            f"then go on with: python -m src.train resume={folder}"
-        ) from error
-
-
 def _launch(config_name: str, task: Task, argv: list[str]) -> None:
-    args = get_args_parser().parse_args(argv)
-    if not (args.cfg or args.info or args.shell_completion or args.hydra_help):
-        resumed = [
-            o
-            for o in args.overrides
-            if o.startswith("resume=") and o not in ("resume=null", "resume=")
-        ]
-        if resumed and not args.multirun:
-            folder = Path(resumed[-1].removeprefix("resume=")).expanduser()
-            _resume(task, folder, [o for o in args.overrides if not o.startswith("resume=")])
-            return
-        for overrides in _jobs(args.overrides) if args.multirun else [args.overrides]:
-            cfg = compose(config_name, overrides)
-            check(cfg)
-            if (source := cfg.model.get("init_from")) not in (None, "torchvision"):
-                of_words = family(cfg).takes == "sentences"
-                (run.last_checkpoint if of_words else run.checkpoint_at)(Path(source).expanduser())
-        of_hydra = [o for o in args.overrides if o.startswith("hydra.")] if args.multirun else []
-        hydra_cfg = compose(config_name, [*overrides, *of_hydra], with_hydra=True).hydra
-        wanted = hydra_cfg.sweep.dir if args.multirun else hydra_cfg.run.dir
-        given = any(o.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for o in args.overrides)
-        # of the processes that train one model together, the first makes the folder and tells the others
-        key = "hydra.sweep.dir" if args.multirun else "hydra.run.dir"
-        with writing(f"{key}={wanted}", "out=DIR puts runs elsewhere"):
-            folder = run.reserve(Path(wanted), given) if run.is_first_process() else Path(wanted)
-        sys.argv = [
-            sys.argv[0],
-            *(a for a in argv if not a.startswith(f"{key}=")),
-            f"{key}='{folder}'",
-        ]
+    folder: Path | None = None  # of the run or sweep
+    given = True  # the user named it
 
+    def stop_line(name: str) -> str:
+        """Remove a folder that holds no training; return what a person needs to know."""
+        if not run.is_first_process():
+            return ""
+        if folder is None or not folder.exists():
+            return f"{name}: stopped"
+        if run.holds_training(folder):
+            return f"{name}: stopped; go on with: python -m src.train resume={folder}"
+        run.discard(folder, parents=not given)
+        return f"{name}: stopped before anything was trained; nothing was kept"
+
+    args = get_args_parser().parse_args(argv)
+    with signals.exit_on_signals(stop_line, is_rank=not run.is_first_process()):
+        if not (args.cfg or args.info or args.shell_completion or args.hydra_help):
+            resumed = [
+                o
+                for o in args.overrides
+                if o.startswith("resume=") and o not in ("resume=null", "resume=")
+            ]
+            if resumed and not args.multirun:
+                folder = Path(resumed[-1].removeprefix("resume=")).expanduser()
+                _resume(task, folder, [o for o in args.overrides if not o.startswith("resume=")])
+                return
+            for overrides in _jobs(args.overrides) if args.multirun else [args.overrides]:
+                cfg = compose(config_name, overrides)
+                check(cfg)
+                if (source := cfg.model.get("init_from")) not in (None, "torchvision"):
+                    of_words = family(cfg).takes == "sentences"
+                    (run.last_checkpoint if of_words else run.checkpoint_at)(
+                        Path(source).expanduser()
+                    )
+            of_hydra = (
+                [o for o in args.overrides if o.startswith("hydra.")] if args.multirun else []
+            )
+            hydra_cfg = compose(config_name, [*overrides, *of_hydra], with_hydra=True).hydra
+            wanted = Path(hydra_cfg.sweep.dir if args.multirun else hydra_cfg.run.dir)
+            given = any(
+                o.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for o in args.overrides
+            )
+            # of the processes that train one model together, the first makes the folder and tells the others
+            key = "hydra.sweep.dir" if args.multirun else "hydra.run.dir"
+            with writing(f"{key}={wanted}", "out=DIR puts runs elsewhere"):
+                folder = run.reserve(wanted, exact=given) if run.is_first_process() else wanted
+            sys.argv = [
+                sys.argv[0],
+                *(a for a in argv if not a.startswith(f"{key}=")),
+                f"{key}='{folder}'",
+            ]
+        _run_hydra(config_name, task, folder, given, args.multirun)
+
+
+def _run_hydra(
+    config_name: str, task: Task, folder: Path | None, given: bool, multirun: bool
+) -> None:
+    """Have Hydra run the task, once or as a sweep, into `folder`."""
     raised: list[Exception] = []
 
     def job(cfg: DictConfig) -> Any:
-        own = Path(HydraConfig.get().runtime.output_dir)
         try:
-            with _telling_what_is_safe(own):
-                return task(cfg, own)
-        except (UserError, Failed) as error:
-            if args.multirun:
+            return _alone(task, cfg, Path(HydraConfig.get().runtime.output_dir))
+        except (UserError, TrainingFailed) as error:
+            if multirun:
                 raise
             raised.append(error)  # past Hydra, which would announce it in words of its own
 
     wants_traceback = "HYDRA_FULL_ERROR" in os.environ
-    os.environ["HYDRA_FULL_ERROR"] = (
-        "1"  # Hydra then raises instead of printing tracebacks of its own
-    )
+    # Hydra then raises instead of printing tracebacks of its own
+    os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)()
         for error in raised:
             raise error
-    except (UserError, Failed, OSError):
-        run.discard(folder, parents=not given)
+    except (UserError, TrainingFailed, OSError):
+        if folder is not None:
+            run.discard(folder, parents=not given)
         raise
     finally:
         if not wants_traceback:
             del os.environ["HYDRA_FULL_ERROR"]
+
+
+def _alone(task: Task, cfg: DictConfig, folder: Path) -> Any:
+    """Run `task` in `folder`, which no other process may use meanwhile."""
+    with _saying_what_is_safe(folder), run.locked(folder):
+        try:
+            return task(cfg, folder)
+        except RuntimeError as error:
+            # a collective that fails: gloo raises plain RuntimeErrors, others a DistError
+            words = f"{type(error).__name__} {error}".lower()
+            if not any(word in words for word in ("gloo", "nccl", "dist")):
+                raise
+            raise TrainingFailed(
+                "another process of this run has ended, so it cannot go on; start it again with: "
+                f"python -m src.train resume={folder}"
+            ) from error
+
+
+@contextmanager
+def _saying_what_is_safe(folder: Path) -> Iterator[None]:
+    """Turn what the machine refuses the run in `folder` into the line from where the run can go on."""
+    try:
+        yield
+    except (UserError, TrainingFailed, Incomplete):
+        raise
+    except Exception as error:
+        if (refused := refusal(error)) is None:
+            raise
+        safe = "nothing is saved yet"
+        again = "start the run again"
+        with suppress(UserError):
+            from src.build import batches_done
+
+            safe = f"the checkpoint of batch {batches_done(run.load_last(folder))} is whole"
+            again = f"go on with: python -m src.train resume={folder}"
+        raise TrainingFailed(f"{refused.reason}; {safe}: {refused.advice}, then {again}") from error
 
 
 def _jobs(overrides: list[str]) -> list[list[str]]:
@@ -210,10 +255,10 @@ def _resume(task: Task, folder: Path, overrides: list[str]) -> None:
     remembered = cfg.copy()
     cfg.resume = str(folder)
     check(cfg)
-    with _telling_what_is_safe(folder):
-        if overrides and run.is_first_process():
+    if overrides and run.is_first_process():
+        with _saying_what_is_safe(folder):
             run.write_config(folder, remembered)
-        task(cfg, folder)
+    _alone(task, cfg, folder)
 
 
 def help_text(doc: str) -> str:

@@ -16,12 +16,12 @@ class UserError(Exception):
     """Something the user can mend: one line that says what, where, and what is allowed. Commands print it and exit with 2."""
 
 
-class Failed(Exception):
-    """The machine keeps a run from going on: one line that says what it refused, what is safe and what to do; exit code 1."""
-
-
 class Incomplete(Exception):
     """Done, but for a part that the message tells; commands print it and exit with 1."""
+
+
+class TrainingFailed(Exception):
+    """Training cannot go on: one line that says why and what is kept. Commands print it and exit with 1."""
 
 
 class Interrupted(BaseException):

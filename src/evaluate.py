@@ -20,7 +20,7 @@ PLACES = ("root", "root_a", "root_b", "content", "style")  # where data lie
 def evaluate(cfg: DictConfig) -> dict[str, float]:
     """Test the run in cfg.run; returns the figures."""
     folder = Path(cfg.run).expanduser()
-    checkpoint = run.last_checkpoint(folder)
+    run.last_checkpoint(folder)
 
     from src import build
     from src.callbacks.likelihood import ImportanceWeighted
@@ -40,11 +40,11 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
             {"n": cfg.n or run_cfg.callbacks.quality.n, "seed": cfg.seed}
         )
     run_cfg.logger = None
-    data = build.data(run_cfg, checkpoint)
+    data = build.data(run_cfg, run.load_last(folder))
     estimates = (
         [ImportanceWeighted(cfg.iwae_samples, cfg.iwae_rows, cfg.seed)] if cfg.iwae_samples else []
     )
-    trainer = build.trainer(run_cfg, folder, 0, *estimates)
+    trainer = build.trainer(run_cfg, folder, *estimates)
     trainer.test(model, datamodule=data, verbose=False)
     values = {name: float(value) for name, value in trainer.callback_metrics.items()}
     if cfg.iwae_samples is not None:

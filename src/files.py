@@ -21,8 +21,13 @@ class Broken(Exception):
     """A file holds something else than what was written; the message says what."""
 
 
-def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+def write_atomically(
+    path: Path, write: Callable[[Path], Any], previous: Path | None = None
+) -> None:
     """Call write(temporary path) beside `path`, bring it to the disk, rename: a reader sees the old file or the new one.
+
+    Args:
+        previous: the name that the old file is given; None: it is gone.
 
     Raises:
         OSError that names `path`, where the disk refuses; the old file is then as it was.
@@ -33,6 +38,8 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         write(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            path.replace(previous)
         temporary.replace(path)
     except OSError as error:
         if error.errno is not None:

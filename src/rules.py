@@ -124,6 +124,7 @@ RULES: dict[str, Rule] = {
     "out": text,
     "resume": maybe(text),
     "test": flag,
+    "on_nonfinite": one_of("stop", "warn"),
     "cache": text,
     "every_n_batches": integer(1),
     "checkpoint.every_n_batches": maybe(integer(1)),

@@ -207,7 +207,7 @@ def transfer_words(model: Sentiment, words: list[str]) -> str:
         raise UserError(
             f"model.init_from={folder} holds a {family}: it takes the run of model=word_vectors"
         )
-    checkpoint = run.load_checkpoint(run.last_checkpoint(folder))
+    checkpoint = run.load_last(folder)
     theirs, ours = checkpoint["state_dict"]["centre.weight"], model.vectors.weight
     same_words(
         checkpoint["Reviews"]["words"], words, f"model.init_from={folder} learned", "the data have"

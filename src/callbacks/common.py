@@ -103,6 +103,15 @@ def batches_seen(trainer: pl.Trainer) -> int:
     return cast(Any, trainer.fit_loop.epoch_loop.batch_progress.total).processed
 
 
+def agree(trainer: pl.Trainer, value: int) -> int:
+    """Return the largest `value` of all processes that train one model: what one asks for, all do."""
+    if trainer.world_size == 1:
+        return value
+    values = torch.tensor(value, device=trainer.strategy.root_device)
+    torch.distributed.all_reduce(values, torch.distributed.ReduceOp.MAX)
+    return int(values)
+
+
 def measured(trainer: pl.Trainer, who: str, name: str) -> float:
     """The newest value of the measure `name`, which the setting `who`.monitor asks for."""
     values = trainer.callback_metrics

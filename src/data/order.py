@@ -1,7 +1,6 @@
 """The order of an epoch: a function of (seed, epoch), from any batch on; and the loader that reads a set in it."""
 
 import logging
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -12,7 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from src.errors import UserError
 from src.randomness import generator
+from src.signals import ignore_in_worker
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,12 @@ class EpochSampler(Sampler):
         shuffle: a new order every epoch, else as stored.
         position: () -> (epoch, first batch); asked when iteration starts.
         columns: of a set of pairs, each shuffled for itself: a batch is then (B, columns) indices; in one column (B,).
-        rank, world: this process takes every world-th index; short ranks repeat from the start, so that all have equal batches.
+        rank, world: this process takes every world-th index. All ranks have equally many batches,
+            since each forward pass may wait for the others: in training short ranks repeat images
+            from the start; else each image comes once, and batches differ by an image.
+
+    Raises:
+        UserError: there are fewer images than processes to measure them.
     """
 
     def __init__(
@@ -50,14 +56,22 @@ class EpochSampler(Sampler):
             columns,
         )
         self.position, self.rank, self.world = position, rank, world
+        if not shuffle and 0 < n < world:
+            raise UserError(
+                f"{n} images cannot be measured by {world} processes: use fewer devices"
+            )
 
     def __iter__(self) -> Iterator[Tensor]:
         epoch, start = self.position()
         indices = self._shuffled(epoch) if self.shuffle else torch.arange(self.n)
-        if self.world > 1:
+        if self.world == 1:
+            yield from self._split(indices)[start:]
+        elif self.shuffle:
             missing = -self.n % self.world
             indices = torch.cat([indices, indices[:missing]])[self.rank :: self.world]
-        yield from self._split(indices)[start:]
+            yield from self._split(indices)[start:]
+        else:
+            yield from indices[self.rank :: self.world].tensor_split(len(self))
 
     def _shuffled(self, epoch: int) -> Tensor:
         first = torch.randperm(self.n, generator=generator(self.seed, "order", epoch))
@@ -74,6 +88,8 @@ class EpochSampler(Sampler):
         return batches
 
     def __len__(self) -> int:
+        if self.world > 1 and not self.shuffle:
+            return -(-(self.n // self.world) // self.batch_size)
         return len(self._split(torch.empty(-(-self.n // self.world))))
 
 
@@ -123,7 +139,7 @@ class Workers(DataLoader):
             num_workers=workers,
             collate_fn=_unchanged,
             persistent_workers=True,
-            worker_init_fn=_leave_signals_to_parent,
+            worker_init_fn=ignore_in_worker,
         )
 
     def __iter__(self) -> Any:
@@ -181,16 +197,6 @@ class _AsArrays(Sampler):
 
 def _unchanged(batch: Any) -> Any:
     return batch
-
-
-def _leave_signals_to_parent(worker: int) -> None:
-    """Ctrl-C and a scheduler's signals reach a run's workers too, while the run needs one more batch to end in good order.
-
-    SIGTERM is put off for half a minute, since torch ends workers by it where all else fails.
-    """
-    for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(signum, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(30))
 
 
 def _position(trainer: pl.Trainer | None) -> tuple[int, int]:
