@@ -24,7 +24,7 @@ from src.config import check, family
 from src.data.augment import Augment
 from src.data.reviews import Reviews
 from src.errors import UserError
-from src.files import write_atomically
+from src.files import LogFile, write_atomically
 from src.models.classifier import Classifier, Whole, in_channels
 
 OF_OTHERS = (
@@ -45,7 +45,7 @@ def open_log(folder: Path, append: bool) -> logging.Logger:
     if not run.is_first_process():
         return log
     log.setLevel(logging.INFO)
-    to_file = logging.FileHandler(folder / "train.log", mode="a" if append else "w")
+    to_file = LogFile(folder / "train.log", mode="a" if append else "w")
     to_file.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     log.addHandler(to_file)
     log.addHandler(logging.StreamHandler())
@@ -84,7 +84,7 @@ def data(cfg: DictConfig, checkpoint: dict[str, Any] | None = None) -> Any:
     settings = {key: value for key, value in cfg.data.items() if key not in OF_OTHERS}
     if (sentences := family(cfg).sentences) is not None:
         settings["labelled"] = sentences == "labelled"
-    module = instantiate(settings, _convert_="all")
+    module = _instantiate(settings, "data")
     module.augment = augmentation(cfg)
     module.setup()
     if checkpoint is not None:

@@ -7,7 +7,8 @@ Whatever a user got wrong ends as one line on stderr and exit code 2.
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from src import run, signals
 from src.config import CONF, check, compose, family, groups
-from src.errors import Incomplete, Interrupted, TrainingFailed, UserError
+from src.errors import (
+    Incomplete,
+    Interrupted,
+    TrainingFailed,
+    UserError,
+    refusal,
+    writing,
+)
 
 Task = Callable[[DictConfig, Path], Any]
 RESUMABLE = (*(f"trainer.{key}=" for key in (
@@ -90,6 +98,11 @@ def guarded(action: Callable[[], Any]) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+    except Exception as error:
+        if (refused := refusal(error)) is None:
+            raise
+        print(f"error: {refused.reason}: {refused.advice}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -137,8 +150,9 @@ def _launch(config_name: str, task: Task, argv: list[str]) -> None:
                 o.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for o in args.overrides
             )
             # of the processes that train one model together, the first makes the folder and tells the others
-            folder = run.reserve(wanted, exact=given) if run.is_first_process() else wanted
             key = "hydra.sweep.dir" if args.multirun else "hydra.run.dir"
+            with writing(f"{key}={wanted}", "out=DIR puts runs elsewhere"):
+                folder = run.reserve(wanted, exact=given) if run.is_first_process() else wanted
             sys.argv = [
                 sys.argv[0],
                 *(a for a in argv if not a.startswith(f"{key}=")),
@@ -168,7 +182,7 @@ def _run_hydra(
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)()
         for error in raised:
             raise error
-    except UserError:
+    except (UserError, TrainingFailed, OSError):
         if folder is not None:
             run.discard(folder, parents=not given)
         raise
@@ -179,7 +193,7 @@ def _run_hydra(
 
 def _alone(task: Task, cfg: DictConfig, folder: Path) -> Any:
     """Run `task` in `folder`, which no other process may use meanwhile."""
-    with run.locked(folder):
+    with _saying_what_is_safe(folder), run.locked(folder):
         try:
             return task(cfg, folder)
         except RuntimeError as error:
@@ -191,6 +205,26 @@ def _alone(task: Task, cfg: DictConfig, folder: Path) -> Any:
                 "another process of this run has ended, so it cannot go on; start it again with: "
                 f"python -m src.train resume={folder}"
             ) from error
+
+
+@contextmanager
+def _saying_what_is_safe(folder: Path) -> Iterator[None]:
+    """Turn what the machine refuses the run in `folder` into the line from where the run can go on."""
+    try:
+        yield
+    except (UserError, TrainingFailed, Incomplete):
+        raise
+    except Exception as error:
+        if (refused := refusal(error)) is None:
+            raise
+        safe = "nothing is saved yet"
+        again = "start the run again"
+        with suppress(UserError):
+            from src.build import batches_done
+
+            safe = f"the checkpoint of batch {batches_done(run.load_last(folder))} is whole"
+            again = f"go on with: python -m src.train resume={folder}"
+        raise TrainingFailed(f"{refused.reason}; {safe}: {refused.advice}, then {again}") from error
 
 
 def _jobs(overrides: list[str]) -> list[list[str]]:
@@ -222,7 +256,8 @@ def _resume(task: Task, folder: Path, overrides: list[str]) -> None:
     cfg.resume = str(folder)
     check(cfg)
     if overrides and run.is_first_process():
-        run.write_config(folder, remembered)
+        with _saying_what_is_safe(folder):
+            run.write_config(folder, remembered)
     _alone(task, cfg, folder)
 
 

@@ -1,8 +1,15 @@
 """What is said to the person at the keyboard when something is wrong."""
 
 import difflib
+import errno
+import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+log = logging.getLogger(__name__)
 
 
 class UserError(Exception):
@@ -36,9 +43,94 @@ def near(word: str, candidates: list[str]) -> str:
 
 
 @contextmanager
-def writing(what: str) -> Iterator[None]:
-    """An OSError in here becomes the line that `what`, a setting with its path, cannot be written."""
+def writing(what: str, advice: str = "") -> Iterator[None]:
+    """An OSError in here becomes the line that `what`, a setting with its path, cannot be written, with `advice`."""
     try:
         yield
     except OSError as error:
-        raise UserError(f"{what} cannot be written: {error.strerror or error}") from error
+        more = f"; {advice}" if advice else ""
+        raise UserError(f"{what} cannot be written: {error.strerror or error}{more}") from error
+
+
+class Refusal(NamedTuple):
+    """What the machine refused to do.
+
+    Attributes:
+        reason: the path and the system's words for it.
+        advice: what to do about it.
+    """
+
+    reason: str
+    advice: str
+
+
+ADVICE = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some of your quota",
+    errno.EFBIG: "raise ulimit -f",
+    errno.EROFS: "make it writable",
+    errno.EACCES: "give yourself the permission",
+    errno.EPERM: "give yourself the permission",
+    errno.EMFILE: "raise ulimit -n, or lower data.workers",
+    errno.ENFILE: "close some programs",
+    errno.ENOENT: "bring it back",
+}
+
+
+def refusal(error: BaseException | None) -> Refusal | None:
+    """Return what the machine refused, where that raised `error` or caused it; None where `error` is of another kind."""
+    while error is not None:
+        words = str(error)
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            if error.errno is not None:
+                return _os_refusal(error)
+            if "[Errno " in words:  # a worker's: its text is all that came through
+                return Refusal(words.strip().rpartition("\n")[2], "try again")
+        if isinstance(error, RuntimeError) and words.startswith("DataLoader worker (pid"):
+            return Refusal(
+                f"a process that reads images died ({words.partition(') ')[2].rstrip('.')})",
+                "give it more memory, or lower data.workers",
+            )
+        if isinstance(error, RuntimeError) and words == "Could not determine home directory.":
+            return Refusal(
+                "a path begins with ~, and there is no home folder",
+                "set HOME, or write the whole path",
+            )
+        error = error.__cause__
+    return None
+
+
+def _os_refusal(error: OSError) -> Refusal:
+    assert error.errno is not None
+    words = (error.strerror or os.strerror(error.errno)).lower()
+    path = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+    advice = ADVICE.get(error.errno, "check the disk")
+    if error.errno == errno.ENOSPC and error.filename and not _free_inodes(error.filename):
+        words, advice = "no space left for more files (no inodes)", "remove some files"
+    return Refusal(path + words, advice)
+
+
+def _free_inodes(path: str | bytes) -> bool:
+    """Return whether the file system of `path` takes another file; True where it does not count them."""
+    try:
+        disk = os.statvfs(Path(os.fsdecode(path)).parent)
+    except OSError:
+        return True
+    return disk.f_files == 0 or disk.f_favail > 0
+
+
+_left_out: set[tuple[str, Path]] = set()
+
+
+@contextmanager
+def optional(outcome: str, folder: Path) -> Iterator[None]:
+    """Go on without what the machine refuses in here; say so by `outcome` and the reason, once for each `folder`."""
+    try:
+        yield
+    except Exception as error:
+        refused = refusal(error)
+        if refused is None:
+            raise
+        if (outcome, folder) not in _left_out:
+            _left_out.add((outcome, folder))
+            log.warning("%s (%s)", outcome, refused.reason)

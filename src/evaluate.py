@@ -49,8 +49,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     values = {name: float(value) for name, value in trainer.callback_metrics.items()}
     if cfg.iwae_samples is not None:
         values["iwae_samples"] = cfg.iwae_samples
+    print("\n".join(headline_lines(values)))  # before they are written: that may fail
     run.write_metrics(folder, values)
-    print("\n".join(headline_lines(values)))
     print(f"numbers: {folder / 'metrics.json'}")
     return values
 

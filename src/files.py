@@ -1,12 +1,20 @@
 """Files that are whole or not there, and read only where every byte is what was written; those that hold images."""
 
+import contextlib
+import errno
+import logging
 import os
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+
+from src.errors import refusal
+
+TORCH_WRITER = ("inline_container.cc", "PytorchStreamWriter", "cannot be opened")
 
 
 class Broken(Exception):
@@ -20,6 +28,9 @@ def write_atomically(
 
     Args:
         previous: the name that the old file is given; None: it is gone.
+
+    Raises:
+        OSError that names `path`, where the disk refuses; the old file is then as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -30,8 +41,58 @@ def write_atomically(
         if previous is not None and path.exists():
             path.replace(previous)
         temporary.replace(path)
+    except OSError as error:
+        if error.errno is not None:
+            error.filename = str(path)
+        raise
+    except RuntimeError as error:
+        if not any(words in str(error) for words in TORCH_WRITER):
+            raise
+        raise OSError(*_why_not(temporary), str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _why_not(path: Path) -> tuple[int, str]:
+    """Return errno and words for why `path` cannot be written, which torch's RuntimeError does not say: ask the disk again."""
+    try:
+        with path.open("ab") as file:
+            file.write(bytes(2**20))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error.errno or errno.EIO, error.strerror or str(error)
+    return errno.EIO, "writing failed"
+
+
+def write_or_remove(path: Path, write: Callable[[Path], Any]) -> None:
+    """Call write(path), and leave no half of a file there where it fails: for what may be lost, a picture say."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        write(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        raise
+
+
+class LogFile(logging.FileHandler):
+    """A log file that says once on stderr that it cannot be written, instead of a traceback for each line."""
+
+    silent = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        refused = refusal(sys.exc_info()[1])
+        if refused is None:
+            super().handleError(record)
+        elif not self.silent:
+            self.silent = True
+            print(f"{self.baseFilename} left out ({refused.reason})", file=sys.stderr)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 def load_checked(path: Path, mmap: bool = False) -> Any:

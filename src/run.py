@@ -99,7 +99,8 @@ def discard(folder: Path, parents: bool) -> None:
     if holds_training(folder):
         return
     for path in sorted(folder.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+        with contextlib.suppress(OSError):  # a disk that refused the run may refuse this too
+            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
     for empty in (folder, folder.parent, folder.parent.parent) if parents else (folder,):
         with contextlib.suppress(OSError):
             empty.rmdir()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from src.callbacks.common import agree, batches_seen
 from src.data.base import log
-from src.errors import TrainingFailed
+from src.errors import TrainingFailed, optional
 from src.files import write_atomically
 
 
@@ -105,7 +105,8 @@ class NonFinite(pl.Callback):
         path = self.folder / "nonfinite_batch.pt"
         if trainer.is_global_zero:
             values = {"found": found, "batch": self.batch_number, "batches": self.recent}
-            write_atomically(path, lambda temporary: torch.save(values, temporary))
+            with optional("the batch is not saved", self.folder):
+                write_atomically(path, lambda temporary: torch.save(values, temporary))
         raise TrainingFailed(
             f"{self._where(trainer, model)}: {found}, so training stopped before it was saved. "
             f"The batch and the one before it are in {path}. Try a smaller learning rate; "

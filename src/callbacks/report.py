@@ -1,5 +1,6 @@
 """What a run says when it is done: metrics.json, the HPARAMS tab, a summary with figures, paths and the next command."""
 
+import json
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,14 +31,20 @@ def report(
             values["features"] = callback.features
     if not trainer.is_global_zero:
         return values
-    run.write_metrics(folder, values)
+    for line in headline_lines(values):
+        log.info(line)
+    try:
+        for logger in trainer.loggers:
+            logger.save()
+        run.write_metrics(folder, values)
+    except OSError:
+        log.info("all figures: %s", json.dumps(values))
+        raise
     for logger in trainer.loggers:
         if isinstance(logger, Board):
             logger.log_final(
                 flat(cfg), {name: value for name, value in metrics.items() if _headline(name)}
             )
-    for line in headline_lines(values):
-        log.info(line)
     log.info("numbers      %s and metrics.csv", folder / "metrics.json")
     if (folder / "images").is_dir():
         log.info("pictures     %s", folder / "images")

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from src.data.augment import Augment
+from src.data.cache import shared_folder
 from src.data.images import Images, ImageSet, Numbered, Splits, balanced, count
 from src.data.order import loader
 from src.data.pixels import binarized, permuted, resized, same_order, to_bytes, to_float
@@ -88,7 +89,7 @@ class ImageData(pl.LightningDataModule, ABC):
         self.train_per_class = train_per_class
         self.split_seed, self.limit, self.seed = split_seed, limit, seed
         self.in_memory, self.workers, self.download = in_memory, workers, download
-        self.cache = Path(cache).expanduser() if cache else None
+        self.cache = shared_folder(cache)
         pixels = self.size[0] * self.size[1]
         self.permutation = (
             torch.randperm(pixels, generator=generator(split_seed, "permute")) if permute else None

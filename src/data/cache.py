@@ -7,9 +7,23 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from src.errors import optional, refusal
 from src.files import Broken, load_checked, write_atomically
 
 log = logging.getLogger(__name__)
+
+
+def shared_folder(cache: str | Path | None) -> Path | None:
+    """The folder `cache` of what many runs share; None where there is none, or it is below a home folder that is not there."""
+    if cache is None:
+        return None
+    try:
+        return Path(cache).expanduser()
+    except RuntimeError as error:
+        if (refused := refusal(error)) is None:
+            raise
+        log.info("cache=%s left out (%s): cache=DIR names another", cache, refused.reason)
+        return None
 
 
 def cached(path: Path, shape: tuple[int, ...], make: Callable[[], Tensor]) -> Tensor:
@@ -35,9 +49,7 @@ def cached(path: Path, shape: tuple[int, ...], make: Callable[[], Tensor]) -> Te
     except Broken as error:
         log.info("%s is broken (%s): decoding anew", path, error)
     images = make()
-    try:
+    with optional("decoded images cannot be kept", path.parent):
         write_atomically(path, lambda temporary: torch.save(images, temporary))
         log.info("decoded once for all runs: kept in %s", path)
-    except (OSError, RuntimeError) as error:  # torch has a RuntimeError for a full disk
-        log.info("decoded images cannot be kept in %s (%s)", path, str(error).partition("\n")[0])
     return images

@@ -1,8 +1,11 @@
 """The order of an epoch: a function of (seed, epoch), from any batch on; and the loader that reads a set in it."""
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -10,6 +13,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from src.errors import UserError
 from src.randomness import generator
+from src.signals import ignore_in_worker
+
+log = logging.getLogger(__name__)
 
 
 class EpochSampler(Sampler):
@@ -106,13 +112,91 @@ def loader(
         world=trainer.world_size if trainer is not None else 1,
         columns=getattr(part, "columns", 1),
     )
-    return DataLoader(
-        cast(Dataset, part),
-        batch_size=None,
-        sampler=sampler,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-    )
+    if workers:
+        return Workers(cast(Dataset, part), sampler, workers)
+    return DataLoader(cast(Dataset, part), batch_size=None, sampler=sampler)
+
+
+class Workers(DataLoader):
+    """Batches of `part` that worker processes read, in the sampler's order.
+
+    A batch comes through shared memory, or through a pipe where that is full: torch alone would wait for it for ever. Where
+    the machine starts no more processes, this one reads.
+
+    Args:
+        part: read by part[indices].
+        sampler: batches of indices.
+        workers: processes.
+    """
+
+    piped = False  # has a batch come through a pipe?
+
+    def __init__(self, part: Dataset, sampler: Sampler, workers: int) -> None:
+        super().__init__(
+            _InWorker(part),
+            batch_size=None,
+            sampler=_AsArrays(sampler),
+            num_workers=workers,
+            collate_fn=_unchanged,
+            persistent_workers=True,
+            worker_init_fn=ignore_in_worker,
+        )
+
+    def __iter__(self) -> Any:
+        try:
+            batches = super().__iter__()
+        except OSError as error:  # a queue takes a semaphore in /dev/shm
+            if not self.num_workers:
+                raise
+            log.warning(
+                "data.workers=%d cannot be started (%s; look at /dev/shm and ulimit -u): "
+                "images are read without them, more slowly",
+                self.num_workers,
+                error.strerror or error,
+            )
+            self.num_workers = 0
+            batches = super().__iter__()
+        return map(self._received, batches)
+
+    def _received(self, batch: Sequence[Tensor | np.ndarray]) -> tuple[Tensor, ...]:
+        if not self.piped and any(isinstance(part, np.ndarray) for part in batch):
+            Workers.piped = True
+            log.info("/dev/shm is full: batches of data.workers come through a pipe, more slowly")
+        return tuple(torch.as_tensor(part) for part in batch)
+
+
+@dataclass
+class _InWorker(Dataset):
+    """`part` as a worker reads it: indices and batches that need no shared memory to be handed on."""
+
+    part: Any
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    def __getitem__(self, indices: np.ndarray) -> tuple[Tensor | np.ndarray, ...]:
+        batch = self.part[torch.from_numpy(indices)]
+        try:
+            return tuple(part.share_memory_() for part in batch)
+        except RuntimeError:  # no room
+            return tuple(part.numpy() for part in batch)
+
+
+@dataclass
+class _AsArrays(Sampler):
+    """The batches of `sampler` as arrays: a tensor is handed to a worker through shared memory."""
+
+    sampler: Sampler
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (indices.numpy() for indices in self.sampler)
+
+    def __len__(self) -> int:
+        return len(cast(Any, self.sampler))
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
 
 
 def _position(trainer: pl.Trainer | None) -> tuple[int, int]:

@@ -5,6 +5,7 @@ Its FID compares models of one data set with one another. It is not the FID of I
 
 import hashlib
 import logging
+import os
 from pathlib import Path
 
 import torch
@@ -12,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.data.base import ImageSet, to_float
+from src.data.cache import shared_folder
+from src.errors import optional
 from src.files import write_atomically
 from src.randomness import generator, seed_of
 from src.run import load_checkpoint
@@ -83,7 +86,8 @@ def feature_net(
         train.images.cpu().numpy().tobytes() + train.labels.cpu().numpy().tobytes()
     )
     pixels.update(repr((VERSION, STEPS, BATCH, RATE, tuple(train.images.shape))).encode())
-    path = cache.expanduser() / "features" / f"{name}-{pixels.hexdigest()[:16]}.pt"
+    folder = shared_folder(cache)
+    path = folder / "features" / f"{name}-{pixels.hexdigest()[:16]}.pt" if folder else None
     with torch.random.fork_rng(
         devices=[]
     ):  # the run's own generator is none of this net's business
@@ -93,12 +97,15 @@ def feature_net(
             .to(device)
             .to(memory_format=torch.channels_last)
         )
-    if path.exists():
+    if path and os.access(path, os.R_OK):
         net.load_state_dict(load_checkpoint(path))
-    else:
-        log.info("training the feature net of %s (once: it is kept in %s)", name, path)
-        _fit(net, train.to(device), device)
-        write_atomically(path, lambda temporary: torch.save(net.state_dict(), temporary))
+        return net.eval()
+    kept = f"once: it is kept in {path}" if path else "without a cache it is not kept"
+    log.info("training the feature net of %s (%s)", name, kept)
+    _fit(net, train.to(device), device)
+    if path:
+        with optional("the feature net cannot be kept", path.parent):
+            write_atomically(path, lambda temporary: torch.save(net.state_dict(), temporary))
     return net.eval()
 
 
