@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from src.bench import bench
+from src.bench_augment import bench_augment
 from src.errors import UserError
 from src.plain_loops import PLAIN
 from src.sample import sample
@@ -225,3 +227,16 @@ def test_bench_runs_each_loop_in_the_precision_that_it_names(monkeypatch, capsys
     assert seen == ["bf16-mixed", "32-true"] * 2
     assert ratios == {"bf16-mixed": [2.5, 2.5], "32-true": [2.5, 2.5]}
     assert "ratio ours (bf16-mixed) / plain (32-true): median 2.50" in capsys.readouterr().out
+
+
+def test_bench_augment_says_which_extra_brings_the_missing_peer(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "kornia", None)  # an import of it fails
+    ratios = call("bench_augment", bench_augment, "batch_size=2", "batches=1", "rounds=1")
+    assert list(ratios) == ["torchvision"]
+    said = capsys.readouterr().out
+    assert "kornia is not installed" in said
+    extra = said.partition("pip install '.[")[2].partition("]'")[0]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    assert any(line.startswith("kornia") for line in extras[extra])
