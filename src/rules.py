@@ -236,6 +236,8 @@ RULES: dict[str, Rule] = {
     "words": maybe(integer(1)),
     "window": integer(1),
     "negatives": integer(1),
+    "subsample": maybe(positive),
+    "dynamic_window": flag,
     "freeze_vectors": flag,
     "compile": flag,
     # losses
