@@ -1,5 +1,6 @@
 """Decoding of image files: any format, size and mode that Pillow reads, transparent or not, and HEIC by pillow-heif."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -72,12 +73,13 @@ def _opened(path: Path) -> Image.Image:
         return Image.open(path)
     except UnidentifiedImageError:
         with path.open("rb") as file:
-            is_heic = file.read(8)[4:] == b"ftyp"  # a box that other formats than HEIC have too
-        if not is_heic:
-            raise ValueError("no image that Pillow knows, or a damaged one") from None
-        if not heic_readable():
-            raise ValueError(NO_HEIC) from None
-        return Image.open(path)
+            is_heic = file.read(8)[4:] == b"ftyp"  # a box that videos begin with too
+    if is_heic and heic_readable():
+        with contextlib.suppress(UnidentifiedImageError):
+            return Image.open(path)
+    elif is_heic:
+        raise ValueError(NO_HEIC)
+    raise ValueError("damaged, or no image")
 
 
 def _on_ground(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from src.files import (
     LeftOut,
     Scan,
     count_line,
-    heic_readable,
     images_below,
     printable,
     summary,
@@ -69,7 +69,8 @@ class FileSet(Dataset):
 
     def key(self) -> str:
         """Sixteen hex digits that name what `decoded` returns: the files' paths, sizes and times, and what is made of them."""
-        how = (VERSION, self.size, self.channels, self.background, heic_readable())
+        heic = find_spec("pillow_heif") is not None  # a HEIC file may be called .jpg
+        how = (VERSION, self.size, self.channels, self.background, heic)
         digest = hashlib.blake2b(repr(how).encode(), digest_size=8)
         for path in self.paths:
             stat = path.stat()
@@ -202,7 +203,7 @@ def at_rest(data: ImageData, parts: list[FileSet], left_out: LeftOut | None = No
     needed = n * data.channels * data.size[0] * data.size[1]
     keep = needed <= MEMORY_LIMIT if data.in_memory == "auto" else bool(data.in_memory)
     log.info(
-        "%s: %d images, %.1f MiB decoded: %s",
+        "%s: %d image files, %.1f MiB decoded: %s",
         data.root,
         n,
         needed / 2**20,
