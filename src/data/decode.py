@@ -95,7 +95,11 @@ def _on_ground(image: Image.Image, background: tuple[int, int, int]) -> Image.Im
 def _in_bytes(image: Image.Image) -> Image.Image:
     """`image` with values that Pillow converts as they are meant: it would clip those of more than eight bits."""
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+        values = np.asarray(image)
+        grey = Image.fromarray((values / 257).round().astype(np.uint8))
+        if (clear := image.info.get("transparency")) is not None:  # the value that is transparent
+            grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+        return grey
     if image.mode in ("I", "F"):
         raise ValueError(
             f"its values are of mode {image.mode}, which does not say what is black and white; 8 or 16 bits do"
