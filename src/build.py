@@ -22,6 +22,7 @@ from src.callbacks.nonfinite import NonFinite
 from src.callbacks.record import Record
 from src.config import check, family
 from src.data.augment import Augment
+from src.data.decode import colour
 from src.data.reviews import Reviews
 from src.errors import UserError
 from src.files import LogFile, write_atomically
@@ -45,7 +46,12 @@ def open_log(folder: Path, append: bool) -> logging.Logger:
     if not run.is_first_process():
         return log
     log.setLevel(logging.INFO)
-    to_file = LogFile(folder / "train.log", mode="a" if append else "w")
+    to_file = LogFile(
+        folder / "train.log",
+        mode="a" if append else "w",
+        encoding="utf-8",
+        errors="backslashreplace",  # a file's name need not be UTF-8
+    )
     to_file.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     log.addHandler(to_file)
     log.addHandler(logging.StreamHandler())
@@ -96,6 +102,14 @@ def data(cfg: DictConfig, checkpoint: dict[str, Any] | None = None) -> Any:
     if isinstance(module, Reviews):
         _count(cfg.model, "words", len(module.words))
     return module
+
+
+def expect_test(data: Any) -> None:
+    """Raise UserError where `data` holds no images to test on."""
+    if hasattr(data, "test_size") and not len(data.test):
+        raise UserError(
+            f"data.test_size={data.test_size} leaves nothing to test on: test=false trains without a test"
+        )
 
 
 def augmentation(cfg: DictConfig) -> Augment | None:
@@ -273,12 +287,14 @@ class Trained(NamedTuple):
         net: images (B, C, H, W) in [0, 1], as a person has them -> logits (B, num_classes).
         channels, size: C and (H, W).
         class_names: one a logit.
+        background: red, green, blue from 0 to 255 behind what is transparent.
     """
 
     net: Whole
     channels: int
     size: tuple[int, int]
     class_names: list[str]
+    background: tuple[int, int, int]
 
 
 def classifier(folder: Path) -> Trained:
@@ -292,6 +308,7 @@ def classifier(folder: Path) -> Trained:
         cfg.data.channels,
         (height, width),
         of_data["class_names"],
+        colour(cfg.data.get("background", "white")),
     )
 
 

@@ -4,8 +4,8 @@
 Whatever a user got wrong ends as one line on stderr and exit code 2.
 """
 
+import io
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +17,6 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from src import run, signals
@@ -30,6 +29,7 @@ from src.errors import (
     refusal,
     writing,
 )
+from src.overrides import quoted, setting, value_of
 
 Task = Callable[[DictConfig, Path], Any]
 RESUMABLE = (*(f"trainer.{key}=" for key in (
@@ -64,19 +64,10 @@ def command(config_name: str, task: Callable[[DictConfig], Any], doc: str) -> in
     return guarded(run_it)
 
 
-def quoted(override: str) -> str:
-    """`override`, its value in quotes where Hydra's grammar cannot read it: a path may hold brackets, umlauts, a tilde."""
-    key, equals, value = override.partition("=")
-    try:
-        OverridesParser.create().parse_override(override)
-    except HydraException:
-        value = re.sub(r"(\\+)(?='|$)", r"\1\1", value).replace("'", r"\'")
-        return f"{key}='{value}'" if equals else override
-    return override
-
-
 def guarded(action: Callable[[], Any]) -> int:
     """Call `action`; turn what it raises into the line and the exit code that the user meets."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may hold what it cannot write
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         action()
     except UserError as error:
@@ -122,6 +113,9 @@ def _launch(config_name: str, task: Task, argv: list[str]) -> None:
         return f"{name}: stopped before anything was trained; nothing was kept"
 
     args = get_args_parser().parse_args(argv)
+    given_overrides = {o: quoted(o, sweep=args.multirun) for o in args.overrides}
+    argv = [given_overrides.get(a, a) for a in argv]
+    args.overrides = list(given_overrides.values())
     with signals.exit_on_signals(stop_line, is_rank=not run.is_first_process()):
         if not (args.cfg or args.info or args.shell_completion or args.hydra_help):
             resumed = [
@@ -130,7 +124,7 @@ def _launch(config_name: str, task: Task, argv: list[str]) -> None:
                 if o.startswith("resume=") and o not in ("resume=null", "resume=")
             ]
             if resumed and not args.multirun:
-                folder = Path(resumed[-1].removeprefix("resume=")).expanduser()
+                folder = Path(value_of(resumed[-1]) or resumed[-1].removeprefix("resume="))
                 _resume(task, folder, [o for o in args.overrides if not o.startswith("resume=")])
                 return
             for overrides in _jobs(args.overrides) if args.multirun else [args.overrides]:
@@ -156,7 +150,7 @@ def _launch(config_name: str, task: Task, argv: list[str]) -> None:
             sys.argv = [
                 sys.argv[0],
                 *(a for a in argv if not a.startswith(f"{key}=")),
-                f"{key}='{folder}'",
+                setting(key, folder),
             ]
         _run_hydra(config_name, task, folder, given, args.multirun)
 
@@ -247,7 +241,10 @@ def _resume(task: Task, folder: Path, overrides: list[str]) -> None:
             )
     cfg = run.config_of(folder)
     try:
-        changes = OmegaConf.from_dotlist(overrides)
+        texts = {o.partition("=")[0]: text for o in overrides if (text := value_of(o)) is not None}
+        changes = OmegaConf.from_dotlist([o for o in overrides if value_of(o) is None])
+        for key, text in texts.items():
+            OmegaConf.update(changes, key, text)
         OmegaConf.set_struct(cfg, True)
         cfg.merge_with(changes)
     except Exception as error:  # OmegaConf and the YAML in its values each raise their own

@@ -41,6 +41,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         )
     run_cfg.logger = None
     data = build.data(run_cfg, run.load_last(folder))
+    build.expect_test(data)
     estimates = (
         [ImportanceWeighted(cfg.iwae_samples, cfg.iwae_rows, cfg.seed)] if cfg.iwae_samples else []
     )

@@ -7,8 +7,13 @@ A rule takes a value and returns None, or what is allowed instead.
 from collections.abc import Callable
 from typing import Any
 
+from PIL import ImageColor
+
 Rule = Callable[[Any], str | None]
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+
+
+_COLOUR = "a colour's name, '#rrggbb', or [red, green, blue] from 0 to 255"
 
 
 def integer(low: int | None = None, high: int | None = None) -> Rule:
@@ -40,6 +45,16 @@ def picture(value: Any) -> str | None:
     """The name of a picture file in a format that Pillow writes."""
     fits = isinstance(value, str) and value.lower().endswith(PICTURES)
     return None if fits else f"a name that ends in one of {', '.join(PICTURES)}"
+
+
+def colour(value: Any) -> str | None:
+    """A colour that Pillow knows by its name or notation, or three numbers."""
+    if list_of(integer(0, 255), 3)(value) is None:
+        return None
+    try:
+        return None if isinstance(value, str) and ImageColor.getrgb(value) else _COLOUR
+    except ValueError:
+        return _COLOUR
 
 
 def one_of(*choices: Any) -> Rule:
@@ -149,6 +164,7 @@ RULES: dict[str, Rule] = {
     "test_size": either(integer(0), real(0, 1, below=True)),
     "split_seed": integer(0),
     "limit": maybe(integer(1)),
+    "background": colour,
     "in_memory": one_of("auto", True, False),
     "workers": integer(0, 256),
     "download": flag,

@@ -34,6 +34,8 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
 
     torch.manual_seed(cfg.seed)
     data = build.data(cfg, checkpoint)
+    if cfg.test:
+        build.expect_test(data)
     model = build.model(cfg)
     if getattr(model, "init_from", None) and not cfg.resume:
         log.info(begin(model, cfg.model, data))

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -250,7 +251,8 @@ def test_numbers_in_scientific_notation_are_numbers(precision):
     ],
 )
 def test_a_path_may_hold_what_hydras_grammar_cannot_read(path):
-    assert compose("predict", ["run=x", quoted(f"images={path}")]).images == path
+    given = compose("predict", ["run=x", quoted(f"images={path}")]).images
+    assert given == str(Path(path).expanduser())
 
 
 def test_what_hydra_reads_stays_as_it_is():
