@@ -1,5 +1,6 @@
 """Files that are whole or not there, and read only where every byte is what was written; those that hold images."""
 
+import itertools
 import os
 import zipfile
 from collections.abc import Callable
@@ -24,6 +25,15 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file that is broken to NAME.broken, or a number behind it where that is taken; returns its new path."""
+    names = itertools.chain(
+        [f"{path.name}.broken"], (f"{path.name}.broken-{n}" for n in itertools.count(2))
+    )
+    free = next(place for name in names if not (place := path.with_name(name)).exists())
+    return path.rename(free)
 
 
 def load_checked(path: Path, mmap: bool = False) -> Any:

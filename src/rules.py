@@ -4,10 +4,12 @@ of its dotted path where that is needed. A setting without a rule does not exist
 A rule takes a value and returns None, or what is allowed instead.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 Rule = Callable[[Any], str | None]
+LIMIT = 2.0**63  # which torch's whole numbers stay below; not nan, nor inf
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
@@ -33,13 +35,19 @@ def flag(value: Any) -> str | None:
 
 def text(value: Any) -> str | None:
     """Any words, not empty."""
-    return None if isinstance(value, str) and value else "text"
+    return None if isinstance(value, str) and value and "\0" not in value else "text"
 
 
 def picture(value: Any) -> str | None:
     """The name of a picture file in a format that Pillow writes."""
     fits = isinstance(value, str) and value.lower().endswith(PICTURES)
     return None if fits else f"a name that ends in one of {', '.join(PICTURES)}"
+
+
+def duration(value: Any) -> str | None:
+    """Days, hours, minutes and seconds, as Lightning's Timer reads them."""
+    fits = isinstance(value, str) and re.fullmatch(r"\d+:\d\d:\d\d:\d\d", value)
+    return None if fits else "DD:HH:MM:SS"
 
 
 def one_of(*choices: Any) -> Rule:
@@ -106,6 +114,7 @@ def _number(
         right = isinstance(value, kind) and not isinstance(value, bool)
         inside = (
             right
+            and -LIMIT < value < LIMIT
             and (low is None or value >= low)
             and (high is None or (value < high if below else value <= high))
         )
@@ -276,7 +285,7 @@ RULES: dict[str, Rule] = {
     "strategy": text,
     "precision": one_of("auto", "32-true", "bf16-mixed", "16-mixed"),
     "max_epochs": integer(1),
-    "max_time": maybe(text),
+    "max_time": maybe(duration),
     "limit_train_batches": BATCHES,
     "limit_val_batches": maybe(either(integer(0), real(0, 1))),
     "limit_test_batches": BATCHES,

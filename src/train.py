@@ -23,6 +23,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
 
     from src import build
     from src.callbacks.common import batches_seen
+    from src.callbacks.early_stopping import way_to_go_on
     from src.callbacks.report import report
     from src.layers import counts
     from src.transfer import begin
@@ -36,6 +37,9 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     model = build.model(cfg)
     if getattr(model, "init_from", None) and not checkpoint:
         log.info(begin(model, cfg.model, data))
+    if checkpoint:
+        build.expect_fit(model, cfg, checkpoint)
+        run.move_broken_metrics(folder)
     trainer = build.trainer(cfg, folder, done)
     parameters, in_all = counts(model)
     shown = f"{parameters:,}" if parameters == in_all else f"{parameters:,} of {in_all:,}"
@@ -48,19 +52,18 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
         log.info("resuming %s after %d batches", folder, done)
 
     start = time.perf_counter()
-    trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    with build.refusals():
+        trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     if cfg.test:
-        trainer.test(model, datamodule=data, verbose=False)
+        with build.refusals():
+            trainer.test(model, datamodule=data, verbose=False)
         metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
     metrics["parameters"] = parameters
     if batches_seen(trainer) > done:
         metrics["seconds"] = time.perf_counter() - start
     else:  # the figures of what was trained stay those of the training
-        log.info(
-            "nothing was left to train: trainer.max_epochs=N, more than %d, goes on",
-            cfg.trainer.max_epochs,
-        )
+        log.info(way_to_go_on(trainer))
     return report(trainer, cfg, folder, metrics)
 
 
