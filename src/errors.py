@@ -15,6 +15,9 @@ log = logging.getLogger(__name__)
 class UserError(Exception):
     """Something the user can mend: one line that says what, where, and what is allowed. Commands print it and exit with 2."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.splitlines()))
+
 
 class Incomplete(Exception):
     """Done, but for a part that the message tells; commands print it and exit with 1."""
@@ -40,6 +43,17 @@ def near(word: str, candidates: list[str]) -> str:
     """', did you mean X?' for the nearest of `candidates`, or nothing."""
     matches = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
     return f"; did you mean {matches[0]}?" if matches else ""
+
+
+def plain_line(error: Exception) -> str:
+    """The line of an error of ours; a DataLoader's worker puts its traceback before it."""
+    return str(error).rstrip().rpartition("src.errors.UserError: ")[2]
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what a library raised; its kind where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
 
 
 @contextmanager

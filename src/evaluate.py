@@ -46,7 +46,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         [ImportanceWeighted(cfg.iwae_samples, cfg.iwae_rows, cfg.seed)] if cfg.iwae_samples else []
     )
     trainer = build.trainer(run_cfg, folder, *estimates)
-    trainer.test(model, datamodule=data, verbose=False)
+    with build.refusals():
+        trainer.test(model, datamodule=data, verbose=False)
     values = {name: float(value) for name, value in trainer.callback_metrics.items()}
     if cfg.iwae_samples is not None:
         values["iwae_samples"] = cfg.iwae_samples

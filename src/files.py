@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import logging
 import os
 import stat
@@ -101,6 +102,15 @@ class LogFile(logging.FileHandler):
     def close(self) -> None:
         with contextlib.suppress(OSError):
             super().close()
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file that is broken to NAME.broken, or a number behind it where that is taken; returns its new path."""
+    names = itertools.chain(
+        [f"{path.name}.broken"], (f"{path.name}.broken-{n}" for n in itertools.count(2))
+    )
+    free = next(place for name in names if not (place := path.with_name(name)).exists())
+    return path.rename(free)
 
 
 def load_checked(path: Path, mmap: bool = False) -> Any:

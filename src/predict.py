@@ -62,12 +62,12 @@ def predict(cfg: DictConfig) -> Answers:
 
     trained = build.classifier(folder)
     answers = answers_for(trained, paths, cfg.batch_size)
-    print(table(answers, trained.class_names, cfg.top))
     with writing(f"out={out}"):
         write_atomically(out, lambda path: write_csv(answers, trained.class_names, path))
-    print(f"{out}: {len(answers.names)} images, {len(trained.class_names)} classes")
+    written = [f"{out}: {len(answers.names)} images, {len(trained.class_names)} classes"]
     if cfg.picture is not None:
-        draw(answers, trained.class_names, Path(cfg.picture).expanduser())
+        written.append(draw(answers, trained.class_names, Path(cfg.picture).expanduser()))
+    print("\n".join([table(answers, trained.class_names, cfg.top), *written]))
     if answers.bad:
         raise Incomplete("\n".join(answers.bad))
     return answers
@@ -175,8 +175,8 @@ def write_csv(answers: Answers, class_names: list[str], path: Path) -> None:
             writer.writerow([name, class_names[best], *(f"{p:.6g}" for p in (row[best], *row))])
 
 
-def draw(answers: Answers, class_names: list[str], path: Path) -> None:
-    """The first images with class, probability and file beneath."""
+def draw(answers: Answers, class_names: list[str], path: Path) -> str:
+    """Draw the first images with class, probability and file beneath; returns a line that says so."""
     from src import charts, plots
 
     n = len(answers.shown)
@@ -185,7 +185,7 @@ def draw(answers: Answers, class_names: list[str], path: Path) -> None:
     captions = [f"{class_names[k]}  {p:.1%}\n{Path(name).name}" for k, p, name in answered]
     with writing(f"picture={path}"):
         plots.save_png(charts.captioned(answers.shown, captions), path)
-    print(
+    return (
         f"{path}: {n} images"
         if n == len(answers.names)
         else f"{path}: the first {n} of {len(answers.names)} images"

@@ -4,12 +4,14 @@ of its dotted path where that is needed. A setting without a rule does not exist
 A rule takes a value and returns None, or what is allowed instead.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 from PIL import ImageColor
 
 Rule = Callable[[Any], str | None]
+LIMIT = 2.0**63  # which torch's whole numbers stay below; not nan, nor inf
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
@@ -38,7 +40,7 @@ def flag(value: Any) -> str | None:
 
 def text(value: Any) -> str | None:
     """Any words, not empty."""
-    return None if isinstance(value, str) and value else "text"
+    return None if isinstance(value, str) and value and "\0" not in value else "text"
 
 
 def picture(value: Any) -> str | None:
@@ -55,6 +57,12 @@ def colour(value: Any) -> str | None:
         return None if isinstance(value, str) and ImageColor.getrgb(value) else _COLOUR
     except ValueError:
         return _COLOUR
+
+
+def duration(value: Any) -> str | None:
+    """Days, hours, minutes and seconds, as Lightning's Timer reads them."""
+    fits = isinstance(value, str) and re.fullmatch(r"\d+:\d\d:\d\d:\d\d", value)
+    return None if fits else "DD:HH:MM:SS"
 
 
 def one_of(*choices: Any) -> Rule:
@@ -121,6 +129,7 @@ def _number(
         right = isinstance(value, kind) and not isinstance(value, bool)
         inside = (
             right
+            and -LIMIT < value < LIMIT
             and (low is None or value >= low)
             and (high is None or (value < high if below else value <= high))
         )
@@ -295,7 +304,7 @@ RULES: dict[str, Rule] = {
     "strategy": text,
     "precision": one_of("auto", "32-true", "bf16-mixed", "16-mixed"),
     "max_epochs": integer(1),
-    "max_time": maybe(text),
+    "max_time": maybe(duration),
     "limit_train_batches": BATCHES,
     "limit_val_batches": maybe(either(integer(0), real(0, 1))),
     "limit_test_batches": BATCHES,

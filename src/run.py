@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import logging
 import math
 import os
 import platform
@@ -14,12 +15,24 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from src.errors import UserError
-from src.files import Broken, load_checked, write_atomically
+from src.errors import UserError, first_line
+from src.files import Broken, load_checked, set_aside, write_atomically
+
+log = logging.getLogger(__name__)
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"  # the newest checkpoint and the one before it
 DAMAGED = "damaged.ckpt"  # a last.ckpt that could not be read, when a run was resumed
 TRAINED = (f"checkpoints/{LAST}", f"checkpoints/{PREVIOUS}", "metrics.json")  # one: worth keeping
+PUT_BACK = "put a copy of it back, or train again"
+PARTS: dict[str, type] = {  # of a checkpoint that training wrote
+    "state_dict": dict,
+    "loops": dict,
+    "callbacks": dict,
+    "optimizer_states": list,
+    "epoch": int,
+    "global_step": int,
+    "pytorch-lightning_version": str,
+}
 
 
 def reserve(wanted: Path, exact: bool) -> Path:
@@ -109,16 +122,24 @@ def discard(folder: Path, parents: bool) -> None:
 def config_of(folder: Path) -> DictConfig:
     """The configuration that the run in `folder` was started with; a run without a checkpoint is an error."""
     last_checkpoint(folder)
-    cfg = OmegaConf.load(folder / ".hydra" / "config.yaml")
-    assert isinstance(cfg, DictConfig)
+    path = config_path(folder)
+    try:
+        cfg = OmegaConf.load(path)
+        assert isinstance(cfg, DictConfig), "it holds no settings by name"
+        assert isinstance(OmegaConf.select(cfg, "model._target_"), str), "it names no model"
+    except Exception as error:  # YAML, OmegaConf and the disk each raise their own
+        raise UserError(f"{path} is damaged ({first_line(error)}): {PUT_BACK}") from error
     return cfg
+
+
+def config_path(folder: Path) -> Path:
+    """Where the run in `folder` keeps its configuration."""
+    return folder / ".hydra" / "config.yaml"
 
 
 def write_config(folder: Path, cfg: DictConfig) -> None:
     """Have the run in `folder` go on as `cfg` says from now on."""
-    write_atomically(
-        folder / ".hydra" / "config.yaml", lambda path: path.write_text(OmegaConf.to_yaml(cfg))
-    )
+    write_atomically(config_path(folder), lambda path: path.write_text(OmegaConf.to_yaml(cfg)))
 
 
 def is_classifier(model: DictConfig) -> bool:
@@ -138,10 +159,8 @@ def expect_classifier(folder: Path, setting: str = "run") -> None:
 
 def last_checkpoint(folder: Path) -> Path:
     """The newest checkpoint of the run in `folder`; `load_last` reads it."""
-    if not (folder / ".hydra" / "config.yaml").is_file():
-        raise UserError(
-            f"{folder} is not a run's folder: {folder / '.hydra' / 'config.yaml'} is not there"
-        )
+    if not config_path(folder).is_file():
+        raise UserError(f"{folder} is not a run's folder: {config_path(folder)} is not there")
     paths = [folder / "checkpoints" / name for name in (LAST, PREVIOUS)]
     for path in paths:  # a process that is killed between two renames leaves the previous one
         if path.is_file():
@@ -160,11 +179,11 @@ def load_last(folder: Path, repair: bool = False) -> dict[str, Any]:
     path = last_checkpoint(folder)
     previous = path.with_name(PREVIOUS)
     try:
-        return load_checkpoint(path)
+        return load_training(path)
     except UserError as error:
         if path == previous or not previous.is_file():
             raise
-        checkpoint = load_checkpoint(previous)
+        checkpoint = load_training(previous)
         print(f"warning: {error}; {previous} takes its place", file=sys.stderr)
         if repair:
             path.replace(path.with_name(DAMAGED))
@@ -194,18 +213,56 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is a broken checkpoint: {error}") from error
 
 
+def load_training(path: Path) -> dict[str, Any]:
+    """The checkpoint at `path`, as `load_checkpoint`. Raises UserError where training did not write it."""
+    checkpoint = load_checkpoint(path)
+    try:
+        wrong = [key for key, kind in PARTS.items() if not isinstance(checkpoint[key], kind)]
+        batches_in(checkpoint)
+    except Exception as error:  # a part is missing, or of another shape
+        raise UserError(
+            f"{path} holds no training of this version ({first_line(error)}): {PUT_BACK}"
+        ) from error
+    if wrong:
+        raise UserError(f"{path} holds no training: its {wrong[0]} is of another kind; {PUT_BACK}")
+    return checkpoint
+
+
+def batches_in(checkpoint: dict[str, Any]) -> int:
+    """How many batches the run had seen when it was written."""
+    return int(checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"])
+
+
 def write_metrics(folder: Path, values: dict[str, Any]) -> None:
     """Merge `values` into the run's metrics.json; what is no number there, as JSON knows none, is null."""
     finite = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in values.items()
     }
+    move_broken_metrics(folder)
     merged = {**read_metrics(folder), **finite}
     text = json.dumps(merged, indent=2) + "\n"
     write_atomically(folder / "metrics.json", lambda path: path.write_text(text))
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
-    """The run's metrics.json; empty where there is none yet."""
+    """The run's metrics.json; empty where there is none yet. Raises UserError where it is damaged."""
     path = folder / "metrics.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:  # not UTF-8, or no JSON
+        raise UserError(f"{path} is damaged ({first_line(error)}): move it away") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} is damaged (it holds no figures by name): move it away")
+    return values
+
+
+def move_broken_metrics(folder: Path) -> None:
+    """Rename a metrics.json that cannot be read, and say so: the figures that come must not be lost with it."""
+    try:
+        read_metrics(folder)
+    except UserError as error:
+        if is_first_process():
+            log.warning("%s: it is now %s", error, set_aside(folder / "metrics.json"))

@@ -24,6 +24,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     from src import build
     from src.callbacks.checkpoint import latest_metrics
     from src.callbacks.common import batches_seen
+    from src.callbacks.early_stopping import way_to_go_on
     from src.callbacks.report import report
     from src.layers import counts
     from src.transfer import begin
@@ -39,6 +40,9 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     model = build.model(cfg)
     if getattr(model, "init_from", None) and not cfg.resume:
         log.info(begin(model, cfg.model, data))
+    if checkpoint:
+        build.expect_fit(model, cfg, checkpoint, run.last_checkpoint(folder))
+        run.move_broken_metrics(folder)
     trainer = build.trainer(cfg, folder, checkpoint=checkpoint)
     del checkpoint  # and its memory: the trainer has taken it over
     parameters, in_all = counts(model)
@@ -52,19 +56,18 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
         log.info("resuming %s after %d batches", folder, done)
 
     start = time.perf_counter()
-    trainer.fit(model, datamodule=data, ckpt_path=run.LAST if cfg.resume else None)
+    with build.refusals():
+        trainer.fit(model, datamodule=data, ckpt_path=run.LAST if cfg.resume else None)
     metrics = latest_metrics(trainer)
     if cfg.test:
-        trainer.test(model, datamodule=data, verbose=False)
+        with build.refusals():
+            trainer.test(model, datamodule=data, verbose=False)
         metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
     metrics["parameters"] = parameters
     if batches_seen(trainer) > done:
         metrics["seconds"] = time.perf_counter() - start
     else:  # the figures of what was trained stay those of the training
-        log.info(
-            "nothing was left to train: trainer.max_epochs=N, more than %d, goes on",
-            cfg.trainer.max_epochs,
-        )
+        log.info(way_to_go_on(trainer))
     return report(trainer, cfg, folder, metrics)
 
 

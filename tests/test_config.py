@@ -55,6 +55,8 @@ def chosen(group, choice):
     if choice.startswith(("transfer_", "cyclegan_")):
         needs[choice] = needs["folder"]
     of_group = ["model=draw"] if group == "model/net/attention" else []
+    if choice in ("vgg_features", "vgg19_features"):
+        of_group = ["model=style_transfer", *PAIR]
     return (f"{group}={choice}", *needs.get(choice, []), *of_group)
 
 

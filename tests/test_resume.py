@@ -285,6 +285,8 @@ def test_what_a_resumed_run_is_told_is_remembered(uncut, tmp_path):
     again = command("train", f"resume={folder}")
     assert again.returncode == 0, again.stderr
     assert build.batches_done(run.load_last(folder)) == 16
-    assert "nothing was left to train: trainer.max_epochs=N, more than 4, goes on" in again.stderr
+    assert (
+        "run already finished (4 epochs): trainer.max_epochs=N with N > 4 goes on" in again.stderr
+    )
     after = run.read_metrics(folder)
     assert all(after[name] == before[name] for name in ("seconds", "images_per_second"))

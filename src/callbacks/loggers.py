@@ -22,8 +22,10 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from torch.utils.tensorboard.writer import FileWriter
 
-from src.errors import optional
-from src.files import write_atomically
+from src.data.base import log
+from src.errors import first_line, optional
+from src.files import set_aside, write_atomically
+from src.run import is_first_process
 
 FLUSH_SECONDS, FLUSH_BYTES = 10.0, 2**20
 
@@ -134,6 +136,26 @@ class Board(TensorBoardLogger):
         self.experiment.flush()
 
 
+def read_rows(path: Path, batches_done: int) -> dict[int, dict[str, str]]:
+    """The rows of a metrics.csv up to `batches_done`: batches -> metric -> number. Raises ValueError where it is damaged."""
+    rows: dict[int, dict[str, str]] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file, strict=True)
+        if "batches" not in (reader.fieldnames or ()):
+            raise ValueError("no column 'batches'")
+        for row in reader:
+            if None in row or None in row.values():
+                raise ValueError(
+                    f"line {reader.line_num} has not {len(reader.fieldnames or ())} values"
+                )
+            numbers = {name: value for name, value in row.items() if name != "batches" and value}
+            for value in numbers.values():
+                float(value)
+            if (batches := int(row["batches"])) <= batches_done:
+                rows[batches] = numbers
+    return rows
+
+
 class CSV(Logger):
     """folder/metrics.csv: a row a step, a column a metric, empty where a step has no value.
 
@@ -148,12 +170,14 @@ class CSV(Logger):
         self.rows: dict[int, dict[str, str]] = {}
         self.columns: list[str] = []
         if batches_done and self.path.exists():
-            with self.path.open(newline="") as file:
-                for row in csv.DictReader(file):
-                    if int(row["batches"]) <= batches_done:
-                        self.rows[int(row["batches"])] = {
-                            k: v for k, v in row.items() if k != "batches" and v
-                        }
+            try:
+                self.rows = read_rows(self.path, batches_done)
+            except (OSError, ValueError, csv.Error) as error:
+                if is_first_process():
+                    kept = set_aside(self.path)
+                    log.warning(
+                        "%s is damaged (%s): it is now %s", self.path, first_line(error), kept
+                    )
             self.columns = sorted({name for row in self.rows.values() for name in row})
 
     @property

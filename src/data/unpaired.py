@@ -97,13 +97,11 @@ class Unpaired(ImageData):
 
     paired = False
 
-    def __init__(
-        self, root_a: str | None = None, root_b: str | None = None, **settings: Any
-    ) -> None:
-        settings = {"root": root_a} | settings
-        super().__init__(**settings)
+    def __init__(self, root_a: str, root_b: str, **settings: Any) -> None:
+        super().__init__(root=root_a, **settings)
         self.roots = (root_a, root_b)
-        self.of_a_side = settings | {"limit": None, "train_size": None, "train_per_class": None}
+        whole = {"limit": None, "train_size": None, "train_per_class": None}
+        self.of_a_side = settings | {"root": root_a} | whole
 
     def read(self) -> Splits:
         sides = [Photos(**self.of_a_side | {"root": root}) for root in self.roots]
@@ -146,6 +144,9 @@ class Winter(Unpaired):
     the other half is `wintered`. No image is in both. Validation and test hold each image in both domains."""
 
     paired = True
+
+    def __init__(self, root: str, **settings: Any) -> None:
+        super().__init__(root_a=root, root_b=root, **settings)
 
     def read(self) -> Splits:
         if self.channels != 3:
