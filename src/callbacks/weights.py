@@ -55,7 +55,10 @@ class Weights(pl.Callback):
         step = batches_seen(trainer)
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1 and parameter.requires_grad:
-                writer.add_histogram(f"weights/{name}", _thinned(parameter), step)
+                values = _thinned(parameter)
+                values = values[values.abs() < 1e20]  # the writer's bins end there; it refuses NaN
+                if len(values):
+                    writer.add_histogram(f"weights/{name}", values, step)
         for name, layer in filtering(model).items():
             show(trainer, f"filters/{name}", plots.filter_tile(_filters(layer)))
 
