@@ -179,10 +179,11 @@ def _run_hydra(
     # Hydra then raises instead of printing tracebacks of its own
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)()
+        with _saying_what_is_safe(folder or Path()):
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)()
         for error in raised:
             raise error
-    except (UserError, TrainingFailed, OSError):
+    except (UserError, TrainingFailed):
         if folder is not None:
             run.discard(folder, parents=not given)
         raise
