@@ -102,7 +102,7 @@ def refusal(error: BaseException | None) -> Refusal | None:
                 return Refusal(words.strip().rpartition("\n")[2], "try again")
         if isinstance(error, RuntimeError) and words.startswith("DataLoader worker (pid"):
             return Refusal(
-                f"a process that reads images died ({words.partition(') ')[2].rstrip('.')})",
+                f"a process that reads images died ({words.rpartition(') ')[2].strip(' .')})",
                 "give it more memory, or lower data.workers",
             )
         if isinstance(error, RuntimeError) and words == "Could not determine home directory.":
@@ -126,10 +126,8 @@ def _os_refusal(error: OSError) -> Refusal:
 
 def _free_inodes(path: str | bytes) -> bool:
     """Return whether the file system of `path` takes another file; True where it does not count them."""
-    try:
-        disk = os.statvfs(Path(os.fsdecode(path)).parent)
-    except OSError:
-        return True
+    parents = Path(os.fsdecode(path)).absolute().parents
+    disk = os.statvfs(next(parent for parent in parents if parent.exists()))
     return disk.f_files == 0 or disk.f_favail > 0
 
 

@@ -42,9 +42,11 @@ def run_once(config_name: str, task: Task, folder: Path, is_named: bool) -> None
         through_hydra(config_name, job)
         for error in raised:
             raise error
-    except (UserError, OSError):
+    except UserError:
         run.discard(folder, parents=not is_named)
         raise
+    except OSError as error:  # Hydra writes the config
+        raise failure(error, folder) or error from error
 
 
 def run_alone(task: Task, cfg: DictConfig, folder: Path) -> Any:
@@ -61,20 +63,27 @@ def run_alone(task: Task, cfg: DictConfig, folder: Path) -> Any:
     except Incomplete:
         raise
     except Exception as error:
-        again = f"python -m src.train resume={folder}"
-        if is_lost_process(error):
-            raise TrainingFailed(
-                f"another process of this run has ended; to go on: {again}"
-            ) from error
-        if (refused := refusal(error)) is None:
-            raise
-        try:
-            batches = run.batches_in(run.load_last(folder))
-            safe, then = f"the checkpoint of batch {batches} is whole", f"go on with: {again}"
-        except UserError:
+        raise failure(error, folder) or error from error
+
+
+def failure(error: Exception, folder: Path) -> TrainingFailed | None:
+    """Return what the machine refused the run in `folder`, what is safe and what to do; None where `error` is of another kind.
+
+    A folder that holds no training is removed.
+    """
+    again = f"python -m src.train resume={folder}"
+    if is_lost_process(error):
+        return TrainingFailed(f"another process of this run has ended; to go on: {again}")
+    if (refused := refusal(error)) is None:
+        return None
+    try:
+        batches = run.batches_in(run.load_last(folder))
+        safe, then = f"the checkpoint of batch {batches} is whole", f"go on with: {again}"
+    except UserError:
+        with contextlib.suppress(OSError):
             run.discard(folder, parents=False)
-            safe, then = "nothing is saved yet", "start the run again"
-        raise TrainingFailed(f"{refused.reason}; {safe}: {refused.advice}, then {then}") from error
+        safe, then = "nothing is saved yet", "start the run again"
+    return TrainingFailed(f"{refused.reason}; {safe}: {refused.advice}, then {then}")
 
 
 def is_lost_process(error: Exception) -> bool:
@@ -167,7 +176,7 @@ def through_hydra(config_name: str, job: Callable[[DictConfig], Any]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # it then raises, and prints no tracebacks of its own
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(marked)()
-    except UserError:
+    except (UserError, OSError):
         raise
     except Exception as error:
         if begun:

@@ -19,6 +19,7 @@ from src.errors import Interrupted
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 REPEAT = 2.0  # seconds
+WORKER_GRACE = 30  # seconds from SIGTERM to a worker's end
 FIRST_PROCESS = "ATELIER_FIRST_PROCESS"  # environment: its number, of those that train one model
 PR_SET_PDEATHSIG = 1  # Linux: prctl's request for a signal when the parent dies
 
@@ -97,6 +98,10 @@ def ignore_in_worker(worker_id: int) -> None:
     """Ignore stop signals in a DataLoader worker: the main process decides when to stop.
 
     Ctrl-C reaches every process of the terminal, and Slurm signals every process of a job step.
+    SIGTERM ends the worker later, when the main process has saved: Python sends it to the workers
+    that are left when it exits, and waits for them.
     """
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(WORKER_GRACE))

@@ -144,12 +144,14 @@ class Workers(DataLoader):
 
     def __iter__(self) -> Any:
         try:
+            if self._iterator is None:
+                _try_queues(self.num_workers + 3)
             batches = super().__iter__()
-        except OSError as error:  # a queue takes a semaphore in /dev/shm
+        except OSError as error:
             if not self.num_workers:
                 raise
             log.warning(
-                "data.workers=%d cannot be started (%s; look at /dev/shm and ulimit -u): "
+                "data.workers=%d cannot be started (%s; look at /dev/shm and ulimit): "
                 "images are read without them, more slowly",
                 self.num_workers,
                 error.strerror or error,
@@ -193,6 +195,16 @@ class _AsArrays(Sampler):
 
     def __len__(self) -> int:
         return len(cast(Any, self.sampler))
+
+
+def _try_queues(n: int) -> None:
+    """Raise OSError where the machine has no more semaphores, which lie in /dev/shm, or open files for `n` queues.
+
+    Torch would meet that halfway through its own, and print a traceback when it clears up.
+    """
+    queues: list[Any] = [torch.multiprocessing.Queue() for _ in range(n)]
+    for queue in queues:
+        queue.close()
 
 
 def _unchanged(batch: Any) -> Any:

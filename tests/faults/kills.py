@@ -24,11 +24,15 @@ from typing import Any
 import torch
 
 from tests.faults.families import FAMILIES, make_inputs
-from tests.faults.processes import PATIENCE, Run, Server, start_plain
+from tests.faults.processes import Run, Server, start_plain
 
 RESULTS = Path("docs") / "results" / "faults.csv"
 SIGNALS = ("SIGKILL", "SIGKILL", "SIGTERM", "SIGTERM twice", "SIGINT", "SIGINT group", "SIGHUP")
-TIMES = ("seconds", "images_per_second", "peak_memory_mb")  # ends of names that differ from run to run
+TIMES = (
+    "seconds",
+    "images_per_second",
+    "peak_memory_mb",
+)  # ends of names that differ from run to run
 BATCH = re.compile(r"epoch (\d+)/\d+ batch (\d+)/(\d+)")
 RESUMED = re.compile(r"resuming .* after (\d+) batches")
 OWN = ("train.log", "events.out.tfevents", ".lock", "overrides.yaml")  # a session's own files
@@ -77,10 +81,14 @@ class Kills:
             return start_plain(arguments, outputs)
         return self.server.start(arguments, outputs)
 
-    def new(self, name: str, precision: str, folder: Path) -> Run:
-        """Start the run of a family in `folder`."""
+    def arguments(self, name: str, precision: str, folder: Path, *more: str) -> list[str]:
+        """The command line of a family's run in `folder`, with `more` overrides."""
         arguments = FAMILIES[name].arguments(self.inputs, precision)
-        return self.start(name, [*arguments, f"hydra.run.dir={folder}"])
+        return [*arguments, *more, f"hydra.run.dir={folder}"]
+
+    def new(self, name: str, precision: str, folder: Path, *more: str) -> Run:
+        """Start the run of a family in `folder`."""
+        return self.start(name, self.arguments(name, precision, folder, *more))
 
     def twin(self, name: str, precision: str) -> tuple[Path, float]:
         """Return the folder of the run that is never cut, and how many seconds it takes."""
@@ -184,7 +192,7 @@ def differences(uncut: Path, cut: Path) -> list[str]:
     compare(*states, "last.ckpt", found.append)
     compare(*(_rows(folder) for folder in (uncut, cut)), "metrics.csv", found.append)
     figures = [json.loads((folder / "metrics.json").read_text()) for folder in (uncut, cut)]
-    compare(*map(_timeless, figures), "metrics.json", found.append)
+    compare(*map(timeless, figures), "metrics.json", found.append)
     names = [_files(folder) for folder in (uncut, cut)]
     found += [f"files: {sorted(names[0] ^ names[1])}"] if names[0] != names[1] else []
     for name in sorted(names[0] & names[1]):
@@ -213,10 +221,11 @@ def compare(a: Any, b: Any, where: str, report: Callable[[str], None]) -> None:
 
 def _rows(folder: Path) -> list[dict[str, Any]]:
     with (folder / "metrics.csv").open(newline="") as file:
-        return [_timeless(row) for row in csv.DictReader(file)]
+        return [timeless(row) for row in csv.DictReader(file)]
 
 
-def _timeless(values: dict[str, Any]) -> dict[str, Any]:
+def timeless(values: dict[str, Any]) -> dict[str, Any]:
+    """Return `values` without those that differ from run to run."""
     return {name: value for name, value in values.items() if not name.endswith(TIMES)}
 
 

@@ -46,6 +46,13 @@ class Run:
         if self.poll() is None:
             (os.killpg if group else os.kill)(self.pid, signum)
 
+    def stand_still(self) -> None:
+        """Stop the process where it is, until `go_on`."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
     @property
     def said(self) -> str:
         """What it printed to stderr."""
@@ -83,7 +90,7 @@ class Server:
         folder: Path,
         *,
         cwd: Path = ROOT,
-        shm: str = "",
+        mounts: Sequence[Sequence[str]] = (),
         uid: int = 0,
         limits: dict[str, int] | None = None,
         environment: dict[str, str | None] | None = None,
@@ -93,7 +100,7 @@ class Server:
 
         Args:
             folder: where the files with what it prints are put.
-            shm: options of a file system that the process alone sees as /dev/shm.
+            mounts: arguments of `mount`, for file systems that the process alone sees.
             uid: user that it runs as, 0 for this one.
             limits: of resources, by their names in `resource`.
             environment: variables to set, or to remove by None.
@@ -105,7 +112,7 @@ class Server:
             out=str(out),
             err=str(err),
             cwd=str(cwd),
-            shm=shm,
+            mounts=mounts,
             uid=uid,
             limits=limits or {},
             environment=environment or {},

@@ -41,15 +41,18 @@ def _child(request: dict[str, Any]) -> int:
     from src.train import train
 
     os.setpgid(0, 0)
-    for fd, path, mode in ((0, "/dev/null", "r"), (1, request["out"], "w"), (2, request["err"], "w")):
+    for fd, path, mode in (
+        (0, "/dev/null", "r"),
+        (1, request["out"], "w"),
+        (2, request["err"], "w"),
+    ):
         with open(path, mode) as file:  # noqa: PTH123
             os.dup2(file.fileno(), fd)
-    sys.stdin = open(0, closefd=False)  # noqa: PTH123, SIM115
-    if request["shm"]:
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    if request["mounts"]:
         ctypes.CDLL(None).unshare(NEW_MOUNTS)
-        subprocess.run(["mount", "--make-rprivate", "/"], check=True)
-        options = ["-t", "tmpfs", "-o", request["shm"], "tmpfs", "/dev/shm"]
-        subprocess.run(["mount", *options], check=True)
+        for arguments in ["--make-rprivate", "/"], *request["mounts"]:
+            subprocess.run(["mount", *arguments], check=True)
     for name, limit in request["limits"].items():
         resource.setrlimit(getattr(resource, name), (limit, limit))
     for name, value in request["patches"].items():
@@ -63,7 +66,6 @@ def _child(request: dict[str, Any]) -> int:
     os.chdir(request["cwd"])
     if request["uid"]:
         os.setgroups([])
-        os.setgid(request["uid"])
         os.setuid(request["uid"])
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["src.train", *request["start"]]
