@@ -106,7 +106,23 @@ def test_the_folder_that_holds_the_classes_is_named(config, tmp_path, inner):
 
 def test_the_folder_that_holds_the_sets_is_named(config, tmp_path):
     write(tmp_path, "archive/Train/red", "archive/Train/blue", "archive/Test/red")
-    assert f"with 2 sets: use data.root={tmp_path / 'archive'}" in line(config, tmp_path)
+    said = line(config, tmp_path)
+    assert f"one folder, archive, with Test, Train: use data.root={tmp_path / 'archive'}" in said
+
+
+def test_a_set_in_a_folder_of_its_own_name_is_found(config, tmp_path):
+    write(tmp_path, *(f"{a}/{a}/{b}" for a in ("seg_train", "seg_test") for b in ("sea", "street")))
+    write(tmp_path, "seg_pred/seg_pred")
+    data = read(config, tmp_path, "data.val_size=0")
+    assert data.class_names == ["sea", "street"]
+    assert (len(data.train), len(data.test)) == (12, 12)
+
+
+def test_two_classes_of_which_one_is_named_like_a_set_may_be_given(config, tmp_path):
+    write(tmp_path, "valid", "invalid")
+    assert "data.classes=[invalid,valid] says which folders are classes" in line(config, tmp_path)
+    given = read(config, tmp_path, "data.classes=[invalid,valid]")
+    assert given.class_names == ["invalid", "valid"]
 
 
 def test_one_class_with_albums_in_it_is_a_class(config, tmp_path):

@@ -19,7 +19,8 @@ def levels(
 ) -> dict[str, Path]:
     """Return the folder that holds the classes of `train`, and those of `val` and `test` where there are such.
 
-    A set holds class folders, and these hold images. A folder named like a set is one only where the others are sets too.
+    A set holds class folders, and these hold images. A folder named like a set is one only where the others are sets too. Where
+    a set holds but one folder with the class folders in it, as seg_train/seg_train, they are taken from there.
 
     Args:
         root: the folder that a person gave.
@@ -37,15 +38,16 @@ def levels(
         if not chosen:
             _expect_classes_here(root, images)
         return {"train": root}
-    found = {level: root / name for level, name in sets.items()}
+    found = {level: _innermost(root / name, images) for level, name in sets.items()}
     holding = {level: top for level, top in found.items() if by_folder(top, images)}
     classes = [name for name in by_folder(root, images) if name not in sets.values()]
     if "train" in holding and (len(holding) > 1 or not classes or chosen):
         return holding
     if classes:
+        likely = classes if len(classes) > 1 else sorted([*classes, *sets.values()])
         raise UserError(
             f"data.root={root} holds {_listed(list(sets.values()))}, named like a set, beside {_listed(classes)}: "
-            f"data.classes=[{','.join(classes)}] says which folders are classes; "
+            f"data.classes=[{','.join(likely)}] says which folders are classes; "
             "or give each set a folder (train, val, test) that holds the folders of its classes"
         )
     if "train" not in sets:
@@ -86,17 +88,26 @@ def _sets(root: Path, folders: Sequence[str]) -> dict[str, str]:
 
 def _expect_classes_here(root: Path, images: Sequence[Path]) -> None:
     """Raise UserError that names the folder where the classes are, if that is the only one in `root`."""
-    inner, names = root, list(by_folder(root, images))
-    while len(names) == 1 and not any(path.parent in (inner, inner / names[0]) for path in images):
-        inner = inner / names[0]
+    inner = _innermost(root, images)
+    if inner != root:
         names = list(by_folder(inner, images))
-    if inner != root and len(names) > 1:
+        sets = list(_sets(inner, names).values())
+        what = _listed(sets) if sets else f"{len(names)} class folders"
         only = inner.relative_to(root).parts[0]
-        what = "sets" if _sets(inner, names) else "class folders"
         raise UserError(
-            f"data.root={root} holds one folder, {only}, with {len(names)} {what}: use data.root={inner}"
+            f"data.root={root} holds one folder, {only}, with {what}: use data.root={inner}"
             f" (or data.classes=[{only}], if that is the one class)"
         )
+
+
+def _innermost(top: Path, images: Sequence[Path]) -> Path:
+    """`top`, or the folder in it that holds several with images, where each on the way there holds nothing but the next."""
+    inner = top
+    while len(names := list(by_folder(inner, images))) == 1:
+        if any(path.parent in (inner, inner / names[0]) for path in images):
+            return top  # one class
+        inner = inner / names[0]
+    return inner
 
 
 def _listed(names: Sequence[str]) -> str:
