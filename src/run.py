@@ -124,13 +124,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is a broken checkpoint: {error}") from error
 
 
-def write_metrics(folder: Path, values: dict[str, Any]) -> None:
-    """Merge `values` into the run's metrics.json; what is no number there, as JSON knows none, is null."""
+def write_metrics(folder: Path, values: dict[str, Any], merge: bool = True) -> None:
+    """Merge `values` into the run's metrics.json, or put them in its place; a float that is no number, which JSON has not, is
+    null."""
     finite = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in values.items()
     }
-    merged = {**read_metrics(folder), **finite}
+    merged = {**(read_metrics(folder) if merge else {}), **finite}
     text = json.dumps(merged, indent=2) + "\n"
     write_atomically(folder / "metrics.json", lambda path: path.write_text(text))
 

@@ -19,6 +19,7 @@ from src import cli, run
 
 def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     """Train what `cfg` says into `folder`; go on from its last checkpoint where cfg.resume is set. Returns metrics.json."""
+    start = time.perf_counter()
     import torch
 
     from src import build
@@ -47,7 +48,6 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     if checkpoint:
         log.info("resuming %s after %d batches", folder, done)
 
-    start = time.perf_counter()
     trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     if cfg.test:

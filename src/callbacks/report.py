@@ -1,7 +1,7 @@
 """What a run says when it is done: metrics.json, the HPARAMS tab, a summary with figures, paths and the next command."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
@@ -15,22 +15,39 @@ from src.config import leaves
 from src.data.base import log
 
 
+@runtime_checkable
+class Basis(Protocol):
+    """A callback that knows what figures stand on.
+
+    Attributes:
+        counts: how many images, samples or draws, by name: {"test/samples": 10000}.
+        stands_on: a figure -> the name of its count; one that no callback names stands on `test/n` or `val/n`.
+    """
+
+    counts: dict[str, int]
+    stands_on: dict[str, str]
+
+
 def report(
     trainer: pl.Trainer, cfg: DictConfig, folder: Path, metrics: dict[str, float]
 ) -> dict[str, Any]:
-    """Write and print what `metrics` and the callbacks hold; returns what is in metrics.json."""
+    """Write and print what `metrics` and the callbacks hold; returns what is in metrics.json.
+
+    Where the run has trained, `seconds` among `metrics` says so, older figures are of another model and go.
+    """
     data = data_of(trainer)
-    values: dict[str, Any] = {**metrics, "batches": batches_seen(trainer)}
+    values: dict[str, Any] = {**metrics, **basis(trainer)[0], "batches": batches_seen(trainer)}
     if "test/bound_nats" in metrics or "val/bound_nats" in metrics:
         values["nats_of"] = f"{data.name}, {data.pixels}"
     for callback in cast(Any, trainer).callbacks:
         if isinstance(callback, Record):
             values |= callback.summary()
-        elif isinstance(callback, SampleQuality) and callback.features:
-            values["features"] = callback.features
+    if "seconds" in metrics:
+        rest = (values.get(f"{what}_seconds", 0.0) for what in ("train", "val", "test"))
+        values["setup_seconds"] = metrics["seconds"] - sum(rest)
     if not trainer.is_global_zero:
         return values
-    run.write_metrics(folder, values)
+    run.write_metrics(folder, values, merge="seconds" not in metrics)
     for logger in trainer.loggers:
         if isinstance(logger, Board):
             logger.log_final(
@@ -43,6 +60,46 @@ def report(
         log.info("pictures     %s", folder / "images")
     log.info("TensorBoard  make tensorboard   (or: python -m tensorboard.main --logdir %s)", folder)
     return values
+
+
+def basis(trainer: pl.Trainer) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the figures of `trainer` stand on, for metrics.json (counts, `features`), and which stands on which."""
+    counts: dict[str, Any] = {}
+    stands_on: dict[str, str] = {}
+    for callback in cast(Any, trainer).callbacks:
+        if isinstance(callback, Basis):
+            counts |= callback.counts
+            stands_on |= callback.stands_on
+        if isinstance(callback, SampleQuality) and callback.features:
+            counts["features"], stands_on["features"] = callback.features, "test/samples"
+    return counts, stands_on
+
+
+def keep_larger(
+    old: dict[str, Any], new: dict[str, Any], stands_on: dict[str, str]
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the `new` figures without those that stand on less than the `old` ones, and a line for each count that does."""
+    by_count: dict[str, list[str]] = {}
+    for name in new:
+        stage = name.partition("/")[0].partition("_")[0]
+        by_count.setdefault(stands_on.get(name, f"{stage}/n"), []).append(name)
+    kept, lines = dict(new), []
+    for count, names in by_count.items():
+        before, now = old.get(count), new.get(count)
+        if before is None and any(name in old for name in names):
+            lines.append(f"replaced: metrics.json did not say the {count} of its older figures")
+        if not (isinstance(before, int) and isinstance(now, int) and now < before):
+            continue
+        for name in (count, *names):
+            kept.pop(name, None)
+        shown = [
+            f"{n} {old[n]:.4g}" for n in names if _headline(n) and isinstance(old.get(n), float)
+        ]
+        lines.append(
+            f"not kept: {count}={now:,} is less than the {before:,} behind what metrics.json has "
+            f"and keeps: {', '.join(shown)}"
+        )
+    return kept, lines
 
 
 def flat(cfg: DictConfig) -> dict[str, Any]:

@@ -125,6 +125,19 @@ def balanced(labels: Tensor, per_class: int, class_names: Sequence[str]) -> Tens
     return torch.cat([indices[:per_class] for indices in of_class])
 
 
+def sample(labels: Tensor, n: int | None, *seed: int | str) -> Tensor:
+    """Indices, in ascending order, of at most `n` images drawn at random by `seed` from the classes in their shares.
+
+    Args:
+        labels: (N,), of all images.
+        n: how many stand for all of them; None: all.
+    """
+    few = min(len(labels), n or len(labels))
+    order = torch.randperm(len(labels), generator=generator(*seed))
+    by_class = order[labels[order].argsort(stable=True)]
+    return by_class[torch.arange(few) * len(labels) // max(few, 1)].sort().values
+
+
 def cut_test(part: Images, test_size: int | float, split_seed: int, name: str) -> Splits:
     """Cut a test set from a source that has none, by a fixed seed."""
     n_test = count(test_size, len(part))
