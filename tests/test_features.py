@@ -31,9 +31,9 @@ def images():
 
 
 @pytest.fixture
-def lines(caplog):
+def lines(caplog, monkeypatch):
     """What was said."""
-    logging.getLogger("src").propagate = True
+    monkeypatch.setattr(logging.getLogger("src"), "propagate", True)
     caplog.set_level(logging.INFO)
     return lambda: [record.getMessage() for record in caplog.records]
 

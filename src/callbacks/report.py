@@ -79,8 +79,9 @@ def keep_larger(
     old: dict[str, Any], new: dict[str, Any], stands_on: dict[str, str]
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the `new` figures without those that stand on less than the `old` ones, and a line for each count that does."""
-    by_count: dict[str, list[str]] = {}
-    for name in new:
+    counts = {"val/n", "test/n", *stands_on.values()}
+    by_count: dict[str, list[str]] = {count: [] for count in counts if count in new}
+    for name in new.keys() - counts:
         stage = name.partition("/")[0].partition("_")[0]
         by_count.setdefault(stands_on.get(name, f"{stage}/n"), []).append(name)
     kept, lines = dict(new), []
