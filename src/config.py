@@ -169,6 +169,8 @@ def _check_fit(cfg: dict[str, Any]) -> None:
     model = cfg.get("model")
     if not (isinstance(data, dict) and isinstance(model, dict) and isinstance(trainer, dict)):
         return
+    if cfg["seed"] is None:
+        raise UserError("seed=null: it takes a whole number from 0")
     if data.get("name") == "binarized_mnist" and (data["size"], data["channels"]) != (28, 1):
         raise UserError(
             "data.size and data.channels of binarized_mnist stay 28 and 1: resized, it would not be binary"

@@ -1,9 +1,14 @@
 """Measure a finished run again, on its test set; what it prints goes into the run's metrics.json.
 
-python -m src.evaluate run=DIR                   the run's own test
-python -m src.evaluate run=DIR n=2000 seed=1     fewer samples, another noise
+python -m src.evaluate run=DIR                   the run's own test, bit for bit on the same machine
+python -m src.evaluate run=DIR n=50000 seed=1    other samples: so many, from another noise
+python -m src.evaluate run=DIR inception=true    FID, KID and Inception Score on Inception features too
 python -m src.evaluate run=DIR iwae_samples=100  DRAW: the importance-weighted estimate beside the bound
 python -m src.evaluate run=DIR root=DATA         the data lie elsewhere now
+
+metrics.json says what each figure stands on: `test/n` images; `test/samples` drawn, and as many images, for fid_own and its
+kin; `test/inception_samples`; `test/iwae_samples` draws for each image. A measurement on less than metrics.json has is printed
+and not kept (n=500 where its test/fid_own stands on 10,000); one on as much or more takes the old one's place.
 """
 
 import sys
@@ -24,7 +29,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
 
     from src import build
     from src.callbacks.likelihood import ImportanceWeighted
-    from src.callbacks.report import headline_lines
+    from src.callbacks.report import basis, headline_lines, keep_larger
 
     run_cfg, model, _ = build.opened(folder)
     for key in PLACES:
@@ -35,24 +40,32 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
                     f"{key}={cfg[key]}: the run's data={run_cfg.data.name} lie in {there}"
                 )
             run_cfg.data[key] = cfg[key]
+    asked = {name: cfg[name] for name in ("n", "seed", "inception") if cfg[name] is not None}
     if "quality" in (run_cfg.callbacks or {}):
-        run_cfg.callbacks.quality.update(
-            {"n": cfg.n or run_cfg.callbacks.quality.n, "seed": cfg.seed}
+        run_cfg.callbacks.quality.update(asked)
+    elif cfg.n or cfg.inception:
+        key = "n" if cfg.n else "inception"
+        raise UserError(
+            f"{key}={cfg[key]}: the run's callbacks have no quality, which measures samples"
         )
     run_cfg.logger = None
-    data = build.data(run_cfg, run.load_last(folder))
+    checkpoint = run.load_last(folder)
+    data = build.data(run_cfg, checkpoint)
     build.expect_test(data)
+    noise = run_cfg.seed if cfg.seed is None else cfg.seed
     estimates = (
-        [ImportanceWeighted(cfg.iwae_samples, cfg.iwae_rows, cfg.seed)] if cfg.iwae_samples else []
+        [ImportanceWeighted(cfg.iwae_samples, cfg.iwae_rows, noise)] if cfg.iwae_samples else []
     )
     trainer = build.trainer(run_cfg, folder, *estimates)
     with build.refusals():
         trainer.test(model, datamodule=data, verbose=False)
-    values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    if cfg.iwae_samples is not None:
-        values["iwae_samples"] = cfg.iwae_samples
-    print("\n".join(headline_lines(values)))  # before they are written: that may fail
-    run.write_metrics(folder, values)
+    counts, stands_on = basis(trainer)
+    values = {name: float(value) for name, value in trainer.callback_metrics.items()} | counts
+    before, batches = run.read_metrics(folder), build.batches_done(checkpoint)
+    same_model = before.get("batches") in (None, batches)
+    kept, refused = keep_larger(before if same_model else {}, values, stands_on)
+    print("\n".join([*headline_lines(values), *refused]))  # first: writing them may fail
+    run.write_metrics(folder, kept)
     print(f"numbers: {folder / 'metrics.json'}")
     return values
 

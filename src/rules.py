@@ -144,7 +144,8 @@ BATCHES = maybe(
 
 RULES: dict[str, Rule] = {
     # train.yaml
-    "seed": integer(0, 2**63 - 1),
+    "seed": maybe(integer(0, 2**63 - 1)),  # null: of evaluate alone, see src.config
+    "data.seed": integer(0, 2**63 - 1),
     "out": text,
     "resume": maybe(text),
     "test": flag,
@@ -334,6 +335,8 @@ RULES: dict[str, Rule] = {
     "picture": maybe(picture),
     "format": one_of("onnx", "torch"),
     "interpolate": maybe(integer(2)),
+    "inception": maybe(flag),
+    "quality.inception": flag,
     "iwae_samples": maybe(integer(1)),
     "iwae_rows": integer(1),
     "scale": integer(1, 64),

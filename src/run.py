@@ -233,14 +233,14 @@ def batches_in(checkpoint: dict[str, Any]) -> int:
     return int(checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"])
 
 
-def write_metrics(folder: Path, values: dict[str, Any]) -> None:
-    """Merge `values` into the run's metrics.json; what is no number there, as JSON knows none, is null."""
+def write_metrics(folder: Path, values: dict[str, Any], merge: bool = True) -> None:
+    """Merge `values` into the run's metrics.json, or replace it; NaN and infinity, which JSON lacks, become null."""
     finite = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in values.items()
     }
     move_broken_metrics(folder)
-    merged = {**read_metrics(folder), **finite}
+    merged = {**(read_metrics(folder) if merge else {}), **finite}
     text = json.dumps(merged, indent=2) + "\n"
     write_atomically(folder / "metrics.json", lambda path: path.write_text(text))
 

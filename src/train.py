@@ -19,6 +19,7 @@ from src import cli, run
 
 def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     """Train what `cfg` says into `folder`; go on from its last checkpoint where cfg.resume is set. Returns metrics.json."""
+    start = time.perf_counter()
     import torch
 
     from src import build
@@ -55,7 +56,6 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     if cfg.resume:
         log.info("resuming %s after %d batches", folder, done)
 
-    start = time.perf_counter()
     with build.refusals():
         trainer.fit(model, datamodule=data, ckpt_path=run.LAST if cfg.resume else None)
     metrics = latest_metrics(trainer)
@@ -64,11 +64,10 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
             trainer.test(model, datamodule=data, verbose=False)
         metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
     metrics["parameters"] = parameters
-    if batches_seen(trainer) > done:
-        metrics["seconds"] = time.perf_counter() - start
-    else:  # the figures of what was trained stay those of the training
+    trained = batches_seen(trainer) > done
+    if not trained:
         log.info(way_to_go_on(trainer))
-    return report(trainer, cfg, folder, metrics)
+    return report(trainer, cfg, folder, metrics, trained, time.perf_counter() - start)
 
 
 if __name__ == "__main__":

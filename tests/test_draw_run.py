@@ -103,7 +103,7 @@ def test_evaluate_estimates_the_likelihood(finished):
     metrics = json.loads((finished / "metrics.json").read_text())
     assert values["test/iwae_nats"] < values["test/bound_nats"]
     assert metrics["test/iwae_nats"] == values["test/iwae_nats"]
-    assert metrics["iwae_samples"] == 20
+    assert metrics["test/iwae_samples"] == 20
     again = call("evaluate", evaluate, f"run={finished}", "iwae_samples=20", "iwae_rows=64")
     assert again["test/iwae_nats"] == pytest.approx(values["test/iwae_nats"], abs=0.5), (
         "whatever fits memory"

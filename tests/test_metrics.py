@@ -6,14 +6,13 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
-from src import build, run
+from src import build
 from src.config import check, compose
 from src.data.base import ImageSet
 from src.data.pixels import to_bytes
-from src.errors import UserError
-from src.metrics import features
+from src.metrics import features, fid
 from src.metrics.fid import frechet_distance, kernel_distance, neighbours
-from src.metrics.quality import quality
+from src.metrics.quality import quality, too_few
 from src.randomness import generator
 
 
@@ -124,50 +123,15 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def net(digits, cache):
-    return features.feature_net(digits.train, 10, "digits", cache, torch.device("cpu"))
-
-
-def test_the_feature_net_tells_digits_apart(net, digits):
-    _, probabilities = net.describe(digits.test.images)
-    assert (probabilities.argmax(1) == digits.test.labels).float().mean() > 0.95
-
-
-def test_the_feature_net_comes_from_the_cache_the_second_time(net, digits, cache, monkeypatch):
-    monkeypatch.setattr(features, "_fit", lambda *_: pytest.fail("trained again"))
-    again = features.feature_net(digits.train, 10, "digits", cache, torch.device("cpu"))
-    assert again.digest() == net.digest()
-    assert len(net.digest()) == 12
-
-
-def test_other_images_get_another_feature_net(digits, cache, monkeypatch):
-    trained = []
-    monkeypatch.setattr(features, "_fit", lambda *_: trained.append(1))
-    before = torch.get_rng_state()
-    features.feature_net(
-        digits.train.subset(torch.arange(50)), 10, "digits", cache, torch.device("cpu")
-    )
-    assert trained == [1]
-    assert torch.equal(torch.get_rng_state(), before), "the run's own random numbers are left alone"
-
-
-def test_a_broken_cache_file_is_named(digits, cache, tmp_path, net):
-    (path,) = [
-        p
-        for p in (cache / "features").iterdir()
-        if run.load_checkpoint(p)["head.weight"].equal(net.head.weight)
-    ]
-    copy = tmp_path / "features" / path.name
-    copy.parent.mkdir()
-    copy.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(UserError, match=path.name):
-        features.feature_net(digits.train, 10, "digits", tmp_path, torch.device("cpu"))
+    return features.feature_net(digits.train, 10, "digits", cache)
 
 
 def test_quality_ranks_real_above_noisy_above_noise(net, digits):
-    real, train = digits.test.images, digits.train.images[:300]
-    noise = (torch.rand(real.shape, generator=generator(0)) * 255).byte()
+    real, train = digits.test, digits.train.images[:300]
+    shape = real.images.shape
+    noise = (torch.rand(shape, generator=generator(0)) * 255).byte()
     noisy = (
-        (real.int() + (torch.randn(real.shape, generator=generator(1)) * 40).int())
+        (real.images.int() + (torch.randn(shape, generator=generator(1)) * 40).int())
         .clamp(0, 255)
         .byte()
     )
@@ -185,13 +149,13 @@ def test_quality_ranks_real_above_noisy_above_noise(net, digits):
 
 def test_a_dropped_class_shows_as_the_least_class(net, digits: ImageSet):
     without = digits.train.images[digits.train.labels != 4][:300]
-    card = quality(without, digits.test.images, digits.train.images[:300], net)
+    card = quality(without, digits.test, digits.train.images[:300], net)
     assert card["class_4"] == card["least_class"] < 0.02
 
 
 def test_of_conditional_samples_it_is_told_how_many_look_as_asked(net, digits):
     real, train, labels = (
-        digits.test.images[:100],
+        digits.test.subset(torch.arange(100)),
         digits.train.images[:100],
         digits.train.labels[300:400],
     )
@@ -202,6 +166,25 @@ def test_of_conditional_samples_it_is_told_how_many_look_as_asked(net, digits):
     assert expected > 0.9
     assert quality(samples, real, train, net, (labels + 1) % 10)["asked_acc"] < 0.1
     assert "asked_acc" not in quality(samples, real, train, net)
+
+
+def test_the_card_holds_what_so_few_images_are_enough_for(net, digits):
+    sets = {"fid_own", "kid_own"}, {"precision", "recall", "density", "coverage"}
+    for n, measured, left_out in ((1, 0, 2), (2, 1, 1), (5, 1, 1), (6, 2, 0)):
+        some = digits.train.images[:n]
+        card = quality(some, digits.test.subset(torch.arange(n)), some, net)
+        assert {"confidence", "least_class", "features_acc"} <= set(card)
+        for k, names in enumerate(sets):
+            assert all((name in card) == (k < measured) for name in names), n
+        assert len(too_few(n)) == left_out
+        assert not any(np.isnan(value) for value in card.values())
+
+
+def test_measures_do_not_depend_on_how_many_rows_are_in_memory(clouds, monkeypatch):
+    before = kernel_distance(*clouds), neighbours(*clouds)
+    monkeypatch.setattr(fid, "ROWS", 7)
+    assert kernel_distance(*clouds) == pytest.approx(before[0], rel=1e-9)
+    assert neighbours(*clouds) == before[1]
 
 
 def test_to_bytes_rounds_and_clamps():

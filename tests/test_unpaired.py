@@ -83,7 +83,7 @@ def test_two_folders_of_unequal_size(config, tmp_path):
         config, *WINTER_NET, "data=unpaired", *roots, "data.val_size=1", "data.test_size=4"
     )
     assert (len(data.train), len(data.val), len(data.test)) == (15, 1, 4)
-    a, b = data.train[torch.arange(15)]
+    a, b = data.train[torch.arange(15).unsqueeze(1).expand(-1, 2)]
     assert a[:, 0, 0, 0].tolist() == (a[:4, 0, 0, 0].tolist() * 4)[:15]
     assert len(b[:, 0, 0, 0].unique()) == 15
     held_out = torch.cat(
@@ -91,6 +91,30 @@ def test_two_folders_of_unequal_size(config, tmp_path):
     )
     assert not set(held_out.tolist()) & set(b[:, 0, 0, 0].tolist())
     assert not data.paired
+
+
+def test_an_image_that_comes_again_is_measured_once(config, tmp_path):
+    """Domain B is larger: after the rows that hold each image of A once, batches have images of B alone."""
+    noise = np.random.default_rng(0)
+    for name, n in (("a", 6), ("b", 20)):
+        (tmp_path / name).mkdir()
+        for i in range(n):
+            pixels = noise.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+    cfg = config(*WINTER_NET, "data=unpaired", f"data.root_a={tmp_path / 'a'}", f"data.root_b={tmp_path / 'b'}",
+                 "data.val_size=0", "data.test_size=0.5", "data.eval_batch_size=4", "test=true",
+                 "trainer.max_epochs=1")  # fmt: skip
+    values = train(cfg, saved(cfg, tmp_path / "run"))
+    data, (_, model, _) = build.data(cfg), build.opened(tmp_path / "run")
+    batches = list(data.test_dataloader())
+    assert [(len(a), len(b)) for a, b in batches] == [(3, 4), (0, 4), (0, 2)]
+    with torch.no_grad():
+        for name, other in (("a", "b"), ("b", "a")):
+            images = getattr(data.test, name).images.float() / 255
+            back = model.translate(model.translate(images, other), name)
+            expected = np.abs(back.double().numpy() - images.double().numpy()).mean()
+            assert values[f"test/cycle_{name}"] == pytest.approx(expected, rel=1e-5)
+    assert values["test/n"] == 10
 
 
 def test_augmentation_changes_both_domains_each_image_by_draws_of_its_own(config, photos):
@@ -127,7 +151,8 @@ def test_unpaired_domains_have_no_truth(config, photos, tmp_path):
     )
     values = train(cfg, saved(cfg, tmp_path / "run"))
     assert values["batches"] == 5, "a batch of one is what the paper asks for"
-    assert {name for name in values if name.startswith("test/")} == {"test/cycle_a", "test/cycle_b"}
+    measured = {name for name in values if name.startswith("test/")}
+    assert measured == {"test/cycle_a", "test/cycle_b", "test/n"}
     moved = shutil.copytree(photos, tmp_path / "moved")
     places = (f"root_a={moved / 'dogs'}", f"root_b={moved / 'dogs'}")
     again = call("evaluate", evaluate, f"run={tmp_path / 'run'}", *places)

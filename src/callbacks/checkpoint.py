@@ -9,6 +9,7 @@ from torch import Tensor
 
 from src import signals
 from src.callbacks.common import agree, batches_seen
+from src.callbacks.report import basis
 from src.data.base import log
 from src.errors import Interrupted, UserError
 
@@ -32,12 +33,12 @@ class Checkpoint(pl.Callback):
         every_n_batches: None for the end of epochs only.
 
     Attributes:
-        metrics: validation figures by name, as of the checkpoint that was loaded.
+        metrics: figures of validation and what they stand on, by name; a checkpoint keeps them.
     """
 
     def __init__(self, folder: Path, every_n_batches: int | None) -> None:
         self.folder, self.every_n_batches = folder, every_n_batches
-        self.metrics: dict[str, float] = {}
+        self.metrics: dict[str, Any] = {}
         self.signum = 0
         self.handlers: dict[int, Any] = {}
         self.gathered: dict[str, Tensor] = {}
@@ -58,6 +59,7 @@ class Checkpoint(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         self.metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.metrics |= basis(trainer)[0]
         checkpoint["metrics"] = dict(self.metrics)
         progress = trainer.fit_loop.epoch_loop.batch_progress
         if progress.current.ready % trainer.accumulate_grad_batches and not progress.is_last_batch:
@@ -126,7 +128,7 @@ class Checkpoint(pl.Callback):
         return f"go on with: python -m src.train resume={self.folder}"
 
 
-def latest_metrics(trainer: pl.Trainer) -> dict[str, float]:
+def latest_metrics(trainer: pl.Trainer) -> dict[str, Any]:
     """Return the newest value of each figure, of this session or of those before it."""
     values = {name: float(value) for name, value in trainer.callback_metrics.items()}
     for callback in cast(Any, trainer).callbacks:

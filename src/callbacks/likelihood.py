@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from src.errors import UserError
 from src.metrics.likelihood import importance_weighted
+from src.metrics.precision import float32
 from src.randomness import seed_of
 
 
@@ -21,17 +22,22 @@ class CanWeigh(Protocol):
 
 
 class ImportanceWeighted(pl.Callback):
-    """Log test/iwae_nats (see `importance_weighted`) beside the bound, in the run's own precision.
+    """Log test/iwae_nats (see `importance_weighted`) beside the bound, in float32.
 
     Args:
         samples: k, draws of z for each image.
         rows: images, each as often as it has draws at a time, that go through the model at once: what memory must hold.
         seed: of the draws; the callback's own generator.
+
+    Attributes:
+        counts, stands_on: see `src.callbacks.report.Basis`.
     """
 
     def __init__(self, samples: int, rows: int, seed: int) -> None:
         self.samples, self.rows, self.seed = samples, rows, seed
         self.bar: tqdm | None = None
+        self.counts = {"test/iwae_samples": samples}
+        self.stands_on = {"test/iwae_nats": "test/iwae_samples"}
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not isinstance(pl_module, CanWeigh):
@@ -59,7 +65,7 @@ class ImportanceWeighted(pl.Callback):
         def log_weights(m: int) -> Tensor:
             return pl_module.log_weights(x.repeat(m, 1, 1, 1), noise).view(m, len(x))
 
-        with trainer.precision_plugin.test_step_context():
+        with float32(x.device):
             nats = importance_weighted(log_weights, self.samples, max(1, self.rows // len(x)))
         pl_module.log(
             "test/iwae_nats", nats.mean().float(), on_epoch=True, batch_size=len(x), sync_dist=True

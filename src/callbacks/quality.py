@@ -1,31 +1,57 @@
-"""Measure samples against validation and test images, with features of the project's own classifier."""
+"""Measure samples against validation and test images: on features of the project's own classifier, and on Inception's."""
 
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 
 from src.callbacks.common import CanSample, CanSampleClasses, data_of
-from src.data.base import ImageSet, log
+from src.data.base import ImageData, log
+from src.data.images import Images, ImageSet
 from src.data.pixels import to_bytes
-from src.metrics.features import feature_net
-from src.metrics.quality import quality
+from src.errors import UserError
+from src.metrics.features import FeatureNet, feature_net
+from src.metrics.precision import float32
+from src.metrics.quality import quality, too_few
 from src.randomness import generator
 
 
 class SampleQuality(pl.Callback):
     """Log {val,test}/fid_own and its kin for any model that samples and any labelled set in memory.
 
+    The nets are made ready before training, so that nothing they need is missing after it. Images are drawn from the whole set,
+    the same for all runs. What cannot be measured is left out with a line that says why.
+
     Args:
         n: samples at most; fewer where the set is smaller, since the measures want equal numbers.
         every_n_epochs: measured on validation images at these epochs and the last, None for the last only.
         seed: of the noise.
         cache: folder of the feature nets.
+        inception: measure fid_inception, kid_inception and is_inception of the test too (see `src.metrics.inception`).
+
+    Attributes:
+        counts, stands_on: see `src.callbacks.report.Basis`; `test/samples` are as many real images too.
+        features: the data set and the digest of its feature net, empty where none was needed.
     """
 
-    def __init__(self, n: int, every_n_epochs: int | None, seed: int, cache: str) -> None:
+    def __init__(
+        self, n: int, every_n_epochs: int | None, seed: int, cache: str, inception: bool = False
+    ) -> None:
         self.n, self.every_n_epochs, self.seed, self.cache = n, every_n_epochs, seed, Path(cache)
+        self.inception, self.inception_weights = inception, Path()
+        self.net: FeatureNet | None = None
+        self.ready = False
+        self.counts: dict[str, int] = {}
+        self.stands_on: dict[str, str] = {}
         self.features = ""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if not isinstance(pl_module, CanSample) or self.ready:
+            return
+        if stage != "fit" or len(data_of(trainer).val):
+            self.ready = True
+            self._prepare(trainer)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
@@ -38,34 +64,84 @@ class SampleQuality(pl.Callback):
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._measure(trainer, pl_module, "test")
 
+    def _prepare(self, trainer: pl.Trainer) -> None:
+        """Make ready what the figures stand on: the feature net, the weights of Inception."""
+        data = data_of(trainer)
+        try:
+            if not data.num_classes or data.varies or not isinstance(data.train, ImageSet):
+                raise UserError(
+                    f"it needs labels and settled images in memory, which {data.name} has not"
+                )
+            whole = data.whole_training_set()
+            assert isinstance(whole, ImageSet)
+            self.net = feature_net(whole, data.num_classes, data.name, self.cache)
+            self.features = f"{data.name} {self.net.digest()}"
+            log.info("fid_own and its kin stand on the feature net %s", self.features)
+        except UserError as error:
+            log.info("fid_own is not measured: %s", error)
+        try:
+            if self.inception:
+                from src.metrics.inception import inception_weights
+
+                self.inception_weights = inception_weights()
+        except UserError as error:
+            self.inception = False
+            log.info("fid_inception is not measured: %s", error)
+
     def _measure(self, trainer: pl.Trainer, model: pl.LightningModule, stage: str) -> None:
         data = data_of(trainer)
-        real = getattr(data, stage)
-        if not isinstance(model, CanSample):
+        part, train = getattr(data, stage), data.train
+        inception = self.inception and stage == "test"
+        if not isinstance(model, CanSample) or (self.net is None and not inception):
             return
-        if (
-            not data.num_classes
-            or data.varies
-            or not isinstance(real, ImageSet)
-            or not isinstance(data.train, ImageSet)
-        ):
-            log.info(
-                "%s/fid_own is not measured: it needs labels and settled images in memory, which %s has not",
-                stage,
-                data.name,
-            )
-            return
-        net = feature_net(data.train, data.num_classes, data.name, self.cache, model.device)
-        self.features = net.digest()
-        n = min(self.n, len(real), len(data.train))
-        asked, noise = None, generator(self.seed, "quality")
+        n = min(self.n, len(part), len(train))
+        with float32(model.device):
+            samples, asked = self._samples(model, n)
+            real = self._drawn(data, part, n, "real")
+            if self.net is not None:
+                for names in too_few(n):
+                    log.info("%s: too few images (%d) for %s", stage, n, names)
+                floor = self._drawn(data, train, n, "floor").images
+                card = quality(samples, real, floor, self.net.to(model.device), asked)
+                self._log(model, stage, "samples", n, card)
+            if inception:
+                self._measure_inception(model, samples, real.images)
+
+    def _samples(self, model: CanSample, n: int) -> tuple[Tensor, Tensor | None]:
+        """`n` samples, uint8, and the classes that they were drawn for, in turn, where there are such."""
+        noise = generator(self.seed, "quality")
         if isinstance(model, CanSampleClasses) and model.num_classes:
             asked = torch.arange(n) % model.num_classes
-            samples = to_bytes(model.sample(n, noise, asked))
-        else:
-            samples = to_bytes(model.sample(n, noise))
-        pick = torch.randperm(len(data.train), generator=generator("floor"))[:n]
-        card = quality(samples, real.images[:n], data.train.images[pick], net, asked)
-        model.log_dict(
-            {f"{stage}/{name}": value for name, value in card.items()}, rank_zero_only=True
-        )
+            return to_bytes(model.sample(n, noise, asked)), asked
+        return to_bytes(model.sample(n, noise)), None
+
+    def _drawn(self, data: ImageData, part: Images, n: int, name: str) -> ImageSet:
+        """`n` images of `part` as they are measured, drawn from all of it by `name`, alike in all runs."""
+        indices = torch.randperm(len(part), generator=generator("quality", name))[:n].sort().values
+        chunks = (data.seen(part, chunk) for chunk in indices.split(500))
+        images, labels = zip(*((to_bytes(x), y) for x, y in chunks), strict=True)
+        return ImageSet(torch.cat(images), torch.cat(labels))
+
+    def _measure_inception(self, model: pl.LightningModule, samples: Tensor, real: Tensor) -> None:
+        from src.metrics.inception import LEAST, inception_quality
+
+        if len(real) < LEAST:
+            log.info(
+                "test: too few images (%d) for fid_inception (it needs %d images)", len(real), LEAST
+            )
+            return
+        log.info("fid_inception: %d samples and as many images, minutes on a CPU", len(real))
+        try:
+            values = inception_quality(samples, real, self.inception_weights, model.device)
+        except Exception as error:  # a library's own failure must not cost the run its figures
+            log.info("fid_inception is not measured: %s", str(error).partition("\n")[0])
+            return
+        self._log(model, "test", "inception_samples", len(real), values)
+
+    def _log(
+        self, model: pl.LightningModule, stage: str, count: str, n: int, values: dict[str, float]
+    ) -> None:
+        named = {f"{stage}/{name}": value for name, value in values.items()}
+        model.log_dict(named, rank_zero_only=True)
+        self.counts[f"{stage}/{count}"] = n
+        self.stands_on |= dict.fromkeys(named, f"{stage}/{count}")

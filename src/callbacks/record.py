@@ -1,4 +1,5 @@
-"""The numbers of training: what training_step returned, gradient norms among it, learning rates, images per second, memory."""
+"""The numbers of a run: what training_step returned, learning rates, images per second, time, memory, and how many images the
+figures stand on."""
 
 import resource
 import sys
@@ -9,11 +10,12 @@ import pytorch_lightning as pl
 import torch
 
 from src.callbacks.common import batches_seen
+from src.metrics.precision import measure_in_float32
 
 
 def image_count(batch: Any) -> int:
-    """Images in a batch (images, labels)."""
-    return len(batch[0])
+    """Images in a batch (images, labels), or of the larger of two domains."""
+    return max(len(part) for part in batch[:2])
 
 
 class Record(pl.Callback):
@@ -23,11 +25,45 @@ class Record(pl.Callback):
     resumed from there would miss them) and costs a quarter of a millisecond each. With them go train/images_per_second of
     the interval and each optimiser's learning rate, named by the model's `optimizer_names`. The clock leaves validation out
     and has pictures, checkpoints and logging in.
+
+    Validation and test are made to run in float32 (see `src.metrics.precision`), timed, and their images counted. Times and
+    images of the training are kept in checkpoints, so that a resumed run reports those of all its sessions.
+
+    Attributes:
+        counts: `val/n` and `test/n`, images that a set's figures stand on (see `src.callbacks.report.Basis`).
+        spent: seconds by what they went to, `train`, `val` and `test`.
+        earlier: seconds among them that earlier sessions spent.
     """
 
     def __init__(self) -> None:
         self.images, self.since = 0, 0
         self.seconds, self.mark = 0.0, 0.0
+        self.counts: dict[str, int] = {}
+        self.stands_on: dict[str, str] = {}
+        self.spent = {"train": 0.0, "val": 0.0, "test": 0.0}
+        self.began = dict(self.spent)
+        self.earlier = 0.0
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        now = time.perf_counter()
+        training = self.spent["train"] + now - self.began["train"]
+        checkpoint["record"] = {
+            "spent": self.spent | {"train": training},
+            "images": self.images + self.since,
+            "seconds": self.seconds + now - self.mark,
+        }
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        record = checkpoint["record"]
+        self.spent, self.images, self.seconds = record["spent"], record["images"], record["seconds"]
+        self.earlier = sum(self.spent.values())
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        measure_in_float32(trainer)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.mark, self.since = time.perf_counter(), 0
@@ -35,12 +71,45 @@ class Record(pl.Callback):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._tick()
+            self._stop("train")
+        self._start("val")
+        self.counts["val/n"] = 0
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.mark = time.perf_counter()
+        self._stop("val")
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self.mark = time.perf_counter()
+            self._start("train")
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start("test")
+        self.counts["test/n"] = 0
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop("test")
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, *args: Any
+    ) -> None:
+        self.counts["val/n"] += image_count(batch)
+
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, *args: Any
+    ) -> None:
+        self.counts["test/n"] += image_count(batch)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._sum(trainer, "val/n")
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._sum(trainer, "test/n")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.mark = time.perf_counter()  # a run resumed inside an epoch starts none
+        self._start("train")
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop("train")
 
     def on_train_batch_end(
         self,
@@ -67,6 +136,17 @@ class Record(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._tick()
 
+    def _start(self, what: str) -> None:
+        self.began[what] = time.perf_counter()
+
+    def _stop(self, what: str) -> None:
+        self.spent[what] += time.perf_counter() - self.began[what]
+
+    def _sum(self, trainer: pl.Trainer, name: str) -> None:
+        """Over all processes."""
+        counted = torch.tensor(self.counts[name], device=trainer.strategy.root_device)
+        self.counts[name] = int(trainer.strategy.reduce(counted, reduce_op="sum"))
+
     def _tick(self) -> float:
         """Close the interval that began at the last tick; images a second in it."""
         now = time.perf_counter()
@@ -75,11 +155,21 @@ class Record(pl.Callback):
         self.seconds, self.images = self.seconds + elapsed, self.images + images
         return images / elapsed
 
-    def summary(self) -> dict[str, float]:
-        """`images_per_second` of this session's training, where it trained, and `peak_memory_mb` (of the GPU where there is
-        one)."""
-        unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB on Linux
-        host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-        peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else host
-        rate = {"images_per_second": self.images / self.seconds} if self.images else {}
-        return rate | {"peak_memory_mb": peak / 2**20}
+    def times(self, elapsed: float) -> dict[str, float]:
+        """Return `train_seconds`, `val_seconds`, `test_seconds`, `setup_seconds` (the rest of `elapsed` seconds of this
+        session), their sum `seconds`, and `images_per_second` of training."""
+        setup = elapsed - (sum(self.spent.values()) - self.earlier)
+        seconds = {**self.spent, "setup": setup}
+        return {
+            **({"images_per_second": self.images / self.seconds} if self.images else {}),
+            **{f"{phase}_seconds": value for phase, value in seconds.items()},
+            "seconds": sum(seconds.values()),
+        }
+
+
+def peak_memory_mb() -> float:
+    """Return the most memory that this process has used, in MiB: of the GPU where there is one."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

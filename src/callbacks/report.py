@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
@@ -11,24 +11,48 @@ from src import run
 from src.callbacks.common import batches_seen, data_of
 from src.callbacks.loggers import Board
 from src.callbacks.quality import SampleQuality
-from src.callbacks.record import Record
+from src.callbacks.record import Record, peak_memory_mb
 from src.config import leaves
 from src.data.base import log
 
 
+@runtime_checkable
+class Basis(Protocol):
+    """A callback that knows what figures stand on.
+
+    Attributes:
+        counts: how many images, samples or draws, by name: {"test/samples": 10000}.
+        stands_on: a figure -> the name of its count; one that no callback names stands on `test/n` or `val/n`.
+    """
+
+    counts: dict[str, int]
+    stands_on: dict[str, str]
+
+
 def report(
-    trainer: pl.Trainer, cfg: DictConfig, folder: Path, metrics: dict[str, float]
+    trainer: pl.Trainer,
+    cfg: DictConfig,
+    folder: Path,
+    metrics: dict[str, Any],
+    trained: bool,
+    elapsed: float,
 ) -> dict[str, Any]:
-    """Write and print what `metrics` and the callbacks hold; returns what is in metrics.json."""
+    """Write and print what `metrics` and the callbacks hold; returns what is in metrics.json.
+
+    Args:
+        trained: this session trained, so older figures are of another model and go.
+        elapsed: seconds of this session.
+    """
     data = data_of(trainer)
-    values: dict[str, Any] = {**metrics, "batches": batches_seen(trainer)}
+    values: dict[str, Any] = {**metrics, **basis(trainer)[0], "batches": batches_seen(trainer)}
     if "test/bound_nats" in metrics or "val/bound_nats" in metrics:
         values["nats_of"] = f"{data.name}, {data.pixels}"
+    before = {} if trained else run.read_metrics(folder)
     for callback in cast(Any, trainer).callbacks:
-        if isinstance(callback, Record):
-            values |= callback.summary()
-        elif isinstance(callback, SampleQuality) and callback.features:
-            values["features"] = callback.features
+        if isinstance(callback, Record):  # what a finished run took stays as it was
+            times = callback.times(elapsed)
+            values |= {name: before.get(name, value) for name, value in times.items()}
+    values["peak_memory_mb"] = peak_memory_mb()
     if not trainer.is_global_zero:
         return values
     for line in headline_lines(values):
@@ -36,20 +60,66 @@ def report(
     try:
         for logger in trainer.loggers:
             logger.save()
-        run.write_metrics(folder, values)
+        run.write_metrics(folder, values, merge=not trained)
     except OSError:
         log.info("all figures: %s", json.dumps(values))
         raise
     for logger in trainer.loggers:
         if isinstance(logger, Board):
             logger.log_final(
-                flat(cfg), {name: value for name, value in metrics.items() if _headline(name)}
+                flat(cfg),
+                {
+                    name: value
+                    for name, value in metrics.items()
+                    if _headline(name) and isinstance(value, float)
+                },
             )
     log.info("numbers      %s and metrics.csv", folder / "metrics.json")
     if (folder / "images").is_dir():
         log.info("pictures     %s", folder / "images")
     log.info("TensorBoard  make tensorboard   (or: python -m tensorboard.main --logdir %s)", folder)
     return values
+
+
+def basis(trainer: pl.Trainer) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the figures of `trainer` stand on, for metrics.json (counts, `features`), and which stands on which."""
+    counts: dict[str, Any] = {}
+    stands_on: dict[str, str] = {}
+    for callback in cast(Any, trainer).callbacks:
+        if isinstance(callback, Basis):
+            counts |= callback.counts
+            stands_on |= callback.stands_on
+        if isinstance(callback, SampleQuality) and callback.features:
+            counts["features"], stands_on["features"] = callback.features, "test/samples"
+    return counts, stands_on
+
+
+def keep_larger(
+    old: dict[str, Any], new: dict[str, Any], stands_on: dict[str, str]
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the `new` figures without those that stand on less than the `old` ones, and a line for each count that does."""
+    counts = {"val/n", "test/n", *stands_on.values()}
+    by_count: dict[str, list[str]] = {count: [] for count in counts if count in new}
+    for name in new.keys() - counts:
+        stage = name.partition("/")[0].partition("_")[0]
+        by_count.setdefault(stands_on.get(name, f"{stage}/n"), []).append(name)
+    kept, lines = dict(new), []
+    for count, names in by_count.items():
+        before, now = old.get(count), new.get(count)
+        if before is None and any(name in old for name in names):
+            lines.append(f"replaced: metrics.json did not say the {count} of its older figures")
+        if not (isinstance(before, int) and isinstance(now, int) and now < before):
+            continue
+        for name in (count, *names):
+            kept.pop(name, None)
+        shown = [
+            f"{n} {old[n]:.4g}" for n in names if _headline(n) and isinstance(old.get(n), float)
+        ]
+        lines.append(
+            f"not kept: {count}={now:,} is less than the {before:,} behind what metrics.json has "
+            f"and keeps: {', '.join(shown)}"
+        )
+    return kept, lines
 
 
 def flat(cfg: DictConfig) -> dict[str, Any]:

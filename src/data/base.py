@@ -24,6 +24,7 @@ from src.data.images import (
     balanced,
     count,
     lacking,
+    sample,
     stratified,
 )
 from src.data.order import loader
@@ -51,7 +52,8 @@ class ImageData(pl.LightningDataModule, ABC):
             its own; below 1: a fraction of it.
         test_size: likewise for the test, where the source has no test set of its own; ignored elsewhere.
         split_seed: of that cut; apart from `seed`, so that runs of different seeds are measured on the same images.
-        limit: at most so many images of each set, evenly spread (for a quick look), None for all.
+        limit: at most so many images of each set, drawn by `split_seed`, each class in its share (for a quick look), None for
+            all.
         in_memory: `auto`, True or False: keep the decoded set in memory (on the device, where it fits).
         workers: processes that decode images of a set that is not in memory.
         cache: the folder of what many runs share, where decoded images are kept; None: they are kept nowhere.
@@ -127,13 +129,26 @@ class ImageData(pl.LightningDataModule, ABC):
         cut: dict[str, Images] = {"training": train, "validation": val, "test": splits.test}
         if without := lacking(cut, self.class_names):
             log.info("%s: classes without images in %s", self.name, without)
-        sets = [part.subset(spread(len(part), self.limit)) for part in (train, val, splits.test)]
+        sets = [
+            part.subset(sample(part.labels, self.limit, self.split_seed, "limit"))
+            for part in (train, val, splits.test)
+        ]
         self.train, self.val, self.test = (self._fit(part) for part in sets)
         if self.varies:
             self.val, self.test = self._settled(self.val, "val"), self._settled(self.test, "test")
         self.val, self.test = self._permuted(self.val), self._permuted(self.test)
         if not self.changes:
             self.train = self._permuted(self.train)
+
+    def whole_training_set(self) -> Images:
+        """Read all that the source has to train on again, as a model sees it: whatever validation, train_size and limit take of
+        it."""
+        level = log.level
+        log.setLevel(logging.WARNING)  # what there is to say of the files has been said
+        try:
+            return self._permuted(self._fit(self.read().train))
+        finally:
+            log.setLevel(level)
 
     def found(self, class_names: list[str], where: Path) -> None:
         """Take the names of the classes that are in `where`; raises UserError where data.num_classes says another number."""
@@ -211,7 +226,8 @@ class ImageData(pl.LightningDataModule, ABC):
         """Images of `part` (B, C, H, W) in [0, 1] as a model meets them when it is measured, on the CPU, and their labels."""
         pixels, labels = part[indices]
         images = to_float(pixels)
-        if self.permutation is not None and not isinstance(part, ImageSet):
+        rests_permuted = isinstance(part, ImageSet) and not (part is self.train and self.changes)
+        if self.permutation is not None and not rests_permuted:
             images = permuted(images, self.permutation)
         return images, labels
 
@@ -356,7 +372,8 @@ class ImageData(pl.LightningDataModule, ABC):
 
 
 def spread(n: int, limit: int | None) -> Tensor:
-    """Indices of at most `limit` of n images, evenly spread: a set that lies class after class keeps all its classes."""
+    """Indices of at most `limit` of n images, evenly spread; to look at, since they stand for a set no better than its order
+    does (see `src.data.images.sample`)."""
     few = min(n, limit or n)
     return torch.arange(few) * n // max(few, 1)
 

@@ -164,6 +164,17 @@ def lacking(parts: dict[str, Images], class_names: Sequence[str]) -> str:
     return "; ".join(words)
 
 
+def sample(labels: Tensor, n: int | None, *seed: int | str) -> Tensor:
+    """Draw at most `n` images by `seed`, of each class its share; return their indices in ascending order.
+
+    Args:
+        labels: (N,), of all images.
+        n: how many stand for all of them; None: all.
+    """
+    order = torch.randperm(len(labels), generator=generator(*seed))
+    return stratified(labels, order, min(len(labels), n or len(labels)))[0].sort().values
+
+
 def cut_test(part: Images, test_size: int | float, split_seed: int, name: str) -> Splits:
     """Cut a test set from a source that has none, by a fixed seed, of each class its share; none where `test_size` is 0."""
     n_test = count(test_size, len(part))

@@ -101,16 +101,24 @@ def loader(
     trainer: pl.Trainer | None,
     workers: int = 0,
 ) -> DataLoader:
-    """Batches of `part`, each read by one part[indices]; in training shuffled, from where `trainer` stands on."""
+    """Batches of `part`, each read by one part[indices]; in training shuffled, from where `trainer` stands on.
+
+    A validation or test that `trainer` cuts short (trainer.limit_val_batches) is shuffled too, by one order for all runs: the
+    first images of a set that lies class after class do not stand for it.
+    """
+    limits = [trainer.limit_val_batches, trainer.limit_test_batches] if trainer is not None else []
+    cut_short = any(
+        limit < 1 or isinstance(limit, int) for limit in limits
+    )  # 1.0 is all, 1 a batch
     sampler = EpochSampler(
         len(part),
         batch_size,
-        seed,
-        shuffle=training,
+        seed if training else 0,
+        shuffle=training or cut_short,
         position=(lambda: _position(trainer)) if training else lambda: (0, 0),
         rank=trainer.global_rank if trainer is not None else 0,
         world=trainer.world_size if trainer is not None else 1,
-        columns=getattr(part, "columns", 1),
+        columns=getattr(part, "columns", 1) if training else 1,
     )
     if workers:
         return Workers(cast(Dataset, part), sampler, workers)

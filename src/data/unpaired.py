@@ -24,6 +24,7 @@ class PairSet(Dataset):
     Attributes:
         a, b: the domains' images.
         rows: (n, 2), which image of each stands in a row. In training each column is shuffled for itself.
+        first: (n, 2), whether an image stands in no row before: where one domain is smaller, its images come again.
     """
 
     a: Images
@@ -40,13 +41,21 @@ class PairSet(Dataset):
 
     def __post_init__(self) -> None:
         self.labels = self.rows.new_full((len(self.rows),), -1)
+        self.first = torch.stack([_first(column) for column in self.rows.unbind(1)], 1)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, places: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows (B,), or (B, 2) a row for each domain -> images of A and of B, (B, C, H, W) uint8."""
-        a, b = (places, places) if places.ndim == 1 else places.unbind(1)
+        """Rows (B, 2), one for each domain -> images of A and of B, (B, C, H, W) uint8.
+
+        Rows (B,) are to be measured, each image once: fewer of the smaller domain, or none.
+        """
+        a, b = (
+            places.unbind(1)
+            if places.ndim == 2
+            else (places[self.first[places, k]] for k in (0, 1))
+        )
         return self.a[self.rows[a, 0]][0], self.b[self.rows[b, 1]][0]
 
     @property
@@ -65,6 +74,15 @@ class PairSet(Dataset):
     def subset(self, indices: Tensor) -> "PairSet":
         """The rows at `indices`."""
         return replace(self, rows=self.rows[indices])
+
+
+def _first(column: Tensor) -> Tensor:
+    """Whether a number of (n,) stands nowhere before."""
+    order = column.argsort(stable=True)
+    ordered = column[order]
+    first = torch.ones_like(column, dtype=torch.bool)
+    first[order[1:]] = ordered[1:] != ordered[:-1]
+    return first
 
 
 class Photos(ImageData):
@@ -121,7 +139,7 @@ class Unpaired(ImageData):
 
     def seen(self, part: Images, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Images of A and of B in the rows `indices`, (B, C, H, W) in [0, 1], on the CPU."""
-        a, b = part[indices]
+        a, b = part[indices.unsqueeze(1).expand(-1, 2)]
         return to_float(a), to_float(b)
 
     def on_after_batch_transfer(

@@ -1,28 +1,33 @@
-"""A small classifier that the project trains itself on a data set: the features behind `fid_own`. Trained once, cached, hashed.
+"""A small classifier that the project trains itself on a data set: the features behind `fid_own`.
+
+It is trained once, kept for all runs, and named by a digest of its weights.
 
 Its FID compares models of one data set with one another. It is not the FID of Inception features, and does not compare with it.
 """
 
 import hashlib
 import logging
-import os
+import time
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from tqdm import tqdm
 
-from src.data.base import ImageSet, to_float
 from src.data.cache import shared_folder
-from src.errors import optional
-from src.files import write_atomically
+from src.data.images import ImageSet
+from src.data.pixels import to_float
+from src.errors import first_line, optional
+from src.files import Broken, load_checked, write_atomically
+from src.metrics.precision import float32
 from src.randomness import generator, seed_of
-from src.run import load_checkpoint
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # of net and recipe: a new number, a new cache entry
+VERSION = 2  # of net and recipe: a new number, a new cache entry
 STEPS, BATCH, RATE = 600, 128, 3e-3
+EVERY_N_SECONDS = 10  # between lines of progress, where the output is no terminal
 
 
 class FeatureNet(nn.Module):
@@ -70,55 +75,74 @@ class FeatureNet(nn.Module):
 
 @torch.inference_mode(False)  # Lightning evaluates in inference mode, in which no net is trained
 @torch.enable_grad()
-def feature_net(
-    train: ImageSet, num_classes: int, name: str, cache: Path, device: torch.device
-) -> FeatureNet:
-    """The feature net of a data set, from the cache or trained now and put there (safe when two runs do it at once).
+def feature_net(train: ImageSet, num_classes: int, name: str, cache: Path) -> FeatureNet:
+    """Return the feature net of a data set, on the CPU: from the cache, or trained now and kept there.
+
+    It is a function of the images alone: trained on the CPU, by one thread, in float32. (Another kind of processor may round
+    otherwise: the digest tells.) Several runs may train it at once. Where it cannot be kept, a line says so.
 
     Args:
-        train: the images that it learns from, the run's own training set.
+        train: all images that the data set has to learn from, whatever part of them a run takes.
         num_classes: how many labels there are.
         name: of the data set, for the file's name.
         cache: the folder of what many runs share.
-        device: where it is trained and stays.
     """
-    pixels = hashlib.sha256(
-        train.images.cpu().numpy().tobytes() + train.labels.cpu().numpy().tobytes()
+    digest = hashlib.blake2b(
+        repr((VERSION, STEPS, BATCH, RATE, num_classes)).encode(), digest_size=8
     )
-    pixels.update(repr((VERSION, STEPS, BATCH, RATE, tuple(train.images.shape))).encode())
+    digest.update(repr(tuple(train.images.shape)).encode())
+    for part in (train.images, train.labels):
+        digest.update(part.cpu().contiguous().numpy().data)
     folder = shared_folder(cache)
-    path = folder / "features" / f"{name}-{pixels.hexdigest()[:16]}.pt" if folder else None
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # the run's own generator is none of this net's business
-        torch.manual_seed(seed_of("features"))
-        net = (
-            FeatureNet(train.images.shape[1], num_classes)
-            .to(device)
-            .to(memory_format=torch.channels_last)
-        )
-    if path and os.access(path, os.R_OK):
-        net.load_state_dict(load_checkpoint(path))
-        return net.eval()
-    kept = f"once: it is kept in {path}" if path else "without a cache it is not kept"
-    log.info("training the feature net of %s (%s)", name, kept)
-    _fit(net, train.to(device), device)
-    if path:
+    path = folder / "features" / f"{name}-{digest.hexdigest()}.pt" if folder else None
+    with torch.random.fork_rng(devices=[]):  # the run's own random numbers stay as they were
+        torch.default_generator.manual_seed(seed_of("features"))
+        net = FeatureNet(train.images.shape[1], num_classes).to(memory_format=torch.channels_last)
+    try:
+        if path is not None:
+            net.load_state_dict(load_checked(path))
+            return net.eval()
+    except FileNotFoundError:
+        pass
+    except (Broken, RuntimeError, AttributeError, TypeError) as error:  # it may hold anything
+        log.info("%s is broken (%s): training it again", path, first_line(error))
+    _train(net, train, name)
+    if path is not None:
         with optional("the feature net cannot be kept", path.parent):
             write_atomically(path, lambda temporary: torch.save(net.state_dict(), temporary))
+            log.info("feature net: kept for all runs in %s", path)
     return net.eval()
 
 
-def _fit(net: FeatureNet, train: ImageSet, device: torch.device) -> None:
+def _train(net: FeatureNet, train: ImageSet, name: str) -> None:
+    """Train `net` by one thread, in float32; the run keeps its own number of threads."""
+    start, threads = time.monotonic(), torch.get_num_threads()
+    log.info("feature net: training on all %d images of %s, once for all runs", len(train), name)
+    torch.set_num_threads(1)
+    try:
+        with float32(torch.device("cpu")):
+            _fit(net, train)
+    finally:
+        torch.set_num_threads(threads)
+    log.info("feature net: %d steps in %.0f seconds", STEPS, time.monotonic() - start)
+
+
+def _fit(net: FeatureNet, train: ImageSet) -> None:
     """AdamW, one cycle, label smoothing: about 99% on MNIST."""
     optimizer = torch.optim.AdamW(net.parameters(), RATE, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
     draw = generator("features", "batches")
+    said = time.monotonic()
     net.train()
-    for _ in range(STEPS):
-        images, labels = train[torch.randint(len(train), (BATCH,), generator=draw)]
-        loss = F.cross_entropy(net(to_float(images)), labels, label_smoothing=0.1)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+    with tqdm(total=STEPS, desc="feature net", unit="step", disable=None, leave=False) as bar:
+        for step in range(1, STEPS + 1):
+            images, labels = train[torch.randint(len(train), (BATCH,), generator=draw)]
+            loss = F.cross_entropy(net(to_float(images)), labels, label_smoothing=0.1)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            bar.update()
+            if bar.disable and time.monotonic() > said + EVERY_N_SECONDS:
+                said = time.monotonic()
+                log.info("feature net: step %d of %d", step, STEPS)

@@ -1,51 +1,66 @@
 """The card of a generative model: its samples held against real images, with the floor beside it."""
 
+from collections.abc import Callable
+
 from torch import Tensor
 
+from src.data.images import ImageSet
 from src.metrics.features import FeatureNet
 from src.metrics.fid import frechet_distance, kernel_distance, neighbours
 
-MOST_NEIGHBOURS = (
-    3000  # points a set for the quadratic measures (KID, precision, recall, density, coverage)
-)
+K = 5  # nearest neighbours of precision, recall, density and coverage
+Measure = Callable[[Tensor, Tensor], dict[str, float]]
+# the least images of each set, what they are enough for, and its measure of (real, fake) features
+MEASURES: list[tuple[int, str, Measure]] = [
+    (2, "fid_own, kid_own", lambda real, fake: {
+        "fid_own": frechet_distance(real, fake), "kid_own": kernel_distance(real, fake)
+    }),
+    (K + 1, "precision, recall, density, coverage", lambda real, fake: neighbours(real, fake, K)),
+]  # fmt: skip
 
 
 def quality(
-    samples: Tensor, real: Tensor, train: Tensor, net: FeatureNet, asked: Tensor | None = None
+    samples: Tensor, real: ImageSet, train: Tensor, net: FeatureNet, asked: Tensor | None = None
 ) -> dict[str, float]:
     """Measure `samples` against `real`, and as a floor `train` (as many training images) against `real`.
 
+    A measure that needs more images than there are is left out (see `too_few`).
+
     Args:
-        samples, real, train: (N, C, H, W) uint8, equally many: distances are biased by N.
+        samples, train: (N, C, H, W) uint8; real: as many images, distances being biased by N.
         net: what features and classes are read off by.
         asked: the class that each sample was drawn for, (N,), where there is such.
 
     Returns:
         fid_own, kid_own, precision, recall, density, coverage (see `src.metrics.fid`), each with its ..._floor;
         confidence: mean of the highest class probability of a sample; class_K: share of samples that look like class K;
-        least_class: the smallest of those shares; asked_acc: share of samples that look like the class `asked` for.
+        least_class: the smallest of those shares; asked_acc: share of samples that look like the class `asked` for;
+        features_acc: share of the real images whose class `net` tells.
     """
-    real_features, _ = net.describe(real)
+    real_features, real_probabilities = net.describe(real.images)
     sample_features, probabilities = net.describe(samples)
     train_features, _ = net.describe(train)
-    card = _distances(real_features, sample_features)
-    card |= {
-        f"{name}_floor": value for name, value in _distances(real_features, train_features).items()
-    }
+    card: dict[str, float] = {}
+    for least, _, measure in MEASURES:
+        if len(samples) >= least:
+            card |= measure(real_features, sample_features)
+            floor = measure(real_features, train_features)
+            card |= {f"{name}_floor": value for name, value in floor.items()}
     if asked is not None:
-        card["asked_acc"] = (probabilities.argmax(1) == asked).float().mean().item()
-    shares = probabilities.argmax(1).bincount(minlength=probabilities.shape[1]) / len(samples)
-    card |= {f"class_{label}": share for label, share in enumerate(shares.tolist())}
+        card["asked_acc"] = _share(probabilities.argmax(1) == asked)
+    counts = probabilities.argmax(1).bincount(minlength=probabilities.shape[1]).tolist()
+    card |= {f"class_{label}": count / len(samples) for label, count in enumerate(counts)}
     return card | {
-        "confidence": probabilities.max(1).values.mean().item(),
-        "least_class": shares.min().item(),
+        "confidence": probabilities.double().max(1).values.mean().item(),
+        "least_class": min(counts) / len(samples),
+        "features_acc": _share(real_probabilities.argmax(1) == real.labels.cpu()),
     }
 
 
-def _distances(real: Tensor, fake: Tensor) -> dict[str, float]:
-    few_real, few_fake = real[:MOST_NEIGHBOURS], fake[:MOST_NEIGHBOURS]
-    distances = {
-        "fid_own": frechet_distance(real, fake),
-        "kid_own": kernel_distance(few_real, few_fake),
-    }
-    return distances | neighbours(few_real, few_fake)
+def too_few(n: int) -> list[str]:
+    """Name the measures that need more than `n` images of each set, each with how many it needs."""
+    return [f"{names} (they need {least} images)" for least, names, _ in MEASURES if n < least]
+
+
+def _share(right: Tensor) -> float:
+    return right.double().mean().item()

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
-from src.data.base import log, spread
+from src.data.base import log
+from src.data.images import sample
 from src.data.pixels import permuted
 from src.layers import frozen, heads
 from src.metrics.intervals import wilson
@@ -177,7 +178,7 @@ class Classifier(pl.LightningModule):
             data = cast(Any, self.trainer).datamodule
             most, pixels = WHITENED
             n = max(1, min(most, pixels // (data.size[0] * data.size[1])))
-            images, _ = data.seen(data.train, spread(len(data.train), n))
+            images, _ = data.seen(data.train, sample(data.train.labels, n, "whiten"))
             layer = next(layer for layer in self.net.modules() if isinstance(layer, nn.Conv2d))
             whiten(layer, self.scaled(images))
             if self.average is not None:
@@ -283,7 +284,7 @@ class Classifier(pl.LightningModule):
 
     def _summarise(self, stage: str) -> None:
         counts = self.confusion.compute()  # (true, said)
-        right, of_class, n = int(counts.diag().sum()), counts.sum(1), int(counts.sum())
+        right, n = int(counts.diag().sum()), int(counts.sum())
         low, high = wilson(right, n)
         values = {f"{stage}/acc": right / n, f"{stage}/acc_low": low, f"{stage}/acc_high": high}
         if self.top5 is not None:
@@ -293,10 +294,12 @@ class Classifier(pl.LightningModule):
             values[name] = share
             values[f"{name}_low"], values[f"{name}_high"] = wilson(round(share * n), n)
             self.single_view.reset()
-        for name, share in zip(
-            cast(Any, self.trainer).datamodule.class_names, counts.diag() / of_class, strict=True
+        names = cast(Any, self.trainer).datamodule.class_names
+        for name, hits, images in zip(
+            names, counts.diag().tolist(), counts.sum(1).tolist(), strict=True
         ):
-            values[f"{stage}_classes/{name}"] = float(share)  # nan: no image of it
+            if images:  # a class without images has no accuracy
+                values[f"{stage}_classes/{name}"] = hits / images
         self.log_dict(values)
         self.counts = counts.cpu()
         self.confusion.reset()

@@ -13,6 +13,7 @@ from torchmetrics.functional.image import (
 )
 
 from src.losses import cycle_consistency, cyclegan_generator, lsgan_discriminator
+from src.metrics.precision import float64
 
 
 class ImagePool(nn.Module):
@@ -154,22 +155,22 @@ class CycleGAN(pl.LightningModule):
         self._measure(batch, "test")
 
     def _measure(self, batch: tuple[Tensor, Tensor], stage: str) -> None:
-        """The cycles' distances in [0, 1]; where the data pair each image with its true translation, PSNR (dB) and SSIM to it,
-        beside those of the image that is left as it is."""
+        """The cycles' distances in [0, 1], of as many images as each domain has; where the data pair each image with its true
+        translation, PSNR (dB) and SSIM to it, beside those of the image that is left as it is."""
         a, b = batch
         made_b, made_a = self.translate(a, "b"), self.translate(b, "a")
-        values = {
-            "cycle_a": cycle_consistency(a, self.translate(made_b, "a")),
-            "cycle_b": cycle_consistency(b, self.translate(made_a, "b")),
-        }
+        self._note(stage, len(a), cycle_a=cycle_consistency(a, self.translate(made_b, "a")))
+        self._note(stage, len(b), cycle_b=cycle_consistency(b, self.translate(made_a, "b")))
         if cast(Any, self.trainer).datamodule.paired:
             for name, said, true in (("b", made_b, b), ("a", made_a, a), ("untranslated", a, b)):
-                values |= {f"psnr_{name}": psnr(said, true), f"ssim_{name}": ssim(said, true)}
-        self.log_dict(
-            {f"{stage}/{name}": value for name, value in values.items()},
-            batch_size=len(a),
-            sync_dist=True,
-        )
+                values = {f"psnr_{name}": psnr(said, true), f"ssim_{name}": ssim(said, true)}
+                self._note(stage, len(a), **values)
+
+    def _note(self, stage: str, n: int, **values: Tensor) -> None:
+        """Log means over `n` images; of none there is nothing to say."""
+        if n:
+            named = {f"{stage}/{name}": value for name, value in values.items()}
+            self.log_dict(named, batch_size=n, sync_dist=True)
 
     @torch.no_grad()
     def translate(self, images: Tensor, to: str = "b") -> Tensor:
@@ -182,7 +183,7 @@ class CycleGAN(pl.LightningModule):
         ):  # a quarter of it, at least 2, is what the residual blocks' borders reflect
             raise ValueError(f"an image of {width} x {height} is too small: 5 x 5 is the least")
         x = F.pad(images * 2 - 1, (0, -width % 4, 0, -height % 4), mode="replicate").to(self.device)
-        made = torch.cat([net(part).float() for part in x.split(64)])
+        made = torch.cat([net(part).float() for part in x.split(64)]) if len(x) else x
         return (made[:, :, :height, :width] + 1) / 2
 
     def compared(self, a: Tensor, b: Tensor) -> Tensor:
@@ -200,12 +201,14 @@ class CycleGAN(pl.LightningModule):
 
 
 def psnr(said: Tensor, true: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of images (B, C, H, W) in [0, 1], the mean over B."""
+    """Peak signal-to-noise ratio in dB of images (B, C, H, W) in [0, 1], the mean over B, in float64."""
     return peak_signal_noise_ratio(
-        said, true, data_range=1.0, dim=(1, 2, 3), reduction="elementwise_mean"
+        float64(said), float64(true), data_range=1.0, dim=(1, 2, 3), reduction="elementwise_mean"
     )
 
 
 def ssim(said: Tensor, true: Tensor) -> Tensor:
-    """Structural similarity (Wang 2004) of images (B, C, H, W) in [0, 1], the mean over B."""
+    """Structural similarity (Wang 2004) of images (B, C, H, W) in [0, 1], the mean over B, in float64: it convolves, which
+    autocast would do in bf16, and subtracts squares that are nearly equal."""
+    said, true = float64(said), float64(true)
     return cast(Tensor, structural_similarity_index_measure(said, true, data_range=1.0))

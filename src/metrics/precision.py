@@ -1,0 +1,36 @@
+"""Figures are computed in float32 or better, whatever precision a run trains in."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@contextlib.contextmanager
+def float32(device: torch.device) -> Iterator[None]:
+    """Compute in float32 on `device`: no autocast and, on an NVIDIA GPU, no TF32."""
+    kinds: list[Any] = [torch.backends.cudnn, torch.backends.cuda.matmul]
+    kinds = kinds if device.type == "cuda" else []
+    before = [kind.allow_tf32 for kind in kinds]
+    try:
+        for kind in kinds:
+            kind.allow_tf32 = False
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        for kind, allowed in zip(kinds, before, strict=True):
+            kind.allow_tf32 = allowed
+
+
+def measure_in_float32(trainer: Any) -> None:
+    """Have the validation and test steps of `trainer` run in `float32`, which Lightning runs in the training's precision."""
+    device = trainer.strategy.root_device
+    for stage in ("val", "test", "predict"):
+        setattr(trainer.precision_plugin, f"{stage}_step_context", lambda: float32(device))
+
+
+def float64(x: Tensor) -> Tensor:
+    """Return `x` in float64, which autocast leaves alone; on the CPU where its device has none (Apple's)."""
+    return (x.cpu() if x.device.type == "mps" else x).double()

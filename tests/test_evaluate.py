@@ -1,0 +1,196 @@
+"""What a figure in metrics.json stands on: larger measurements stay, other models' go; and where a run's time went."""
+
+import json
+import time
+
+import pytest
+
+from src import run
+from src.callbacks.report import keep_larger
+from src.errors import UserError
+from src.evaluate import evaluate
+from src.metrics import features
+from src.train import train
+from tests.conftest import TINY, TINY_NETS, call, saved
+from tests.test_figures import CARD, small
+
+GAN = (
+    *TINY,
+    *TINY_NETS,
+    *CARD,
+    "data.val_size=50",
+    "trainer.max_epochs=1",
+    "callbacks.quality.n=60",
+)
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch):
+    monkeypatch.setattr(features, "STEPS", 12)
+
+
+@pytest.fixture
+def gan(config, tmp_path):
+    """The folder of a run whose test/fid_own stands on 60 samples, and its metrics.json."""
+    cfg = config(*GAN)
+    folder = saved(cfg, tmp_path / "run")
+    train(cfg, folder)
+    return folder, run.read_metrics(folder)
+
+
+def test_figures_say_what_they_stand_on(gan):
+    _, metrics = gan
+    assert (metrics["test/n"], metrics["val/n"]) == (100, 50)
+    assert (metrics["test/samples"], metrics["val/samples"]) == (60, 50)
+    name, digest = metrics["features"].split()
+    assert (name, len(digest)) == ("digits", 12)
+    assert 0 <= metrics["test/features_acc"] <= 1
+
+
+def test_a_smaller_measurement_is_printed_and_not_kept(gan, capsys):
+    folder, before = gan
+    values = call("evaluate", evaluate, f"run={folder}", "n=20", "seed=5")
+    said = capsys.readouterr().out
+    assert values["test/samples"] == 20
+    assert values["test/fid_own"] != before["test/fid_own"]
+    assert f"test/fid_own       {values['test/fid_own']:.4g}" in said
+    assert (
+        "not kept: test/samples=20 is less than the 60 behind what metrics.json has and keeps"
+        in said
+    )
+    assert f"test/fid_own {before['test/fid_own']:.4g}" in said
+    assert run.read_metrics(folder) == before
+
+
+def test_a_larger_measurement_and_an_equal_one_take_the_place(gan, capsys):
+    folder, before = gan
+    for n in (60, 100):
+        values = call("evaluate", evaluate, f"run={folder}", f"n={n}", "seed=5")
+        after = run.read_metrics(folder)
+        assert after["test/samples"] == values["test/samples"] == n
+        assert after["test/fid_own"] == values["test/fid_own"] != before["test/fid_own"]
+        assert "not kept" not in capsys.readouterr().out
+    for name in ("seconds", "val/fid_own", "images_per_second", "parameters", "peak_memory_mb"):
+        assert after[name] == before[name], "what it did not measure stays"
+
+
+def test_fewer_draws_of_the_latents_do_not_replace_more(config, tmp_path, capsys):
+    cfg = small(config, None, "src.models.draw.DRAW", "~callbacks.quality")
+    folder = saved(cfg, tmp_path / "run")
+    train(cfg, folder)
+    many = call("evaluate", evaluate, f"run={folder}", "iwae_samples=20")
+    few = call("evaluate", evaluate, f"run={folder}", "iwae_samples=2")
+    assert "not kept: test/iwae_samples=2 is less than the 20" in capsys.readouterr().out
+    metrics = run.read_metrics(folder)
+    assert metrics["test/iwae_nats"] == many["test/iwae_nats"] != few["test/iwae_nats"]
+    assert metrics["test/bound_nats"] == few["test/bound_nats"]
+    assert metrics["test/iwae_samples"] == 20
+
+
+def test_figures_of_an_older_model_go_when_the_run_is_trained_on(config, tmp_path):
+    """An estimate on the model before is not one of this model."""
+    cfg = small(config, None, "src.models.draw.DRAW", "~callbacks.quality")
+    folder = saved(cfg, tmp_path / "run")
+    train(cfg, folder)
+    call("evaluate", evaluate, f"run={folder}", "iwae_samples=20")
+    longer = cfg.copy()
+    longer.trainer.max_epochs, longer.resume = 2, str(folder)
+    train(longer, folder)
+    metrics = run.read_metrics(folder)
+    assert "test/iwae_nats" not in metrics
+    assert "test/iwae_samples" not in metrics
+    assert metrics["test/n"] == 100
+
+
+def test_what_stood_on_an_unknown_number_is_replaced_with_a_line():
+    old, new = {"test/fid_own": 3.0, "test/acc": 0.5}, {"test/fid_own": 4.0, "test/samples": 10}
+    kept, lines = keep_larger(old, new, {"test/fid_own": "test/samples"})
+    assert kept == new
+    assert lines == ["replaced: metrics.json did not say the test/samples of its older figures"]
+
+
+def test_a_smaller_test_set_does_not_replace_a_larger_one():
+    old = {
+        "test/acc": 0.9,
+        "test_classes/cat": 0.8,
+        "test/n": 100,
+        "test/fid_own": 1.0,
+        "test/samples": 50,
+    }
+    new = {
+        "test/acc": 0.7,
+        "test_classes/cat": 0.6,
+        "test/n": 10,
+        "test/fid_own": 2.0,
+        "test/samples": 60,
+    }
+    kept, lines = keep_larger(old, new, {"test/fid_own": "test/samples"})
+    assert kept == {"test/fid_own": 2.0, "test/samples": 60}
+    assert len(lines) == 1
+    assert "test/acc 0.9" in lines[0]
+
+
+def test_a_run_without_samples_measured_refuses_n(config, tmp_path):
+    cfg = config(*TINY, *TINY_NETS, "trainer.max_epochs=1", "test=false")
+    train(cfg, saved(cfg, tmp_path / "run"))
+    for word in ("n=20", "inception=true"):
+        with pytest.raises(UserError, match="have no quality, which measures samples"):
+            call("evaluate", evaluate, f"run={tmp_path / 'run'}", word)
+
+
+# --- time -------------------------------------------------------------------------------------------------------------
+
+PHASES = ("setup_seconds", "train_seconds", "val_seconds", "test_seconds")
+
+
+def test_time_is_split_and_adds_up(gan):
+    _, metrics = gan
+    assert sum(metrics[name] for name in PHASES) == pytest.approx(metrics["seconds"])
+    assert all(metrics[name] > 0 for name in PHASES)
+    assert metrics["images_per_second"] >= 100 / metrics["train_seconds"] * 0.99
+
+
+def test_each_phase_counts_what_happens_in_it(config, tmp_path, monkeypatch):
+    """The feature net belongs to setup: whether it comes from the cache changes neither validation nor test."""
+    from src.models.gan import GAN as Model
+
+    now = [0.0]
+
+    def clock():
+        now[0] += 1e-7
+        return now[0]
+
+    def lasting(function, seconds):
+        def slow(*args):
+            now[0] += seconds
+            return function(*args)
+
+        return slow
+
+    monkeypatch.setattr(time, "perf_counter", clock)
+    monkeypatch.setattr(features, "_fit", lasting(features._fit, 1000))
+    monkeypatch.setattr(Model, "training_step", lasting(Model.training_step, 10))
+    monkeypatch.setattr(Model, "_judge", lasting(Model._judge, 1))
+    cfg = config(*GAN, "trainer.max_epochs=2", "data.eval_batch_size=25")
+    metrics = train(cfg, saved(cfg, tmp_path / "run"))
+    expected = {"setup": 1000, "train": 8 * 10, "val": 2 * 2, "test": 4}
+    for phase, seconds in expected.items():
+        assert metrics[f"{phase}_seconds"] == pytest.approx(seconds, abs=0.1), phase
+
+
+def test_a_session_that_trains_nothing_leaves_the_times_of_the_training(config, gan, tmp_path):
+    folder, before = gan
+    cfg = config(*GAN)
+    cfg.resume = str(folder)
+    train(cfg, folder)
+    after = json.loads((folder / "metrics.json").read_text())
+    assert {name: after[name] for name in PHASES} == {name: before[name] for name in PHASES}
+    assert after["test/fid_own"] == before["test/fid_own"]
+    assert after["val/fid_own"] == before["val/fid_own"]
+
+
+def test_a_set_without_validation_has_no_time_of_it(config, photos, tmp_path):
+    cfg = small(config, photos, "src.models.classifier.Classifier", "data.val_size=0", "test=false")
+    metrics = train(cfg, saved(cfg, tmp_path / "run"))
+    assert (metrics["val_seconds"], metrics["test_seconds"]) == (0, 0)
+    assert "val/n" not in metrics

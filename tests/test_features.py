@@ -1,0 +1,155 @@
+"""The feature net behind fid_own: a function of the data set alone, trained once for all runs, kept, and named."""
+
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from src.data.images import ImageSet
+from src.metrics import features
+from src.metrics.features import feature_net
+from tests.conftest import ROOT, data_of
+
+DIGITS = ("model=gan", "data.size=16", "data.val_size=100", "data.test_size=300")
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch):
+    """How good its features are is test_metrics.py's business."""
+    monkeypatch.setattr(features, "STEPS", 12)
+
+
+@pytest.fixture
+def images():
+    """256 grey noises of 28 x 28, of ten classes."""
+    noise = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (256, 1, 28, 28), generator=noise, dtype=torch.uint8)
+    return ImageSet(pixels, torch.arange(256) % 10)
+
+
+@pytest.fixture
+def lines(caplog, monkeypatch):
+    """What was said."""
+    monkeypatch.setattr(logging.getLogger("src"), "propagate", True)
+    caplog.set_level(logging.INFO)
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+CODE = """
+import sys, torch
+from pathlib import Path
+from src.data.images import ImageSet
+from src.metrics import features
+features.STEPS = 12
+torch.set_num_threads(int(sys.argv[2]))
+noise = torch.Generator().manual_seed(0)
+pixels = torch.randint(0, 256, (256, 1, 28, 28), generator=noise, dtype=torch.uint8)
+net = features.feature_net(ImageSet(pixels, torch.arange(256) % 10), 10, "noise", Path(sys.argv[1]))
+assert torch.get_num_threads() == int(sys.argv[2])
+print(net.digest())
+"""
+
+
+def test_it_is_the_same_net_however_many_threads_there_are(tmp_path):
+    digests = set()
+    for threads in ("1", "2", "3"):
+        environment = {**os.environ, "OMP_NUM_THREADS": threads}
+        args = [sys.executable, "-c", CODE, str(tmp_path / threads), threads]
+        done = subprocess.run(args, cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        digests.add(done.stdout)
+    assert len(digests) == 1
+
+
+def test_it_is_the_same_net_under_autocast_and_in_inference_mode(images, tmp_path):
+    plain = feature_net(images, 10, "noise", tmp_path / "a")
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        other = feature_net(images, 10, "noise", tmp_path / "b")
+    assert plain.digest() == other.digest()
+    assert len(plain.digest()) == 12
+
+
+def test_the_runs_own_random_numbers_and_threads_are_left_alone(images, tmp_path):
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    feature_net(images, 10, "noise", tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.get_num_threads() == threads
+
+
+def test_it_comes_from_the_cache_the_second_time(images, tmp_path, monkeypatch):
+    net = feature_net(images, 10, "noise", tmp_path)
+    monkeypatch.setattr(features, "_fit", lambda *_: pytest.fail("trained again"))
+    assert feature_net(images, 10, "noise", tmp_path).digest() == net.digest()
+
+
+def test_other_images_labels_or_classes_have_a_net_of_their_own(images, tmp_path, monkeypatch):
+    trained = []
+    monkeypatch.setattr(features, "_fit", lambda *_: trained.append(1))
+    feature_net(images, 10, "noise", tmp_path)
+    feature_net(ImageSet(255 - images.images, images.labels), 10, "noise", tmp_path)
+    feature_net(ImageSet(images.images, 9 - images.labels), 10, "noise", tmp_path)
+    feature_net(images, 11, "noise", tmp_path)
+    assert len(trained) == 4
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        "data.limit=64",
+        "data.train_size=200",
+        "data.val_size=0",
+        "data.train_per_class=5",
+        "augment=flip",
+    ],
+)
+def test_a_part_of_a_data_set_has_the_net_of_the_whole(config, cut):
+    whole, part = data_of(config, *DIGITS), data_of(config, *DIGITS, cut)
+    sources = [data.whole_training_set() for data in (whole, part)]
+    assert len(sources[0]) == 1497
+    assert torch.equal(sources[0].images, sources[1].images)
+    assert torch.equal(sources[0].labels, sources[1].labels)
+    pixels = {image.numpy().tobytes() for image in sources[0].images}
+    test = [image.numpy().tobytes() for image in whole.test.images]
+    assert sum(image in pixels for image in test) < 3, "test images are not learned (but for twins)"
+
+
+def test_permuted_pixels_are_learned_permuted_and_drawn_permuted(config):
+    """Training images that are augmented rest as they are; what they are held against does not."""
+    more = ("data.permute=true", "augment=flip", "data.val_size=0")
+    data = data_of(config, *DIGITS, *more)
+    indices = torch.arange(20)
+    whole = data.whole_training_set()
+    assert torch.equal(data.seen(data.train, indices)[0] * 255, whole.images[indices].float())
+    assert not torch.equal(data.train.images, whole.images)
+
+
+def test_a_broken_file_is_said_and_trained_again(images, tmp_path, lines):
+    net = feature_net(images, 10, "noise", tmp_path)
+    (path,) = (tmp_path / "features").iterdir()
+    good = path.read_bytes()
+    for bad in (good[:-100], b"", b"x" * 1000):
+        path.write_bytes(bad)
+        assert feature_net(images, 10, "noise", tmp_path).digest() == net.digest()
+        assert any(f"{path} is broken" in line for line in lines())
+        assert len(path.read_bytes()) == len(good)
+    torch.save([1, 2], path)
+    assert feature_net(images, 10, "noise", tmp_path).digest() == net.digest()
+
+
+def test_a_cache_that_cannot_be_written_costs_a_line(images, tmp_path, lines):
+    (tmp_path / "file").write_text("no folder")
+    net = feature_net(images, 10, "noise", tmp_path / "file")
+    assert net.digest() == feature_net(images, 10, "noise", tmp_path / "good").digest()
+    assert sum("cannot be kept in" in line for line in lines()) == 1
+
+
+def test_it_says_what_it_does(images, tmp_path, lines, monkeypatch):
+    monkeypatch.setattr(features, "EVERY_N_SECONDS", 0)
+    feature_net(images, 10, "noise", tmp_path)
+    said = "\n".join(lines())
+    assert "training on all 256 images of noise, once for all runs" in said
+    assert "step 6 of 12" in said
+    assert "12 steps in" in said

@@ -1,0 +1,307 @@
+"""Figures are right: in float32 whatever the training's precision, of a set and not of its first images, weighed by images."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from scipy.signal import convolve2d
+from scipy.special import log_softmax
+
+from src import build
+from src.callbacks.quality import SampleQuality
+from src.config import CONF, groups
+from src.data.images import sample
+from src.evaluate import evaluate
+from src.metrics import features
+from src.metrics.precision import float32
+from src.models.cyclegan import psnr, ssim
+from src.train import train
+from tests.conftest import TINY, TINY_NETS, WINTER_NET, WINTER_SMALL, call, data_of, saved
+
+BF16 = "trainer.precision=bf16-mixed"
+CARD = ("callbacks=default", "~callbacks.samples", "~callbacks.canvases", "~callbacks.weights", "~callbacks.graph",
+        "~callbacks.filters", "~callbacks.explanations", "~callbacks.answers", "callbacks.quality.n=40")  # fmt: skip
+# a small run of each family, by the class of its model; a family that is not here fails the test that reads it
+FAMILIES = {
+    "src.models.gan.GAN": (*TINY_NETS, *CARD, "data.val_size=50"),
+    "src.models.classifier.Classifier": ("model=cnn", "model.ema=0.5", "data.val_size=50"),
+    "src.models.draw.DRAW": ("model=draw", "model.net.steps=3", "model.net.encoder=16", "model.net.decoder=16",
+                             "model.net.latent=4", "data.val_size=50", *CARD),
+    "src.models.cyclegan.CycleGAN": (*WINTER_SMALL, "data=winter", "data.root={photos}", "data.size=16", "data.val_size=8",
+                                     "data.test_size=9", "data.eval_batch_size=4", "data.cache=null"),
+    "src.models.word_vectors.WordVectors": ("model=word_vectors", "data=reviews"),
+    "src.models.sentiment.Sentiment": ("model=sentiment", "data=reviews", "data.left_out=0"),
+    "src.models.style_transfer.StyleTransfer": None,  # float32 alone: see src.config.FAMILIES
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch):
+    monkeypatch.setattr(features, "STEPS", 12)
+
+
+def families():
+    """The classes that conf/model names."""
+    nodes = [OmegaConf.load(CONF / "model" / f"{choice}.yaml") for choice in groups()["model"]]
+    return {str(node["_target_"]) for node in nodes if "_target_" in node} | {"src.models.gan.GAN"}
+
+
+def small(config, photos, family, *more):
+    """A checked config of a small run of `family`."""
+    base = [name for name in TINY if "data=reviews" not in FAMILIES[family] or "data." not in name]
+    words = [word.format(photos=photos) for word in FAMILIES[family]]
+    return config(*base, *words, "trainer.max_epochs=1", *more)
+
+
+def test_every_family_has_a_run_here():
+    assert families() <= set(FAMILIES)
+
+
+@pytest.mark.parametrize("family", [name for name, words in FAMILIES.items() if words])
+def test_figures_are_float32s_bit_for_bit_however_the_run_was_trained(
+    config, photos, tmp_path, family
+):
+    """Trained in bf16, measured by the run itself, then by a Trainer of either precision: always the same bits."""
+    cfg = small(config, photos, family, BF16, "seed=3")
+    values = train(cfg, saved(cfg, tmp_path / "run"))
+    figures = {name: value for name, value in values.items() if name.startswith("test")}
+    del figures["test_seconds"]
+    assert any(name.startswith("test/") for name in figures)
+    again = call("evaluate", evaluate, f"run={tmp_path / 'run'}")
+    assert {name: again[name] for name in figures} == figures, "its own test, its own seed"
+    stages = ["test"] if "data=reviews" in FAMILIES[family] else ["test", "validate"]
+    for stage in stages:
+        _, model, _ = build.opened(tmp_path / "run")
+        measured = []
+        for precision in ("32-true", "bf16-mixed"):
+            cfg.trainer.precision = precision
+            trainer = build.trainer(cfg, tmp_path / "other", 0, keep=False)
+            getattr(trainer, stage)(model, datamodule=build.data(cfg), verbose=False)
+            measured.append(
+                {name: float(value) for name, value in trainer.callback_metrics.items()}
+            )
+        assert measured[0] == measured[1]
+        assert measured[0]
+        if stage == "test":
+            assert all(figures[name] == value for name, value in measured[0].items())
+
+
+def structural_similarity(x, y):
+    """Wang 2004, eq. 13, in float64: 11 x 11 Gaussian window of sigma 1.5, borders reflected; images (C, H, W)."""
+    line = np.exp(-((np.arange(11) - 5.0) ** 2) / (2 * 1.5**2))
+    window = np.outer(line, line) / line.sum() ** 2
+
+    def blurred(image):
+        return convolve2d(np.pad(image, 5, mode="reflect"), window, mode="valid")
+
+    maps = []
+    for a, b in zip(x.astype(np.float64), y.astype(np.float64), strict=True):
+        mean_a, mean_b = blurred(a), blurred(b)
+        var_a, var_b = blurred(a * a) - mean_a**2, blurred(b * b) - mean_b**2
+        both = blurred(a * b) - mean_a * mean_b
+        c1, c2 = 0.01**2, 0.03**2
+        maps.append((2 * mean_a * mean_b + c1) * (2 * both + c2)
+                    / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2)))  # fmt: skip
+    return np.mean(maps)
+
+
+def decibels(x, y):
+    return 10 * np.log10(1 / np.square(x.astype(np.float64) - y.astype(np.float64)).mean())
+
+
+def test_an_image_is_like_itself_under_autocast():
+    x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.2 + 0.7
+    y = (x + 0.05 * torch.rand(x.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ssim(x, x).item() == pytest.approx(1, abs=1e-12)
+        pairs = list(zip(x.numpy(), y.numpy(), strict=True))
+        assert ssim(x, y).item() == pytest.approx(
+            np.mean([structural_similarity(*p) for p in pairs]), rel=1e-9
+        )
+        assert psnr(x, y).item() == pytest.approx(np.mean([decibels(*p) for p in pairs]), rel=1e-6)
+
+
+def test_psnr_and_ssim_of_a_bf16_run_against_scipy(config, photos, tmp_path):
+    cfg = small(config, photos, "src.models.cyclegan.CycleGAN", BF16)
+    values = train(cfg, saved(cfg, tmp_path / "run"))
+    part = build.data(cfg).test
+    a, b = (side.images.numpy() / 255 for side in (part.a, part.b))
+    _, model, _ = build.opened(tmp_path / "run")
+    with torch.no_grad():
+        made = model.translate(torch.from_numpy(a).float(), "b").numpy()
+    for name, x in (("untranslated", a), ("b", made)):
+        pairs = list(zip(x, b, strict=True))
+        expected = np.mean([structural_similarity(*pair) for pair in pairs])
+        assert values[f"test/ssim_{name}"] == pytest.approx(expected, abs=1e-5), name
+        expected = np.mean([decibels(*pair) for pair in pairs])
+        assert values[f"test/psnr_{name}"] == pytest.approx(expected, rel=1e-5), name
+    assert values["test/n"] == 9, "batches of 4, 4 and 1 count by their images"
+
+
+def test_loss_and_accuracies_of_a_bf16_run_against_numpy(config, tmp_path):
+    cfg = config(*TINY, "model=fc", "data.eval_batch_size=32", BF16, "trainer.max_epochs=1")
+    values = train(cfg, saved(cfg, tmp_path / "run"))
+    data, (_, model, _) = build.data(cfg), build.opened(tmp_path / "run")
+    model = model.double()
+    with torch.no_grad():
+        logits = model(data.test.images.double() / 255).numpy()
+    labels = data.test.labels.numpy()
+    losses = -log_softmax(logits, 1)[np.arange(len(labels)), labels]
+    assert values["test/loss"] == pytest.approx(losses.mean(), rel=1e-5)
+    assert values["test/acc"] == pytest.approx(np.mean(logits.argmax(1) == labels))
+    five = np.argsort(-logits, 1)[:, :5]
+    assert values["test/top5"] == pytest.approx(np.mean((five == labels[:, None]).any(1)))
+    assert values["test/n"] == len(labels) == 100
+
+
+def test_a_gans_figures_of_a_bf16_run_against_numpy_and_torchmetrics(config, tmp_path):
+    from sklearn.neighbors import NearestNeighbors
+    from torchmetrics.image.kid import poly_mmd
+
+    from src.randomness import generator
+
+    cfg = small(config, None, "src.models.gan.GAN", BF16, "callbacks.quality.n=100")
+    values = train(cfg, saved(cfg, tmp_path / "run"))
+    data, (_, model, _) = build.data(cfg), build.opened(tmp_path / "run")
+    scores = copy.deepcopy(model.discriminator).double()(data.test.images.double() / 255 * 2 - 1)
+    assert values["test/d_real"] == pytest.approx(scores.mean().item(), rel=1e-4)
+    net = features.feature_net(
+        data.whole_training_set(), 10, data.name, SampleQuality(1, None, 0, cfg.cache).cache
+    )
+    samples = (model.sample(100, generator(cfg.seed, "quality")).clamp(0, 1) * 255).round()
+    net = net.double()
+    with torch.no_grad():
+        real, fake = (net.features(x.double() / 255) for x in (data.test.images, samples))
+    mean, cov = zip(
+        *((x.mean(0).numpy(), np.cov(x.numpy(), rowvar=False)) for x in (real, fake)), strict=True
+    )
+    roots = np.sqrt(np.linalg.eigvals(cov[0] @ cov[1]).real.clip(0)).sum()
+    fid = np.square(mean[0] - mean[1]).sum() + np.trace(cov[0]) + np.trace(cov[1]) - 2 * roots
+    assert values["test/fid_own"] == pytest.approx(fid, rel=1e-3)
+    kid = float(poly_mmd(real, fake, degree=3, gamma=1 / 64, coef=1.0))
+    assert values["test/kid_own"] == pytest.approx(kid, rel=1e-3)
+    radius = NearestNeighbors(n_neighbors=6).fit(real.numpy()).kneighbors(real.numpy())[0][:, -1]
+    inside = torch.cdist(real, fake).numpy() <= radius[:, None]
+    assert values["test/precision"] == pytest.approx(inside.any(0).mean(), abs=0.011)
+    assert values["test/coverage"] == pytest.approx(inside.any(1).mean(), abs=0.011)
+    assert values["test/samples"] == 100
+    assert values["features"] == f"digits {features.FeatureNet.digest(net.float())}"
+
+
+def test_float32_puts_back_what_it_found():
+    with torch.autocast("cpu", torch.bfloat16):
+        with float32(torch.device("cpu")):
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+
+
+# --- a subset stands for a set ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ["class after class", "in turn", "shuffled"])
+def test_a_limit_keeps_the_shares_of_the_classes(order):
+    labels = torch.arange(1000) // 100
+    if order != "class after class":
+        labels = torch.arange(1000) % 10 if order == "in turn" else labels[torch.randperm(1000)]
+    for n in (10, 100, 333, 1000, 2000):
+        indices = sample(labels, n, "x")
+        assert len(indices.unique()) == len(indices) == min(n, 1000)
+        assert torch.equal(indices, indices.sort().values)
+        shares = labels[indices].bincount(minlength=10)
+        assert shares.max() - shares.min() <= 1
+    assert not torch.equal(sample(labels, 100, "x"), sample(labels, 100, "y"))
+    first = sample(labels, 100, "x")[:10] % 100
+    assert len(set(first.tolist())) > 5, "not each class's first image"
+
+
+def test_a_limit_without_labels_is_a_random_draw():
+    indices = sample(torch.full((1000,), -1), 100, "x")
+    assert abs(indices.double().mean() - 499.5) < 100
+    assert len(set(indices.diff().tolist())) > 5
+    assert len(sample(torch.empty(0, dtype=torch.int64), 5, "x")) == 0
+
+
+def in_class_order(part):
+    return part.subset(part.labels.argsort(stable=True))
+
+
+def test_a_perfect_sampler_is_perfect_on_a_set_that_lies_in_class_order(config, monkeypatch):
+    """It draws from all classes; a KID of 2 on CIFAR's first 3,000 test images was of their three classes."""
+    data = data_of(config, "model=gan", "data.size=16", "data.test_size=800")
+    monkeypatch.setattr(features, "STEPS", 100)
+    cards = {}
+    for name, test in (("shuffled", data.test), ("ordered", in_class_order(data.test))):
+        data.test = test
+        callback = SampleQuality(200, None, 0, str(data.cache))
+        cards[name] = measured(callback, data)
+    first = measured(callback, data, lambda part, n: torch.arange(n))
+    assert abs(cards["ordered"]["test/kid_own"]) < 0.05 * first["test/kid_own"]
+    for figure in ("fid_own", "precision", "coverage"):
+        shuffled, ordered = (cards[name][f"test/{figure}"] for name in ("shuffled", "ordered"))
+        assert abs(ordered - shuffled) < 0.2 * abs(first[f"test/{figure}"] - shuffled), figure
+
+
+def measured(callback, data, drawn=None):
+    """The card of a sampler that draws real images; `drawn`: how the callback draws them instead of its own way."""
+
+    class Perfect(torch.nn.Module):
+        device, logged = torch.device("cpu"), {}
+
+        def sample(self, n, noise):
+            return data.train.images[torch.randperm(len(data.train), generator=noise)[:n]] / 255
+
+        def log_dict(self, values, **how):
+            self.logged.update(values)
+
+    class Trainer:
+        datamodule = data
+
+    model = Perfect()
+    if drawn is not None:
+        callback._drawn = lambda data, part, n, name: part.subset(drawn(part, n))
+    callback._prepare(Trainer)
+    callback._measure(Trainer, model, "test")
+    return dict(model.logged)
+
+
+def test_a_test_that_is_cut_short_is_of_all_classes(config, photos, tmp_path):
+    cfg = config(*TINY, "model=fc", "data=folder", f"data.root={photos}", "data.size=16", "data.test_size=0.5",
+                 "data.eval_batch_size=8", "data.limit=null", "data.cache=null", "trainer.max_epochs=1",
+                 "trainer.limit_test_batches=1", "callbacks=none")  # fmt: skip
+    values = train(cfg, saved(cfg, tmp_path / "run"))
+    assert values["test/n"] == 8
+    assert {"test_classes/cats", "test_classes/dogs"} <= set(values)
+    again = call("evaluate", evaluate, f"run={tmp_path / 'run'}")
+    assert again["test/loss"] == values["test/loss"]
+
+
+def test_pairs_stay_pairs_where_a_test_is_cut_short(config, photos):
+    data = data_of(
+        config, *WINTER_NET, *WINTER_SMALL, "data=winter", f"data.root={photos}", "data.test_size=8"
+    )
+
+    class Cut:
+        limit_val_batches, limit_test_batches, global_rank, world_size = 1.0, 2, 0, 1
+
+        class strategy:
+            root_device = torch.device("cpu")
+
+    whole = list(data.test_dataloader())
+    data.trainer = Cut
+    (a, b), (all_a, all_b) = next(iter(data.test_dataloader())), whole[0]
+    places = [int((all_a == x).flatten(1).all(1).nonzero()) for x in a]
+    assert places == [int((all_b == x).flatten(1).all(1).nonzero()) for x in b]
+    assert places != sorted(places)
+
+
+def test_a_class_without_images_has_no_accuracy(config, photos, tmp_path):
+    """It was nan, and null in metrics.json."""
+    cfg = config(*TINY, "model=fc", "data=folder", f"data.root={photos}", "data.size=16", "data.cache=null",
+                 "data.val_size=0", "data.test_size=1", "trainer.max_epochs=1")  # fmt: skip
+    train(cfg, saved(cfg, tmp_path / "run"))
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert len([name for name in metrics if name.startswith("test_classes/")]) == 1
+    assert None not in metrics.values()
