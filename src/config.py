@@ -127,6 +127,10 @@ def _check_kind(cfg: DictConfig) -> None:
     """Raise UserError for images where the model takes sentences, say; before either is asked for settings that only the
     other has."""
     target, given = OmegaConf.select(cfg, "model._target_"), OmegaConf.select(cfg, "data._target_")
+    if "model" not in cfg and given in KINDS:
+        raise UserError(
+            f"data={cfg.data.name} holds {KINDS[given]}: src.augment takes images with labels"
+        )
     if not (isinstance(target, str) and isinstance(given, str)):
         return
     wanted, held = family(cfg).takes, KINDS.get(given, "images")
