@@ -1,6 +1,6 @@
 # Every recipe runs in .venv, which `setup` makes from requirements.lock: with uv where it is installed, else with pip.
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint bench tensorboard notebooks lock clean
+.PHONY: help setup train test test-faults test-all kills lint bench tensorboard notebooks lock clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
@@ -26,9 +26,15 @@ train: setup ## train; make train ARGS="model=dcgan data=mnist"
 	@$(RUN) src.train $(ARGS)
 
 test: setup ## the tests, under five minutes
-	@$(RUN) pytest $(SHARED) -m "not slow" $(ARGS)
+	@$(RUN) pytest $(SHARED) -m "not slow and not faults" $(ARGS)
 
-test-all: setup ## the slow tests too
+test-faults: setup ## signals, full disks, damaged files: real processes, under five minutes
+	@$(RUN) pytest -n 2 --dist loadfile -m "faults and not slow" tests/faults $(ARGS)
+
+kills: setup ## cut 200 runs at random moments, 40 minutes; the table is docs/results/faults.md
+	@$(RUN) tests.faults.kills $(ARGS) && $(RUN) tests.faults.table
+
+test-all: setup ## the slow tests and those of faults too
 	@$(RUN) pytest $(SHARED) $(ARGS)
 
 lint: setup ## ruff and mypy

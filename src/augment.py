@@ -30,6 +30,7 @@ from tqdm import tqdm
 from src import cli
 from src.config import KINDS, check, compose, groups
 from src.errors import UserError, writing
+from src.files import printable
 from src.rules import PICTURES
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def augment(cfg: DictConfig) -> Path:
     """Do what `cfg` says; returns cfg.out."""
     out = Path(cfg.out).expanduser()
     if cfg.preview is not None:
-        return preview(Path(cfg.preview).expanduser(), out, cfg.seed)
+        return preview(Path(cfg.preview).expanduser(), out, cfg.seed, cfg.data.background)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(
             f"out={out} is there and not empty; name a new folder, nothing is overwritten"
@@ -213,7 +214,7 @@ def _write(data: "ImageData", folder: Path, make: Maker, cfg: DictConfig) -> int
         "made of train",
         workers,
     )
-    with (folder / "manifest.csv").open("w", newline="") as file:
+    with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([COLUMNS, *(row for of_one in rows for row in of_one)])
     return sum(map(len, rows))
 
@@ -255,8 +256,8 @@ def _make(
             _save(made[0], top / path)
             rows.append(
                 (
-                    top.name / path,
-                    top.name / place,
+                    printable(top.name / path),
+                    printable(top.name / place),
                     place.parts[0],
                     cfg.seed,
                     copy,
@@ -319,7 +320,8 @@ def _pixels(part: "Images", i: int, size: int | None = None) -> "Tensor":
     from src.data.folder import FileSet, decode
 
     if isinstance(part, FileSet):
-        return decode(part.paths[i], None if size is None else (size, size), part.channels)
+        side = None if size is None else (size, size)
+        return decode(part.paths[i], side, part.channels, part.background)
     return part[torch.tensor([i])][0][0]
 
 
@@ -331,7 +333,7 @@ def _save(image: "Tensor", path: Path) -> None:
     Image.fromarray(to_bytes(image).permute(1, 2, 0).squeeze(2).numpy()).save(path)
 
 
-def preview(path: Path, out: Path, seed: int) -> Path:
+def preview(path: Path, out: Path, seed: int, background: Any = "white") -> Path:
     """A sheet of what each choice of conf/augment makes of one image: a geometric one at every border, others five times."""
     if out.suffix.lower() not in PICTURES:
         raise UserError(f"out={out}: a picture's name ends in one of {', '.join(PICTURES)}")
@@ -339,12 +341,12 @@ def preview(path: Path, out: Path, seed: int) -> Path:
     import torch
 
     from src import build, charts, plots
-    from src.data.folder import decode
+    from src.data.decode import colour, decode
     from src.data.pixels import to_float
     from src.data.warp import BORDERS
     from src.randomness import Draws
 
-    image = to_float(decode(path, (SIDE, SIDE), 3))
+    image = to_float(decode(path, (SIDE, SIDE), 3, colour(background)))
     images, captions = [image] * len(BORDERS), ["as it is", *[""] * (len(BORDERS) - 1)]
     draws, many = Draws(torch.arange(TRIES), seed, "preview"), image.expand(TRIES, -1, -1, -1)
     for choice in groups()["augment"]:

@@ -5,6 +5,8 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,23 +16,21 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import EarlyStopping, Timer
 from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from src import run
 from src.callbacks.checkpoint import Checkpoint
 from src.callbacks.exact import Exact
+from src.callbacks.nonfinite import NonFinite
 from src.callbacks.record import Record
-from src.config import check, family
+from src.config import check_saved, family, leaves
 from src.data.augment import Augment
+from src.data.decode import colour
 from src.data.reviews import Reviews
-from src.errors import UserError
-from src.files import write_atomically
+from src.errors import UserError, writing
+from src.files import LogFile, write_atomically
 from src.models.classifier import Classifier, Whole, in_channels
-
-OF_OTHERS = (
-    "epochs",
-    "log_every_n_steps",
-    "samples_every_n_batches",
-)  # settings of data that Trainer and callbacks take
+from src.targets import NODES
 
 
 def open_log(folder: Path, append: bool) -> logging.Logger:
@@ -44,7 +44,14 @@ def open_log(folder: Path, append: bool) -> logging.Logger:
     if not run.is_first_process():
         return log
     log.setLevel(logging.INFO)
-    to_file = logging.FileHandler(folder / "train.log", mode="a" if append else "w")
+    path = folder / "train.log"
+    with writing(str(path)):
+        to_file = LogFile(
+            path,
+            mode="a" if append else "w",
+            encoding="utf-8",
+            errors="backslashreplace",  # a file's name need not be UTF-8
+        )
     to_file.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     log.addHandler(to_file)
     log.addHandler(logging.StreamHandler())
@@ -74,27 +81,53 @@ def keep_memory() -> None:
         libc.mallopt(mmap_max, 0)  # not even what is large
 
 
-def data(cfg: DictConfig, checkpoint: Path | None = None) -> Any:
+def data(cfg: DictConfig, checkpoint: dict[str, Any] | None = None) -> Any:
     """The data module, an `ImageData` or `Reviews`, its files read; what `cfg` leaves to be counted, the model's num_classes
     or words, is put there.
 
     Raises UserError where it has other classes than `checkpoint` learned, which its net would not fit, or fit wrongly.
     """
-    settings = {key: value for key, value in cfg.data.items() if key not in OF_OTHERS}
+    settings = {key: value for key, value in cfg.data.items() if key not in NODES["data"].extra}
     if (sentences := family(cfg).sentences) is not None:
         settings["labelled"] = sentences == "labelled"
-    module = instantiate(settings, _convert_="all")
+    module = _instantiate(settings, "data")
     module.augment = augmentation(cfg)
     module.setup()
     if checkpoint is not None:
-        module.load_state_dict(_of_data(cfg, run.load_checkpoint(checkpoint)))
+        module.load_state_dict(_of_data(cfg, checkpoint, run.LAST))
     if "num_classes" in (cfg.get("model") or {}):
         if not module.num_classes or not module.labelled:
             raise UserError(f"{cfg.model._target_} needs labels, and data={cfg.data.name} has none")
         _count(cfg.model, "num_classes", module.num_classes)
+        _expect_classes(cfg, module)
     if isinstance(module, Reviews):
         _count(cfg.model, "words", len(module.words))
     return module
+
+
+def expect_test(data: Any) -> None:
+    """Raise UserError where `data` holds no images to test on."""
+    if hasattr(data, "test_size") and not len(data.test):
+        raise UserError(
+            f"data.test_size={data.test_size} leaves nothing to test on: test=false trains without a test"
+        )
+
+
+def _expect_classes(cfg: DictConfig, module: Any) -> None:
+    """Raise UserError where the model or data.num_classes has another number of classes than the images' labels."""
+    known = module.num_classes
+    highest = max(
+        int(part.labels.max()) for part in (module.train, module.val, module.test) if len(part)
+    )
+    if highest >= known:
+        raise UserError(
+            f"data.num_classes={known} does not fit data={cfg.data.name}, which has labels to {highest}"
+        )
+    for path, value in leaves(OmegaConf.to_container(cfg.model, resolve=True), "model"):
+        if path.endswith(".num_classes") and value != known:
+            raise UserError(
+                f"{path}={value} does not fit data={cfg.data.name}, which has {known} classes"
+            )
 
 
 def augmentation(cfg: DictConfig) -> Augment | None:
@@ -181,13 +214,17 @@ def refusal(cfg: DictConfig, size: Any, alone: bool = False) -> str | None:
 
 
 def trainer(
-    cfg: DictConfig, folder: Path, batches_done: int, *more: pl.Callback, keep: bool = True
+    cfg: DictConfig,
+    folder: Path,
+    *more: pl.Callback,
+    checkpoint: dict[str, Any] | None = None,
+    keep: bool = True,
 ) -> pl.Trainer:
     """The Trainer with its callbacks and loggers.
 
     Args:
-        batches_done: batches that a resumed run has behind it; what was logged after them is forgotten.
         more: callbacks besides the config's.
+        checkpoint: that a run goes on from; what was logged after it is forgotten.
         keep: write checkpoints.
     """
     quiet()
@@ -200,27 +237,26 @@ def trainer(
     if settings["precision"] == "auto":
         settings["precision"] = fast_precision(settings["accelerator"])
     loggers = [
-        _instantiate(node, f"logger.{name}")(folder=folder, batches_done=batches_done)
+        _instantiate(node, f"logger.{name}")(folder=folder, batches_done=batches_done(checkpoint))
         for name, node in (cfg.logger or {}).items()
     ]
     chosen = [
         _instantiate(node, f"callbacks.{name}") for name, node in (cfg.callbacks or {}).items()
     ]
-    chosen.sort(
-        key=lambda callback: not isinstance(callback, EarlyStopping)
-    )  # what others show at the end hangs on it
-    last = (
-        [Checkpoint(folder, cfg.checkpoint.every_n_batches)] if keep else []
-    )  # what it keeps is done
+    # early stopping comes first: the others ask whether this is the last epoch
+    chosen.sort(key=lambda callback: not isinstance(callback, EarlyStopping))
+    # the checkpoint comes last: it keeps what the others did, and NonFinite what must not be kept
+    last = [Checkpoint(folder, cfg.checkpoint.every_n_batches)] if keep else []
     try:
         limit = settings.pop("max_time")
         timer = [Timer(limit)] if limit else []  # Lightning's own would come behind the checkpoint
-        callbacks = [Exact(cfg.seed), Record(), *timer, *chosen, *more, *last]
-        return instantiate(
+        guard = NonFinite(folder, cfg.on_nonfinite)
+        callbacks = [Exact(cfg.seed), Record(), guard, *timer, *chosen, *more, *last]
+        trainer = instantiate(
             settings,
             logger=loggers or False,
             callbacks=callbacks,
-            plugins=[AtomicCheckpoints()],
+            plugins=[AtomicCheckpoints(checkpoint)],
             default_root_dir=str(folder),
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -228,34 +264,40 @@ def trainer(
             use_distributed_sampler=False,
             _convert_="all",
         )
+        # Lightning's handlers broadcast inside the handler, which hangs where ranks are at
+        # different places; `Checkpoint` and `src.cli` handle signals
+        trainer._signal_connector.register_signal_handlers = lambda: None
+        return trainer
     except Exception as error:  # Hydra wraps whatever the Trainer refuses
         raise UserError(f"trainer: {_reason(error)}") from error
 
 
-def batches_done(checkpoint: Path | None) -> int:
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn what Lightning refuses only when it begins into a UserError."""
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise UserError(f"trainer: {_reason(error)}") from error
+
+
+def batches_done(checkpoint: dict[str, Any] | None) -> int:
     """How many batches the run had seen when `checkpoint` was written."""
-    if checkpoint is None:
-        return 0
-    return run.load_checkpoint(checkpoint)["loops"]["fit_loop"]["epoch_loop.batch_progress"][
-        "total"
-    ]["processed"]
+    return 0 if checkpoint is None else run.batches_in(checkpoint)
 
 
 def opened(folder: Path) -> tuple[DictConfig, pl.LightningModule, dict[str, Any]]:
     """A run's config, its model with the newest weights, on the CPU, in eval mode, and what `ImageData.state_dict` kept."""
     cfg = run.config_of(folder)
-    check(cfg)
-    checkpoint = run.load_checkpoint(run.last_checkpoint(folder))
-    of_data = _of_data(cfg, checkpoint)
+    check_saved(cfg, run.config_path(folder))
+    path = run.last_checkpoint(folder)
+    checkpoint = run.load_last(folder)
+    of_data = _of_data(cfg, checkpoint, path)
     for name, counted in (("num_classes", "class_names"), ("words", "words")):
         _count(cfg.model, name, len(of_data.get(counted, [])))
     built = model(cfg)
-    try:
-        built.load_state_dict(checkpoint["state_dict"])
-    except RuntimeError as error:
-        raise UserError(
-            f"{folder}: its checkpoint does not fit its config: {_reason(error)}"
-        ) from error
+    _expect_weights(built, checkpoint, path)
+    built.load_state_dict(checkpoint["state_dict"])
     return cfg, built.eval(), of_data
 
 
@@ -266,12 +308,14 @@ class Trained(NamedTuple):
         net: images (B, C, H, W) in [0, 1], as a person has them -> logits (B, num_classes).
         channels, size: C and (H, W).
         class_names: one a logit.
+        background: red, green, blue from 0 to 255 behind what is transparent.
     """
 
     net: Whole
     channels: int
     size: tuple[int, int]
     class_names: list[str]
+    background: tuple[int, int, int]
 
 
 def classifier(folder: Path) -> Trained:
@@ -285,12 +329,53 @@ def classifier(folder: Path) -> Trained:
         cfg.data.channels,
         (height, width),
         of_data["class_names"],
+        colour(cfg.data.get("background", "white")),
     )
 
 
-def _of_data(cfg: DictConfig, checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """What `checkpoint` knows of its images; Lightning keeps it by the name of their class."""
-    return checkpoint.get(cfg.data._target_.rpartition(".")[2], {})
+def _of_data(cfg: DictConfig, checkpoint: dict[str, Any], where: Path | str) -> dict[str, Any]:
+    """What `checkpoint`, read from `where`, knows of its data; Lightning keeps it by the name of their class."""
+    if (takes := family(cfg).takes) == "a photograph and a style":
+        return {}
+    kept = checkpoint.get(cfg.data._target_.rpartition(".")[2])
+    kept = kept if isinstance(kept, dict) else {}
+    needed = {"words"} if takes == "sentences" else {"class_names", "permutation"}
+    if not needed <= kept.keys():
+        raise UserError(
+            f"{where} was not trained on data={cfg.data.name}, as the run's config says: {run.PUT_BACK}"
+        )
+    return kept
+
+
+def expect_fit(
+    built: pl.LightningModule, cfg: DictConfig, checkpoint: dict[str, Any], where: Path
+) -> None:
+    """Raise UserError unless training can go on from `checkpoint`, which lies at `where`, with the model `built` from `cfg`."""
+    _expect_weights(built, checkpoint, where)
+    optimizers: Any = built.configure_optimizers()
+    optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
+    settings = cfg.model.optimizer.keys() - {"_target_", "_partial_"}
+    try:
+        theirs = [state["param_groups"] for state in checkpoint["optimizer_states"]]
+        same = [[len(group["params"]) for group in groups] for groups in theirs] == [
+            [len(group["params"]) for group in optimizer.param_groups] for optimizer in optimizers
+        ] and all(settings <= group.keys() for groups in theirs for group in groups)
+    except (AttributeError, KeyError, TypeError):
+        same = False
+    if not same:
+        raise UserError(f"{where} has other optimizers than the run's config says: {run.PUT_BACK}")
+
+
+def _expect_weights(built: pl.LightningModule, checkpoint: dict[str, Any], where: Path) -> None:
+    ours, theirs = (
+        {name: getattr(value, "shape", None) for name, value in state.items()}
+        for state in (built.state_dict(), checkpoint["state_dict"])
+    )
+    if wrong := [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]:
+        raise UserError(
+            f"{where} is not of the {type(built).__name__} that the run's config describes "
+            f"({len(wrong)} of {len(ours)} weights differ, {wrong[0]} first): {run.PUT_BACK}"
+        )
 
 
 def fast_precision(accelerator: str) -> str:
@@ -306,17 +391,32 @@ def fast_precision(accelerator: str) -> str:
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Checkpoints written beside the target and renamed, read with `weights_only=True` and their checksums."""
+    """Checkpoints written beside the target and renamed; the one before is kept as previous.ckpt.
+
+    Args:
+        loaded: the checkpoint to resume from, read and checked already, for Lightning to take once.
+    """
+
+    def __init__(self, loaded: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self.loaded = loaded
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        write_atomically(Path(path), lambda temporary: torch.save(checkpoint, temporary))
+        target = Path(path)
+        write_atomically(
+            target,
+            lambda temporary: torch.save(checkpoint, temporary),
+            previous=target.with_name(run.PREVIOUS),
+        )
 
     def load_checkpoint(
         self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        return run.load_checkpoint(Path(path))
+        checkpoint, self.loaded = self.loaded, None
+        assert checkpoint is not None
+        return checkpoint
 
 
 def _instantiate(node: Any, where: str) -> Any:

@@ -4,23 +4,23 @@ Every picture is uint8, (H, W) grey or (H, W, 3).
 """
 
 import math
-import unicodedata
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
+from src import fonts
 from src.plots import enlarged, grid, stretched
 
 FONT, LINE, MOST_TEXT = (
-    14,
+    13,
     18,
     180,
 )  # of captions, in pixels: letters, from line to line, the widest line that images grow for
+SMALL = 11  # letters in charts, in pixels
 RIGHT, WRONG = (0, 120, 0), (200, 0, 0)  # captions of answers
 
 
@@ -35,8 +35,8 @@ def captioned(
     """Images (N, C, H, W) in [0, 1], C 1 or 3, row by row on a white sheet, each with its caption beneath it.
 
     Args:
-        captions: one an image, a line break where a line ends; a line wider than 180 pixels and than its image is cut short.
-            Pillow's own font has ASCII alone: letters lose their accents, others show as a question mark.
+        captions: one an image, in any script, a line break where a line ends; a line wider than 180 pixels and than its image
+            is cut short.
         columns: images a row, None for a square.
         scale: each pixel drawn as scale x scale; None: as makes the images as wide as the captions.
         colours: of each caption, None for black.
@@ -45,9 +45,9 @@ def captioned(
     if max(images.shape[-2:]) > most:
         shrunk = most / max(images.shape[-2:])
         images = F.interpolate(images.float(), scale_factor=shrunk, mode="bilinear", antialias=True)
-    font = ImageFont.load_default(FONT)
-    lines = [[_ascii(line) for line in caption.split("\n")] for caption in captions]
-    widest = math.ceil(min(max(font.getlength(line) for text in lines for line in text), MOST_TEXT))
+    lines = [caption.split("\n") for caption in captions]
+    longest = max(fonts.length(line, FONT) for text in lines for line in text)
+    widest = math.ceil(min(longest, MOST_TEXT))
     images = enlarged(images, scale or max(1, math.ceil(widest / images.shape[-1])))
     height, width = images.shape[-2:]
     cell, rows = max(width, widest), max(map(len, lines))
@@ -58,13 +58,8 @@ def captioned(
         draw = ImageDraw.Draw(sheet)
         for row, line in enumerate(lines[i]):
             place = (cell / 2, height + row * LINE + 2)
-            draw.text(
-                place,
-                _cut(line, font, cell),
-                colours[i] if colours else (0, 0, 0),
-                font,
-                anchor="ma",
-            )
+            colour = colours[i] if colours else (0, 0, 0)
+            fonts.write(draw, place, _cut(line, cell), FONT, colour, anchor="ma")
         sheets.append(torch.from_numpy(np.array(sheet)).permute(2, 0, 1) / 255)
     return grid(torch.stack(sheets), columns, gap=8)
 
@@ -95,9 +90,9 @@ def bars(
         names: one below each bar, upright where one is wider than its bar; None: the first and the last place.
         intervals: (low, high) around each value, drawn as a line with two ends.
     """
-    top, left, font = 30, 60, ImageFont.load_default()
+    top, left = 30, 60
     bottom, step = height - 20, (width - left - 10) / len(values)
-    longest = max((int(font.getlength(name)) for name in names or ()), default=0)
+    longest = max((math.ceil(fonts.length(name, SMALL)) for name in names or ()), default=0)
     upright = longest > 0.9 * step
     picture = Image.new("L", (width, bottom + longest + 8 if upright else height), 255)
     draw = ImageDraw.Draw(picture)
@@ -113,28 +108,28 @@ def bars(
         draw.line([middle, level(low), middle, level(high)], fill=160, width=2)
         for end in (low, high):
             draw.line([middle - 4, level(end), middle + 4, level(end)], fill=160, width=2)
-    draw.text((left, 8), title, fill=0)
-    draw.text((4, top - 5), f"{most:.3g}", fill=0)
-    draw.text((4, bottom - 10), "0", fill=0)
+    fonts.write(draw, (left, 6), title, SMALL)
+    fonts.write(draw, (4, top - 7), f"{most:.3g}", SMALL)
+    fonts.write(draw, (4, bottom - 12), "0", SMALL)
     for i, name in enumerate(
         names or ["1", *[""] * (len(values) - 2), str(len(values))][: len(values)]
     ):
         if upright:
-            label = Image.new("L", (longest + 2, 14), 255)
-            ImageDraw.Draw(label).text((longest - font.getlength(name), 0), name, fill=0, font=font)
+            label = Image.new("L", (longest + 2, 16), 255)
+            fonts.write(ImageDraw.Draw(label), (longest, 0), name, SMALL, anchor="ra")
             picture.paste(label.rotate(90, expand=True), (round(left + i * step), bottom + 4))
         else:
-            draw.text((left + i * step, bottom + 4), name, fill=0, font=font)
+            fonts.write(draw, (left + i * step, bottom + 3), name, SMALL)
     return np.asarray(picture)
 
 
 def confusion(counts: Tensor, names: Sequence[str]) -> np.ndarray:
     """Counts (true, said): a row a true class, a column an answer, shaded by the row's shares; 20 classes with numbers."""
     n = len(names)
-    numbered, font = n <= 20, ImageFont.load_default(11)
+    numbered = n <= 20
     cell = 44 if numbered else max(14, 700 // n) if n <= 100 else max(1, 1400 // n)
     named = cell >= 14
-    margin = 4 + math.ceil(max(font.getlength(name) for name in names)) if named else 4
+    margin = 4 + math.ceil(max(fonts.length(name, SMALL) for name in names)) if named else 4
     shares = counts.double() / counts.sum(1, keepdim=True).clamp_min(1)
     shade = (
         (255 * (1 - shares.sqrt())).round().byte().numpy()
@@ -147,16 +142,15 @@ def confusion(counts: Tensor, names: Sequence[str]) -> np.ndarray:
     draw = ImageDraw.Draw(sheet)
     for i, name in enumerate(names if named else ()):
         middle = margin + (i + 0.5) * cell
-        draw.text((margin - 3, middle), name, 0, font, anchor="rm")
+        fonts.write(draw, (margin - 3, middle), name, SMALL, anchor="rm")
         label = Image.new("L", (margin, 14), 255)
-        ImageDraw.Draw(label).text((2, 7), name, 0, font, anchor="lm")
+        fonts.write(ImageDraw.Draw(label), (2, 7), name, SMALL, anchor="lm")
         upright = label.rotate(90, expand=True)
         sheet.paste(upright, (round(middle) - 7, margin - upright.height))
         for j in range(n if numbered else 0):
             ink = 255 if shade[i, j] < 128 else 0
-            draw.text(
-                (margin + (j + 0.5) * cell, middle), str(int(counts[i, j])), ink, font, anchor="mm"
-            )
+            place = (margin + (j + 0.5) * cell, middle)
+            fonts.write(draw, place, str(int(counts[i, j])), SMALL, ink, anchor="mm")
     return np.asarray(sheet)
 
 
@@ -168,13 +162,14 @@ def feature_maps(image: Tensor, maps: dict[str, Tensor], side: int = 48) -> np.n
     rows = [("image", image.unsqueeze(0))] + [
         (name, layer.unsqueeze(1)) for name, layer in maps.items()
     ]
-    left, top, font = 110, side + 4, ImageFont.load_default(12)
+    left, top = 110, side + 4
     most = max(len(layer) for _, layer in rows)
     sheet = Image.new("RGB", (left + most * (side + 3), len(rows) * top), "white")
     draw = ImageDraw.Draw(sheet)
     for row, (name, layer) in enumerate(rows):
         shape = "x".join(map(str, layer.shape[-2:]))
-        draw.text((4, row * top + 6), f"{name[-16:]}\n{shape}", (0, 0, 0), font)
+        for line, text in enumerate((name[-16:], shape)):
+            fonts.write(draw, (4, row * top + 6 + line * LINE), text, SMALL)
         shown = F.interpolate(stretched(layer), (side, side), mode="nearest-exact")
         for column, picture in enumerate(
             shown.expand(-1, 3, -1, -1).mul(255).byte().permute(0, 2, 3, 1).numpy()
@@ -183,22 +178,12 @@ def feature_maps(image: Tensor, maps: dict[str, Tensor], side: int = 48) -> np.n
     return np.asarray(sheet)
 
 
-def _ascii(line: str) -> str:
-    """`line` in the letters that ImageFont.load_default draws."""
-    letters = (
-        letter
-        for letter in unicodedata.normalize("NFKD", line)
-        if not unicodedata.combining(letter)
-    )
-    return "".join(letters).encode("ascii", "replace").decode()
-
-
-def _cut(line: str, font: Any, width: int) -> str:
+def _cut(line: str, width: int) -> str:
     """`line`, or as much of it as fits `width` pixels with dots behind it."""
-    if font.getlength(line) <= width:
+    if fonts.length(line, FONT) <= width:
         return line
     return next(
         part
         for n in range(len(line), -1, -1)
-        if font.getlength(part := f"{line[:n]}...") <= width or not n
+        if fonts.length(part := f"{line[:n]}...", FONT) <= width or not n
     )

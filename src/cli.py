@@ -4,50 +4,60 @@
 Whatever a user got wrong ends as one line on stderr and exit code 2.
 """
 
+import io
 import os
 import re
+import signal
 import sys
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from src import run
-from src.config import CONF, check, compose, family, groups
-from src.errors import Incomplete, Interrupted, UserError
+from src import run, signals
+from src.composing import CONF, complete, compose, first_lines, groups, parse
+from src.config import check, check_saved, family
+from src.errors import (
+    Incomplete,
+    Interrupted,
+    TrainingFailed,
+    UserError,
+    plain_line,
+    refusal,
+    writing,
+)
+from src.jobs import Sweep, Task, run_alone, run_once, through_hydra
+from src.overrides import quoted, setting, value_of
 
-Task = Callable[[DictConfig, Path], Any]
 RESUMABLE = (*(f"trainer.{key}=" for key in (
                  "accelerator", "devices", "num_nodes", "strategy", "max_epochs", "max_time", "log_every_n_steps",
                  "limit_val_batches", "limit_test_batches", "num_sanity_val_steps", "deterministic",
                  "benchmark", "detect_anomaly")), "data.root=", "data.root_a=", "data.root_b=", "data.content=", "data.style=",
              "data.download=",
-             "data.workers=", "test=", "cache=", "checkpoint.", "callbacks.")  # fmt: skip
+             "data.workers=", "test=", "on_nonfinite=", "cache=", "checkpoint.", "callbacks.")  # fmt: skip
 
 
 def launch(config_name: str, task: Task, doc: str) -> int:
     """Run `task(cfg, folder)` for the command line, once or as a sweep; returns the exit code."""
     argv = sys.argv[1:]
     if "--help" in argv or "-h" in argv:
-        print(help_text(doc))
-        return 0
+        return guarded(lambda: print(help_text(doc)))
     return guarded(lambda: _launch(config_name, task, argv))
 
 
 def command(config_name: str, task: Callable[[DictConfig], Any], doc: str) -> int:
     """Run `task(cfg)` for the command line of a command that makes no run of its own; returns the exit code."""
-    if "--help" in sys.argv or "-h" in sys.argv:
-        print(doc.strip())
-        return 0
 
     def run_it() -> None:
+        if "--help" in sys.argv or "-h" in sys.argv:
+            print(doc.strip())
+            return
+        signals.install(signals.raise_interrupted)
         cfg = compose(config_name, [quoted(override) for override in sys.argv[1:]])
         check(cfg)
         task(cfg)
@@ -55,27 +65,20 @@ def command(config_name: str, task: Callable[[DictConfig], Any], doc: str) -> in
     return guarded(run_it)
 
 
-def quoted(override: str) -> str:
-    """`override`, its value in quotes where Hydra's grammar cannot read it: a path may hold brackets, umlauts, a tilde."""
-    key, equals, value = override.partition("=")
-    try:
-        OverridesParser.create().parse_override(override)
-    except HydraException:
-        value = re.sub(r"(\\+)(?='|$)", r"\1\1", value).replace("'", r"\'")
-        return f"{key}='{value}'" if equals else override
-    return override
-
-
 def guarded(action: Callable[[], Any]) -> int:
     """Call `action`; turn what it raises into the line and the exit code that the user meets."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may hold what it cannot write
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         action()
+        sys.stdout.flush()
     except UserError as error:
-        line = (
-            str(error).rstrip().rpartition("src.errors.UserError: ")[2]
-        )  # a DataLoader's worker puts its traceback before
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {plain_line(error)}", file=sys.stderr)
         return 2
+    except TrainingFailed as error:
+        if run.is_first_process():
+            print(f"error: {error}", file=sys.stderr)
+        return 1
     except Incomplete as rest:
         print(rest, file=sys.stderr)
         return 1
@@ -86,97 +89,153 @@ def guarded(action: Callable[[], Any]) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        closed = [name for name in ("stdout", "stderr") if _closed(getattr(sys, name))]
+        if not closed:
+            raise
+        for name in closed:  # Python flushes them at the very end
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
+        return 128 + signal.SIGPIPE
+    except Exception as error:
+        if (refused := refusal(error)) is None:
+            raise
+        print(f"error: {refused.reason}: {refused.advice}", file=sys.stderr)
+        return 1
     return 0
+
+
+def _closed(stream: TextIO) -> bool:
+    """Does nobody read `stream` any more (`| head`)?"""
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        return True
+    return False
 
 
 def _launch(config_name: str, task: Task, argv: list[str]) -> None:
     args = get_args_parser().parse_args(argv)
-    if not (args.cfg or args.info or args.shell_completion or args.hydra_help):
-        resumed = [
-            o
-            for o in args.overrides
-            if o.startswith("resume=") and o not in ("resume=null", "resume=")
-        ]
-        if resumed and not args.multirun:
-            folder = Path(resumed[-1].removeprefix("resume=")).expanduser()
-            _resume(task, folder, [o for o in args.overrides if not o.startswith("resume=")])
+    given = {override: quoted(override, sweep=args.multirun) for override in args.overrides}
+    argv = [given.get(argument, argument) for argument in argv]
+    args.overrides = list(given.values())
+    if args.config_name or args.config_path or args.config_dir:
+        raise UserError(f"--config-name, --config-path, --config-dir: configs live in {CONF}")
+    if args.cfg or args.info or args.shell_completion or args.hydra_help:
+        if args.cfg or args.info:
+            compose(config_name, args.overrides)
+        through_hydra(config_name, lambda cfg: None)
+        return
+    resumed = [o for o in args.overrides if re.match(r"resume=(?!null$|$)", o)]
+    if resumed and args.multirun:
+        raise UserError(f"{resumed[-1]} goes on with one run: leave -m out")
+    place = Place()
+    with signals.exit_on_signals(place.leave, is_rank=not run.is_first_process()):
+        if resumed:
+            place.folder = Path(value_of(resumed[-1]) or resumed[-1].removeprefix("resume="))
+            changes = [o for o in args.overrides if not o.startswith("resume=")]
+            _resume(task, place.folder, changes)
             return
-        for overrides in _jobs(args.overrides) if args.multirun else [args.overrides]:
+        jobs = _jobs(args.overrides) if args.multirun else [args.overrides]
+        for overrides in jobs:
             cfg = compose(config_name, overrides)
             check(cfg)
             if (source := cfg.model.get("init_from")) not in (None, "torchvision"):
                 of_words = family(cfg).takes == "sentences"
                 (run.last_checkpoint if of_words else run.checkpoint_at)(Path(source).expanduser())
-        of_hydra = [o for o in args.overrides if o.startswith("hydra.")] if args.multirun else []
-        hydra_cfg = compose(config_name, [*overrides, *of_hydra], with_hydra=True).hydra
-        wanted = hydra_cfg.sweep.dir if args.multirun else hydra_cfg.run.dir
-        given = any(o.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for o in args.overrides)
-        # of the processes that train one model together, the first makes the folder and tells the others
-        folder = run.reserve(Path(wanted), exact=given) if run.is_first_process() else Path(wanted)
         key = "hydra.sweep.dir" if args.multirun else "hydra.run.dir"
-        sys.argv = [
-            sys.argv[0],
-            *(a for a in argv if not a.startswith(f"{key}=")),
-            f"{key}='{folder}'",
-        ]
+        folder, place.is_named = _reserved(config_name, jobs[-1], args, key)
+        place.folder = folder
+        kept = [argument for argument in argv if not argument.startswith(f"{key}=")]
+        sys.argv = [sys.argv[0], *kept, setting(key, folder)]
+        if args.multirun:
+            Sweep(config_name, task, folder, jobs).run()
+        else:
+            run_once(config_name, task, folder, place.is_named)
 
-    raised: list[UserError] = []
 
-    def job(cfg: DictConfig) -> Any:
-        try:
-            return task(cfg, Path(HydraConfig.get().runtime.output_dir))
-        except UserError as error:
-            if args.multirun:
-                raise
-            raised.append(error)  # past Hydra, which would announce it in words of its own
+class Place:
+    """Where a run or sweep works, known to whatever ends it.
 
-    wants_traceback = "HYDRA_FULL_ERROR" in os.environ
-    os.environ["HYDRA_FULL_ERROR"] = (
-        "1"  # Hydra then raises instead of printing tracebacks of its own
-    )
+    Attributes:
+        folder: None until there is one.
+        is_named: the user chose its name, so that the folders above it stay.
+    """
+
+    def __init__(self) -> None:
+        self.folder: Path | None = None
+        self.is_named = True
+
+    def leave(self, signal_name: str) -> str:
+        """Remove a folder that holds no training; return what a person needs to know."""
+        if not run.is_first_process():
+            return ""
+        if self.folder is None or not self.folder.exists():
+            return f"{signal_name}: stopped"
+        if run.holds_training(self.folder):
+            return f"{signal_name}: stopped; go on with: python -m src.train resume={self.folder}"
+        run.discard(self.folder, parents=not self.is_named)
+        return f"{signal_name}: stopped before anything was trained; nothing was kept"
+
+
+def _reserved(
+    config_name: str, overrides: list[str], args: Namespace, key: str
+) -> tuple[Path, bool]:
+    """The new folder of a run or a sweep, and whether the user chose its name."""
+    of_hydra = [o for o in args.overrides if o.startswith("hydra.")] if args.multirun else []
+    hydra_cfg = compose(config_name, [*overrides, *of_hydra], with_hydra=True).hydra
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)()
-        for error in raised:
-            raise error
-    except UserError:
-        run.discard(folder, parents=not given)
-        raise
-    finally:
-        if not wants_traceback:
-            del os.environ["HYDRA_FULL_ERROR"]
+        wanted = Path(hydra_cfg["sweep" if args.multirun else "run"].dir)
+    except Exception as error:  # OmegaConf and each resolver raise their own
+        raise UserError(f"{key}: {first_lines(error)}") from error
+    is_named = any(o.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for o in args.overrides)
+    if not run.is_first_process():  # the first makes the folder, and tells the others
+        return wanted, is_named
+    with writing(f"{key}={wanted}", "out=DIR puts runs elsewhere"):
+        return run.reserve(wanted, exact=is_named), is_named
 
 
 def _jobs(overrides: list[str]) -> list[list[str]]:
     """The override lists of a sweep's jobs; of a sweeper other than Hydra's basic one, the first corner of its space."""
-    parsed = OverridesParser.create().parse_overrides(overrides)
+    parsed = parse(overrides)
     own = [o for o in parsed if not o.get_key_element().lstrip("+~").startswith("hydra")]
     if any(o.is_sweep_override() and not o.is_discrete_sweep() for o in own):
         return [[o.input_line or "" for o in own if not o.is_sweep_override()]]
-    return BasicSweeper.split_arguments(own, max_batch_size=None)[0]
+    try:
+        return BasicSweeper.split_arguments(own, max_batch_size=None)[0]
+    except HydraException as error:  # glob(*) over a setting that has no choices
+        raise UserError(first_lines(error)) from error
 
 
 def _resume(task: Task, folder: Path, overrides: list[str]) -> None:
     """Go on in `folder` with the configuration it was started with; where it runs, how long and what it shows may be new, and
     is remembered."""
     for override in overrides:
-        if not override.startswith(RESUMABLE):
+        if not override.startswith((*RESUMABLE, "~callbacks.")):
             raise UserError(
                 f"resume: '{override}' cannot change: a resumed run keeps its own configuration; "
                 f"new may be {', '.join(key.rstrip('.=') for key in RESUMABLE)}"
             )
     cfg = run.config_of(folder)
-    try:
-        changes = OmegaConf.from_dotlist(overrides)
-        OmegaConf.set_struct(cfg, True)
-        cfg.merge_with(changes)
-    except Exception as error:  # OmegaConf and the YAML in its values each raise their own
-        raise UserError(f"resume: {str(error).splitlines()[0]}") from error
+    check_saved(cfg.copy(), run.config_path(folder))
+    complete(cfg)
+    OmegaConf.set_struct(cfg, True)
+    for override in overrides:
+        key, text = override.partition("=")[0], value_of(override)
+        try:
+            if override.startswith("~"):
+                cfg.callbacks.__delitem__(override.removeprefix("~callbacks."))
+            elif text is None:
+                cfg.merge_with(OmegaConf.from_dotlist([override]))
+            else:
+                OmegaConf.update(cfg, key, text)
+        except Exception as error:  # OmegaConf and the YAML in its values each raise their own
+            raise UserError(f"resume: '{override}' cannot be used: {first_lines(error)}") from error
     remembered = cfg.copy()
     cfg.resume = str(folder)
     check(cfg)
     if overrides and run.is_first_process():
         run.write_config(folder, remembered)
-    task(cfg, folder)
+    run_alone(task, cfg, folder)
 
 
 def help_text(doc: str) -> str:

@@ -1,39 +1,21 @@
-"""What a config may say: composing it, checking it before anything heavy is imported, one line for whatever is wrong."""
+"""What a config may say: checking it before anything heavy is imported, one line for whatever is wrong."""
 
-import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import hydra
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue
 
+from src.composing import CONF, check_keys, complete, first_lines, groups, settings_of
+from src.composing import compose as compose
 from src.errors import UserError, near
 from src.rules import RULES, rule_for
+from src.targets import check_targets, shown
 
-SRC = Path(__file__).resolve().parent
-CONF = SRC.parent / "conf"
-
-# Classes and functions that a `_target_` may name, besides what src/{data,models,nets,callbacks,losses,optimizers,schedules}
-# define.
-# A class has one dot fewer than a way through a module to `torch.load`, so each pattern fixes the depth.
-LIBRARIES = (
-    r"torch\.nn\.[A-Z]\w*",
-    r"torch\.optim\.[A-Z]\w*",
-    r"torch\.optim\.lr_scheduler\.[A-Z]\w*",
-    r"torchvision\.models\.(alexnet|googlenet|[a-z]+\d\w*)",
-    r"pytorch_lightning\.Trainer",
-    r"pytorch_lightning\.callbacks\.[A-Z]\w*",
-    r"pytorch_lightning\.loggers\.[A-Z]\w*",
-)
-PACKAGES = ("data", "models", "nets", "callbacks", "losses", "optimizers", "schedules")
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -84,48 +66,37 @@ SIZES = {  # sides of the square images that a net takes
 }
 
 
-def compose(config_name: str, overrides: list[str], with_hydra: bool = False) -> DictConfig:
-    """The config that `overrides` make of conf/`config_name`.yaml. Raises UserError for what cannot be composed."""
-    GlobalHydra.instance().clear()
-    try:
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            cfg = hydra.compose(config_name, overrides, return_hydra_config=True)
-            if with_hydra:
-                HydraConfig.instance().set_config(cfg)  # for ${hydra:...} in the run's folder
-                return cfg
-    except OverrideParseException as error:
-        raise UserError(
-            f"cannot read '{error.override}': an override is written key=value (quote what the shell would take)"
-        ) from error
-    except MissingConfigException as error:
-        raise UserError(_unknown_choice(error, overrides)) from error
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(_unknown_key(config_name, overrides, error)) from error
-    OmegaConf.set_struct(cfg, False)
-    del cfg["hydra"]
-    return cfg
-
-
 def check(cfg: DictConfig) -> None:
     """Raise UserError for the first thing in `cfg` that cannot work, and resolve its interpolations."""
-    _check_kind(cfg)
     try:
+        _check_kind(cfg)
         plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        missing = getattr(error, "full_key", None)
-        raise UserError(
-            f"{missing} must be given: {missing}=..."
-            if "missing" in str(error).lower()
-            else _first(error)
-        ) from error
+    except MissingMandatoryValue as error:
+        raise UserError(f"{error.full_key} must be given: {error.full_key}=...") from error
+    except UserError:
+        raise
+    except Exception as error:  # OmegaConf and each resolver raise their own
+        where = getattr(error, "full_key", None)
+        raise UserError(f"{f'{where}: ' if where else ''}{first_lines(error)}") from error
     assert isinstance(plain, dict)
+    check_targets({str(key): node for key, node in plain.items()})
     for path, value in sorted(leaves(plain), key=lambda leaf: leaf[0].count(".")):
-        if path.endswith("_target_"):
-            _check_target(path, value)
-        elif not path.endswith("_partial_"):
+        if path.rpartition(".")[2] not in ("_target_", "_partial_"):
             _check_value(path, value)
     _check_fit({str(key): node for key, node in plain.items()})
     OmegaConf.resolve(cfg)
+
+
+def check_saved(cfg: DictConfig, path: Path) -> None:
+    """`check` for the config that a run keeps in the file `path`; an error names the file."""
+    try:
+        complete(cfg)
+        check_keys(cfg, settings_of("train"))
+        check(cfg)
+    except UserError as error:
+        raise UserError(
+            f"{path}: {error}; was the file changed, or written by another version of the project?"
+        ) from error
 
 
 def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -137,55 +108,14 @@ def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, node
 
 
-@cache
-def groups() -> dict[str, list[str]]:
-    """Each config group with its choices; a name that begins with _ is no choice."""
-    found: dict[str, list[str]] = {}
-    for path in sorted(CONF.glob("*/**/*.yaml")):
-        if not path.name.startswith("_"):
-            found.setdefault(str(path.parent.relative_to(CONF)), []).append(path.stem)
-    return found
-
-
 def _check_value(path: str, value: Any) -> None:
     rule = rule_for(path)
     if rule is None:
         raise UserError(f"unknown setting {path}{near(path.rsplit('.', 1)[-1], list(RULES))}")
-    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
-        value = float(
-            value
-        )  # YAML 1.1 takes 1e-3 for words; OmegaConf does not, but a quoted one stays
     if allowed := rule(value):
-        shown = "null" if value is None else value
-        raise UserError(f"{path}={shown}: it takes {allowed}")
-
-
-def _check_target(path: str, target: Any) -> None:
-    if isinstance(target, str):
-        if any(re.fullmatch(pattern, target) for pattern in LIBRARIES):
-            return
-        *module, name = target.split(".")
-        if (
-            len(module) > 1
-            and module[0] == "src"
-            and module[1] in PACKAGES
-            and name in _defined(tuple(module))
-        ):
-            return
-    raise UserError(
-        f"{path}={target} is not allowed: it may name a class of src ({', '.join(PACKAGES)}), "
-        "a net of torch.nn or torchvision.models, an optimiser or schedule of torch.optim"
-    )
-
-
-@cache
-def _defined(module: tuple[str, ...]) -> set[str]:
-    """The names that a module of ours defines itself, read without importing it; what it imports is not among them."""
-    path = SRC.parent.joinpath(*module).with_suffix(".py")
-    if not path.is_file():
-        return set()
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return {node.name for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
+        number = isinstance(value, str) and NUMBER.fullmatch(value)
+        quotes = f"; '{value}' in quotes is text" if number and rule(float(value)) is None else ""
+        raise UserError(f"{path}={shown(value)}: it takes {allowed}{quotes}")
 
 
 def family(cfg: DictConfig) -> Family:
@@ -197,7 +127,7 @@ def _check_kind(cfg: DictConfig) -> None:
     """Raise UserError for images where the model takes sentences, say; before either is asked for settings that only the
     other has."""
     target, given = OmegaConf.select(cfg, "model._target_"), OmegaConf.select(cfg, "data._target_")
-    if target is None or given is None:
+    if not (isinstance(target, str) and isinstance(given, str)):
         return
     wanted, held = family(cfg).takes, KINDS.get(given, "images")
     if held != wanted:
@@ -212,7 +142,7 @@ def _check_kind(cfg: DictConfig) -> None:
     ]
     if changed:
         raise UserError(f"data.{changed[0]}=true: {target} takes images as they are")
-    augment = cfg.get("augment") or {}
+    augment = cfg.augment if isinstance(cfg.get("augment"), DictConfig) else {}
     transforms = [str(name) for name, node in augment.items() if isinstance(node, DictConfig)]
     if transforms and wanted in ("sentences", "a photograph and a style"):
         raise UserError(
@@ -306,50 +236,3 @@ def _check_transfer(model: dict[str, Any], trainer: dict[str, Any]) -> None:
         raise UserError(
             f"model.unfreeze_epoch={epoch} takes trainer.devices=1: several settle at the start what they train"
         )
-
-
-def _unknown_choice(error: MissingConfigException, overrides: list[str]) -> str:
-    missing = str(error.missing_cfg_file or "")
-    group, _, name = missing.rpartition("/")
-    choices = [
-        choice
-        for choice in (error.options or groups().get(group, []))
-        if not choice.startswith("_")
-    ]
-    if group and choices:
-        return (
-            f"{group}={name}: no such choice; allowed are {', '.join(choices)}{near(name, choices)}"
-        )
-    return _first(error)
-
-
-def _unknown_key(config_name: str, overrides: list[str], error: Exception) -> str:
-    """Name the override at fault, and the nearest key or group that exists."""
-    words = str(error)
-    quoted = re.search(r"(?:Could not override|Key) '([^']+)'|Could not find '([^']+)'", words)
-    key = next((group for group in quoted.groups() if group), "") if quoted else ""
-    given = next((o for o in overrides if key and key.split(".")[-1] in o.split("=")[0]), None)
-    if given is None:
-        return _first(error)
-    key = given.split("=")[0].lstrip("+~")
-    chosen = [
-        o
-        for o in overrides
-        if o != given and o.split("=")[0].lstrip("+~").split("@")[0] in groups()
-    ]
-    try:
-        known = [
-            path
-            for path, _ in leaves(
-                OmegaConf.to_container(compose(config_name, chosen), resolve=False)
-            )
-        ]
-    except UserError:
-        known = []
-    known += [prefix for path in known for prefix in [path.rpartition(".")[0]] if prefix]
-    return f"unknown key '{key}' in '{given}'{near(key, sorted({*known, *groups()}))}"
-
-
-def _first(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:2]) or type(error).__name__

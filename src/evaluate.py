@@ -25,7 +25,7 @@ PLACES = ("root", "root_a", "root_b", "content", "style")  # where data lie
 def evaluate(cfg: DictConfig) -> dict[str, float]:
     """Test the run in cfg.run; returns the figures."""
     folder = Path(cfg.run).expanduser()
-    checkpoint = run.last_checkpoint(folder)
+    run.last_checkpoint(folder)
 
     from src import build
     from src.callbacks.likelihood import ImportanceWeighted
@@ -49,20 +49,23 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
             f"{key}={cfg[key]}: the run's callbacks have no quality, which measures samples"
         )
     run_cfg.logger = None
+    checkpoint = run.load_last(folder)
     data = build.data(run_cfg, checkpoint)
+    build.expect_test(data)
     noise = run_cfg.seed if cfg.seed is None else cfg.seed
     estimates = (
         [ImportanceWeighted(cfg.iwae_samples, cfg.iwae_rows, noise)] if cfg.iwae_samples else []
     )
-    trainer = build.trainer(run_cfg, folder, 0, *estimates)
-    trainer.test(model, datamodule=data, verbose=False)
+    trainer = build.trainer(run_cfg, folder, *estimates)
+    with build.refusals():
+        trainer.test(model, datamodule=data, verbose=False)
     counts, stands_on = basis(trainer)
     values = {name: float(value) for name, value in trainer.callback_metrics.items()} | counts
     before, batches = run.read_metrics(folder), build.batches_done(checkpoint)
     same_model = before.get("batches") in (None, batches)
     kept, refused = keep_larger(before if same_model else {}, values, stands_on)
+    print("\n".join([*headline_lines(values), *refused]))  # first: writing them may fail
     run.write_metrics(folder, kept)
-    print("\n".join([*headline_lines(values), *refused]))
     print(f"numbers: {folder / 'metrics.json'}")
     return values
 

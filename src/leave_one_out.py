@@ -92,7 +92,7 @@ def _right(cfg: DictConfig, folder: Path) -> bool:
     model: Any = build.model(cfg)
     if model.init_from:
         transfer_words(model, data.words)
-    trainer = build.trainer(cfg, folder, 0, keep=False)
+    trainer = build.trainer(cfg, folder, keep=False)
     trainer.fit(model, datamodule=data)
     trainer.test(model, datamodule=data, verbose=False)
     return bool(trainer.callback_metrics["test/acc"] == 1)

@@ -14,6 +14,8 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from src.files import write_or_remove
+
 COLOURS = {"read": (0, 170, 0), "write": (220, 0, 0)}
 
 
@@ -144,16 +146,15 @@ def stretched(images: Tensor) -> Tensor:
 
 def save_png(picture: np.ndarray, path: Path) -> None:
     """Write `picture` as PNG, making the folder where it is not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path)
+    write_or_remove(path, Image.fromarray(picture).save)
 
 
 def save_gif(
     frames: Sequence[np.ndarray | Path], path: Path, seconds: float = 8.0, most: int = 120
 ) -> None:
     """An endless GIF of `frames`, pictures or their files, in order: at most `most`, evenly chosen, the last held a while."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gif(frames, seconds, most))
+    picture = gif(frames, seconds, most)
+    write_or_remove(path, lambda file: file.write_bytes(picture))
 
 
 def gif(frames: Sequence[np.ndarray | Path], seconds: float = 8.0, most: int = 120) -> bytes:

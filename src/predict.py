@@ -5,10 +5,11 @@ python -m src.predict run=DIR images=PHOTOS top=5           a folder and all bel
 python -m src.predict run=DIR images='PHOTOS/**/*.jpg'      a glob; quoted, lest the shell takes it
 python -m src.predict run=DIR images='[a.png,PHOTOS]' out=said.csv picture=null
 
-Any format, size and mode that Pillow reads: turned upright by EXIF, brought to the run's channels, scaled to cover its size,
-cropped at the centre. Nothing else is done: a net that learned white digits on black must be shown such, no photo is inverted.
-In a folder only files with an image's ending count, and hidden ones do not; what is named or matched by a glob is always tried.
-What cannot be read is named on stderr and left out, and the exit code is then 1.
+Any format, size and mode that Pillow reads, and HEIC by pillow-heif: turned upright by EXIF, laid on the run's background where
+it is transparent, brought to the run's channels, scaled to cover its size, cropped at the centre. Nothing else is done: a net
+that learned white digits on black must be shown such, no photo is inverted. In a folder only files with an image's ending
+count, and hidden ones do not; a line on stderr counts what is left out. What is named or matched by a glob is always tried;
+what cannot be read is named on stderr and left out, and the exit code is then 1.
 """
 
 import csv
@@ -25,7 +26,7 @@ from tqdm import tqdm
 
 from src import cli, run
 from src.errors import Incomplete, UserError, writing
-from src.files import images_below, write_atomically
+from src.files import count_line, images_below, printable, summary, write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +40,7 @@ class Answers(NamedTuple):
     """What was said of N images.
 
     Attributes:
-        names: their files.
+        names: their files, as they can be printed.
         probabilities: (N, num_classes), rows sum to 1.
         shown: the first of them for the picture, (n, C, H, W) in [0, 1].
         bad: a line for each file that could not be read.
@@ -61,48 +62,60 @@ def predict(cfg: DictConfig) -> Answers:
 
     trained = build.classifier(folder)
     answers = answers_for(trained, paths, cfg.batch_size)
-    print(table(answers, trained.class_names, cfg.top))
     with writing(f"out={out}"):
         write_atomically(out, lambda path: write_csv(answers, trained.class_names, path))
-    print(f"{out}: {len(answers.names)} images, {len(trained.class_names)} classes")
+    written = [f"{out}: {len(answers.names)} images, {len(trained.class_names)} classes"]
     if cfg.picture is not None:
-        draw(answers, trained.class_names, Path(cfg.picture).expanduser())
+        written.append(draw(answers, trained.class_names, Path(cfg.picture).expanduser()))
+    print("\n".join([table(answers, trained.class_names, cfg.top), *written]))
     if answers.bad:
         raise Incomplete("\n".join(answers.bad))
     return answers
 
 
 def found(given: list[str]) -> list[Path]:
-    """The files that paths, folders and globs name, each once, in order. Raises UserError for one that names nothing."""
+    """The files that paths, folders and globs name, each once, in order. Says on stderr what it leaves out of folders. Raises
+    UserError for one that names nothing."""
     files: dict[Path, Path] = {}  # by where they lie
     for word in given:
-        path = Path(word).expanduser()
-        globbed = [] if path.exists() else sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 (Path's own takes hidden files too)
-        matches = [Path(match) for match in globbed] or [path]
+        path = Path(os.path.expanduser(word))  # noqa: PTH111 (Path's own raises where there is no such user)
+        matches = [path] if path.exists() else _globbed(path) or [path]
         named = [match for match in matches if match.is_file()]
-        below = [file for match in matches if match.is_dir() for file in images_below(match)]
+        scans = {match: images_below(match) for match in matches if match.is_dir()}
+        below = [file for scan in scans.values() for file in scan.images]
         if not named + below:
+            left_out = "; ".join(summary(scan.left_out) for scan in scans.values())
             why = (
-                "a folder without images"
-                if path.is_dir()
+                f"a folder without images{f' ({left_out})' if left_out else ''}"
+                if scans
                 else "no such file or folder, and a glob without a match"
             )
             raise UserError(f"images={word}: {why}")
+        for folder, scan in scans.items():
+            if scan.left_out:
+                print(f"{printable(folder)}: {count_line(scan.left_out)}", file=sys.stderr)
         for file in named + below:
             files.setdefault(file.resolve(), file)
     return list(files.values())
+
+
+def _globbed(path: Path) -> list[Path]:
+    """What the glob `path` matches, sorted; the folders at its head that exist mean themselves, whatever their names hold."""
+    head = next(parent for parent in path.parents if parent.is_dir())
+    pattern = str(Path(glob.escape(str(head))) / path.relative_to(head))
+    return [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207 (Path's own takes hidden files too)
 
 
 def answers_for(trained: "Trained", paths: list[Path], batch_size: int) -> Answers:
     """Decode `paths` by a thread a core and ask `trained`, a batch at a time. Raises UserError where none can be read."""
     import torch
 
-    from src.data.folder import decode
+    from src.data.decode import decode
     from src.data.pixels import to_float
 
     def read(path: Path) -> "Tensor | UserError":
         try:
-            return decode(path, trained.size, trained.channels)
+            return decode(path, trained.size, trained.channels, trained.background)
         except UserError as error:
             return error
 
@@ -130,9 +143,7 @@ def answers_for(trained: "Trained", paths: list[Path], batch_size: int) -> Answe
             with torch.no_grad():
                 probabilities.append(trained.net(images).double().softmax(1))
             room = MOST_SHOWN - len(names)
-            names += [
-                os.fsencode(path).decode(errors="replace") for path in good
-            ]  # a name in another encoding can be written
+            names += map(printable, good)
             if room > 0:
                 shown.append(images[:room])
     if not names:
@@ -164,8 +175,8 @@ def write_csv(answers: Answers, class_names: list[str], path: Path) -> None:
             writer.writerow([name, class_names[best], *(f"{p:.6g}" for p in (row[best], *row))])
 
 
-def draw(answers: Answers, class_names: list[str], path: Path) -> None:
-    """The first images with class, probability and file beneath."""
+def draw(answers: Answers, class_names: list[str], path: Path) -> str:
+    """Draw the first images with class, probability and file beneath; returns a line that says so."""
     from src import charts, plots
 
     n = len(answers.shown)
@@ -174,7 +185,7 @@ def draw(answers: Answers, class_names: list[str], path: Path) -> None:
     captions = [f"{class_names[k]}  {p:.1%}\n{Path(name).name}" for k, p, name in answered]
     with writing(f"picture={path}"):
         plots.save_png(charts.captioned(answers.shown, captions), path)
-    print(
+    return (
         f"{path}: {n} images"
         if n == len(answers.names)
         else f"{path}: the first {n} of {len(answers.names)} images"

@@ -4,11 +4,18 @@ of its dotted path where that is needed. A setting without a rule does not exist
 A rule takes a value and returns None, or what is allowed instead.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
 
+from PIL import ImageColor
+
 Rule = Callable[[Any], str | None]
+LIMIT = 2.0**63  # which torch's whole numbers stay below; not nan, nor inf
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+
+
+_COLOUR = "a colour's name, '#rrggbb', or [red, green, blue] from 0 to 255"
 
 
 def integer(low: int | None = None, high: int | None = None) -> Rule:
@@ -33,13 +40,29 @@ def flag(value: Any) -> str | None:
 
 def text(value: Any) -> str | None:
     """Any words, not empty."""
-    return None if isinstance(value, str) and value else "text"
+    return None if isinstance(value, str) and value and "\0" not in value else "text"
 
 
 def picture(value: Any) -> str | None:
     """The name of a picture file in a format that Pillow writes."""
     fits = isinstance(value, str) and value.lower().endswith(PICTURES)
     return None if fits else f"a name that ends in one of {', '.join(PICTURES)}"
+
+
+def colour(value: Any) -> str | None:
+    """A colour that Pillow knows by its name or notation, or three numbers."""
+    if list_of(integer(0, 255), 3)(value) is None:
+        return None
+    try:
+        return None if isinstance(value, str) and ImageColor.getrgb(value) else _COLOUR
+    except ValueError:
+        return _COLOUR
+
+
+def duration(value: Any) -> str | None:
+    """Days, hours, minutes and seconds, as Lightning's Timer reads them."""
+    fits = isinstance(value, str) and re.fullmatch(r"\d+:\d\d:\d\d:\d\d", value)
+    return None if fits else "DD:HH:MM:SS"
 
 
 def one_of(*choices: Any) -> Rule:
@@ -106,6 +129,7 @@ def _number(
         right = isinstance(value, kind) and not isinstance(value, bool)
         inside = (
             right
+            and -LIMIT < value < LIMIT
             and (low is None or value >= low)
             and (high is None or (value < high if below else value <= high))
         )
@@ -125,6 +149,7 @@ RULES: dict[str, Rule] = {
     "out": text,
     "resume": maybe(text),
     "test": flag,
+    "on_nonfinite": one_of("stop", "warn"),
     "cache": text,
     "every_n_batches": integer(1),
     "checkpoint.every_n_batches": maybe(integer(1)),
@@ -149,6 +174,7 @@ RULES: dict[str, Rule] = {
     "test_size": either(integer(0), real(0, 1, below=True)),
     "split_seed": integer(0),
     "limit": maybe(integer(1)),
+    "background": colour,
     "in_memory": one_of("auto", True, False),
     "workers": integer(0, 256),
     "download": flag,
@@ -236,6 +262,8 @@ RULES: dict[str, Rule] = {
     "words": maybe(integer(1)),
     "window": integer(1),
     "negatives": integer(1),
+    "subsample": maybe(positive),
+    "dynamic_window": flag,
     "freeze_vectors": flag,
     "compile": flag,
     # losses
@@ -277,7 +305,7 @@ RULES: dict[str, Rule] = {
     "strategy": text,
     "precision": one_of("auto", "32-true", "bf16-mixed", "16-mixed"),
     "max_epochs": integer(1),
-    "max_time": maybe(text),
+    "max_time": maybe(duration),
     "limit_train_batches": BATCHES,
     "limit_val_batches": maybe(either(integer(0), real(0, 1))),
     "limit_test_batches": BATCHES,

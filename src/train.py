@@ -23,21 +23,29 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     import torch
 
     from src import build
+    from src.callbacks.checkpoint import latest_metrics
     from src.callbacks.common import batches_seen
+    from src.callbacks.early_stopping import way_to_go_on
     from src.callbacks.report import report
     from src.layers import counts
     from src.transfer import begin
 
     log = build.open_log(folder, append=cfg.resume is not None)
-    checkpoint = run.last_checkpoint(folder) if cfg.resume else None
+    checkpoint = run.load_last(folder, repair=True) if cfg.resume else None
     done = build.batches_done(checkpoint)
 
     torch.manual_seed(cfg.seed)
     data = build.data(cfg, checkpoint)
+    if cfg.test:
+        build.expect_test(data)
     model = build.model(cfg)
-    if getattr(model, "init_from", None) and not checkpoint:
+    if getattr(model, "init_from", None) and not cfg.resume:
         log.info(begin(model, cfg.model, data))
-    trainer = build.trainer(cfg, folder, done)
+    if checkpoint:
+        build.expect_fit(model, cfg, checkpoint, run.last_checkpoint(folder))
+        run.move_broken_metrics(folder)
+    trainer = build.trainer(cfg, folder, checkpoint=checkpoint)
+    del checkpoint  # and its memory: the trainer has taken it over
     parameters, in_all = counts(model)
     shown = f"{parameters:,}" if parameters == in_all else f"{parameters:,} of {in_all:,}"
     log.info(
@@ -45,23 +53,21 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
         type(model).__name__, data.name, len(data.train), len(data.val), len(data.test),
         shown, trainer.strategy.root_device, trainer.precision,
     )  # fmt: skip
-    if checkpoint:
+    if cfg.resume:
         log.info("resuming %s after %d batches", folder, done)
 
-    trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    with build.refusals():
+        trainer.fit(model, datamodule=data, ckpt_path=run.LAST if cfg.resume else None)
+    metrics = latest_metrics(trainer)
     if cfg.test:
-        trainer.test(model, datamodule=data, verbose=False)
+        with build.refusals():
+            trainer.test(model, datamodule=data, verbose=False)
         metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
     metrics["parameters"] = parameters
-    if batches_seen(trainer) > done:
-        metrics["seconds"] = time.perf_counter() - start
-    else:  # the figures of what was trained stay those of the training
-        log.info(
-            "nothing was left to train: trainer.max_epochs=N, more than %d, goes on",
-            cfg.trainer.max_epochs,
-        )
-    return report(trainer, cfg, folder, metrics)
+    trained = batches_seen(trainer) > done
+    if not trained:
+        log.info(way_to_go_on(trainer))
+    return report(trainer, cfg, folder, metrics, trained, time.perf_counter() - start)
 
 
 if __name__ == "__main__":

@@ -147,7 +147,12 @@ def of_checkpoint(path: Path) -> Source:
     checkpoint = run.load_checkpoint(path)
     known = checkpoint if isinstance(checkpoint, dict) else {}
     state = known.get("state_dict", {})
-    of_data = [part for part in known.values() if isinstance(part, dict) and "class_names" in part]
+    state = state if isinstance(state, dict) else {}
+    of_data = [
+        part
+        for part in known.values()
+        if isinstance(part, dict) and {"class_names", "permutation"} <= part.keys()
+    ]
     prefix = (
         "average.module." if any(name.startswith("average.module.") for name in state) else "net."
     )
@@ -207,8 +212,10 @@ def transfer_words(model: Sentiment, words: list[str]) -> str:
         raise UserError(
             f"model.init_from={folder} holds a {family}: it takes the run of model=word_vectors"
         )
-    checkpoint = run.load_checkpoint(run.last_checkpoint(folder))
-    theirs, ours = checkpoint["state_dict"]["centre.weight"], model.vectors.weight
+    path, checkpoint = run.last_checkpoint(folder), run.load_last(folder)
+    theirs, ours = checkpoint["state_dict"].get("centre.weight"), model.vectors.weight
+    if not isinstance(theirs, Tensor) or "words" not in checkpoint.get("Reviews", {}):
+        raise UserError(f"model.init_from={folder}: {path} holds no word vectors")
     same_words(
         checkpoint["Reviews"]["words"], words, f"model.init_from={folder} learned", "the data have"
     )

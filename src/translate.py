@@ -33,7 +33,7 @@ def translate(cfg: DictConfig) -> list[Path]:
 
     from src import build
     from src.callbacks.common import CanTranslate
-    from src.data.folder import decode
+    from src.data.decode import colour, decode
     from src.data.pixels import to_float
     from src.plots import grid, save_png
 
@@ -43,6 +43,7 @@ def translate(cfg: DictConfig) -> list[Path]:
         raise UserError(
             f"{folder} holds a {family}, which makes no image of an image; cyclegan and style_transfer do"
         )
+    channels, background = run_cfg.data.channels, colour(run_cfg.data.get("background", "white"))
     size = (cfg.size, cfg.size) if isinstance(cfg.size, int) else cfg.size and tuple(cfg.size)
     top = Path(os.path.commonpath([path.parent.resolve() for path in paths]))
     made: list[Path] = []
@@ -50,7 +51,7 @@ def translate(cfg: DictConfig) -> list[Path]:
     for path in tqdm(paths, unit="image", disable=None, leave=False):
         try:
             image = model.translate(
-                to_float(decode(path, size, run_cfg.data.channels)).unsqueeze(0), cfg.to
+                to_float(decode(path, size, channels, background)).unsqueeze(0), cfg.to
             )
         except UserError as error:
             bad.append(str(error))

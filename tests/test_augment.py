@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage, stats
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
 from src import build
@@ -120,16 +121,51 @@ def test_transforms_are_composed_in_their_order_and_sampled_once():
             )
 
 
+@pytest.mark.parametrize(("least_area", "aspect"), [(0.5, 1.333), (0.08, 4 / 3), (0.6, 3.0)])
+@pytest.mark.parametrize("size", [(3000, 3000), (2000, 3000)])
+def test_crops_are_distributed_as_torchvisions(least_area, aspect, size):
+    """Large images, so that torchvision's whole pixels do not matter; its ratio is given relative to the image's."""
+    n, (height, width) = 3000, size
+    ratio = width / height
+    peer = v2.RandomResizedCrop(32, (least_area, 1), (ratio / aspect, ratio * aspect))
+    image = torch.zeros(1, 1, 1).expand(1, height, width)
+    torch.manual_seed(0)
+    parts = [peer.make_params([image]) for _ in range(n)]
+    side = {"left": width, "top": height, "width": width, "height": height}
+    theirs = {name: np.array([p[name] for p in parts]) / side[name] for name in side}
+    ours = aug.Crop(least_area, aspect).drawn(Draws(torch.arange(n), 0), size)
+    ours = {name: value.numpy() for name, value in ours.items()}
+    for crop in (ours, theirs):
+        crop["area"] = crop["width"] * crop["height"]
+        crop["log ratio"] = np.log(crop["width"] / crop["height"])
+    for name in ours:
+        # torchvision's sides are whole pixels: 1e-3 of a side apart are equal
+        a, b = (np.round(crop[name] / 1e-3) for crop in (ours, theirs))
+        assert stats.ks_2samp(a, b).pvalue > 1e-3, name
+    whole = [np.mean((crop["width"] == 1) & (crop["height"] == 1)) for crop in (ours, theirs)]
+    assert whole[0] == pytest.approx(whole[1], abs=0.02)
+
+
+def test_no_crop_is_clamped_to_the_image():
+    """No side is exactly the image's, save of the whole image after ten draws that do not fit (0.26 ** 10 of them)."""
+    values = aug.Crop(0.5, 1.333).drawn(Draws(torch.arange(50000), 0), (32, 32))
+    sides = torch.stack([values["width"], values["height"]])
+    places = torch.stack([values["left"], values["top"]])
+    full = sides == 1
+    assert torch.equal(full[0], full[1])
+    assert full[0].double().mean() < 1e-4
+    assert (places >= 0).all()
+    assert (places + sides <= 1).all()
+    assert sides.prod(0).min() >= 0.5 - 1e-6
+    never = aug.Crop(1.0, 2.0).drawn(Draws(torch.arange(100), 0), (32, 32))
+    assert all((never[name] == 1).all() for name in ("width", "height"))
+    assert all((never[name] == 0).all() for name in ("left", "top"))
+
+
 def test_a_crop_is_the_part_that_it_says_enlarged():
     images = torch.rand(300, 1, 12, 16, generator=torch.Generator().manual_seed(1))
     made, values = done(images, Draws(torch.arange(300), 0), border="edge", crop=aug.Crop(0.3, 1.5))
     crop = values["crop"]
-    area, ratio = crop["width"] * crop["height"], crop["width"] / crop["height"]
-    assert area.min() > 0.29
-    assert (
-        stats.kstest(area.numpy(), "uniform", (0.3, 0.7)).statistic < 0.15
-    )  # a side that would be longer than 1 is cut
-    assert ratio.min() < 0.8 < 1.25 < ratio.max()
     for i in range(20):
         left, top = float(crop["left"][i]) * 16, float(crop["top"][i]) * 12
         width, height = float(crop["width"][i]) * 16, float(crop["height"][i]) * 12

@@ -336,7 +336,7 @@ def test_measures_know_no_batch(config, tmp_path):
         )
         torch.manual_seed(0)
         data, model = build.data(cfg), build.model(cfg)
-        trainer = build.trainer(cfg, tmp_path, 0)
+        trainer = build.trainer(cfg, tmp_path)
         trainer.test(model, datamodule=data, verbose=False)
         losses.append(trainer.callback_metrics["test/loss"].item())
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)

@@ -6,13 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from src.bench import bench
+from src.bench_augment import bench_augment
 from src.errors import UserError
+from src.plain_loops import PLAIN
 from src.sample import sample
 from tests.conftest import ROOT, TINY, TINY_NETS, call, command, wrong
 
@@ -192,7 +195,10 @@ def test_two_processes_train_one_model(tmp_path):
     )  # 100 images, 2 x 32 a step, 2 epochs
 
 
-def test_bench_prints_a_ratio(capsys):
+@pytest.mark.parametrize(
+    ("precision", "ours"), [("bf16-mixed", ["bf16-mixed", "32-true"]), ("32-true", ["32-true"])]
+)
+def test_bench_compares_our_precision_and_float32_with_the_plain_loop(capsys, precision, ours):
     ratios = call(
         "bench",
         bench,
@@ -202,7 +208,35 @@ def test_bench_prints_a_ratio(capsys):
         "rounds=2",
         "data.limit=100",
         "data.batch_size=32",
+        f"trainer.precision={precision}",
     )
-    assert len(ratios) == 2
-    assert min(ratios) > 0
-    assert capsys.readouterr().out.count("ratio") == 3
+    assert list(ratios) == ours
+    assert all(len(values) == 2 and min(values) > 0 for values in ratios.values())
+    for number, line in enumerate(capsys.readouterr().out.splitlines()[1:3], 1):
+        assert line.startswith(f"round {number}: plain (32-true) ")
+        assert [part.split(")")[0] for part in line.split("ours (")[1:]] == ours
+
+
+def test_bench_runs_each_loop_in_the_precision_that_it_names(monkeypatch, capsys):
+    seen = []
+    monkeypatch.setitem(PLAIN, "src.models.gan.GAN", lambda cfg, data: 100.0)
+    monkeypatch.setattr(
+        "src.bench.our_rate", lambda cfg, *_: seen.append(cfg.trainer.precision) or 250.0
+    )
+    ratios = call("bench", bench, *TINY_NETS, "rounds=2", "trainer.precision=bf16-mixed")
+    assert seen == ["bf16-mixed", "32-true"] * 2
+    assert ratios == {"bf16-mixed": [2.5, 2.5], "32-true": [2.5, 2.5]}
+    assert "ratio ours (bf16-mixed) / plain (32-true): median 2.50" in capsys.readouterr().out
+
+
+def test_bench_augment_says_which_extra_brings_the_missing_peer(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "kornia", None)  # an import of it fails
+    ratios = call("bench_augment", bench_augment, "batch_size=2", "batches=1", "rounds=1")
+    assert list(ratios) == ["torchvision"]
+    said = capsys.readouterr().out
+    assert "kornia is not installed" in said
+    extra = said.partition("pip install '.[")[2].partition("]'")[0]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    assert any(line.startswith("kornia") for line in extras[extra])

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +55,8 @@ def chosen(group, choice):
     if choice.startswith(("transfer_", "cyclegan_")):
         needs[choice] = needs["folder"]
     of_group = ["model=draw"] if group == "model/net/attention" else []
+    if choice in ("vgg_features", "vgg19_features"):
+        of_group = ["model=style_transfer", *PAIR]
     return (f"{group}={choice}", *needs.get(choice, []), *of_group)
 
 
@@ -250,7 +253,8 @@ def test_numbers_in_scientific_notation_are_numbers(precision):
     ],
 )
 def test_a_path_may_hold_what_hydras_grammar_cannot_read(path):
-    assert compose("predict", ["run=x", quoted(f"images={path}")]).images == path
+    given = compose("predict", ["run=x", quoted(f"images={path}")]).images
+    assert given == str(Path(path).expanduser())
 
 
 def test_what_hydra_reads_stays_as_it_is():

@@ -114,7 +114,7 @@ def test_one_step_equals_the_step_written_out(config, photos, tmp_path):
     g, f, d_a, d_b = (copy.deepcopy(net) for net in (model.g, model.f, model.d_a, model.d_b))
     (rows,) = iter(data._loader(data.train, training=True).sampler)
     a, b = (pixels.float() / 255 * 2 - 1 for pixels in data.train[rows])
-    build.trainer(cfg, tmp_path, 0).fit(model, datamodule=data)
+    build.trainer(cfg, tmp_path).fit(model, datamodule=data)
 
     def l1(x, y):
         return (x - y).abs().mean()
@@ -148,7 +148,7 @@ def test_without_identity_no_net_is_asked_about_its_own_domain(config, photos, t
     )
     model, seen = build.model(cfg), []
     model.g.register_forward_hook(lambda module, args, out: seen.append(len(args[0])))
-    build.trainer(cfg, tmp_path, 0).fit(model, datamodule=build.data(cfg))
+    build.trainer(cfg, tmp_path).fit(model, datamodule=build.data(cfg))
     assert seen[:2] == [8, 8]
 
 

@@ -172,7 +172,7 @@ def epoch_batches(config, tmp_path, *overrides):
             ),
         )
     tmp_path.mkdir()
-    build.trainer(cfg, tmp_path, 0).fit(model, datamodule=data)
+    build.trainer(cfg, tmp_path).fit(model, datamodule=data)
     half = len(seen["training_step"]) // 2
     return (
         torch.cat(seen["training_step"][:half]),

@@ -167,7 +167,7 @@ def test_a_compiled_run_has_its_graph_and_resumes(config, tmp_path):
 
 def test_bench_has_a_plain_loop_of_draw(capsys):
     call("bench", bench, *SMALL, "batches=2", "warmup=1", "rounds=1")
-    assert "ratio: median" in capsys.readouterr().out
+    assert "ratio ours (32-true) / plain (32-true): median" in capsys.readouterr().out
 
 
 # --- plots -----------------------------------------------------------------------------------------------------------

@@ -241,7 +241,7 @@ def test_worst_mistakes_come_first(config, tmp_path, monkeypatch):
     )
     torch.manual_seed(0)
     data, model = build.data(cfg), build.model(cfg)
-    build.trainer(cfg, tmp_path, 0).test(model, datamodule=data, verbose=False)
+    build.trainer(cfg, tmp_path).test(model, datamodule=data, verbose=False)
     images, true, said, of_true, _ = kept[0]
     with torch.no_grad():
         shares = model.eval()(data.test.images.float() / 255).softmax(1).numpy()

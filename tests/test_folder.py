@@ -112,11 +112,6 @@ def test_broken_folders_name_what_is_wrong(config, tmp_path):
     write_folder(tmp_path)
     assert "data.num_classes=5, but" in line("data.num_classes=5")
     assert "test_size=50" in line("data.test_size=50")
-    (tmp_path / "cats" / "bad.jpg").write_bytes((tmp_path / "cats" / "0.jpg").read_bytes()[:300])
-    assert "bad.jpg is not a readable image" in line()
-    (tmp_path / "cats" / "bad.jpg").write_bytes(b"")
-    assert "bad.jpg is not a readable image" in line()
-    (tmp_path / "cats" / "bad.jpg").unlink()
     (tmp_path / "emus").mkdir()
     assert f"{tmp_path / 'emus'}: a class with no images" in line()
 

@@ -26,7 +26,7 @@ def one_batch(config, *overrides, base=ONE):
 
 
 def fit(cfg, model, data, tmp_path):
-    trainer = build.trainer(cfg, tmp_path, 0)
+    trainer = build.trainer(cfg, tmp_path)
     trainer.fit(model, datamodule=data)
     return trainer
 

@@ -36,8 +36,9 @@ def test_words_are_lower_case_without_stop_words():
 
 
 def test_pairs_of_a_sentence_by_hand():
+    tokens = torch.tensor([[1, 2, 3, 1, 0]])
     found = Counter(
-        zip(*(part.tolist() for part in pairs(torch.tensor([[1, 2, 3, 1, 0]]), 2)), strict=True)
+        zip(*(part.tolist() for part in pairs(tokens, torch.full_like(tokens, 2))), strict=True)
     )
     near = {(1, 2): 1, (2, 1): 1, (2, 3): 1, (3, 2): 1, (3, 1): 1, (1, 3): 1}
     two_apart = {(1, 3): 1, (3, 1): 1, (2, 1): 1, (1, 2): 1}
@@ -45,16 +46,19 @@ def test_pairs_of_a_sentence_by_hand():
 
 
 @pytest.mark.parametrize("window", [1, 3, 99])
-def test_pairs_are_those_that_a_loop_finds(window):
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_pairs_are_those_that_a_loop_finds(window, dynamic):
     rng = np.random.default_rng(window)
-    tokens = np.zeros((5, 8), int)
+    tokens, windows = np.zeros((5, 8), int), np.full((5, 8), window)
+    if dynamic:
+        windows = rng.integers(1, window + 1, (5, 8))
     expected = Counter()
-    for row, length in zip(tokens, (0, 1, 2, 5, 8), strict=True):
+    for row, reach, length in zip(tokens, windows, (0, 1, 2, 5, 8), strict=True):
         row[:length] = rng.integers(1, 6, length)
         expected.update(
-            (row[i], row[j]) for i in range(length) for j in range(length) if i != j and abs(i - j) <= window
+            (row[i], row[j]) for i in range(length) for j in range(length) if i != j and abs(i - j) <= reach[i]
         )  # fmt: skip
-    centres, contexts = pairs(torch.from_numpy(tokens), window)
+    centres, contexts = pairs(torch.from_numpy(tokens), torch.from_numpy(windows))
     assert Counter(zip(centres.tolist(), contexts.tolist(), strict=True)) == expected
 
 

@@ -127,7 +127,7 @@ def test_a_batch_is_seeded_without_telling_absent_accelerators(config, tmp_path)
     queued = len(torch.cuda._queued_calls)
     train(config(*WATCHED, "trainer.max_epochs=1"), tmp_path)
     assert len(torch.cuda._queued_calls) <= queued + 2  # train.py's own seed of the weights
-    trainer = build.trainer(config(*WATCHED), tmp_path, 0)
+    trainer = build.trainer(config(*WATCHED), tmp_path)
     next(callback for callback in trainer.callbacks if isinstance(callback, Exact))._seed(
         trainer, "val", 3
     )

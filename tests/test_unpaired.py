@@ -173,6 +173,10 @@ def test_a_domain_may_be_all_for_training(config, photos, tmp_path):
     )
     cfg = config(*WINTER_NET[:-1], "data=unpaired", *roots, "trainer.max_epochs=1", "callbacks=default", "~callbacks.quality",
                  "data.limit=2", "callbacks.samples.n=8")  # fmt: skip
+    cfg.test = True
+    with pytest.raises(UserError, match=r"data\.test_size=0 leaves nothing to test on: test=false"):
+        train(cfg, tmp_path / "refused")
+    cfg.test = False
     values = train(cfg, saved(cfg, tmp_path / "run"))
     assert not [name for name in values if name.startswith(("test/", "val/"))]
     assert (tmp_path / "run" / "images" / "samples.gif").is_file()

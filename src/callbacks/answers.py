@@ -6,8 +6,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from src import charts, plots
-from src.callbacks.common import CanClassify, data_of, finishing, images_folder, show
+from src import charts
+from src.callbacks.common import CanClassify, data_of, finishing, save_picture, show
 
 
 class Answers(pl.Callback):
@@ -86,5 +86,5 @@ class Answers(pl.Callback):
         }
         for name, picture in pictures.items():
             if stage == "test":
-                plots.save_png(picture, images_folder(trainer) / f"test_{name}.png")
+                save_picture(trainer, f"test_{name}.png", picture)
             show(trainer, f"{stage}_{name}", picture)

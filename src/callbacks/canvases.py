@@ -13,7 +13,7 @@ from src.callbacks.common import (
     board,
     finishing,
     forget_later,
-    images_folder,
+    save_picture,
     show,
     watched,
 )
@@ -75,17 +75,17 @@ class CanvasSequences(pl.Callback):
         if not trainer.is_global_zero or not isinstance(model, CanPaint):
             return
         images, _ = watched(trainer, self.n)
-        step, folder, writer = batches_seen(trainer), images_folder(trainer), board(trainer)
+        step, writer = batches_seen(trainer), board(trainer)
         for name, shown in (("samples", None), ("reconstructions", images)):
             n = self.n if shown is None else len(shown)
             canvases = model.canvases(n, generator(self.seed, "canvases", name), shown)
             strip = plots.canvas_strip(canvases)
-            plots.save_png(strip, folder / f"canvas_{name}_{step:08d}.png")
+            save_picture(trainer, f"canvas_{name}_{step:08d}.png", strip)
             show(trainer, f"canvas_strips/{name}", strip)
             if moving:
                 frames = plots.canvas_frames(canvases)
                 gif = plots.gif(frames)
-                (folder / f"canvas_{name}.gif").write_bytes(gif)
+                save_picture(trainer, f"canvas_{name}.gif", gif)
                 if writer:
                     writer._get_file_writer().add_summary(
                         _moving(f"canvas/{name}", gif, frames[0]), step

@@ -1,54 +1,48 @@
-"""Checkpoints to go on from, and signals that end a run in good order."""
+"""Checkpoints to go on from, and signals that end a training in good order."""
 
 import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 from torch import Tensor
 
-from src.callbacks.common import batches_seen
+from src import signals
+from src.callbacks.common import agree, batches_seen
+from src.callbacks.report import basis
 from src.data.base import log
 from src.errors import Interrupted, UserError
 
 
 class Checkpoint(pl.Callback):
-    """Write folder/checkpoints/last.ckpt every n batches, at the end of each epoch, and on SIGINT or SIGTERM.
+    """Write folder/checkpoints/last.ckpt every n batches, at the end of each epoch, and on a signal.
 
-    A signal lets the batch finish, writes the checkpoint and raises `Interrupted`; a second one, or one outside training,
-    stops at once. The last batch of an epoch is written after the epoch's end has run, since Lightning would else forget
-    that the end is due. Where a gradient is gathered over several batches, what there is of it is kept too.
+    A stop signal (see `src.signals`) lets the batch finish, writes the checkpoint and raises
+    `Interrupted`; a second one, more than two seconds later, stops at once. Of several processes
+    that train one model, all stop after the same batch, whichever of them got the signal.
 
-    A run whose time is up (trainer.max_time) goes on from inside its epoch too: the epoch's end, which Lightning comes to
-    early then, is not written.
+    The last batch of an epoch is written after the epoch's end has run: Lightning skips the end
+    after resuming otherwise. Partially accumulated gradients are saved too, and the newest
+    validation figures, which a run that is resumed after its last batch still has to report.
+
+    A run whose time is up (trainer.max_time) goes on from inside its epoch too: the epoch's end,
+    which Lightning comes to early then, is not written.
 
     Args:
         folder: of the run.
         every_n_batches: None for the end of epochs only.
+
+    Attributes:
+        metrics: figures of validation and what they stand on, by name; a checkpoint keeps them.
     """
 
     def __init__(self, folder: Path, every_n_batches: int | None) -> None:
         self.folder, self.every_n_batches = folder, every_n_batches
-        self.signum: int | None = None
+        self.metrics: dict[str, Any] = {}
+        self.signum = 0
         self.handlers: dict[int, Any] = {}
-        self.training = False
         self.gathered: dict[str, Tensor] = {}
-        self.inside = False  # an epoch, is where the run stops
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self.handlers = {
-            signum: signal.signal(signum, self._note) for signum in (signal.SIGINT, signal.SIGTERM)
-        }
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        for signum, handler in self.handlers.items():
-            signal.signal(signum, handler)
-        self.handlers = {}
-
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        self.teardown(trainer, pl_module, "")
+        self.stopped_mid_epoch = False
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -59,30 +53,43 @@ class Checkpoint(pl.Callback):
                 f"trainer.max_epochs={trainer.max_epochs}: the run has {done} behind it"
             )
         self.gathered = checkpoint.get("gradients", {})
+        self.metrics = checkpoint.get("metrics", {})
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
+        self.metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.metrics |= basis(trainer)[0]
+        checkpoint["metrics"] = dict(self.metrics)
         progress = trainer.fit_loop.epoch_loop.batch_progress
         if progress.current.ready % trainer.accumulate_grad_batches and not progress.is_last_batch:
             parameters = pl_module.named_parameters()
             checkpoint["gradients"] = {name: p.grad for name, p in parameters if p.grad is not None}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.training = True
+        self.handlers = signals.install(self._note)
         for name, gradient in self.gathered.items():
             pl_module.get_parameter(name).grad = gradient.to(pl_module.device)
         self.gathered = {}
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.training = False
+        self._release()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        signals.restore(self.handlers)
+        self.handlers = {}
 
     def _note(self, signum: int, frame: Any) -> None:
-        if self.signum is not None or not self.training:
-            raise Interrupted(
-                signum,
-                f"{signal.Signals(signum).name}: stopped; what there is lies in {self.folder}",
-            )
+        if signals.is_repeat():
+            return
+        if self.signum:
+            name = signal.Signals(signum).name
+            raise Interrupted(signum, f"{name}: stopped without saving; {self._resume()}")
         self.signum = signum
 
     def on_train_batch_end(
@@ -96,26 +103,35 @@ class Checkpoint(pl.Callback):
         if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             return
         due = self.every_n_batches is not None and batches_seen(trainer) % self.every_n_batches == 0
-        self.inside = trainer.should_stop
-        if due or self.inside or self.signum is not None:
-            self._save(trainer)
-        if self.inside:
+        signum = agree(trainer, self.signum)
+        self.stopped_mid_epoch = trainer.should_stop
+        if due or self.stopped_mid_epoch or signum:
+            self._save(trainer, signum)
+        if self.stopped_mid_epoch:
             again = f"python -m src.train resume={self.folder} trainer.max_time=null"
             log.info("time is up after %d batches; go on with: %s", batches_seen(trainer), again)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not self.inside:
-            self._save(trainer)
+        if not self.stopped_mid_epoch:
+            self._save(trainer, agree(trainer, self.signum))
 
-    def _save(self, trainer: pl.Trainer) -> None:
+    def _save(self, trainer: pl.Trainer, signum: int) -> None:
         for logger in trainer.loggers:
             logger.save()
         trainer.save_checkpoint(self.folder / "checkpoints" / "last.ckpt")
-        if self.signum is not None:
-            name = signal.Signals(self.signum).name
-            message = (
-                f"{name}: stopped after {batches_seen(trainer)} batches; "
-                f"go on with: python -m src.train resume={self.folder}"
-            )
-            log.info(message)
-            raise Interrupted(self.signum)
+        if signum:
+            name, batches = signal.Signals(signum).name, batches_seen(trainer)
+            log.info("%s: stopped after %d batches; %s", name, batches, self._resume())
+            raise Interrupted(signum)
+
+    def _resume(self) -> str:
+        return f"go on with: python -m src.train resume={self.folder}"
+
+
+def latest_metrics(trainer: pl.Trainer) -> dict[str, Any]:
+    """Return the newest value of each figure, of this session or of those before it."""
+    values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    for callback in cast(Any, trainer).callbacks:
+        if isinstance(callback, Checkpoint):
+            return callback.metrics | values
+    return values

@@ -9,8 +9,10 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
+from src import plots
 from src.data.base import ImageData, spread
-from src.errors import UserError, near
+from src.errors import UserError, near, optional
+from src.files import write_or_remove
 from src.plots import Canvases
 
 
@@ -101,6 +103,15 @@ def batches_seen(trainer: pl.Trainer) -> int:
     return cast(Any, trainer.fit_loop.epoch_loop.batch_progress.total).processed
 
 
+def agree(trainer: pl.Trainer, value: int) -> int:
+    """Return the largest `value` of all processes that train one model: what one asks for, all do."""
+    if trainer.world_size == 1:
+        return value
+    values = torch.tensor(value, device=trainer.strategy.root_device)
+    torch.distributed.all_reduce(values, torch.distributed.ReduceOp.MAX)
+    return int(values)
+
+
 def measured(trainer: pl.Trainer, who: str, name: str) -> float:
     """The newest value of the measure `name`, which the setting `who`.monitor asks for."""
     values = trainer.callback_metrics
@@ -143,11 +154,15 @@ def forget_later(trainer: pl.Trainer, pattern: str) -> None:
     """Remove the images/NAME_BATCHES.png of `pattern` that a cut session drew after the checkpoint it is resumed from."""
     for path in (Path(trainer.default_root_dir) / "images").glob(pattern):
         if int(path.stem.rsplit("_", 1)[1]) > batches_seen(trainer):
-            path.unlink()
+            with optional("pictures left out", path.parent):
+                path.unlink(missing_ok=True)
 
 
-def images_folder(trainer: pl.Trainer) -> Path:
-    """The run's images/, made where it is not there."""
+def save_picture(trainer: pl.Trainer, name: str, picture: np.ndarray | bytes) -> None:
+    """Write `picture`, pixels or a file's bytes, to the run's images/`name`; it is left out where the disk refuses it."""
     folder = Path(trainer.default_root_dir) / "images"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    with optional("pictures left out", folder):
+        if isinstance(picture, bytes):
+            write_or_remove(folder / name, lambda path: path.write_bytes(picture))
+        else:
+            plots.save_png(picture, folder / name)

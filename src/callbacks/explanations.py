@@ -13,7 +13,7 @@ from src.callbacks.common import (
     batches_seen,
     data_of,
     finishing,
-    images_folder,
+    save_picture,
     show,
     watched,
 )
@@ -79,9 +79,7 @@ class Explanations(pl.Callback):
             np.linspace(0, len(maps) - 1, min(self.layers, len(maps))).round().astype(int)
         )
         rows = {name: maps[name][0] for name in np.array(list(maps))[picked]}
-        plots.save_png(
-            charts.feature_maps(images[0], rows), images_folder(trainer) / "feature_maps.png"
-        )
+        save_picture(trainer, "feature_maps.png", charts.feature_maps(images[0], rows))
         for name, layer in rows.items():
             show(trainer, f"feature_maps/{name}", plots.map_tile(layer))
 
@@ -111,5 +109,5 @@ class Explanations(pl.Callback):
         )
 
     def _keep(self, trainer: pl.Trainer, name: str, picture: np.ndarray) -> None:
-        plots.save_png(picture, images_folder(trainer) / f"{name}.png")
+        save_picture(trainer, f"{name}.png", picture)
         show(trainer, name, picture)

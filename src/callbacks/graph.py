@@ -6,9 +6,9 @@ from typing import Any, Protocol, runtime_checkable
 import pytorch_lightning as pl
 import torch
 from torch import nn
-from torch.utils.tensorboard import SummaryWriter
 
 from src.callbacks.common import board
+from src.callbacks.loggers import Events
 
 
 @runtime_checkable
@@ -34,6 +34,6 @@ class Graph(pl.Callback):
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # the tracer warns of itself
             for name, (net, example) in pl_module.graphs().items():
-                with SummaryWriter(f"{writer.log_dir}/graph/{name}") as own:
+                with Events(f"{writer.log_dir}/graph/{name}") as own:
                     own.add_graph(net, example)
         pl_module.train()  # the tracer has put all of a net into training, the frozen part too

@@ -1,14 +1,33 @@
-"""Where numbers go: TensorBoard's events and metrics.csv. A resumed run forgets what was logged after its checkpoint."""
+"""Where numbers go: TensorBoard's events and metrics.csv. A resumed run forgets what was logged after its checkpoint.
 
+Events are left out where the disk refuses them. metrics.csv is written with each checkpoint, and ends the run as that does.
+"""
+
+import contextlib
 import csv
+import io
+import itertools
+import os
+import socket
+import time
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.loggers.logger import rank_zero_experiment
 from pytorch_lightning.utilities import rank_zero_only
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.summary.writer.record_writer import RecordWriter
+from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
+from torch.utils.tensorboard.writer import FileWriter
 
-from src.files import write_atomically
+from src.data.base import log
+from src.errors import first_line, optional
+from src.files import set_aside, write_atomically
+from src.run import is_first_process
+
+FLUSH_SECONDS, FLUSH_BYTES = 10.0, 2**20
 
 
 def batches_at(metrics: dict[str, float], step: int | None) -> int:
@@ -17,6 +36,68 @@ def batches_at(metrics: dict[str, float], step: int | None) -> int:
     Lightning logs a batch, and the validation after it, under the batch's index, and the test under the number of batches.
     """
     return (step or 0) + (not any(name.startswith("test/") for name in metrics))
+
+
+class EventFile:
+    """TensorBoard's file of events, written by the thread that adds them: the disk's errors are met here, and events left out.
+
+    Args:
+        folder: where it is made, with the first events.
+    """
+
+    counter = itertools.count()
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        stem = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}"
+        self.path = folder / f"{stem}.{os.getpid()}.{next(self.counter)}"
+        self.pending, self.flushed = io.BytesIO(), time.monotonic()
+        self.add_event(Event(wall_time=time.time(), file_version="brain.Event:2"))
+
+    def get_logdir(self) -> str:
+        return str(self.folder)
+
+    def add_event(self, event: Event) -> None:
+        RecordWriter(self.pending).write(event.SerializeToString())
+        late = time.monotonic() - self.flushed > FLUSH_SECONDS
+        if late or self.pending.tell() > FLUSH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Bring the events to the file; where that fails, they are dropped, and those before them stay readable."""
+        with optional("TensorBoard's events left out", self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            before = self.path.stat().st_size if self.path.exists() else 0
+            try:
+                with self.path.open("ab") as file:
+                    file.write(self.pending.getbuffer())
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.truncate(self.path, before)
+                raise
+        self.pending, self.flushed = io.BytesIO(), time.monotonic()
+
+    def close(self) -> None:
+        self.flush()
+
+
+class Events(SummaryWriter):
+    """A SummaryWriter whose events go into an `EventFile`; from `purge_step` on, TensorBoard forgets those of files before."""
+
+    file_writer: Any
+    all_writers: Any
+
+    def _get_file_writer(self) -> FileWriter:
+        if self.file_writer is None:
+            writer = FileWriter.__new__(FileWriter)  # whose own __init__ starts a thread
+            writer.event_writer = EventFile(Path(self.log_dir))
+            self.file_writer, self.all_writers = writer, {self.log_dir: writer}
+            if self.purge_step is not None:
+                start = SessionLog(status=SessionLog.START)
+                writer.add_event(Event(file_version="brain.Event:2"), self.purge_step)
+                writer.add_event(Event(session_log=start), self.purge_step)
+                self.purge_step = None
+        return self.file_writer
 
 
 class Board(TensorBoardLogger):
@@ -28,10 +109,15 @@ class Board(TensorBoardLogger):
     """
 
     def __init__(self, folder: Path, batches_done: int) -> None:
-        purge = batches_done + 1 if batches_done else None
-        super().__init__(
-            str(folder), name="", version="", default_hp_metric=False, purge_step=purge
-        )
+        super().__init__(str(folder), name="", version="", default_hp_metric=False)
+        self.folder, self.purge = folder, batches_done + 1 if batches_done else None
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> SummaryWriter:
+        if self._experiment is None:
+            self._experiment = Events(str(self.folder), purge_step=self.purge)
+        return self._experiment
 
     @rank_zero_only
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
@@ -50,6 +136,26 @@ class Board(TensorBoardLogger):
         self.experiment.flush()
 
 
+def read_rows(path: Path, batches_done: int) -> dict[int, dict[str, str]]:
+    """The rows of a metrics.csv up to `batches_done`: batches -> metric -> number. Raises ValueError where it is damaged."""
+    rows: dict[int, dict[str, str]] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file, strict=True)
+        if "batches" not in (reader.fieldnames or ()):
+            raise ValueError("no column 'batches'")
+        for row in reader:
+            if None in row or None in row.values():
+                raise ValueError(
+                    f"line {reader.line_num} has not {len(reader.fieldnames or ())} values"
+                )
+            numbers = {name: value for name, value in row.items() if name != "batches" and value}
+            for value in numbers.values():
+                float(value)
+            if (batches := int(row["batches"])) <= batches_done:
+                rows[batches] = numbers
+    return rows
+
+
 class CSV(Logger):
     """folder/metrics.csv: a row a step, a column a metric, empty where a step has no value.
 
@@ -64,12 +170,14 @@ class CSV(Logger):
         self.rows: dict[int, dict[str, str]] = {}
         self.columns: list[str] = []
         if batches_done and self.path.exists():
-            with self.path.open(newline="") as file:
-                for row in csv.DictReader(file):
-                    if int(row["batches"]) <= batches_done:
-                        self.rows[int(row["batches"])] = {
-                            k: v for k, v in row.items() if k != "batches" and v
-                        }
+            try:
+                self.rows = read_rows(self.path, batches_done)
+            except (OSError, ValueError, csv.Error) as error:
+                if is_first_process():
+                    kept = set_aside(self.path)
+                    log.warning(
+                        "%s is damaged (%s): it is now %s", self.path, first_line(error), kept
+                    )
             self.columns = sorted({name for row in self.rows.values() for name in row})
 
     @property
@@ -103,4 +211,5 @@ class CSV(Logger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        self.save()
+        with contextlib.suppress(OSError):  # saved with each checkpoint, and by `report`
+            self.save()

@@ -26,11 +26,13 @@ class Record(pl.Callback):
     the interval and each optimiser's learning rate, named by the model's `optimizer_names`. The clock leaves validation out
     and has pictures, checkpoints and logging in.
 
-    Validation and test are made to run in float32 (see `src.metrics.precision`), timed, and their images counted.
+    Validation and test are made to run in float32 (see `src.metrics.precision`), timed, and their images counted. Times and
+    images of the training are kept in checkpoints, so that a resumed run reports those of all its sessions.
 
     Attributes:
         counts: `val/n` and `test/n`, images that a set's figures stand on (see `src.callbacks.report.Basis`).
-        spent: seconds of this session by what they went to, `train`, `val` and `test`.
+        spent: seconds by what they went to, `train`, `val` and `test`.
+        earlier: seconds among them that earlier sessions spent.
     """
 
     def __init__(self) -> None:
@@ -40,6 +42,25 @@ class Record(pl.Callback):
         self.stands_on: dict[str, str] = {}
         self.spent = {"train": 0.0, "val": 0.0, "test": 0.0}
         self.began = dict(self.spent)
+        self.earlier = 0.0
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        now = time.perf_counter()
+        training = self.spent["train"] + now - self.began["train"]
+        checkpoint["record"] = {
+            "spent": self.spent | {"train": training},
+            "images": self.images + self.since,
+            "seconds": self.seconds + now - self.mark,
+        }
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        record = checkpoint["record"]
+        self.spent, self.images, self.seconds = record["spent"], record["images"], record["seconds"]
+        self.earlier = sum(self.spent.values())
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         measure_in_float32(trainer)
@@ -134,16 +155,21 @@ class Record(pl.Callback):
         self.seconds, self.images = self.seconds + elapsed, self.images + images
         return images / elapsed
 
-    def summary(self) -> dict[str, float]:
-        """`images_per_second` of this session's training, where it trained, its `train_seconds`, `val_seconds` and
-        `test_seconds`, and `peak_memory_mb` (of the GPU where there is one)."""
-        unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB on Linux
-        host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-        peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else host
-        if not self.images:
-            return {"peak_memory_mb": peak / 2**20}
+    def times(self, elapsed: float) -> dict[str, float]:
+        """Return `train_seconds`, `val_seconds`, `test_seconds`, `setup_seconds` (the rest of `elapsed` seconds of this
+        session), their sum `seconds`, and `images_per_second` of training."""
+        setup = elapsed - (sum(self.spent.values()) - self.earlier)
+        seconds = {**self.spent, "setup": setup}
         return {
-            "images_per_second": self.images / self.seconds,
-            **{f"{what}_seconds": seconds for what, seconds in self.spent.items()},
-            "peak_memory_mb": peak / 2**20,
+            **({"images_per_second": self.images / self.seconds} if self.images else {}),
+            **{f"{phase}_seconds": value for phase, value in seconds.items()},
+            "seconds": sum(seconds.values()),
         }
+
+
+def peak_memory_mb() -> float:
+    """Return the most memory that this process has used, in MiB: of the GPU where there is one."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

@@ -1,5 +1,6 @@
 """What a run says when it is done: metrics.json, the HPARAMS tab, a summary with figures, paths and the next command."""
 
+import json
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -10,7 +11,7 @@ from src import run
 from src.callbacks.common import batches_seen, data_of
 from src.callbacks.loggers import Board
 from src.callbacks.quality import SampleQuality
-from src.callbacks.record import Record
+from src.callbacks.record import Record, peak_memory_mb
 from src.config import leaves
 from src.data.base import log
 
@@ -29,32 +30,50 @@ class Basis(Protocol):
 
 
 def report(
-    trainer: pl.Trainer, cfg: DictConfig, folder: Path, metrics: dict[str, float]
+    trainer: pl.Trainer,
+    cfg: DictConfig,
+    folder: Path,
+    metrics: dict[str, Any],
+    trained: bool,
+    elapsed: float,
 ) -> dict[str, Any]:
     """Write and print what `metrics` and the callbacks hold; returns what is in metrics.json.
 
-    Where the run has trained, `seconds` among `metrics` says so, older figures are of another model and go.
+    Args:
+        trained: this session trained, so older figures are of another model and go.
+        elapsed: seconds of this session.
     """
     data = data_of(trainer)
     values: dict[str, Any] = {**metrics, **basis(trainer)[0], "batches": batches_seen(trainer)}
     if "test/bound_nats" in metrics or "val/bound_nats" in metrics:
         values["nats_of"] = f"{data.name}, {data.pixels}"
+    before = {} if trained else run.read_metrics(folder)
     for callback in cast(Any, trainer).callbacks:
-        if isinstance(callback, Record):
-            values |= callback.summary()
-    if "seconds" in metrics:
-        rest = (values.get(f"{what}_seconds", 0.0) for what in ("train", "val", "test"))
-        values["setup_seconds"] = metrics["seconds"] - sum(rest)
+        if isinstance(callback, Record):  # what a finished run took stays as it was
+            times = callback.times(elapsed)
+            values |= {name: before.get(name, value) for name, value in times.items()}
+    values["peak_memory_mb"] = peak_memory_mb()
     if not trainer.is_global_zero:
         return values
-    run.write_metrics(folder, values, merge="seconds" not in metrics)
+    for line in headline_lines(values):
+        log.info(line)
+    try:
+        for logger in trainer.loggers:
+            logger.save()
+        run.write_metrics(folder, values, merge=not trained)
+    except OSError:
+        log.info("all figures: %s", json.dumps(values))
+        raise
     for logger in trainer.loggers:
         if isinstance(logger, Board):
             logger.log_final(
-                flat(cfg), {name: value for name, value in metrics.items() if _headline(name)}
+                flat(cfg),
+                {
+                    name: value
+                    for name, value in metrics.items()
+                    if _headline(name) and isinstance(value, float)
+                },
             )
-    for line in headline_lines(values):
-        log.info(line)
     log.info("numbers      %s and metrics.csv", folder / "metrics.json")
     if (folder / "images").is_dir():
         log.info("pictures     %s", folder / "images")

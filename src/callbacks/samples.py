@@ -15,7 +15,7 @@ from src.callbacks.common import (
     due,
     finishing,
     forget_later,
-    images_folder,
+    save_picture,
     show,
     watched,
 )
@@ -56,7 +56,7 @@ class Samples(pl.Callback):
             return
         self._draw(trainer, pl_module)
         if trainer.is_global_zero and (frames := self._frames(trainer)):
-            plots.save_gif(frames, images_folder(trainer) / "samples.gif")
+            save_picture(trainer, "samples.gif", plots.gif(frames))
 
     @torch.no_grad()
     def _draw(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
@@ -74,8 +74,8 @@ class Samples(pl.Callback):
             images, columns = rows.flatten(0, 1), rows.shape[1]
         else:
             return
-        path = images_folder(trainer) / f"samples_{batches_seen(trainer):08d}.png"
-        plots.save_png(plots.grid(images, columns, scale=2 if images.shape[-1] <= 64 else 1), path)
+        picture = plots.grid(images, columns, scale=2 if images.shape[-1] <= 64 else 1)
+        save_picture(trainer, f"samples_{batches_seen(trainer):08d}.png", picture)
         show(trainer, "samples", plots.grid(images, columns))
 
     def _frames(self, trainer: pl.Trainer) -> list[Path]:

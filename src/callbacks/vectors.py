@@ -1,5 +1,6 @@
 """Word vectors as one looks at them: TensorBoard's projector, and which words lie near each other."""
 
+from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
 import pytorch_lightning as pl
@@ -10,6 +11,7 @@ from torch import Tensor
 from src.callbacks.common import batches_seen, board, data_of, finishing
 from src.data.base import log
 from src.data.reviews import Reviews
+from src.errors import optional
 
 
 @runtime_checkable
@@ -47,9 +49,10 @@ class WordProjector(pl.Callback):
         for line in lines:
             log.info("near %s", line)
         if writer := board(trainer):
-            writer.add_embedding(
-                vectors, metadata=words, tag="words", global_step=batches_seen(trainer)
-            )
+            with optional("TensorBoard's projector left out", Path(writer.log_dir)):
+                writer.add_embedding(
+                    vectors, metadata=words, tag="words", global_step=batches_seen(trainer)
+                )
             writer.add_text("neighbours", "  \n".join(lines), batches_seen(trainer))
 
 

@@ -13,7 +13,7 @@ from src.callbacks.common import (
     due,
     finishing,
     forget_later,
-    images_folder,
+    save_picture,
     show,
 )
 from src.errors import UserError
@@ -55,7 +55,10 @@ class Weights(pl.Callback):
         step = batches_seen(trainer)
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1 and parameter.requires_grad:
-                writer.add_histogram(f"weights/{name}", _thinned(parameter), step)
+                values = _thinned(parameter)
+                values = values[values.abs() < 1e20]  # the writer's bins end there; it refuses NaN
+                if len(values):
+                    writer.add_histogram(f"weights/{name}", values, step)
         for name, layer in filtering(model).items():
             show(trainer, f"filters/{name}", plots.filter_tile(_filters(layer)))
 
@@ -96,7 +99,7 @@ class FilterEvolution(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         frames = sorted((Path(trainer.default_root_dir) / "images").glob("filters_*.png"))
         if finishing(trainer) and trainer.is_global_zero and frames:
-            plots.save_gif(frames, images_folder(trainer) / "filters.gif")
+            save_picture(trainer, "filters.gif", plots.gif(frames))
 
     def _draw(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         layers = filtering(model)
@@ -104,10 +107,8 @@ class FilterEvolution(pl.Callback):
             return
         layer = layers[self.layer or next(iter(layers))]
         if any(parameter.requires_grad for parameter in layer.parameters()):
-            name = f"filters_{batches_seen(trainer):08d}.png"
-            plots.save_png(
-                plots.filter_tile(_filters(layer), side=48), images_folder(trainer) / name
-            )
+            picture = plots.filter_tile(_filters(layer), side=48)
+            save_picture(trainer, f"filters_{batches_seen(trainer):08d}.png", picture)
 
 
 def filtering(model: nn.Module) -> dict[str, nn.Module]:

@@ -181,27 +181,31 @@ class Translation:
 
 
 class Crop:
-    """A part of the image, filling it: Inception's crop (Szegedy 2015, section 6).
+    """A part of the image, filling it: Inception's crop (Szegedy 2015, section 6), drawn as torchvision's RandomResizedCrop.
+
+    Area and aspect are drawn together up to ten times, until the part lies inside the image; after ten it is the whole image.
 
     Args:
-        least_area: the part's share of the image, `least_area` to 1, evenly.
-        aspect: its sides' ratio is the image's times 1 / aspect to aspect, evenly in the logarithm.
+        least_area: the part's share of the image, uniform in `least_area` to 1.
+        aspect: its sides' ratio is the image's times 1 / aspect to aspect, uniform in the logarithm.
     """
+
+    tries = 10  # torchvision's
 
     def __init__(self, least_area: float, aspect: float) -> None:
         self.least_area, self.aspect = least_area, aspect
 
     def drawn(self, draws: Draws, size: Size) -> Values:
-        area = _between(draws, self.least_area, 1)
-        stretch = _between(draws, -math.log(self.aspect), math.log(self.aspect)).div(2).exp()
-        width, height = ((area.sqrt() * s).clamp(max=1) for s in (stretch, 1 / stretch))
-        left, top = (draws.uniform() * (1 - side) for side in (width, height))
-        return {
-            "left": left,
-            "top": top,
-            "width": width,
-            "height": height,
-        }  # shares of the image's sides
+        """Return left, top, width and height (B,) of each part, as shares of the image's sides."""
+        shares, place = draws.uniform(self.tries, 2).double(), draws.uniform(2).double()
+        area = self.least_area + (1 - self.least_area) * shares[..., 0]  # (B, tries)
+        stretch = ((2 * shares[..., 1] - 1) * (math.log(self.aspect) / 2)).exp()
+        sides = area.sqrt().unsqueeze(2) * torch.stack([stretch, 1 / stretch], 2)  # (B, tries, 2)
+        fits = (sides <= 1).all(2)
+        first = sides[torch.arange(len(fits)), fits.int().argmax(1)]
+        width, height = torch.where(fits.any(1, keepdim=True), first, 1.0).unbind(1)
+        left, top = place[:, 0] * (1 - width), place[:, 1] * (1 - height)
+        return {"left": left, "top": top, "width": width, "height": height}
 
     def map(self, values: Values, size: Size) -> Tensor:
         maps = _diagonal(values["width"], values["height"])

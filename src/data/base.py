@@ -15,7 +15,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from src.data.augment import Augment
-from src.data.images import Images, ImageSet, Numbered, Splits, balanced, count, sample
+from src.data.cache import shared_folder
+from src.data.images import (
+    Images,
+    ImageSet,
+    Numbered,
+    Splits,
+    balanced,
+    count,
+    lacking,
+    sample,
+    stratified,
+)
 from src.data.order import loader
 from src.data.pixels import binarized, permuted, resized, same_order, to_bytes, to_float
 from src.errors import UserError
@@ -37,8 +48,8 @@ class ImageData(pl.LightningDataModule, ABC):
         eval_batch_size: images a batch of validation and test.
         train_size: images to train on, None for all that validation leaves.
         train_per_class: instead of it, images of each class to train on, drawn by `split_seed`.
-        val_size: images cut from the official training set by `split_seed`, unless the source brings its own; below 1: a
-            fraction of it.
+        val_size: images cut from the official training set by `split_seed`, of each class its share, unless the source brings
+            its own; below 1: a fraction of it.
         test_size: likewise for the test, where the source has no test set of its own; ignored elsewhere.
         split_seed: of that cut; apart from `seed`, so that runs of different seeds are measured on the same images.
         limit: at most so many images of each set, drawn by `split_seed`, each class in its share (for a quick look), None for
@@ -46,6 +57,8 @@ class ImageData(pl.LightningDataModule, ABC):
         in_memory: `auto`, True or False: keep the decoded set in memory (on the device, where it fits).
         workers: processes that decode images of a set that is not in memory.
         cache: the folder of what many runs share, where decoded images are kept; None: they are kept nowhere.
+        background: the colour behind what is transparent in an image file, a name or notation of Pillow's, or [red, green,
+            blue] from 0 to 255.
         download: fetch an absent set.
         seed: of the run; the order of the epochs depends on it.
         permute: put each image's pixels in another order, one for all images, drawn by `split_seed`: what a net knows of
@@ -77,6 +90,7 @@ class ImageData(pl.LightningDataModule, ABC):
         permute: bool,
         binarize: bool,
         cache: str | None = None,
+        background: str | list[int] = "white",
         train_per_class: int | None = None,
     ) -> None:
         super().__init__()
@@ -89,7 +103,8 @@ class ImageData(pl.LightningDataModule, ABC):
         self.train_per_class = train_per_class
         self.split_seed, self.limit, self.seed = split_seed, limit, seed
         self.in_memory, self.workers, self.download = in_memory, workers, download
-        self.cache = Path(cache).expanduser() if cache else None
+        self.cache = shared_folder(cache)
+        self.background = background
         pixels = self.size[0] * self.size[1]
         self.permutation = (
             torch.randperm(pixels, generator=generator(split_seed, "permute")) if permute else None
@@ -111,6 +126,9 @@ class ImageData(pl.LightningDataModule, ABC):
         splits = self.read()
         self._check_labels(splits)
         train, val = self._cut(splits)
+        cut: dict[str, Images] = {"training": train, "validation": val, "test": splits.test}
+        if without := lacking(cut, self.class_names):
+            log.info("%s: classes without images in %s", self.name, without)
         sets = [
             part.subset(sample(part.labels, self.limit, self.split_seed, "limit"))
             for part in (train, val, splits.test)
@@ -149,8 +167,9 @@ class ImageData(pl.LightningDataModule, ABC):
                 f"its training set has {len(splits.train)} images"
             )
         order = torch.randperm(len(splits.train), generator=generator(self.split_seed, "split"))
-        held_out = splits.train.subset(order[:n_val].sort().values)
-        drawn = order[n_val : n_val + n_train]
+        val, rest = stratified(splits.train.labels, order, n_val)
+        held_out = splits.train.subset(val.sort().values)
+        drawn, _ = stratified(splits.train.labels, rest, n_train)
         if self.train_per_class is not None:
             drawn = drawn[
                 balanced(splits.train.labels[drawn], self.train_per_class, self.class_names)

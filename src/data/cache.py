@@ -3,41 +3,58 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
 
+from src.errors import optional, refusal
 from src.files import Broken, load_checked, write_atomically
 
 log = logging.getLogger(__name__)
 
 
-def cached(path: Path, shape: tuple[int, ...], make: Callable[[], Tensor]) -> Tensor:
+def shared_folder(cache: str | Path | None) -> Path | None:
+    """The folder `cache` of what many runs share; None where there is none, or it is below a home folder that is not there."""
+    if cache is None:
+        return None
+    try:
+        return Path(cache).expanduser()
+    except RuntimeError as error:
+        if (refused := refusal(error)) is None:
+            raise
+        log.info("cache=%s left out (%s): cache=DIR names another", cache, refused.reason)
+        return None
+
+
+def cached(path: Path, fits: Callable[[Any], bool], make: Callable[[], Any]) -> Any:
     """What `make` returns, from `path` where it is kept there already: mapped, so that it is read as fast as the disk gives it.
 
-    A file that is broken or of another shape is made anew. Several runs may make it at once, and be killed: each writes beside
+    A file that is broken or does not fit is made anew. Several runs may make it at once, and be killed: each writes beside
     the file and renames. Where nothing can be written, nothing is kept.
 
     Args:
-        path: names all that the images depend on.
-        shape: of the images, uint8.
-        make: () -> the images.
+        path: names all that the value depends on.
+        fits: is this value of the right shape and type? Instead of False it may raise TypeError, ValueError, AttributeError.
+        make: () -> the value, of tensors and plain containers.
     """
     try:
-        images = load_checked(path, mmap=True)
-        if not (
-            isinstance(images, Tensor) and images.dtype == torch.uint8 and images.shape == shape
-        ):
+        value = load_checked(path, mmap=True)
+        if not _fits(value, fits):
             raise Broken("other images than its name says")
-        return images
+        return value
     except FileNotFoundError:
         pass
     except Broken as error:
         log.info("%s is broken (%s): decoding anew", path, error)
-    images = make()
-    try:
-        write_atomically(path, lambda temporary: torch.save(images, temporary))
+    value = make()
+    with optional("decoded images cannot be kept", path.parent):
+        write_atomically(path, lambda temporary: torch.save(value, temporary))
         log.info("decoded once for all runs: kept in %s", path)
-    except (OSError, RuntimeError) as error:  # torch has a RuntimeError for a full disk
-        log.info("decoded images cannot be kept in %s (%s)", path, str(error).partition("\n")[0])
-    return images
+    return value
+
+
+def _fits(value: Any, fits: Callable[[Any], bool]) -> bool:
+    try:
+        return fits(value)
+    except (TypeError, ValueError, AttributeError):
+        return False

@@ -125,28 +125,63 @@ def balanced(labels: Tensor, per_class: int, class_names: Sequence[str]) -> Tens
     return torch.cat([indices[:per_class] for indices in of_class])
 
 
+def stratified(labels: Tensor, order: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Draw `n` images, of each class its share, rounded by largest remainders; images without labels are one class.
+
+    Args:
+        labels: (N,), of all images.
+        order: (M,), indices of the images to draw from, shuffled: of each class the first are drawn.
+        n: from 0 to M.
+
+    Returns:
+        The indices that are drawn, (n,), and the others, both in the order of `order`. A class gives its last image only where
+        it must.
+    """
+    classes, place, sizes = labels[order].unique(return_inverse=True, return_counts=True)
+    shares = sizes.double() * n / max(len(order), 1)
+    quotas = shares.floor().long()
+    by_remainder = sorted(
+        range(len(classes)),
+        key=lambda k: (bool(quotas[k] + 1 >= sizes[k]), float(quotas[k] - shares[k]), k),
+    )
+    quotas[by_remainder[: n - int(quotas.sum())]] += 1
+    drawn = torch.zeros(len(order), dtype=torch.bool)
+    for k, quota in enumerate(quotas.tolist()):
+        drawn[(place == k).nonzero().flatten()[:quota]] = True
+    return order[drawn], order[~drawn]
+
+
+def lacking(parts: dict[str, Images], class_names: Sequence[str]) -> str:
+    """Return which classes have no image in which of `parts`, by their names, as 'test: cats, dogs'; '' where none."""
+    words = []
+    for name, part in parts.items():
+        have = set(part.labels.tolist())
+        if not have or -1 in have:
+            continue
+        lost = [word for k, word in enumerate(class_names) if k not in have]
+        more = [f"{len(lost) - 10} more"] if len(lost) > 10 else []
+        words += [f"{name}: {', '.join([*lost[:10], *more])}"] if lost else []
+    return "; ".join(words)
+
+
 def sample(labels: Tensor, n: int | None, *seed: int | str) -> Tensor:
-    """Indices, in ascending order, of at most `n` images drawn at random by `seed` from the classes in their shares.
+    """Draw at most `n` images by `seed`, of each class its share; return their indices in ascending order.
 
     Args:
         labels: (N,), of all images.
         n: how many stand for all of them; None: all.
     """
-    few = min(len(labels), n or len(labels))
     order = torch.randperm(len(labels), generator=generator(*seed))
-    by_class = order[labels[order].argsort(stable=True)]
-    return by_class[torch.arange(few) * len(labels) // max(few, 1)].sort().values
+    return stratified(labels, order, min(len(labels), n or len(labels)))[0].sort().values
 
 
 def cut_test(part: Images, test_size: int | float, split_seed: int, name: str) -> Splits:
-    """Cut a test set from a source that has none, by a fixed seed."""
+    """Cut a test set from a source that has none, by a fixed seed, of each class its share; none where `test_size` is 0."""
     n_test = count(test_size, len(part))
-    if not 0 < n_test < len(part):
+    if (n_test == 0 and test_size > 0) or n_test >= len(part):
         raise UserError(
             f"data.test_size={test_size} does not fit {name}: it has {len(part)} images in all"
         )
     order = torch.randperm(len(part), generator=generator(split_seed, "test"))
-    return Splits(
-        train=part.subset(order[n_test:].sort().values),
-        test=part.subset(order[:n_test].sort().values),
-    )
+    test, train = stratified(part.labels, order, n_test)
+    return Splits(train=part.subset(train.sort().values), test=part.subset(test.sort().values))

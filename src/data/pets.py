@@ -9,7 +9,7 @@ import torchvision
 
 from src.data.base import ImageData
 from src.data.download import fetched
-from src.data.folder import FileSet, at_rest
+from src.data.folder import FileSet, at_rest, file_set
 from src.data.images import Splits, chosen
 from src.errors import UserError
 
@@ -69,11 +69,8 @@ class Pets(ImageData):
             (pet, name) for pet, name in zip(pets, classes, strict=True) if name in self.class_names
         ]
         paths = [folder / "images" / f"{pet.image}.jpg" for pet, _ in taken]
-        return FileSet(
-            paths,
-            torch.tensor([self.class_names.index(name) for _, name in taken]),
-            self.size,
-            self.channels,
+        return file_set(
+            self, paths, torch.tensor([self.class_names.index(name) for _, name in taken])
         )
 
 

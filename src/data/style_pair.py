@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from src.data.folder import decode
+from src.data.decode import colour, decode
 from src.data.images import ImageSet
 from src.data.order import loader
 from src.data.pixels import to_float
@@ -36,13 +36,22 @@ class StylePair(pl.LightningDataModule):
         size: height and width, one number for a square.
         channels: 1 or 3.
         steps: batches an epoch.
+        background: the colour behind what is transparent, as of `ImageData`.
     """
 
     def __init__(
-        self, name: str, content: str, style: str, size: int | list[int], channels: int, steps: int
+        self,
+        name: str,
+        content: str,
+        style: str,
+        size: int | list[int],
+        channels: int,
+        steps: int,
+        background: str | list[int] = "white",
     ) -> None:
         super().__init__()
         self.name, self.channels, self.steps = name, channels, steps
+        self.background = colour(background)
         self.size = (size, size) if isinstance(size, int) else (size[0], size[1])
         self.paths = [Path(path).expanduser() for path in (content, style)]
         self.root = self.paths[0]
@@ -57,7 +66,9 @@ class StylePair(pl.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Read both; once, whatever the stage."""
         if not hasattr(self, "train"):
-            both = torch.stack([decode(path, self.size, self.channels) for path in self.paths])
+            both = torch.stack(
+                [decode(path, self.size, self.channels, self.background) for path in self.paths]
+            )
             self.train = self.test = ImageSet(both, torch.tensor([-1, -1]))
 
     def seen(self, part: ImageSet, indices: Tensor) -> tuple[Tensor, Tensor]:

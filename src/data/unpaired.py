@@ -1,6 +1,7 @@
 """Two domains of images, of which no image has a partner: what CycleGAN learns from."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -8,11 +9,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from src.data.base import ImageData
-from src.data.folder import FileSet, Folder, at_rest
+from src.data.folder import Folder, at_rest, file_set
 from src.data.images import Images, ImageSet, Splits, cut_test
 from src.data.pixels import to_bytes, to_float, wintered
 from src.errors import UserError
-from src.files import images_below
+from src.files import Scan, images_below, summary
 from src.randomness import Draws, generator
 
 
@@ -88,13 +89,14 @@ class Photos(ImageData):
     """All image files in a folder and below it, without classes."""
 
     def read(self) -> Splits:
-        files = images_below(self.root)
-        (images,) = at_rest(
-            self, [FileSet(files, torch.full((len(files),), -1), self.size, self.channels)]
-        )
-        if not self.test_size:
-            return Splits(train=images, test=images.subset(torch.arange(0)))
+        files, left_out = self.scan
+        (images,) = at_rest(self, [file_set(self, files, torch.full((len(files),), -1))], left_out)
         return cut_test(images, self.test_size, self.split_seed, str(self.root))
+
+    @cached_property
+    def scan(self) -> Scan:
+        """All files below the root."""
+        return images_below(self.root)
 
 
 class Unpaired(ImageData):
@@ -113,19 +115,20 @@ class Unpaired(ImageData):
 
     paired = False
 
-    def __init__(
-        self, root_a: str | None = None, root_b: str | None = None, **settings: Any
-    ) -> None:
-        settings = {"root": root_a} | settings
-        super().__init__(**settings)
+    def __init__(self, root_a: str, root_b: str, **settings: Any) -> None:
+        super().__init__(root=root_a, **settings)
         self.roots = (root_a, root_b)
-        self.of_a_side = settings | {"limit": None, "train_size": None, "train_per_class": None}
+        whole = {"limit": None, "train_size": None, "train_per_class": None}
+        self.of_a_side = settings | {"root": root_a} | whole
 
     def read(self) -> Splits:
         sides = [Photos(**self.of_a_side | {"root": root}) for root in self.roots]
         for key, side in zip(("root_a", "root_b"), sides, strict=True):
-            if not images_below(side.root):
-                raise UserError(f"data.{key}={side.root} is no folder with images in it")
+            if not side.scan.images:
+                why = summary(side.scan.left_out)
+                raise UserError(
+                    f"data.{key}={side.root} is no folder with images in it{f' ({why})' if why else ''}"
+                )
         for side in sides:
             side.setup()
         train, test, val = (
@@ -159,6 +162,9 @@ class Winter(Unpaired):
     the other half is `wintered`. No image is in both. Validation and test hold each image in both domains."""
 
     paired = True
+
+    def __init__(self, root: str, **settings: Any) -> None:
+        super().__init__(root_a=root, root_b=root, **settings)
 
     def read(self) -> Splits:
         if self.channels != 3:

@@ -15,8 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from src.data.cache import shared_folder
 from src.data.images import ImageSet
 from src.data.pixels import to_float
+from src.errors import first_line, optional
 from src.files import Broken, load_checked, write_atomically
 from src.metrics.precision import float32
 from src.randomness import generator, seed_of
@@ -91,28 +93,25 @@ def feature_net(train: ImageSet, num_classes: int, name: str, cache: Path) -> Fe
     digest.update(repr(tuple(train.images.shape)).encode())
     for part in (train.images, train.labels):
         digest.update(part.cpu().contiguous().numpy().data)
-    path = cache.expanduser() / "features" / f"{name}-{digest.hexdigest()}.pt"
+    folder = shared_folder(cache)
+    path = folder / "features" / f"{name}-{digest.hexdigest()}.pt" if folder else None
     with torch.random.fork_rng(devices=[]):  # the run's own random numbers stay as they were
         torch.default_generator.manual_seed(seed_of("features"))
         net = FeatureNet(train.images.shape[1], num_classes).to(memory_format=torch.channels_last)
     try:
-        net.load_state_dict(load_checked(path))
-        return net.eval()
+        if path is not None:
+            net.load_state_dict(load_checked(path))
+            return net.eval()
     except FileNotFoundError:
         pass
     except (Broken, RuntimeError, AttributeError, TypeError) as error:  # it may hold anything
-        log.info("%s is broken (%s): training it again", path, _first_line(error))
+        log.info("%s is broken (%s): training it again", path, first_line(error))
     _train(net, train, name)
-    try:
-        write_atomically(path, lambda temporary: torch.save(net.state_dict(), temporary))
-        log.info("feature net: kept for all runs in %s", path)
-    except (OSError, RuntimeError) as error:  # torch has a RuntimeError for a full disk
-        log.info("feature net: cannot be kept in %s (%s)", path, _first_line(error))
+    if path is not None:
+        with optional("the feature net cannot be kept", path.parent):
+            write_atomically(path, lambda temporary: torch.save(net.state_dict(), temporary))
+            log.info("feature net: kept for all runs in %s", path)
     return net.eval()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
 
 
 def _train(net: FeatureNet, train: ImageSet, name: str) -> None:

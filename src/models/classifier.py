@@ -43,7 +43,8 @@ class Classifier(pl.LightningModule):
         aux_weight: of an auxiliary head's loss (Szegedy 2015, section 5).
         norm_bias_lr: factor on the learning rate of the biases of norms (Jordan 2024, section 3.4).
         whiten: begin the first convolution with the principal components of the training images (see `src.nets.init.whiten`).
-        mirror: measure, and answer, by the mean of the logits of an image and its mirror image.
+        mirror: measure, and answer, by the mean of the logits of an image and its mirror image; the accuracy of the image alone
+            is then logged too, as acc_single_view.
         shift: pixels; the same, of an image (half the weight) and of it moved so far up and left, down and right, the border
             reflected. With `mirror` that is six images.
         init_from: where the net was trained before (`src.transfer` brings its weights); None: nowhere, and what follows is of
@@ -132,6 +133,9 @@ class Classifier(pl.LightningModule):
         self.confusion = MulticlassConfusionMatrix(num_classes)  # (true, said) counts
         self.top5 = (
             MulticlassAccuracy(num_classes, top_k=5, average="micro") if num_classes > 5 else None
+        )
+        self.single_view = (
+            MulticlassAccuracy(num_classes, average="micro") if mirror or shift else None
         )
         if whiten and not any(isinstance(layer, nn.Conv2d) for layer in net.modules()):
             raise ValueError(
@@ -256,8 +260,11 @@ class Classifier(pl.LightningModule):
 
     def _measure(self, batch: tuple[Tensor, Tensor], stage: str) -> dict[str, Tensor]:
         x, labels = batch
-        logits = self(x).float()
+        single, logits = single_and_mean(self.measured_net, self.scaled(x), self.mirror, self.shift)
+        logits = logits.float()
         self.confusion.update(logits, labels)
+        if self.single_view is not None:
+            self.single_view.update(single.float(), labels)
         if self.top5 is not None:
             self.top5.update(logits, labels)
         self.log(
@@ -282,6 +289,11 @@ class Classifier(pl.LightningModule):
         values = {f"{stage}/acc": right / n, f"{stage}/acc_low": low, f"{stage}/acc_high": high}
         if self.top5 is not None:
             values[f"{stage}/top5"] = float(self.top5.compute())
+        if self.single_view is not None:
+            name, share = f"{stage}/acc_single_view", float(self.single_view.compute())
+            values[name] = share
+            values[f"{name}_low"], values[f"{name}_high"] = wilson(round(share * n), n)
+            self.single_view.reset()
         names = cast(Any, self.trainer).datamodule.class_names
         for name, hits, images in zip(
             names, counts.diag().tolist(), counts.sum(1).tolist(), strict=True
@@ -345,15 +357,19 @@ class Whole(nn.Module):
 
 def answered(net: nn.Module, x: Tensor, mirror: bool, shift: int) -> Tensor:
     """Logits of scaled images (B, C, H, W): the mean over the views that `mirror` and `shift` (see Classifier) ask for."""
+    return single_and_mean(net, x, mirror, shift)[1]
+
+
+def single_and_mean(net: nn.Module, x: Tensor, mirror: bool, shift: int) -> tuple[Tensor, Tensor]:
+    """Return logits (B, num_classes) of scaled images (B, C, H, W) as they are, and the mean over their views."""
+    single = net(x)
+    mean = (single + net(x.flip(3))) / 2 if mirror else single
     if shift:
         height, width = x.shape[2:]
         around = F.pad(x, (shift,) * 4, mode="reflect")
         moved = (around[..., i : i + height, i : i + width] for i in (0, 2 * shift))
-        return (
-            answered(net, x, mirror, 0) / 2
-            + sum(answered(net, view, mirror, 0) for view in moved) / 4
-        )
-    return (net(x) + net(x.flip(3))) / 2 if mirror else net(x)
+        mean = mean / 2 + sum(answered(net, view, mirror, 0) for view in moved) / 4
+    return single, mean
 
 
 def scaled(x: Tensor, mean: Tensor, std: Tensor, channels: int) -> Tensor:

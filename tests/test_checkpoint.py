@@ -1,0 +1,157 @@
+"""Two checkpoints, a lock, and figures that outlive the session that measured them."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from src import build, run
+from src.errors import Interrupted, UserError
+from src.files import write_atomically
+from src.train import train
+from tests.conftest import ROOT, TINY, TINY_NETS, command, saved, wrong
+from tests.test_resume import assert_same_run, uncut_run
+
+SHORT = ("model=fc", *TINY, "data.val_size=20", "trainer.max_epochs=2", "test=false",
+         "checkpoint.every_n_batches=1")  # fmt: skip
+TIMES = ("seconds", "images_per_second", "peak_memory_mb")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return uncut_run(tmp_path_factory.mktemp("finished"), SHORT)
+
+
+def damage(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_the_checkpoint_before_the_last_is_kept(finished):
+    last, previous = (finished / "checkpoints" / name for name in (run.LAST, run.PREVIOUS))
+    done = [build.batches_done(run.load_checkpoint(path)) for path in (previous, last)]
+    assert done == [7, 8]
+
+
+def test_a_damaged_last_checkpoint_falls_back_to_the_one_before_and_ends_the_same(
+    finished, tmp_path
+):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    damage(folder / "checkpoints" / run.LAST)
+    result = command("train", f"resume={folder}")
+    assert result.returncode == 0, result.stderr
+    assert "warning: " in result.stderr
+    assert "last.ckpt is a broken checkpoint" in result.stderr
+    assert "resuming" in result.stderr
+    assert "after 7 batches" in result.stderr
+    assert_same_run(finished, folder)
+    good = [run.load_checkpoint(folder / "checkpoints" / name) for name in (run.LAST, run.PREVIOUS)]
+    assert [build.batches_done(checkpoint) for checkpoint in good] == [8, 7]
+    assert (folder / "checkpoints" / run.DAMAGED).is_file()
+
+
+def test_a_run_whose_checkpoints_are_both_damaged_is_refused_in_one_line(finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    for name in (run.LAST, run.PREVIOUS):
+        damage(folder / "checkpoints" / name)
+    assert "broken checkpoint" in wrong(command("train", f"resume={folder}"))
+
+
+def test_a_process_killed_between_two_renames_loses_nothing(finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    (folder / "checkpoints" / run.LAST).unlink()
+    assert build.batches_done(run.load_last(folder)) == 7
+
+
+def test_a_save_that_fails_keeps_both_checkpoints(tmp_path):
+    last, previous = tmp_path / "last", tmp_path / "previous"
+    for text in ("1", "2"):
+        write_atomically(last, lambda path, text=text: path.write_text(text), previous)
+
+    def fail(path):
+        path.write_text("3")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(last, fail, previous)
+    assert (last.read_text(), previous.read_text()) == ("2", "1")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_folder_in_use_is_refused_until_its_process_ends_however_it_ends(finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    stale = folder / "checkpoints" / f".{run.LAST}.12345.tmp"
+    stale.write_bytes(b"half")
+    hold = (
+        "import pathlib, sys, time; from src import run\n"
+        "with run.locked(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", hold, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout.readline() == "held\n"
+        assert not stale.exists()
+        line = wrong(command("train", f"resume={folder}"))
+        assert f"is in use by process {holder.pid}" in line
+    finally:
+        holder.kill()
+        holder.wait()
+    with run.locked(folder):
+        pass
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "train.log", ".hydra/config.yaml"])
+def test_a_folder_whose_run_never_trained_may_be_used_again(tmp_path, name):
+    folder = tmp_path / "run"
+    for path in (folder / ".hydra" / "config.yaml", folder / name):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    assert run.reserve(folder, exact=True) == folder
+    assert not [path for path in folder.iterdir() if path.name != ".lock"]
+
+
+@pytest.mark.parametrize(
+    "name", ["checkpoints/last.ckpt", "checkpoints/previous.ckpt", "metrics.json"]
+)
+def test_a_folder_that_holds_training_is_not_used_again(tmp_path, name):
+    for path in (tmp_path / ".hydra" / "config.yaml", tmp_path / name):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    with pytest.raises(UserError, match="exists and is not empty"):
+        run.reserve(tmp_path, exact=True)
+    assert (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("validate_every", [1, 2])
+def test_a_run_cut_between_its_last_checkpoint_and_its_figures_reports_them_all(
+    config, tmp_path, monkeypatch, validate_every
+):
+    """With a validation every second epoch of three, the last one was two checkpoints ago."""
+    overrides = (*TINY, *TINY_NETS, "data.val_size=20", "trainer.max_epochs=3",
+                 f"trainer.check_val_every_n_epoch={validate_every}")  # fmt: skip
+    cfg = config(*overrides)
+    uncut, cut = (saved(cfg, tmp_path / name) for name in ("uncut", "cut"))
+    train(cfg, uncut)
+
+    def interrupt(*args, **kwargs):
+        raise Interrupted(15)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pytorch_lightning.Trainer.test", interrupt)
+        with pytest.raises(Interrupted):
+            train(cfg, cut)
+    assert not (cut / "metrics.json").exists()
+    torch.manual_seed(1)
+    cfg.resume = str(cut)
+    train(cfg, cut)
+    one, other = (json.loads((folder / "metrics.json").read_text()) for folder in (uncut, cut))
+    assert "val/d_loss" in one
+    assert one.keys() == other.keys()
+    assert {k: v for k, v in one.items() if not k.endswith(TIMES)} == {
+        k: v for k, v in other.items() if not k.endswith(TIMES)
+    }

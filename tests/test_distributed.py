@@ -1,0 +1,122 @@
+"""Two processes that train one model stop together, and measure each image once."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from src import build, run
+from src.data.order import EpochSampler
+from src.errors import UserError
+from tests.conftest import ROOT, TINY, TINY_NETS, command
+from tests.test_resume import assert_same_run
+
+DDP = (*TINY, "trainer=ddp", "trainer.accelerator=cpu", "trainer.precision=32-true",
+       "trainer.devices=2", "data.val_size=21", "data.limit=101")  # fmt: skip
+LONG = (*DDP, *TINY_NETS, "model.n_critic=3", "trainer.max_epochs=60", "trainer.log_every_n_steps=20",
+        "checkpoint.every_n_batches=5")  # fmt: skip
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 8])
+def test_each_image_is_measured_once_in_equally_many_batches(world, batch_size):
+    """A forward pass may wait for the other processes: unequal numbers of batches would hang."""
+    for n in range(world, 40):
+        ranks = [
+            EpochSampler(n, batch_size, 0, shuffle=False, rank=rank, world=world)
+            for rank in range(world)
+        ]
+        batches = [list(sampler) for sampler in ranks]
+        assert torch.cat([torch.cat(b) for b in batches]).sort().values.tolist() == list(range(n))
+        assert {len(b) for b in batches} == {len(ranks[0])}
+        assert all(len(batch) > 0 for b in batches for batch in b)
+
+
+def test_fewer_images_than_processes_are_refused():
+    with pytest.raises(UserError, match="1 images cannot be measured by 2 processes"):
+        EpochSampler(1, 8, 0, shuffle=False, rank=0, world=2)
+
+
+def start(*args: str) -> subprocess.Popen:
+    """Start `python -m src.train` in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "src.train", *args],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+
+
+def second_rank(process: subprocess.Popen) -> int:
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    ranks = [pid for pid in children if b"src.train" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return int(ranks[0])
+
+
+@pytest.fixture(scope="module")
+def uncut(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ddp") / "uncut"
+    result = command("train", *LONG, f"hydra.run.dir={folder}")
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "receiver", "code"),
+    [
+        ("SIGTERM", "first", 143),
+        ("SIGTERM", "second", 143),
+        ("SIGINT", "second", 130),
+        ("SIGTERM", "group", 143),
+        ("SIGINT", "group", 130),
+    ],
+)
+def test_all_processes_stop_after_the_same_batch(uncut, tmp_path, name, receiver, code):
+    folder, number = tmp_path / "cut", getattr(signal, name)
+    process = start(*LONG, f"hydra.run.dir={folder}")
+    deadline = time.monotonic() + 240
+    while not (folder / "checkpoints" / "last.ckpt").exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    rank = second_rank(process)
+    if receiver == "group":
+        os.killpg(process.pid, number)
+    else:
+        os.kill(process.pid if receiver == "first" else rank, number)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == code, stderr
+    assert "Traceback" not in stderr
+    assert stderr.count("stopped after") == 1
+    assert 0 < build.batches_done(run.load_last(folder)) < 120
+    while Path(f"/proc/{rank}").exists():  # it saved too, and is a moment behind
+        assert time.monotonic() < deadline + 60
+        time.sleep(0.1)
+    resumed = command("train", f"resume={folder}")
+    assert resumed.returncode == 0, resumed.stderr
+    assert_same_run(uncut, folder)
+
+
+@pytest.mark.slow
+def test_figures_of_two_processes_are_those_of_one(tmp_path):
+    """101 images do not divide by two: the padded set counted one of them twice."""
+    folder = tmp_path / "run"
+    trained = command("train", *DDP, "model=fc", "trainer.max_epochs=1", f"hydra.run.dir={folder}")
+    assert trained.returncode == 0, trained.stderr
+    both = json.loads((folder / "metrics.json").read_text())
+    alone = command("evaluate", f"run={folder}")
+    assert alone.returncode == 0, alone.stderr
+    one = json.loads((folder / "metrics.json").read_text())
+    figures = [name for name in one if name.startswith("test")]
+    assert {name: both[name] for name in figures} == pytest.approx(
+        {name: one[name] for name in figures}, rel=1e-6, nan_ok=True
+    )

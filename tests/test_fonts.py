@@ -1,0 +1,99 @@
+"""Captions in any script: every character has a glyph, words of every script stand in their own order."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw, features
+
+from src import charts, fonts
+
+NAMES = [
+    "Ørsted", "Tiếng Việt", "Łódź", "Привет", "Ελλάδα", "猫", "犬", "简体中文", "繁體", "かな カナ", "한국어", "שלום",
+    "مرحبا", "नमस्ते", "ไทย", "ქართული", "Հայերեն", "தமிழ்", "বাংলা", "አማርኛ", "🐱", "naïve café", "50 % — ½",
+]  # fmt: skip
+
+
+def ink(text, size=20):
+    """The rectangle of black that `text` makes, as an array; None where it makes none."""
+    sheet = Image.new("L", (600, 60), 255)
+    fonts.write(ImageDraw.Draw(sheet), (20, 15), text, size)
+    dark = np.asarray(sheet) < 128
+    rows, columns = dark.any(1).nonzero()[0], dark.any(0).nonzero()[0]
+    return dark[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_character_has_a_glyph(name):
+    box = ink("\U0010ffff")
+    for character in name:
+        if not character.isspace():
+            drawn = ink(character)
+            assert drawn is None or drawn.shape != box.shape or (drawn != box).any(), character
+    assert fonts.length(name, 20) > 0
+
+
+def test_letters_of_one_kind_are_told_from_each_other():
+    for one, other in (
+        ("Ø", "O"),
+        ("é", "e"),
+        ("猫", "犬"),
+        ("П", "Л"),
+        ("한", "국"),
+        ("ש", "ל"),
+        ("ไ", "ท"),
+    ):
+        assert ink(one).shape != ink(other).shape or (ink(one) != ink(other)).any(), (one, other)
+
+
+def test_a_letter_in_two_parts_is_the_letter():
+    """As macOS writes the names of files."""
+    assert np.array_equal(ink("한글é"), ink("한글é"))
+
+
+@pytest.mark.skipif(
+    not features.check("raqm"), reason="Pillow without raqm draws letters one by one"
+)
+def test_words_from_right_to_left():
+    """The first word of a Hebrew line is at its right, whatever stands between the words; figures behind it stay behind."""
+    for line, first in (("שלום א", "א"), ("שלום_א", "א"), ("שלום (א", "א")):
+        letter = ink(first)
+        assert np.array_equal(ink(line)[-letter.shape[0] :, : letter.shape[1]].any(), True)
+        left = ink(line)[:, : letter.shape[1]]
+        assert left.sum() == letter.sum(), line
+    seven = ink("7")
+    assert ink("שלום 7")[:, -seven.shape[1] :].sum() == seven.sum()
+
+
+@pytest.mark.skipif(
+    not features.check("raqm"), reason="Pillow without raqm draws letters one by one"
+)
+def test_arabic_letters_are_joined():
+    assert ink("محب", 30).any(0).all(), "no white between them"
+    assert not ink("م\u200cح\u200cب", 30).any(0).all(), "there is where they must not join"
+
+
+def test_text_stands_at_its_anchor():
+    for anchor, x in (("la", 100), ("ma", 100), ("ra", 100), ("lm", 100), ("mm", 100), ("rm", 100)):
+        sheet = Image.new("L", (300, 60), 255)
+        fonts.write(ImageDraw.Draw(sheet), (x, 30), "猫 Hx 猫", 16, anchor=anchor)
+        rows, columns = (np.asarray(sheet) < 128).nonzero()
+        wide = fonts.length("猫 Hx 猫", 16)
+        left = x - {"l": 0, "m": wide / 2, "r": wide}[anchor[0]]
+        assert abs(columns.min() - left) <= 3
+        assert abs(columns.max() - left - wide) <= 3
+        assert abs((rows.min() + rows.max()) / 2 - (30 if anchor[1] == "m" else 40)) <= 3, anchor
+
+
+def test_every_picture_with_words_takes_any_script():
+    other = [name[::-1] for name in NAMES]
+    images = torch.rand(len(NAMES), 3, 20, 30, generator=torch.Generator().manual_seed(0))
+    counts = torch.eye(len(NAMES)).long()
+    for draw in (
+        lambda names: charts.captioned(images, names),
+        lambda names: charts.bars([0.5] * len(names), names[5], names=names),
+        lambda names: charts.bars([0.5] * 2, "x", names=names[3:5]),
+        lambda names: charts.confusion(counts, names),
+        lambda names: charts.feature_maps(images[0], dict.fromkeys(names, images[0])),
+    ):
+        one, two = draw(NAMES), draw(other)
+        assert one.shape != two.shape or (one != two).any()

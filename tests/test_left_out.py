@@ -1,0 +1,256 @@
+"""Every file below a person's folder is read or counted by reason: HEIC, links, what is broken, what is no image."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from src import files
+from src.data.base import ImageSet
+from src.data.decode import decode, why_unreadable
+from src.errors import UserError
+from src.files import images_below, summary
+from src.predict import found
+from tests.conftest import ROOT, WINTER_NET, command, data_of
+
+RNG = np.random.default_rng(0)
+BROKEN_HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)  # a box and no picture
+
+
+def picture(red=0):
+    pixels = RNG.integers(0, 200, (24, 32, 3), dtype=np.uint8)
+    pixels[..., 0] = red
+    return Image.fromarray(pixels)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes, eight JPEGs each."""
+    for k, name in enumerate(("blue", "red")):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        for i in range(8):
+            picture(200 * k).save(tmp_path / "in" / name / f"{i}.jpg")
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def no_heif(monkeypatch):
+    """As where pillow-heif is not installed."""
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    files.heic_readable.cache_clear()
+    yield
+    files.heic_readable.cache_clear()
+
+
+def heic(path, image):
+    assert files.heic_readable()
+    image.save(path, format="HEIF", quality=-1)  # without loss
+
+
+def read(config, root, *more):
+    settings = ("data.size=8", "data.test_size=4", "data.val_size=0", *more)
+    return data_of(config, "model=fc", "data=folder", f"data.root={root}", *settings)
+
+
+def everything(data):
+    return len(data.train) + len(data.val) + len(data.test)
+
+
+def test_heic_photographs_are_read(config, folder):
+    image = picture(200)
+    heic(folder / "red" / "IMG_1.HEIC", image)
+    heic(folder / "red" / "IMG_2.jpg", image)  # as some phones call what they export
+    for name in ("IMG_1.HEIC", "IMG_2.jpg"):
+        expected = np.asarray(ImageOps.fit(image, (8, 8), Image.Resampling.BILINEAR))
+        pixels = decode(folder / "red" / name, (8, 8), 3).permute(1, 2, 0).numpy()
+        assert np.abs(pixels.astype(int) - expected).max() <= 24, "chroma is at half the size"
+    assert everything(read(config, folder)) == 18
+
+
+def test_without_pillow_heif_they_are_counted_with_what_to_do(config, folder, caplog, no_heif):
+    caplog.set_level("INFO", logger="src")
+    for name in ("blue", "red"):
+        for i in range(20):
+            (folder / name / f"IMG_{i}.HEIC").write_bytes(BROKEN_HEIC)
+    assert everything(read(config, folder)) == 16
+    assert "left out 40 files: 40 HEIC (to read them: pip install pillow-heif)" in caplog.text
+
+
+def test_without_pillow_heif_one_called_jpg_says_so_too(tmp_path):
+    (tmp_path / "x.jpg").write_bytes(BROKEN_HEIC)
+    code = (
+        "import sys; sys.modules['pillow_heif'] = None\n"
+        "from pathlib import Path\nfrom src.data.decode import why_unreadable\n"
+        f"print(why_unreadable(Path({str(tmp_path / 'x.jpg')!r})))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.stdout.strip() == "HEIC (to read them: pip install pillow-heif)", result.stderr
+
+
+@pytest.mark.parametrize("keep", ["true", "false"])
+def test_what_cannot_be_read_is_left_out_and_the_first_is_named(config, folder, caplog, keep):
+    caplog.set_level("INFO", logger="src")
+    good = (folder / "red" / "0.jpg").read_bytes()
+    broken = {
+        "blue/cut.jpg": good[:-120],
+        "blue/empty.png": b"",
+        "red/IMG_1.HEIC": BROKEN_HEIC,
+        "red/words.gif": b"no image",
+    }
+    for name, content in broken.items():
+        (folder / name).write_bytes(content)
+    data = read(config, folder, f"data.in_memory={keep}")
+    assert isinstance(data.train, ImageSet) == (keep == "true")
+    assert everything(data) == 16
+    (said,) = [r.getMessage() for r in caplog.records if "left out" in r.getMessage()]
+    assert said.startswith(
+        f"{folder}: left out 4 files: 4 unreadable (the first: {folder / 'blue' / 'cut.jpg'}: "
+    )
+    assert "truncated" in said
+    caplog.clear()
+    again = read(config, folder, f"data.in_memory={keep}")  # from the cache
+    assert said in caplog.text
+    for one, other in ((data.train, again.train), (data.test, again.test)):
+        everyone = torch.arange(len(one))
+        assert torch.equal(one[everyone][0], other[everyone][0])
+
+
+def test_in_memory_or_not_the_same_images_are_learned(config, folder):
+    (folder / "red" / "3.jpg").write_bytes((folder / "red" / "3.jpg").read_bytes()[:-100])
+    (folder / "blue" / "1.jpg").write_bytes(b"\xff\xd8")
+    kept, lazy = (read(config, folder, f"data.in_memory={keep}") for keep in ("true", "false"))
+    for one, other in ((kept.train, lazy.train), (kept.test, lazy.test)):
+        (a, la), (b, lb) = (part[torch.arange(len(part))] for part in (one, other))
+        assert torch.equal(a, b)
+        assert torch.equal(la, lb)
+
+
+@pytest.mark.parametrize("keep", ["true", "false"])
+def test_a_class_of_which_nothing_can_be_read_is_an_error(config, folder, keep):
+    for path in (folder / "red").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(
+        UserError, match=r"none of the 8 images of class red can be read; the first: .*0\.jpg"
+    ):
+        read(config, folder, f"data.in_memory={keep}")
+
+
+def test_a_look_finds_what_decoding_finds(folder):
+    """A JPEG is looked through at an eighth of its size: it fails where decoding fails, and nowhere else."""
+    good = (folder / "red" / "0.jpg").read_bytes()
+    rng = np.random.default_rng(1)
+    path = folder / "red" / "x.jpg"
+    seen = set()
+    for _ in range(60):
+        data = bytearray(good)
+        if rng.random() < 0.5:
+            del data[rng.integers(1, len(good)) :]
+        else:
+            data[rng.integers(len(data))] ^= 1 << rng.integers(8)
+        path.write_bytes(data)
+        try:
+            decode(path, (8, 8), 3)
+            fine = True
+        except UserError:
+            fine = False
+        assert (why_unreadable(path) is None) == fine
+        seen.add(fine)
+    assert seen == {True, False}
+
+
+def test_links_are_followed_and_each_file_counts_once(config, folder, tmp_path):
+    albums = tmp_path / "elsewhere"
+    (albums / "deep").mkdir(parents=True)
+    for i in range(3):
+        picture(200).save(albums / "deep" / f"album{i}.jpg")
+    (folder / "red" / "a_link").symlink_to(albums)
+    (folder / "red" / "again").symlink_to(albums / "deep")
+    (folder / "red" / "up").symlink_to(tmp_path)
+    (folder / "blue" / "round").symlink_to(folder / "blue")
+    (folder / "blue" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (folder / "blue" / "one").symlink_to(folder / "blue" / "other")
+    (folder / "blue" / "other").symlink_to(folder / "blue" / "one")
+    (folder / "blue" / "0_again.jpg").symlink_to(folder / "blue" / "0.jpg")
+    (folder / "blue" / "far.jpg").symlink_to(tmp_path / "far.jpg")
+    picture().save(tmp_path / "far.jpg")
+    scan = images_below(folder)
+    names = {str(path.relative_to(folder)) for path in scan.images}
+    expected = {f"{name}/{i}.jpg" for name in ("blue", "red") for i in range(8)}
+    albums_read = {f"red/a_link/deep/album{i}.jpg" for i in range(3)}
+    assert names == expected | albums_read | {"blue/far.jpg"}
+    counts = {reason: len(paths) for reason, paths in scan.left_out.items()}
+    assert counts == {
+        "broken links": 3,
+        "links to folders that are read already": 3,
+        "links to images that are used already": 1,
+    }
+    assert everything(read(config, folder)) == 20
+
+
+def test_reasons_are_counted(folder):
+    for name in ("a.json", "b.json", "c.mov", "d", ".DS_Store", "__MACOSX/._0.jpg", ".git/x.png"):
+        (folder / "red" / name).parent.mkdir(exist_ok=True)
+        (folder / "red" / name).write_bytes(b"")
+    os.mkfifo(folder / "red" / "pipe.jpg")
+    scan = images_below(folder)
+    assert len(scan.images) == 16
+    assert summary(scan.left_out) == (
+        "4 of other kinds (.json, .mov, no ending), 3 hidden, 1 no regular files"
+    )
+
+
+def test_a_folder_that_may_not_be_opened_is_counted(folder, monkeypatch):
+    real = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("blue"):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(files.os, "scandir", scandir)
+    scan = images_below(folder)
+    assert len(scan.images) == 8
+    assert summary(scan.left_out) == "1 folders that cannot be opened (Permission denied)"
+
+
+def test_folders_without_labels_are_read_in_the_same_way(config, folder, caplog, tmp_path, capsys):
+    caplog.set_level("INFO", logger="src")
+    (folder / "red" / "x.json").write_text("")
+    (folder / "red" / "cut.jpg").write_bytes((folder / "red" / "0.jpg").read_bytes()[:-90])
+    (folder / "red" / "more").symlink_to(folder / "blue")
+    roots = (f"data.root_a={folder / 'red'}", f"data.root_b={folder / 'blue'}")
+    data = data_of(config, *WINTER_NET, "data=unpaired", *roots, "data.val_size=0")
+    sizes = [len(side) for part in (data.train, data.test) for side in (part.a, part.b)]
+    assert sizes == [14, 7, 2, 1]
+    assert "left out 2 files: 1 of other kinds (.json), 1 unreadable (the first: " in caplog.text
+    assert len(found([str(folder / "red")])) == 17, "predict tries each, and names what it cannot"
+    said = capsys.readouterr().err
+    assert said == f"{folder / 'red'}: left out 1 file: 1 of other kinds (.json)\n"
+
+
+@pytest.mark.parametrize("command_line", ["train", "augment"])
+def test_a_user_with_a_phones_folder(folder, tmp_path, command_line):
+    for name in ("blue", "red"):
+        for i in range(20):
+            (folder / name / f"IMG_{i:04d}.HEIC").write_bytes(BROKEN_HEIC)
+    args = {
+        "train": ("model=fc", "data=folder", "data.size=8", "trainer=cpu", "trainer.max_epochs=1",
+                  "callbacks=none", "logger=csv", f"hydra.run.dir={tmp_path / 'run'}"),
+        "augment": ("augment=flip", f"out={tmp_path / 'out'}"),
+    }[command_line]  # fmt: skip
+    result = command(command_line, f"data.root={folder}", f"cache={tmp_path / 'cache'}", *args)
+    assert result.returncode == 0, result.stderr
+    if command_line == "train":
+        first = folder / "blue" / "IMG_0000.HEIC"
+        assert (
+            f"left out 40 files: 40 unreadable (the first: {first}: damaged, or no image)"
+            in result.stderr
+        )
+        assert "12 to train, 1 to validate, 3 to test" in result.stderr
+    else:
+        made = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+        assert len(made) == 16 + 12 + 1
