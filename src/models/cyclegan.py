@@ -13,6 +13,7 @@ from torchmetrics.functional.image import (
 )
 
 from src.losses import cycle_consistency, cyclegan_generator, lsgan_discriminator
+from src.metrics.color import Map, color_maps
 
 
 class ImagePool(nn.Module):
@@ -91,6 +92,14 @@ class CycleGAN(pl.LightningModule):
         )
         shape = (channels, size, size) if isinstance(size, int) else (channels, *size)
         self.pool_a, self.pool_b = ImagePool(pool, shape), ImagePool(pool, shape)
+        self.color_maps: dict[str, dict[str, Map]] = {}  # by the domain that they lead to, by name
+
+    def setup(self, stage: str) -> None:
+        """Where the truth is known, learn what maps of single pixels make of it, from both training domains."""
+        data = cast(Any, self.trainer).datamodule
+        if data.paired and not self.color_maps:
+            a, b = data.train.a.images, data.train.b.images
+            self.color_maps = {"b": color_maps(a, b), "a": color_maps(b, a)}
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         players = ((self.d_a, self.d_b), (self.g, self.f))
@@ -155,7 +164,7 @@ class CycleGAN(pl.LightningModule):
 
     def _measure(self, batch: tuple[Tensor, Tensor], stage: str) -> None:
         """The cycles' distances in [0, 1]; where the data pair each image with its true translation, PSNR (dB) and SSIM to it,
-        beside those of the image that is left as it is."""
+        beside those of the image that is left as it is, and of what the maps of single pixels make of it."""
         a, b = batch
         made_b, made_a = self.translate(a, "b"), self.translate(b, "a")
         values = {
@@ -163,7 +172,13 @@ class CycleGAN(pl.LightningModule):
             "cycle_b": cycle_consistency(b, self.translate(made_a, "b")),
         }
         if cast(Any, self.trainer).datamodule.paired:
-            for name, said, true in (("b", made_b, b), ("a", made_a, a), ("untranslated", a, b)):
+            mapped = [
+                (f"{to}_{name}", change(image), true)
+                for to, image, true in (("b", a, b), ("a", b, a))
+                for name, change in self.color_maps[to].items()
+            ]
+            rows = [("b", made_b, b), ("a", made_a, a), ("untranslated", a, b), *mapped]
+            for name, said, true in rows:
                 values |= {f"psnr_{name}": psnr(said, true), f"ssim_{name}": ssim(said, true)}
         self.log_dict(
             {f"{stage}/{name}": value for name, value in values.items()},
