@@ -79,7 +79,7 @@ def test_figures_are_float32s_bit_for_bit_however_the_run_was_trained(
         measured = []
         for precision in ("32-true", "bf16-mixed"):
             cfg.trainer.precision = precision
-            trainer = build.trainer(cfg, tmp_path / "other", 0, keep=False)
+            trainer = build.trainer(cfg, tmp_path / "other", keep=False)
             getattr(trainer, stage)(model, datamodule=build.data(cfg), verbose=False)
             measured.append(
                 {name: float(value) for name, value in trainer.callback_metrics.items()}
