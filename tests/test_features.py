@@ -53,6 +53,7 @@ print(net.digest())
 """
 
 
+@pytest.mark.slow
 def test_it_is_the_same_net_however_many_threads_there_are(tmp_path):
     digests = set()
     for threads in ("1", "2", "3"):

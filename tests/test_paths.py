@@ -45,6 +45,7 @@ TEXT = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]
 BYTES = st.binary(min_size=1, max_size=40).filter(lambda name: not {0, 47} & set(name))
 
 
+@pytest.mark.slow
 @given(st.one_of(TEXT, BYTES.map(os.fsdecode)))
 @example("\\'\\\\'")
 @example("'")
@@ -112,6 +113,7 @@ def fine(*args):
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [EVERYTHING, LATIN, *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES)]
 )
@@ -163,6 +165,7 @@ def test_the_other_commands_take_such_folders_too(tmp_path, name):
     assert len(list((top / "translated").rglob("*.png"))) == 6
 
 
+@pytest.mark.slow
 def test_names_that_are_not_utf8_are_written_so_that_they_can_be_read(tmp_path):
     """In a terminal of any encoding, in the CSV file, in the manifest, in the run's log."""
     two_classes(tmp_path / "in")
