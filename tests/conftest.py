@@ -1,5 +1,6 @@
 """What the tests share: small runs, in this process or as a user's command."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -53,6 +54,15 @@ THREADS = (
 torch.set_num_threads(THREADS)
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background jobs begin so
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def log_of_its_own():
+    """Take the handlers of a test's runs away: their stderr is pytest's, and closed after the test."""
+    yield
+    for handler in logging.getLogger("src").handlers[:]:
+        logging.getLogger("src").removeHandler(handler)
+        handler.close()
 
 
 @pytest.fixture

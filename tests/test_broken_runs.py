@@ -46,6 +46,7 @@ def resume(folder):
     return command("train", f"resume={folder}", "trainer.max_epochs=2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b'{"test/acc": 0.', b"\xff\xfe\x00\x01", b"[1, 2]", b""])
 def test_a_broken_metrics_json_is_kept_aside_and_the_figures_are_written(folder, content):
     (folder / "metrics.json").write_bytes(content)
@@ -58,6 +59,7 @@ def test_a_broken_metrics_json_is_kept_aside_and_the_figures_are_written(folder,
     assert json.loads((folder / "metrics.json").read_text())["batches"] == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content", [b"batches,test/acc\n4,0.5,7\n", b"\x00\xff\xfe", b"batches,a\n4,x\n", b"a,b\n1,2\n"]
 )
@@ -86,6 +88,7 @@ def test_a_name_that_is_taken_does_not_lose_what_was_kept_before(folder):
     assert kept == ["metrics.json.broken", "metrics.json.broken-2", "metrics.json.broken-3"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [{}, [], {"state_dict": {}}, {"state_dict": 1, "loops": {}}])
 def test_a_checkpoint_that_no_training_wrote(folder, photos, content):
     path = folder / "checkpoints" / "last.ckpt"
@@ -118,6 +121,7 @@ def test_a_checkpoint_of_other_optimizers(folder):
     assert "has other optimizers than the run's config says" in wrong(resume(folder))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "words"),
     [

@@ -45,6 +45,7 @@ def test_a_run_that_it_ended_stays_so_and_says_what_goes_on(ended, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_larger_patience_goes_on_as_if_it_had_been_there_from_the_start(ended, tmp_path):
     folder = shutil.copytree(ended, tmp_path / "run")
     result = command("train", f"resume={folder}", "callbacks.early_stopping.patience=3")
@@ -58,6 +59,7 @@ def test_a_larger_patience_goes_on_as_if_it_had_been_there_from_the_start(ended,
     assert rows(folder) == rows(whole)
 
 
+@pytest.mark.slow
 def test_without_the_callback_it_trains_to_the_end(ended, tmp_path):
     folder = shutil.copytree(ended, tmp_path / "run")
     result = command("train", f"resume={folder}", "~callbacks.early_stopping")

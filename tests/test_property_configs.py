@@ -88,7 +88,7 @@ def override(draw, known: list[str]) -> str:
     return f"{sign}{key}={draw(st.sampled_from(VALUES) if draw(st.integers(0, 9)) else words)}"
 
 
-@draws(80, 1000)
+@draws(40, 1000)
 def test_any_overrides_pass_or_are_refused_in_a_line(count, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     seen = {True: 0, False: 0}

@@ -273,6 +273,7 @@ def test_resume_refuses_what_would_change_the_run(uncut, tmp_path):
     assert "Traceback" not in shorter.stderr
 
 
+@pytest.mark.slow
 def test_what_a_resumed_run_is_told_is_remembered(uncut, tmp_path):
     """Else a run that is made longer and cut again would stop where it was to stop first."""
     folder = shutil.copytree(uncut, tmp_path / "run")
