@@ -28,11 +28,8 @@ from tests.faults.processes import Run, Server, start_plain
 
 RESULTS = Path("docs") / "results" / "faults.csv"
 SIGNALS = ("SIGKILL", "SIGKILL", "SIGTERM", "SIGTERM twice", "SIGINT", "SIGINT group", "SIGHUP")
-TIMES = (
-    "seconds",
-    "images_per_second",
-    "peak_memory_mb",
-)  # ends of names that differ from run to run
+# ends of the names of times
+TIMES = ("seconds", "spent", "images_per_second", "peak_memory_mb")
 BATCH = re.compile(r"epoch (\d+)/\d+ batch (\d+)/(\d+)")
 RESUMED = re.compile(r"resuming .* after (\d+) batches")
 OWN = ("train.log", "events.out.tfevents", ".lock", "overrides.yaml")  # a session's own files
@@ -100,13 +97,16 @@ class Kills:
             self.uncut[name, precision] = folder, time.monotonic() - start
         return self.uncut[name, precision]
 
-    def cut(self, name: str, precision: str, seed: int, signum: str | None = None) -> Cut:
-        """Cut the run of a family at moments drawn by `seed`, resume it until it ends, compare."""
+    def cut(self, name: str, precision: str, seed: int, once_by: str | None = None) -> Cut:
+        """Cut the run of a family at moments drawn by `seed`, resume it until it ends, compare.
+
+        With `once_by`, one of `SIGNALS`, cut it once, soon after its first checkpoint.
+        """
         draw = random.Random(f"{name} {precision} {seed}")
-        result = Cut(name, precision, seed, signum or draw.choice(SIGNALS))
+        result = Cut(name, precision, seed, once_by or draw.choice(SIGNALS))
         folder = self.top / "cut"
         shutil.rmtree(folder, ignore_errors=True)
-        planned, problems = draw.randint(1, 4), []
+        planned, problems = 1 if once_by else draw.randint(1, 4), []
         while not problems:
             resumed = has_checkpoint(folder)
             run = (
@@ -115,7 +115,8 @@ class Kills:
                 else self.new(name, precision, folder)
             )
             result.resumes += resumed
-            if result.kills < planned and self._reach(run, name, precision, folder, draw):
+            seconds = self.twin(name, precision)[1]
+            if result.kills < planned and reach(run, folder, seconds, draw, bool(once_by)):
                 result.kills += stop(run, result.signal)
             code = run.wait()
             problems += complaints(run, code, result.signal, folder)
@@ -127,18 +128,23 @@ class Kills:
         result.equal, result.problems = not problems, "; ".join(problems[:3])
         return result
 
-    def _reach(
-        self, run: Run, name: str, precision: str, folder: Path, draw: random.Random
-    ) -> bool:
-        """Wait for a moment: in a save, while it trains and tests, or any. Returns whether the run goes on still."""
-        seconds, kind = self.twin(name, precision)[1], draw.random()
-        if kind < 0.3:
-            saves = draw.randint(1, 6)
-            return all(run.until(lambda: is_saving(folder)) for _ in range(saves))
-        if kind < 0.9:
-            started = run.until(lambda: " parameters, " in run.said)
-            return started and run.poll(draw.uniform(0, 0.6) * seconds) is None
-        return run.poll(draw.uniform(0, 1) * seconds) is None
+
+def reach(run: Run, folder: Path, seconds: float, draw: random.Random, soon: bool) -> bool:
+    """Wait for a moment of a run of about `seconds`: in a save, while it trains and tests, or any.
+
+    `soon`: a moment soon after its first checkpoint. Returns whether the run goes on still.
+    """
+    kind = draw.random()
+    if soon:
+        begun = run.until(lambda: has_checkpoint(folder))
+        return begun and run.poll(draw.uniform(0, 0.1) * seconds) is None
+    if kind < 0.3:
+        saves = draw.randint(1, 6)
+        return all(run.until(lambda: is_saving(folder)) for _ in range(saves))
+    if kind < 0.9:
+        begun = run.until(lambda: " parameters, " in run.said)
+        return begun and run.poll(draw.uniform(0, 0.6) * seconds) is None
+    return run.poll(draw.uniform(0, 1) * seconds) is None
 
 
 def stop(run: Run, kind: str) -> bool:
@@ -192,7 +198,7 @@ def differences(uncut: Path, cut: Path) -> list[str]:
     compare(*states, "last.ckpt", found.append)
     compare(*(_rows(folder) for folder in (uncut, cut)), "metrics.csv", found.append)
     figures = [json.loads((folder / "metrics.json").read_text()) for folder in (uncut, cut)]
-    compare(*map(timeless, figures), "metrics.json", found.append)
+    compare(*figures, "metrics.json", found.append)
     names = [_files(folder) for folder in (uncut, cut)]
     found += [f"files: {sorted(names[0] ^ names[1])}"] if names[0] != names[1] else []
     for name in sorted(names[0] & names[1]):
@@ -202,8 +208,9 @@ def differences(uncut: Path, cut: Path) -> list[str]:
 
 
 def compare(a: Any, b: Any, where: str, report: Callable[[str], None]) -> None:
-    """Report each place where two values are not equal to the last bit."""
+    """Report each place where two values are not equal to the last bit, times left out."""
     if isinstance(a, dict) and isinstance(b, dict):
+        a, b = timeless(a), timeless(b)
         for key in {**a, **b}:
             if key in a and key in b:
                 compare(a[key], b[key], f"{where}: {key}", report)
@@ -221,12 +228,12 @@ def compare(a: Any, b: Any, where: str, report: Callable[[str], None]) -> None:
 
 def _rows(folder: Path) -> list[dict[str, Any]]:
     with (folder / "metrics.csv").open(newline="") as file:
-        return [timeless(row) for row in csv.DictReader(file)]
+        return list(csv.DictReader(file))
 
 
-def timeless(values: dict[str, Any]) -> dict[str, Any]:
+def timeless(values: dict[Any, Any]) -> dict[Any, Any]:
     """Return `values` without those that differ from run to run."""
-    return {name: value for name, value in values.items() if not name.endswith(TIMES)}
+    return {name: value for name, value in values.items() if not str(name).endswith(TIMES)}
 
 
 def _files(folder: Path) -> set[str]:

@@ -154,7 +154,10 @@ def start_plain(arguments: Sequence[str], folder: Path, module: str = "train") -
 
 
 def _outputs(folder: Path) -> tuple[Path, Path]:
-    """Return names for a process's stdout and stderr that are free in `folder`."""
+    """Make files in `folder` for what a process prints to stdout and stderr."""
     folder.mkdir(parents=True, exist_ok=True)
     number = len(list(folder.glob("*.err")))
-    return folder / f"{number:03d}.out", folder / f"{number:03d}.err"
+    out, err = (folder / f"{number:03d}.{kind}" for kind in ("out", "err"))
+    for path in (out, err):
+        path.touch(exist_ok=False)
+    return out, err
