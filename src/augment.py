@@ -28,7 +28,7 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from src import cli
-from src.config import KINDS, check, compose, groups
+from src.config import check, compose, groups
 from src.errors import UserError, writing
 from src.files import printable
 from src.rules import PICTURES
@@ -67,10 +67,6 @@ def augment(cfg: DictConfig) -> Path:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(
             f"out={out} is there and not empty; name a new folder, nothing is overwritten"
-        )
-    if (kind := KINDS.get(cfg.data._target_)) is not None:
-        raise UserError(
-            f"data={cfg.data.name} holds {kind}: what is augmented are images with labels"
         )
     if cfg.data.root and Path(cfg.data.root).expanduser().resolve() in out.resolve().parents:
         raise UserError(

@@ -23,7 +23,7 @@ from src.callbacks.checkpoint import Checkpoint
 from src.callbacks.exact import Exact
 from src.callbacks.nonfinite import NonFinite
 from src.callbacks.record import Record
-from src.config import check_saved, family, leaves
+from src.config import check_saved, family, fill, leaves
 from src.data.augment import Augment
 from src.data.decode import colour
 from src.data.reviews import Reviews
@@ -102,6 +102,7 @@ def data(cfg: DictConfig, checkpoint: dict[str, Any] | None = None) -> Any:
         _expect_classes(cfg, module)
     if isinstance(module, Reviews):
         _count(cfg.model, "words", len(module.words))
+        _expect_count(cfg, "words", len(module.words))
     return module
 
 
@@ -114,20 +115,22 @@ def expect_test(data: Any) -> None:
 
 
 def _expect_classes(cfg: DictConfig, module: Any) -> None:
-    """Raise UserError where the model or data.num_classes has another number of classes than the images' labels."""
+    """Raise UserError where data.num_classes does not fit the images' labels, or the model's does not fit that."""
     known = module.num_classes
-    highest = max(
-        int(part.labels.max()) for part in (module.train, module.val, module.test) if len(part)
-    )
+    parts = (module.train, module.val, module.test)
+    highest = max(int(part.labels.max()) for part in parts if len(part))
     if highest >= known:
         raise UserError(
-            f"data.num_classes={known} does not fit data={cfg.data.name}, which has labels to {highest}"
+            f"data.num_classes={known} does not fit data={cfg.data.name}, which has labels up to {highest}"
         )
+    _expect_count(cfg, "num_classes", known)
+
+
+def _expect_count(cfg: DictConfig, name: str, number: int) -> None:
+    """Raise UserError where the model has another `name` than `number`, that of the data."""
     for path, value in leaves(OmegaConf.to_container(cfg.model, resolve=True), "model"):
-        if path.endswith(".num_classes") and value != known:
-            raise UserError(
-                f"{path}={value} does not fit data={cfg.data.name}, which has {known} classes"
-            )
+        if path.endswith(f".{name}") and value != number:
+            raise UserError(f"{path}={value} does not fit data={cfg.data.name}, which has {number}")
 
 
 def augmentation(cfg: DictConfig) -> Augment | None:
@@ -289,6 +292,7 @@ def batches_done(checkpoint: dict[str, Any] | None) -> int:
 def opened(folder: Path) -> tuple[DictConfig, pl.LightningModule, dict[str, Any]]:
     """A run's config, its model with the newest weights, on the CPU, in eval mode, and what `ImageData.state_dict` kept."""
     cfg = run.config_of(folder)
+    fill(cfg)
     check_saved(cfg, run.config_path(folder))
     path = run.last_checkpoint(folder)
     checkpoint = run.load_last(folder)
@@ -342,7 +346,8 @@ def _of_data(cfg: DictConfig, checkpoint: dict[str, Any], where: Path | str) -> 
     needed = {"words"} if takes == "sentences" else {"class_names", "permutation"}
     if not needed <= kept.keys():
         raise UserError(
-            f"{where} was not trained on data={cfg.data.name}, as the run's config says: {run.PUT_BACK}"
+            f"{where} knows nothing of data={cfg.data.name}, which the run's config names: other data made it, or an earlier "
+            f"version of the project; {run.PUT_BACK}"
         )
     return kept
 

@@ -7,6 +7,7 @@ Whatever a user got wrong ends as one line on stderr and exit code 2.
 import io
 import os
 import re
+import select
 import signal
 import sys
 from argparse import Namespace
@@ -20,8 +21,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from src import run, signals
-from src.composing import CONF, complete, compose, first_lines, groups, parse
-from src.config import check, check_saved, family
+from src.composing import CONF, compose, first_lines, groups, nearest, parse, paths
+from src.config import check, check_saved, family, fill
 from src.errors import (
     Incomplete,
     Interrupted,
@@ -105,12 +106,10 @@ def guarded(action: Callable[[], Any]) -> int:
 
 
 def _closed(stream: TextIO) -> bool:
-    """Does nobody read `stream` any more (`| head`)?"""
-    try:
-        stream.flush()
-    except BrokenPipeError:
-        return True
-    return False
+    """Is `stream` a pipe that nobody reads any more (`| head`)?"""
+    poll = select.poll()
+    poll.register(stream.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _launch(config_name: str, task: Task, argv: list[str]) -> None:
@@ -216,26 +215,38 @@ def _resume(task: Task, folder: Path, overrides: list[str]) -> None:
                 f"new may be {', '.join(key.rstrip('.=') for key in RESUMABLE)}"
             )
     cfg = run.config_of(folder)
+    fill(cfg)
     check_saved(cfg.copy(), run.config_path(folder))
-    complete(cfg)
-    OmegaConf.set_struct(cfg, True)
     for override in overrides:
-        key, text = override.partition("=")[0], value_of(override)
-        try:
-            if override.startswith("~"):
-                cfg.callbacks.__delitem__(override.removeprefix("~callbacks."))
-            elif text is None:
-                cfg.merge_with(OmegaConf.from_dotlist([override]))
-            else:
-                OmegaConf.update(cfg, key, text)
-        except Exception as error:  # OmegaConf and the YAML in its values each raise their own
-            raise UserError(f"resume: '{override}' cannot be used: {first_lines(error)}") from error
+        _change(cfg, override)
     remembered = cfg.copy()
     cfg.resume = str(folder)
     check(cfg)
     if overrides and run.is_first_process():
         run.write_config(folder, remembered)
     run_alone(task, cfg, folder)
+
+
+def _change(cfg: DictConfig, override: str) -> None:
+    """Do what one override of a resumed run says; `~callbacks.NAME` leaves that one out."""
+    key = override.split("=")[0].lstrip("~")
+    try:
+        if override.startswith("~"):
+            del cfg.callbacks[key.removeprefix("callbacks.")]
+        elif (text := value_of(override)) is not None:  # a path may hold anything
+            OmegaConf.set_struct(cfg, True)
+            OmegaConf.update(cfg, key, text)
+        else:
+            OmegaConf.set_struct(cfg, True)
+            cfg.merge_with(OmegaConf.from_dotlist([override]))
+    except (KeyError, AttributeError) as error:
+        plain = OmegaConf.to_container(cfg, resolve=False)
+        assert isinstance(plain, dict)
+        raise UserError(f"resume: unknown key '{key}'{nearest(key, paths(plain))}") from error
+    except Exception as error:  # OmegaConf and the YAML in its values each raise their own
+        raise UserError(f"resume: '{override}' cannot be used: {first_lines(error)}") from error
+    finally:
+        OmegaConf.set_struct(cfg, False)
 
 
 def help_text(doc: str) -> str:

@@ -35,8 +35,8 @@ def compose(config_name: str, overrides: list[str], with_hydra: bool = False) ->
 
 
 def complete(cfg: DictConfig) -> None:
-    """Put what GROUP=null leaves out, which is a choice too, into a config of a run: none of that group."""
-    for group in ("callbacks", "logger") if "trainer" in cfg else ():
+    """Put what GROUP=null leaves out, or a run of before there was the group, into a config of a run: none of it."""
+    for group in ("augment", "callbacks", "logger") if "trainer" in cfg else ():
         if group not in cfg:
             cfg[group] = {}
 
@@ -119,7 +119,9 @@ def _explanation(config_name: str, overrides: list[str], error: Exception) -> st
         return f"{given} gives several values: {sweep}a list is written {key}=[{value}]"
     if re.search(r"Could not override|Key '|Could not find '", words):
         key = key.lstrip("+~")
-        return f"unknown key '{key}' in '{given}'{_nearest(key, _known(config_name, overrides, given))}"
+        return (
+            f"unknown key '{key}' in '{given}'{nearest(key, _known(config_name, overrides, given))}"
+        )
     return f"{given} cannot be used: {words}" if given else words
 
 
@@ -155,21 +157,22 @@ def _known(config_name: str, overrides: list[str], given: str) -> list[str]:
     assert isinstance(plain, dict)
     plain.pop("hydra", None)
     there = [group for group in groups() if group.split("/")[0] in settings_of(config_name)]
-    return sorted({*_paths(plain), *there, "experiment"})
+    return sorted({*paths(plain), *there, "experiment"})
 
 
-def _paths(node: dict[Any, Any], path: str = "") -> list[str]:
+def paths(node: dict[Any, Any], path: str = "") -> list[str]:
     """The dotted names of all keys, those of nodes included."""
     found = []
     for key, child in node.items():
         found.append(f"{path}{key}")
-        found += _paths(child, f"{path}{key}.") if isinstance(child, dict) else []
+        found += paths(child, f"{path}{key}.") if isinstance(child, dict) else []
     return found
 
 
-def _nearest(key: str, known: list[str]) -> str:
+def nearest(key: str, known: list[str]) -> str:
     """', did you mean X?': the key of the same last word in the same part of the config, else the nearest by its letters."""
     first, last = re.split(r"[./]", key)[0], key.rpartition(".")[2]
+    known = [name for name in known if not key.startswith(f"{name}.")]
     same = [name for name in known if name.rpartition(".")[2] == last]
     below = [name for name in same if name.startswith(f"{first}.")] or same
     if below:

@@ -13,6 +13,7 @@ from src.composing import CONF, check_keys, complete, first_lines, groups, setti
 from src.composing import compose as compose
 from src.errors import UserError, near
 from src.rules import RULES, rule_for
+from src.signatures import signature
 from src.targets import check_targets, shown
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
@@ -90,13 +91,30 @@ def check(cfg: DictConfig) -> None:
 def check_saved(cfg: DictConfig, path: Path) -> None:
     """`check` for the config that a run keeps in the file `path`; an error names the file."""
     try:
-        complete(cfg)
         check_keys(cfg, settings_of("train"))
         check(cfg)
     except UserError as error:
         raise UserError(
             f"{path}: {error}; was the file changed, or written by another version of the project?"
         ) from error
+
+
+def fill(cfg: DictConfig) -> None:
+    """Put the settings that the data sets and the Trainer have got since a run was begun into its config, at their defaults."""
+    complete(cfg)
+    data, trainer = cfg.get("data"), cfg.get("trainer")
+    if isinstance(data, DictConfig) and (known := signature(str(data.get("_target_")))):
+        _default(data, "data/_base.yaml", known.required)
+    if isinstance(trainer, DictConfig):
+        _default(trainer, "trainer/auto.yaml", frozenset(settings_of("train")["trainer"]))
+
+
+def _default(node: DictConfig, file: str, names: frozenset[str]) -> None:
+    """Give `node` those of `names` that it lacks as conf/`file` has them."""
+    values = OmegaConf.to_container(OmegaConf.load(CONF / file))
+    assert isinstance(values, dict)
+    for name in names & values.keys() - set(node.keys()):
+        node[name] = values[name]
 
 
 def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -127,6 +145,10 @@ def _check_kind(cfg: DictConfig) -> None:
     """Raise UserError for images where the model takes sentences, say; before either is asked for settings that only the
     other has."""
     target, given = OmegaConf.select(cfg, "model._target_"), OmegaConf.select(cfg, "data._target_")
+    if "model" not in cfg and given in KINDS:
+        raise UserError(
+            f"data={cfg.data.name} holds {KINDS[given]}: src.augment takes images with labels"
+        )
     if not (isinstance(target, str) and isinstance(given, str)):
         return
     wanted, held = family(cfg).takes, KINDS.get(given, "images")

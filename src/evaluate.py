@@ -61,6 +61,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         trainer.test(model, datamodule=data, verbose=False)
     counts, stands_on = basis(trainer)
     values = {name: float(value) for name, value in trainer.callback_metrics.items()} | counts
+    run.move_broken_metrics(folder)
     before, batches = run.read_metrics(folder), build.batches_done(checkpoint)
     same_model = before.get("batches") in (None, batches)
     kept, refused = keep_larger(before if same_model else {}, values, stands_on)

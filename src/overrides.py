@@ -32,7 +32,7 @@ def quoted(override: str, sweep: bool = False) -> str:
     if is_path and _exists(value):
         if "${" in value:
             raise UserError(
-                f"{override}: in a setting ${{ begins another setting's name; rename it, or give a link to it (ln -s)"
+                f"{override}: a path may not hold ${{, which begins another setting's name; rename it or link to it (ln -s)"
             )
         return f"{key}={_in_quotes(value)}"
     hydras = value.startswith(("[", "'", '"')) or (sweep and not key.startswith("hydra."))

@@ -251,6 +251,7 @@ RULES: dict[str, Rule] = {
     "pool": integer(0),
     "blocks": maybe(integer(1)),
     "strides": maybe(integer(1, 2)),
+    "blend": flag,
     "discriminator.layers": maybe(integer(1)),
     "pooling": one_of("max", "average"),
     "begin": one_of("content", "noise"),

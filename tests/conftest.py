@@ -1,6 +1,7 @@
 """What the tests share: small runs, in this process or as a user's command."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,8 @@ THREADS = (
     1 if "PYTEST_XDIST_WORKER" in os.environ else 2
 )  # tests that run side by side have a core each
 torch.set_num_threads(THREADS)
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background jobs begin so
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -140,9 +140,9 @@ def test_the_offline_tool_refuses_in_one_line(made):
         (["augment=mixup"], "mixes labels"),
         (
             ["data=reviews"],
-            "data=reviews holds sentences: what is augmented are images with labels",
+            "data=reviews holds sentences: src.augment takes images with labels",
         ),
-        (["data=winter"], "data=winter holds two domains of images: what is augmented"),
+        (["data=winter"], "data=winter holds two domains of images: src.augment takes"),
         (["data.permute=true"], "data.permute=true is for training"),
         (["data.binarize=true"], "data.binarize=true is for training"),
     ):

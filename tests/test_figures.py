@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -78,7 +79,7 @@ def test_figures_are_float32s_bit_for_bit_however_the_run_was_trained(
         measured = []
         for precision in ("32-true", "bf16-mixed"):
             cfg.trainer.precision = precision
-            trainer = build.trainer(cfg, tmp_path / "other", 0, keep=False)
+            trainer = build.trainer(cfg, tmp_path / "other", keep=False)
             getattr(trainer, stage)(model, datamodule=build.data(cfg), verbose=False)
             measured.append(
                 {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -198,6 +199,15 @@ def test_float32_puts_back_what_it_found():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
 
 
+def test_float32_is_not_tf32_on_a_gpu():
+    kinds = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [kind.allow_tf32 for kind in kinds]
+    with float32(torch.device("cuda")):
+        assert [kind.allow_tf32 for kind in kinds] == [False, False]
+    assert [kind.allow_tf32 for kind in kinds] == before
+    assert before[0], "or this test shows nothing"
+
+
 # --- a subset stands for a set ----------------------------------------------------------------------------------------
 
 
@@ -305,3 +315,31 @@ def test_a_class_without_images_has_no_accuracy(config, photos, tmp_path):
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert len([name for name in metrics if name.startswith("test_classes/")]) == 1
     assert None not in metrics.values()
+
+
+# --- too few images ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["src.models.gan.GAN", "src.models.draw.DRAW"])
+@pytest.mark.parametrize(("each", "missing"), [(10, ["precision"]), (3, ["fid_own", "precision"])])
+def test_a_few_images_of_ones_own_end_in_figures(config, photos, tmp_path, family, each, missing):
+    """What needs more images is left out with a line that says which and why; the rest is there."""
+    for name in ("cats", "dogs"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        for i in range(each):
+            shutil.copy(photos / name / f"{i}.png", tmp_path / "in" / name)
+    cfg = small(config, photos, family, "data=folder", f"data.root={tmp_path / 'in'}", "data.size=16", "data.cache=null",
+                "data.val_size=0.1", BF16)  # fmt: skip
+    train(cfg, saved(cfg, tmp_path / "run"))
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    said = (tmp_path / "run" / "train.log").read_text()
+    for name in ("fid_own", "precision"):
+        assert (f"test/{name}" in metrics) == (name not in missing)
+    assert metrics["test/samples"] == metrics["test/n"] == round(0.2 * 2 * each)
+    assert (
+        f"test: too few images ({metrics['test/n']}) for precision, recall, density, coverage"
+        in said
+    )
+    assert None not in metrics.values()
+    again = call("evaluate", evaluate, f"run={tmp_path / 'run'}")
+    assert all(metrics[name] == value for name, value in again.items() if name.startswith("test/"))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import ndimage
 
 from src import build
 from src.config import check, compose
@@ -17,17 +18,35 @@ from src.train import train
 from tests.conftest import WINTER_NET, WINTER_RUN, call, command, data_of, saved, wrong
 
 
-def test_winter_is_the_same_map_at_every_pixel():
-    image = np.random.default_rng(0).random((2, 3, 4, 5))
+def test_snow_lies_under_edges_by_scipy():
+    image = np.random.default_rng(0).random((2, 3, 7, 6))
     luma = 0.299 * image[:, 0] + 0.587 * image[:, 1] + 0.114 * image[:, 2]
-    expected = np.stack(
-        [
-            0.25 * image[:, k] + 0.25 * luma + 0.5 * white
-            for k, white in enumerate((0.85, 0.95, 1.0))
-        ],
-        1,
-    )
-    assert np.allclose(wintered(torch.tensor(image)).numpy(), expected, atol=1e-7)
+    soft = ndimage.convolve1d(luma, [0.25, 0.5, 0.25], 1, mode="nearest")
+    soft = ndimage.convolve1d(soft, [0.25, 0.5, 0.25], 2, mode="nearest")
+    above = np.zeros_like(soft)
+    for row in range(7):
+        above[:, row] = np.mean([soft[:, max(row - k, 0)] for k in (1, 2, 3, 4)], 0)
+    snow = 0.8 / (1 + np.exp(-40 * (above - soft - 0.03)))
+    expected = np.zeros_like(image)
+    for k, (cold, white) in enumerate(((0.8, 0.93), (0.9, 0.96), (1.0, 1.0))):
+        ground = 0.9 * (0.75 * image[:, k] + 0.25 * luma) + 0.1 * cold
+        expected[:, k] = (1 - snow) * ground + snow * white
+    assert np.allclose(wintered(torch.tensor(image)).numpy(), expected, atol=1e-6)
+    assert wintered(torch.rand(4, 3, 8, 8)).amax() <= 1
+
+
+def test_no_map_of_single_pixels_makes_a_winter():
+    """One color becomes many: below a bright edge white, above it hardly changed. Upside down it lies elsewhere."""
+    image = torch.full((1, 3, 16, 16), 0.8)
+    image[:, :, 8:] = 0.2
+    snowy = wintered(image)
+    dark, covered = snowy[0, :, 14, 8], snowy[0, :, 8, 8]
+    assert torch.equal(image[0, :, 14, 8], image[0, :, 8, 8])
+    assert covered.min() > 0.7
+    assert dark.max() < 0.5
+    turned = wintered(image.flip(2)).flip(2)
+    assert (turned - snowy).abs().amax() > 0.4
+    assert torch.allclose(wintered(image.flip(3)).flip(3), snowy, atol=1e-6)
 
 
 def test_no_image_is_in_both_domains_and_those_held_out_are_paired(config, photos):

@@ -100,7 +100,7 @@ def keep_larger(
     """Return the `new` figures without those that stand on less than the `old` ones, and a line for each count that does."""
     counts = {"val/n", "test/n", *stands_on.values()}
     by_count: dict[str, list[str]] = {count: [] for count in counts if count in new}
-    for name in new.keys() - counts:
+    for name in (name for name in new if name not in counts):
         stage = name.partition("/")[0].partition("_")[0]
         by_count.setdefault(stands_on.get(name, f"{stage}/n"), []).append(name)
     kept, lines = dict(new), []

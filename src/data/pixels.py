@@ -52,14 +52,23 @@ def same_order(ours: Tensor | None, theirs: Tensor | None) -> bool:
 
 
 def wintered(images: Tensor) -> Tensor:
-    """Colour images (B, 3, H, W) in [0, 1] as if in winter: greyer, bluer and lighter, the same map at every pixel.
+    """Return color images (B, 3, H, W) in [0, 1] as if snow had fallen, which no map of single pixels can tell.
 
-    Half of each colour is its luma (ITU-R 601), then what lies between it and (0.85, 0.95, 1) is halved.
+    Snow lies under an edge, on whatever is darker than the four rows above it, so that neighbors decide where it is white:
+    its share of a pixel is 0.8 / (1 + exp(-40 * (d - 0.03))), d the luma (ITU-R 601) of those rows less the pixel's own, both
+    smoothed by (1, 2, 1) / 4 each way, the border repeated. Everything else becomes greyer and colder.
     """
     luma = (images * images.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
-    return 0.5 * (0.5 * images + 0.5 * luma) + 0.5 * images.new_tensor([0.85, 0.95, 1.0]).view(
-        3, 1, 1
-    )
+    soft = F.pad(luma, (1, 1, 1, 1), mode="replicate")
+    soft = (soft[:, :, :-2] + 2 * soft[:, :, 1:-1] + soft[:, :, 2:]) / 4
+    soft = (soft[..., :-2] + 2 * soft[..., 1:-1] + soft[..., 2:]) / 4
+    height = soft.shape[2]
+    rows = F.pad(soft, (0, 0, 4, 0), mode="replicate")
+    above = torch.stack([rows[:, :, k : k + height] for k in range(4)]).mean(0)
+    snow = 0.8 * torch.sigmoid(40 * (above - soft - 0.03))
+    cold = images.new_tensor([0.8, 0.9, 1.0]).view(3, 1, 1)
+    ground = 0.9 * (0.75 * images + 0.25 * luma) + 0.1 * cold
+    return torch.lerp(ground, images.new_tensor([0.93, 0.96, 1.0]).view(3, 1, 1), snow)
 
 
 def scattered(images: Tensor, size: tuple[int, int], noise: torch.Generator) -> Tensor:

@@ -183,4 +183,5 @@ class Winter(Unpaired):
 
 def _in_winter(part: Images) -> ImageSet:
     assert isinstance(part, ImageSet)
-    return replace(part, images=to_bytes(wintered(to_float(part.images))))
+    batches = [to_bytes(wintered(to_float(images))) for images in part.images.split(1000)]
+    return replace(part, images=torch.cat(batches))

@@ -13,6 +13,7 @@ from torchmetrics.functional.image import (
 )
 
 from src.losses import cycle_consistency, cyclegan_generator, lsgan_discriminator
+from src.metrics.color import Map, color_maps
 from src.metrics.precision import float64
 
 
@@ -92,6 +93,14 @@ class CycleGAN(pl.LightningModule):
         )
         shape = (channels, size, size) if isinstance(size, int) else (channels, *size)
         self.pool_a, self.pool_b = ImagePool(pool, shape), ImagePool(pool, shape)
+        self.color_maps: dict[str, dict[str, Map]] = {}  # by the domain that they lead to, by name
+
+    def setup(self, stage: str) -> None:
+        """Where the truth is known, learn what maps of single pixels make of it, from both training domains."""
+        data = cast(Any, self.trainer).datamodule
+        if data.paired and not self.color_maps:
+            a, b = data.train.a.images, data.train.b.images
+            self.color_maps = {"b": color_maps(a, b), "a": color_maps(b, a)}
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         players = ((self.d_a, self.d_b), (self.g, self.f))
@@ -155,15 +164,22 @@ class CycleGAN(pl.LightningModule):
         self._measure(batch, "test")
 
     def _measure(self, batch: tuple[Tensor, Tensor], stage: str) -> None:
-        """The cycles' distances in [0, 1], of as many images as each domain has; where the data pair each image with its true
-        translation, PSNR (dB) and SSIM to it, beside those of the image that is left as it is."""
+        """Log the cycles' distances in [0, 1], of as many images as each domain has. Where the data pair each image with its
+        true translation, also PSNR (dB) and SSIM to it, beside those of the image left as it is, and of maps of single pixels.
+        """
         a, b = batch
         made_b, made_a = self.translate(a, "b"), self.translate(b, "a")
         self._note(stage, len(a), cycle_a=cycle_consistency(a, self.translate(made_b, "a")))
         self._note(stage, len(b), cycle_b=cycle_consistency(b, self.translate(made_a, "b")))
         if cast(Any, self.trainer).datamodule.paired:
-            for name, said, true in (("b", made_b, b), ("a", made_a, a), ("untranslated", a, b)):
-                values = {f"psnr_{name}": psnr(said, true), f"ssim_{name}": ssim(said, true)}
+            mapped = [
+                (f"{to}_{name}", change(image), true)
+                for to, image, true in (("b", a, b), ("a", b, a))
+                for name, change in self.color_maps[to].items()
+            ]
+            rows = [("b", made_b, b), ("a", made_a, a), ("untranslated", a, b), *mapped]
+            for name, made, true in rows:
+                values = {f"psnr_{name}": psnr(made, true), f"ssim_{name}": ssim(made, true)}
                 self._note(stage, len(a), **values)
 
     def _note(self, stage: str, n: int, **values: Tensor) -> None:

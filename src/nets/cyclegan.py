@@ -24,6 +24,24 @@ class InstanceNorm(nn.Module):
             return F.layer_norm(x, x.shape[2:])
 
 
+class Blend(nn.Module):
+    """Paint over the image where a mask says so: (1 - m) x + m c, with m and c from one net (Pumarola 2018, eq. 1).
+
+    Whatever stays as it is need not pass through the net, whose instance norms lose an image's own brightness and contrast.
+
+    Args:
+        net: images (B, C, H, W) in [-1, 1] -> (B, C + 1, H, W), c before its tanh, then m before its sigmoid.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        color, mask = self.net(x).float().split([x.shape[1], 1], 1)
+        return torch.lerp(x.float(), color.tanh(), mask.sigmoid())
+
+
 class Residual(nn.Module):
     """R256: x + two 3 x 3 convolutions of x, reflection padding, a norm behind each, ReLU between."""
 
@@ -43,7 +61,8 @@ def generator(
     width: int = 64,
     blocks: int | None = None,
     strides: int | None = 2,
-) -> nn.Sequential:
+    blend: bool = False,
+) -> nn.Module:
     """c7s1-64, d128, d256, R256 x blocks, u128, u64, c7s1-C, tanh: images of one domain -> images of the other.
 
     Args:
@@ -52,6 +71,7 @@ def generator(
         blocks: None: 9 from 256 pixels on, else 6.
         strides: how often the sides are halved before the blocks, 1 or 2. None: twice, the paper's, from 64 pixels on; once
             below, since what is left of 32 pixels by two, 8, is too little to put the picture back from.
+        blend: end in a color and a mask instead of the image (see `Blend`), the mask at first 0.12.
 
     Raises ValueError where the sides are not multiples of 4, 16 or more.
     """
@@ -69,9 +89,14 @@ def generator(
     for n in reversed(widths):
         up = nn.ConvTranspose2d(2 * n, n, 3, stride=2, padding=1, output_padding=1, bias=False)
         layers += [up, InstanceNorm(), nn.ReLU(inplace=True)]
-    net = nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(width, channels, 7), nn.Tanh())
+    last = nn.Conv2d(width, channels + blend, 7)
+    net = nn.Sequential(*layers, nn.ReflectionPad2d(3), last)
     initialise(net, "normal")
-    return net
+    if not blend:
+        return net.append(nn.Tanh())
+    assert last.bias is not None
+    nn.init.constant_(last.bias[channels:], -2)
+    return Blend(net)
 
 
 def discriminator(

@@ -1,0 +1,88 @@
+"""Maps of single pixels that bring one set of images near another, from unpaired statistics: a translator should beat them."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Map = Callable[[Tensor], Tensor]
+
+
+def color_maps(source: Tensor, target: Tensor) -> dict[str, Map]:
+    """Learn maps from images like `source` to images like `target`, none of which is a partner of another.
+
+    Args:
+        source, target: (N, C, H, W) and (M, C, H, W) uint8.
+
+    Returns:
+        mean_std: each channel's mean and standard deviation become the target's (Reinhard 2001, in RGB).
+        histogram: each channel's histogram becomes the target's.
+        transport: the linear map of least cost between the Gaussians of both sets' colors (Pitie 2007).
+        Each takes images (B, C, H, W) in [0, 1] and returns the same shape, range and kind.
+    """
+    mean_a, covariance_a = color_moments(source)
+    mean_b, covariance_b = color_moments(target)
+    std_a, std_b = (covariance.diagonal().sqrt() for covariance in (covariance_a, covariance_b))
+    scale = torch.where(std_a > 1e-6, std_b / std_a.clamp(min=1e-6), 1.0)
+    transport = transport_matrix(covariance_a, covariance_b)
+    tables = histogram_tables(source, target)
+    return {
+        "mean_std": lambda images: _affine(images, mean_a, scale.diag(), mean_b),
+        "histogram": lambda images: _looked_up(images, tables),
+        "transport": lambda images: _affine(images, mean_a, transport, mean_b),
+    }
+
+
+def color_moments(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Images (N, C, H, W) uint8 -> mean (C,) and covariance (C, C) of their pixels in [0, 1], float64."""
+    n, channels = 0, images.shape[1]
+    total = torch.zeros(channels, dtype=torch.float64)
+    products = torch.zeros(channels, channels, dtype=torch.float64)
+    for part in images.split(1000):
+        pixels = part.double().div(255).transpose(0, 1).flatten(1)  # (C, B * H * W)
+        n, total, products = (
+            n + pixels.shape[1],
+            total + pixels.sum(1),
+            products + pixels @ pixels.T,
+        )
+    mean = total / n
+    return mean, products / n - torch.outer(mean, mean)
+
+
+def transport_matrix(source: Tensor, target: Tensor) -> Tensor:
+    """Covariances S and T (C, C) -> S^(-1/2) (S^(1/2) T S^(1/2))^(1/2) S^(-1/2), symmetric, which takes S to T."""
+    root, inverse = _root(source), torch.linalg.pinv(_root(source), hermitian=True)
+    return inverse @ _root(root @ target @ root) @ inverse
+
+
+def histogram_tables(source: Tensor, target: Tensor) -> Tensor:
+    """(C, 256) in [0, 1]: for each value of a channel the least value of `target` that as many of its pixels do not exceed."""
+    shares = [_cumulative(images) for images in (source, target)]
+    found = torch.searchsorted(shares[1], shares[0] - 1e-12).clamp(max=255)
+    return found.double() / 255
+
+
+def _cumulative(images: Tensor) -> Tensor:
+    """(C, 256): the share of each channel's pixels that are at most 0, 1, ..., 255."""
+    counts = torch.stack([torch.bincount(c.flatten(), minlength=256) for c in images.unbind(1)])
+    return counts.cumsum(1).double() / counts.sum(1, keepdim=True)
+
+
+def _root(matrix: Tensor) -> Tensor:
+    """The symmetric square root of a symmetric matrix without negative eigenvalues, but for rounding."""
+    values, vectors = torch.linalg.eigh(matrix)
+    return vectors @ values.clamp(min=0).sqrt().diag() @ vectors.T
+
+
+def _affine(images: Tensor, mean: Tensor, matrix: Tensor, new_mean: Tensor) -> Tensor:
+    """matrix (x - mean) + new_mean of each pixel x, term by term, since a matrix product is bf16 under autocast."""
+    offset = new_mean - matrix @ mean
+    matrix, offset = matrix.to(images), offset.to(images)
+    moved = (images.unsqueeze(1) * matrix.unsqueeze(2).unsqueeze(3)).sum(2)
+    return (moved + offset.view(-1, 1, 1)).clamp(0, 1)
+
+
+def _looked_up(images: Tensor, tables: Tensor) -> Tensor:
+    places = (images * 255).round().long()
+    tables = tables.to(images)
+    return torch.stack([table[places[:, c]] for c, table in enumerate(tables)], 1)

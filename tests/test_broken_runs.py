@@ -1,0 +1,182 @@
+"""Runs whose files are broken, or of another run: one line that names the file before anything is trained, and nothing lost."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from src import run
+from tests.conftest import ROOT, TINY, TINY_NETS, command, saved, wrong
+
+QUICK = (*TINY, "trainer.max_epochs=1")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a finished classifier's run."""
+    return trained(tmp_path_factory.mktemp("finished") / "run", "model=fc")
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """The folder of a finished GAN's run."""
+    return trained(tmp_path_factory.mktemp("other") / "run", *TINY_NETS)
+
+
+def trained(folder, *overrides):
+    from src.config import check, compose
+    from src.train import train
+
+    cfg = compose("train", [*QUICK, *overrides])
+    check(cfg)
+    train(cfg, saved(cfg, folder))
+    return folder
+
+
+@pytest.fixture
+def folder(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def resume(folder):
+    return command("train", f"resume={folder}", "trainer.max_epochs=2")
+
+
+@pytest.mark.parametrize("content", [b'{"test/acc": 0.', b"\xff\xfe\x00\x01", b"[1, 2]", b""])
+def test_a_broken_metrics_json_is_kept_aside_and_the_figures_are_written(folder, content):
+    (folder / "metrics.json").write_bytes(content)
+    result = resume(folder)
+    assert result.returncode == 0, result.stderr
+    said = next(line for line in result.stderr.splitlines() if "metrics.json is damaged" in line)
+    assert said.endswith(f"it is now {folder / 'metrics.json.broken'}")
+    assert result.stderr.index(said) < result.stderr.index("resuming")
+    assert (folder / "metrics.json.broken").read_bytes() == content
+    assert json.loads((folder / "metrics.json").read_text())["batches"] == 8
+
+
+@pytest.mark.parametrize(
+    "content", [b"batches,test/acc\n4,0.5,7\n", b"\x00\xff\xfe", b"batches,a\n4,x\n", b"a,b\n1,2\n"]
+)
+def test_a_broken_metrics_csv_is_kept_aside(folder, content):
+    (folder / "metrics.csv").write_bytes(content)
+    result = resume(folder)
+    assert result.returncode == 0, result.stderr
+    assert f"it is now {folder / 'metrics.csv.broken'}" in result.stderr
+    assert (folder / "metrics.csv.broken").read_bytes() == content
+    assert "test/acc" in (folder / "metrics.csv").read_text()
+
+
+def test_evaluate_keeps_a_broken_metrics_json_aside_too(folder):
+    (folder / "metrics.json").write_text("{")
+    result = command("evaluate", f"run={folder}")
+    assert result.returncode == 0, result.stderr
+    assert "test/acc" in json.loads((folder / "metrics.json").read_text())
+    assert (folder / "metrics.json.broken").read_text() == "{"
+
+
+def test_a_name_that_is_taken_does_not_lose_what_was_kept_before(folder):
+    for number in range(3):
+        (folder / "metrics.json").write_text("{" * (number + 1))
+        run.write_metrics(folder, {"test/acc": 0.5})
+    kept = sorted(path.name for path in folder.glob("metrics.json.broken*"))
+    assert kept == ["metrics.json.broken", "metrics.json.broken-2", "metrics.json.broken-3"]
+
+
+@pytest.mark.parametrize("content", [{}, [], {"state_dict": {}}, {"state_dict": 1, "loops": {}}])
+def test_a_checkpoint_that_no_training_wrote(folder, photos, content):
+    path = folder / "checkpoints" / "last.ckpt"
+    torch.save(content, path)
+    assert f"{path} holds no training" in wrong(resume(folder))
+    assert f"{path} holds no training" in wrong(
+        command("predict", f"run={folder}", f"images={photos}")
+    )
+
+
+def test_another_familys_checkpoint(folder, other):
+    path = folder / "checkpoints" / "last.ckpt"
+    shutil.copyfile(other / "checkpoints" / "last.ckpt", path)
+    before = (folder / "metrics.csv").read_bytes()
+    line = wrong(resume(folder))
+    assert f"{path} is not of the Classifier that the run's config describes" in line
+    assert (folder / "metrics.csv").read_bytes() == before
+    assert f"{path} is not of the Classifier" in wrong(command("evaluate", f"run={folder}"))
+
+
+def test_a_checkpoint_of_other_optimizers(folder):
+    cfg = run.config_of(folder)
+    cfg.model.optimizer = {
+        "_target_": "torch.optim.Adam",
+        "_partial_": True,
+        "lr": 1e-3,
+        "betas": [0.9, 0.999],
+    }
+    run.write_config(folder, cfg)
+    assert "has other optimizers than the run's config says" in wrong(resume(folder))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "it names no model"),
+        (b"\xff\xfe\x00", "is damaged"),
+        (b"- 1\n- 2\n", "it holds no settings by name"),
+        (b"a: [", "is damaged"),
+        (b"data: 3\n", "it names no model"),
+        (
+            b"model: {_target_: src.models.classifier.Classifier}\n",
+            "is missing: it cannot be left out",
+        ),
+    ],
+)
+@pytest.mark.parametrize("module", ["train", "evaluate"])
+def test_a_config_that_is_none(folder, content, words, module):
+    path = folder / ".hydra" / "config.yaml"
+    path.write_bytes(content)
+    line = wrong(resume(folder) if module == "train" else command(module, f"run={folder}"))
+    assert str(path) in line
+    assert words in line
+
+
+def test_a_log_that_cannot_be_written(folder):
+    (folder / "train.log").unlink(missing_ok=True)
+    (folder / "train.log").mkdir()
+    assert f"{folder / 'train.log'} cannot be written: " in wrong(resume(folder))
+
+
+def test_a_config_of_before_a_setting_is_read(folder):
+    """A run made before the project had a setting has its default."""
+    cfg = run.config_of(folder)
+    for node, key in ((cfg.data, "permute"), (cfg.trainer, "max_time"), (cfg, "augment")):
+        del node[key]
+    run.write_config(folder, cfg)
+    result = command("evaluate", f"run={folder}")
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_closed_pipe_ends_quietly_and_the_files_are_written(folder, photos, tmp_path):
+    args = [
+        f"run={folder}",
+        f"images={photos}",
+        f"out={tmp_path / 'a.csv'}",
+        f"picture={tmp_path / 'a.png'}",
+        "top=10",
+    ]
+    for module, given in (("predict", args), ("train", ["--help"])):
+        reader, writer = os.pipe()
+        os.close(reader)  # as `| head` does when it has seen enough
+        process = subprocess.run(
+            [sys.executable, "-m", f"src.{module}", *given],
+            cwd=ROOT,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+        os.close(writer)
+        assert process.stderr == b""
+        assert process.returncode == 141
+    assert len((tmp_path / "a.csv").read_text().splitlines()) == 73
+    assert (tmp_path / "a.png").is_file()

@@ -1,0 +1,66 @@
+"""Training that ends when nothing gets better, and goes on when a resumed session allows it."""
+
+import shutil
+
+import pytest
+
+from src import build, run
+from src.train import train
+from tests.conftest import TINY, command, saved
+from tests.test_resume import assert_same, rows, state
+
+# after the first validation nothing is better by 1e9: a patience of 1 ends it after 2 epochs
+ENDED = (*TINY, "model=fc", "callbacks=[none,early_stopping]", "callbacks.early_stopping.min_delta=1e9",
+         "data.val_size=20", "trainer.max_epochs=6", "test=false")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    """The folder of a run that early stopping ended after 2 of 6 epochs, 4 batches each."""
+    return trained(tmp_path_factory.mktemp("ended") / "run", 1)
+
+
+def trained(folder, patience):
+    from src.config import check, compose
+
+    cfg = compose("train", [*ENDED, f"callbacks.early_stopping.patience={patience}"])
+    check(cfg)
+    train(cfg, saved(cfg, folder))
+    return folder
+
+
+def batches(folder):
+    return build.batches_done(run.load_last(folder))
+
+
+def test_a_run_that_it_ended_stays_so_and_says_what_goes_on(ended, tmp_path):
+    assert batches(ended) == 8
+    folder = shutil.copytree(ended, tmp_path / "run")
+    result = command("train", f"resume={folder}", "trainer.max_epochs=9")
+    assert result.returncode == 0, result.stderr
+    assert batches(folder) == 8
+    assert (
+        "early stopping ended this run after 2 epochs: callbacks.early_stopping.patience=N with N > 1 goes on, "
+        "or ~callbacks.early_stopping" in result.stderr
+    )
+
+
+def test_a_larger_patience_goes_on_as_if_it_had_been_there_from_the_start(ended, tmp_path):
+    folder = shutil.copytree(ended, tmp_path / "run")
+    result = command("train", f"resume={folder}", "callbacks.early_stopping.patience=3")
+    assert result.returncode == 0, result.stderr
+    whole = trained(tmp_path / "whole", 3)
+    assert batches(folder) == batches(whole) == 16
+    one, other = state(folder), state(whole)
+    for checkpoint in (one, other):
+        del checkpoint["record"]  # times
+    assert_same(one, other)
+    assert rows(folder) == rows(whole)
+
+
+def test_without_the_callback_it_trains_to_the_end(ended, tmp_path):
+    folder = shutil.copytree(ended, tmp_path / "run")
+    result = command("train", f"resume={folder}", "~callbacks.early_stopping")
+    assert result.returncode == 0, result.stderr
+    assert batches(folder) == 24
+    assert "early_stopping" not in run.config_of(folder).callbacks

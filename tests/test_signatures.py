@@ -1,0 +1,73 @@
+"""What is read of a class or function from its source is what Python says of it."""
+
+import inspect
+import re
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+from src.composing import CONF
+from src.signatures import signature
+from tests.conftest import ROOT
+
+TARGETS = sorted(
+    {
+        target
+        for path in CONF.rglob("*.yaml")
+        for target in re.findall(r"^\s*_target_: (\S+)", path.read_text(), re.MULTILINE)
+    }
+)
+MORE = ["torch.optim.Adagrad", "torch.optim.Muon", "torch.nn.Linear", "torch.nn.ReLU6",
+        "pytorch_lightning.callbacks.LearningRateMonitor"]  # fmt: skip
+
+
+@pytest.mark.parametrize("target", [*TARGETS, *MORE])
+def test_parameters_are_those_that_inspect_finds(target):
+    known = signature(target)
+    named = [p for p in parameters_of(target) if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    assert {p.name for p in named} <= known.parameters.keys()
+    if target.startswith(("torch.", "pytorch_lightning.")) or len(named) == len(
+        parameters_of(target)
+    ):
+        assert list(known.parameters) == [p.name for p in named]
+        assert known.required == {p.name for p in named if p.default is p.empty}
+
+
+def parameters_of(target):
+    module, _, name = target.rpartition(".")
+    return list(inspect.signature(getattr(import_module(module), name)).parameters.values())
+
+
+def test_settings_that_are_handed_on_are_the_parents():
+    folder, winter, base = (
+        signature(f"src.data.{name}")
+        for name in ("folder.Folder", "unpaired.Winter", "base.ImageData")
+    )
+    assert folder.parameters.keys() == {*base.parameters, "classes"}
+    assert folder.required == base.required
+    assert (
+        winter.parameters.keys() == base.parameters.keys()
+    )  # it gives its parent root_a and root_b itself
+    assert signature("torchvision.models.resnet18").more
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["torch.optim.Nothing", "torchvision.models.resnet99", "nowhere.x", "src.nets.fc.x", "src", ""],
+)
+def test_names_of_nothing_have_none(target):
+    assert signature(target) is None
+
+
+def test_reading_imports_nothing():
+    code = (
+        "import sys; from src.signatures import signature\n"
+        "assert signature('torch.optim.Adam') and signature('src.models.gan.GAN') and signature('torchvision.models.vgg16')\n"
+        "print([name for name in ('torch', 'torchvision', 'pytorch_lightning') if name in sys.modules])"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert said.stdout.strip() == "[]"

@@ -1,0 +1,90 @@
+"""Sweeps: a job that fails says so at once and in its log, the others go on, and the end says which failed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.conftest import ROOT, TINY, command, wrong
+
+SWEEP = (*TINY, "model=fc", "trainer.max_epochs=1", "data.download=false", "data.root=nowhere")
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory):
+    """A sweep whose second and fourth job find no data: its folder, and what the command said."""
+    folder = tmp_path_factory.mktemp("sweep") / "sweep"
+    return folder, command(
+        "train", "-m", *SWEEP, "seed=0,1", "data=digits,mnist", f"hydra.sweep.dir={folder}"
+    )
+
+
+def test_the_others_go_on_and_the_end_says_which_failed(half):
+    folder, result = half
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    last = result.stderr.strip().splitlines()[-1]
+    assert (
+        last
+        == f"2 of 4 jobs failed: 1 (seed=0 data=mnist), 3 (seed=1 data=mnist); each one's train.log in {folder} says why"
+    )
+    assert [(folder / str(number) / "metrics.json").is_file() for number in range(4)] == [
+        True,
+        False,
+        True,
+        False,
+    ]
+
+
+def test_a_failed_job_says_so_when_it_happens(half):
+    _, result = half
+    lines = result.stderr.splitlines()
+    at = next(
+        i
+        for i, line in enumerate(lines)
+        if line.startswith("job 1 (seed=0 data=mnist) failed: mnist: ")
+    )
+    assert any("Classifier on digits" in line for line in lines[at:])  # job 2 comes behind it
+
+
+def test_a_failed_job_keeps_its_config_and_its_log(half):
+    folder, _ = half
+    assert (folder / "1" / ".hydra" / "config.yaml").is_file()
+    assert "error: mnist: nowhere" in (folder / "1" / "train.log").read_text()
+    assert "error: " not in (folder / "0" / "train.log").read_text()
+
+
+def test_a_sweep_does_not_resume(tmp_path):
+    assert "leave -m out" in wrong(command("train", "-m", f"resume={tmp_path}", "seed=0,1"))
+
+
+def test_ctrl_c_ends_the_sweep_and_says_which_jobs_are_done(tmp_path):
+    args = [
+        *TINY,
+        "model=fc",
+        "trainer.max_epochs=1,5000,2",
+        f"hydra.sweep.dir={tmp_path}",
+        "test=false",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "src.train", "-m", *args],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ},
+    )
+    deadline = time.monotonic() + 200
+    while not (tmp_path / "1" / "checkpoints" / "last.ckpt").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    assert stderr.strip().splitlines()[-1] == (
+        f"sweep {tmp_path} stopped; jobs: done 0 (trainer.max_epochs=1); stopped 1 (trainer.max_epochs=5000); not begun 1"
+    )
+    assert not (tmp_path / "2").exists()
