@@ -9,8 +9,13 @@ import sys
 import pytest
 import torch
 
-from src import run
-from tests.conftest import ROOT, TINY, TINY_NETS, command, saved, wrong
+from src import cli, run
+from src.config import check, compose
+from src.evaluate import evaluate
+from src.predict import predict
+from src.train import train
+from tests.conftest import ROOT, TINY, TINY_NETS, call, saved
+from tests.properties import refused
 
 QUICK = (*TINY, "trainer.max_epochs=1")
 
@@ -28,9 +33,6 @@ def other(tmp_path_factory):
 
 
 def trained(folder, *overrides):
-    from src.config import check, compose
-    from src.train import train
-
     cfg = compose("train", [*QUICK, *overrides])
     check(cfg)
     train(cfg, saved(cfg, folder))
@@ -43,18 +45,24 @@ def folder(finished, tmp_path):
 
 
 def resume(folder):
-    return command("train", f"resume={folder}", "trainer.max_epochs=2")
+    """Go on with a run, as `python -m src.train resume=` does."""
+    cli._resume(train, folder, ["trainer.max_epochs=2"])
+
+
+def line(action, *args):
+    """The line that a user reads."""
+    return refused(lambda: action(*args)) or ""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("content", [b'{"test/acc": 0.', b"\xff\xfe\x00\x01", b"[1, 2]", b""])
-def test_a_broken_metrics_json_is_kept_aside_and_the_figures_are_written(folder, content):
+def test_a_broken_metrics_json_is_kept_aside_and_the_figures_are_written(folder, content, capsys):
     (folder / "metrics.json").write_bytes(content)
-    result = resume(folder)
-    assert result.returncode == 0, result.stderr
-    said = next(line for line in result.stderr.splitlines() if "metrics.json is damaged" in line)
-    assert said.endswith(f"it is now {folder / 'metrics.json.broken'}")
-    assert result.stderr.index(said) < result.stderr.index("resuming")
+    resume(folder)
+    said = capsys.readouterr().err
+    kept = next(words for words in said.splitlines() if "metrics.json is damaged" in words)
+    assert kept.endswith(f"it is now {folder / 'metrics.json.broken'}")
+    assert said.index(kept) < said.index("resuming")
     assert (folder / "metrics.json.broken").read_bytes() == content
     assert json.loads((folder / "metrics.json").read_text())["batches"] == 8
 
@@ -63,19 +71,17 @@ def test_a_broken_metrics_json_is_kept_aside_and_the_figures_are_written(folder,
 @pytest.mark.parametrize(
     "content", [b"batches,test/acc\n4,0.5,7\n", b"\x00\xff\xfe", b"batches,a\n4,x\n", b"a,b\n1,2\n"]
 )
-def test_a_broken_metrics_csv_is_kept_aside(folder, content):
+def test_a_broken_metrics_csv_is_kept_aside(folder, content, capsys):
     (folder / "metrics.csv").write_bytes(content)
-    result = resume(folder)
-    assert result.returncode == 0, result.stderr
-    assert f"it is now {folder / 'metrics.csv.broken'}" in result.stderr
+    resume(folder)
+    assert f"it is now {folder / 'metrics.csv.broken'}" in capsys.readouterr().err
     assert (folder / "metrics.csv.broken").read_bytes() == content
     assert "test/acc" in (folder / "metrics.csv").read_text()
 
 
 def test_evaluate_keeps_a_broken_metrics_json_aside_too(folder):
     (folder / "metrics.json").write_text("{")
-    result = command("evaluate", f"run={folder}")
-    assert result.returncode == 0, result.stderr
+    call("evaluate", evaluate, f"run={folder}")
     assert "test/acc" in json.loads((folder / "metrics.json").read_text())
     assert (folder / "metrics.json.broken").read_text() == "{"
 
@@ -93,20 +99,20 @@ def test_a_name_that_is_taken_does_not_lose_what_was_kept_before(folder):
 def test_a_checkpoint_that_no_training_wrote(folder, photos, content):
     path = folder / "checkpoints" / "last.ckpt"
     torch.save(content, path)
-    assert f"{path} holds no training" in wrong(resume(folder))
-    assert f"{path} holds no training" in wrong(
-        command("predict", f"run={folder}", f"images={photos}")
-    )
+    images = ("predict", predict, f"run={folder}", f"images={photos}")
+    for said in (line(resume, folder), line(call, *images)):
+        assert f"{path} holds no training" in said
 
 
 def test_another_familys_checkpoint(folder, other):
     path = folder / "checkpoints" / "last.ckpt"
     shutil.copyfile(other / "checkpoints" / "last.ckpt", path)
     before = (folder / "metrics.csv").read_bytes()
-    line = wrong(resume(folder))
-    assert f"{path} is not of the Classifier that the run's config describes" in line
+    assert f"{path} is not of the Classifier that the run's config describes" in line(
+        resume, folder
+    )
     assert (folder / "metrics.csv").read_bytes() == before
-    assert f"{path} is not of the Classifier" in wrong(command("evaluate", f"run={folder}"))
+    assert f"{path} is not of the Classifier" in line(call, "evaluate", evaluate, f"run={folder}")
 
 
 def test_a_checkpoint_of_other_optimizers(folder):
@@ -118,7 +124,7 @@ def test_a_checkpoint_of_other_optimizers(folder):
         "betas": [0.9, 0.999],
     }
     run.write_config(folder, cfg)
-    assert "has other optimizers than the run's config says" in wrong(resume(folder))
+    assert "has other optimizers than the run's config says" in line(resume, folder)
 
 
 @pytest.mark.slow
@@ -136,19 +142,18 @@ def test_a_checkpoint_of_other_optimizers(folder):
         ),
     ],
 )
-@pytest.mark.parametrize("module", ["train", "evaluate"])
-def test_a_config_that_is_none(folder, content, words, module):
+def test_a_config_that_is_none(folder, content, words):
     path = folder / ".hydra" / "config.yaml"
     path.write_bytes(content)
-    line = wrong(resume(folder) if module == "train" else command(module, f"run={folder}"))
-    assert str(path) in line
-    assert words in line
+    for said in (line(resume, folder), line(call, "evaluate", evaluate, f"run={folder}")):
+        assert str(path) in said
+        assert words in said
 
 
 def test_a_log_that_cannot_be_written(folder):
     (folder / "train.log").unlink(missing_ok=True)
     (folder / "train.log").mkdir()
-    assert f"{folder / 'train.log'} cannot be written: " in wrong(resume(folder))
+    assert f"{folder / 'train.log'} cannot be written: " in line(resume, folder)
 
 
 def test_a_config_of_before_a_setting_is_read(folder):
@@ -157,8 +162,7 @@ def test_a_config_of_before_a_setting_is_read(folder):
     for node, key in ((cfg.data, "permute"), (cfg.trainer, "max_time"), (cfg, "augment")):
         del node[key]
     run.write_config(folder, cfg)
-    result = command("evaluate", f"run={folder}")
-    assert result.returncode == 0, result.stderr
+    call("evaluate", evaluate, f"run={folder}")
 
 
 def test_a_closed_pipe_ends_quietly_and_the_files_are_written(folder, photos, tmp_path):
