@@ -379,7 +379,7 @@ def _expect_weights(built: pl.LightningModule, checkpoint: dict[str, Any], where
     if wrong := [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]:
         raise UserError(
             f"{where} is not of the {type(built).__name__} that the run's config describes "
-            f"({len(wrong)} of {len(ours)} weights differ, {wrong[0]} first): {run.PUT_BACK}"
+            f"({len(wrong)} weights differ, {wrong[0]} first): {run.PUT_BACK}"
         )
 
 

@@ -216,16 +216,17 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def load_training(path: Path) -> dict[str, Any]:
     """The checkpoint at `path`, as `load_checkpoint`. Raises UserError where training did not write it."""
     checkpoint = load_checkpoint(path)
+    parts = checkpoint if isinstance(checkpoint, dict) else {}
+    wrong = [key for key, kind in PARTS.items() if not isinstance(parts.get(key), kind)]
     try:
-        wrong = [key for key, kind in PARTS.items() if not isinstance(checkpoint[key], kind)]
-        batches_in(checkpoint)
-    except Exception as error:  # a part is missing, or of another shape
+        begun = batches_in(parts) >= 0
+    except (KeyError, TypeError, ValueError):
+        begun = False
+    if wrong or not begun:
         raise UserError(
-            f"{path} holds no training of this version ({first_line(error)}): {PUT_BACK}"
-        ) from error
-    if wrong:
-        raise UserError(f"{path} holds no training: its {wrong[0]} is of another kind; {PUT_BACK}")
-    return checkpoint
+            f"{path} holds no training of this version of the project (see its '{[*wrong, 'loops'][0]}'): {PUT_BACK}"
+        )
+    return parts
 
 
 def batches_in(checkpoint: dict[str, Any]) -> int:

@@ -63,10 +63,11 @@ COLLECTIONS = {
     "augment": Kind("transforms of src.data", r"src\.data\.(augment|mixing)\.\w+"),
 }
 AUGMENT = "src.data.augment.Augment"  # takes what of `augment` is no transform
-OF_MODELS = ("run", "size", "to")  # but these of augment=model
+MODEL_SETTINGS = ("run", "size", "to")  # but these are for augment=model
 NETS = (
     r"src\.nets\.\w+\.\w+|torch\.nn\.[A-Z]\w*|torchvision\.models\.(alexnet|googlenet|[a-z]+\d\w*)"
 )
+NET = Kind("a net of src.nets, torch.nn or torchvision.models", NETS, "Module")
 RESULTS = {  # of a parameter that is a Callable
     "torch.optim.Optimizer": Kind(
         "an optimizer of torch.optim or src.optimizers",
@@ -75,9 +76,8 @@ RESULTS = {  # of a parameter that is a Callable
     ),
     "float": Kind("a schedule of src.schedules", r"src\.schedules\.\w+", returns="float"),
     "Tensor": Kind("a loss of src.losses", r"src\.losses\.\w+", returns="Tensor"),
-    "nn.Module": Kind("a net of src.nets", NETS, "Module"),
+    "nn.Module": NET,
 }
-NET = Kind("a net of src.nets, torch.nn or torchvision.models", NETS, "Module")
 
 
 def check_targets(cfg: dict[str, Any]) -> None:
@@ -97,7 +97,7 @@ def _check_collection(path: str, nodes: Any, kind: Kind) -> None:
     if not isinstance(nodes, dict | None):
         raise UserError(f"{path}={shown(nodes)}: it takes {kind.words} by name, or null")
     transforms = signature(AUGMENT) if path == "augment" else None
-    plain = (*transforms.parameters, *OF_MODELS) if transforms else ()
+    plain = (*transforms.parameters, *MODEL_SETTINGS) if transforms else ()
     for name, node in (nodes or {}).items():
         if name not in plain:
             _check_node(f"{path}.{name}", node, kind)
@@ -134,10 +134,10 @@ def _check_node(path: str, node: Any, kind: Kind) -> None:
             raise UserError(
                 f"unknown setting {path}.{key}: {target} takes none{near(str(key), names)}"
             )
-        if (of_child := kind_of(known.parameters.get(key, ""), known.module)) is None:
+        if (child_kind := kind_of(known.parameters.get(key, ""), known.module)) is None:
             _check_plain(f"{path}.{key}", child)
         else:
-            _check_node(f"{path}.{key}", child, of_child)
+            _check_node(f"{path}.{key}", child, child_kind)
     if missing := [name for name in _needed(known, kind) if name not in node]:
         raise UserError(f"{path}.{missing[0]} is missing: {target} needs it")
 
@@ -167,7 +167,7 @@ def kind_of(annotation: str, module: str) -> Kind | None:
     if found := re.fullmatch(r"Callable\[(\.\.\.|\[.*\]), (.+)\]", annotation):
         given, result = found.groups()
         count = None if given == "..." else len([word for word in given[1:-1].split(",") if word])
-        kind = RESULTS[result]
+        kind = RESULTS.get(result, Kind(f"what returns {result}", r"src\.\w+(\.\w+)+"))
         return Kind(kind.words, kind.names, kind.base, kind.returns, partial=True, supplied=count)
     if annotation == "nn.Module":
         return NET

@@ -9,12 +9,12 @@ from hypothesis.strategies import SearchStrategy
 
 from src.errors import Incomplete, UserError
 
-FEW = {}  # count -> is it the short profile? filled by `draws`
+FEW: set[int] = set()  # counts of the short profile
 
 
 def draws(few: int, all_of_them: int) -> pytest.MarkDecorator:
     """Run a test with `count` = `few` draws, always the same, and in the slow tests with others, `all_of_them`."""
-    FEW[few], FEW[all_of_them] = True, False
+    FEW.add(few)
     slow = pytest.param(all_of_them, marks=pytest.mark.slow)
     return pytest.mark.parametrize("count", [few, slow])
 
@@ -23,7 +23,7 @@ def holds(count: int, strategy: SearchStrategy, claim: Callable[[Any], None]) ->
     """Check `claim` on `count` draws of `strategy`; what it fails on is shrunk and shown."""
     profile = settings(
         max_examples=count,
-        derandomize=FEW[count],
+        derandomize=count in FEW,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
