@@ -80,8 +80,9 @@ def write_onnx(trained: "Trained", path: Path) -> "Callable[[Tensor], Tensor]":
     assert program is not None
     program.model.metadata_props.update(described(trained))
     program.save(path, external_data=False)
-    onnx.checker.check_model(path, full_check=True)
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    model = path.read_bytes()  # neither takes a name that is not UTF-8
+    onnx.checker.check_model(model, full_check=True)
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
 
 

@@ -5,6 +5,7 @@ import errno
 import itertools
 import logging
 import os
+import re
 import stat
 import sys
 import zipfile
@@ -191,8 +192,9 @@ def count_line(left_out: LeftOut) -> str:
 
 
 def printable(path: Path | str) -> str:
-    """Return `path` as text that can be printed and written: a byte that is not UTF-8 becomes \\xHH."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """Return `path` as one line of text: a byte that is not UTF-8 becomes \\xHH, a line break \\n."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return re.sub(r"[\x00-\x1f\x7f]", lambda match: repr(match[0])[1:-1], text)
 
 
 @cache

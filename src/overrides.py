@@ -20,25 +20,27 @@ def quoted(override: str, sweep: bool = False) -> str:
 
     The value of a setting in `PATHS` is null or a path: no character of it means anything, but for a ~ at its head, the home
     folder. Only where no such file or folder exists it may be what Hydra has: a text in quotes of its own, a list of paths in
-    brackets, ${key} for another setting's value, and with `sweep` several paths with commas between.
+    brackets, ${key} for another setting's value, and with `sweep` several paths with commas between, where these do not
+    belong to a folder that exists.
 
     Raises:
-        UserError: there is such a file, and its name holds ${.
+        UserError: it exists, or a folder that it lies in, and holds ${.
     """
     key, equals, value = override.partition("=")
     if not equals:
         return override
     is_path = key.lstrip("+") in PATHS and value not in ("", "null", "???")
+    if is_path and "${" in value and "${" not in _missing(value):
+        raise UserError(
+            f"{override}: a path may not hold ${{, which begins another setting's name; rename it or link to it (ln -s)"
+        )
     if is_path and _exists(value):
-        if "${" in value:
-            raise UserError(
-                f"{override}: a path may not hold ${{, which begins another setting's name; rename it or link to it (ln -s)"
-            )
         return f"{key}={_in_quotes(value)}"
-    hydras = value.startswith(("[", "'", '"')) or (sweep and not key.startswith("hydra."))
+    sweep = sweep and not key.startswith("hydra.") and not (is_path and "," not in _missing(value))
+    hydras = value.startswith(("[", "'", '"')) or sweep
     if (hydras or not is_path) and _parsed(override):
         return override
-    several = _split(value) if sweep and not key.startswith("hydra.") else [value]
+    several = _split(value) if sweep else [value]
     return f"{key}={','.join(_readable(one, is_path) for one in several)}"
 
 
@@ -56,6 +58,13 @@ def setting(key: str, path: Path) -> str:
 
 def _exists(value: str) -> bool:
     return os.path.lexists(value) or os.path.lexists(os.path.expanduser(value))  # noqa: PTH111
+
+
+def _missing(value: str) -> str:
+    """The end of the path `value` that does not exist."""
+    path = Path(os.path.expanduser(value))  # noqa: PTH111
+    head = next((head for head in (path, *path.parents) if os.path.lexists(head)), Path())
+    return str(path.relative_to(head))
 
 
 def _parsed(override: str) -> Override | None:

@@ -1,5 +1,6 @@
 """A path may hold anything that a file system allows, in every setting that takes one."""
 
+import csv
 import json
 import os
 from pathlib import Path
@@ -78,6 +79,8 @@ def test_what_hydra_means_by_it_stays_where_there_is_no_such_path(tmp_path, monk
     assert quoted("data.root=ä ö,'b,c',d (1)", sweep=True) == "data.root='ä ö','b,c','d (1)'"
     Path("a,b").mkdir()
     assert quoted("data.root=a,b", sweep=True) == "data.root='a,b'"
+    assert quoted("cache=a,b/new", sweep=True) == "cache='a,b/new'"
+    assert quoted("cache=a,b/new,er", sweep=True) == "cache=a,b/new,er"
     monkeypatch.setenv("HOME", "/home/me")
     assert quoted("data.root=~/x") == "data.root='/home/me/x'"
 
@@ -94,6 +97,9 @@ def test_a_name_that_settings_would_take_for_a_reference_is_named(tmp_path):
     (tmp_path / "${x}").mkdir()
     with pytest.raises(UserError, match=r"may not hold \$\{, which begins another setting's name"):
         quoted(f"data.root={tmp_path}/${{x}}")
+    with pytest.raises(UserError, match="may not hold"):
+        quoted(f"hydra.run.dir={tmp_path}/${{x}}/new")
+    assert quoted("hydra.run.dir='${out}/new'") == "hydra.run.dir='${out}/new'"
 
 
 def two_classes(root, n=12):
@@ -133,7 +139,8 @@ def test_a_user_trains_resumes_and_predicts_in_such_a_folder(tmp_path, name):
     assert json.loads((run_dir / "metrics.json").read_text())["batches"] == 4
     assert config_of(run_dir).data.root == f"{top}/moved"
     fine("predict", f"run={run_dir}", f"images={top}/moved", f"out={top}/x.csv", f"picture={top}/x.png")  # fmt: skip
-    assert len((top / "x.csv").read_text(encoding="utf-8").splitlines()) == 25
+    with (top / "x.csv").open(encoding="utf-8", newline="") as file:
+        assert len(list(csv.reader(file))) == 25
     assert (top / "x.png").is_file()
 
 
