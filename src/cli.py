@@ -222,9 +222,13 @@ def _resume(task: Task, folder: Path, overrides: list[str]) -> None:
     remembered = cfg.copy()
     cfg.resume = str(folder)
     check(cfg)
-    if overrides and run.is_first_process():
-        run.write_config(folder, remembered)
-    run_alone(task, cfg, folder)
+
+    def go_on(cfg: DictConfig, folder: Path) -> Any:
+        if overrides and run.is_first_process():
+            run.write_config(folder, remembered)
+        return task(cfg, folder)
+
+    run_alone(go_on, cfg, folder)
 
 
 def _change(cfg: DictConfig, override: str) -> None:

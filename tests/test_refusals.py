@@ -1,0 +1,194 @@
+"""A machine that refuses: each kind of error as one line, and what may be left out left out once."""
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import pwd
+import resource
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from src.callbacks import loggers
+from src.callbacks.loggers import Events
+from src.data import order
+from src.data.cache import shared_folder
+from src.data.images import ImageSet
+from src.errors import optional, refusal
+from src.files import LogFile, write_atomically, write_or_remove
+from tests.conftest import TINY, command
+
+FULL = OSError(errno.ENOSPC, "No space left on device", "/disk/last.ckpt")
+
+
+@contextlib.contextmanager
+def small_files(limit):
+    """No file may grow above `limit` bytes: a full disk without a disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "advice"),
+    [
+        (FULL, "/disk/last.ckpt: no space left on device", "free some space"),
+        (
+            OSError(errno.EROFS, "Read-only file system"),
+            "read-only file system",
+            "make it writable",
+        ),
+        (OSError(errno.EIO, "Input/output error"), "input/output error", "check the disk"),
+        (
+            OSError("Caught OSError in worker 0.\nOSError: [Errno 5] Input/output error: '/x.png'"),
+            "OSError: [Errno 5] Input/output error: '/x.png'",
+            "try again",
+        ),
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
+            "a process that reads images died (is killed by signal: Killed)",
+            "give it more memory, or lower data.workers",
+        ),
+    ],
+)
+def test_what_the_machine_refuses_is_said_in_one_line(error, reason, advice):
+    assert refusal(error) == (reason, advice)
+    outer = ValueError("of a library")
+    outer.__cause__ = error
+    assert refusal(outer) == (reason, advice)
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), RuntimeError("shapes"), OSError("cannot write mode RGBA"), None]
+)
+def test_a_mistake_of_ours_is_no_refusal(error):
+    assert refusal(error) is None
+
+
+def test_what_is_optional_is_left_out_with_one_line_for_each_folder(tmp_path, caplog):
+    for name in ("a", "a", "b"):
+        with optional("pictures left out", tmp_path / name):
+            raise FULL
+    assert caplog.messages == ["pictures left out (/disk/last.ckpt: no space left on device)"] * 2
+    with pytest.raises(ValueError, match="ours"), optional("pictures left out", tmp_path):
+        raise ValueError("ours")
+
+
+def test_torchs_write_that_fails_says_why_and_leaves_the_old_file(tmp_path):
+    """Torch itself raises a RuntimeError about its own source."""
+    path = tmp_path / "last.ckpt"
+    path.write_text("old")
+    with small_files(20_000), pytest.raises(OSError, match="File too large") as raised:
+        write_atomically(path, lambda temporary: torch.save(torch.zeros(100_000), temporary))
+    assert (raised.value.errno, raised.value.filename) == (errno.EFBIG, str(path))
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["last.ckpt"]  # noqa: PTH208
+
+
+def test_another_runtime_error_stays_as_it_is(tmp_path):
+    def fail(path):
+        raise RuntimeError("shapes")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        write_atomically(tmp_path / "x", fail)
+
+
+def test_half_a_picture_is_removed(tmp_path):
+    path = tmp_path / "x.png"
+    with small_files(10), pytest.raises(OSError, match="File too large"):
+        write_or_remove(path, lambda file: file.write_bytes(bytes(20)))
+    assert not path.exists()
+
+
+def test_a_log_that_cannot_be_written_says_so_once(capsys):
+    log = logging.getLogger("test_refusals")
+    log.addHandler(handler := LogFile("/dev/full"))
+    for _ in range(3):
+        log.error("a line")
+    log.removeHandler(handler)
+    handler.close()
+    said = capsys.readouterr().err
+    assert said == "/dev/full left out (no space left on device)\n"
+
+
+def test_events_that_find_no_room_are_dropped_and_those_before_and_after_are_read(
+    tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr(loggers, "FLUSH_SECONDS", 1e9)
+    writer = Events(str(tmp_path))
+    for step in range(1, 5):
+        writer.add_scalar("x", step, step)
+        writer.add_text("long", "y" * 3000, step)
+        with small_files(5000 if step in (2, 3) else 10**6):
+            writer.flush()
+    writer.close()
+    assert [message.partition(" (")[0] for message in caplog.messages] == [
+        "TensorBoard's events left out"
+    ]
+    accumulator = EventAccumulator(str(tmp_path))
+    accumulator.Reload()
+    assert [event.step for event in accumulator.Scalars("x")] == [1, 4]
+
+
+def test_without_a_home_nothing_is_shared(monkeypatch, caplog):
+    def unknown(uid):
+        raise KeyError(uid)
+
+    assert shared_folder("~/cache") == Path.home() / "cache"
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    caplog.set_level(logging.INFO)
+    assert shared_folder("~/cache") is None
+    assert caplog.messages == [
+        "cache=~/cache left out (a path begins with ~, and there is no home folder): "
+        "cache=DIR names another"
+    ]
+    assert shared_folder("/cache") == Path("/cache")
+    assert shared_folder(None) is None
+
+
+def batches(workers):
+    images = torch.arange(20 * 3 * 4 * 4).view(20, 3, 4, 4).byte()
+    part = ImageSet(images, torch.arange(20))
+    return list(order.loader(part, 8, 0, training=True, trainer=None, workers=workers))
+
+
+@pytest.mark.parametrize("fault", ["no shared memory", "no semaphores", None])
+def test_batches_are_the_same_however_they_come(monkeypatch, fault):
+    def refuse(*args):
+        raise {"no shared memory": RuntimeError, "no semaphores": FULL}[fault]
+
+    if fault == "no shared memory":
+        monkeypatch.setattr(torch.Tensor, "share_memory_", refuse)  # in the workers too, as forked
+    elif fault == "no semaphores":
+        monkeypatch.setattr(order, "_try_queues", refuse)
+    for one, other in zip(batches(0), batches(2), strict=True):
+        for part, same in zip(one, other, strict=True):
+            assert part.dtype == same.dtype
+            assert torch.equal(part, same)
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_command_with_one_line(tmp_path):
+    """What is safe and what to do are in it, and the run goes on from there."""
+    folder = tmp_path / "run"
+    given = ("data=digits", "model=fc", *TINY, "trainer.max_epochs=1", "test=false")
+    assert command("train", *given, f"hydra.run.dir={folder}").returncode == 0
+    size = (folder / "checkpoints" / "last.ckpt").stat().st_size
+    again = (f"resume={folder}", "trainer.max_epochs=2")
+    with small_files(size // 2):
+        refused = command("train", *again)
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr
+    assert refused.stderr.splitlines()[-1] == (
+        f"error: {folder}/checkpoints/last.ckpt: file too large; the checkpoint of batch 4 is "
+        f"whole: raise ulimit -f, then go on with: python -m src.train resume={folder}"
+    )
+    assert command("train", *again).returncode == 0
+    assert json.loads((folder / "metrics.json").read_text())["batches"] == 8
