@@ -45,9 +45,9 @@ def assert_same_figures(uncut, figures):
     assert not found
 
 
-def start_and_stop_at_checkpoint(kills, folder, *more):
-    """A gan's run in `folder` that stands still after its first checkpoint."""
-    run = kills.new("gan", "32-true", folder, *more)
+def start_and_stop_at_checkpoint(kills, folder, *more, family="gan"):
+    """A run in `folder` that stands still after its first checkpoint."""
+    run = kills.new(family, "32-true", folder, *more)
     assert run.until(lambda: (folder / "checkpoints" / "last.ckpt").exists()), run.said
     run.stand_still()
     return run
@@ -74,6 +74,15 @@ def test_a_full_disk_ends_the_run_and_free_space_lets_it_go_on(kills, disk):
     assert not list(folder.rglob(".*.tmp"))
     small.free()
     assert_goes_on(kills, folder)
+
+
+def test_a_full_disk_ends_all_processes_that_train_one_model(kills, disk):
+    small = disk("size=16m")
+    folder = small.path / "run"
+    run = start_and_stop_at_checkpoint(kills, folder, family="classifier, two processes")
+    small.fill()
+    run.go_on()
+    assert FULL in failure(run)
 
 
 def test_without_inodes_the_run_ends_and_goes_on(kills, disk):
