@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.faults.server import heed_signals
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 PATIENCE = 240.0  # seconds until a process that does not end counts as hanging
@@ -142,6 +144,7 @@ def start_plain(arguments: Sequence[str], folder: Path, module: str = "train") -
             stdout=stdout,
             stderr=stderr,
             start_new_session=True,
+            preexec_fn=heed_signals,
         )
 
     def code(seconds: float) -> int | None:

@@ -67,9 +67,16 @@ def _child(request: dict[str, Any]) -> int:
     if request["uid"]:
         os.setgroups([])
         os.setuid(request["uid"])
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    heed_signals()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as Python begins
     sys.argv = ["src.train", *request["start"]]
     return cli.launch("train", train, "")
+
+
+def heed_signals() -> None:
+    """Ignore no signal, whatever the process before did (nohup, a shell's background)."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(signum, signal.SIG_DFL)
 
 
 def _code(pid: int, seconds: float) -> int | None:

@@ -22,15 +22,15 @@ def failure(run):
     code = run.wait()
     assert "Traceback" not in run.said
     errors = [line for line in run.said.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1, run.said
+    assert len(errors) == 1, run.said[-2000:]
     assert run.said.splitlines()[-1] == errors[0]
-    assert code == 1, run.said
+    assert code == 1, run.said[-2000:]
     return errors[0]
 
 
 def success(run):
     """What the run said, which ended well."""
-    assert run.wait() == 0, run.said
+    assert run.wait() == 0, run.said[-2000:]
     assert "Traceback" not in run.said
     return run.said
 
@@ -48,7 +48,7 @@ def assert_same_figures(uncut, figures):
 def start_and_stop_at_checkpoint(kills, folder, *more, family="gan"):
     """A run in `folder` that stands still after its first checkpoint."""
     run = kills.new(family, "32-true", folder, *more)
-    assert run.until(lambda: (folder / "checkpoints" / "last.ckpt").exists()), run.said
+    assert run.until(lambda: (folder / "checkpoints" / "last.ckpt").exists()), run.said[-2000:]
     run.stand_still()
     return run
 
