@@ -102,6 +102,7 @@ class Kills:
 
         With `once_by`, one of `SIGNALS`, cut it once, soon after its first checkpoint.
         """
+        uncut, seconds = self.twin(name, precision)
         draw = random.Random(f"{name} {precision} {seed}")
         result = Cut(name, precision, seed, once_by or draw.choice(SIGNALS))
         folder = self.top / "cut"
@@ -115,7 +116,6 @@ class Kills:
                 else self.new(name, precision, folder)
             )
             result.resumes += resumed
-            seconds = self.twin(name, precision)[1]
             if result.kills < planned and reach(run, folder, seconds, draw, bool(once_by)):
                 result.kills += stop(run, result.signal)
             code = run.wait()
@@ -124,7 +124,7 @@ class Kills:
                 break
             result.lost = max(result.lost, lost(folder))
         if not problems:
-            problems = differences(self.twin(name, precision)[0], folder)
+            problems = differences(uncut, folder)
         result.equal, result.problems = not problems, "; ".join(problems[:3])
         return result
 
