@@ -122,6 +122,7 @@ def _launch(config_name: str, task: Task, argv: list[str]) -> None:
     if args.cfg or args.info or args.shell_completion or args.hydra_help:
         if args.cfg or args.info:
             compose(config_name, args.overrides)
+        sys.argv = [sys.argv[0], *argv]  # with the paths quoted
         through_hydra(config_name, lambda cfg: None)
         return
     resumed = [o for o in args.overrides if re.match(r"resume=(?!null$|$)", o)]
