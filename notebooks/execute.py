@@ -15,8 +15,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from traitlets import default
 
-from src.cli import guarded
-from src.errors import UserError
+from src.config.cli import guarded
+from src.core.errors import UserError
 
 HERE = Path(__file__).resolve().parent
 

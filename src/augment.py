@@ -27,19 +27,19 @@ from typing import TYPE_CHECKING, Any, cast
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from src import cli
-from src.config import check, compose, groups
-from src.errors import UserError, writing
-from src.files import printable
-from src.rules import PICTURES
+from src.config import cli
+from src.config.checks import check, compose, groups
+from src.config.rules import PICTURES
+from src.core.errors import UserError, writing
+from src.core.files import printable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from src.data.augment import Augment
+    from src.core.randomness import Draws
     from src.data.base import ImageData
     from src.data.images import Images
-    from src.randomness import Draws
+    from src.data.transforms.augment import Augment
 
 Made = tuple["Tensor", dict[str, Any]]  # (1, C, H, W) in [0, 1], and what the manifest says of it
 # an image (1, C, H, W) in [0, 1], its label, its draws for each copy -> the copies
@@ -77,7 +77,7 @@ def augment(cfg: DictConfig) -> Path:
             f"data.{changed[0]}=true is for training: the folder OUT holds images as a person sees them"
         )
 
-    from src import build
+    from src.engine import build
 
     data = build.data(cfg)
     if runs := cfg.augment.get("run"):
@@ -128,8 +128,8 @@ def by_models(runs: list[str], to: str, data: "ImageData", cfg: DictConfig) -> M
     a CycleGAN or a style transfer makes of it, or what a conditional GAN draws of its class. Raises UserError where one can do
     neither, or knows other classes, or drew its classes from other images than those that `cfg` has to train on: it would tell
     of what is held out; and where a copy would be another's equal."""
-    from src import build
     from src.callbacks.common import CanSampleClasses, CanTranslate
+    from src.engine import build
 
     models = {}
     for folder in runs:
@@ -235,8 +235,8 @@ def _make(
     seen."""
     import torch
 
-    from src.data.pixels import to_float
-    from src.randomness import Draws
+    from src.core.randomness import Draws
+    from src.data.transforms.pixels import to_float
 
     image, label = (
         to_float(_pixels(data.train, i, cfg.augment.get("size"))).unsqueeze(0),
@@ -304,7 +304,7 @@ def _keep(part: "Images", places: list[Path], i: int) -> None:
     if paths := getattr(part, "paths", None):
         shutil.copyfile(paths[i], places[i])
     else:
-        from src.data.pixels import to_float
+        from src.data.transforms.pixels import to_float
 
         _save(to_float(_pixels(part, i)), places[i])
 
@@ -313,7 +313,7 @@ def _pixels(part: "Images", i: int, size: int | None = None) -> "Tensor":
     """Image i, (C, H, W) uint8; where it lies in a file brought to `size`, None: of its own."""
     import torch
 
-    from src.data.folder import FileSet, decode
+    from src.data.sets.folder import FileSet, decode
 
     if isinstance(part, FileSet):
         side = None if size is None else (size, size)
@@ -324,7 +324,7 @@ def _pixels(part: "Images", i: int, size: int | None = None) -> "Tensor":
 def _save(image: "Tensor", path: Path) -> None:
     from PIL import Image
 
-    from src.data.pixels import to_bytes
+    from src.data.transforms.pixels import to_bytes
 
     Image.fromarray(to_bytes(image).permute(1, 2, 0).squeeze(2).numpy()).save(path)
 
@@ -336,11 +336,12 @@ def preview(path: Path, out: Path, seed: int, background: Any = "white") -> Path
 
     import torch
 
-    from src import build, charts, plots
+    from src.core.randomness import Draws
     from src.data.decode import colour, decode
-    from src.data.pixels import to_float
-    from src.data.warp import BORDERS
-    from src.randomness import Draws
+    from src.data.transforms.pixels import to_float
+    from src.data.transforms.warp import BORDERS
+    from src.engine import build
+    from src.viz import charts, grids
 
     image = to_float(decode(path, (SIDE, SIDE), 3, colour(background)))
     images, captions = [image] * len(BORDERS), ["as it is", *[""] * (len(BORDERS) - 1)]
@@ -366,7 +367,7 @@ def preview(path: Path, out: Path, seed: int, background: Any = "white") -> Path
             images.append(made[number])
             captions.append(f"{choice}\n{border}" if chosen.geometric else choice)
     with writing(f"out={out}"):
-        plots.save_png(
+        grids.save_png(
             charts.captioned(torch.stack(images), captions, columns=len(BORDERS), scale=1), out
         )
     print(f"{out}: {len(images)} images of {path}")

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from src import cli, run
-from src.errors import UserError
+from src.config import cli
+from src.core import runs
+from src.core.errors import UserError
 
 PLACES = ("root", "root_a", "root_b", "content", "style")  # where data lie
 
@@ -25,11 +26,11 @@ PLACES = ("root", "root_a", "root_b", "content", "style")  # where data lie
 def evaluate(cfg: DictConfig) -> dict[str, float]:
     """Test the run in cfg.run; returns the figures."""
     folder = Path(cfg.run).expanduser()
-    run.last_checkpoint(folder)
+    runs.last_checkpoint(folder)
 
-    from src import build
     from src.callbacks.likelihood import ImportanceWeighted
     from src.callbacks.report import basis, headline_lines, keep_larger
+    from src.engine import build
 
     run_cfg, model, _ = build.opened(folder)
     for key in PLACES:
@@ -49,7 +50,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
             f"{key}={cfg[key]}: the run's callbacks have no quality, which measures samples"
         )
     run_cfg.logger = None
-    checkpoint = run.load_last(folder)
+    checkpoint = runs.load_last(folder)
     data = build.data(run_cfg, checkpoint)
     build.expect_test(data)
     noise = run_cfg.seed if cfg.seed is None else cfg.seed
@@ -61,12 +62,12 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         trainer.test(model, datamodule=data, verbose=False)
     counts, stands_on = basis(trainer)
     values = {name: float(value) for name, value in trainer.callback_metrics.items()} | counts
-    run.move_broken_metrics(folder)
-    before, batches = run.read_metrics(folder), build.batches_done(checkpoint)
+    runs.move_broken_metrics(folder)
+    before, batches = runs.read_metrics(folder), build.batches_done(checkpoint)
     same_model = before.get("batches") in (None, batches)
     kept, refused = keep_larger(before if same_model else {}, values, stands_on)
     print("\n".join([*headline_lines(values), *refused]))  # first: writing them may fail
-    run.write_metrics(folder, kept)
+    runs.write_metrics(folder, kept)
     print(f"numbers: {folder / 'metrics.json'}")
     return values
 

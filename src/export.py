@@ -21,14 +21,15 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from src import cli, run
-from src.errors import UserError, writing
-from src.files import write_atomically
+from src.config import cli
+from src.core import runs
+from src.core.errors import UserError, writing
+from src.core.files import write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from src.build import Trained
+    from src.engine.build import Trained
 
 ENDINGS = {"onnx": ".onnx", "torch": ".pt2"}
 TOLERANCE = 1e-4  # of the logits' scale
@@ -47,9 +48,9 @@ def export(cfg: DictConfig) -> Path:
         raise UserError(f"out={out}: with format={cfg.format} its name ends in {ending}")
     if out.is_dir():
         raise UserError(f"out={out} cannot be written: it is a folder")
-    run.expect_classifier(folder)
+    runs.expect_classifier(folder)
 
-    from src import build
+    from src.engine import build
 
     trained = build.classifier(folder)
     write = {"onnx": write_onnx, "torch": write_torch}[cfg.format]
@@ -108,7 +109,7 @@ def difference(trained: "Trained", exported: "Callable[[Tensor], Tensor]") -> fl
     """The largest difference of the logits on noise, relative to the largest logit. Raises UserError above TOLERANCE."""
     import torch
 
-    from src.randomness import generator
+    from src.core.randomness import generator
 
     noise = generator(0, "export")
     found = []

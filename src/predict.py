@@ -24,14 +24,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from src import cli, run
-from src.errors import Incomplete, UserError, writing
-from src.files import count_line, images_below, printable, summary, write_atomically
+from src.config import cli
+from src.core import runs
+from src.core.errors import Incomplete, UserError, writing
+from src.core.files import count_line, images_below, printable, summary, write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from src.build import Trained
+    from src.engine.build import Trained
 
 MOST_SHOWN = 64  # images in the picture
 
@@ -55,10 +56,10 @@ class Answers(NamedTuple):
 def predict(cfg: DictConfig) -> Answers:
     """Print, write and draw what the run in cfg.run says of cfg.images. Raises Incomplete where some cannot be read."""
     folder, out = Path(cfg.run).expanduser(), Path(cfg.out).expanduser()
-    run.expect_classifier(folder)
+    runs.expect_classifier(folder)
     paths = found([cfg.images] if isinstance(cfg.images, str) else list(cfg.images))
 
-    from src import build
+    from src.engine import build
 
     trained = build.classifier(folder)
     answers = answers_for(trained, paths, cfg.batch_size)
@@ -111,7 +112,7 @@ def answers_for(trained: "Trained", paths: list[Path], batch_size: int) -> Answe
     import torch
 
     from src.data.decode import decode
-    from src.data.pixels import to_float
+    from src.data.transforms.pixels import to_float
 
     def read(path: Path) -> "Tensor | UserError":
         try:
@@ -177,14 +178,14 @@ def write_csv(answers: Answers, class_names: list[str], path: Path) -> None:
 
 def draw(answers: Answers, class_names: list[str], path: Path) -> str:
     """Draw the first images with class, probability and file beneath; returns a line that says so."""
-    from src import charts, plots
+    from src.viz import charts, grids
 
     n = len(answers.shown)
     values, classes = answers.probabilities[:n].max(1)
     answered = zip(classes.tolist(), values.tolist(), answers.names, strict=False)
     captions = [f"{class_names[k]}  {p:.1%}\n{Path(name).name}" for k, p, name in answered]
     with writing(f"picture={path}"):
-        plots.save_png(charts.captioned(answers.shown, captions), path)
+        grids.save_png(charts.captioned(answers.shown, captions), path)
     return (
         f"{path}: {n} images"
         if n == len(answers.names)

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from src import cli, run
-from src.errors import UserError, writing
-from src.rules import PICTURES
+from src.config import cli
+from src.config.rules import PICTURES
+from src.core import runs
+from src.core.errors import UserError, writing
 
 
 def sample(cfg: DictConfig) -> Path:
@@ -23,9 +24,8 @@ def sample(cfg: DictConfig) -> Path:
         raise UserError(f"out={out}: a picture's name ends in one of {', '.join(PICTURES)}")
     if cfg.n is None:
         raise UserError("n=null: it takes a whole number from 1")
-    run.last_checkpoint(folder)
+    runs.last_checkpoint(folder)
 
-    from src import build, plots
     from src.callbacks.common import (
         CanCompare,
         CanInterpolate,
@@ -33,8 +33,10 @@ def sample(cfg: DictConfig) -> Path:
         CanSample,
         CanSampleClasses,
     )
+    from src.core.randomness import generator
     from src.data.base import spread
-    from src.randomness import generator
+    from src.engine import build
+    from src.viz import grids
 
     run_cfg, model, _ = build.opened(folder)
     noise = generator(cfg.seed, "sample")
@@ -43,9 +45,9 @@ def sample(cfg: DictConfig) -> Path:
             raise UserError(
                 f"out={out}: {folder} holds a {type(model).__name__}, which has nothing that moves; a .png shows it"
             )
-        frames = plots.canvas_frames(model.canvases(cfg.n, noise), cfg.scale)
+        frames = grids.canvas_frames(model.canvases(cfg.n, noise), cfg.scale)
         with writing(f"out={out}"):
-            plots.save_gif(frames, out)
+            grids.save_gif(frames, out)
         print(f"{out}: {cfg.n} canvases in {len(frames) - 1} steps")
         return out
     columns = cfg.interpolate
@@ -68,7 +70,7 @@ def sample(cfg: DictConfig) -> Path:
             f"{folder}: a {type(model).__name__} cannot {'sample' if cfg.interpolate is None else 'interpolate'}"
         )
     with writing(f"out={out}"):
-        plots.save_png(plots.grid(images, columns, scale=cfg.scale), out)
+        grids.save_png(grids.grid(images, columns, scale=cfg.scale), out)
     print(f"{out}: {len(images)} images of {images.shape[-1]} x {images.shape[-2]}")
     return out
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from src import cli, run
+from src.config import cli
+from src.core import runs
 
 
 def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
@@ -22,16 +23,16 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     start = time.perf_counter()
     import torch
 
-    from src import build
     from src.callbacks.checkpoint import latest_metrics
     from src.callbacks.common import batches_seen
     from src.callbacks.early_stopping import way_to_go_on
     from src.callbacks.report import report
-    from src.layers import counts
-    from src.transfer import begin
+    from src.engine import build
+    from src.engine.pretrained import begin
+    from src.nets.inspect import counts
 
     log = build.open_log(folder, append=cfg.resume is not None)
-    checkpoint = run.load_last(folder, repair=True) if cfg.resume else None
+    checkpoint = runs.load_last(folder, repair=True) if cfg.resume else None
     done = build.batches_done(checkpoint)
 
     torch.manual_seed(cfg.seed)
@@ -42,8 +43,8 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     if getattr(model, "init_from", None) and not cfg.resume:
         log.info(begin(model, cfg.model, data))
     if checkpoint:
-        build.expect_fit(model, cfg, checkpoint, run.last_checkpoint(folder))
-        run.move_broken_metrics(folder)
+        build.expect_fit(model, cfg, checkpoint, runs.last_checkpoint(folder))
+        runs.move_broken_metrics(folder)
     trainer = build.trainer(cfg, folder, checkpoint=checkpoint)
     del checkpoint  # and its memory: the trainer has taken it over
     parameters, in_all = counts(model)
@@ -57,7 +58,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
         log.info("resuming %s after %d batches", folder, done)
 
     with build.refusals():
-        trainer.fit(model, datamodule=data, ckpt_path=run.LAST if cfg.resume else None)
+        trainer.fit(model, datamodule=data, ckpt_path=runs.LAST if cfg.resume else None)
     metrics = latest_metrics(trainer)
     if cfg.test:
         with build.refusals():

@@ -16,26 +16,27 @@ from pathlib import Path
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from src import cli, run
-from src.errors import Incomplete, UserError, writing
+from src.config import cli
+from src.core import runs
+from src.core.errors import Incomplete, UserError, writing
 from src.predict import found
 
 
 def translate(cfg: DictConfig) -> list[Path]:
     """Translate what cfg.images names into cfg.out; returns the new files. Raises Incomplete where some cannot be read."""
     folder, out = Path(cfg.run).expanduser(), Path(cfg.out).expanduser()
-    run.last_checkpoint(folder)
+    runs.last_checkpoint(folder)
     paths = found([cfg.images] if isinstance(cfg.images, str) else list(cfg.images))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(
             f"out={out} is there and not empty; name a new folder, nothing is overwritten"
         )
 
-    from src import build
     from src.callbacks.common import CanTranslate
     from src.data.decode import colour, decode
-    from src.data.pixels import to_float
-    from src.plots import grid, save_png
+    from src.data.transforms.pixels import to_float
+    from src.engine import build
+    from src.viz.grids import grid, save_png
 
     run_cfg, model, _ = build.opened(folder)
     if not isinstance(model, CanTranslate):

@@ -13,9 +13,10 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from src import build, run
-from src.cli import quoted
-from src.config import check, compose
+from src.config.checks import check, compose
+from src.config.cli import quoted
+from src.core import runs
+from src.engine import build
 from src.train import train
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -128,7 +129,7 @@ def words_run(tmp_path_factory):
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
     """What the run in `folder` has learned, by name."""
-    return run.load_checkpoint(run.last_checkpoint(folder))["state_dict"]
+    return runs.load_checkpoint(runs.last_checkpoint(folder))["state_dict"]
 
 
 def _trained(tmp_path_factory, *overrides: str) -> Path:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import SearchStrategy
 
-from src.errors import Incomplete, UserError
+from src.core.errors import Incomplete, UserError
 
 FEW: set[int] = set()  # counts of the short profile
 

@@ -7,11 +7,11 @@ from scipy import ndimage, stats
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
-from src import build
-from src.data import augment as aug
-from src.data import mixing
-from src.errors import UserError
-from src.randomness import Draws
+from src.core.errors import UserError
+from src.core.randomness import Draws
+from src.data.transforms import augment as aug
+from src.data.transforms import mixing
+from src.engine import build
 from tests.conftest import TINY
 from tests.test_data import epoch_batches
 from tests.test_folder import write_folder

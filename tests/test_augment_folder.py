@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 from src.augment import _places, augment, preview
-from src.config import groups
-from src.data import augment as aug
-from src.data.folder import FileSet, decode
-from src.errors import UserError
-from src.randomness import Draws
+from src.config.checks import groups
+from src.core.errors import UserError
+from src.core.randomness import Draws
+from src.data.sets.folder import FileSet, decode
+from src.data.transforms import augment as aug
 from tests.conftest import call, data_of
 from tests.test_folder import write_folder
 

@@ -6,9 +6,9 @@ import torch
 from PIL import Image, ImageDraw
 
 from src.augment import augment, preview
-from src.config import check, compose
+from src.config.checks import check, compose
+from src.core.errors import UserError
 from src.data.decode import colour, decode
-from src.errors import UserError
 from src.predict import predict
 from src.train import train
 from tests.conftest import call, data_of, saved

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from src import build
+from src.engine import build
 from src.nets.cyclegan import Blend, generator
 from src.train import train
 from tests.conftest import WINTER_RUN, saved, weights_of

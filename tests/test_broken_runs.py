@@ -9,8 +9,9 @@ import sys
 import pytest
 import torch
 
-from src import cli, run
-from src.config import check, compose
+from src.config import cli
+from src.config.checks import check, compose
+from src.core import runs
 from src.evaluate import evaluate
 from src.predict import predict
 from src.train import train
@@ -89,7 +90,7 @@ def test_evaluate_keeps_a_broken_metrics_json_aside_too(folder):
 def test_a_name_that_is_taken_does_not_lose_what_was_kept_before(folder):
     for number in range(3):
         (folder / "metrics.json").write_text("{" * (number + 1))
-        run.write_metrics(folder, {"test/acc": 0.5})
+        runs.write_metrics(folder, {"test/acc": 0.5})
     kept = sorted(path.name for path in folder.glob("metrics.json.broken*"))
     assert kept == ["metrics.json.broken", "metrics.json.broken-2", "metrics.json.broken-3"]
 
@@ -116,14 +117,14 @@ def test_another_familys_checkpoint(folder, other):
 
 
 def test_a_checkpoint_of_other_optimizers(folder):
-    cfg = run.config_of(folder)
+    cfg = runs.config_of(folder)
     cfg.model.optimizer = {
         "_target_": "torch.optim.Adam",
         "_partial_": True,
         "lr": 1e-3,
         "betas": [0.9, 0.999],
     }
-    run.write_config(folder, cfg)
+    runs.write_config(folder, cfg)
     assert "has other optimizers than the run's config says" in line(resume, folder)
 
 
@@ -158,10 +159,10 @@ def test_a_log_that_cannot_be_written(folder):
 
 def test_a_config_of_before_a_setting_is_read(folder):
     """A run made before the project had a setting has its default."""
-    cfg = run.config_of(folder)
+    cfg = runs.config_of(folder)
     for node, key in ((cfg.data, "permute"), (cfg.trainer, "max_time"), (cfg, "augment")):
         del node[key]
-    run.write_config(folder, cfg)
+    runs.write_config(folder, cfg)
     call("evaluate", evaluate, f"run={folder}")
 
 

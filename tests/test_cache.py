@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from src.data import folder as folder_module
 from src.data.cache import cached
+from src.data.sets import folder as folder_module
 from tests.conftest import ROOT, data_of
 
 

@@ -9,10 +9,12 @@ from omegaconf import OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from src import build, plots, run
 from src.callbacks.common import due
 from src.callbacks.loggers import CSV
+from src.core import runs
+from src.engine import build
 from src.train import train
+from src.viz import grids
 
 RUN = ("data.limit=64", "data.batch_size=16", "data.val_size=32", "trainer.accelerator=cpu", "trainer.precision=32-true",
        "trainer.max_epochs=2", "trainer.log_every_n_steps=2", "callbacks.samples.every_n_batches=3", "callbacks.samples.n=9",
@@ -22,7 +24,7 @@ RUN = ("data.limit=64", "data.batch_size=16", "data.val_size=32", "trainer.accel
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory):
     """A small DCGAN run with everything on: (cfg, folder)."""
-    from src.config import check, compose
+    from src.config.checks import check, compose
     from src.metrics import features
 
     folder = tmp_path_factory.mktemp("run")
@@ -57,29 +59,29 @@ def test_pictures_of_one_noise_as_pngs_and_a_gif(seen):
 
 
 def test_the_last_picture_is_the_final_model_on_the_fixed_noise(seen):
-    from src.randomness import generator
+    from src.core.randomness import generator
 
     cfg, folder = seen
     _, model, _ = build.opened(folder)
-    expected = plots.grid(model.sample(9, generator(cfg.seed, "samples")), scale=2)
+    expected = grids.grid(model.sample(9, generator(cfg.seed, "samples")), scale=2)
     picture = np.asarray(Image.open(folder / "images" / "samples_00000008.png"))
     assert np.abs(picture.astype(int) - expected.astype(int)).max() <= 1
 
 
 def test_evaluate_finds_the_runs_own_figures_again(seen, monkeypatch):
     """Samples, features and all."""
-    from src.config import check, compose
+    from src.config.checks import check, compose
     from src.evaluate import evaluate
     from src.metrics import features
 
     monkeypatch.setattr(features, "STEPS", 20)
     cfg = compose("evaluate", [f"run={seen[1]}"])
     check(cfg)
-    before = run.read_metrics(seen[1])
+    before = runs.read_metrics(seen[1])
     values = evaluate(cfg)
     for name in ("test/fid_own", "test/kid_own", "test/coverage", "test/d_loss"):
         assert values[name] == pytest.approx(before[name], rel=1e-4), name
-    assert run.read_metrics(seen[1])["seconds"] == before["seconds"], (
+    assert runs.read_metrics(seen[1])["seconds"] == before["seconds"], (
         "what it did not measure stays"
     )
 
@@ -89,7 +91,7 @@ def test_looking_changes_nothing(seen, config, tmp_path):
     blind = config(*RUN[:7], "callbacks=none", "logger=csv", "test=false")
     train(blind, tmp_path)
     one, other = (
-        run.load_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (seen[1], tmp_path)
+        runs.load_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (seen[1], tmp_path)
     )
     for name, value in one["state_dict"].items():
         assert torch.equal(value, other["state_dict"][name]), name
@@ -185,32 +187,32 @@ def test_due():
 def test_grid_puts_each_image_where_it_belongs():
     images = torch.zeros(3, 1, 2, 2)
     images[2] = 0.5
-    sheet = plots.grid(images, columns=2, gap=1)
+    sheet = grids.grid(images, columns=2, gap=1)
     assert sheet.shape == (7, 7)
     assert (sheet[1:3, 1:3] == 0).all()
     assert (sheet[4:6, 1:3] == 128).all()
     assert (sheet[4:6, 4:6] == 255).all(), "no fourth image: paper"
     assert (sheet[3] == 255).all()
-    assert plots.grid(images, columns=2, gap=1, scale=3).shape == (15, 15)
-    assert plots.grid(torch.rand(4, 3, 5, 6)).shape == (2 * 7 + 2, 2 * 8 + 2, 3)
+    assert grids.grid(images, columns=2, gap=1, scale=3).shape == (15, 15)
+    assert grids.grid(torch.rand(4, 3, 5, 6)).shape == (2 * 7 + 2, 2 * 8 + 2, 3)
 
 
 def test_filter_tile_is_scaled_by_the_layer_not_by_the_filter():
     weight = torch.zeros(2, 1, 2, 2)
     weight[0, 0, 0, 0], weight[1, 0, 0, 0] = -1, 1
-    tile = plots.filter_tile(weight, side=2)
+    tile = grids.filter_tile(weight, side=2)
     assert (tile.min(), tile[1, 1], tile[1, 2]) == (0, 0, 128)
     assert tile[1, 4] == 255
-    assert plots.filter_tile(torch.rand(100, 8, 3, 3)).shape == (8 * 25 + 1, 8 * 25 + 1)
-    assert plots.filter_tile(torch.rand(4, 3, 3, 3)).ndim == 3
+    assert grids.filter_tile(torch.rand(100, 8, 3, 3)).shape == (8 * 25 + 1, 8 * 25 + 1)
+    assert grids.filter_tile(torch.rand(4, 3, 3, 3)).ndim == 3
 
 
 def test_gif_keeps_order_and_holds_few_frames(tmp_path):
     frames = []
     for i in range(10):
         frames.append(tmp_path / f"{i}.png")
-        plots.save_png(np.full((4, 4), 20 * i, np.uint8), frames[-1])
-    plots.save_gif(frames, tmp_path / "x.gif", most=4)
+        grids.save_png(np.full((4, 4), 20 * i, np.uint8), frames[-1])
+    grids.save_gif(frames, tmp_path / "x.gif", most=4)
     with Image.open(tmp_path / "x.gif") as gif:
         assert gif.n_frames == 4
         values = []

@@ -8,9 +8,10 @@ import sys
 import pytest
 import torch
 
-from src import build, run
-from src.errors import Interrupted, UserError
-from src.files import write_atomically
+from src.core import runs
+from src.core.errors import Interrupted, UserError
+from src.core.files import write_atomically
+from src.engine import build
 from src.train import train
 from tests.conftest import ROOT, TINY, TINY_NETS, command, saved, wrong
 from tests.test_resume import assert_same_run, uncut_run
@@ -32,8 +33,8 @@ def damage(path):
 
 
 def test_the_checkpoint_before_the_last_is_kept(finished):
-    last, previous = (finished / "checkpoints" / name for name in (run.LAST, run.PREVIOUS))
-    done = [build.batches_done(run.load_checkpoint(path)) for path in (previous, last)]
+    last, previous = (finished / "checkpoints" / name for name in (runs.LAST, runs.PREVIOUS))
+    done = [build.batches_done(runs.load_checkpoint(path)) for path in (previous, last)]
     assert done == [7, 8]
 
 
@@ -41,7 +42,7 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before_and_ends_the_sam
     finished, tmp_path
 ):
     folder = shutil.copytree(finished, tmp_path / "run")
-    damage(folder / "checkpoints" / run.LAST)
+    damage(folder / "checkpoints" / runs.LAST)
     result = command("train", f"resume={folder}")
     assert result.returncode == 0, result.stderr
     assert "warning: " in result.stderr
@@ -49,23 +50,25 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before_and_ends_the_sam
     assert "resuming" in result.stderr
     assert "after 7 batches" in result.stderr
     assert_same_run(finished, folder)
-    good = [run.load_checkpoint(folder / "checkpoints" / name) for name in (run.LAST, run.PREVIOUS)]
+    good = [
+        runs.load_checkpoint(folder / "checkpoints" / name) for name in (runs.LAST, runs.PREVIOUS)
+    ]
     assert [build.batches_done(checkpoint) for checkpoint in good] == [8, 7]
-    assert (folder / "checkpoints" / run.DAMAGED).is_file()
+    assert (folder / "checkpoints" / runs.DAMAGED).is_file()
 
 
 def test_a_run_whose_checkpoints_are_both_damaged_is_refused_in_one_line(finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "run")
-    for name in (run.LAST, run.PREVIOUS):
+    for name in (runs.LAST, runs.PREVIOUS):
         damage(folder / "checkpoints" / name)
     with pytest.raises(UserError, match="broken checkpoint"):
-        run.load_last(folder)
+        runs.load_last(folder)
 
 
 def test_a_process_killed_between_two_renames_loses_nothing(finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "run")
-    (folder / "checkpoints" / run.LAST).unlink()
-    assert build.batches_done(run.load_last(folder)) == 7
+    (folder / "checkpoints" / runs.LAST).unlink()
+    assert build.batches_done(runs.load_last(folder)) == 7
 
 
 def test_a_save_that_fails_keeps_both_checkpoints(tmp_path):
@@ -85,11 +88,11 @@ def test_a_save_that_fails_keeps_both_checkpoints(tmp_path):
 
 def test_a_folder_in_use_is_refused_until_its_process_ends_however_it_ends(finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "run")
-    stale = folder / "checkpoints" / f".{run.LAST}.12345.tmp"
+    stale = folder / "checkpoints" / f".{runs.LAST}.12345.tmp"
     stale.write_bytes(b"half")
     hold = (
         "import pathlib, sys, time; from src import run\n"
-        "with run.locked(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+        "with runs.locked(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen(
         [sys.executable, "-c", hold, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True
@@ -102,7 +105,7 @@ def test_a_folder_in_use_is_refused_until_its_process_ends_however_it_ends(finis
     finally:
         holder.kill()
         holder.wait()
-    with run.locked(folder):
+    with runs.locked(folder):
         pass
 
 
@@ -112,7 +115,7 @@ def test_a_folder_whose_run_never_trained_may_be_used_again(tmp_path, name):
     for path in (folder / ".hydra" / "config.yaml", folder / name):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
-    assert run.reserve(folder, exact=True) == folder
+    assert runs.reserve(folder, exact=True) == folder
     assert not [path for path in folder.iterdir() if path.name != ".lock"]
 
 
@@ -124,7 +127,7 @@ def test_a_folder_that_holds_training_is_not_used_again(tmp_path, name):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
     with pytest.raises(UserError, match="exists and is not empty"):
-        run.reserve(tmp_path, exact=True)
+        runs.reserve(tmp_path, exact=True)
     assert (tmp_path / name).exists()
 
 

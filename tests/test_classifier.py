@@ -10,15 +10,15 @@ from PIL import Image
 from scipy.stats import binomtest
 from torch import nn
 
-from src import build
-from src.data.digits import Digits
-from src.errors import UserError
+from src.core.errors import UserError
+from src.core.randomness import generator
+from src.data.sets.digits import Digits
+from src.engine import build
 from src.metrics.intervals import wilson
 from src.models.classifier import Whole
 from src.nets.cifar import Block, densenet_bc, resnet
 from src.nets.init import whiten
 from src.nets.plain import plain
-from src.randomness import generator
 from src.train import train
 from tests.conftest import TINY, saved, weights_of
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from src import build
+from src.engine import build
 from src.metrics.color import color_maps, color_moments, histogram_tables, transport_matrix
 from src.train import train
 from tests.conftest import WINTER_RUN, saved

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.bench import bench
-from src.bench_augment import bench_augment
-from src.errors import UserError
-from src.plain_loops import PLAIN
+from src.bench.__main__ import bench
+from src.bench.augment import bench_augment
+from src.bench.baselines import PLAIN
+from src.core.errors import UserError
 from src.sample import sample
 from tests.conftest import ROOT, TINY, TINY_NETS, call, command, wrong
 
@@ -133,7 +133,7 @@ def test_launches_in_the_same_second_get_folders_of_their_own(tmp_path):
 
 
 def test_a_name_that_is_taken_gets_a_number(tmp_path):
-    from src.run import reserve
+    from src.core.runs import reserve
 
     names = [reserve(tmp_path / "x", exact=False).name for _ in range(3)]
     assert names == ["x", "x-2", "x-3"]

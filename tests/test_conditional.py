@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from omegaconf import OmegaConf
 
-from src import build
 from src.augment import augment, by_models
-from src.errors import UserError
+from src.core.errors import UserError
+from src.core.randomness import Draws, seed_of
+from src.engine import build
 from src.losses import gradient_penalty
 from src.models.gan import GAN
-from src.randomness import Draws, seed_of
 from src.train import train
 from tests.conftest import TINY, call, saved
 from tests.test_folder import write_folder

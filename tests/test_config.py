@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from src.cli import quoted
-from src.config import CONF, check, compose, groups, leaves
-from src.errors import UserError
-from src.rules import RULES, rule_for
+from src.config.checks import CONF, check, compose, groups, leaves
+from src.config.cli import quoted
+from src.config.rules import RULES, rule_for
+from src.core.errors import UserError
 from tests.conftest import ROOT, command, wrong
 
 REVIEWS, WINTER = ["data=reviews"], ["data=winter", "data.root=somewhere"]
@@ -153,7 +153,7 @@ MISTAKES = [
     (["model.optimizer._target_=builtins.exec"], ["builtins.exec is not allowed"]),
     (["model.net.generator._target_=os.system"], ["os.system is not allowed"]),
     (["model.net.generator._target_=src.models.gan.torch.load"], ["is not allowed"]),
-    (["model.net.generator._target_=src.run.discard"], ["is not allowed"]),
+    (["model.net.generator._target_=src.core.runs.discard"], ["is not allowed"]),
     (["model.net.generator._target_=src.nets.fc.nothing"], ["is not allowed"]),
     (["+callbacks.x._target_=shutil.copy"], ["shutil.copy is not allowed"]),
     (["model._target_=5"], ["model._target_=5 is not allowed"]),
@@ -173,26 +173,26 @@ MISTAKES = [
     (["+x.seed=1"], ["unknown key 'x'"]),
     (["+checkpoint.seed=1"], ["unknown key 'checkpoint.seed'"]),
     (["+data@y=mnist"], ["unknown key 'y'"]),
-    (["+data.n=1"], ["unknown setting data.n: src.data.digits.Digits takes none"]),
+    (["+data.n=1"], ["unknown setting data.n: src.data.sets.digits.Digits takes none"]),
     (["+augment.seed=1"], ["augment.seed=1: it takes transforms of src.data"]),
     (["+model.optimizer.nesterov=true"], ["unknown setting model.optimizer.nesterov", "torch.optim.Adam"]),
     # keys that must be there
-    (["~data.root"], ["data.root is missing", "src.data.digits.Digits needs it"]),
+    (["~data.root"], ["data.root is missing", "src.data.sets.digits.Digits needs it"]),
     (["~trainer.precision"], ["trainer.precision is missing"]),
     (["~checkpoint"], ["checkpoint is missing"]),
     (["~model.schedule"], ["model.schedule is missing"]),
     (["~logger.csv._target_"], ["logger.csv._target_ is missing", "loggers of src.callbacks.loggers"]),
     # a target, or a value, of another kind than its place takes
-    (["model.schedule._target_=src.models.gan.GAN"], ["model.schedule takes a schedule of src.schedules"]),
-    (["model.schedule._target_=src.schedules.unwrapped"], ["is not allowed: model.schedule takes a schedule"]),
-    (["model.schedule._target_=src.schedules.Plateau"], ["model.schedule._partial_=true", "it is false"]),
+    (["model.schedule._target_=src.models.gan.GAN"], ["model.schedule takes a schedule of src.optim.schedules"]),
+    (["model.schedule._target_=src.optim.schedules.unwrapped"], ["is not allowed: model.schedule takes a schedule"]),
+    (["model.schedule._target_=src.optim.schedules.Plateau"], ["model.schedule._partial_=true", "it is false"]),
     (["model.optimizer._partial_=false"], ["model.optimizer._partial_=false", "it is true"]),
     (["model.optimizer._target_=torch.optim.Nothing"], ["torch.optim.Nothing is not allowed", "an optimizer"]),
     (["model.net._target_=src.nets.fc.generator"], ["model.net takes src.models.gan.Players"]),
     (["model.net.generator._target_=src.nets.fc.discriminator"], ["unknown setting model.net.generator.latent"]),
     (["model.loss.generator._target_=src.nets.fc.generator"], ["model.loss.generator takes a loss of src.losses"]),
     (["callbacks.samples._target_=src.callbacks.common.CanSample"], ["is not allowed: callbacks.samples takes callbacks"]),
-    (["data._target_=src.data.folder.FileSet"], ["is not allowed: data takes a data set"]),
+    (["data._target_=src.data.sets.folder.FileSet"], ["is not allowed: data takes a data set"]),
     (["+callbacks.x=3"], ["callbacks.x=3: it takes callbacks"]),
     (["checkpoint.every_n_batches=${model}"], ["checkpoint.every_n_batches={...}: it takes one value"]),
     (["model.ema=${model.net}"], ["model.ema={...}: it takes one value"]),
@@ -222,7 +222,7 @@ def test_a_mistake_costs_no_heavy_import_and_leaves_no_folder(tmp_path):
     assert "did you mean dcgan?" in line
     assert not (tmp_path / "runs").exists()
     heavy = (
-        "import sys, src.train, src.predict, src.export, src.leave_one_out; "
+        "import sys, src.train, src.predict, src.export, src.bench.leave_one_out; "
         "print([m for m in ('torch', 'pytorch_lightning', 'sklearn') if m in sys.modules])"
     )
     imported = subprocess.run(

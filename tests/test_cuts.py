@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from src.core.errors import UserError
+from src.core.randomness import generator
 from src.data.images import ImageSet, cut_test, stratified
-from src.errors import UserError
-from src.randomness import generator
 from tests.conftest import TINY, data_of
 from tests.test_levels import write
 

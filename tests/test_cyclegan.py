@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from src import build
-from src.errors import UserError
+from src.core.errors import UserError
+from src.engine import build
 from src.models.cyclegan import CycleGAN, ImagePool
 from src.nets.cyclegan import InstanceNorm, Residual, discriminator, generator
 from src.train import train

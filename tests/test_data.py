@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from src import build
+from src.core.errors import UserError
 from src.data.order import EpochSampler
-from src.data.pixels import binarized, resized, scattered
-from src.errors import UserError
+from src.data.transforms.pixels import binarized, resized, scattered
+from src.engine import build
 from tests.conftest import TINY, data_of
 
 

@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
+from src.bench.baselines import plain_draw
 from src.losses import bernoulli_nll, gaussian_kl
 from src.models.draw import DRAW, clip_each
 from src.nets.attention import Attention, NoAttention
 from src.nets.draw import Draw
-from src.plain_loops import plain_draw
-from src.schedules import constant
+from src.optim.schedules import constant
 from tests.test_attention import paper
 
 SHAPES = {

@@ -10,16 +10,18 @@ from omegaconf import OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from src import build, charts, plots, run
-from src.bench import bench
-from src.config import check, compose
-from src.errors import UserError
+from src.bench.__main__ import bench
+from src.config.checks import check, compose
+from src.core import runs
+from src.core.errors import UserError
+from src.engine import build
 from src.evaluate import evaluate
 from src.models.draw import box
 from src.nets.attention import window
-from src.plots import Canvases
 from src.sample import sample
 from src.train import train
+from src.viz import charts, grids
+from src.viz.grids import Canvases
 from tests.conftest import TINY, TINY_NETS
 from tests.test_commands import call
 from tests.test_draw import SHAPES, batch, make, module
@@ -160,7 +162,7 @@ def test_compiling_without_a_compiler_is_one_line(config, monkeypatch):
 def test_a_compiled_run_has_its_graph_and_resumes(config, tmp_path):
     folder = run_of(tmp_path, *SMALL, "model.compile=true")
     assert (folder / "graph" / "draw").is_dir()
-    cfg = run.config_of(folder)
+    cfg = runs.config_of(folder)
     cfg.resume, cfg.trainer.max_epochs = str(folder), 3
     assert train(cfg, folder)["batches"] == 12
 
@@ -177,14 +179,14 @@ def test_canvas_frames_show_windows_in_their_colours():
     """A 10 x 10 blank canvas twice; the write window of the second frame has corners (2, 3) and (6, 8)."""
     corners = torch.tensor([[[2.0, 3, 6, 8, 0.1]]])
     canvases = Canvases(torch.zeros(2, 1, 1, 10, 10), {"write": corners})
-    first, second = plots.canvas_frames(canvases, scale=2)
+    first, second = grids.canvas_frames(canvases, scale=2)
     assert first.shape == (24, 24, 3)
     assert (first[2:22, 2:22] == 0).all(), "nothing is written to make the blank canvas"
     red = np.argwhere(second[2:22, 2:22, 0] > 200)
     assert red.min(0).tolist() == [5, 7], "pixel 2's middle at 2.5, twice as large"
     assert red.max(0).tolist() == [13, 17]
     assert len(red) == 2 * 9 + 2 * 11 - 4, "a border of one"
-    thick = plots.canvas_frames(
+    thick = grids.canvas_frames(
         Canvases(canvases.frames, {"write": corners + torch.tensor([0, 0, 0, 0, 3.0])}), scale=2
     )[1]
     assert (thick[..., 0] > 200).sum() > len(red) + 20, "a wide sigma has a wide border"
@@ -192,7 +194,7 @@ def test_canvas_frames_show_windows_in_their_colours():
 
 def test_reconstructions_stand_under_their_images():
     images = torch.linspace(0, 0.9, 10).view(10, 1, 1, 1).expand(10, 1, 4, 4)
-    pages = plots.canvas_frames(Canvases(torch.ones(3, 10, 1, 4, 4), {}, images), scale=1)
+    pages = grids.canvas_frames(Canvases(torch.ones(3, 10, 1, 4, 4), {}, images), scale=1)
     assert len(pages) == 3
     assert pages[0].shape == (4 * 6 + 2, 8 * 6 + 2, 3), "eight and two, each row above its own"
     shown = [int(pages[0][2 + 12 * (i // 8), 2 + 6 * (i % 8), 0]) for i in range(10)]
@@ -200,7 +202,7 @@ def test_reconstructions_stand_under_their_images():
 
 
 def test_a_strip_is_a_row_an_image():
-    strip = plots.canvas_strip(
+    strip = grids.canvas_strip(
         Canvases(torch.zeros(65, 9, 3, 5, 5), {}, torch.zeros(9, 3, 5, 5)), scale=1
     )
     assert strip.shape == (8 * 7 + 2, 17 * 7 + 2, 3)

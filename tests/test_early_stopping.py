@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-from src import build, run
+from src.core import runs
+from src.engine import build
 from src.train import train
 from tests.conftest import TINY, command, saved
 from tests.test_resume import assert_same, rows, state
@@ -21,7 +22,7 @@ def ended(tmp_path_factory):
 
 
 def trained(folder, patience):
-    from src.config import check, compose
+    from src.config.checks import check, compose
 
     cfg = compose("train", [*ENDED, f"callbacks.early_stopping.patience={patience}"])
     check(cfg)
@@ -30,7 +31,7 @@ def trained(folder, patience):
 
 
 def batches(folder):
-    return build.batches_done(run.load_last(folder))
+    return build.batches_done(runs.load_last(folder))
 
 
 def test_a_run_that_it_ended_stays_so_and_says_what_goes_on(ended, tmp_path):
@@ -65,4 +66,4 @@ def test_without_the_callback_it_trains_to_the_end(ended, tmp_path):
     result = command("train", f"resume={folder}", "~callbacks.early_stopping")
     assert result.returncode == 0, result.stderr
     assert batches(folder) == 24
-    assert "early_stopping" not in run.config_of(folder).callbacks
+    assert "early_stopping" not in runs.config_of(folder).callbacks

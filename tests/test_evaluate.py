@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from src import run
 from src.callbacks.report import keep_larger
-from src.errors import UserError
+from src.core import runs
+from src.core.errors import UserError
 from src.evaluate import evaluate
 from src.metrics import features
 from src.train import train
@@ -35,7 +35,7 @@ def gan(config, tmp_path):
     cfg = config(*GAN)
     folder = saved(cfg, tmp_path / "run")
     train(cfg, folder)
-    return folder, run.read_metrics(folder)
+    return folder, runs.read_metrics(folder)
 
 
 def test_figures_say_what_they_stand_on(gan):
@@ -59,14 +59,14 @@ def test_a_smaller_measurement_is_printed_and_not_kept(gan, capsys):
         in said
     )
     assert f"test/fid_own {before['test/fid_own']:.4g}" in said
-    assert run.read_metrics(folder) == before
+    assert runs.read_metrics(folder) == before
 
 
 def test_a_larger_measurement_and_an_equal_one_take_the_place(gan, capsys):
     folder, before = gan
     for n in (60, 100):
         values = call("evaluate", evaluate, f"run={folder}", f"n={n}", "seed=5")
-        after = run.read_metrics(folder)
+        after = runs.read_metrics(folder)
         assert after["test/samples"] == values["test/samples"] == n
         assert after["test/fid_own"] == values["test/fid_own"] != before["test/fid_own"]
         assert "not kept" not in capsys.readouterr().out
@@ -81,7 +81,7 @@ def test_fewer_draws_of_the_latents_do_not_replace_more(config, tmp_path, capsys
     many = call("evaluate", evaluate, f"run={folder}", "iwae_samples=20")
     few = call("evaluate", evaluate, f"run={folder}", "iwae_samples=2")
     assert "not kept: test/iwae_samples=2 is less than the 20" in capsys.readouterr().out
-    metrics = run.read_metrics(folder)
+    metrics = runs.read_metrics(folder)
     assert metrics["test/iwae_nats"] == many["test/iwae_nats"] != few["test/iwae_nats"]
     assert metrics["test/bound_nats"] == few["test/bound_nats"]
     assert metrics["test/iwae_samples"] == 20
@@ -96,7 +96,7 @@ def test_figures_of_an_older_model_go_when_the_run_is_trained_on(config, tmp_pat
     longer = cfg.copy()
     longer.trainer.max_epochs, longer.resume = 2, str(folder)
     train(longer, folder)
-    metrics = run.read_metrics(folder)
+    metrics = runs.read_metrics(folder)
     assert "test/iwae_nats" not in metrics
     assert "test/iwae_samples" not in metrics
     assert metrics["test/n"] == 100

@@ -9,13 +9,15 @@ from PIL import Image
 from scipy.signal import correlate2d
 from torch import nn
 
-from src import build, charts, explain, run
 from src.callbacks.answers import Answers
-from src.errors import UserError
+from src.core import runs
+from src.core.errors import UserError
+from src.core.randomness import generator
+from src.engine import build
 from src.nets.cifar import resnet
 from src.nets.plain import plain
-from src.randomness import generator
 from src.train import train
+from src.viz import charts, explain
 from tests.conftest import TINY
 from tests.test_resume import assert_same
 
@@ -152,7 +154,7 @@ DEFAULT = ("callbacks=default", "logger=default", "callbacks.filters.every_n_bat
 
 @pytest.fixture(scope="module")
 def seen_run(tmp_path_factory):
-    from src.config import check, compose
+    from src.config.checks import check, compose
 
     folder = tmp_path_factory.mktemp("seen")
     cfg = compose("train", [*SEEN, *DEFAULT])
@@ -164,7 +166,8 @@ def seen_run(tmp_path_factory):
 def test_looking_changes_nothing(seen_run, config, tmp_path):
     train(config(*SEEN), tmp_path)
     watched, unwatched = (
-        run.load_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (seen_run, tmp_path)
+        runs.load_checkpoint(folder / "checkpoints" / "last.ckpt")
+        for folder in (seen_run, tmp_path)
     )
     assert_same(watched["state_dict"], unwatched["state_dict"])
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from src import build
 from src import export as exports
-from src.errors import UserError
+from src.core.errors import UserError
+from src.engine import build
 from src.export import export, write_onnx, write_torch
 from src.models.classifier import Whole
 from tests.conftest import call, command, logits_of_the_average

@@ -11,10 +11,10 @@ from omegaconf import OmegaConf
 from scipy.signal import convolve2d
 from scipy.special import log_softmax
 
-from src import build
 from src.callbacks.quality import SampleQuality
-from src.config import CONF, groups
+from src.config.checks import CONF, groups
 from src.data.images import sample
+from src.engine import build
 from src.evaluate import evaluate
 from src.metrics import features
 from src.metrics.precision import float32
@@ -35,7 +35,7 @@ FAMILIES = {
                                      "data.test_size=9", "data.eval_batch_size=4", "data.cache=null"),
     "src.models.word_vectors.WordVectors": ("model=word_vectors", "data=reviews"),
     "src.models.sentiment.Sentiment": ("model=sentiment", "data=reviews", "data.left_out=0"),
-    "src.models.style_transfer.StyleTransfer": None,  # float32 alone: see src.config.FAMILIES
+    "src.models.style_transfer.StyleTransfer": None,  # float32 alone: see src.config.checks.FAMILIES
 }  # fmt: skip
 
 
@@ -162,7 +162,7 @@ def test_a_gans_figures_of_a_bf16_run_against_numpy_and_torchmetrics(config, tmp
     from sklearn.neighbors import NearestNeighbors
     from torchmetrics.image.kid import poly_mmd
 
-    from src.randomness import generator
+    from src.core.randomness import generator
 
     cfg = small(config, None, "src.models.gan.GAN", BF16, "callbacks.quality.n=100")
     values = train(cfg, saved(cfg, tmp_path / "run"))

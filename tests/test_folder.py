@@ -5,10 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
+from src.bench.baselines import one_by_one
+from src.core.errors import UserError
 from src.data.base import ImageSet
-from src.data.folder import decode
-from src.errors import UserError
-from src.plain_loops import one_by_one
+from src.data.sets.folder import decode
 from tests.conftest import data_of
 
 RNG = np.random.default_rng(0)

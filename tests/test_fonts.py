@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, features
 
-from src import charts, fonts
+from src.viz import charts, fonts
 
 NAMES = [
     "Ørsted", "Tiếng Việt", "Łódź", "Привет", "Ελλάδα", "猫", "犬", "简体中文", "繁體", "かな カナ", "한국어", "שלום",

@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from src import build
+from src.core import runs
+from src.core.randomness import seed_of
+from src.engine import build
 from src.models.gan import clip_weights, grad_norm
-from src.randomness import seed_of
 from src.train import train
 from tests.conftest import TINY, TINY_NETS
 
@@ -96,7 +97,7 @@ def test_n_critic_counts_over_epochs(config, tmp_path, n_critic, steps):
     cfg = config(*ONE, f"model.n_critic={n_critic}", "trainer.max_epochs=2", "model.ema=0.9")
     train(cfg, tmp_path)
     model = build.model(cfg)
-    state = build.run.load_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
+    state = runs.load_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
     model.load_state_dict(state["state_dict"])
     assert model.ema.n_averaged == steps
     d_state, g_state = state["optimizer_states"]
@@ -196,9 +197,7 @@ def test_schedules_move_the_rates_with_progress(config, tmp_path):
     train(cfg, tmp_path)
     groups = [
         s["param_groups"][0]
-        for s in build.run.load_checkpoint(tmp_path / "checkpoints" / "last.ckpt")[
-            "optimizer_states"
-        ]
+        for s in runs.load_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["optimizer_states"]
     ]
     assert [group["lr"] for group in groups] == [pytest.approx(1e-3 / 8)] * 2
 

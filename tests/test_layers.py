@@ -6,8 +6,8 @@ import torchvision
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from src.layers import Layer, frozen, heads, layers
 from src.nets import dcgan
+from src.nets.inspect import Layer, frozen, heads, layers
 from src.nets.plain import plain
 
 IMAGE = (3, 224, 224)

@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from src.errors import UserError
+from src.core.errors import UserError
 from tests.conftest import command, data_of, wrong
 
 

@@ -6,14 +6,14 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
-from src import build
-from src.config import check, compose
+from src.config.checks import check, compose
+from src.core.randomness import generator
 from src.data.base import ImageSet
-from src.data.pixels import to_bytes
+from src.data.transforms.pixels import to_bytes
+from src.engine import build
 from src.metrics import features, fid
 from src.metrics.fid import frechet_distance, kernel_distance, neighbours
 from src.metrics.quality import quality, too_few
-from src.randomness import generator
 
 
 @pytest.fixture(scope="module")

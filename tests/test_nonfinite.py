@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from src import run
 from src.callbacks.nonfinite import NonFinite
-from src.errors import TrainingFailed
+from src.core import runs
+from src.core.errors import TrainingFailed
 from src.models.classifier import Classifier
 from src.train import train
 from tests.conftest import TINY, TINY_NETS, WINTER_RUN, command, saved
@@ -41,7 +41,7 @@ def test_divergence_stops_the_run_and_leaves_finite_checkpoints(
     batches = torch.load(folder / "nonfinite_batch.pt", weights_only=True)["batches"]
     assert 1 <= len(batches) <= 2
     for path in (folder / "checkpoints").glob("*.ckpt"):
-        state = run.load_checkpoint(path)["state_dict"]
+        state = runs.load_checkpoint(path)["state_dict"]
         assert all(value.isfinite().all() for value in state.values()), path
 
 
@@ -85,7 +85,7 @@ def test_weights_that_are_not_finite_are_not_saved(config, tmp_path, monkeypatch
     folder = saved(cfg, tmp_path / "run")
     with pytest.raises(TrainingFailed, match=r"batch 2 .*net\.fc2\.bias is not finite"):
         train(cfg, folder)
-    assert run.load_last(folder)["state_dict"]["net.fc2.bias"].isfinite().all()
+    assert runs.load_last(folder)["state_dict"]["net.fc2.bias"].isfinite().all()
 
 
 def test_on_nonfinite_warn_goes_on_to_the_end_with_all_pictures(config, tmp_path, capfd):

@@ -11,7 +11,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from notebooks.execute import HERE, execute, main
-from src.errors import UserError
+from src.core.errors import UserError
 from tests.conftest import ROOT
 
 NOTEBOOKS = sorted(HERE.glob("*.ipynb"))
@@ -33,7 +33,7 @@ def test_a_failing_cell_is_named_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
     monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")
     sources = [
-        "import sys, src.config\nsys.executable",
+        "import sys, src.config.checks\nsys.executable",
         "raise ValueError('first\\nsecond')",
         "'not reached'",
     ]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from src.optimizers import Muon, orthogonal
+from src.optim.muon import Muon, orthogonal
 from src.train import train
 from tests.conftest import TINY, saved, weights_of
 

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from src.config import compose
-from src.errors import UserError
-from src.overrides import PATHS, quoted
-from src.run import config_of
+from src.config.checks import compose
+from src.config.overrides import PATHS, quoted
+from src.core.errors import UserError
+from src.core.runs import config_of
 from tests.conftest import command, wrong
 
 NAMES = [

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torchvision.datasets import OxfordIIITPet
 
+from src.core.errors import UserError
 from src.data.base import ImageSet
-from src.errors import UserError
 from tests.conftest import SHARED, command, data_of
 
 BREEDS = [

@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from src import build, charts
-from src.errors import Incomplete, UserError
+from src.core.errors import Incomplete, UserError
+from src.engine import build
 from src.predict import found, predict
+from src.viz import charts
 from tests.conftest import call, command, logits_of_the_average
 
 

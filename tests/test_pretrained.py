@@ -11,10 +11,10 @@ import torch
 import torchvision
 from torch import nn
 
-from src import build
-from src.errors import UserError
-from src.layers import heads
-from src.transfer import of_checkpoint, pretrained, transfer
+from src.core.errors import UserError
+from src.engine import build
+from src.engine.pretrained import of_checkpoint, pretrained, transfer
+from src.nets.inspect import heads
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import torch
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from src.cli import _jobs, quoted
-from src.composing import compose, groups
-from src.config import check
+from src.config.checks import check
+from src.config.cli import _jobs, quoted
+from src.config.compose import compose, groups
 from src.train import train
 from tests.properties import draws, holds, refused
 
@@ -38,9 +38,9 @@ VALUES = """
     ${oc.decode:[} ${now:%Y} ${hydra:job.name} ${.} ${..seed} ${seed}${seed} "${model}" "" '' "1e-3" '???'
     range(0,3) choice(1,2) interval(0,1) glob(*) shuffle(1,2) int(3) float(x) sort(3,1) tag(a,1)
     extend_list(1) 999999999999999999999999 auto none backbone {_target_:src.models.gan.GAN}
-    src.models.gan.GAN src.losses.bce_generator src.schedules.Plateau src.schedules.unwrapped
+    src.models.gan.GAN src.losses.bce_generator src.optim.schedules.Plateau src.optim.schedules.unwrapped
     src.nets.fc.generator src.nets.plain.plain src.callbacks.common.CanSample src.callbacks.loggers.CSV
-    src.data.mnist.Mnist torch.optim.Adam torch.optim.Nothing torch.optim.Optimizer torch.nn.Linear
+    src.data.sets.mnist.Mnist torch.optim.Adam torch.optim.Nothing torch.optim.Optimizer torch.nn.Linear
     torch.nn.Flatten torchvision.models.resnet99 torch.load pytorch_lightning.Trainer
 """.split()  # noqa: SIM905 (a list of these would be twice as long)
 VALUES += ["a b", "'a b'", "a\nb", "\t", "\\", " ", "x" * 300]
@@ -180,9 +180,9 @@ LIKELY = {  # a setting's type -> values
     bool: ["true", "false", "null", "1"],
     str: """auto none normal mean batch layer xavier dirac kaiming uniform reflect wrap nearest constant min
         max val/loss val/acc cpu 16-mixed 32-true bf16-mixed src.nets.fc.generator src.nets.plain.plain
-        src.models.gan.GAN src.schedules.linear src.schedules.Plateau torch.optim.SGD torch.optim.LBFGS
+        src.models.gan.GAN src.optim.schedules.linear src.optim.schedules.Plateau torch.optim.SGD torch.optim.LBFGS
         torch.optim.SparseAdam torch.optim.Adagrad torch.optim.Rprop torch.nn.Identity
-        torchvision.models.alexnet src.data.augment.Scale src.callbacks.graph.Graph null""".split(),  # noqa: SIM905
+        torchvision.models.alexnet src.data.transforms.augment.Scale src.callbacks.graph.Graph null""".split(),  # noqa: SIM905
     list: ["[]", "[1]", "[2,2]", "[0.5,0.5]", "[0.9,0.99]", "[M,M]", "[8,D]", "[0.0,0.0]", "null"],
     dict: ["null", "{}", "1"],
     type(None): [*NUMBERS, "a", "true", "backbone"],

@@ -8,9 +8,9 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
-from src import cli
 from src.augment import augment
-from src.config import check, compose
+from src.config import cli
+from src.config.checks import check, compose
 from src.evaluate import evaluate
 from src.export import export
 from src.predict import predict
@@ -101,8 +101,8 @@ def commands(kind: str, folder: Path, photos: Path, out: Path) -> dict:
 
 def begun(overrides: tuple[str, ...], source: Path) -> None:
     """Begin a model with what the run in `source` learned."""
-    from src import build
-    from src.transfer import begin
+    from src.engine import build
+    from src.engine.pretrained import begin
 
     cfg = compose("train", [*overrides, f"model.init_from={source}"])
     check(cfg)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from src.randomness import Draws, _mixed
+from src.core.randomness import Draws, _mixed
 
 
 def test_the_numbers_are_splitmix64s_and_uniform():

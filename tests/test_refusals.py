@@ -15,11 +15,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from src.callbacks import loggers
 from src.callbacks.loggers import Events
+from src.core.errors import optional, refusal
+from src.core.files import LogFile, write_atomically, write_or_remove
 from src.data import order
 from src.data.cache import shared_folder
 from src.data.images import ImageSet
-from src.errors import optional, refusal
-from src.files import LogFile, write_atomically, write_or_remove
 from tests.conftest import TINY, command
 
 FULL = OSError(errno.ENOSPC, "No space left on device", "/disk/last.ckpt")

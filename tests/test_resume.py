@@ -12,14 +12,15 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import Timer
 
-from src import build, run
 from src.callbacks.common import CanSample
-from src.config import check, compose
-from src.errors import Interrupted
+from src.config.checks import check, compose
+from src.core import runs
+from src.core.errors import Interrupted
+from src.core.randomness import generator
+from src.engine import build
 from src.models.classifier import Classifier
 from src.models.draw import DRAW
 from src.models.gan import GAN
-from src.randomness import generator
 from src.train import train
 from tests.conftest import ROOT, TINY, TINY_NETS, command, saved, wrong
 
@@ -38,7 +39,7 @@ TIMES = {"train/images_per_second"}
 
 
 def state(folder):
-    return run.load_checkpoint(folder / "checkpoints" / "last.ckpt")
+    return runs.load_checkpoint(folder / "checkpoints" / "last.ckpt")
 
 
 def rows(folder):
@@ -135,7 +136,7 @@ def cut_and_resumed(family, cfg, tmp_path, monkeypatch, cut, method="training_st
     with pytest.raises(Interrupted) as stop:
         train(cfg, folder)
     assert stop.value.signum == signal.SIGTERM
-    assert len(seen) == build.batches_done(run.load_last(folder)) == cut
+    assert len(seen) == build.batches_done(runs.load_last(folder)) == cut
 
     torch.manual_seed(cut)  # whatever the resuming process drew before
     cfg.resume = str(folder)
@@ -170,7 +171,7 @@ def test_time_that_is_up_inside_an_epoch_loses_none_of_it(config, tmp_path, monk
     cfg = config(*overrides, "trainer.max_time=00:00:01:00")
     folder = saved(cfg, tmp_path / "cut")
     train(cfg, folder)
-    done = build.batches_done(run.load_last(folder))
+    done = build.batches_done(runs.load_last(folder))
     assert done in (5, 6), "inside the second epoch of four"
     assert (
         f"time is up after {done} batches; go on with: python -m src.train resume={folder}"
@@ -249,7 +250,7 @@ def test_real_process_real_signal(unbroken, tmp_path, name, code):
     if name != "SIGKILL":
         assert stderr.count(f"resume={folder}") == 1
         assert f"resume={folder}" in (folder / "train.log").read_text()
-    done = build.batches_done(run.load_last(folder))
+    done = build.batches_done(runs.load_last(folder))
     assert 0 < done < 240, "the signal came too late to cut anything"
 
     resumed = command("train", f"resume={folder}")
@@ -279,15 +280,15 @@ def test_what_a_resumed_run_is_told_is_remembered(uncut, tmp_path):
     folder = shutil.copytree(uncut, tmp_path / "run")
     longer = command("train", f"resume={folder}", "trainer.max_epochs=4")
     assert longer.returncode == 0, longer.stderr
-    assert build.batches_done(run.load_last(folder)) == 16
-    cfg = run.config_of(folder)
+    assert build.batches_done(runs.load_last(folder)) == 16
+    cfg = runs.config_of(folder)
     assert (cfg.trainer.max_epochs, cfg.resume) == (4, None)
-    before = run.read_metrics(folder)
+    before = runs.read_metrics(folder)
     again = command("train", f"resume={folder}")
     assert again.returncode == 0, again.stderr
-    assert build.batches_done(run.load_last(folder)) == 16
+    assert build.batches_done(runs.load_last(folder)) == 16
     assert (
         "run already finished (4 epochs): trainer.max_epochs=N with N > 4 goes on" in again.stderr
     )
-    after = run.read_metrics(folder)
+    after = runs.read_metrics(folder)
     assert all(after[name] == before[name] for name in ("seconds", "images_per_second"))

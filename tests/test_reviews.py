@@ -8,10 +8,11 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from src import losses, run
+from src import losses
 from src.callbacks.vectors import neighbours
-from src.data.reviews import FILE, words_of
-from src.errors import UserError
+from src.core import runs
+from src.core.errors import UserError
+from src.data.sets.reviews import FILE, words_of
 from src.models.word_vectors import noise_shares, pairs
 from src.train import train
 from tests.conftest import data_of, saved, weights_of
@@ -75,7 +76,7 @@ def test_a_runs_noise_is_counted_in_its_sentences(words_run):
             if not row["label"]
             for word in words_of(row["text"])
         )
-    words = run.load_checkpoint(run.last_checkpoint(words_run))["Reviews"]["words"]
+    words = runs.load_checkpoint(runs.last_checkpoint(words_run))["Reviews"]["words"]
     assert set(words) == set(counts)
     expected = np.array([counts[word] for word in words]) ** 0.75
     assert np.allclose(weights_of(words_run)["noise"][1:], expected / expected.sum())
@@ -193,7 +194,7 @@ def test_a_file_of_ones_own(config, tmp_path):
 def test_the_projector_has_each_word_with_its_vector(words_run):
     (folder,) = [path.parent for path in words_run.rglob("tensors.tsv")]
     shown = np.loadtxt(folder / "tensors.tsv")
-    checkpoint = run.load_checkpoint(run.last_checkpoint(words_run))
+    checkpoint = runs.load_checkpoint(runs.last_checkpoint(words_run))
     assert (folder / "metadata.tsv").read_text().split() == checkpoint["Reviews"]["words"]
     assert np.allclose(shown, checkpoint["state_dict"]["centre.weight"][1:], atol=1e-6)
     assert "words" in (words_run / "projector_config.pbtxt").read_text()
@@ -232,7 +233,7 @@ def test_words_that_share_their_company_come_to_lie_together(config, tmp_path):
         "logger=csv",
     )
     train(cfg, saved(cfg, tmp_path / "run"))
-    words = run.load_checkpoint(run.last_checkpoint(tmp_path / "run"))["Reviews"]["words"]
+    words = runs.load_checkpoint(runs.last_checkpoint(tmp_path / "run"))["Reviews"]["words"]
     for word, near in neighbours(
         weights_of(tmp_path / "run")["centre.weight"][1:], words, n=8, each=3
     ).items():

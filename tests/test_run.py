@@ -5,11 +5,12 @@ import shutil
 import pytest
 from PIL import Image
 
-from src import build, run
-from src.config import compose
-from src.errors import UserError
+from src.config.checks import compose
+from src.core import runs
+from src.core.errors import UserError
+from src.core.files import write_atomically
+from src.engine import build
 from src.evaluate import evaluate
-from src.files import write_atomically
 from src.train import train
 from tests.conftest import TINY, command, wrong
 from tests.test_resume import uncut_run
@@ -48,7 +49,7 @@ def test_a_folder_whose_classes_changed_is_refused(of_folder, tmp_path, old, new
     now = shutil.copytree(images, tmp_path / "images")
     (now / new).parent.mkdir(exist_ok=True)
     (now / old).rename(now / new)
-    cfg = run.config_of(folder)
+    cfg = runs.config_of(folder)
     cfg.data.root, cfg.resume = str(now), str(folder)
     for again in (
         lambda: train(cfg, folder),
@@ -63,7 +64,7 @@ def test_a_folder_whose_classes_changed_is_refused(of_folder, tmp_path, old, new
 
 def test_the_folder_as_it_was_is_taken(of_folder):
     finished, _ = of_folder
-    before = run.read_metrics(finished)
+    before = runs.read_metrics(finished)
     assert evaluate(compose("evaluate", [f"run={finished}"]))["test/acc"] == before["test/acc"]
 
 
@@ -91,10 +92,10 @@ def test_a_flipped_byte_is_an_error(of_folder, tmp_path):
     data[len(data) // 2] ^= 1
     (tmp_path / "flipped.ckpt").write_bytes(data)
     with pytest.raises(UserError, match="broken checkpoint"):
-        run.load_checkpoint(tmp_path / "flipped.ckpt")
+        runs.load_checkpoint(tmp_path / "flipped.ckpt")
     (tmp_path / "short.ckpt").write_bytes(data[: len(data) // 2])
     with pytest.raises(UserError, match="broken checkpoint"):
-        run.load_checkpoint(tmp_path / "short.ckpt")
+        runs.load_checkpoint(tmp_path / "short.ckpt")
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):

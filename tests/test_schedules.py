@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from src import build, schedules
 from src.callbacks.exact import Exact
-from src.errors import UserError
-from src.randomness import seed_of
+from src.core.errors import UserError
+from src.core.randomness import seed_of
+from src.engine import build
+from src.optim import schedules
 from src.train import train
 from tests.conftest import TINY, saved
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from src import build
-from src.config import check, compose
-from src.errors import UserError
+from src.bench.leave_one_out import leave_one_out
+from src.config.checks import check, compose
+from src.core.errors import UserError
+from src.engine import build
 from src.evaluate import evaluate
-from src.leave_one_out import leave_one_out
 from src.metrics.intervals import mean_interval
 from src.models.sentiment import Sentiment
 from src.models.word_vectors import WordVectors
@@ -179,7 +179,7 @@ def test_leave_one_out_needs_a_run_for_each_seed(tmp_path, words_run):
 
 
 def test_leave_one_out_looks_whether_it_can_write_before_it_trains(tmp_path, monkeypatch):
-    monkeypatch.setattr("src.leave_one_out._right", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr("src.bench.leave_one_out._right", lambda *_: pytest.fail("it trained"))
     with pytest.raises(UserError, match=r"out=.* cannot be written: Is a directory"):
         call("leave_one_out", leave_one_out, "seeds=2", f"out={tmp_path}")
 

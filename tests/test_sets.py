@@ -9,10 +9,10 @@ import pytest
 import torch
 from scipy.io import savemat
 
-from src.data import torchvision_sets
-from src.data.mnist import read_amat, read_idx
-from src.data.pixels import to_float
-from src.errors import UserError
+from src.core.errors import UserError
+from src.data.sets import torchvision_sets
+from src.data.sets.mnist import read_amat, read_idx
+from src.data.transforms.pixels import to_float
 from tests.conftest import SHARED, command, data_of
 
 RNG = np.random.default_rng(0)
@@ -229,7 +229,7 @@ def test_an_absent_set_says_what_where_and_how(config, tmp_path, name):
 
 
 def test_a_failed_download_is_one_line_and_leaves_nothing(config, tmp_path, monkeypatch):
-    from src.data.mnist import Mnist
+    from src.data.sets.mnist import Mnist
 
     class Offline:
         def __init__(self, root, download):

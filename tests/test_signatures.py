@@ -8,8 +8,8 @@ from importlib import import_module
 
 import pytest
 
-from src.composing import CONF
-from src.signatures import signature
+from src.config.compose import CONF
+from src.config.signatures import signature
 from tests.conftest import ROOT
 
 TARGETS = sorted(
@@ -63,7 +63,7 @@ def test_names_of_nothing_have_none(target):
 
 def test_reading_imports_nothing():
     code = (
-        "import sys; from src.signatures import signature\n"
+        "import sys; from src.config.signatures import signature\n"
         "assert signature('torch.optim.Adam') and signature('src.models.gan.GAN') and signature('torchvision.models.vgg16')\n"
         "print([name for name in ('torch', 'torchvision', 'pytorch_lightning') if name in sys.modules])"
     )

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from src import build
+from src.engine import build
 from src.metrics.intervals import wilson
 from src.train import train
 from tests.conftest import TINY, saved

@@ -10,11 +10,13 @@ import torch
 import torchvision
 from PIL import Image
 
-from src import build, losses, run, transfer
+from src import losses
 from src.augment import augment
-from src.config import check, compose
-from src.data.folder import decode
-from src.errors import UserError
+from src.config.checks import check, compose
+from src.core import runs
+from src.core.errors import UserError
+from src.data.sets.folder import decode
+from src.engine import build, pretrained
 from src.evaluate import evaluate
 from src.models.style_transfer import StyleTransfer
 from src.nets.perceptual import perceptual
@@ -106,15 +108,15 @@ def test_vgg19_is_torchvisions(monkeypatch):
         torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1),
         torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1),
     )
-    source = transfer.Source(theirs.state_dict(), mean, std, ["a"])
+    source = pretrained.Source(theirs.state_dict(), mean, std, ["a"])
     monkeypatch.setattr(
-        transfer, "pretrained", lambda net, name: source if name == "vgg19" else None
+        pretrained, "pretrained", lambda net, name: source if name == "vgg19" else None
     )
     files = ("data.content=x", "data.style=y", "data.size=32", "model.net.pooling=max")
     cfg = compose("train", ["model=style_transfer", "data=style_pair", *files])
     check(cfg)
     model = build.model(cfg)
-    assert transfer.begin(model, cfg.model, None) == "13 convolutions from torchvision"
+    assert pretrained.begin(model, cfg.model, None) == "13 convolutions from torchvision"
     x = torch.rand(1, 3, 48, 32)
     maps = model.maps(x)
     places = {"relu1": 1, "relu3": 6, "relu5": 11, "relu9": 20, "relu10": 22, "relu13": 29}
@@ -193,7 +195,7 @@ def test_cut_at_a_batch(top, uncut, config, tmp_path, monkeypatch, cut):
     cfg = config(*settings(top, "callbacks=default", "~callbacks.quality"))
     folder = cut_and_resumed(StyleTransfer, cfg, tmp_path, monkeypatch, cut, "optimizer_step")
     assert_same_run(uncut, folder)
-    remembered = run.load_checkpoint(folder / "checkpoints" / "last.ckpt")["optimizer_states"][0][
+    remembered = runs.load_checkpoint(folder / "checkpoints" / "last.ckpt")["optimizer_states"][0][
         "state"
     ][0]
     assert len(remembered["old_dirs"]) == 20
@@ -281,7 +283,7 @@ def test_a_run_whose_net_is_torchvisions_is_taken_by_place(config, tmp_path):
         tmp_path / "vgg19.ckpt",
     )
     model.init_from = str(tmp_path / "vgg19.ckpt")
-    assert transfer.begin(model, cfg.model, None).startswith("13 convolutions")
+    assert pretrained.begin(model, cfg.model, None).startswith("13 convolutions")
     x = torch.rand(1, 3, 32, 32)
     expected = theirs.features[:23]((x - 0.4) / 0.2)  # behind conv4_2
     assert torch.allclose(model.maps(x)["relu10"], expected, atol=1e-5)
@@ -335,7 +337,7 @@ def test_a_run_is_a_style_for_other_pictures(top, uncut, tmp_path):
 def test_what_does_not_fit_is_named(top, config, more, words):
     cfg = config(*settings(top), *more)
     with pytest.raises(UserError) as error:
-        transfer.begin(build.model(cfg), cfg.model, None)
+        pretrained.begin(build.model(cfg), cfg.model, None)
     for word in words:
         assert word in str(error.value)
     assert "\n" not in str(error.value)
@@ -385,7 +387,7 @@ def test_weights_that_cannot_be_fetched_name_both_ways(top, config, tmp_path, mo
     files = (f"data.content={top / 'photo.png'}", f"data.style={top / 'style.jpg'}")
     cfg = config("model=style_transfer", "data=style_pair", "data.size=32", *files)
     with pytest.raises(UserError) as error:
-        transfer.begin(build.model(cfg), cfg.model, None)
+        pretrained.begin(build.model(cfg), cfg.model, None)
     for words in (
         "vgg19-dcbb9e9d.pth",
         "cannot be fetched (no network)",

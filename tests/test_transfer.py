@@ -9,14 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
-from src import build, run
-from src.config import check, compose
-from src.errors import UserError
+from src.config.checks import check, compose
+from src.core import runs
+from src.core.errors import UserError
+from src.engine import build
+from src.engine.pretrained import transfer
 from src.evaluate import evaluate
-from src.layers import counts
 from src.models.classifier import Classifier
+from src.nets.inspect import counts
 from src.train import train
-from src.transfer import transfer
 from tests.conftest import TINY, call, command, saved, wrong
 from tests.test_resume import assert_same_run, cut_and_resumed
 
@@ -59,7 +60,7 @@ def settings(images, backbone, config):
 
 
 def state_of(folder):
-    return run.load_checkpoint(folder / "checkpoints" / "last.ckpt")["state_dict"]
+    return runs.load_checkpoint(folder / "checkpoints" / "last.ckpt")["state_dict"]
 
 
 def started(cfg):
@@ -295,7 +296,7 @@ def test_what_does_not_fit_is_named(settings, more, words):
 
 def test_the_order_of_permuted_pixels_must_be_the_same(settings, backbone, tmp_path):
     """One seed permutes alike, another does not; nor is a permuted run a beginning for images as they are."""
-    checkpoint = run.load_checkpoint(backbone / "checkpoints" / "last.ckpt")
+    checkpoint = runs.load_checkpoint(backbone / "checkpoints" / "last.ckpt")
     part = next(
         part for part in checkpoint.values() if isinstance(part, dict) and "permutation" in part
     )
@@ -322,7 +323,7 @@ def test_the_experiments_ask_for_a_run():
         with pytest.raises(
             UserError, match=r"model\.init_from must be given: it should be the folder of a run"
         ):
-            run.checkpoint_at(Path(source))
+            runs.checkpoint_at(Path(source))
 
 
 def test_other_files_and_families_are_refused(settings, tmp_path, gan_run):

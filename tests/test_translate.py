@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from src import build
 from src.augment import augment
-from src.config import check, compose
-from src.data.folder import decode
-from src.errors import Incomplete, UserError
+from src.config.checks import check, compose
+from src.core.errors import Incomplete, UserError
+from src.data.sets.folder import decode
+from src.engine import build
 from src.sample import sample
 from src.translate import translate
 from tests.conftest import call

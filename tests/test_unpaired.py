@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from src import build
-from src.config import check, compose
-from src.data.folder import decode
-from src.data.pixels import wintered
-from src.errors import UserError
+from src.config.checks import check, compose
+from src.core.errors import UserError
+from src.data.sets.folder import decode
+from src.data.transforms.pixels import wintered
+from src.engine import build
 from src.evaluate import evaluate
 from src.train import train
 from tests.conftest import WINTER_NET, WINTER_RUN, call, command, data_of, saved, wrong

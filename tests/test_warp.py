@@ -5,9 +5,9 @@ import pytest
 import torch
 from scipy import ndimage
 
-from src.data import augment as aug
-from src.data.warp import BORDERS, INTERPOLATIONS, warp
-from src.randomness import Draws
+from src.core.randomness import Draws
+from src.data.transforms import augment as aug
+from src.data.transforms.warp import BORDERS, INTERPOLATIONS, warp
 
 SCIPY = {
     "constant": "grid-constant",

@@ -6,8 +6,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from src import charts
 from src.callbacks.common import CanClassify, data_of, finishing, save_picture, show
+from src.viz import charts
 
 
 class Answers(pl.Callback):

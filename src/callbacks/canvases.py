@@ -6,7 +6,6 @@ import numpy as np
 import pytorch_lightning as pl
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from src import charts, plots
 from src.callbacks.common import (
     CanPaint,
     batches_seen,
@@ -17,7 +16,8 @@ from src.callbacks.common import (
     show,
     watched,
 )
-from src.randomness import generator
+from src.core.randomness import generator
+from src.viz import charts, grids
 
 
 class CanvasSequences(pl.Callback):
@@ -79,12 +79,12 @@ class CanvasSequences(pl.Callback):
         for name, shown in (("samples", None), ("reconstructions", images)):
             n = self.n if shown is None else len(shown)
             canvases = model.canvases(n, generator(self.seed, "canvases", name), shown)
-            strip = plots.canvas_strip(canvases)
+            strip = grids.canvas_strip(canvases)
             save_picture(trainer, f"canvas_{name}_{step:08d}.png", strip)
             show(trainer, f"canvas_strips/{name}", strip)
             if moving:
-                frames = plots.canvas_frames(canvases)
-                gif = plots.gif(frames)
+                frames = grids.canvas_frames(canvases)
+                gif = grids.gif(frames)
                 save_picture(trainer, f"canvas_{name}.gif", gif)
                 if writer:
                     writer._get_file_writer().add_summary(

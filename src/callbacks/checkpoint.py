@@ -7,17 +7,17 @@ from typing import Any, cast
 import pytorch_lightning as pl
 from torch import Tensor
 
-from src import signals
 from src.callbacks.common import agree, batches_seen
 from src.callbacks.report import basis
+from src.core import signals
+from src.core.errors import Interrupted, UserError
 from src.data.base import log
-from src.errors import Interrupted, UserError
 
 
 class Checkpoint(pl.Callback):
     """Write folder/checkpoints/last.ckpt every n batches, at the end of each epoch, and on a signal.
 
-    A stop signal (see `src.signals`) lets the batch finish, writes the checkpoint and raises
+    A stop signal (see `src.core.signals`) lets the batch finish, writes the checkpoint and raises
     `Interrupted`; a second one, more than two seconds later, stops at once. Of several processes
     that train one model, all stop after the same batch, whichever of them got the signal.
 

@@ -9,11 +9,11 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
-from src import plots
+from src.core.errors import UserError, near, optional
+from src.core.files import write_or_remove
 from src.data.base import ImageData, spread
-from src.errors import UserError, near, optional
-from src.files import write_or_remove
-from src.plots import Canvases
+from src.viz import grids
+from src.viz.grids import Canvases
 
 
 @runtime_checkable
@@ -165,4 +165,4 @@ def save_picture(trainer: pl.Trainer, name: str, picture: np.ndarray | bytes) ->
         if isinstance(picture, bytes):
             write_or_remove(folder / name, lambda path: path.write_bytes(picture))
         else:
-            plots.save_png(picture, folder / name)
+            grids.save_png(picture, folder / name)

@@ -5,8 +5,8 @@ from typing import Any, cast
 import pytorch_lightning as pl
 
 from src.callbacks.common import data_of, measured
+from src.core.errors import UserError
 from src.data.base import log
-from src.errors import UserError
 
 
 class EarlyStopping(pl.callbacks.EarlyStopping):

@@ -8,9 +8,9 @@ import pytorch_lightning as pl
 import torch
 
 from src.callbacks.common import batches_seen, data_of, measured
-from src.errors import UserError
-from src.randomness import seed_of
-from src.schedules import Plateau, unwrapped
+from src.core.errors import UserError
+from src.core.randomness import seed_of
+from src.optim.schedules import Plateau, unwrapped
 
 
 class Exact(pl.Callback):

@@ -7,7 +7,6 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from src import charts, explain, plots
 from src.callbacks.common import (
     CanClassify,
     batches_seen,
@@ -17,7 +16,8 @@ from src.callbacks.common import (
     show,
     watched,
 )
-from src.randomness import generator
+from src.core.randomness import generator
+from src.viz import charts, explain, grids
 
 
 class Explanations(pl.Callback):
@@ -81,7 +81,7 @@ class Explanations(pl.Callback):
         rows = {name: maps[name][0] for name in np.array(list(maps))[picked]}
         save_picture(trainer, "feature_maps.png", charts.feature_maps(images[0], rows))
         for name, layer in rows.items():
-            show(trainer, f"feature_maps/{name}", plots.map_tile(layer))
+            show(trainer, f"feature_maps/{name}", grids.map_tile(layer))
 
     def _grad_cam(self, trainer: pl.Trainer, model: Any, net: nn.Module) -> None:
         images, labels = (part.to(model.device) for part in watched(trainer, self.n))
@@ -92,7 +92,7 @@ class Explanations(pl.Callback):
         with torch.no_grad():
             share, said = net(scaled).float().softmax(1).max(1)
         heat = explain.grad_cam(net, net.get_submodule(layer), scaled, said)
-        picture = charts.answered(plots.overlaid(images, heat), labels, said, share, names)
+        picture = charts.answered(grids.overlaid(images, heat), labels, said, share, names)
         self._keep(trainer, "grad_cam", picture)
 
     def _maximised(self, trainer: pl.Trainer, model: Any, net: nn.Module) -> None:

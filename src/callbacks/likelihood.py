@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from src.errors import UserError
+from src.core.errors import UserError
+from src.core.randomness import seed_of
 from src.metrics.likelihood import importance_weighted
 from src.metrics.precision import float32
-from src.randomness import seed_of
 
 
 @runtime_checkable

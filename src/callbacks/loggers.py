@@ -22,10 +22,10 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from torch.utils.tensorboard.writer import FileWriter
 
+from src.core.errors import first_line, optional
+from src.core.files import set_aside, write_atomically
+from src.core.runs import is_first_process
 from src.data.base import log
-from src.errors import first_line, optional
-from src.files import set_aside, write_atomically
-from src.run import is_first_process
 
 FLUSH_SECONDS, FLUSH_BYTES = 10.0, 2**20
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from src.callbacks.common import agree, batches_seen
+from src.core.errors import TrainingFailed, optional
+from src.core.files import write_atomically
 from src.data.base import log
-from src.errors import TrainingFailed, optional
-from src.files import write_atomically
 
 
 class NonFinite(pl.Callback):

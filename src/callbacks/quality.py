@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from src.callbacks.common import CanSample, CanSampleClasses, data_of
+from src.core.errors import UserError
+from src.core.randomness import generator
 from src.data.base import ImageData, log
 from src.data.images import Images, ImageSet
-from src.data.pixels import to_bytes
-from src.errors import UserError
+from src.data.transforms.pixels import to_bytes
 from src.metrics.features import FeatureNet, feature_net
 from src.metrics.precision import float32
 from src.metrics.quality import quality, too_few
-from src.randomness import generator
 
 
 class SampleQuality(pl.Callback):

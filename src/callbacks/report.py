@@ -7,12 +7,12 @@ from typing import Any, Protocol, cast, runtime_checkable
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 
-from src import run
 from src.callbacks.common import batches_seen, data_of
 from src.callbacks.loggers import Board
 from src.callbacks.quality import SampleQuality
 from src.callbacks.record import Record, peak_memory_mb
-from src.config import leaves
+from src.config.checks import leaves
+from src.core import runs
 from src.data.base import log
 
 
@@ -47,7 +47,7 @@ def report(
     values: dict[str, Any] = {**metrics, **basis(trainer)[0], "batches": batches_seen(trainer)}
     if "test/bound_nats" in metrics or "val/bound_nats" in metrics:
         values["nats_of"] = f"{data.name}, {data.pixels}"
-    before = {} if trained else run.read_metrics(folder)
+    before = {} if trained else runs.read_metrics(folder)
     for callback in cast(Any, trainer).callbacks:
         if isinstance(callback, Record):  # what a finished run took stays as it was
             times = callback.times(elapsed)
@@ -60,7 +60,7 @@ def report(
     try:
         for logger in trainer.loggers:
             logger.save()
-        run.write_metrics(folder, values, merge=not trained)
+        runs.write_metrics(folder, values, merge=not trained)
     except OSError:
         log.info("all figures: %s", json.dumps(values))
         raise

@@ -6,7 +6,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from src import plots
 from src.callbacks.common import (
     CanCompare,
     CanSample,
@@ -19,7 +18,8 @@ from src.callbacks.common import (
     show,
     watched,
 )
-from src.randomness import generator
+from src.core.randomness import generator
+from src.viz import grids
 
 
 class Samples(pl.Callback):
@@ -56,7 +56,7 @@ class Samples(pl.Callback):
             return
         self._draw(trainer, pl_module)
         if trainer.is_global_zero and (frames := self._frames(trainer)):
-            save_picture(trainer, "samples.gif", plots.gif(frames))
+            save_picture(trainer, "samples.gif", grids.gif(frames))
 
     @torch.no_grad()
     def _draw(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
@@ -74,9 +74,9 @@ class Samples(pl.Callback):
             images, columns = rows.flatten(0, 1), rows.shape[1]
         else:
             return
-        picture = plots.grid(images, columns, scale=2 if images.shape[-1] <= 64 else 1)
+        picture = grids.grid(images, columns, scale=2 if images.shape[-1] <= 64 else 1)
         save_picture(trainer, f"samples_{batches_seen(trainer):08d}.png", picture)
-        show(trainer, "samples", plots.grid(images, columns))
+        show(trainer, "samples", grids.grid(images, columns))
 
     def _frames(self, trainer: pl.Trainer) -> list[Path]:
         return sorted((Path(trainer.default_root_dir) / "images").glob("samples_*.png"))

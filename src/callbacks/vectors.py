@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from src.callbacks.common import batches_seen, board, data_of, finishing
+from src.core.errors import optional
 from src.data.base import log
-from src.data.reviews import Reviews
-from src.errors import optional
+from src.data.sets.reviews import Reviews
 
 
 @runtime_checkable

@@ -6,7 +6,6 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import Tensor, nn
 
-from src import plots
 from src.callbacks.common import (
     batches_seen,
     board,
@@ -16,14 +15,15 @@ from src.callbacks.common import (
     save_picture,
     show,
 )
-from src.errors import UserError
-from src.layers import own
+from src.core.errors import UserError
+from src.nets.inspect import own
+from src.viz import grids
 
 MOST = 20_000  # values a histogram: the bins of more look the same and take seconds
 
 
 class Weights(pl.Callback):
-    """To TensorBoard: a histogram of each weight matrix, and each convolution's filters (see `plots.filter_tile`).
+    """To TensorBoard: a histogram of each weight matrix, and each convolution's filters (see `grids.filter_tile`).
 
     Args:
         every_n_batches: between them, and at powers of two before the first, beginning at 16.
@@ -60,7 +60,7 @@ class Weights(pl.Callback):
                 if len(values):
                     writer.add_histogram(f"weights/{name}", values, step)
         for name, layer in filtering(model).items():
-            show(trainer, f"filters/{name}", plots.filter_tile(_filters(layer)))
+            show(trainer, f"filters/{name}", grids.filter_tile(_filters(layer)))
 
 
 class FilterEvolution(pl.Callback):
@@ -99,7 +99,7 @@ class FilterEvolution(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         frames = sorted((Path(trainer.default_root_dir) / "images").glob("filters_*.png"))
         if finishing(trainer) and trainer.is_global_zero and frames:
-            save_picture(trainer, "filters.gif", plots.gif(frames))
+            save_picture(trainer, "filters.gif", grids.gif(frames))
 
     def _draw(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         layers = filtering(model)
@@ -107,7 +107,7 @@ class FilterEvolution(pl.Callback):
             return
         layer = layers[self.layer or next(iter(layers))]
         if any(parameter.requires_grad for parameter in layer.parameters()):
-            picture = plots.filter_tile(_filters(layer), side=48)
+            picture = grids.filter_tile(_filters(layer), side=48)
             save_picture(trainer, f"filters_{batches_seen(trainer):08d}.png", picture)
 
 

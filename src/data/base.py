@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from src.data.augment import Augment
+from src.core.errors import UserError
+from src.core.randomness import Draws, generator, seed_of
 from src.data.cache import shared_folder
 from src.data.images import (
     Images,
@@ -28,9 +29,8 @@ from src.data.images import (
     stratified,
 )
 from src.data.order import loader
-from src.data.pixels import binarized, permuted, resized, same_order, to_bytes, to_float
-from src.errors import UserError
-from src.randomness import Draws, generator, seed_of
+from src.data.transforms.augment import Augment
+from src.data.transforms.pixels import binarized, permuted, resized, same_order, to_bytes, to_float
 
 log = logging.getLogger(__name__)
 

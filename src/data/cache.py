@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from src.errors import optional, refusal
-from src.files import Broken, load_checked, write_atomically
+from src.core.errors import optional, refusal
+from src.core.files import Broken, load_checked, write_atomically
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ import torch
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from src.errors import UserError
-from src.files import NO_HEIC, heic_readable, printable
+from src.core.errors import UserError
+from src.core.files import NO_HEIC, heic_readable, printable
 
 WHITE = (255, 255, 255)
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from src.core.errors import UserError
 from src.data.base import ImageData, log
-from src.errors import UserError
 
 
 def fetched(data: ImageData, missing: Path, download: Callable[[], Any]) -> Any:

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from src.errors import UserError, near
-from src.randomness import generator
+from src.core.errors import UserError, near
+from src.core.randomness import generator
 
 
 class Images(Protocol):
-    """Labelled images that are read a batch at a time: `ImageSet` in memory, `FileSet` (src.data.folder) on disk."""
+    """Labelled images that are read a batch at a time: `ImageSet` in memory, `FileSet` (src.data.sets.folder) on disk."""
 
     labels: Tensor
 

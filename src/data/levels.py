@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.errors import UserError
+from src.core.errors import UserError
 
 NAMES = {
     "train": ("train", "training", "trainset"),

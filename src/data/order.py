@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from src.errors import UserError
-from src.randomness import generator
-from src.signals import ignore_in_worker
+from src.core.errors import UserError
+from src.core.randomness import generator
+from src.core.signals import ignore_in_worker
 
 log = logging.getLogger(__name__)
 

@@ -15,13 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from src.core.errors import first_line, optional
+from src.core.files import Broken, load_checked, write_atomically
+from src.core.randomness import generator, seed_of
 from src.data.cache import shared_folder
 from src.data.images import ImageSet
-from src.data.pixels import to_float
-from src.errors import first_line, optional
-from src.files import Broken, load_checked, write_atomically
+from src.data.transforms.pixels import to_float
 from src.metrics.precision import float32
-from src.randomness import generator, seed_of
 
 log = logging.getLogger(__name__)
 

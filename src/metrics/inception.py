@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from torch_fidelity import calculate_metrics
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
-from src.errors import UserError
+from src.core.errors import UserError
 
 NAMES = {
     "frechet_inception_distance": "fid_inception",

@@ -12,10 +12,10 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 
 from src.data.base import log
 from src.data.images import sample
-from src.data.pixels import permuted
-from src.layers import frozen, heads
+from src.data.transforms.pixels import permuted
 from src.metrics.intervals import wilson
 from src.nets.init import whiten
+from src.nets.inspect import frozen, heads
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
 WHITENED = (
@@ -33,7 +33,7 @@ class Classifier(pl.LightningModule):
         channels: of the images; a net of three channels sees a grey image three times.
         num_classes: how many classes there are.
         optimizer: parameters -> optimiser.
-        schedule: progress in [0, 1) -> factor on the learning rate (see `src.schedules`).
+        schedule: progress in [0, 1) -> factor on the learning rate (see `src.optim.schedules`).
         mean, std: of images in [0, 1], one number or one a channel; None: of the training images, or those that a transferred
             net was trained with, since its first layer expects them.
         label_smoothing: in [0, 1): that share of each target is spread over all classes (Szegedy 2016, section 7).
@@ -47,10 +47,10 @@ class Classifier(pl.LightningModule):
             is then logged too, as acc_single_view.
         shift: pixels; the same, of an image (half the weight) and of it moved so far up and left, down and right, the border
             reflected. With `mirror` that is six images.
-        init_from: where the net was trained before (`src.transfer` brings its weights); None: nowhere, and what follows is of
+        init_from: where the net was trained before (`src.engine.pretrained` loads it); None: nowhere, and what follows is of
             no effect.
         freeze: what stays as it was, BatchNorm's buffers too, its dropout off: `none`, `backbone` (all but the heads), or so
-            many layers from the first on (see `src.layers.frozen`).
+            many layers from the first on (see `src.nets.inspect.frozen`).
         unfreeze_epoch: after so many epochs the frozen part is trained too; None: never.
         backbone_lr: factor on the learning rate of all layers but the heads, whenever they are trained: a net that was trained
             before is only to be tuned, be it from the start (freeze: none), above what is frozen, or once it is unfrozen.

@@ -10,10 +10,10 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from src.errors import UserError
+from src.core.errors import UserError
 from src.losses import bernoulli_nll, gaussian_kl
 from src.nets.draw import Draw
-from src.plots import Canvases
+from src.viz.grids import Canvases
 
 
 class DRAW(pl.LightningModule):
@@ -22,7 +22,7 @@ class DRAW(pl.LightningModule):
     Args:
         net: see `src.nets.draw.Draw`.
         optimizer: parameters -> optimiser.
-        schedule: progress in [0, 1) -> factor on the learning rate (see `src.schedules`).
+        schedule: progress in [0, 1) -> factor on the learning rate (see `src.optim.schedules`).
         clip_norm: each parameter's gradient is scaled down to this L2 norm, None for never. (trainer.gradient_clip_val bounds
             the norm over all of them.)
         compile: fuse the cell by torch.compile, eager else. Raises UserError where there is no C++ compiler.

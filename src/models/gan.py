@@ -61,7 +61,7 @@ class GAN(pl.LightningModule):
         net: see `Players`.
         loss: see `GANLoss`.
         optimizer: parameters -> optimiser, called once for each player.
-        schedule: progress in [0, 1) -> factor on both learning rates (see `src.schedules`).
+        schedule: progress in [0, 1) -> factor on both learning rates (see `src.optim.schedules`).
         latent: width of z.
         latent_distribution: `uniform` on (-1, 1) or `normal` (0, 1).
         n_critic: discriminator steps for each step of the generator; every batch is one of the discriminator's.

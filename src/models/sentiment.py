@@ -18,10 +18,10 @@ class Sentiment(pl.LightningModule):
         words: how many there are; they are numbered from 1.
         width: of a word's vector.
         hidden: widths of the hidden layers, tanh behind each.
-        init_from: the run whose word vectors whoever trains it anew brings in (`src.transfer`); None: random ones.
+        init_from: the run whose word vectors whoever trains it anew brings in (`src.engine.pretrained`); None: random ones.
         freeze_vectors: leave the vectors as they are at the start.
         optimizer: parameters -> optimiser.
-        schedule: progress in [0, 1) -> factor on the learning rate (see `src.schedules`).
+        schedule: progress in [0, 1) -> factor on the learning rate (see `src.optim.schedules`).
     """
 
     def __init__(

@@ -19,7 +19,7 @@ class WordVectors(pl.LightningModule):
         window: words each side of a word that are its context, at most; stop words are gone before.
         negatives: k, noise words for each pair, drawn from the words' frequencies to the power of 3/4 (section 2.2).
         optimizer: parameters -> optimiser.
-        schedule: progress in [0, 1) -> factor on the learning rate (see `src.schedules`).
+        schedule: progress in [0, 1) -> factor on the learning rate (see `src.optim.schedules`).
         subsample: t; each time that a word w, a share f(w) of all words, comes in training, it is discarded with probability
             1 - sqrt(t / f(w)) before pairs are made (section 2.3); None: none is. The paper's is about 1e-5, for 1e9 words.
         dynamic_window: draw each centre's window uniformly from 1 to `window`, each time, as word2vec's own code does, so that

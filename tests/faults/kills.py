@@ -186,9 +186,10 @@ def lost(folder: Path) -> int:
 
 
 def batches_saved(folder: Path) -> int:
-    from src import build, run
+    from src.core import runs
+    from src.engine import build
 
-    return build.batches_done(run.load_last(folder))
+    return build.batches_done(runs.load_last(folder))
 
 
 def differences(uncut: Path, cut: Path) -> list[str]:

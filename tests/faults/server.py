@@ -19,8 +19,8 @@ NEW_MOUNTS = 0x00020000  # Linux: CLONE_NEWNS
 
 def serve() -> None:
     import src.augment
-    import src.build
     import src.callbacks.report
+    import src.engine.build
     import src.train  # noqa: F401
 
     replies = os.fdopen(os.dup(1), "w")
@@ -37,7 +37,7 @@ def serve() -> None:
 
 def _child(request: dict[str, Any]) -> int:
     """Be the process that the request describes; see `processes.start`."""
-    from src import cli
+    from src.config import cli
     from src.train import train
 
     os.setpgid(0, 0)

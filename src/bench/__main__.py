@@ -1,0 +1,87 @@
+"""Our training loop beside a plain PyTorch one: same nets, same losses, same data, same machine, in turn.
+
+  python -m src.bench model=dcgan data=mnist          images per second of both, and their ratio round by round
+  python -m src.bench model=gan data=digits rounds=3
+
+The plain loop is what a tutorial writes: a DataLoader that fetches one image at a time (of data=folder, torchvision's
+ImageFolder, which opens its file), the optimiser as it comes, float32. Of a GAN, fakes made anew for each player, the
+discriminator's gradients computed in the generator's step too; of DRAW, one LSTMCell, Linear or filter after another.
+Ours runs with TensorBoard, metrics.csv, the progress bar and the pictures of callbacks=default, in each round twice: in the
+run's own precision (trainer.precision) and in float32, so that one ratio is of the loops alone.
+"""
+
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from src.bench.baselines import PLAIN, Clock
+from src.config import cli
+from src.core.errors import UserError
+
+
+def bench(cfg: DictConfig) -> dict[str, list[float]]:
+    """Time all loops for cfg.rounds rounds; prints each, returns the ratios ours / plain by our precision."""
+    import torch
+
+    from src.engine import build
+
+    if cfg.model._target_ not in PLAIN:
+        raise UserError(
+            f"no plain loop is written for {cfg.model._target_}; there is one for {', '.join(PLAIN)}"
+        )
+    data = build.data(cfg)
+    per_epoch = len(data.train_dataloader())
+    cfg.trainer.max_epochs = -(-(cfg.warmup + cfg.batches) // per_epoch)
+    cfg.trainer.limit_val_batches = 0
+    cfg.callbacks.pop("quality", None)
+    own = cfg.trainer.precision
+    own = build.fast_precision(cfg.trainer.accelerator) if own == "auto" else own
+    print(
+        f"{data.name}, batch {data.batch_size}, {torch.get_num_threads()} threads, {cfg.batches} batches a round"
+    )
+    ratios: dict[str, list[float]] = {precision: [] for precision in (own, "32-true")}
+    for number in range(1, cfg.rounds + 1):
+        plain = PLAIN[cfg.model._target_](cfg, data)
+        line = f"round {number}: plain (32-true) {plain:,.0f} images/s"
+        for precision in ratios:
+            cfg.trainer.precision = precision
+            with tempfile.TemporaryDirectory() as folder:
+                ours = our_rate(cfg, data, Path(folder))
+            ratios[precision].append(ours / plain)
+            line += f"   ours ({precision}) {ours:,.0f} images/s, ratio {ours / plain:.2f}"
+        print(line, flush=True)
+    for precision, values in ratios.items():
+        print(
+            f"ratio ours ({precision}) / plain (32-true): median {statistics.median(values):.2f}, "
+            f"from {min(values):.2f} to {max(values):.2f}"
+        )
+    return ratios
+
+
+def our_rate(cfg: DictConfig, data: Any, folder: Path) -> float:
+    """Images per second of src.train's own loop."""
+    import pytorch_lightning as pl
+    import torch
+
+    from src.engine import build
+
+    class Timer(pl.Callback):
+        def on_train_batch_end(
+            self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+        ) -> None:
+            if clock(len(batch[0])):
+                trainer.should_stop = True
+
+    clock = Clock(cfg.warmup, cfg.batches)
+    torch.manual_seed(cfg.seed)
+    trainer = build.trainer(cfg, folder, Timer())
+    trainer.fit(build.model(cfg), datamodule=data)
+    return clock.rate
+
+
+if __name__ == "__main__":
+    sys.exit(cli.command("bench", bench, __doc__ or ""))

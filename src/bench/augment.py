@@ -1,0 +1,132 @@
+"""Augmentation of a whole batch beside torchvision's of single images and kornia's of the batch, in turn.
+
+python -m src.bench.augment size=32 batch_size=128
+python -m src.bench.augment size=224 batch_size=32 batches=5
+
+Each takes uint8 images (B, 3, H, W) and leaves float32 in [0, 1], flipped, turned, scaled and moved as augment=standard says.
+kornia is timed where it is installed: it is in the project's extra `bench` (pip install '.[bench]', or pip install kornia).
+torchvision knows no border but `constant`.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from omegaconf import DictConfig
+
+from src.config import cli
+from src.core.errors import UserError
+
+PEERS = {"flip", "rotation", "scale", "translation"}  # what peers are written for
+
+
+def bench_augment(cfg: DictConfig) -> dict[str, list[float]]:
+    """Time all for cfg.rounds rounds; prints images a second and ours / theirs, returns the ratios by peer."""
+    import torch
+
+    transforms = {name for name, node in cfg.augment.items() if isinstance(node, DictConfig)}
+    if transforms != PEERS:
+        raise UserError(
+            f"augment: peers are written for {', '.join(sorted(PEERS))} together, as augment=standard has them"
+        )
+    images = torch.randint(0, 256, (cfg.batch_size, 3, cfg.size, cfg.size), dtype=torch.uint8)
+    ways = {"ours": ours(cfg), "torchvision": torchvision_single(cfg), "kornia": kornia_batch(cfg)}
+    print(
+        f"batches of {cfg.batch_size} x 3 x {cfg.size} x {cfg.size}, {torch.get_num_threads()} threads, {cfg.batches} a round"
+    )
+    ratios: dict[str, list[float]] = {
+        name: [] for name, way in ways.items() if way and name != "ours"
+    }
+    for number in range(1, cfg.rounds + 1):
+        rates = {name: _rate(way, images, cfg.batches) for name, way in ways.items() if way}
+        for name in ratios:
+            ratios[name].append(rates["ours"] / rates[name])
+        print(
+            f"round {number}: "
+            + "   ".join(f"{name} {rate:,.0f} images/s" for name, rate in rates.items()),
+            flush=True,
+        )
+    for name, values in ratios.items():
+        print(
+            f"ours / {name}: median {statistics.median(values):.2f}, from {min(values):.2f} to {max(values):.2f}"
+        )
+    if "kornia" not in ratios:
+        print("kornia is not installed and was not timed; to time it: pip install '.[bench]'")
+    return ratios
+
+
+def _rate(way: Callable[[Any, int], Any], images: Any, batches: int) -> float:
+    """Images a second of `way`, after a batch to warm up."""
+    way(images, 0)
+    start = time.perf_counter()
+    for i in range(batches):
+        way(images, i)
+    return batches * len(images) / (time.perf_counter() - start)
+
+
+def ours(cfg: DictConfig) -> Callable[[Any, int], Any]:
+    """The project's way, as `ImageData` calls it."""
+    import torch
+
+    from src.core.randomness import Draws
+    from src.data.transforms.pixels import to_float
+    from src.engine import build
+
+    augmentation = build.augmentation(cfg)
+    assert augmentation is not None
+    numbers, labels = torch.arange(cfg.batch_size), torch.zeros(cfg.batch_size, dtype=torch.int64)
+    return lambda images, i: augmentation(
+        to_float(images), labels, Draws(numbers, cfg.seed, "augment", i), None
+    )[0]
+
+
+def torchvision_single(cfg: DictConfig) -> Callable[[Any, int], Any]:
+    """torchvision v2, an image at a time, as a DataLoader's data set calls it."""
+    import torch
+    from torchvision.transforms import InterpolationMode, v2
+
+    move = cfg.augment.translation.most
+    transform = v2.Compose(
+        [
+            v2.RandomHorizontalFlip(cfg.augment.flip.p),
+            v2.RandomAffine(
+                cfg.augment.rotation.degrees,
+                (move, move),
+                (cfg.augment.scale.least, cfg.augment.scale.most),
+                interpolation=InterpolationMode.BILINEAR,
+            ),
+            v2.ToDtype(torch.float32, scale=True),
+        ]
+    )
+    return lambda images, _: torch.stack([transform(image) for image in images])
+
+
+def kornia_batch(cfg: DictConfig) -> Callable[[Any, int], Any] | None:
+    """kornia, the whole batch, its two steps as one map; None where it is not installed."""
+    try:
+        from kornia import augmentation as K
+    except ImportError:
+        return None
+    from src.data.transforms.pixels import to_float
+
+    move = cfg.augment.translation.most
+    padding = {"constant": "zeros", "edge": "border", "reflect": "reflection"}.get(
+        cfg.augment.border, "zeros"
+    )
+    transform = K.AugmentationSequential(
+        K.RandomHorizontalFlip(cfg.augment.flip.p),
+        K.RandomAffine(
+            cfg.augment.rotation.degrees,
+            (move, move),
+            (cfg.augment.scale.least, cfg.augment.scale.most),
+            padding_mode=padding,
+            p=1.0,
+        ),
+    )
+    return lambda images, _: transform(to_float(images))
+
+
+if __name__ == "__main__":
+    sys.exit(cli.command("bench_augment", bench_augment, __doc__ or ""))

@@ -1,0 +1,307 @@
+"""What tutorials write, for `src.bench` to time: one image fetched at a time, float32, the optimiser as it comes."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from omegaconf import DictConfig
+
+
+class Clock:
+    """Images per second of the batches after the warm-up: call it behind each batch."""
+
+    def __init__(self, warmup: int, batches: int) -> None:
+        self.warmup, self.last = warmup, warmup + batches
+        self.seen, self.images, self.start, self.rate = 0, 0, 0.0, 0.0
+
+    def __call__(self, images: int) -> bool:
+        """Count a batch; is the time over?"""
+        self.seen += 1
+        self.images += images if self.seen > self.warmup else 0
+        if self.seen == self.warmup:
+            self.start = time.perf_counter()
+        if self.seen == self.last:
+            self.rate = self.images / (time.perf_counter() - self.start)
+        return self.seen >= self.last
+
+
+def one_by_one(data: Any, *changes: Any) -> Any:
+    """A DataLoader of training batches that fetches and transforms one image after another; a folder's from its files."""
+    import torch
+    from PIL import Image
+    from torch.utils.data import DataLoader, Dataset
+    from torchvision import datasets, transforms
+
+    from src.data.images import ImageSet
+    from src.data.sets.folder import Folder
+    from src.data.sets.unpaired import PairSet
+
+    if isinstance(data, Folder):
+        grey = [transforms.Grayscale()] if data.channels == 1 else []
+        steps = transforms.Compose(
+            [transforms.Resize(data.size), *grey, transforms.ToTensor(), *changes]
+        )
+        return DataLoader(
+            datasets.ImageFolder(data.levels()["train"], steps), data.batch_size, shuffle=True
+        )
+
+    class OneByOne(Dataset):
+        transform = transforms.Compose([transforms.ToTensor(), *changes])
+
+        def __len__(self) -> int:
+            return len(data.train)
+
+        def image(self, part: Any, index: int) -> Any:
+            pixels = (
+                part.images[index]
+                if isinstance(part, ImageSet)
+                else part[torch.tensor([index])][0][0]
+            )
+            return self.transform(Image.fromarray(pixels.permute(1, 2, 0).squeeze(2).numpy()))
+
+        def __getitem__(self, index: int) -> tuple[Any, Any]:
+            if isinstance(data.train, PairSet):
+                a, b = data.train.rows[index].tolist()
+                return self.image(data.train.a, a), self.image(data.train.b, b)
+            return self.image(data.train, index), int(data.train.labels[index])
+
+    return DataLoader(OneByOne(), data.batch_size, shuffle=True)
+
+
+def plain_gan_rate(cfg: DictConfig, data: Any) -> float:
+    """Images per second of the plain GAN loop."""
+    import torch
+    from torchvision import transforms
+
+    from src.engine import build
+
+    torch.manual_seed(cfg.seed)
+    model: Any = build.model(cfg).to(memory_format=torch.contiguous_format)
+    g, d, loss = model.generator, model.discriminator, model.loss
+    settings = {
+        key: cfg.model.optimizer[key] for key in ("lr", "betas") if key in cfg.model.optimizer
+    }
+    optimizer = getattr(torch.optim, cfg.model.optimizer._target_.rpartition(".")[2])
+    d_optimizer, g_optimizer = (
+        optimizer(d.parameters(), **settings),
+        optimizer(g.parameters(), **settings),
+    )
+    clock = Clock(cfg.warmup, cfg.batches)
+    while True:
+        for step, (real, labels) in enumerate(one_by_one(data, transforms.Normalize(0.5, 0.5))):
+            d = model.critic(labels)
+            fake = g(model.latents(len(real), labels=labels)).detach()
+            d_loss = loss.discriminator(d(real), d(fake))
+            if loss.gradient_penalty:
+                d_loss = d_loss + loss.gradient_penalty * plain_penalty(d, real, fake)
+            d_optimizer.zero_grad()
+            d_loss.backward()
+            d_optimizer.step()
+            if loss.weight_clip:
+                for parameter in model.discriminator.parameters():
+                    parameter.data.clamp_(-loss.weight_clip, loss.weight_clip)
+            if step % model.n_critic == 0:
+                g_loss = loss.generator(d(g(model.latents(len(real), labels=labels))))
+                g_optimizer.zero_grad()
+                g_loss.backward()
+                g_optimizer.step()
+            if clock(len(real)):
+                return clock.rate
+
+
+def plain_penalty(critic: Any, real: Any, fake: Any) -> Any:
+    """The gradient penalty as tutorials write it."""
+    import torch
+
+    mix = torch.rand(len(real), 1, 1, 1)
+    x_hat = (mix * real + (1 - mix) * fake).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(critic(x_hat).sum(), x_hat, create_graph=True)
+    return ((gradient.flatten(1).norm(dim=1) - 1) ** 2).mean()
+
+
+def plain_cyclegan_rate(cfg: DictConfig, data: Any) -> float:
+    """Images of each domain per second of the plain CycleGAN loop: each net is asked for each thing by itself, as the authors'
+    code does."""
+    import itertools
+    import random
+
+    import torch
+    from torch.nn.functional import l1_loss, mse_loss
+    from torchvision import transforms
+
+    from src.engine import build
+
+    torch.manual_seed(cfg.seed)
+    model: Any = build.model(cfg).to(memory_format=torch.contiguous_format)
+    g, f, d_a, d_b = model.g, model.f, model.d_a, model.d_b
+    rate, betas = cfg.model.optimizer.lr, tuple(cfg.model.optimizer.betas)
+    g_optimizer = torch.optim.Adam(itertools.chain(g.parameters(), f.parameters()), rate, betas)
+    d_optimizer = torch.optim.Adam(itertools.chain(d_a.parameters(), d_b.parameters()), rate, betas)
+    pools: tuple[list[Any], list[Any]] = ([], [])
+    clock = Clock(cfg.warmup, cfg.batches)
+
+    def pooled(pool: list[Any], fakes: Any) -> Any:
+        passed = []
+        for fake in fakes.detach().split(1):
+            if len(pool) < cfg.model.pool:
+                pool.append(fake)
+            elif random.random() < 0.5:
+                place = random.randrange(len(pool))
+                fake, pool[place] = pool[place], fake
+            passed.append(fake)
+        return torch.cat(passed)
+
+    def judged(scores: Any, real: bool) -> Any:
+        return mse_loss(scores, torch.full_like(scores, float(real)))
+
+    while True:
+        for a, b in one_by_one(data, transforms.Normalize(0.5, 0.5)):
+            fake_b, fake_a = g(a), f(b)
+            back_a, back_b = f(fake_b), g(fake_a)
+            cycle = l1_loss(back_a, a) + l1_loss(back_b, b)
+            identity = l1_loss(g(b), b) + l1_loss(f(a), a) if cfg.model.identity else 0.0
+            g_loss = (
+                judged(d_b(fake_b), True)
+                + judged(d_a(fake_a), True)
+                + cfg.model.cycle * (cycle + cfg.model.identity * identity)
+            )
+            g_optimizer.zero_grad()
+            g_loss.backward()
+            g_optimizer.step()
+            d_optimizer.zero_grad()
+            for d, real, fake in (
+                (d_a, a, pooled(pools[0], fake_a)),
+                (d_b, b, pooled(pools[1], fake_b)),
+            ):
+                (0.5 * (judged(d(real), True) + judged(d(fake), False))).backward()
+            d_optimizer.step()
+            if clock(len(a)):
+                return clock.rate
+
+
+def plain_draw_rate(cfg: DictConfig, data: Any) -> float:
+    """Images per second of the plain DRAW loop."""
+    import torch
+    from torch.nn.functional import binary_cross_entropy_with_logits
+
+    from src.engine import build
+
+    torch.manual_seed(cfg.seed)
+    model: Any = build.model(cfg)
+    optimizer = torch.optim.Adam(
+        model.parameters(), cfg.model.optimizer.lr, betas=tuple(cfg.model.optimizer.betas)
+    )
+    clock = Clock(cfg.warmup, cfg.batches)
+    while True:
+        for x, _ in one_by_one(data):
+            logits, kl = plain_draw(model.net, x)
+            loss = (binary_cross_entropy_with_logits(logits, x, reduction="sum") + kl) / len(x)
+            optimizer.zero_grad()
+            loss.backward()
+            for parameter in model.parameters():
+                torch.nn.utils.clip_grad_norm_(parameter, cfg.model.clip_norm or float("inf"))
+            optimizer.step()
+            if clock(len(x)):
+                return clock.rate
+
+
+def plain_draw(net: Any, x: Any) -> tuple[Any, Any]:
+    """`net`'s forward pass on x (B, C, H, W) as a tutorial writes it: the canvas (logits) and the KL, summed over all."""
+    import torch
+    from torch.nn.functional import linear
+
+    b, channels, height, width = x.shape
+    cell, attention = net.cell, net.cell.attention
+    h_enc, c_enc, h_dec, c_dec = (
+        state.repeat(b, 1) for state in (net.h_enc, net.c_enc, net.h_dec, net.c_dec)
+    )
+    canvas = net.canvas.transpose(0, 1).repeat(b, 1, 1, 1)
+    kl: Any = 0.0
+
+    def filters(parameters: Any, n: int) -> tuple[Any, Any, Any]:
+        gx, gy, log_sigma2, log_delta, log_gamma = parameters.split(1, dim=1)
+        delta = (max(height, width) - 1) / max(n - 1, 1) * torch.exp(log_delta)
+        banks = []
+        for g, pixels in ((gy, height), (gx, width)):
+            mu = (pixels + 1) / 2 * (g + 1) + (torch.arange(1, n + 1) - n / 2 - 0.5) * delta
+            bank = torch.exp(
+                -((torch.arange(1, pixels + 1) - mu.unsqueeze(2)) ** 2)
+                / (2 * torch.exp(log_sigma2).unsqueeze(2))
+            )
+            banks.append((bank / (bank.sum(2, keepdim=True) + 1e-12)).unsqueeze(1))
+        return banks[0], banks[1], torch.exp(log_gamma)
+
+    for _ in range(net.steps):
+        x_hat = x - torch.sigmoid(canvas)
+        if hasattr(attention, "n_read"):
+            f_y, f_x, gamma = filters(attention.read_window(h_dec), attention.n_read)
+            glimpses = [
+                f_y @ image @ f_x.transpose(2, 3) * gamma.view(b, 1, 1, 1) for image in (x, x_hat)
+            ]
+            reading = torch.cat(glimpses, 1).transpose(1, 2).flatten(1)
+        else:
+            reading = torch.cat([x.transpose(1, 2).flatten(1), x_hat.transpose(1, 2).flatten(1)], 1)
+        h_enc, c_enc = cell.encoder(torch.cat([reading, h_dec], 1), (h_enc, c_enc))
+        (w_mu, w_sigma), (b_mu, b_sigma) = (
+            cell.posterior.weight.chunk(2),
+            cell.posterior.bias.chunk(2),
+        )
+        mu, log_sigma = linear(h_enc, w_mu, b_mu), linear(h_enc, w_sigma, b_sigma)
+        sigma = torch.exp(log_sigma)
+        h_dec, c_dec = cell.decoder(mu + sigma * torch.randn_like(mu), (h_dec, c_dec))
+        if hasattr(attention, "n_write"):
+            f_y, f_x, gamma = filters(attention.write_window(h_dec), attention.n_write)
+            patch = (
+                attention.patch(h_dec)
+                .view(b, attention.n_write, channels, attention.n_write)
+                .transpose(1, 2)
+            )
+            canvas = canvas + f_y.transpose(2, 3) @ patch @ f_x / gamma.view(b, 1, 1, 1)
+        else:
+            canvas = canvas + attention.patch(h_dec).view(b, height, channels, width).transpose(
+                1, 2
+            )
+        kl = kl + 0.5 * (mu**2 + sigma**2 - 2 * log_sigma - 1).sum()
+    return canvas, kl
+
+
+def plain_classifier_rate(cfg: DictConfig, data: Any) -> float:
+    """Images per second of the plain classifier loop, crops and flips where the run has them."""
+    import torch
+    from torchvision import transforms
+
+    from src.engine import build
+
+    torch.manual_seed(cfg.seed)
+    model: Any = build.model(cfg)
+    net = model.net.to(memory_format=torch.contiguous_format).train()
+    settings = {
+        key: value
+        for key, value in cfg.model.optimizer.items()
+        if key not in ("_target_", "_partial_", "fused")
+    }
+    optimizer = getattr(torch.optim, cfg.model.optimizer._target_.rpartition(".")[2])(
+        net.parameters(), **settings
+    )
+    changes: list[Any] = [transforms.Normalize([0.5] * data.channels, [0.5] * data.channels)]
+    if "translation" in cfg.augment:
+        changes.append(transforms.RandomCrop(data.size, padding=cfg.augment.translation.most))
+    if "flip" in cfg.augment:
+        changes.append(transforms.RandomHorizontalFlip(cfg.augment.flip.p))
+    clock = Clock(cfg.warmup, cfg.batches)
+    while True:
+        for images, labels in one_by_one(data, *changes):
+            loss = torch.nn.functional.cross_entropy(net(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if clock(len(images)):
+                return clock.rate
+
+
+PLAIN: dict[str, Callable[[DictConfig, Any], float]] = {
+    "src.models.gan.GAN": plain_gan_rate,
+    "src.models.cyclegan.CycleGAN": plain_cyclegan_rate,
+    "src.models.draw.DRAW": plain_draw_rate,
+    "src.models.classifier.Classifier": plain_classifier_rate,
+}

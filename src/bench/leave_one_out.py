@@ -1,0 +1,103 @@
+"""How often a classifier of sentences is right on one that it was not trained on: each labelled sentence left out in turn.
+
+python -m src.bench.leave_one_out                               20 seeds, random vectors, left as they are
+python -m src.bench.leave_one_out model.freeze_vectors=false    random vectors, trained
+python -m src.bench.leave_one_out vectors=SWEEP                 those of the runs in SWEEP/0, SWEEP/1, ..., one a seed, from
+    python -m src.train -m model=word_vectors data=reviews 'seed=range(0,20)' hydra.sweep.dir=SWEEP
+
+Prints the mean accuracy over seeds 0, 1, ..., with its standard deviation over the seeds, and an interval over the sentences:
+the seeds share those, so that a hundred seeds say nothing about other sentences. What each seed said goes to the CSV file
+out= as soon as it is known. Of ten sentences, 20 seeds are 200 trainings.
+"""
+
+import csv
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from src.config import cli
+from src.core import runs
+from src.core.errors import UserError, writing
+
+
+def leave_one_out(cfg: DictConfig) -> list[list[bool]]:
+    """Train and test cfg.seeds times on each labelled sentence; returns whether it was right: a row a seed."""
+    if cfg.model._target_ != "src.models.sentiment.Sentiment":
+        raise UserError(f"leave_one_out is for model=sentiment, not {cfg.model._target_}")
+    sources = [
+        str(Path(cfg.vectors).expanduser() / str(seed)) if cfg.vectors else None
+        for seed in range(cfg.seeds)
+    ]
+    for folder in filter(None, sources):
+        runs.last_checkpoint(Path(folder))
+
+    from tqdm import tqdm
+
+    from src.engine import build
+
+    out = Path(cfg.out).expanduser()
+    cfg.callbacks = cfg.logger = None
+    cfg.data.left_out = 0
+    whole = build.data(cfg)
+    n = len(whole.train) + len(whole.test)
+    right: list[list[bool]] = [[] for _ in sources]
+    with writing(f"out={out}"):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        file = out.open("w", newline="")
+    with file, tempfile.TemporaryDirectory() as scratch:
+        table = csv.writer(file)
+        table.writerow(["seed", *range(n)])
+        for job in tqdm(range(cfg.seeds * n), "leave-one-out", disable=None, leave=False):
+            seed, left_out = divmod(job, n)
+            cfg.seed = cfg.data.seed = seed
+            cfg.data.left_out, cfg.model.init_from = left_out, sources[seed] or cfg.model.init_from
+            right[seed].append(_right(cfg, Path(scratch)))
+            if len(right[seed]) == n:
+                table.writerow([seed, *map(int, right[seed])])
+                file.flush()
+                tqdm.write(f"seed {seed}: {sum(right[seed])} of {n} right")
+    _report(right, out)
+    return right
+
+
+def _report(right: list[list[bool]], out: Path) -> None:
+    """Print the figures."""
+    from src.metrics.intervals import mean_interval
+
+    of_seed = [statistics.mean(row) for row in right]
+    of_sentence = [statistics.mean(column) for column in zip(*right, strict=True)]
+    low, high = mean_interval(of_sentence)
+    print(
+        f"accuracy {statistics.mean(of_seed):.3f}, over {len(of_seed)} seeds ± {statistics.stdev(of_seed):.3f}"
+    )
+    print(
+        f"95% interval over {len(of_sentence)} sentences (Student's t): {max(0, low):.3f} to {min(1, high):.3f}"
+    )
+    print(f"sentence by sentence: {', '.join(f'{share:.2f}' for share in of_sentence)}")
+    print(f"answers: {out}")
+
+
+def _right(cfg: DictConfig, folder: Path) -> bool:
+    """Is a net trained on all sentences but cfg.data.left_out right on that one?"""
+    import torch
+
+    from src.engine import build
+    from src.engine.pretrained import transfer_words
+
+    torch.manual_seed(cfg.seed)
+    data = build.data(cfg)
+    model: Any = build.model(cfg)
+    if model.init_from:
+        transfer_words(model, data.words)
+    trainer = build.trainer(cfg, folder, keep=False)
+    trainer.fit(model, datamodule=data)
+    trainer.test(model, datamodule=data, verbose=False)
+    return bool(trainer.callback_metrics["test/acc"] == 1)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.command("leave_one_out", leave_one_out, __doc__ or ""))

@@ -1,0 +1,260 @@
+"""What a config may say: checking it before anything heavy is imported, one line for whatever is wrong."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
+
+from src.config.compose import CONF, check_keys, complete, first_lines, groups, settings_of
+from src.config.compose import compose as compose
+from src.config.rules import RULES, rule_for
+from src.config.signatures import signature
+from src.config.targets import check_targets, shown
+from src.core.errors import UserError, near
+
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a LightningModule takes.
+
+    Attributes:
+        refuses: Trainer settings that it cannot honour, each with the values that it can and the reason.
+        takes: what a data set must hold for it, one of `KINDS` or images.
+        sentences: those of data=reviews that it trains on, `labelled` or `unlabelled`.
+    """
+
+    refuses: dict[str, tuple[tuple[Any, ...], str]] = field(default_factory=dict)
+    takes: str = "images"
+    sentences: str | None = None
+
+
+KINDS = {  # of data; what is not here holds images
+    "src.data.sets.reviews.Reviews": "sentences",
+    "src.data.sets.unpaired.Unpaired": "two domains of images",
+    "src.data.sets.unpaired.Winter": "two domains of images",
+    "src.data.sets.style_pair.StylePair": "a photograph and a style",
+}
+ITSELF = "a GAN steps its two optimisers itself"
+TWO_PLAYERS = {
+    "accumulate_grad_batches": ((1,), f"{ITSELF}; use data.batch_size"),
+    "gradient_clip_val": ((None,), f"{ITSELF}; model/loss=wgan or wgan_gp bounds its critic"),
+}
+FAMILIES = {
+    "src.models.gan.GAN": Family(refuses=TWO_PLAYERS),
+    "src.models.cyclegan.CycleGAN": Family(
+        refuses=TWO_PLAYERS | {"gradient_clip_val": ((None,), ITSELF)},
+        takes="two domains of images",
+    ),
+    "src.models.style_transfer.StyleTransfer": Family(
+        refuses={
+            "accumulate_grad_batches": ((1,), "there is one image"),
+            "precision": (("auto", "32-true"), "float32 alone"),
+        },
+        takes="a photograph and a style",
+    ),
+    "src.models.word_vectors.WordVectors": Family(takes="sentences", sentences="unlabelled"),
+    "src.models.sentiment.Sentiment": Family(takes="sentences", sentences="labelled"),
+}
+SIZES = {  # sides of the square images that a net takes
+    "src.nets.dcgan.generator": (16, 28, 32, 64, 128, 256),
+    "src.nets.dcgan.discriminator": (16, 28, 32, 64, 128, 256),
+}
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise UserError for the first thing in `cfg` that cannot work, and resolve its interpolations."""
+    try:
+        _check_kind(cfg)
+        plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise UserError(f"{error.full_key} must be given: {error.full_key}=...") from error
+    except UserError:
+        raise
+    except Exception as error:  # OmegaConf and each resolver raise their own
+        where = getattr(error, "full_key", None)
+        raise UserError(f"{f'{where}: ' if where else ''}{first_lines(error)}") from error
+    assert isinstance(plain, dict)
+    check_targets({str(key): node for key, node in plain.items()})
+    for path, value in sorted(leaves(plain), key=lambda leaf: leaf[0].count(".")):
+        if path.rpartition(".")[2] not in ("_target_", "_partial_"):
+            _check_value(path, value)
+    _check_fit({str(key): node for key, node in plain.items()})
+    OmegaConf.resolve(cfg)
+
+
+def check_saved(cfg: DictConfig, path: Path) -> None:
+    """`check` for the config that a run keeps in the file `path`; an error names the file."""
+    try:
+        check_keys(cfg, settings_of("train"))
+        check(cfg)
+    except UserError as error:
+        raise UserError(
+            f"{path}: {error}; was the file changed, or written by another version of the project?"
+        ) from error
+
+
+def fill(cfg: DictConfig) -> None:
+    """Put the settings that the data sets and the Trainer have got since a run was begun into its config, at their defaults."""
+    complete(cfg)
+    data, trainer = cfg.get("data"), cfg.get("trainer")
+    if isinstance(data, DictConfig) and (known := signature(str(data.get("_target_")))):
+        _default(data, "data/_base.yaml", known.required)
+    if isinstance(trainer, DictConfig):
+        _default(trainer, "trainer/auto.yaml", frozenset(settings_of("train")["trainer"]))
+
+
+def _default(node: DictConfig, file: str, names: frozenset[str]) -> None:
+    """Give `node` those of `names` that it lacks as conf/`file` has them."""
+    values = OmegaConf.to_container(OmegaConf.load(CONF / file))
+    assert isinstance(values, dict)
+    for name in names & values.keys() - set(node.keys()):
+        node[name] = values[name]
+
+
+def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Each value of a plain config with its dotted path; a list is one value."""
+    if isinstance(node, dict) and (node or not path):
+        for key, child in node.items():
+            yield from leaves(child, f"{path}.{key}" if path else str(key))
+    elif not (path in ("experiment", "logger", "callbacks", "augment") and not node):
+        yield path, node
+
+
+def _check_value(path: str, value: Any) -> None:
+    rule = rule_for(path)
+    if rule is None:
+        raise UserError(f"unknown setting {path}{near(path.rsplit('.', 1)[-1], list(RULES))}")
+    if allowed := rule(value):
+        number = isinstance(value, str) and NUMBER.fullmatch(value)
+        quotes = f"; '{value}' in quotes is text" if number and rule(float(value)) is None else ""
+        raise UserError(f"{path}={shown(value)}: it takes {allowed}{quotes}")
+
+
+def family(cfg: DictConfig) -> Family:
+    """What the model in `cfg` takes."""
+    return FAMILIES.get(str(OmegaConf.select(cfg, "model._target_")), Family())
+
+
+def _check_kind(cfg: DictConfig) -> None:
+    """Raise UserError for images where the model takes sentences, say; before either is asked for settings that only the
+    other has."""
+    target, given = OmegaConf.select(cfg, "model._target_"), OmegaConf.select(cfg, "data._target_")
+    if "model" not in cfg and given in KINDS:
+        raise UserError(
+            f"data={cfg.data.name} holds {KINDS[given]}: src.augment takes images with labels"
+        )
+    if not (isinstance(target, str) and isinstance(given, str)):
+        return
+    wanted, held = family(cfg).takes, KINDS.get(given, "images")
+    if held != wanted:
+        raise UserError(
+            f"a {target.rpartition('.')[2]} takes {wanted} (data={' or '.join(_sets_of(wanted))}), and data={cfg.data.name} "
+            f"holds {held}"
+        )
+    changed = [
+        name
+        for name in ("permute", "binarize")
+        if wanted == "two domains of images" and cfg.data.get(name) is True
+    ]
+    if changed:
+        raise UserError(f"data.{changed[0]}=true: {target} takes images as they are")
+    augment = cfg.augment if isinstance(cfg.get("augment"), DictConfig) else {}
+    transforms = [str(name) for name, node in augment.items() if isinstance(node, DictConfig)]
+    if transforms and wanted in ("sentences", "a photograph and a style"):
+        raise UserError(
+            f"data={cfg.data.name} holds {wanted}, which augment={','.join(transforms)} cannot change"
+        )
+    if "run" in augment:
+        raise UserError(
+            "augment=model makes images beforehand: python -m src.augment augment=model augment.run=RUN out=OUT"
+        )
+
+
+def _sets_of(kind: str) -> list[str]:
+    """The choices of data that hold `kind`, one of `KINDS` or images."""
+    nodes = {
+        choice: OmegaConf.load(CONF / "data" / f"{choice}.yaml") for choice in groups()["data"]
+    }
+    targets = {choice: OmegaConf.select(node, "_target_") for choice, node in nodes.items()}
+    return [choice for choice, target in targets.items() if KINDS.get(target, "images") == kind]
+
+
+def _check_fit(cfg: dict[str, Any]) -> None:
+    """Do model, data and trainer go together?"""
+    data, trainer = cfg.get("data"), cfg.get("trainer")
+    model = cfg.get("model")
+    if not (isinstance(data, dict) and isinstance(model, dict) and isinstance(trainer, dict)):
+        return
+    if cfg["seed"] is None:
+        raise UserError("seed=null: it takes a whole number from 0")
+    if data.get("name") == "binarized_mnist" and (data["size"], data["channels"]) != (28, 1):
+        raise UserError(
+            "data.size and data.channels of binarized_mnist stay 28 and 1: resized, it would not be binary"
+        )
+    if data.get("train_per_class") is not None and data.get("train_size") is not None:
+        raise UserError(
+            "data.train_size and data.train_per_class both say how many images to train on: give one of them"
+        )
+    for path, value in leaves(model, "model"):
+        key = path.rpartition(".")[2]
+        if key in ("channels", "size") and value != data[key]:
+            raise UserError(
+                f"{path}={value} does not fit {data['name']}, whose images have data.{key}={data[key]}"
+            )
+        if key == "_target_" and value in SIZES and data["size"] not in SIZES[value]:
+            sizes = ", ".join(map(str, SIZES[value]))
+            other = "" if model.get("num_classes") else " (model/net=fc takes any)"
+            raise UserError(
+                f"data.size={data['size']} does not fit {value}: its images have a side of {sizes}{other}"
+            )
+    if shift := model.get("shift"):
+        side = min(data["size"]) if isinstance(data["size"], list) else data["size"]
+        if shift >= side:
+            raise UserError(
+                f"model.shift={shift} moves images of data.size={data['size']} out of sight"
+            )
+    _check_transfer(model, trainer)
+    for key, (possible, why) in FAMILIES.get(str(model.get("_target_")), Family()).refuses.items():
+        if trainer.get(key, possible[0]) not in possible:
+            raise UserError(f"trainer.{key}={trainer[key]} cannot be honoured: {why}")
+
+
+def _check_transfer(model: dict[str, Any], trainer: dict[str, Any]) -> None:
+    """Do the settings of transfer learning go together?"""
+    source, freeze, epoch = (model.get(key) for key in ("init_from", "freeze", "unfreeze_epoch"))
+    target = str((model.get("net") or {}).get("_target_"))
+    if source == "torchvision" and not target.startswith(
+        ("torchvision.models.", "src.nets.perceptual.")
+    ):
+        raise UserError(
+            f"model.init_from=torchvision: {target} has no weights there; it takes a run's folder or a checkpoint"
+        )
+    if source is None and freeze not in (None, "none"):
+        raise UserError(
+            f"model.freeze={freeze} without model.init_from would freeze weights that nothing has trained"
+        )
+    if source is not None and model.get("whiten"):
+        raise UserError(
+            f"model.whiten=true would overwrite the first layer that model.init_from={source} brings"
+        )
+    if epoch is None:
+        return
+    if freeze == "none":
+        raise UserError(
+            f"model.unfreeze_epoch={epoch}, but model.freeze=none freezes nothing; backbone does, or a number of layers"
+        )
+    if epoch >= trainer["max_epochs"]:
+        raise UserError(
+            f"model.unfreeze_epoch={epoch} never comes: trainer.max_epochs={trainer['max_epochs']}"
+        )
+    devices = trainer["devices"]
+    if devices != 1 and not (isinstance(devices, list) and len(devices) == 1):
+        raise UserError(
+            f"model.unfreeze_epoch={epoch} takes trainer.devices=1: several settle at the start what they train"
+        )

@@ -1,0 +1,268 @@
+"""From a command line to a checked config: what every command does before it imports anything heavy.
+
+`launch` runs a command that makes runs (with Hydra's own multirun and launchers); `command` one that opens a finished run.
+Whatever a user got wrong ends as one line on stderr and exit code 2.
+"""
+
+import io
+import os
+import re
+import select
+import signal
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from src.config.checks import check, check_saved, family, fill
+from src.config.compose import CONF, compose, first_lines, groups, nearest, parse, paths
+from src.config.jobs import Sweep, Task, run_alone, run_once, through_hydra
+from src.config.overrides import quoted, setting, value_of
+from src.core import runs, signals
+from src.core.errors import (
+    Incomplete,
+    Interrupted,
+    TrainingFailed,
+    UserError,
+    plain_line,
+    refusal,
+    writing,
+)
+
+RESUMABLE = (*(f"trainer.{key}=" for key in (
+                 "accelerator", "devices", "num_nodes", "strategy", "max_epochs", "max_time", "log_every_n_steps",
+                 "limit_val_batches", "limit_test_batches", "num_sanity_val_steps", "deterministic",
+                 "benchmark", "detect_anomaly")), "data.root=", "data.root_a=", "data.root_b=", "data.content=", "data.style=",
+             "data.download=",
+             "data.workers=", "test=", "on_nonfinite=", "cache=", "checkpoint.", "callbacks.")  # fmt: skip
+
+
+def launch(config_name: str, task: Task, doc: str) -> int:
+    """Run `task(cfg, folder)` for the command line, once or as a sweep; returns the exit code."""
+    argv = sys.argv[1:]
+    if "--help" in argv or "-h" in argv:
+        return guarded(lambda: print(help_text(doc)))
+    return guarded(lambda: _launch(config_name, task, argv))
+
+
+def command(config_name: str, task: Callable[[DictConfig], Any], doc: str) -> int:
+    """Run `task(cfg)` for the command line of a command that makes no run of its own; returns the exit code."""
+
+    def run_it() -> None:
+        if "--help" in sys.argv or "-h" in sys.argv:
+            print(doc.strip())
+            return
+        signals.install(signals.raise_interrupted)
+        cfg = compose(config_name, [quoted(override) for override in sys.argv[1:]])
+        check(cfg)
+        task(cfg)
+
+    return guarded(run_it)
+
+
+def guarded(action: Callable[[], Any]) -> int:
+    """Call `action`; turn what it raises into the line and the exit code that the user meets."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may hold what it cannot write
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        action()
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"error: {plain_line(error)}", file=sys.stderr)
+        return 2
+    except TrainingFailed as error:
+        if runs.is_first_process():
+            print(f"error: {error}", file=sys.stderr)
+        return 1
+    except Incomplete as rest:
+        print(rest, file=sys.stderr)
+        return 1
+    except Interrupted as stop:
+        if str(stop):
+            print(stop, file=sys.stderr)
+        return 128 + stop.signum
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        closed = [name for name in ("stdout", "stderr") if _closed(getattr(sys, name))]
+        if not closed:
+            raise
+        for name in closed:  # Python flushes them at the very end
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
+        return 128 + signal.SIGPIPE
+    except Exception as error:
+        if (refused := refusal(error)) is None:
+            raise
+        print(f"error: {refused.reason}: {refused.advice}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _closed(stream: TextIO) -> bool:
+    """Is `stream` a pipe that nobody reads any more (`| head`)?"""
+    poll = select.poll()
+    poll.register(stream.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _launch(config_name: str, task: Task, argv: list[str]) -> None:
+    args = get_args_parser().parse_args(argv)
+    given = {override: quoted(override, sweep=args.multirun) for override in args.overrides}
+    argv = [given.get(argument, argument) for argument in argv]
+    args.overrides = list(given.values())
+    if args.config_name or args.config_path or args.config_dir:
+        raise UserError(f"--config-name, --config-path, --config-dir: configs live in {CONF}")
+    if args.cfg or args.info or args.shell_completion or args.hydra_help:
+        if args.cfg or args.info:
+            compose(config_name, args.overrides)
+        sys.argv = [sys.argv[0], *argv]  # with the paths quoted
+        through_hydra(config_name, lambda cfg: None)
+        return
+    resumed = [o for o in args.overrides if re.match(r"resume=(?!null$|$)", o)]
+    if resumed and args.multirun:
+        raise UserError(f"{resumed[-1]} goes on with one run: leave -m out")
+    place = Place()
+    with signals.exit_on_signals(place.leave, is_rank=not runs.is_first_process()):
+        if resumed:
+            place.folder = Path(value_of(resumed[-1]) or resumed[-1].removeprefix("resume="))
+            changes = [o for o in args.overrides if not o.startswith("resume=")]
+            _resume(task, place.folder, changes)
+            return
+        jobs = _jobs(args.overrides) if args.multirun else [args.overrides]
+        for overrides in jobs:
+            cfg = compose(config_name, overrides)
+            check(cfg)
+            if (source := cfg.model.get("init_from")) not in (None, "torchvision"):
+                of_words = family(cfg).takes == "sentences"
+                (runs.last_checkpoint if of_words else runs.checkpoint_at)(
+                    Path(source).expanduser()
+                )
+        key = "hydra.sweep.dir" if args.multirun else "hydra.run.dir"
+        folder, place.is_named = _reserved(config_name, jobs[-1], args, key)
+        place.folder = folder
+        kept = [argument for argument in argv if not argument.startswith(f"{key}=")]
+        sys.argv = [sys.argv[0], *kept, setting(key, folder)]
+        if args.multirun:
+            Sweep(config_name, task, folder, jobs).run()
+        else:
+            run_once(config_name, task, folder, place.is_named)
+
+
+class Place:
+    """Where a run or sweep works, known to whatever ends it.
+
+    Attributes:
+        folder: None until there is one.
+        is_named: the user chose its name, so that the folders above it stay.
+    """
+
+    def __init__(self) -> None:
+        self.folder: Path | None = None
+        self.is_named = True
+
+    def leave(self, signal_name: str) -> str:
+        """Remove a folder that holds no training; return what a person needs to know."""
+        if not runs.is_first_process():
+            return ""
+        if self.folder is None or not self.folder.exists():
+            return f"{signal_name}: stopped"
+        if runs.holds_training(self.folder):
+            return f"{signal_name}: stopped; go on with: python -m src.train resume={self.folder}"
+        runs.discard(self.folder, parents=not self.is_named)
+        return f"{signal_name}: stopped before anything was trained; nothing was kept"
+
+
+def _reserved(
+    config_name: str, overrides: list[str], args: Namespace, key: str
+) -> tuple[Path, bool]:
+    """The new folder of a run or a sweep, and whether the user chose its name."""
+    of_hydra = [o for o in args.overrides if o.startswith("hydra.")] if args.multirun else []
+    hydra_cfg = compose(config_name, [*overrides, *of_hydra], with_hydra=True).hydra
+    try:
+        wanted = Path(hydra_cfg["sweep" if args.multirun else "run"].dir)
+    except Exception as error:  # OmegaConf and each resolver raise their own
+        raise UserError(f"{key}: {first_lines(error)}") from error
+    is_named = any(o.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for o in args.overrides)
+    if not runs.is_first_process():  # the first makes the folder, and tells the others
+        return wanted, is_named
+    with writing(f"{key}={wanted}", "out=DIR puts runs elsewhere"):
+        return runs.reserve(wanted, exact=is_named), is_named
+
+
+def _jobs(overrides: list[str]) -> list[list[str]]:
+    """The override lists of a sweep's jobs; of a sweeper other than Hydra's basic one, the first corner of its space."""
+    parsed = parse(overrides)
+    own = [o for o in parsed if not o.get_key_element().lstrip("+~").startswith("hydra")]
+    if any(o.is_sweep_override() and not o.is_discrete_sweep() for o in own):
+        return [[o.input_line or "" for o in own if not o.is_sweep_override()]]
+    try:
+        return BasicSweeper.split_arguments(own, max_batch_size=None)[0]
+    except HydraException as error:  # glob(*) over a setting that has no choices
+        raise UserError(first_lines(error)) from error
+
+
+def _resume(task: Task, folder: Path, overrides: list[str]) -> None:
+    """Go on in `folder` with the configuration it was started with; where it runs, how long and what it shows may be new, and
+    is remembered."""
+    for override in overrides:
+        if not override.startswith((*RESUMABLE, "~callbacks.")):
+            raise UserError(
+                f"resume: '{override}' cannot change: a resumed run keeps its own configuration; "
+                f"new may be {', '.join(key.rstrip('.=') for key in RESUMABLE)}"
+            )
+    cfg = runs.config_of(folder)
+    fill(cfg)
+    check_saved(cfg.copy(), runs.config_path(folder))
+    for override in overrides:
+        _change(cfg, override)
+    remembered = cfg.copy()
+    cfg.resume = str(folder)
+    check(cfg)
+
+    def go_on(cfg: DictConfig, folder: Path) -> Any:
+        if overrides and runs.is_first_process():
+            runs.write_config(folder, remembered)
+        return task(cfg, folder)
+
+    run_alone(go_on, cfg, folder)
+
+
+def _change(cfg: DictConfig, override: str) -> None:
+    """Do what one override of a resumed run says; `~callbacks.NAME` leaves that one out."""
+    key = override.split("=")[0].lstrip("~")
+    try:
+        if override.startswith("~"):
+            del cfg.callbacks[key.removeprefix("callbacks.")]
+        elif (text := value_of(override)) is not None:  # a path may hold anything
+            OmegaConf.set_struct(cfg, True)
+            OmegaConf.update(cfg, key, text)
+        else:
+            OmegaConf.set_struct(cfg, True)
+            cfg.merge_with(OmegaConf.from_dotlist([override]))
+    except (KeyError, AttributeError) as error:
+        plain = OmegaConf.to_container(cfg, resolve=False)
+        assert isinstance(plain, dict)
+        raise UserError(f"resume: unknown key '{key}'{nearest(key, paths(plain))}") from error
+    except Exception as error:  # OmegaConf and the YAML in its values each raise their own
+        raise UserError(f"resume: '{override}' cannot be used: {first_lines(error)}") from error
+    finally:
+        OmegaConf.set_struct(cfg, False)
+
+
+def help_text(doc: str) -> str:
+    """What `--help` prints: the command's own words, then each group with its choices."""
+    lines = [doc.strip(), "", "Groups (GROUP=CHOICE):"]
+    for group, choices in groups().items():
+        lines.append(f"  {group + '=':22}{' | '.join(choices)}")
+    lines += [
+        "",
+        "Any value: by its dotted name. -m: a sweep over comma-separated values. --cfg job: the composed config.",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,195 @@
+"""Compose conf/ and a command's overrides into one config; what cannot be composed becomes one line that names the override."""
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+
+from src.core.errors import UserError, near
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+
+def compose(config_name: str, overrides: list[str], with_hydra: bool = False) -> DictConfig:
+    """The config that `overrides` make of conf/`config_name`.yaml. Raises UserError for what cannot be composed."""
+    try:
+        cfg = _composed(config_name, overrides)
+    except Exception as error:  # Hydra, OmegaConf and their grammars each raise their own
+        raise UserError(_explanation(config_name, overrides, error)) from error
+    if with_hydra:
+        HydraConfig.instance().set_config(cfg)  # for ${hydra:...} in the run's folder
+        return cfg
+    OmegaConf.set_struct(cfg, False)
+    del cfg["hydra"]
+    complete(cfg)
+    check_keys(cfg, settings_of(config_name))
+    return cfg
+
+
+def complete(cfg: DictConfig) -> None:
+    """Put what GROUP=null leaves out, or a run of before there was the group, into a config of a run: none of it."""
+    for group in ("augment", "callbacks", "logger") if "trainer" in cfg else ():
+        if group not in cfg:
+            cfg[group] = {}
+
+
+def parse(overrides: list[str]) -> list[Override]:
+    """The overrides as Hydra's grammar reads them. Raises UserError for one that it cannot read."""
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            loader = GlobalHydra.instance().config_loader()  # glob(*) asks it for a group's choices
+            return OverridesParser.create(config_loader=loader).parse_overrides(overrides)
+    except OverrideParseException as error:
+        raise UserError(_unreadable(error)) from error
+
+
+@cache
+def groups() -> dict[str, list[str]]:
+    """Each config group with its choices; a name that begins with _ is no choice."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(CONF.glob("*/**/*.yaml")):
+        if not path.name.startswith("_"):
+            found.setdefault(str(path.parent.relative_to(CONF)), []).append(path.stem)
+    return found
+
+
+@cache
+def settings_of(config_name: str) -> dict[str, Any]:
+    """The top-level settings of conf/`config_name`.yaml and its groups, of which `trainer` has one list of settings."""
+    own = OmegaConf.to_container(OmegaConf.load(CONF / f"{config_name}.yaml"))
+    assert isinstance(own, dict)
+    found: dict[str, Any] = {}
+    for entry in own.pop("defaults", []):
+        name = entry if isinstance(entry, str) else next(iter(entry)).removeprefix("override ")
+        if isinstance(entry, str) and (CONF / f"{name}.yaml").is_file() and "/" not in name:
+            found |= settings_of(name)
+        elif name not in ("_self_", "experiment"):
+            found.setdefault(name.split("/")[0], None)
+    if "trainer" in found:
+        found["trainer"] = OmegaConf.to_container(OmegaConf.load(CONF / "trainer" / "auto.yaml"))
+    own.pop("hydra", None)
+    return found | {str(key): value for key, value in own.items() if key not in found}
+
+
+def check_keys(cfg: DictConfig, settings: dict[str, Any], path: str = "") -> None:
+    """Raise UserError for a key of `cfg` that `settings` lacks, and for one that is missing; `_target_` says more itself."""
+    names = [str(key) for key in settings]
+    for key in map(str, cfg):
+        if key not in settings and "_target_" not in settings:
+            raise UserError(f"unknown key '{path}{key}'{near(key, names)}")
+    for key, value in settings.items():
+        if key not in cfg.keys():  # noqa: SIM118 (`in cfg` leaves out what is still ???)
+            raise UserError(f"{path}{key} is missing: it cannot be left out")
+        child = None if OmegaConf.is_missing(cfg, key) else cfg._get_node(key)
+        if isinstance(value, dict) and isinstance(child, DictConfig) and not child._is_none():
+            check_keys(child, value, f"{path}{key}.")
+
+
+def _composed(config_name: str, overrides: list[str]) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose(config_name, overrides, return_hydra_config=True)
+
+
+def _explanation(config_name: str, overrides: list[str], error: Exception) -> str:
+    """The line for what composing raised."""
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error)
+    given, error = _at_fault(config_name, overrides, error)
+    words = first_lines(error)
+    if isinstance(error, MissingConfigException):
+        return _unknown_choice(error) or f"{given}: {words}"
+    if _key(given) in groups() and not words.startswith("Ambiguous value"):
+        return f"{given}: it takes one of {', '.join(groups()[_key(given)])}"
+    key, _, value = given.partition("=")
+    if words.startswith("Ambiguous value"):
+        sweep = (
+            f"to run each, add -m: python -m src.{config_name} -m {given}; "
+            if config_name == "train"
+            else ""
+        )
+        return f"{given} gives several values: {sweep}a list is written {key}=[{value}]"
+    if re.search(r"Could not override|Key '|Could not find '", words):
+        key = key.lstrip("+~")
+        return (
+            f"unknown key '{key}' in '{given}'{nearest(key, _known(config_name, overrides, given))}"
+        )
+    return f"{given} cannot be used: {words}" if given else words
+
+
+def _unreadable(error: OverrideParseException) -> str:
+    return f"cannot read '{error.override}': an override is written key=value (quote what the shell would take)"
+
+
+def _at_fault(config_name: str, overrides: list[str], error: Exception) -> tuple[str, Exception]:
+    """The override that composing fails at, and how: the last of the shortest row that fails, choices of groups first."""
+    row = sorted(overrides, key=lambda override: _key(override) not in groups())
+    low, high = 0, len(row)  # `low` of them compose, `high` do not
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            _composed(config_name, row[:middle])
+            low = middle
+        except Exception as first:
+            high, error = middle, first
+    return (row[high - 1] if row else ""), error
+
+
+def _key(override: str) -> str:
+    return override.split("=")[0].lstrip("+~").split("@")[0]
+
+
+def _known(config_name: str, overrides: list[str], given: str) -> list[str]:
+    """The keys and groups that there are with the choices among `overrides`."""
+    chosen = [o for o in overrides if o != given and _key(o) in groups()]
+    try:
+        plain = OmegaConf.to_container(_composed(config_name, chosen), resolve=False)
+    except Exception:  # that choice has a mistake of its own
+        plain = {}
+    assert isinstance(plain, dict)
+    plain.pop("hydra", None)
+    there = [group for group in groups() if group.split("/")[0] in settings_of(config_name)]
+    return sorted({*paths(plain), *there, "experiment"})
+
+
+def paths(node: dict[Any, Any], path: str = "") -> list[str]:
+    """The dotted names of all keys, those of nodes included."""
+    found = []
+    for key, child in node.items():
+        found.append(f"{path}{key}")
+        found += paths(child, f"{path}{key}.") if isinstance(child, dict) else []
+    return found
+
+
+def nearest(key: str, known: list[str]) -> str:
+    """', did you mean X?': the key of the same last word in the same part of the config, else the nearest by its letters."""
+    first, last = re.split(r"[./]", key)[0], key.rpartition(".")[2]
+    known = [name for name in known if not key.startswith(f"{name}.")]
+    same = [name for name in known if name.rpartition(".")[2] == last]
+    below = [name for name in same if name.startswith(f"{first}.")] or same
+    if below:
+        return f"; did you mean {min(below, key=lambda name: name.count('.'))}?"
+    return near(key, known) or near(last, known)
+
+
+def _unknown_choice(error: MissingConfigException) -> str | None:
+    group, _, name = str(error.missing_cfg_file or "").rpartition("/")
+    options = error.options or groups().get(group, [])
+    choices = [choice for choice in options if not choice.startswith("_")]
+    if not (group and choices):
+        return None
+    return f"{group}={name}: no such choice; allowed are {', '.join(choices)}{near(name, choices)}"
+
+
+def first_lines(error: Exception) -> str:
+    """The first two lines of what a library raised, as one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2]) or type(error).__name__

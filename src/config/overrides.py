@@ -1,0 +1,103 @@
+"""Overrides as a person types them, in the notation that Hydra reads: a path may hold anything that a file system allows."""
+
+import os
+import re
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from src.core.errors import UserError
+
+PATHS = {"data.root", "data.root_a", "data.root_b", "data.content", "data.style", "data.cache", "root", "root_a", "root_b",
+         "content", "style", "cache", "model.init_from", "run", "resume", "images", "out", "picture", "preview", "vectors",
+         "augment.run", "hydra.run.dir", "hydra.sweep.dir"}  # fmt: skip
+
+
+def quoted(override: str, sweep: bool = False) -> str:
+    """Return `override` as Hydra reads it, its value in quotes where that is a path or holds what Hydra's grammar cannot read.
+
+    The value of a setting in `PATHS` is null or a path: no character of it means anything, but for a ~ at its head, the home
+    folder. Only where no such file or folder exists it may be what Hydra has: a text in quotes of its own, a list of paths in
+    brackets, ${key} for another setting's value, and with `sweep` several paths with commas between, where these do not
+    belong to a folder that exists.
+
+    Raises:
+        UserError: it exists, or a folder that it lies in, and holds ${.
+    """
+    key, equals, value = override.partition("=")
+    if not equals:
+        return override
+    is_path = key.lstrip("+") in PATHS and value not in ("", "null", "???")
+    if is_path and "${" in value and "${" not in _missing(value):
+        raise UserError(
+            f"{override}: a path may not hold ${{, which begins another setting's name; rename it or link to it (ln -s)"
+        )
+    if is_path and _exists(value):
+        return f"{key}={_in_quotes(value)}"
+    sweep = sweep and not key.startswith("hydra.") and not (is_path and "," not in _missing(value))
+    hydras = value.startswith(("[", "'", '"')) or sweep
+    if (hydras or not is_path) and _parsed(override):
+        return override
+    several = _split(value) if sweep else [value]
+    return f"{key}={','.join(_readable(one, is_path) for one in several)}"
+
+
+def value_of(override: str) -> str | None:
+    """Return the text that `override`, as `quoted` returns it, sets; None where it is no text in quotes."""
+    parsed = _parsed(override)
+    value = parsed.value() if parsed and override.endswith("'") else None
+    return value if isinstance(value, str) else None
+
+
+def setting(key: str, path: Path) -> str:
+    """Return the override that sets `key` to `path`."""
+    return f"{key}={_text(str(path))}"
+
+
+def _exists(value: str) -> bool:
+    return os.path.lexists(value) or os.path.lexists(os.path.expanduser(value))  # noqa: PTH111
+
+
+def _missing(value: str) -> str:
+    """The end of the path `value` that does not exist."""
+    path = Path(os.path.expanduser(value))  # noqa: PTH111
+    head = next((head for head in (path, *path.parents) if os.path.lexists(head)), Path())
+    return str(path.relative_to(head))
+
+
+def _parsed(override: str) -> Override | None:
+    try:
+        return OverridesParser.create().parse_override(override)
+    except HydraException:
+        return None
+
+
+def _in_quotes(path: str) -> str:
+    """`path` in Hydra's quotes, without a ~ at its head: no code after this takes it for another home folder than is meant."""
+    if path.split("/")[0] == "~" or not os.path.lexists(path):
+        path = os.path.expanduser(path)  # noqa: PTH111 (Path's own raises where there is no such user)
+    if str(Path(path)).startswith("~"):
+        path = os.path.abspath(path)  # noqa: PTH100 (as it is named, not where its links lead)
+    return _text(path)
+
+
+def _text(value: str) -> str:
+    """`value` in Hydra's quotes."""
+    inside = re.sub(r"(\\+)(?='|$)", r"\1\1", value).replace("'", r"\'")
+    return f"'{inside}'"
+
+
+def _readable(value: str, is_path: bool) -> str:
+    """One value as Hydra reads it; a list's members, in quotes where it cannot read them."""
+    if value.startswith("[") and value.endswith("]"):
+        return f"[{','.join(_readable(word.strip(), False) for word in _split(value[1:-1]))}]"
+    if not (is_path and value[:1] not in "'\"") and _parsed(f"key={value}"):
+        return value
+    return _in_quotes(value) if is_path else _text(value)
+
+
+def _split(words: str) -> list[str]:
+    """`words` at its commas, those in quotes or brackets left out."""
+    return re.findall(r"""(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\[[^\]]*\]|[^,])+""", words)

@@ -1,0 +1,256 @@
+"""Files that are whole or not there, and read only where every byte is what was written; those that hold images."""
+
+import contextlib
+import errno
+import itertools
+import logging
+import os
+import re
+import stat
+import sys
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from src.core.errors import refusal
+
+TORCH_WRITER = ("inline_container.cc", "PytorchStreamWriter", "cannot be opened")
+HEIC = (".heic", ".heics", ".heif", ".heifs", ".hif")  # photographs as phones take them
+SYSTEM = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+OTHER_KINDS, NO_HEIC = "of other kinds", "HEIC (to read them: pip install pillow-heif)"
+
+LeftOut = dict[str, list[Path]]  # a reason, and the files that are not used for it
+
+
+class Broken(Exception):
+    """A file holds something else than what was written; the message says what."""
+
+
+def write_atomically(
+    path: Path, write: Callable[[Path], Any], previous: Path | None = None
+) -> None:
+    """Call write(temporary path) beside `path`, bring it to the disk, rename: a reader sees the old file or the new one.
+
+    Args:
+        previous: the name that the old file is given; None: it is gone.
+
+    Raises:
+        OSError that names `path`, where the disk refuses; the old file is then as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            path.replace(previous)
+        temporary.replace(path)
+    except OSError as error:
+        if error.errno is not None:
+            error.filename = str(path)
+        raise
+    except RuntimeError as error:
+        if not any(words in str(error) for words in TORCH_WRITER):
+            raise
+        raise OSError(*_why_not(temporary), str(path)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _why_not(path: Path) -> tuple[int, str]:
+    """Return errno and words for why `path` cannot be written, which torch's RuntimeError does not say: ask the disk again."""
+    try:
+        with path.open("ab") as file:
+            file.write(bytes(2**20))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error.errno or errno.EIO, error.strerror or str(error)
+    return errno.EIO, "writing failed"
+
+
+def write_or_remove(path: Path, write: Callable[[Path], Any]) -> None:
+    """Call write(path), and leave no half of a file there where it fails: for what may be lost, a picture say."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        write(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        raise
+
+
+class LogFile(logging.FileHandler):
+    """A log file that says once on stderr that it cannot be written, instead of a traceback for each line."""
+
+    silent = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        refused = refusal(sys.exc_info()[1])
+        if refused is None:
+            super().handleError(record)
+        elif not self.silent:
+            self.silent = True
+            print(f"{self.baseFilename} left out ({refused.reason})", file=sys.stderr)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file that is broken to NAME.broken, or a number behind it where that is taken; returns its new path."""
+    names = itertools.chain(
+        [f"{path.name}.broken"], (f"{path.name}.broken-{n}" for n in itertools.count(2))
+    )
+    free = next(place for name in names if not (place := path.with_name(name)).exists())
+    return path.rename(free)
+
+
+def load_checked(path: Path, mmap: bool = False) -> Any:
+    """What torch.save wrote to `path`, on the CPU; plain values and tensors only.
+
+    Args:
+        path: the file.
+        mmap: map the tensors from the file instead of copying them; what is written to them stays in this process.
+
+    Raises:
+        FileNotFoundError, and Broken where a byte is wrong.
+    """
+    import torch
+
+    try:
+        with zipfile.ZipFile(
+            path
+        ) as archive:  # torch.load checks no checksum: a flipped byte would load silently
+            if wrong := archive.testzip():
+                raise Broken(f"wrong checksum in {wrong}")
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except (FileNotFoundError, Broken):
+        raise
+    except Exception as error:  # zipfile, pickle and torch each raise their own
+        raise Broken(str(error).partition("\n")[0] or type(error).__name__) from error
+
+
+class Scan(NamedTuple):
+    """Every file below a folder.
+
+    Attributes:
+        images: those that may be read, by their endings, sorted.
+        left_out: all others.
+    """
+
+    images: list[Path]
+    left_out: LeftOut
+
+
+def images_below(folder: Path) -> Scan:
+    """Find the images below `folder`, in linked folders too; each file once, by its own name rather than a link's.
+
+    Hidden files, and those that a system puts among people's files, are left out.
+    """
+    images: dict[str, Path] = {}  # by where they lie
+    links: list[Path] = []
+    left_out: LeftOut = {}
+    for path in _files_below(folder, left_out):
+        if reason := _reason(path, path.relative_to(folder).parts):
+            left_out.setdefault(reason, []).append(path)
+        elif path.is_symlink():
+            links.append(path)
+        else:
+            images[os.path.realpath(path)] = path
+    for path in sorted(links):
+        if images.setdefault(os.path.realpath(path), path) != path:
+            left_out.setdefault("links to images that are used already", []).append(path)
+    return Scan(sorted(images.values()), left_out)
+
+
+def summary(left_out: LeftOut) -> str:
+    """Return how many files are left out for each reason, as '40 hidden, 2 of other kinds (.json, .txt)'."""
+    parts = []
+    for reason, paths in sorted(left_out.items(), key=lambda item: -len(item[1])):
+        words = reason
+        if reason == OTHER_KINDS:
+            endings = Counter(path.suffix.lower() or "no ending" for path in paths).most_common()
+            more = [f"{len(endings) - 4} more"] if len(endings) > 4 else []
+            words += f" ({', '.join([*(ending for ending, _ in endings[:4]), *more])})"
+        parts.append(f"{len(paths)} {words}")
+    return ", ".join(parts)
+
+
+def count_line(left_out: LeftOut) -> str:
+    """Return 'left out 42 files: ' and their `summary`."""
+    total = sum(map(len, left_out.values()))
+    return f"left out {total} file{'s' if total > 1 else ''}: {summary(left_out)}"
+
+
+def printable(path: Path | str) -> str:
+    """Return `path` as one line of text: a byte that is not UTF-8 becomes \\xHH, a line break \\n."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return re.sub(r"[\x00-\x1f\x7f]", lambda match: repr(match[0])[1:-1], text)
+
+
+@cache
+def heic_readable() -> bool:
+    """Teach Pillow to read HEIC, once. Is pillow-heif, which does it, installed?"""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
+
+
+def _files_below(folder: Path, left_out: LeftOut) -> Iterator[Path]:
+    """Each file below `folder`; folders behind links come last, so that one that is met twice goes by its own name."""
+    seen = {os.path.realpath(parent) for parent in folder.absolute().parents}
+    own, linked = [folder], list[Path]()
+    while own or linked:
+        here = (own or linked).pop()
+        real = os.path.realpath(here)
+        if real in seen:
+            left_out.setdefault("links to folders that are read already", []).append(here)
+            continue
+        seen.add(real)
+        try:
+            inside = list(os.scandir(here))
+        except OSError as error:
+            if here != folder:
+                reason = f"folders that cannot be opened ({error.strerror})"
+                left_out.setdefault(reason, []).append(here)
+            continue
+        for entry in inside:
+            path, is_link = here / entry.name, entry.is_symlink()
+            is_folder = os.path.isdir(path)  # noqa: PTH112 (Path's own raises where it may not look)
+            if is_folder and not (is_link and _hidden(entry.name)):
+                (linked if is_link else own).append(path)
+            else:
+                yield path
+        linked.sort(reverse=True)
+
+
+def _reason(path: Path, parts: tuple[str, ...]) -> str | None:
+    """Why the file at `path`, by its `parts` below the folder that is read, is left out; None for an image."""
+    if any(_hidden(part) for part in parts):
+        return "hidden"
+    try:
+        regular = stat.S_ISREG(path.stat().st_mode)
+    except OSError as error:
+        return "broken links" if path.is_symlink() else f"unreadable ({error.strerror})"
+    if not regular:
+        return "no regular files"
+    ending = path.suffix.lower()
+    if ending in HEIC:
+        return None if heic_readable() else NO_HEIC
+    return None if Image.registered_extensions().get(ending) in Image.OPEN else OTHER_KINDS
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name in SYSTEM

@@ -1,0 +1,107 @@
+"""Signals that ask a process to stop.
+
+A command that nothing interrupts safely (a run before and after its training) exits at once: see
+`exit_on_signals`. While a model trains, `callbacks.checkpoint` takes the signals over, finishes the
+batch and saves. Either way a repeated signal within REPEAT seconds is the same request: Slurm sends
+SIGTERM twice, and a terminal's Ctrl-C may arrive through more than one process.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from src.core.errors import Interrupted
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+REPEAT = 2.0  # seconds
+WORKER_GRACE = 30  # seconds from SIGTERM to a worker's end
+FIRST_PROCESS = "ATELIER_FIRST_PROCESS"  # environment: its number, of those that train one model
+PR_SET_PDEATHSIG = 1  # Linux: prctl's request for a signal when the parent dies
+
+_first_signal: float | None = None  # when the first one came; None: no stop was asked for
+
+
+def is_repeat() -> bool:
+    """Return whether the signal being handled repeats one of the last REPEAT seconds."""
+    global _first_signal
+    now = time.monotonic()
+    if _first_signal is not None and now - _first_signal < REPEAT:
+        return True
+    _first_signal = now
+    return False
+
+
+def install(handler: Callable[[int, Any], None]) -> dict[int, Any]:
+    """Handle every stop signal by `handler` from now on; return the handlers that it replaces.
+
+    A signal that the parent process ignores stays ignored: `nohup` ignores SIGHUP.
+    """
+    global _first_signal
+    _first_signal = None
+    heeded = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in heeded}
+
+
+def restore(handlers: dict[int, Any]) -> None:
+    """Put back what `install` returned."""
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def exit_on_signals(clean_up: Callable[[str], str], is_rank: bool = False) -> Iterator[None]:
+    """Exit with 128 + signal number as soon as a stop signal comes.
+
+    Nothing is raised: an exception in the middle of an import or of a library's callback may be
+    swallowed, or end as a traceback.
+
+    Args:
+        clean_up: signal name -> the line to print, empty for none; called first.
+        is_rank: the process trains one model together with others, and is not the first of them.
+            Where the first is its parent, it hands a signal on to it, and ends with it.
+    """
+    owner, parent = os.getpid(), os.getppid()
+    first = os.environ.setdefault(FIRST_PROCESS, str(owner))
+    is_child = is_rank and first == str(parent)
+    if is_child and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    def handle(number: int, frame: Any) -> None:
+        if os.getpid() == owner:  # not a worker process that was forked a moment ago
+            if is_repeat():
+                return
+            if is_child and os.getppid() == parent:
+                os.kill(parent, number)
+            if line := clean_up(signal.Signals(number).name):
+                os.write(2, f"{line}\n".encode(errors="backslashreplace"))
+        os._exit(128 + number)
+
+    previous = install(handle)
+    try:
+        yield
+    finally:
+        restore(previous)
+
+
+def raise_interrupted(number: int, frame: Any) -> None:
+    """Handle a stop signal by an exception, so that temporary files are removed."""
+    if not is_repeat():
+        raise Interrupted(number, f"{signal.Signals(number).name}: stopped")
+
+
+def ignore_in_worker(worker_id: int) -> None:
+    """Ignore stop signals in a DataLoader worker: the main process decides when to stop.
+
+    Ctrl-C reaches every process of the terminal, and Slurm signals every process of a job step.
+    SIGTERM ends the worker later, when the main process has saved: Python sends it to the workers
+    that are left when it exits, and waits for them.
+    """
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(WORKER_GRACE))

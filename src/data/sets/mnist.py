@@ -1,0 +1,151 @@
+"""MNIST and the sets that share its file format (idx), and binarised MNIST, which comes as text."""
+
+import gzip
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from torch import Tensor
+
+from src.core.errors import UserError
+from src.data.base import ImageData
+from src.data.download import fetched
+from src.data.images import Images, ImageSet, Splits
+from src.data.transforms.pixels import scattered
+
+
+class Mnist(ImageData):
+    """LeCun's MNIST: 60,000 training and 10,000 test images, 28 x 28, from root/MNIST/raw (plain or gzipped idx files)."""
+
+    folder = "MNIST"
+    source: type[torchvision.datasets.MNIST] = torchvision.datasets.MNIST
+
+    def read(self) -> Splits:
+        raw = self.root / self.folder / "raw"
+        stems = [
+            f"{part}-{kind}"
+            for part in ("train", "t10k")
+            for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
+        ]
+        missing = [raw / stem for stem in stems if _present(raw / stem) is None]
+        if missing:
+            fetched(self, missing[0], lambda: self.source(str(self.root), download=True))
+        train_images, train_labels, test_images, test_labels = (
+            read_idx(_present(raw / stem) or raw / stem) for stem in stems
+        )
+        return Splits(
+            train=_paired(train_images, train_labels, raw / stems[1]),
+            test=_paired(test_images, test_labels, raw / stems[3]),
+        )
+
+
+class FashionMnist(Mnist):
+    """Zalando's Fashion-MNIST, in MNIST's format and sizes, from root/FashionMNIST/raw."""
+
+    folder = "FashionMNIST"
+    source = torchvision.datasets.FashionMNIST
+
+    def read(self) -> Splits:
+        self.class_names = list(self.source.classes)
+        return super().read()
+
+
+class TwoDigitMnist(Mnist):
+    """Two digits on one sheet, 60 x 60 in the paper (Gregor 2015, section 4.3): placed at random, added, clipped at 1.
+
+    Composed as they are seen: in training each digit meets another of its batch, anew every epoch. No labels.
+    """
+
+    varies = True
+
+    def read(self) -> Splits:
+        splits = super().read()
+        for part in (splits.train, splits.test):
+            part.labels.fill_(-1)
+        return splits
+
+    def _fit(self, part: Images) -> Images:
+        if min(self.size) < 28:
+            raise UserError(
+                f"data.size={list(self.size)} does not fit {self.name}: a sheet must hold a digit of 28 x 28"
+            )
+        return part
+
+    def vary(self, images: Tensor, noise: torch.Generator) -> Tensor:
+        other = images.roll(1, 0)
+        both = scattered(images, self.size, noise) + scattered(other, self.size, noise)
+        return super().vary(both.clamp(max=1.0), noise)
+
+
+class BinarizedMnist(ImageData):
+    """Larochelle's fixed binarisation, on which DRAW's nats are quoted: 50,000 / 10,000 / 10,000 images of 0 and 1, no labels.
+
+    Reads root/binarized_mnist/binarized_mnist_{train,valid,test}.amat, or the same with .gz: 784 numbers a line.
+    """
+
+    labelled = False
+    pixels = "fixed binarisation"
+
+    def read(self) -> Splits:
+        folder = self.root / "binarized_mnist"
+        paths = {
+            part: folder / f"binarized_mnist_{part}.amat" for part in ("train", "valid", "test")
+        }
+        for path in paths.values():
+            if _present(path) is None:
+                raise UserError(
+                    f"{self.name}: {path} (or {path.name}.gz) is not there; fetch the three .amat files of Larochelle's "
+                    f"binarised MNIST into {folder}, or name their folder's parent by data.root=; data=digits needs nothing"
+                )
+        train, val, test = (read_amat(_present(path) or path) for path in paths.values())
+        return Splits(train=train, val=val, test=test)
+
+
+def read_idx(path: Path) -> torch.Tensor:
+    """An idx file of unsigned bytes, plain or gzipped, as a uint8 tensor of the shape its header gives."""
+    data = _bytes(path)
+    if len(data) < 4 or data[:3] != b"\x00\x00\x08":
+        raise UserError(
+            f"{path} is not an idx file of unsigned bytes: it starts with {data[:4].hex() or 'nothing'}, not 000008.."
+        )
+    rank = data[3]
+    start = 4 + 4 * rank
+    shape = [int.from_bytes(data[4 + 4 * i : 8 + 4 * i], "big") for i in range(rank)]
+    expected = start + int(np.prod(shape, dtype=np.int64))
+    if len(data) < start or len(data) != expected or 0 in shape:
+        raise UserError(
+            f"{path} is broken: it holds {len(data)} bytes where its header promises {expected} (shape {shape})"
+        )
+    return torch.from_numpy(np.frombuffer(data, np.uint8, offset=start).reshape(shape).copy())
+
+
+def read_amat(path: Path) -> ImageSet:
+    """A text file of 784 numbers of 0 or 1 a line -> images of 0 and 255, (N, 1, 28, 28), labels -1."""
+    data = np.frombuffer(_bytes(path), np.uint8)
+    digits = data[(data != ord(" ")) & (data != ord("\n")) & (data != ord("\r"))] - ord("0")
+    if digits.size == 0 or digits.size % 784 or digits.max() > 1:
+        raise UserError(f"{path} is broken: it should hold lines of 784 numbers, each 0 or 1")
+    images = torch.from_numpy(digits.reshape(-1, 1, 28, 28) * np.uint8(255))
+    return ImageSet(images, torch.full((len(images),), -1))
+
+
+def _present(path: Path) -> Path | None:
+    """`path` or its gzipped twin, whichever is there."""
+    return next((p for p in (path, path.with_name(path.name + ".gz")) if p.is_file()), None)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+
+
+def _paired(images: torch.Tensor, labels: torch.Tensor, path: Path) -> ImageSet:
+    if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
+        raise UserError(f"{path} holds {len(labels)} labels for {len(images)} images")
+    if labels.max() > 9:
+        raise UserError(f"{path}: a label is {int(labels.max())}, but there are 10 classes, 0 to 9")
+    return ImageSet(images.unsqueeze(1), labels.long())

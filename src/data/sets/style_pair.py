@@ -1,0 +1,90 @@
+"""A photograph and the picture whose style it is to take on."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from src.data.decode import colour, decode
+from src.data.images import ImageSet
+from src.data.order import loader
+from src.data.transforms.pixels import to_float
+
+
+class Again(Dataset):
+    """`what`, n times."""
+
+    def __init__(self, what: tuple[Tensor, Tensor], n: int) -> None:
+        self.what, self.n = what, n
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        return self.what
+
+
+class StylePair(pl.LightningDataModule):
+    """The same two images again and again: each batch is one step of the optimiser on the image that is being made.
+
+    Args:
+        name: what the set is called in figures.
+        content, style: image files; both are scaled to cover `size` and cropped at the centre.
+        size: height and width, one number for a square.
+        channels: 1 or 3.
+        steps: batches an epoch.
+        background: the colour behind what is transparent, as of `ImageData`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        content: str,
+        style: str,
+        size: int | list[int],
+        channels: int,
+        steps: int,
+        background: str | list[int] = "white",
+    ) -> None:
+        super().__init__()
+        self.name, self.channels, self.steps = name, channels, steps
+        self.background = colour(background)
+        self.size = (size, size) if isinstance(size, int) else (size[0], size[1])
+        self.paths = [Path(path).expanduser() for path in (content, style)]
+        self.root = self.paths[0]
+        self.augment = None
+        self.val = ImageSet(
+            torch.empty(0, channels, *self.size, dtype=torch.uint8),
+            torch.empty(0, dtype=torch.int64),
+        )
+        self.train: ImageSet
+        self.test: ImageSet
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read both; once, whatever the stage."""
+        if not hasattr(self, "train"):
+            both = torch.stack(
+                [decode(path, self.size, self.channels, self.background) for path in self.paths]
+            )
+            self.train = self.test = ImageSet(both, torch.tensor([-1, -1]))
+
+    def seen(self, part: ImageSet, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """The pair, whatever is asked for."""
+        return self.pair()
+
+    def pair(self) -> tuple[Tensor, Tensor]:
+        """Content and style, (1, C, H, W) in [0, 1]."""
+        content, style = to_float(self.train.images).split(1)
+        return content, style
+
+    def train_dataloader(self) -> DataLoader:
+        return loader(Again(self.pair(), self.steps), 1, 0, True, self.trainer)
+
+    def test_dataloader(self) -> DataLoader:
+        return loader(Again(self.pair(), 1), 1, 0, False, self.trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}

@@ -1,0 +1,85 @@
+"""Colour sets in torchvision's own file formats, read by torchvision, which checks each file's md5."""
+
+from pathlib import Path
+
+import torch
+import torchvision
+from torchvision.datasets.utils import check_integrity, download_and_extract_archive
+
+from src.core.errors import UserError
+from src.data.base import ImageData
+from src.data.download import fetched
+from src.data.images import ImageSet, Splits
+
+
+class Cifar10(ImageData):
+    """Krizhevsky's CIFAR-10: 50,000 and 10,000 images, 32 x 32, from root/cifar-10-batches-py."""
+
+    source: type[torchvision.datasets.CIFAR10] = torchvision.datasets.CIFAR10
+
+    def read(self) -> Splits:
+        source = self.source
+        names = (
+            source.meta["filename"],
+            source.meta["md5"],
+        )  # of the classes; torchvision itself would not fetch this file
+        files = [
+            (self.root / source.base_folder / name, md5)
+            for name, md5 in (*source.train_list, *source.test_list, names)
+        ]
+        _check(
+            self,
+            files,
+            lambda: download_and_extract_archive(
+                source.url, str(self.root), None, source.filename, source.tgz_md5
+            ),
+        )
+        parts = {train: source(str(self.root), train=train) for train in (True, False)}
+        self.class_names = list(parts[True].classes)
+        train, test = (
+            ImageSet(
+                torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(),
+                torch.tensor(part.targets),
+            )
+            for part in (parts[True], parts[False])
+        )
+        return Splits(train=train, test=test)
+
+
+class Cifar100(Cifar10):
+    """Krizhevsky's CIFAR-100 by its 100 fine classes: 50,000 and 10,000 images, 32 x 32, from root/cifar-100-python."""
+
+    source = torchvision.datasets.CIFAR100
+
+
+class Svhn(ImageData):
+    """Netzer's street view house numbers, cropped: 73,257 and 26,032 images, 32 x 32, from root/{train,test}_32x32.mat."""
+
+    source = torchvision.datasets.SVHN
+
+    def read(self) -> Splits:
+        parts = []
+        for split in ("train", "test"):
+            _, name, md5 = self.source.split_list[split]
+            _check(
+                self,
+                [(self.root / name, md5)],
+                lambda split=split: self.source(str(self.root), split, download=True),
+            )
+            part = self.source(str(self.root), split)
+            parts.append(
+                ImageSet(torch.from_numpy(part.data), torch.from_numpy(part.labels).long())
+            )
+        return Splits(train=parts[0], test=parts[1])
+
+
+def _check(data: ImageData, files: list[tuple[Path, str]], download) -> None:
+    """Download where a file is absent; a file that is there and broken is named, never fetched over."""
+    missing = [path for path, _ in files if not path.is_file()]
+    if missing:
+        fetched(data, missing[0], download)
+    for path, md5 in files:
+        if not check_integrity(str(path), md5):
+            raise UserError(
+                f"{data.name}: {path} is broken: its md5 is not {md5}; delete it and fetch it again"
+            )
