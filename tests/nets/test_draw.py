@@ -11,7 +11,7 @@ from src.models.draw import DRAW, clip_each
 from src.nets.attention import Attention, NoAttention
 from src.nets.draw import Draw
 from src.optim.schedules import constant
-from tests.test_attention import paper
+from tests.nets.test_attention import paper
 
 SHAPES = {
     "attention": (1, (9, 7)),

@@ -6,7 +6,7 @@ import torch
 from torch.distributions import Normal
 
 from src.metrics.likelihood import importance_weighted
-from tests.test_draw import batch, make, module
+from tests.nets.test_draw import batch, make, module
 
 
 def test_the_estimate_of_a_linear_gaussian_model_nears_its_evidence():

@@ -8,7 +8,7 @@ from src.core.errors import UserError
 from src.core.randomness import generator
 from src.data.images import ImageSet, cut_test, stratified
 from tests.conftest import TINY, data_of
-from tests.test_levels import write
+from tests.data.test_levels import write
 
 
 def shares(counts, n):

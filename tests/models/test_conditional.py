@@ -15,8 +15,8 @@ from src.losses import gradient_penalty
 from src.models.gan import GAN
 from src.train import train
 from tests.conftest import TINY, call, saved
-from tests.test_folder import write_folder
-from tests.test_gan import fit, one_batch
+from tests.data.test_folder import write_folder
+from tests.models.test_gan import fit, one_batch
 
 CONDITIONAL = (
     *TINY,

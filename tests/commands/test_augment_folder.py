@@ -15,7 +15,7 @@ from src.core.randomness import Draws
 from src.data.sets.folder import FileSet, decode
 from src.data.transforms import augment as aug
 from tests.conftest import call, data_of
-from tests.test_folder import write_folder
+from tests.data.test_folder import write_folder
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from src.models.classifier import Classifier
 from src.nets.inspect import counts
 from src.train import train
 from tests.conftest import TINY, call, command, saved, wrong
-from tests.test_resume import assert_same_run, cut_and_resumed
+from tests.engine.test_resume import assert_same_run, cut_and_resumed
 
 NET = (*TINY, "data=folder", "data.size=8", "data.cache=null", "data.limit=null", "model=vgg",
        "model.net.features=[4,M,8,M,D]", "model.net.dropout=[0.3,0]", "model.ema=0.9", "test=false")  # fmt: skip
@@ -228,7 +228,7 @@ def test_cut_before_at_and_after_the_unfreezing(unfreezing, tmp_path, monkeypatc
             Path(moved).unlink()
         return trained(cfg, folder)
 
-    monkeypatch.setattr("tests.test_resume.train", without_source)
+    monkeypatch.setattr("tests.engine.test_resume.train", without_source)
     cfg.model.init_from = str(moved)
     folder = cut_and_resumed(Classifier, cfg, tmp_path, monkeypatch, cut)
     assert_same_run(top / "uncut", folder)

@@ -13,8 +13,8 @@ from src.data.transforms import augment as aug
 from src.data.transforms import mixing
 from src.engine import build
 from tests.conftest import TINY
-from tests.test_data import epoch_batches
-from tests.test_folder import write_folder
+from tests.data.test_base import epoch_batches
+from tests.data.test_folder import write_folder
 
 IMAGES = torch.rand(400, 3, 6, 9, generator=torch.Generator().manual_seed(0))
 DRAWS = Draws(torch.arange(400), 0)

@@ -11,7 +11,7 @@ from scipy.stats import chisquare
 from src.models.word_vectors import WordVectors, kept_shares, subsampled
 from src.train import train
 from tests.conftest import data_of, saved, weights_of
-from tests.test_reviews import WORDS
+from tests.data.test_reviews import WORDS
 
 
 def test_frequent_words_are_discarded_and_the_others_move_together():

@@ -22,9 +22,9 @@ from src.sample import sample
 from src.train import train
 from src.viz import charts, grids
 from src.viz.grids import Canvases
+from tests.commands.test_commands import call
 from tests.conftest import TINY, TINY_NETS
-from tests.test_commands import call
-from tests.test_draw import SHAPES, batch, make, module
+from tests.nets.test_draw import SHAPES, batch, make, module
 
 SMALL = (*TINY, "model=draw", "model.net.steps=3", "model.net.encoder=16", "model.net.decoder=16", "model.net.latent=4",
          "data.val_size=20", "trainer.max_epochs=2", "trainer.log_every_n_steps=2", "logger=default", "callbacks=default",

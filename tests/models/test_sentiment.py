@@ -16,8 +16,8 @@ from src.models.sentiment import Sentiment
 from src.models.word_vectors import WordVectors
 from src.train import train
 from tests.conftest import call, saved, weights_of
-from tests.test_resume import assert_same_run, cut_and_resumed, uncut_run
-from tests.test_reviews import CPU, HEADER, LABELLED, PLAIN, SENTIMENT, WORDS
+from tests.data.test_reviews import CPU, HEADER, LABELLED, PLAIN, SENTIMENT, WORDS
+from tests.engine.test_resume import assert_same_run, cut_and_resumed, uncut_run
 
 RESUMED = (
     "trainer.max_epochs=3",
