@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import EarlyStopping, Timer
@@ -16,7 +15,7 @@ from src.callbacks.checkpoint import Checkpoint
 from src.callbacks.exact import Exact
 from src.callbacks.nonfinite import NonFinite
 from src.callbacks.record import Record
-from src.config.checks import family
+from src.config.signatures import class_attribute
 from src.config.targets import NODES
 from src.core import runs
 from src.core.errors import UserError
@@ -37,7 +36,8 @@ def datamodule(cfg: DictConfig, checkpoint: dict[str, Any] | None = None) -> Any
         UserError: the files are missing or broken, or do not fit the model or the checkpoint.
     """
     settings = {key: value for key, value in cfg.data.items() if key not in NODES["data"].extra}
-    if (sentences := family(cfg).sentences) is not None:
+    model_class = str(OmegaConf.select(cfg, "model._target_"))
+    if (sentences := class_attribute(model_class, "sentences")) is not None:
         settings["labelled"] = sentences == "labelled"
     module = instantiate_node(settings, "data")
     module.augment = augmentation(cfg)
@@ -87,7 +87,7 @@ def model_with(cfg: DictConfig, counts: dict[str, int]) -> pl.LightningModule:
     if clips and "fused" in settings["optimizer"]:  # Lightning refuses to clip for a fused one
         settings["optimizer"]["fused"] = False
     built = instantiate_node(settings, "model")
-    built = built.to(memory_format=getattr(built, "memory_format", torch.channels_last))
+    built = built.to(memory_format=built.memory_format)
     try:
         built.configure_optimizers()
     except (TypeError, ValueError, RuntimeError) as error:

@@ -6,7 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 
-from src.config.checks import family
+from src.config.signatures import class_attribute
 from src.core import runs
 from src.core.errors import UserError
 
@@ -21,12 +21,12 @@ def data_state(cfg: DictConfig, checkpoint: dict[str, Any], path: Path | str) ->
 
     Lightning stores it under the name of the class. Raises UserError where it is missing.
     """
-    if (takes := family(cfg).takes) == "a photograph and a style":
+    needed = class_attribute(cfg.data._target_, "state_keys")
+    if not needed:
         return {}
     state = checkpoint.get(cfg.data._target_.rpartition(".")[2])
     state = state if isinstance(state, dict) else {}
-    needed = {"words"} if takes == "sentences" else {"class_names", "permutation"}
-    if not needed <= state.keys():
+    if not state.keys() >= set(needed):
         raise UserError(
             f"{path} holds nothing about data={cfg.data.name}, which the run's config names: it "
             "was written for other data, or by another version of the project; "

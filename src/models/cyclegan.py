@@ -1,9 +1,8 @@
 """CycleGAN (Zhu 2017): two translators that must undo each other, each against a discriminator of its target domain."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from torchmetrics.functional.image import (
 from src.losses import cycle_consistency, cyclegan_generator, lsgan_discriminator
 from src.metrics.color import Map, color_maps
 from src.metrics.precision import float64
+from src.models.base import Family
 
 
 class ImagePool(nn.Module):
@@ -53,7 +53,7 @@ class ImagePool(nn.Module):
         return passed
 
 
-class CycleGAN(pl.LightningModule):
+class CycleGAN(Family):
     """G: A -> B and F: B -> A, learned from images that are not paired.
 
     Args:
@@ -66,7 +66,15 @@ class CycleGAN(pl.LightningModule):
         pool: fakes that each discriminator's `ImagePool` holds.
     """
 
+    takes = "two domains of images"
     optimizer_names = ("d_lr", "g_lr")
+    refuses: ClassVar = {
+        "accumulate_grad_batches": (
+            (1,),
+            "CycleGAN steps its two optimizers itself; use data.batch_size",
+        ),
+        "gradient_clip_val": ((None,), "CycleGAN steps its two optimizers itself"),
+    }
     memory_format = torch.contiguous_format  # an instance norm goes map by map
 
     def __init__(

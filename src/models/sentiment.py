@@ -2,16 +2,16 @@
 
 from collections.abc import Callable, Sequence
 
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from src.metrics.intervals import wilson
+from src.models.base import Family
 
 
-class Sentiment(pl.LightningModule):
+class Sentiment(Family):
     """A classifier of sentences by cross-entropy.
 
     Args:
@@ -23,6 +23,9 @@ class Sentiment(pl.LightningModule):
         optimizer: parameters -> optimiser.
         schedule: progress in [0, 1) -> factor on the learning rate (see `src.optim.schedules`).
     """
+
+    takes = "sentences"
+    sentences = "labelled"
 
     def __init__(
         self,

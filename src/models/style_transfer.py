@@ -1,13 +1,13 @@
 """Neural style transfer (Gatys 2015): an image with the content of one picture and the style of another, as a VGG sees both."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
 from src.losses import content_loss, gram, style_loss, total_variation
+from src.models.base import Family
 
 
 class Targets(NamedTuple):
@@ -22,7 +22,7 @@ class Targets(NamedTuple):
     style: dict[str, tuple[Tensor, int]]
 
 
-class StyleTransfer(pl.LightningModule):
+class StyleTransfer(Family):
     """What is learned is the image itself; a step of the optimiser is a batch.
 
     In float32 throughout: L-BFGS and its line search tell losses apart that bf16 takes for equal.
@@ -41,6 +41,12 @@ class StyleTransfer(pl.LightningModule):
 
     Raises ValueError where the net has no layer of a name, or the image is smaller than its poolings.
     """
+
+    takes = "a photograph and a style"
+    refuses: ClassVar = {
+        "accumulate_grad_batches": ((1,), "there is only one image"),
+        "precision": (("auto", "32-true"), "style transfer computes in float32 only"),
+    }
 
     def __init__(
         self,

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from typing import Any, cast
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
 from src.losses import skip_gram
+from src.models.base import Family
 
 
-class WordVectors(pl.LightningModule):
+class WordVectors(Family):
     """A vector for each word, by which the words around it are told from words drawn at random.
 
     Args:
@@ -27,6 +27,9 @@ class WordVectors(pl.LightningModule):
 
     The test loss is of all words and whole windows.
     """
+
+    takes = "sentences"
+    sentences = "unlabelled"
 
     def __init__(
         self,

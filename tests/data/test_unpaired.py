@@ -217,7 +217,7 @@ def test_a_domain_may_be_all_for_training(config, photos, tmp_path):
         ),
         (
             ["data=winter", "data.root=x", "trainer.gradient_clip_val=1"],
-            ["steps its two optimisers itself"],
+            ["steps its two optimizers itself"],
         ),
         (
             ["data=winter", "data.root=x", "data.permute=true"],

@@ -113,7 +113,9 @@ def test_another_familys_checkpoint(folder, other):
         resume, folder
     )
     assert (folder / "metrics.csv").read_bytes() == before
-    assert f"{path} does not fit the Classifier" in line(call, "evaluate", evaluate, f"run={folder}")
+    assert f"{path} does not fit the Classifier" in line(
+        call, "evaluate", evaluate, f"run={folder}"
+    )
 
 
 def test_a_checkpoint_of_other_optimizers(folder):

@@ -36,7 +36,7 @@ FAMILIES = {
                                      "data.test_size=9", "data.eval_batch_size=4", "data.cache=null"),
     "src.models.word_vectors.WordVectors": ("model=word_vectors", "data=reviews"),
     "src.models.sentiment.Sentiment": ("model=sentiment", "data=reviews", "data.left_out=0"),
-    "src.models.style_transfer.StyleTransfer": None,  # float32 alone: see src.config.checks.FAMILIES
+    "src.models.style_transfer.StyleTransfer": None,  # float32 only: see its `refuses`
 }  # fmt: skip
 
 

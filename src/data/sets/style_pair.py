@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from src.data.base import DataModule
 from src.data.decode import colour, decode
 from src.data.images import ImageSet
 from src.data.order import loader
@@ -27,7 +27,7 @@ class Again(Dataset):
         return self.what
 
 
-class StylePair(pl.LightningDataModule):
+class StylePair(DataModule):
     """The same two images again and again: each batch is one step of the optimiser on the image that is being made.
 
     Args:
@@ -38,6 +38,11 @@ class StylePair(pl.LightningDataModule):
         steps: batches an epoch.
         background: the colour behind what is transparent, as of `ImageData`.
     """
+
+    holds = "a photograph and a style"
+    path_settings = ("content", "style")
+    can_augment = False
+    state_keys = ()
 
     def __init__(
         self,
