@@ -98,7 +98,7 @@ def model_with(cfg: DictConfig, counts: dict[str, int]) -> pl.LightningModule:
 def data_counts(datamodule: Any) -> dict[str, int]:
     """Return what the data know and a model's config may leave null, by the setting's name."""
     if hasattr(datamodule, "words"):
-        return {"words": len(datamodule.words)}
+        return {"vocab_size": len(datamodule.words)}
     classes = getattr(datamodule, "num_classes", None)
     return {"num_classes": classes} if classes else {}
 

@@ -34,7 +34,7 @@ def load_run(folder: Path) -> tuple[DictConfig, pl.LightningModule, dict[str, An
 
 def _counts(state: dict[str, Any]) -> dict[str, int]:
     """Return what `build.data_counts` returned when the run was trained."""
-    names = {"num_classes": "class_names", "words": "words"}
+    names = {"num_classes": "class_names", "vocab_size": "words"}
     return {name: len(state.get(key, [])) for name, key in names.items()}
 
 
