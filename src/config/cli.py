@@ -20,7 +20,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from src.config.checks import check, check_saved, fill, takes
+from src.config.checks import check, check_saved, takes
 from src.config.compose import CONF, compose, first_lines, groups, nearest, parse, paths
 from src.config.jobs import Sweep, Task, run_alone, run_once, through_hydra
 from src.config.overrides import quoted, setting, value_of
@@ -220,7 +220,6 @@ def _resume(task: Task, folder: Path, overrides: list[str]) -> None:
                 f"resume: '{override}' cannot change: a resumed run keeps its own configuration; "
                 f"new may be {', '.join(key.rstrip('.=') for key in allowed)}"
             )
-    fill(cfg)
     check_saved(cfg.copy(), runs.config_path(folder))
     for override in overrides:
         _change(cfg, override)

@@ -22,7 +22,7 @@ from src.callbacks.checkpoint import Checkpoint
 from src.callbacks.exact import Exact
 from src.callbacks.nonfinite import NonFinite
 from src.callbacks.record import Record
-from src.config.checks import check_saved, fill, leaves
+from src.config.checks import check_saved, leaves
 from src.config.signatures import class_attribute
 from src.config.targets import NODES
 from src.core import runs
@@ -294,7 +294,6 @@ def batches_done(checkpoint: dict[str, Any] | None) -> int:
 def opened(folder: Path) -> tuple[DictConfig, pl.LightningModule, dict[str, Any]]:
     """A run's config, its model with the newest weights, on the CPU, in eval mode, and what `ImageData.state_dict` kept."""
     cfg = runs.config_of(folder)
-    fill(cfg)
     check_saved(cfg, runs.config_path(folder))
     path = runs.last_checkpoint(folder)
     checkpoint = runs.load_last(folder)
