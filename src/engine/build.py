@@ -103,8 +103,8 @@ def data(cfg: DictConfig, checkpoint: dict[str, Any] | None = None) -> Any:
         _count(cfg.model, "num_classes", module.num_classes)
         _expect_classes(cfg, module)
     if isinstance(module, Reviews):
-        _count(cfg.model, "words", len(module.words))
-        _expect_count(cfg, "words", len(module.words))
+        _count(cfg.model, "vocab_size", len(module.words))
+        _expect_count(cfg, "vocab_size", len(module.words))
     return module
 
 
@@ -298,7 +298,7 @@ def opened(folder: Path) -> tuple[DictConfig, pl.LightningModule, dict[str, Any]
     path = runs.last_checkpoint(folder)
     checkpoint = runs.load_last(folder)
     of_data = _of_data(cfg, checkpoint, path)
-    for name, counted in (("num_classes", "class_names"), ("words", "words")):
+    for name, counted in (("num_classes", "class_names"), ("vocab_size", "words")):
         _count(cfg.model, name, len(of_data.get(counted, [])))
     built = model(cfg)
     _expect_weights(built, checkpoint, path)

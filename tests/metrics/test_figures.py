@@ -24,7 +24,7 @@ from tests.conftest import TINY, TINY_NETS, WINTER_NET, WINTER_SMALL, call, data
 
 BF16 = "trainer.precision=bf16-mixed"
 CARD = ("callbacks=default", "~callbacks.samples", "~callbacks.canvases", "~callbacks.weights", "~callbacks.graph",
-        "~callbacks.filters", "~callbacks.explanations", "~callbacks.answers", "callbacks.quality.n=40")  # fmt: skip
+        "~callbacks.filters", "~callbacks.explanations", "~callbacks.predictions", "callbacks.quality.n=40")  # fmt: skip
 # a small run of each family, by the class of its model; a family that is not here fails the test that reads it
 FAMILIES = {
     "src.models.gan.GAN": (*TINY_NETS, *CARD, "data.val_size=50"),

@@ -35,7 +35,7 @@ class StylePair(DataModule):
         content, style: image files; both are scaled to cover `size` and cropped at the centre.
         size: height and width, one number for a square.
         channels: 1 or 3.
-        steps: batches an epoch.
+        num_steps: batches an epoch.
         background: the colour behind what is transparent, as of `ImageData`.
     """
 
@@ -51,11 +51,11 @@ class StylePair(DataModule):
         style: str,
         size: int | list[int],
         channels: int,
-        steps: int,
+        num_steps: int,
         background: str | list[int] = "white",
     ) -> None:
         super().__init__()
-        self.name, self.channels, self.steps = name, channels, steps
+        self.name, self.channels, self.num_steps = name, channels, num_steps
         self.background = colour(background)
         self.size = (size, size) if isinstance(size, int) else (size[0], size[1])
         self.paths = [Path(path).expanduser() for path in (content, style)]
@@ -86,7 +86,7 @@ class StylePair(DataModule):
         return content, style
 
     def train_dataloader(self) -> DataLoader:
-        return loader(Again(self.pair(), self.steps), 1, 0, True, self.trainer)
+        return loader(Again(self.pair(), self.num_steps), 1, 0, True, self.trainer)
 
     def test_dataloader(self) -> DataLoader:
         return loader(Again(self.pair(), 1), 1, 0, False, self.trainer)
