@@ -12,7 +12,7 @@ from src.config.compose import CONF, check_keys, complete, first_lines, groups, 
 from src.config.compose import compose as compose
 from src.config.schema import WrongValue, shown
 from src.config.signatures import class_attribute
-from src.config.targets import check_targets
+from src.config.targets import UnknownSetting, check_targets
 from src.core.errors import UserError
 
 
@@ -39,6 +39,8 @@ def check(cfg: DictConfig, command: str = "train") -> None:
         check_targets(settings, command)
     except WrongValue as error:
         raise UserError(_at_source(cfg, error)) from error
+    except UnknownSetting as error:
+        raise UserError(f"{error}{error.suggestion(settings)}") from error
     _check_fit(settings)
     OmegaConf.resolve(cfg)
 
@@ -54,7 +56,8 @@ def _at_source(cfg: DictConfig, error: WrongValue) -> str:
         seen.add(source)
     if source == error.path:
         return str(error)
-    return f"{source}={shown(error.value)} does not fit {error.target}: its {error.path.rpartition('.')[2]} is {error.allowed}"
+    name = error.path.rpartition(".")[2]
+    return f"{source}={shown(error.value)} does not fit {error.target}, whose {name} takes {error.allowed}"
 
 
 def _select(node: Any, path: str) -> Any:

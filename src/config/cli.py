@@ -21,7 +21,16 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from src.config.checks import check, check_saved, takes
-from src.config.compose import CONF, compose, first_lines, groups, nearest, parse, paths
+from src.config.compose import (
+    CONF,
+    compose,
+    first_lines,
+    groups,
+    nearest,
+    new_keys,
+    parse,
+    paths,
+)
 from src.config.jobs import Sweep, Task, run_alone, run_once, through_hydra
 from src.config.overrides import quoted, setting, value_of
 from src.config.signatures import class_attribute
@@ -60,7 +69,7 @@ def command(config_name: str, task: Callable[[DictConfig], Any], doc: str) -> in
             return
         signals.install(signals.raise_interrupted)
         cfg = compose(config_name, [quoted(override) for override in sys.argv[1:]])
-        check(cfg)
+        check(cfg, config_name)
         task(cfg)
 
     return guarded(run_it)
@@ -121,8 +130,11 @@ def _launch(config_name: str, task: Task, argv: list[str]) -> None:
         raise UserError(f"--config-name, --config-path, --config-dir: configs live in {CONF}")
     if args.cfg or args.info or args.shell_completion or args.hydra_help:
         if args.cfg or args.info:
-            compose(config_name, args.overrides)
-        sys.argv = [sys.argv[0], *argv]  # with the paths quoted
+            cfg = compose(config_name, args.overrides)
+            if opened := new_keys(config_name, args.overrides):
+                check(cfg, config_name)
+            argv = [f"++{o}" if o.partition("=")[0] in opened else o for o in argv]
+        sys.argv = [sys.argv[0], *argv]
         through_hydra(config_name, lambda cfg: None)
         return
     resumed = [o for o in args.overrides if re.match(r"resume=(?!null$|$)", o)]
@@ -138,7 +150,7 @@ def _launch(config_name: str, task: Task, argv: list[str]) -> None:
         jobs = _jobs(args.overrides) if args.multirun else [args.overrides]
         for overrides in jobs:
             cfg = compose(config_name, overrides)
-            check(cfg)
+            check(cfg, config_name)
             if (source := cfg.model.get("init_from")) not in (None, "torchvision"):
                 of_words = takes(cfg) == "sentences"
                 (runs.last_checkpoint if of_words else runs.checkpoint_at)(
@@ -147,6 +159,8 @@ def _launch(config_name: str, task: Task, argv: list[str]) -> None:
         key = "hydra.sweep.dir" if args.multirun else "hydra.run.dir"
         folder, place.is_named = _reserved(config_name, jobs[-1], args, key)
         place.folder = folder
+        opened = new_keys(config_name, jobs[0])
+        argv = [f"++{o}" if o.partition("=")[0] in opened else o for o in argv]
         kept = [argument for argument in argv if not argument.startswith(f"{key}=")]
         sys.argv = [sys.argv[0], *kept, setting(key, folder)]
         if args.multirun:

@@ -12,8 +12,9 @@ from typing import Any, get_origin
 from src.config import library
 from src.config.annotations import resolve
 from src.config.commands import COMMANDS, AugmentByModel, types_of
-from src.config.compose import nearest, paths
-from src.config.schema import check_value, shown
+from src.config.compose import paths
+from src.config.rules import rule_for
+from src.config.schema import WrongValue, check_value, marked, shown
 from src.config.signatures import Parameter, Signature, definition, signature
 from src.core.errors import UserError, near
 from src.core.types import PositiveInt
@@ -104,12 +105,19 @@ class UnknownSetting(UserError):
     """
 
     def __init__(self, path: str, key: str, target: str, names: list[str]) -> None:
-        self.path, self.suggestion = f"{path}.{key}", near(key, names)
-        if self.suggestion:
-            self.suggestion = self.suggestion.replace("mean ", f"mean {path}.")
-        super().__init__(
-            f"unknown setting {path}.{key}: {target} has no such parameter{self.suggestion}"
-        )
+        super().__init__(f"unknown setting {path}.{key}: {target} has no such parameter")
+        self.path, self.names = path, names
+        self.nearest = near(key, names).replace("mean ", f"mean {path}.")
+        self.key = key
+
+    def suggestion(self, cfg: dict[str, Any]) -> str:
+        """Return the nearest setting of the target, else the same one elsewhere in `cfg`, else what the target takes."""
+        first = self.path.partition(".")[0]
+        same = [path for path in paths({first: cfg[first]}) if path.endswith(f".{self.key}")]
+        elsewhere = [path for path in same if path != f"{self.path}.{self.key}"]
+        if self.nearest or not elsewhere:
+            return self.nearest or f"; it takes {', '.join(self.names)}"
+        return f"; did you mean {min(elsewhere, key=lambda path: path.count('.'))}?"
 
 
 def check_targets(cfg: dict[str, Any], command: str) -> None:
@@ -119,19 +127,15 @@ def check_targets(cfg: dict[str, Any], command: str) -> None:
     its parameter excludes.
     """
     own = types_of(COMMANDS[command])
-    try:
-        for key, node in cfg.items():
-            if key in own:
-                _check_plain(key, node, own[key])
-            elif key in NODES:
-                _check_node(key, node, NODES[key])
-            elif key in COLLECTIONS:
-                _check_collection(key, node, COLLECTIONS[key])
-            else:
-                raise UserError(f"unknown key '{key}'{near(key, list(own))}")
-    except UnknownSetting as error:
-        elsewhere = "" if error.suggestion else nearest(error.path, paths(cfg))
-        raise UserError(f"{error}{elsewhere}") from error
+    for key in sorted(cfg, key=lambda key: key not in own):  # groups refer to the command's own
+        if key in own:
+            _check_plain(key, cfg[key], own[key])
+        elif key in NODES:
+            _check_node(key, cfg[key], NODES[key])
+        elif key in COLLECTIONS:
+            _check_collection(key, cfg[key], COLLECTIONS[key])
+        else:
+            raise UserError(f"unknown key '{key}'{near(key, [*own, *NODES, *COLLECTIONS])}")
 
 
 def _check_collection(path: str, nodes: Any, kind: Kind) -> None:
@@ -149,7 +153,7 @@ def _check_collection(path: str, nodes: Any, kind: Kind) -> None:
 
 def _check_plain(path: str, value: Any, kind: Any, target: str = "") -> None:
     """Raise UserError unless `value` is of the type `kind`."""
-    if is_dataclass(kind) and isinstance(value, dict):
+    if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, dict):
         for name, child_kind in types_of(kind).items():
             _check_plain(f"{path}.{name}", value.get(name), child_kind)
     elif isinstance(value, dict) and get_origin(kind) is not dict:
@@ -199,6 +203,14 @@ def _check_setting(
     child_kind = kind_of(annotation.annotation, annotation.module) if annotation else None
     if child_kind is None:
         value_type = kind.extra[key] if key in kind.extra else type_of(known, target, key)
+        if (
+            target.startswith("src.")
+            and (rule := rule_for(f"{path}.{key}"))
+            and not marked(value_type)
+        ):
+            if not isinstance(value, dict) and (allowed := rule(value)):
+                raise WrongValue(f"{path}.{key}", value, allowed, target)
+            return _check_plain(f"{path}.{key}", value, object)
         _check_plain(f"{path}.{key}", value, value_type, target)
     else:
         _check_node(f"{path}.{key}", value, child_kind)
