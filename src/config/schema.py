@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from src.config.annotations import NotPlain, Unknown
 from src.core.errors import UserError
-from src.core.types import COUNTED, Interval, Length, Mark, Where
+from src.core.types import COUNTED, Advice, Interval, Length, Mark, Where
 
 LIMIT = 2.0**63  # integers of torch are below it; also excludes nan and inf
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
@@ -79,6 +79,9 @@ def _annotated(value: Any, kind: Any, marks: tuple[Any, ...]) -> str | None:
         allowed = None if value is None else _annotated(value, kind, rest)
         return allowed and f"{allowed}, or null"
     for mark in marks:
+        if isinstance(mark, Advice):
+            allowed = _annotated(value, kind, tuple(other for other in marks if other != mark))
+            return allowed and f"{allowed} ({mark.words})"
         if isinstance(mark, Interval):
             return _number(value, kind, mark)
         if isinstance(mark, Length):

@@ -48,6 +48,13 @@ class Where:
 
 
 @dataclass(frozen=True)
+class Advice:
+    """Words for the error message of a wrong value, besides the allowed ones."""
+
+    words: str
+
+
+@dataclass(frozen=True)
 class Mark:
     """A property of a setting that is no limit of its value."""
 
