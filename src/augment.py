@@ -350,7 +350,7 @@ def preview(path: Path, out: Path, seed: int, background: Any = "white") -> Path
         if choice == "model":
             continue  # it makes no sense without a run
         cfg = compose("augment", [f"augment={choice}", "out=none", "data.root=none"])
-        check(cfg)
+        check(cfg, "augment")
         if choice == "none" or (chosen := build.augmentation(cfg)) is None:
             continue
         given = (

@@ -9,6 +9,7 @@ from torch import Tensor
 from src.callbacks.common import CanSample, CanSampleClasses, data_of
 from src.core.errors import UserError
 from src.core.randomness import generator
+from src.core.types import PathText
 from src.data.base import ImageData, log
 from src.data.images import Images, ImageSet
 from src.data.transforms.pixels import to_bytes
@@ -36,7 +37,12 @@ class SampleQuality(pl.Callback):
     """
 
     def __init__(
-        self, n: int, every_n_epochs: int | None, seed: int, cache: str, inception: bool = False
+        self,
+        n: int,
+        every_n_epochs: int | None,
+        seed: int,
+        cache: PathText,
+        inception: bool = False,
     ) -> None:
         self.n, self.every_n_epochs, self.seed, self.cache = n, every_n_epochs, seed, Path(cache)
         self.inception, self.inception_weights = inception, Path()

@@ -22,7 +22,7 @@ Images = PathText | Sequence[PathText]  # files, folders and globs
 class Checkpointing:
     """The node `checkpoint` of train."""
 
-    every_n_batches: Resumable[PositiveInt | None]
+    every_n_batches: PositiveInt | None
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Train:
     on_nonfinite: Resumable[Literal["stop", "warn"]]
     test: Resumable[bool]
     cache: Resumable[PathText]
-    checkpoint: Checkpointing
+    checkpoint: Resumable[Checkpointing]
 
 
 @dataclass

@@ -7,7 +7,7 @@ A parameter's annotation says what may stand there: `optimizer: Callable[..., to
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
-from typing import Any, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from src.config import library
 from src.config.annotations import resolve
@@ -153,6 +153,8 @@ def _check_collection(path: str, nodes: Any, kind: Kind) -> None:
 
 def _check_plain(path: str, value: Any, kind: Any, target: str = "") -> None:
     """Raise UserError unless `value` is of the type `kind`."""
+    if get_origin(kind) is Annotated:
+        kind = kind if not is_dataclass(get_args(kind)[0]) else get_args(kind)[0]
     if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, dict):
         for name, child_kind in types_of(kind).items():
             _check_plain(f"{path}.{name}", value.get(name), child_kind)
@@ -225,6 +227,8 @@ def type_of(known: Signature, target: str, key: str) -> Any:
 
 def _supplied(known: Signature, kind: Kind) -> list[str]:
     """Names of the parameters that no config may give."""
+    if known.called:  # its instances are what the place takes
+        return []
     if isinstance(kind.supplied, int):
         return list(known.parameters)[: kind.supplied]
     return ["params"] if kind.supplied is None else list(kind.supplied)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
+from src.core.types import PathText
 from src.data.base import log
 from src.data.images import sample
 from src.data.transforms.pixels import permuted
@@ -75,7 +76,7 @@ class Classifier(Family):
         whiten: bool = False,
         mirror: bool = False,
         shift: int = 0,
-        init_from: str | None = None,
+        init_from: PathText | None = None,
         freeze: str | int = "none",
         unfreeze_epoch: int | None = None,
         backbone_lr: float = 0.1,
