@@ -44,8 +44,8 @@ def quoted(override: str, sweep: bool = False) -> str:
 
     The value of a setting in `path_settings` is null or a path: no character of it means anything, but for a ~ at its head,
     the home folder. Only where no such file or folder exists it may be what Hydra has: a text in quotes of its own, a list of
-    paths in brackets, ${key} for another setting's value, and with `sweep` several paths with commas between, where these do not
-    belong to a folder that exists.
+    paths in brackets, ${key} for another setting's value, and with `sweep` several paths with commas between, where these do
+    not belong to a folder that exists.
 
     Raises:
         UserError: it exists, or a folder that it lies in, and holds ${.
