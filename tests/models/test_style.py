@@ -359,7 +359,10 @@ def test_what_is_not_there_is_one_line_that_says_what_to_do(top, tmp_path):
             ["data=style_pair", photo, style, "trainer.accumulate_grad_batches=2"],
             "there is only one image",
         ),
-        (["data=style_pair", photo, style, "trainer.precision=16-mixed"], "computes in float32 only"),
+        (
+            ["data=style_pair", photo, style, "trainer.precision=16-mixed"],
+            "computes in float32 only",
+        ),
         (
             ["data=style_pair", photo, style, "model.init_from=RUN"],
             "model.init_from must be given: it should be the folder",
