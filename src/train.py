@@ -29,7 +29,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     from src.callbacks.report import report
     from src.engine import build
     from src.engine.pretrained import begin
-    from src.nets.inspect import counts
+    from src.nets.inspect import count_parameters
 
     log = build.open_log(folder, append=cfg.resume is not None)
     checkpoint = runs.load_last(folder, repair=True) if cfg.resume else None
@@ -47,7 +47,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
         runs.move_broken_metrics(folder)
     trainer = build.trainer(cfg, folder, checkpoint=checkpoint)
     del checkpoint  # and its memory: the trainer has taken it over
-    parameters, in_all = counts(model)
+    parameters, in_all = count_parameters(model)
     shown = f"{parameters:,}" if parameters == in_all else f"{parameters:,} of {in_all:,}"
     log.info(
         "%s on %s (%d to train, %d to validate, %d to test), %s parameters, %s, %s",

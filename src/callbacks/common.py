@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from src.core.errors import UserError, near, optional
 from src.core.files import write_or_remove
-from src.data.base import ImageData, spread
+from src.data.base import ImageData, evenly_spaced
 from src.viz import grids
 from src.viz.grids import Canvases
 
@@ -95,7 +95,7 @@ def watched(trainer: pl.Trainer, n: int) -> tuple[Tensor, Tensor]:
     CPU, with labels."""
     data = data_of(trainer)
     part = next((part for part in (data.val, data.test) if len(part)), data.train)
-    return data.seen(part, spread(len(part), n))
+    return data.eval_images(part, evenly_spaced(len(part), n))
 
 
 def batches_seen(trainer: pl.Trainer) -> int:

@@ -9,8 +9,8 @@ import torch
 
 from src.callbacks.common import batches_seen, data_of, measured
 from src.core.errors import UserError
-from src.core.randomness import seed_of
-from src.optim.schedules import Plateau, unwrapped
+from src.core.randomness import derive_seed
+from src.optim.schedules import Plateau, unwrap_partial
 
 
 class Exact(pl.Callback):
@@ -35,7 +35,7 @@ class Exact(pl.Callback):
         self.plateau = copy.deepcopy(state_dict)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        schedule = self.schedule = unwrapped(getattr(pl_module, "schedule", None))
+        schedule = self.schedule = unwrap_partial(getattr(pl_module, "schedule", None))
         if isinstance(schedule, Plateau):
             if not len(data_of(trainer).val):
                 raise UserError(
@@ -86,7 +86,7 @@ class Exact(pl.Callback):
         epoch = (
             trainer.current_epoch if stage == "train" else 0
         )  # the same noise at every validation: values compare
-        seed = seed_of(self.seed, stage, epoch, batch_idx, trainer.global_rank)
+        seed = derive_seed(self.seed, stage, epoch, batch_idx, trainer.global_rank)
         torch.default_generator.manual_seed(
             seed
         )  # torch.manual_seed tells each kind of accelerator, and costs a millisecond

@@ -16,7 +16,7 @@ from src.callbacks.common import (
     show,
 )
 from src.core.errors import UserError
-from src.nets.inspect import own
+from src.nets.inspect import modules_without_average
 from src.viz import grids
 
 MAX_VALUES = 20_000  # values a histogram: the bins of more look the same and take seconds
@@ -59,7 +59,7 @@ class Weights(pl.Callback):
                 values = values[values.abs() < 1e20]  # the writer's bins end there; it refuses NaN
                 if len(values):
                     writer.add_histogram(f"weights/{name}", values, step)
-        for name, layer in filtering(model).items():
+        for name, layer in spatial_convolutions(model).items():
             show(trainer, f"filters/{name}", grids.filter_tile(_filters(layer)))
 
 
@@ -77,7 +77,7 @@ class FilterEvolution(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         forget_later(trainer, "filters_*.png")
-        known = list(filtering(pl_module))
+        known = list(spatial_convolutions(pl_module))
         if self.layer is not None and self.layer not in known:
             raise UserError(
                 f"callbacks.filters.layer={self.layer} is no convolution here; there are {', '.join(known) or 'none'}"
@@ -102,7 +102,7 @@ class FilterEvolution(pl.Callback):
             save_picture(trainer, "filters.gif", grids.gif(frames))
 
     def _draw(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
-        layers = filtering(model)
+        layers = spatial_convolutions(model)
         if not (trainer.is_global_zero and layers):
             return
         layer = layers[self.layer or next(iter(layers))]
@@ -111,11 +111,11 @@ class FilterEvolution(pl.Callback):
             save_picture(trainer, f"filters_{batches_seen(trainer):08d}.png", picture)
 
 
-def filtering(model: nn.Module) -> dict[str, nn.Module]:
+def spatial_convolutions(model: nn.Module) -> dict[str, nn.Module]:
     """The convolutions of `model` that see more than a pixel, by name; a moving average's are not among them."""
     return {
         name: layer
-        for name, layer in own(model).items()
+        for name, layer in modules_without_average(model).items()
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)) and layer.kernel_size[0] > 1
     }
 

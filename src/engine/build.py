@@ -28,7 +28,7 @@ from src.config.targets import NODES
 from src.core import runs
 from src.core.errors import UserError, writing
 from src.core.files import LogFile, write_atomically
-from src.data.decode import colour
+from src.data.decode import parse_color
 from src.data.sets.reviews import Reviews
 from src.data.transforms.augment import Augment
 from src.models.classifier import Classifier, Whole, in_channels
@@ -293,7 +293,7 @@ def batches_done(checkpoint: dict[str, Any] | None) -> int:
 
 def opened(folder: Path) -> tuple[DictConfig, pl.LightningModule, dict[str, Any]]:
     """A run's config, its model with the newest weights, on the CPU, in eval mode, and what `ImageData.state_dict` kept."""
-    cfg = runs.config_of(folder)
+    cfg = runs.load_config(folder)
     fill(cfg)
     check_saved(cfg, runs.config_path(folder))
     path = runs.last_checkpoint(folder)
@@ -335,7 +335,7 @@ def classifier(folder: Path) -> Trained:
         cfg.data.channels,
         (height, width),
         of_data["class_names"],
-        colour(cfg.data.get("background", "white")),
+        parse_color(cfg.data.get("background", "white")),
     )
 
 

@@ -8,7 +8,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
 from src.core.errors import UserError
-from src.core.randomness import Draws
+from src.core.randomness import CounterRNG
 from src.data.transforms import augment as aug
 from src.data.transforms import mixing
 from src.engine import build
@@ -17,19 +17,19 @@ from tests.data.test_base import epoch_batches
 from tests.data.test_folder import write_folder
 
 IMAGES = torch.rand(400, 3, 6, 9, generator=torch.Generator().manual_seed(0))
-DRAWS = Draws(torch.arange(400), 0)
+DRAWS = CounterRNG(torch.arange(400), 0)
 LABELS = torch.arange(400) % 10
 
 
 def done(images=IMAGES, draws=DRAWS, border="constant", **transforms):
     chosen = aug.Augment(transforms, border)
-    values = chosen.drawn(draws, images.shape[2:])
+    values = chosen.sample(draws, images.shape[2:])
     return chosen.single(images, values, draws), values
 
 
 def test_a_draw_is_the_samples_own_whatever_its_batch():
     order = torch.randperm(400, generator=torch.Generator().manual_seed(1))
-    shuffled = Draws(order, 0)
+    shuffled = CounterRNG(order, 0)
     transforms = {
         "rotation": aug.Rotation(30),
         "noise": aug.GaussianNoise(0.1),
@@ -37,7 +37,7 @@ def test_a_draw_is_the_samples_own_whatever_its_batch():
     }
     whole, _ = done(**transforms)
     mixed, _ = done(IMAGES[order], shuffled, **transforms)
-    few, _ = done(IMAGES[7:9], Draws(torch.tensor([7, 8]), 0), **transforms)
+    few, _ = done(IMAGES[7:9], CounterRNG(torch.tensor([7, 8]), 0), **transforms)
     assert torch.equal(mixed, whole[order])
     assert torch.equal(few, whole[7:9])
     alone, values = done(rotation=aug.Rotation(30))
@@ -46,7 +46,7 @@ def test_a_draw_is_the_samples_own_whatever_its_batch():
         done(scale=aug.Scale(0.5, 2), **transforms)[1]["rotation"]["degrees"],
     )
     assert not torch.equal(
-        alone, done(draws=Draws(torch.arange(400), 1), rotation=aug.Rotation(30))[0]
+        alone, done(draws=CounterRNG(torch.arange(400), 1), rotation=aug.Rotation(30))[0]
     )
 
 
@@ -133,7 +133,7 @@ def test_crops_are_distributed_as_torchvisions(min_area, aspect, size):
     parts = [peer.make_params([image]) for _ in range(n)]
     side = {"left": width, "top": height, "width": width, "height": height}
     theirs = {name: np.array([p[name] for p in parts]) / side[name] for name in side}
-    ours = aug.Crop(min_area, aspect).drawn(Draws(torch.arange(n), 0), size)
+    ours = aug.Crop(min_area, aspect).sample(CounterRNG(torch.arange(n), 0), size)
     ours = {name: value.numpy() for name, value in ours.items()}
     for crop in (ours, theirs):
         crop["area"] = crop["width"] * crop["height"]
@@ -148,7 +148,7 @@ def test_crops_are_distributed_as_torchvisions(min_area, aspect, size):
 
 def test_no_crop_is_clamped_to_the_image():
     """No side is exactly the image's, save of the whole image after ten draws that do not fit (0.26 ** 10 of them)."""
-    values = aug.Crop(0.5, 1.333).drawn(Draws(torch.arange(50000), 0), (32, 32))
+    values = aug.Crop(0.5, 1.333).sample(CounterRNG(torch.arange(50000), 0), (32, 32))
     sides = torch.stack([values["width"], values["height"]])
     places = torch.stack([values["left"], values["top"]])
     full = sides == 1
@@ -157,14 +157,16 @@ def test_no_crop_is_clamped_to_the_image():
     assert (places >= 0).all()
     assert (places + sides <= 1).all()
     assert sides.prod(0).min() >= 0.5 - 1e-6
-    never = aug.Crop(1.0, 2.0).drawn(Draws(torch.arange(100), 0), (32, 32))
+    never = aug.Crop(1.0, 2.0).sample(CounterRNG(torch.arange(100), 0), (32, 32))
     assert all((never[name] == 1).all() for name in ("width", "height"))
     assert all((never[name] == 0).all() for name in ("left", "top"))
 
 
 def test_a_crop_is_the_part_that_it_says_enlarged():
     images = torch.rand(300, 1, 12, 16, generator=torch.Generator().manual_seed(1))
-    made, values = done(images, Draws(torch.arange(300), 0), border="edge", crop=aug.Crop(0.3, 1.5))
+    made, values = done(
+        images, CounterRNG(torch.arange(300), 0), border="edge", crop=aug.Crop(0.3, 1.5)
+    )
     crop = values["crop"]
     for i in range(20):
         left, top = float(crop["left"][i]) * 16, float(crop["top"][i]) * 12
@@ -185,10 +187,10 @@ def test_a_crop_is_the_part_that_it_says_enlarged():
 
 def test_noise_has_the_deviation_that_it_says():
     grey = torch.full((50, 3, 40, 40), 0.5)
-    made, values = done(grey, Draws(torch.arange(50), 0), noise=aug.GaussianNoise(0.1))
+    made, values = done(grey, CounterRNG(torch.arange(50), 0), noise=aug.GaussianNoise(0.1))
     assert torch.allclose((made - grey).std((1, 2, 3)).double(), values["noise"]["std"], rtol=0.06)
     assert values["noise"]["std"].max() > 0.09
-    made, values = done(grey, Draws(torch.arange(50), 0), salt=aug.SaltAndPepper(0.4))
+    made, values = done(grey, CounterRNG(torch.arange(50), 0), salt=aug.SaltAndPepper(0.4))
     changed = (made != grey).double()
     assert torch.allclose(changed.mean((1, 2, 3)), values["salt"]["share"], atol=0.05)
     assert torch.equal(changed[:, 0], changed[:, 2])  # pixels, not values
@@ -197,7 +199,7 @@ def test_noise_has_the_deviation_that_it_says():
 
 def test_cutout_is_a_box_about_any_place_in_the_mean_colour():
     images = torch.rand(300, 3, 12, 16, generator=torch.Generator().manual_seed(2))
-    made, values = done(images, Draws(torch.arange(300), 0), cutout=aug.Cutout(0.5))
+    made, values = done(images, CounterRNG(torch.arange(300), 0), cutout=aug.Cutout(0.5))
     areas = []
     for i in range(300):
         x, y = float(values["cutout"]["x"][i]) * 16, float(values["cutout"]["y"][i]) * 12
@@ -231,8 +233,8 @@ def test_brightness_and_contrast_are_torchvisions(channels):
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 3.0])
 def test_mixup_is_zhangs(alpha):
-    many = Draws(torch.arange(20000), 0)
-    share = mixing.MixUp(alpha).drawn(many, (1, 1))["share"].numpy()
+    many = CounterRNG(torch.arange(20000), 0)
+    share = mixing.MixUp(alpha).sample(many, (1, 1))["share"].numpy()
     assert stats.kstest(share, stats.beta(alpha, alpha).cdf).pvalue > 0.01
     made, labels = aug.Augment({"mixup": mixing.MixUp(alpha)})(IMAGES, LABELS, DRAWS, 10)
     assert torch.allclose(labels.sum(1), torch.ones(400))
@@ -257,7 +259,7 @@ def test_cutmix_shares_labels_by_the_area_of_its_box():
         -1, 1, 1, 1
     )  # the whole part of a value says which image it is of
     made, labels = aug.Augment({"cutmix": mixing.CutMix(1.0)})(
-        images, LABELS[:200], Draws(torch.arange(200), 0), 10
+        images, LABELS[:200], CounterRNG(torch.arange(200), 0), 10
     )
     areas = []
     for i in range(200):

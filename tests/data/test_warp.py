@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from src.core.randomness import Draws
+from src.core.randomness import CounterRNG
 from src.data.transforms import augment as aug
 from src.data.transforms.warp import BORDERS, INTERPOLATIONS, warp
 
@@ -104,7 +104,7 @@ def test_flips_and_quarter_turns_are_numpys_bit_for_bit(border, interpolation):
 def test_the_table_of_borders():
     """The largest difference of each transform at each border, from numpy.pad or flip where they say it, else from SciPy."""
     x = images(24, 32)
-    draws = Draws(torch.arange(3), 0)
+    draws = CounterRNG(torch.arange(3), 0)
     cases = {
         "flip": aug.Flip(1.0),
         "rotation": aug.Rotation(90),
@@ -117,7 +117,7 @@ def test_the_table_of_borders():
     for border in BORDERS:
         worst = {}
         for name, transform in cases.items():
-            values = transform.drawn(draws, (24, 32))
+            values = transform.sample(draws, (24, 32))
             made = (
                 aug.Augment({"one": transform}, border, fill=FILL)
                 .single(x, {"one": values}, draws)
@@ -151,7 +151,7 @@ def expected(name, x, transform, values, border):
             ]
         )
     made, middle = np.empty_like(x), (np.array([24, 32]) - 1) / 2
-    for i, one in enumerate(transform.map(values, (24, 32)).numpy()):
+    for i, one in enumerate(transform.matrix(values, (24, 32)).numpy()):
         matrix = one[1::-1, 1::-1]
         offset = middle - matrix @ middle + one[1::-1, 2]
         for c in range(2):

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src.core.randomness import Draws
+from src.core.randomness import CounterRNG
 from src.data.transforms.warp import warp
 
 Values = dict[str, Tensor]
@@ -24,10 +24,10 @@ Size = tuple[int, int]
 class Geometric(Protocol):
     """A transform of places."""
 
-    def drawn(self, draws: Draws, size: Size) -> Values:
+    def sample(self, draws: CounterRNG, size: Size) -> Values:
         """Its parameters for images of `size`, height and width."""
 
-    def map(self, values: Values, size: Size) -> Tensor:
+    def matrix(self, values: Values, size: Size) -> Tensor:
         """(B, 3, 3): the place (x, y, 1) in the source, in pixels about the middle, y downwards, of a place in the result."""
 
 
@@ -35,9 +35,9 @@ class Geometric(Protocol):
 class PixelWise(Protocol):
     """A transform of values, each where it stands."""
 
-    def drawn(self, draws: Draws, size: Size) -> Values: ...
+    def sample(self, draws: CounterRNG, size: Size) -> Values: ...
 
-    def changed(self, images: Tensor, values: Values, draws: Draws) -> Tensor:
+    def apply(self, images: Tensor, values: Values, draws: CounterRNG) -> Tensor:
         """Images (B, C, H, W) in [0, 1] -> the same shape, any range."""
 
 
@@ -45,9 +45,9 @@ class PixelWise(Protocol):
 class Mixing(Protocol):
     """A transform that puts something of another image of the batch into each."""
 
-    def drawn(self, draws: Draws, size: Size) -> Values: ...
+    def sample(self, draws: CounterRNG, size: Size) -> Values: ...
 
-    def mixed(self, images: Tensor, others: Tensor, values: Values) -> tuple[Tensor, Tensor]:
+    def mix(self, images: Tensor, others: Tensor, values: Values) -> tuple[Tensor, Tensor]:
         """Images and their partners, (B, C, H, W) -> the mixture, and the share (B,) of the first that is left in it."""
 
 
@@ -66,15 +66,15 @@ class Augment:
         self.mixing = {name: t for name, t in transforms.items() if isinstance(t, Mixing)}
         self.border, self.interpolation, self.fill = border, interpolation, fill
 
-    def drawn(self, draws: Draws, size: Size) -> dict[str, Values]:
+    def sample(self, draws: CounterRNG, size: Size) -> dict[str, Values]:
         """What each transform of single images is to do to images of `size`."""
         return {
-            name: t.drawn(draws.of(name), size)
+            name: t.sample(draws.fork(name), size)
             for name, t in (self.geometric | self.pixel_wise).items()
         }
 
-    def single(self, images: Tensor, values: Mapping[str, Values], draws: Draws) -> Tensor:
-        """Images (B, C, H, W) in [0, 1], each for itself, by `values` as `drawn` returns them -> the same shape and range."""
+    def single(self, images: Tensor, values: Mapping[str, Values], draws: CounterRNG) -> Tensor:
+        """Images (B, C, H, W) in [0, 1], each for itself, by `values` as `sample` returns them -> the same shape and range."""
         if self.geometric:
             size = (images.shape[2], images.shape[3])
             total = torch.eye(3, dtype=torch.float64)
@@ -84,22 +84,22 @@ class Augment:
             ) in (
                 self.geometric.items()
             ):  # the first is done first: the last asks the others where from
-                total = total @ geometric.map(values[name], size)
+                total = total @ geometric.matrix(values[name], size)
             images = warp(images, total[:, :2], self.border, self.interpolation, self.fill)
         for name, pixel_wise in self.pixel_wise.items():
-            images = pixel_wise.changed(images, values[name], draws.of(name + " pixels"))
+            images = pixel_wise.apply(images, values[name], draws.fork(name + " pixels"))
         return images.clamp(0, 1) if self.pixel_wise else images
 
     def __call__(
-        self, images: Tensor, labels: Tensor, draws: Draws, num_classes: int | None
+        self, images: Tensor, labels: Tensor, draws: CounterRNG, num_classes: int | None
     ) -> tuple[Tensor, Tensor]:
         """Images (B, C, H, W) in [0, 1] and labels (B,) -> images, and labels, (B, num_classes) shares where mixed."""
         size = (images.shape[2], images.shape[3])
-        images = self.single(images, self.drawn(draws, size), draws)
+        images = self.single(images, self.sample(draws, size), draws)
         for name, mixing in self.mixing.items():
-            own = draws.of(name)
+            own = draws.fork(name)
             partner = _next(own.uniform()).to(images.device)
-            images, share = mixing.mixed(images, images[partner], mixing.drawn(own, size))
+            images, share = mixing.mix(images, images[partner], mixing.sample(own, size))
             if num_classes is not None:
                 if labels.ndim == 1:
                     labels = F.one_hot(labels, num_classes).to(images.dtype)
@@ -119,10 +119,10 @@ class Flip:
     def __init__(self, p: float, vertical: bool = False) -> None:
         self.p, self.vertical = p, vertical
 
-    def drawn(self, draws: Draws, size: Size) -> Values:
+    def sample(self, draws: CounterRNG, size: Size) -> Values:
         return {"flipped": (draws.uniform() < self.p).double()}
 
-    def map(self, values: Values, size: Size) -> Tensor:
+    def matrix(self, values: Values, size: Size) -> Tensor:
         sign, one = 1 - 2 * values["flipped"], torch.ones_like(values["flipped"])
         return _diagonal(one, sign) if self.vertical else _diagonal(sign, one)
 
@@ -133,10 +133,10 @@ class Rotation:
     def __init__(self, degrees: float) -> None:
         self.degrees = degrees
 
-    def drawn(self, draws: Draws, size: Size) -> Values:
+    def sample(self, draws: CounterRNG, size: Size) -> Values:
         return {"degrees": _between(draws, -self.degrees, self.degrees)}
 
-    def map(self, values: Values, size: Size) -> Tensor:
+    def matrix(self, values: Values, size: Size) -> Tensor:
         angle = values["degrees"] * (math.pi / 180)
         maps = _diagonal(angle.cos(), angle.cos())
         maps[:, 0, 1], maps[:, 1, 0] = -angle.sin(), angle.sin()
@@ -151,10 +151,10 @@ class Scale:
             raise ValueError(f"min_scale={min_scale} is more than max_scale={max_scale}")
         self.min_scale, self.max_scale = min_scale, max_scale
 
-    def drawn(self, draws: Draws, size: Size) -> Values:
+    def sample(self, draws: CounterRNG, size: Size) -> Values:
         return {"scale": _between(draws, math.log(self.min_scale), math.log(self.max_scale)).exp()}
 
-    def map(self, values: Values, size: Size) -> Tensor:
+    def matrix(self, values: Values, size: Size) -> Tensor:
         return _diagonal(1 / values["scale"], 1 / values["scale"])
 
 
@@ -165,7 +165,7 @@ class Translation:
     def __init__(self, max_shift: float, whole_pixels: bool = False) -> None:
         self.max_shift, self.whole_pixels = max_shift, whole_pixels
 
-    def drawn(self, draws: Draws, size: Size) -> Values:
+    def sample(self, draws: CounterRNG, size: Size) -> Values:
         height, width = size if self.max_shift < 1 else (1, 1)
         reach = {"x": self.max_shift * width, "y": self.max_shift * height}
         if not self.whole_pixels:
@@ -175,7 +175,7 @@ class Translation:
             for name, limit in reach.items()
         }
 
-    def map(self, values: Values, size: Size) -> Tensor:
+    def matrix(self, values: Values, size: Size) -> Tensor:
         maps = _diagonal(torch.ones_like(values["x"]), torch.ones_like(values["y"]))
         maps[:, 0, 2], maps[:, 1, 2] = -values["x"], -values["y"]
         return maps
@@ -196,7 +196,7 @@ class Crop:
     def __init__(self, min_area: float, max_aspect: float) -> None:
         self.min_area, self.max_aspect = min_area, max_aspect
 
-    def drawn(self, draws: Draws, size: Size) -> Values:
+    def sample(self, draws: CounterRNG, size: Size) -> Values:
         """Return left, top, width and height (B,) of each part, as shares of the image's sides."""
         shares, place = draws.uniform(self.tries, 2).double(), draws.uniform(2).double()
         area = self.min_area + (1 - self.min_area) * shares[..., 0]  # (B, tries)
@@ -208,7 +208,7 @@ class Crop:
         left, top = place[:, 0] * (1 - width), place[:, 1] * (1 - height)
         return {"left": left, "top": top, "width": width, "height": height}
 
-    def map(self, values: Values, size: Size) -> Tensor:
+    def matrix(self, values: Values, size: Size) -> Tensor:
         maps = _diagonal(values["width"], values["height"])
         maps[:, 0, 2] = (values["left"] + values["width"] / 2 - 0.5) * size[1]
         maps[:, 1, 2] = (values["top"] + values["height"] / 2 - 0.5) * size[0]
@@ -221,10 +221,10 @@ class GaussianNoise:
     def __init__(self, max_std: float) -> None:
         self.max_std = max_std
 
-    def drawn(self, draws: Draws, size: Size) -> Values:
+    def sample(self, draws: CounterRNG, size: Size) -> Values:
         return {"std": _between(draws, 0, self.max_std)}
 
-    def changed(self, images: Tensor, values: Values, draws: Draws) -> Tensor:
+    def apply(self, images: Tensor, values: Values, draws: CounterRNG) -> Tensor:
         return torch.addcmul(
             images, draws.to(images.device).normal(*images.shape[1:]), wide(values["std"], images)
         )
@@ -236,10 +236,10 @@ class SaltAndPepper:
     def __init__(self, max_fraction: float) -> None:
         self.max_fraction = max_fraction
 
-    def drawn(self, draws: Draws, size: Size) -> Values:
+    def sample(self, draws: CounterRNG, size: Size) -> Values:
         return {"share": _between(draws, 0, self.max_fraction)}
 
-    def changed(self, images: Tensor, values: Values, draws: Draws) -> Tensor:
+    def apply(self, images: Tensor, values: Values, draws: CounterRNG) -> Tensor:
         noise, half = (
             draws.to(images.device).uniform(1, *images.shape[2:]),
             wide(values["share"] / 2, images),
@@ -253,17 +253,17 @@ class Brightness:
     def __init__(self, max_change: float) -> None:
         self.max_change = max_change
 
-    def drawn(self, draws: Draws, size: Size) -> Values:
+    def sample(self, draws: CounterRNG, size: Size) -> Values:
         return {"factor": _between(draws, 1 - self.max_change, 1 + self.max_change)}
 
-    def changed(self, images: Tensor, values: Values, draws: Draws) -> Tensor:
+    def apply(self, images: Tensor, values: Values, draws: CounterRNG) -> Tensor:
         return (images * wide(values["factor"], images)).clamp(0, 1)
 
 
 class Contrast(Brightness):
     """Each image's values moved from its mean luma, by a factor from 1 - max_change to 1 + max_change."""
 
-    def changed(self, images: Tensor, values: Values, draws: Draws) -> Tensor:
+    def apply(self, images: Tensor, values: Values, draws: CounterRNG) -> Tensor:
         weights = images.new_tensor(
             [0.299, 0.587, 0.114] if images.shape[1] == 3 else [1.0]
         )  # ITU-R 601
@@ -280,10 +280,10 @@ class Cutout:
     def __init__(self, box_fraction: float) -> None:
         self.box_fraction = box_fraction
 
-    def drawn(self, draws: Draws, size: Size) -> Values:
+    def sample(self, draws: CounterRNG, size: Size) -> Values:
         return {"x": draws.uniform(), "y": draws.uniform()}
 
-    def changed(self, images: Tensor, values: Values, draws: Draws) -> Tensor:
+    def apply(self, images: Tensor, values: Values, draws: CounterRNG) -> Tensor:
         inside = in_box(values, torch.full_like(values["x"], self.box_fraction / 2), images)
         return torch.where(inside, images.mean((2, 3), keepdim=True), images)
 
@@ -297,7 +297,7 @@ def in_box(values: Values, half: Tensor, images: Tensor) -> Tensor:
     return (inside[0].unsqueeze(2) & inside[1].unsqueeze(1)).unsqueeze(1).to(images.device)
 
 
-def _between(draws: Draws, low: float, high: float) -> Tensor:
+def _between(draws: CounterRNG, low: float, high: float) -> Tensor:
     """(B,) float64, evenly between the two."""
     return draws.uniform().double() * (high - low) + low
 

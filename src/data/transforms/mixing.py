@@ -5,7 +5,7 @@ import torch
 from scipy.special import betaincinv
 from torch import Tensor
 
-from src.core.randomness import Draws
+from src.core.randomness import CounterRNG
 from src.data.transforms.augment import Size, Values, in_box, wide
 
 
@@ -16,12 +16,12 @@ class MixUp:
         places = np.linspace(0, 1, 4097)
         self.quantiles = torch.from_numpy(betaincinv(alpha, alpha, places))
 
-    def drawn(self, draws: Draws, size: Size) -> Values:
+    def sample(self, draws: CounterRNG, size: Size) -> Values:
         place = draws.uniform().double() * (len(self.quantiles) - 1)
         low = place.long()
         return {"share": torch.lerp(self.quantiles[low], self.quantiles[low + 1], place - low)}
 
-    def mixed(self, images: Tensor, others: Tensor, values: Values) -> tuple[Tensor, Tensor]:
+    def mix(self, images: Tensor, others: Tensor, values: Values) -> tuple[Tensor, Tensor]:
         share = wide(values["share"], images)
         return torch.lerp(others, images, share), share
 
@@ -29,9 +29,9 @@ class MixUp:
 class CutMix(MixUp):
     """A box of another image, its share of the area 1 - lambda, about any place and cut off at the edge (Yun 2019, 3.1)."""
 
-    def drawn(self, draws: Draws, size: Size) -> Values:
-        return super().drawn(draws, size) | {"x": draws.uniform(), "y": draws.uniform()}
+    def sample(self, draws: CounterRNG, size: Size) -> Values:
+        return super().sample(draws, size) | {"x": draws.uniform(), "y": draws.uniform()}
 
-    def mixed(self, images: Tensor, others: Tensor, values: Values) -> tuple[Tensor, Tensor]:
+    def mix(self, images: Tensor, others: Tensor, values: Values) -> tuple[Tensor, Tensor]:
         inside = in_box(values, (1 - values["share"]).sqrt() / 2, images)
         return torch.where(inside, others, images), 1 - inside.float().mean((1, 2, 3))

@@ -10,17 +10,17 @@ def to_float(images: Tensor) -> Tensor:
     return images.to(torch.float32).div_(255)
 
 
-def to_bytes(images: Tensor) -> Tensor:
+def to_uint8(images: Tensor) -> Tensor:
     """float in [0, 1] -> uint8 in 0..255, the nearest."""
     return images.clamp(0, 1).mul(255).round().byte()
 
 
-def binarized(images: Tensor, noise: torch.Generator) -> Tensor:
+def binarize(images: Tensor, noise: torch.Generator) -> Tensor:
     """Each pixel 1 with the probability of its value in [0, 1], else 0."""
     return torch.bernoulli(images, generator=noise)
 
 
-def resized(pixels: Tensor, size: tuple[int, int], channels: int) -> Tensor:
+def resize(pixels: Tensor, size: tuple[int, int], channels: int) -> Tensor:
     """(N, C, H, W) uint8 at `size`, height and width, with `channels` channels; as they are where they fit already."""
     if pixels.shape[1] == 3 and channels == 1:
         luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
@@ -41,7 +41,7 @@ def resized(pixels: Tensor, size: tuple[int, int], channels: int) -> Tensor:
     return pixels.contiguous()
 
 
-def permuted(images: Tensor, order: Tensor) -> Tensor:
+def permute_pixels(images: Tensor, order: Tensor) -> Tensor:
     """Each image's pixels in another order, its channels alike: pixel i is `order[i]` of the image, (H * W,)."""
     return images.flatten(2)[:, :, order.to(images.device)].view_as(images)
 
@@ -51,7 +51,7 @@ def same_order(ours: Tensor | None, theirs: Tensor | None) -> bool:
     return theirs is None if ours is None else theirs is not None and torch.equal(ours, theirs)
 
 
-def wintered(images: Tensor) -> Tensor:
+def add_winter(images: Tensor) -> Tensor:
     """Return color images (B, 3, H, W) in [0, 1] as if snow had fallen, which no map of single pixels can tell.
 
     Snow lies under an edge, on whatever is darker than the four rows above it, so that neighbors decide where it is white:
@@ -71,7 +71,7 @@ def wintered(images: Tensor) -> Tensor:
     return torch.lerp(ground, images.new_tensor([0.93, 0.96, 1.0]).view(3, 1, 1), snow)
 
 
-def scattered(images: Tensor, size: tuple[int, int], noise: torch.Generator) -> Tensor:
+def place_randomly(images: Tensor, size: tuple[int, int], noise: torch.Generator) -> Tensor:
     """Each image at a place of its own on a black sheet, drawn uniformly among those that hold it whole.
 
     Args:
