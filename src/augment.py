@@ -118,7 +118,7 @@ def by_transforms(augment: "Augment") -> Maker:
                 name: {key: round(value.item(), 6) for key, value in one.items()}
                 for name, one in values.items()
             }
-            yield augment.single(image, values, draws), done
+            yield augment.apply(image, values, draws), done
 
     return make
 

@@ -182,7 +182,7 @@ LIKELY = {  # a setting's type -> values
         max val/loss val/acc cpu 16-mixed 32-true bf16-mixed src.nets.fc.generator src.nets.convnet.convnet
         src.models.gan.GAN src.optim.schedules.linear src.optim.schedules.Plateau torch.optim.SGD torch.optim.LBFGS
         torch.optim.SparseAdam torch.optim.Adagrad torch.optim.Rprop torch.nn.Identity
-        torchvision.models.alexnet src.data.transforms.augment.Scale src.callbacks.graph.Graph null""".split(),  # noqa: SIM905
+        torchvision.models.alexnet src.data.transforms.geometric.Scale src.callbacks.graph.Graph null""".split(),  # noqa: SIM905
     list: ["[]", "[1]", "[2,2]", "[0.5,0.5]", "[0.9,0.99]", "[M,M]", "[8,D]", "[0.0,0.0]", "null"],
     dict: ["null", "{}", "1"],
     type(None): [*NUMBERS, "a", "true", "backbone"],

@@ -19,7 +19,7 @@ RNG = np.random.default_rng(0)
 
 
 def idx(array):
-    header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_uint8(4, "big") for n in array.shape)
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
     return header + array.astype(np.uint8).tobytes()
 
 

@@ -6,7 +6,8 @@ import torch
 from scipy import ndimage
 
 from src.core.randomness import CounterRNG
-from src.data.transforms import augment as aug
+from src.data.transforms import geometric
+from src.data.transforms.augment import Augment
 from src.data.transforms.warp import BORDERS, INTERPOLATIONS, warp
 
 SCIPY = {
@@ -106,12 +107,12 @@ def test_the_table_of_borders():
     x = images(24, 32)
     draws = CounterRNG(torch.arange(3), 0)
     cases = {
-        "flip": aug.Flip(1.0),
-        "rotation": aug.Rotation(90),
-        "scale in": aug.Scale(1.5, 3),
-        "scale out": aug.Scale(0.2, 0.6),
-        "translation": aug.Translation(50, whole_pixels=True),
-        "crop": aug.Crop(0.2, 1.5),
+        "flip": geometric.Flip(1.0),
+        "rotation": geometric.Rotation(90),
+        "scale in": geometric.Scale(1.5, 3),
+        "scale out": geometric.Scale(0.2, 0.6),
+        "translation": geometric.Translation(50, whole_pixels=True),
+        "crop": geometric.Crop(0.2, 1.5),
     }
     print("\n" + " ".join(f"{name:>11}" for name in ("", *cases)))
     for border in BORDERS:
@@ -119,8 +120,8 @@ def test_the_table_of_borders():
         for name, transform in cases.items():
             values = transform.sample(draws, (24, 32))
             made = (
-                aug.Augment({"one": transform}, border, fill=FILL)
-                .single(x, {"one": values}, draws)
+                Augment({"one": transform}, border, fill=FILL)
+                .apply(x, {"one": values}, draws)
                 .double()
                 .numpy()
             )
