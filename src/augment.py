@@ -128,7 +128,7 @@ def by_models(runs: list[str], to: str, data: "ImageData", cfg: DictConfig) -> M
     a CycleGAN or a style transfer makes of it, or what a conditional GAN draws of its class. Raises UserError where one can do
     neither, or knows other classes, or drew its classes from other images than those that `cfg` has to train on: it would tell
     of what is held out; and where a copy would be another's equal."""
-    from src.callbacks.common import CanSampleClasses, CanTranslate
+    from src.callbacks.protocols import CanSampleClasses, CanTranslate
     from src.engine.load import load_run
 
     models = {}

@@ -26,7 +26,7 @@ def sample(cfg: DictConfig) -> Path:
         raise UserError("n=null: it takes a whole number from 1")
     runs.last_checkpoint(folder)
 
-    from src.callbacks.common import (
+    from src.callbacks.protocols import (
         CanCompare,
         CanInterpolate,
         CanPaint,

@@ -23,9 +23,9 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     start = time.perf_counter()
     import torch
 
-    from src.callbacks.common import batches_seen
     from src.callbacks.early_stopping import way_to_go_on
     from src.callbacks.report import report
+    from src.core.progress import progress
     from src.engine import build, resume
     from src.engine.checks import expect_test_set
     from src.engine.fit import fit, test
@@ -69,7 +69,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     if cfg.test:
         metrics |= test(trainer, model, datamodule)
     metrics["parameters"] = parameters
-    trained = batches_seen(trainer) > done
+    trained = progress(trainer).batch > done
     if not trained:
         log.info(way_to_go_on(trainer))
     return report(trainer, cfg, folder, metrics, trained, time.perf_counter() - start)

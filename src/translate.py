@@ -32,7 +32,7 @@ def translate(cfg: DictConfig) -> list[Path]:
             f"out={out} is there and not empty; name a new folder, nothing is overwritten"
         )
 
-    from src.callbacks.common import CanTranslate
+    from src.callbacks.protocols import CanTranslate
     from src.data.decode import decode, parse_color
     from src.data.transforms.pixels import to_float
     from src.engine.load import load_run

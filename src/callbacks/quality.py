@@ -1,20 +1,24 @@
 """Measure samples against validation and test images: on features of the project's own classifier, and on Inception's."""
 
+import logging
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from src.callbacks.common import CanSample, CanSampleClasses, data_of
+from src.callbacks.protocols import CanSample, CanSampleClasses
+from src.callbacks.trainer_state import datamodule
 from src.core.errors import UserError
 from src.core.randomness import generator
-from src.data.base import ImageData, log
+from src.data.base import ImageData
 from src.data.images import Images, ImageSet
 from src.data.transforms.pixels import to_uint8
 from src.metrics.features import FeatureNet, feature_net
 from src.metrics.precision import float32
 from src.metrics.quality import quality, too_few
+
+log = logging.getLogger(__name__)
 
 
 class SampleQuality(pl.Callback):
@@ -49,7 +53,7 @@ class SampleQuality(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if not isinstance(pl_module, CanSample) or self.ready:
             return
-        if stage != "fit" or len(data_of(trainer).val):
+        if stage != "fit" or len(datamodule(trainer).val):
             self.ready = True
             self._prepare(trainer)
 
@@ -66,7 +70,7 @@ class SampleQuality(pl.Callback):
 
     def _prepare(self, trainer: pl.Trainer) -> None:
         """Make ready what the figures stand on: the feature net, the weights of Inception."""
-        data = data_of(trainer)
+        data = datamodule(trainer)
         try:
             if not data.num_classes or data.randomizes or not isinstance(data.train, ImageSet):
                 raise UserError(
@@ -89,7 +93,7 @@ class SampleQuality(pl.Callback):
             log.info("fid_inception is not measured: %s", error)
 
     def _measure(self, trainer: pl.Trainer, model: pl.LightningModule, stage: str) -> None:
-        data = data_of(trainer)
+        data = datamodule(trainer)
         part, train = getattr(data, stage), data.train
         inception = self.inception and stage == "test"
         if not isinstance(model, CanSample) or (self.net is None and not inception):

@@ -2,12 +2,15 @@
 
 import contextlib
 import io
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from src.core.errors import UserError
-from src.data.base import ImageData, log
+from src.data.base import ImageData
+
+log = logging.getLogger(__name__)
 
 
 def download_missing(data: ImageData, missing: Path, download: Callable[[], Any]) -> Any:

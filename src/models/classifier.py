@@ -1,7 +1,8 @@
 """Image classification: one LightningModule for every net, from a 6,442-parameter MLP to VGG and ResNet."""
 
+import logging
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,13 +10,15 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
-from src.data.base import log
+from src.core.progress import is_logging_step, progress
 from src.data.images import stratified_sample
 from src.data.transforms.pixels import permute_pixels
 from src.metrics.intervals import wilson
 from src.models.base import Family
 from src.nets.init import whiten
-from src.nets.inspect import classifier_heads, frozen_parts
+from src.nets.inspect import classifier_heads
+
+log = logging.getLogger(__name__)
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
 WHITENED = (
@@ -169,13 +172,11 @@ class Classifier(Family):
 
     def setup(self, stage: str) -> None:
         if stage == "fit" and self.open and self.init_from is None:
-            moments = dict(
-                zip(("mean", "std"), cast(Any, self.trainer).datamodule.moments(), strict=True)
-            )
+            moments = dict(zip(("mean", "std"), self.datamodule.moments(), strict=True))
             for name in self.open:
                 getattr(self, name).copy_(moments[name].view(-1, 1, 1))
         if stage == "fit" and self.whiten:
-            data = cast(Any, self.trainer).datamodule
+            data = self.datamodule
             most, pixels = WHITENED
             n = max(1, min(most, pixels // (data.size[0] * data.size[1])))
             images, _ = data.eval_images(
@@ -240,10 +241,7 @@ class Classifier(Family):
                 loss = loss + self.aux_weight * F.cross_entropy(
                     head.float(), labels, label_smoothing=self.label_smoothing
                 )
-        trainer = cast(Any, self.trainer)
-        if (
-            trainer.fit_loop.epoch_loop.batch_progress.total.processed + 1
-        ) % trainer.log_every_n_steps:
+        if not is_logging_step(self.trainer, progress(self.trainer).batch + 1):
             return {"loss": loss}
         true = (
             labels if labels.ndim == 1 else labels.argmax(1)
@@ -298,7 +296,7 @@ class Classifier(Family):
             values[name] = share
             values[f"{name}_low"], values[f"{name}_high"] = wilson(round(share * n), n)
             self.single_view.reset()
-        names = cast(Any, self.trainer).datamodule.class_names
+        names = self.datamodule.class_names
         for name, hits, images in zip(
             names, counts.diag().tolist(), counts.sum(1).tolist(), strict=True
         ):
@@ -312,7 +310,7 @@ class Classifier(Family):
 
     def graphs(self) -> dict[str, tuple[nn.Module, Any]]:
         """The net with two blank images."""
-        data = cast(Any, self.trainer).datamodule
+        data = self.datamodule
         return {
             "net": (
                 self.net,

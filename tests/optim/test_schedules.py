@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from src.callbacks.exact import Exact
+from src.callbacks.reproducibility import Reproducibility
 from src.core.errors import UserError
 from src.core.randomness import derive_seed
 from src.engine import build
@@ -131,7 +131,7 @@ def test_a_batch_is_seeded_without_telling_absent_accelerators(config, tmp_path)
     train(config(*WATCHED, "trainer.max_epochs=1"), tmp_path)
     assert len(torch.cuda._queued_calls) <= queued + 2  # train.py's own seed of the weights
     trainer = build.trainer(config(*WATCHED), tmp_path)
-    next(callback for callback in trainer.callbacks if isinstance(callback, Exact))._seed(
+    next(callback for callback in trainer.callbacks if isinstance(callback, Reproducibility))._seed(
         trainer, "val", 3
     )
     drawn = torch.rand(5)

@@ -1,6 +1,7 @@
 """A folder of one's own: a class a sub-folder, with or without train/val/test above them."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -24,11 +25,13 @@ from src.core.files import (
     printable,
     summary,
 )
-from src.data.base import ImageData, log
+from src.data.base import ImageData
 from src.data.cache import cached
 from src.data.decode import WHITE, decode, parse_color, why_unreadable
 from src.data.images import Images, ImageSet, Splits, resolve_classes, split_off_test
 from src.data.split_folders import group_by_folder, levels
+
+log = logging.getLogger(__name__)
 
 MEMORY_LIMIT = (
     4 * 2**30
