@@ -16,7 +16,7 @@ from src.data.transforms.pixels import permute_pixels
 from src.metrics.intervals import wilson
 from src.models.base import Family
 from src.nets.init import whiten
-from src.nets.inspect import classifier_heads
+from src.nets.inspect import classifier_heads, frozen_parts
 
 log = logging.getLogger(__name__)
 
