@@ -38,8 +38,8 @@ from src.core.errors import (
     Interrupted,
     TrainingFailed,
     UserError,
-    plain_line,
     refusal,
+    user_error_line,
     writing,
 )
 
@@ -75,7 +75,7 @@ def guarded(action: Callable[[], Any]) -> int:
         action()
         sys.stdout.flush()
     except UserError as error:
-        print(f"error: {plain_line(error)}", file=sys.stderr)
+        print(f"error: {user_error_line(error)}", file=sys.stderr)
         return 2
     except TrainingFailed as error:
         if runs.is_first_process():

@@ -21,7 +21,7 @@ from src.core.types import RESUMABLE
 
 def resume_run(task: Task, folder: Path, overrides: list[str]) -> None:
     """Continue the run in `folder`. Its config remembers what `overrides` change."""
-    cfg = runs.config_of(folder)
+    cfg = runs.load_config(folder)
     complete(cfg)
     check_saved(cfg.copy(), runs.config_path(folder))
     allowed = list(resumable(cfg))

@@ -101,7 +101,7 @@ MISTAKES = [
     (["data.size=30"], ["data.size=30", "28, 32, 64", "model/net=fc takes any"]),
     (["data=cifar10", "model.net.discriminator.channels=1"], ["channels=1", "cifar10", "data.channels=3"]),
     (["data.train_size=9", "data.train_per_class=9"], ["data.train_size", "data.train_per_class", "one of them"]),
-    (["model=vgg", "model.init_from=torchvision"], ["init_from=torchvision", "src.nets.plain.plain has no weights there"]),
+    (["model=vgg", "model.init_from=torchvision"], ["init_from=torchvision", "src.nets.convnet.convnet has no weights there"]),
     (["model=vgg", "model.shift=32", "data=cifar10"], ["model.shift=32", "data.size=32"]),
     (["model=vgg", "model.init_from=x", "model.whiten=true"], ["model.whiten=true", "model.init_from=x"]),
     (["model=vgg", "model.freeze=backbone"], ["model.freeze=backbone without model.init_from"]),
@@ -164,7 +164,7 @@ MISTAKES = [
     (["~logger.csv._target_"], ["logger.csv._target_ is missing", "loggers of src.callbacks.loggers"]),
     # a target, or a value, of another kind than its place takes
     (["model.schedule._target_=src.models.gan.GAN"], ["model.schedule takes a schedule of src.optim.schedules"]),
-    (["model.schedule._target_=src.optim.schedules.unwrapped"], ["is not allowed: model.schedule takes a schedule"]),
+    (["model.schedule._target_=src.optim.schedules.unwrap_partial"], ["is not allowed: model.schedule takes a schedule"]),
     (["model.schedule._target_=src.optim.schedules.Plateau"], ["model.schedule._partial_=true", "it is false"]),
     (["model.optimizer._partial_=false"], ["model.optimizer._partial_=false", "it is true"]),
     (["model.optimizer._target_=torch.optim.Nothing"], ["torch.optim.Nothing is not allowed", "an optimizer"]),
