@@ -31,7 +31,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     from src.engine.fit import fit, test
     from src.engine.pretrained import begin
     from src.engine.runtime import open_log
-    from src.nets.inspect import counts
+    from src.nets.inspect import count_parameters
 
     log = open_log(folder, append=cfg.resume is not None)
     checkpoint = runs.load_last(folder, repair=True) if cfg.resume else None
@@ -49,7 +49,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
         runs.move_broken_metrics(folder)
     trainer = build.trainer(cfg, folder, checkpoint=checkpoint)
     del checkpoint  # free its memory: the trainer has it now
-    parameters, in_all = counts(model)
+    parameters, in_all = count_parameters(model)
     shown = f"{parameters:,}" if parameters == in_all else f"{parameters:,} of {in_all:,}"
     log.info(
         "%s on %s (%d to train, %d to validate, %d to test), %s parameters, %s, %s",

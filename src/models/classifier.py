@@ -11,12 +11,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from src.core.progress import is_logging_step, progress
-from src.data.images import sample
-from src.data.transforms.pixels import permuted
+from src.core.types import PathText
+from src.data.images import stratified_sample
+from src.data.transforms.pixels import permute_pixels
 from src.metrics.intervals import wilson
 from src.models.base import Family
 from src.nets.init import whiten
-from src.nets.inspect import frozen, heads
+from src.nets.inspect import classifier_heads, frozen_parts
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class Classifier(Family):
         init_from: where the net was trained before (`src.engine.pretrained` loads it); None: nowhere, and what follows is of
             no effect.
         freeze: what stays as it was, BatchNorm's buffers too, its dropout off: `none`, `backbone` (all but the heads), or so
-            many layers from the first on (see `src.nets.inspect.frozen`).
+            many layers from the first on (see `src.nets.inspect.frozen_parts`).
         unfreeze_epoch: after so many epochs the frozen part is trained too; None: never.
         backbone_lr: factor on the learning rate of all layers but the heads, whenever they are trained: a net that was trained
             before is only to be tuned, be it from the start (freeze: none), above what is frozen, or once it is unfrozen.
@@ -78,7 +79,7 @@ class Classifier(Family):
         whiten: bool = False,
         mirror: bool = False,
         shift: int = 0,
-        init_from: str | None = None,
+        init_from: PathText | None = None,
         freeze: str | int = "none",
         unfreeze_epoch: int | None = None,
         backbone_lr: float = 0.1,
@@ -144,7 +145,7 @@ class Classifier(Family):
             raise ValueError(
                 "whiten=true, but the net has no convolution to begin with principal components"
             )
-        self.frozen, self.at_rest = frozen(net, freeze)
+        self.frozen, self.at_rest = frozen_parts(net, freeze)
         for parameter in self.frozen:
             parameter.requires_grad_(False)
         self.train()
@@ -179,7 +180,9 @@ class Classifier(Family):
             data = self.datamodule
             most, pixels = WHITENED
             n = max(1, min(most, pixels // (data.size[0] * data.size[1])))
-            images, _ = data.seen(data.train, sample(data.train.labels, n, "whiten"))
+            images, _ = data.eval_images(
+                data.train, stratified_sample(data.train.labels, n, "whiten")
+            )
             layer = next(layer for layer in self.net.modules() if isinstance(layer, nn.Conv2d))
             whiten(layer, self.scaled(images))
             if self.average is not None:
@@ -189,7 +192,9 @@ class Classifier(Family):
         """The heads' groups come first: their rate is logged. What is frozen has its own throughout: a resumed run finds the
         same in its checkpoint, and SGD's fused step fails where only some of a group have a momentum yet."""
         of_heads = {
-            p for name in heads(self.net) for p in self.net.get_submodule(name).parameters()
+            p
+            for name in classifier_heads(self.net)
+            for p in self.net.get_submodule(name).parameters()
         }
         of_norms = {layer.bias for layer in self.net.modules() if isinstance(layer, NORMS)}
         groups: dict[tuple[bool, bool, bool, bool], dict[str, Any]] = {}
@@ -347,7 +352,7 @@ class Whole(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1], pixels where a person sees them -> logits (B, num_classes)."""
         if self.permutation is not None:
-            images = permuted(images, self.permutation)
+            images = permute_pixels(images, self.permutation)
         return answered(
             self.net, scaled(images, self.mean, self.std, self.in_channels), self.mirror, self.shift
         )
