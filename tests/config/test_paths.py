@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from src.config.checks import compose
-from src.config.overrides import PATHS, quoted
+from src.config.overrides import path_settings, quoted
 from src.core.errors import UserError
 from src.core.runs import load_config
 from tests.conftest import command, wrong
@@ -35,7 +35,7 @@ def read_by_hydra(override):
 def test_what_exists_is_a_path_in_every_setting(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     Path(name).mkdir()
-    for key in sorted(PATHS):
+    for key in sorted(path_settings()):
         for sweep in (False, True):
             for given_name in (*([] if name == "~" else [name]), f"./{name}", str(tmp_path / name)):
                 path = Path(read_by_hydra(quoted(f"{key}={given_name}", sweep)))
