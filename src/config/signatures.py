@@ -57,8 +57,10 @@ def signature(target: str) -> Signature | None:
             required, more = required | (known[0].required & rest), known[0].more
     elif any("dataclass" in ast.unparse(word) for word in node.decorator_list):
         fields = [item for item in node.body if isinstance(item, ast.AnnAssign)]
-        parameters = {ast.unparse(item.target): ast.unparse(item.annotation) for item in fields}
+        parameters = {name: text for parent in known for name, text in parent.parameters.items()}
+        parameters |= {ast.unparse(item.target): ast.unparse(item.annotation) for item in fields}
         required = frozenset(ast.unparse(item.target) for item in fields if item.value is None)
+        required = required.union(*(parent.required for parent in known))
         more = False
     elif known:
         parameters, required, more = known[0].parameters, known[0].required, known[0].more
@@ -69,6 +71,21 @@ def signature(target: str) -> Signature | None:
             bool(parents) and not module.startswith("src."),
         )
     return Signature(parameters, required, more, module, frozenset(names), "", called)
+
+
+@cache
+def concrete_classes(module: str, base: str) -> list[str]:
+    """Return the dotted names of the class `base` of `module` and of its subclasses there.
+
+    A class that derives from `ABC` itself is abstract and left out.
+    """
+    names = []
+    for node in _body(module):
+        if isinstance(node, ast.ClassDef) and "ABC" not in map(ast.unparse, node.bases):
+            known = signature(f"{module}.{node.name}")
+            if node.name == base or (known and base in known.bases):
+                names.append(f"{module}.{node.name}")
+    return names
 
 
 def _parent(base: str, module: str) -> Signature | None:

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from src.config.signatures import Signature, definition, signature
+from src.config.signatures import Signature, concrete_classes, definition, signature
 from src.core.errors import UserError, near
 
 
@@ -174,9 +174,10 @@ def kind_of(annotation: str, module: str) -> Kind | None:
     if annotation == "nn.Module":
         return NET
     if re.fullmatch(r"[A-Z]\w+", annotation) and (found_at := definition(f"{module}.{annotation}")):
-        name = f"{found_at[0]}.{annotation}"
-        if name.startswith("src."):
-            return Kind(name, re.escape(name))
+        classes = concrete_classes(found_at[0], annotation)
+        if found_at[0].startswith("src."):
+            names = "|".join(map(re.escape, classes))
+            return Kind(f"{'one of ' * (len(classes) > 1)}{', '.join(classes)}", names)
     return None
 
 

@@ -12,7 +12,7 @@ from torchmetrics.functional.image import (
     structural_similarity_index_measure,
 )
 
-from src.losses import cycle_consistency, cyclegan_generator, lsgan_discriminator
+from src.losses import LeastSquares, cycle_consistency
 from src.metrics.color import Map, color_maps
 from src.metrics.precision import float64
 
@@ -91,6 +91,7 @@ class CycleGAN(pl.LightningModule):
             cycle,
             identity,
         )
+        self.loss = LeastSquares()
         shape = (channels, size, size) if isinstance(size, int) else (channels, *size)
         self.pool_a, self.pool_b = ImagePool(pool, shape), ImagePool(pool, shape)
         self.color_maps: dict[str, dict[str, Map]] = {}  # by the domain that they lead to, by name
@@ -128,8 +129,10 @@ class CycleGAN(pl.LightningModule):
         else:
             fake_b, fake_a, identity = self.g(a), self.f(b), a.new_zeros(())
         cycle = cycle_consistency(a, self.f(fake_b)) + cycle_consistency(b, self.g(fake_a))
-        fooled = cyclegan_generator(self.d_b(fake_b).float()) + cyclegan_generator(
-            self.d_a(fake_a).float()
+        # Zhu 2017, section 4: only the discriminators' objective is halved, so undo the 1/2 here
+        fooled = 2 * (
+            self.loss.generator(None, self.d_b(fake_b).float())
+            + self.loss.generator(None, self.d_a(fake_a).float())
         )
         g_loss = fooled + self.cycle * (cycle + self.identity * identity)
         g_optimizer.zero_grad()
@@ -155,7 +158,7 @@ class CycleGAN(pl.LightningModule):
         real_scores, fake_scores = (
             discriminator(torch.cat([real, fake.to(real.dtype)])).float().chunk(2)
         )
-        return lsgan_discriminator(real_scores, fake_scores)
+        return self.loss.discriminator(real_scores, fake_scores)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._measure(batch, "val")
