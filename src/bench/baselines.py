@@ -145,7 +145,7 @@ def plain_cyclegan_rate(cfg: DictConfig, data: Any) -> float:
     def pooled(pool: list[Any], fakes: Any) -> Any:
         passed = []
         for fake in fakes.detach().split(1):
-            if len(pool) < cfg.model.pool:
+            if len(pool) < cfg.model.pool_size:
                 pool.append(fake)
             elif random.random() < 0.5:
                 place = random.randrange(len(pool))
@@ -161,11 +161,11 @@ def plain_cyclegan_rate(cfg: DictConfig, data: Any) -> float:
             fake_b, fake_a = g(a), f(b)
             back_a, back_b = f(fake_b), g(fake_a)
             cycle = l1_loss(back_a, a) + l1_loss(back_b, b)
-            identity = l1_loss(g(b), b) + l1_loss(f(a), a) if cfg.model.identity else 0.0
+            identity = l1_loss(g(b), b) + l1_loss(f(a), a) if cfg.model.lambda_identity else 0.0
             g_loss = (
                 judged(d_b(fake_b), True)
                 + judged(d_a(fake_a), True)
-                + cfg.model.cycle * (cycle + cfg.model.identity * identity)
+                + cfg.model.lambda_cycle * (cycle + cfg.model.lambda_identity * identity)
             )
             g_optimizer.zero_grad()
             g_loss.backward()
@@ -230,7 +230,7 @@ def plain_classifier_rate(cfg: DictConfig, data: Any) -> float:
     )
     changes: list[Any] = [transforms.Normalize([0.5] * data.channels, [0.5] * data.channels)]
     if "translation" in cfg.augment:
-        changes.append(transforms.RandomCrop(data.size, padding=cfg.augment.translation.most))
+        changes.append(transforms.RandomCrop(data.size, padding=cfg.augment.translation.max_shift))
     if "flip" in cfg.augment:
         changes.append(transforms.RandomHorizontalFlip(cfg.augment.flip.p))
     clock = Clock(cfg.warmup, cfg.batches)

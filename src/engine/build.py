@@ -22,7 +22,8 @@ from src.callbacks.checkpoint import Checkpoint
 from src.callbacks.exact import Exact
 from src.callbacks.nonfinite import NonFinite
 from src.callbacks.record import Record
-from src.config.checks import check_saved, family, fill, leaves
+from src.config.checks import check_saved, fill, leaves
+from src.config.signatures import class_attribute
 from src.config.targets import NODES
 from src.core import runs
 from src.core.errors import UserError, writing
@@ -88,7 +89,8 @@ def data(cfg: DictConfig, checkpoint: dict[str, Any] | None = None) -> Any:
     Raises UserError where it has other classes than `checkpoint` learned, which its net would not fit, or fit wrongly.
     """
     settings = {key: value for key, value in cfg.data.items() if key not in NODES["data"].extra}
-    if (sentences := family(cfg).sentences) is not None:
+    model_class = str(OmegaConf.select(cfg, "model._target_"))
+    if (sentences := class_attribute(model_class, "sentences")) is not None:
         settings["labelled"] = sentences == "labelled"
     module = _instantiate(settings, "data")
     module.augment = augmentation(cfg)
@@ -101,8 +103,8 @@ def data(cfg: DictConfig, checkpoint: dict[str, Any] | None = None) -> Any:
         _count(cfg.model, "num_classes", module.num_classes)
         _expect_classes(cfg, module)
     if isinstance(module, Reviews):
-        _count(cfg.model, "words", len(module.words))
-        _expect_count(cfg, "words", len(module.words))
+        _count(cfg.model, "vocab_size", len(module.words))
+        _expect_count(cfg, "vocab_size", len(module.words))
     return module
 
 
@@ -297,7 +299,7 @@ def opened(folder: Path) -> tuple[DictConfig, pl.LightningModule, dict[str, Any]
     path = runs.last_checkpoint(folder)
     checkpoint = runs.load_last(folder)
     of_data = _of_data(cfg, checkpoint, path)
-    for name, counted in (("num_classes", "class_names"), ("words", "words")):
+    for name, counted in (("num_classes", "class_names"), ("vocab_size", "words")):
         _count(cfg.model, name, len(of_data.get(counted, [])))
     built = model(cfg)
     _expect_weights(built, checkpoint, path)
@@ -339,12 +341,12 @@ def classifier(folder: Path) -> Trained:
 
 def _of_data(cfg: DictConfig, checkpoint: dict[str, Any], where: Path | str) -> dict[str, Any]:
     """What `checkpoint`, read from `where`, knows of its data; Lightning keeps it by the name of their class."""
-    if (takes := family(cfg).takes) == "a photograph and a style":
+    needed = class_attribute(cfg.data._target_, "state_keys")
+    if not needed:
         return {}
     kept = checkpoint.get(cfg.data._target_.rpartition(".")[2])
     kept = kept if isinstance(kept, dict) else {}
-    needed = {"words"} if takes == "sentences" else {"class_names", "permutation"}
-    if not needed <= kept.keys():
+    if not kept.keys() >= set(needed):
         raise UserError(
             f"{where} knows nothing of data={cfg.data.name}, which the run's config names: other data made it, or an earlier "
             f"version of the project; {runs.PUT_BACK}"

@@ -5,15 +5,15 @@ Loss, networks, gradient penalty, weight clipping, n_critic and EMA are settings
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from src.losses import GANLoss, gradient_penalty
+from src.models.base import Family
 from src.nets.init import initialise, spectral_norm
 
 
@@ -40,7 +40,7 @@ class Networks:
             spectral_norm(self.discriminator)
 
 
-class GAN(pl.LightningModule):
+class GAN(Family):
     """Generative adversarial network (Goodfellow 2014).
 
     Args:
@@ -59,7 +59,17 @@ class GAN(pl.LightningModule):
             appended to z, and to the image as one constant plane per class. None: no labels.
     """
 
-    optimizer_names = ("d_lr", "g_lr")  # of the learning rates in the logs
+    optimizer_names = ("d_lr", "g_lr")
+    refuses: ClassVar = {
+        "accumulate_grad_batches": (
+            (1,),
+            "a GAN steps its two optimizers itself; use data.batch_size",
+        ),
+        "gradient_clip_val": (
+            (None,),
+            "a GAN steps its two optimizers itself; model/loss=wgan or wgan_gp bounds its discriminator",
+        ),
+    }
 
     def __init__(
         self,

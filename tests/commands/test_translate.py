@@ -25,7 +25,7 @@ def test_any_size_is_translated_and_none_is_shifted(winter_run):
     around = F.pad(x * 2 - 1, (0, 2, 0, 3), mode="replicate")
     assert torch.equal(model.translate(x), (model.g(around)[:, :, :21, :30] + 1) / 2)
     assert model.translate(torch.rand(1, 3, 5, 6)).shape == (1, 3, 5, 6)
-    with pytest.raises(ValueError, match="of 40 x 4 is too small: 5 x 5 is the least"):
+    with pytest.raises(ValueError, match="of 40 x 4 is too small: it needs 5 x 5"):
         model.translate(torch.rand(1, 3, 4, 40))
     whole = torch.rand(1, 3, 20, 32)
     assert torch.equal(model.translate(whole), (model.g(whole * 2 - 1) + 1) / 2)

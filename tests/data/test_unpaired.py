@@ -216,7 +216,7 @@ def test_a_domain_may_be_all_for_training(config, photos, tmp_path):
         ),
         (
             ["data=winter", "data.root=x", "trainer.gradient_clip_val=1"],
-            ["steps its two optimisers itself"],
+            ["steps its two optimizers itself"],
         ),
         (
             ["data=winter", "data.root=x", "data.permute=true"],
@@ -227,8 +227,8 @@ def test_a_domain_may_be_all_for_training(config, photos, tmp_path):
             ["data.channels=1", "winter is in the colours"],
         ),
         (
-            ["data=winter", "data.root=x", "model.pool=-1"],
-            ["model.pool=-1", "a whole number from 0"],
+            ["data=winter", "data.root=x", "model.pool_size=-1"],
+            ["model.pool_size=-1", "a whole number from 0"],
         ),
     ],
 )

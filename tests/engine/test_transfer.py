@@ -119,10 +119,11 @@ def frozen_run(images, backbone, tmp_path_factory):
     top = tmp_path_factory.mktemp("frozen")
     left_out = [
         f"~callbacks.{name}"
-        for name in ("quality", "samples", "canvases", "weights", "filters", "answers")
+        for name in ("quality", "samples", "canvases", "weights", "filters", "predictions")
     ]
     shown = ("callbacks=default", "logger=default", *left_out, "callbacks.explanations.every_n_batches=1",
-             "callbacks.explanations.classes=0", "callbacks.explanations.n=1", "callbacks.explanations.layers=1")  # fmt: skip
+             "callbacks.explanations.n_classes=0", "callbacks.explanations.n=1",
+             "callbacks.explanations.max_layers=1")  # fmt: skip
     source = shutil.copytree(backbone, top / "source")
     begin = (
         f"data.root={images}",
@@ -276,7 +277,7 @@ def test_what_is_unfrozen_learns(settings, tmp_path, monkeypatch):
             ["6 missing (conv3.weight, conv3.bias, norm3.weight, ...)"],
         ),
         (
-            ["model.net.features=[4,M,8,M,M]", "model.net.hidden=[5]"],
+            ["model.net.features=[4,M,8,M,M]", "model.net.hidden_dims=[5]"],
             ["2 of another shape (fc1.weight [3, 32] for [5, 8], fc1.bias "],
         ),
         (

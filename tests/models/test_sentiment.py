@@ -111,7 +111,9 @@ def test_vectors_that_do_not_fit_get_a_line(config, tmp_path, words_run, gan_run
     (tmp_path / "mine.csv").write_text(HEADER + PLAIN + LABELLED)
     mine = line(f"model.init_from={words_run}", f"data.root={tmp_path / 'mine.csv'}")
     assert "learned other words than the data have" in mine
-    assert "model.width=3 does not fit" in line(f"model.init_from={words_run}", "model.width=3")
+    assert "model.embedding_dim=3 does not fit" in line(
+        f"model.init_from={words_run}", "model.embedding_dim=3"
+    )
     assert "holds a GAN: it takes the run of model=word_vectors" in line(
         f"model.init_from={gan_run}"
     )
