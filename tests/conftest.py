@@ -187,7 +187,7 @@ def wrong(result: subprocess.CompletedProcess[str]) -> str:
 
 def data_of(config, *overrides: str):
     """The data module that `overrides` make, its files read."""
-    return build.data(config(*overrides))
+    return build.datamodule(config(*overrides))
 
 
 @pytest.fixture(scope="session")

@@ -76,7 +76,7 @@ def plain_gan_rate(cfg: DictConfig, data: Any) -> float:
     from src.engine import build
 
     torch.manual_seed(cfg.seed)
-    model: Any = build.model(cfg).to(memory_format=torch.contiguous_format)
+    model: Any = build.model(cfg, data).to(memory_format=torch.contiguous_format)
     g, d, loss = model.generator, model.discriminator, model.loss
     settings = {
         key: cfg.model.optimizer[key] for key in ("lr", "betas") if key in cfg.model.optimizer
@@ -134,7 +134,7 @@ def plain_cyclegan_rate(cfg: DictConfig, data: Any) -> float:
     from src.engine import build
 
     torch.manual_seed(cfg.seed)
-    model: Any = build.model(cfg).to(memory_format=torch.contiguous_format)
+    model: Any = build.model(cfg, data).to(memory_format=torch.contiguous_format)
     g, f, d_a, d_b = model.g, model.f, model.d_a, model.d_b
     rate, betas = cfg.model.optimizer.lr, tuple(cfg.model.optimizer.betas)
     g_optimizer = torch.optim.Adam(itertools.chain(g.parameters(), f.parameters()), rate, betas)
@@ -190,7 +190,7 @@ def plain_draw_rate(cfg: DictConfig, data: Any) -> float:
     from src.nets.draw_reference import draw
 
     torch.manual_seed(cfg.seed)
-    model: Any = build.model(cfg)
+    model: Any = build.model(cfg, data)
     optimizer = torch.optim.Adam(
         model.parameters(), cfg.model.optimizer.lr, betas=tuple(cfg.model.optimizer.betas)
     )
@@ -218,7 +218,7 @@ def plain_classifier_rate(cfg: DictConfig, data: Any) -> float:
     from src.engine import build
 
     torch.manual_seed(cfg.seed)
-    model: Any = build.model(cfg)
+    model: Any = build.model(cfg, data)
     net = model.net.to(memory_format=torch.contiguous_format).train()
     settings = {
         key: value

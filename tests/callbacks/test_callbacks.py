@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from src.callbacks.common import due
 from src.callbacks.loggers import CSV
 from src.core import runs
-from src.engine import build
+from src.engine.load import load_run
 from src.train import train
 from src.viz import grids
 
@@ -62,7 +62,7 @@ def test_the_last_picture_is_the_final_model_on_the_fixed_noise(seen):
     from src.core.randomness import generator
 
     cfg, folder = seen
-    _, model, _ = build.opened(folder)
+    _, model, _ = load_run(folder)
     expected = grids.grid(model.sample(9, generator(cfg.seed, "samples")), scale=2)
     picture = np.asarray(Image.open(folder / "images" / "samples_00000008.png"))
     assert np.abs(picture.astype(int) - expected.astype(int)).max() <= 1

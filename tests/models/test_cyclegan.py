@@ -9,6 +9,7 @@ from PIL import Image
 
 from src.core.errors import UserError
 from src.engine import build
+from src.engine.load import load_run
 from src.models.cyclegan import CycleGAN, ImagePool
 from src.nets.cyclegan import InstanceNorm, Residual, discriminator, generator
 from src.train import train
@@ -110,7 +111,8 @@ def test_one_step_equals_the_step_written_out(config, photos, tmp_path):
         "model.lambda_cycle=7",
     )
     torch.manual_seed(0)
-    data, model = build.data(cfg), build.model(cfg)
+    data = build.datamodule(cfg)
+    model = build.model(cfg, data)
     g, f, d_a, d_b = (copy.deepcopy(net) for net in (model.g, model.f, model.d_a, model.d_b))
     (rows,) = iter(data._loader(data.train, training=True).sampler)
     a, b = (pixels.float() / 255 * 2 - 1 for pixels in data.train[rows])
@@ -148,7 +150,7 @@ def test_without_identity_no_net_is_asked_about_its_own_domain(config, photos, t
     )
     model, seen = build.model(cfg), []
     model.g.register_forward_hook(lambda module, args, out: seen.append(len(args[0])))
-    build.trainer(cfg, tmp_path).fit(model, datamodule=build.data(cfg))
+    build.trainer(cfg, tmp_path).fit(model, datamodule=build.datamodule(cfg))
     assert seen[:2] == [8, 8]
 
 
@@ -205,8 +207,8 @@ def test_cut_at_a_batch(winter_run, photos, config, tmp_path, monkeypatch, cut):
 
 
 def test_the_pictures_hold_what_was_made_and_what_came_back(winter_run, config):
-    cfg, model, _ = build.opened(winter_run)
-    data = build.data(cfg)
+    cfg, model, _ = load_run(winter_run)
+    data = build.datamodule(cfg)
     a, b = data.val[torch.arange(4)]
     rows = model.compared(a.float() / 255, b.float() / 255)
     assert rows.shape == (4, 6, 3, 16, 16)
@@ -233,8 +235,8 @@ def test_psnr_is_of_each_image_and_of_the_truth(config, photos, tmp_path):
         "data.eval_batch_size=3",
     )
     values = train(cfg, saved(cfg, tmp_path / "run"))
-    _, model, _ = build.opened(tmp_path / "run")
-    a, b = (x.float().numpy() / 255 for x in build.data(cfg).test[torch.arange(4)])
+    _, model, _ = load_run(tmp_path / "run")
+    a, b = (x.float().numpy() / 255 for x in build.datamodule(cfg).test[torch.arange(4)])
 
     def decibels(said, true):
         return float(

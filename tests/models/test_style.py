@@ -17,6 +17,7 @@ from src.core import runs
 from src.core.errors import UserError
 from src.data.sets.folder import decode
 from src.engine import build, pretrained
+from src.engine.load import load_run
 from src.evaluate import evaluate
 from src.models.style_transfer import StyleTransfer
 from src.nets.perceptual import perceptual
@@ -132,7 +133,7 @@ def test_average_pooling_takes_the_place_of_max():
 
 
 def test_the_loss_is_the_weighed_sum_of_its_layers(uncut):
-    _, model, _ = build.opened(uncut)
+    _, model, _ = load_run(uncut)
     assert isinstance(model, StyleTransfer)
     x = model.image.detach().unsqueeze(0)
     maps = {
@@ -208,7 +209,7 @@ def test_a_translation_is_a_run_of_its_own_whatever_else_is_translated(
     ]
     cfg = config(*given, f"model/optimizer={optimizer}")
     train(cfg, saved(cfg, tmp_path / "run"))
-    _, model, _ = build.opened(tmp_path / "run")
+    _, model, _ = load_run(tmp_path / "run")
     photo = decode(top / "photo.png", (16, 20), 3).unsqueeze(0) / 255
     alone = model.translate(photo)
     assert torch.allclose(alone[0], model.image.detach().clamp(0, 1), atol=1e-3)
@@ -239,7 +240,7 @@ def test_noise_is_another_beginning(top, config, tmp_path):
         )[0, 1].abs()
         < 0.15
     )
-    _, model, _ = build.opened(tmp_path / "run")
+    _, model, _ = load_run(tmp_path / "run")
     photo = torch.rand(1, 3, 12, 9)
     once = model.translate(photo)
     torch.rand(7)
@@ -294,7 +295,7 @@ def test_a_run_is_a_style_for_other_pictures(top, uncut, tmp_path):
         "size=[16,20]",
         f"out={tmp_path / 'out'}",
     )
-    _, model, _ = build.opened(uncut)
+    _, model, _ = load_run(uncut)
     made = decode(tmp_path / "out" / "photo.png", None, 3).float() / 255
     assert (made - model.image.detach().clamp(0, 1)).abs().max() < 0.01
     other = shutil.copytree(uncut, tmp_path / "other")

@@ -223,7 +223,7 @@ def test_a_class_without_images_has_no_bar_and_no_number(config, tmp_path, monke
     }
     held = list(shares)
     assert None not in shares.values()
-    assert held == [str(label) for label in sorted(set(build.data(cfg).test.labels.tolist()))]
+    assert held == [str(label) for label in sorted(set(build.datamodule(cfg).test.labels.tolist()))]
     ((of_class, title), more) = drawn[-1]
     assert title.startswith("test")
     assert more["names"] == held
@@ -242,7 +242,8 @@ def test_worst_mistakes_come_first(config, tmp_path, monkeypatch):
         "+callbacks.predictions.n=20",
     )
     torch.manual_seed(0)
-    data, model = build.data(cfg), build.model(cfg)
+    data = build.datamodule(cfg)
+    model = build.model(cfg, data)
     build.trainer(cfg, tmp_path).test(model, datamodule=data, verbose=False)
     images, true, said, of_true, _ = kept[0]
     with torch.no_grad():
