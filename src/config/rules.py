@@ -216,7 +216,6 @@ RULES: dict[str, Rule] = {
     "spectral_norm": flag,
     "hidden_dims": list_of(integer(1)),
     "model.net.hidden_dims": list_of(integer(1), empty=True),
-    "hidden": list_of(integer(1)),
     "base_channels": integer(1),
     "embedding_dim": integer(1),
     "slope": real(0, 1),
