@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from src.core.errors import UserError
 from src.core.randomness import CounterRNG, derive_seed, generator
+from src.core.types import PathText
 from src.data.cache import shared_folder
 from src.data.images import (
     Images,
@@ -102,7 +103,7 @@ class ImageData(DataModule, ABC):
         size: int | Sequence[int],
         channels: int,
         num_classes: int | None,
-        root: str,
+        root: PathText,
         batch_size: int,
         eval_batch_size: int,
         train_size: int | None,
@@ -116,7 +117,7 @@ class ImageData(DataModule, ABC):
         seed: int,
         permute: bool,
         binarize: bool,
-        cache: str | None = None,
+        cache: PathText | None = None,
         background: str | list[int] = "white",
         train_per_class: int | None = None,
     ) -> None:

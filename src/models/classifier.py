@@ -11,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from src.core.progress import is_logging_step, progress
+from src.core.types import PathText
 from src.data.images import stratified_sample
 from src.data.transforms.pixels import permute_pixels
 from src.metrics.intervals import wilson
@@ -78,7 +79,7 @@ class Classifier(Family):
         whiten: bool = False,
         mirror: bool = False,
         shift: int = 0,
-        init_from: str | None = None,
+        init_from: PathText | None = None,
         freeze: str | int = "none",
         unfreeze_epoch: int | None = None,
         backbone_lr: float = 0.1,

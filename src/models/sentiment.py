@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from src.core.types import PathText
 from src.metrics.intervals import wilson
 from src.models.base import Family
 
@@ -32,7 +33,7 @@ class Sentiment(Family):
         vocab_size: int,
         embedding_dim: int,
         hidden_dims: Sequence[int],
-        init_from: str | None,
+        init_from: PathText | None,
         freeze_vectors: bool,
         optimizer: Callable[..., torch.optim.Optimizer],
         schedule: Callable[[float], float],

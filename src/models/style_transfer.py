@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from src.core.types import PathText
 from src.losses import content_loss, gram, style_loss, total_variation
 from src.models.base import Family
 
@@ -62,7 +63,7 @@ class StyleTransfer(Family):
         style_weight: float = 1000.0,
         tv_weight: float = 0.0,
         init_image: str = "content",
-        init_from: str | None = None,
+        init_from: PathText | None = None,
     ) -> None:
         super().__init__()
         self.net, self.optimizer, self.schedule = net.requires_grad_(False), optimizer, schedule

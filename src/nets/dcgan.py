@@ -6,12 +6,20 @@ one-hot labels are appended to both (Mirza 2014): latents (B, latent_dim + num_c
 """
 
 import math
+from typing import Annotated, Literal
 
 from torch import nn
 
+from src.core.types import Advice
+
+Side = Annotated[  # of the images: 28 is InfoGAN's, the others are Radford's
+    Literal[16, 28, 32, 64, 128, 256],
+    Advice("model/net=fc takes any size, but no labels"),
+]
+
 
 def generator(
-    latent_dim: int, channels: int, size: int, base_channels: int = 64, num_classes: int = 0
+    latent_dim: int, channels: int, size: Side, base_channels: int = 64, num_classes: int = 0
 ) -> nn.Sequential:
     """Return `infogan_generator` at size 28, `radford_generator` at a power of two."""
     latent_dim += num_classes
@@ -21,7 +29,7 @@ def generator(
 
 
 def discriminator(
-    channels: int, size: int, base_channels: int = 64, norm: str = "batch", num_classes: int = 0
+    channels: int, size: Side, base_channels: int = 64, norm: str = "batch", num_classes: int = 0
 ) -> nn.Sequential:
     """Return `infogan_discriminator` (without norm) at size 28, else `radford_discriminator`."""
     channels += num_classes

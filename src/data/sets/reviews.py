@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from src.core.errors import UserError
+from src.core.types import PathText
 from src.data.base import DataModule
 from src.data.order import loader
 
@@ -58,7 +59,7 @@ class Reviews(DataModule):
     def __init__(
         self,
         name: str,
-        root: str | None,
+        root: PathText | None,
         batch_size: int,
         seed: int,
         left_out: int | None = None,

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from src.core.types import PathText
 from src.data.base import DataModule
 from src.data.decode import decode, parse_color
 from src.data.images import ImageSet
@@ -47,8 +48,8 @@ class StylePair(DataModule):
     def __init__(
         self,
         name: str,
-        content: str,
-        style: str,
+        content: PathText,
+        style: PathText,
         size: int | list[int],
         channels: int,
         num_steps: int,
