@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from src.core.types import Fraction, NonNegative, Positive
+
 # --- GAN -----------------------------------------------------------------------------------------
 
 
@@ -30,8 +32,8 @@ class GANLoss(ABC):
 
     generator_needs_real_logits = False
 
-    gradient_penalty: float = 0.0
-    weight_clip: float | None = None
+    gradient_penalty: NonNegative = 0.0
+    weight_clip: Positive | None = None
 
     @abstractmethod
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -51,7 +53,7 @@ class NonSaturating(GANLoss):
             (one-sided: Salimans 2016, section 3.4).
     """
 
-    label_smoothing: float = 0.0
+    label_smoothing: Fraction = 0.0
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """-log sigmoid(real) - log(1 - sigmoid(fake)), computed from logits."""

@@ -5,16 +5,17 @@ Loss, networks, gradient penalty, weight clipping, n_critic and EMA are settings
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from src.core.types import Fraction, Positive, PositiveInt
 from src.losses import GANLoss, gradient_penalty
 from src.models.base import Family
-from src.nets.init import initialize, spectral_norm
+from src.nets.init import Init, initialize, spectral_norm
 
 
 @dataclass
@@ -30,7 +31,7 @@ class Networks:
 
     generator: nn.Module
     discriminator: nn.Module
-    init: str = "default"
+    init: Init = "default"
     spectral_norm: bool = False
 
     def __post_init__(self) -> None:
@@ -77,12 +78,12 @@ class GAN(Family):
         loss: GANLoss,
         optimizer: Callable[..., torch.optim.Optimizer],
         schedule: Callable[[float], float],
-        latent_dim: int = 96,
-        latent_distribution: str = "uniform",
-        n_critic: int = 1,
-        discriminator_lr: float | None = None,
-        ema: float = 0.0,
-        num_classes: int | None = None,
+        latent_dim: PositiveInt = 96,
+        latent_distribution: Literal["uniform", "normal"] = "uniform",
+        n_critic: PositiveInt = 1,
+        discriminator_lr: Positive | None = None,
+        ema: Fraction = 0.0,
+        num_classes: PositiveInt | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False  # both optimizers share one forward of the generator

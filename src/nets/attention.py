@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from src.core.types import Positive, PositiveInt
+
 
 class Window(NamedTuple):
     """The position of a grid of N x N filters, for a batch.
@@ -116,15 +118,15 @@ class Attention(nn.Module):
 
     def __init__(
         self,
-        hidden_dim: int,
-        channels: int,
-        height: int,
-        width: int,
-        read_size: int,
-        write_size: int,
-        init_sigma: float = 1.0,
-        init_span: float = 1.0,
-        init_gain: float = 1.0,
+        hidden_dim: PositiveInt,
+        channels: PositiveInt,
+        height: PositiveInt,
+        width: PositiveInt,
+        read_size: PositiveInt,
+        write_size: PositiveInt,
+        init_sigma: Positive = 1.0,
+        init_span: Positive = 1.0,
+        init_gain: Positive = 1.0,
     ) -> None:
         super().__init__()
         self.height, self.width = height, width
@@ -180,7 +182,13 @@ class NoAttention(nn.Module):
         channels, height, width: of the images.
     """
 
-    def __init__(self, hidden_dim: int, channels: int, height: int, width: int) -> None:
+    def __init__(
+        self,
+        hidden_dim: PositiveInt,
+        channels: PositiveInt,
+        height: PositiveInt,
+        width: PositiveInt,
+    ) -> None:
         super().__init__()
         self.patch = nn.Linear(hidden_dim, channels * height * width)
         self.features = 2 * channels * height * width

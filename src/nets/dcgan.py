@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from torch import nn
 
-from src.core.types import Advice
+from src.core.types import COUNTED, Advice, NonNegativeInt, PositiveInt
 
 Side = Annotated[  # of the images: 28 is InfoGAN's, the others are Radford's
     Literal[16, 28, 32, 64, 128, 256],
@@ -19,7 +19,11 @@ Side = Annotated[  # of the images: 28 is InfoGAN's, the others are Radford's
 
 
 def generator(
-    latent_dim: int, channels: int, size: Side, base_channels: int = 64, num_classes: int = 0
+    latent_dim: PositiveInt,
+    channels: PositiveInt,
+    size: Side,
+    base_channels: PositiveInt = 64,
+    num_classes: Annotated[NonNegativeInt, COUNTED] = 0,
 ) -> nn.Sequential:
     """Return `infogan_generator` at size 28, `radford_generator` at a power of two."""
     latent_dim += num_classes
@@ -29,7 +33,11 @@ def generator(
 
 
 def discriminator(
-    channels: int, size: Side, base_channels: int = 64, norm: str = "batch", num_classes: int = 0
+    channels: PositiveInt,
+    size: Side,
+    base_channels: PositiveInt = 64,
+    norm: Literal["batch", "layer", "none"] = "batch",
+    num_classes: Annotated[NonNegativeInt, COUNTED] = 0,
 ) -> nn.Sequential:
     """Return `infogan_discriminator` (without norm) at size 28, else `radford_discriminator`."""
     channels += num_classes

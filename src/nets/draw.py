@@ -4,12 +4,13 @@
 one is more than twice as fast.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from src.core.types import ImageSize, Interval, PositiveInt
 from src.nets.cell import Cell, Gradients, State, Weights
 
 
@@ -45,15 +46,15 @@ class Draw(nn.Module):
 
     def __init__(
         self,
-        channels: int,
-        size: int | Sequence[int],
+        channels: PositiveInt,
+        size: ImageSize,
         attention: Callable[..., nn.Module],
-        num_steps: int,
-        latent_dim: int,
-        encoder_dim: int = 256,
-        decoder_dim: int = 256,
+        num_steps: PositiveInt,
+        latent_dim: PositiveInt,
+        encoder_dim: PositiveInt = 256,
+        decoder_dim: PositiveInt = 256,
         learn_initial: bool = True,
-        forget_bias: float = 0.0,
+        forget_bias: Annotated[float, Interval(ge=-10, le=10)] = 0.0,
     ) -> None:
         super().__init__()
         height, width = (size, size) if isinstance(size, int) else size

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from src.core.types import ImageSize, PositiveInt, Probability
+
 
 def generator(
-    latent_dim: int,
-    channels: int,
-    size: int | Sequence[int],
-    hidden_dims: Sequence[int] = (1024, 1024),
+    latent_dim: PositiveInt,
+    channels: PositiveInt,
+    size: ImageSize,
+    hidden_dims: Sequence[PositiveInt] = (1024, 1024),
 ) -> nn.Sequential:
     """Return an MLP with ReLU and tanh: z (B, latent_dim) -> images (B, C, H, W) in [-1, 1]."""
     shape = (channels, size, size) if isinstance(size, int) else (channels, *size)
@@ -23,10 +25,10 @@ def generator(
 
 
 def discriminator(
-    channels: int,
-    size: int | Sequence[int],
-    hidden_dims: Sequence[int] = (256, 256),
-    slope: float = 0.01,
+    channels: PositiveInt,
+    size: ImageSize,
+    hidden_dims: Sequence[PositiveInt] = (256, 256),
+    slope: Probability = 0.01,
 ) -> nn.Sequential:
     """Return an MLP with LeakyReLU: images (B, C, H, W) in [-1, 1] -> logits (B, 1)."""
     pixels = size * size if isinstance(size, int) else math.prod(size)
