@@ -42,7 +42,7 @@ def parameters_of(target):
 
 def test_settings_that_are_handed_on_are_the_parents():
     folder, winter, base = (
-        signature(f"src.data.{name}")
+        signature(f"src.data.sets.{name}")
         for name in ("folder.Folder", "unpaired.Winter", "base.ImageData")
     )
     assert folder.parameters.keys() == {*base.parameters, "classes"}
