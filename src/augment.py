@@ -79,7 +79,7 @@ def augment(cfg: DictConfig) -> Path:
 
     from src.engine import build
 
-    data = build.data(cfg)
+    data = build.datamodule(cfg)
     if runs := cfg.augment.get("run"):
         make = by_models([runs] if isinstance(runs, str) else list(runs), cfg.augment.to, data, cfg)
     elif data.augment is None:
@@ -129,11 +129,11 @@ def by_models(runs: list[str], to: str, data: "ImageData", cfg: DictConfig) -> M
     neither, or knows other classes, or drew its classes from other images than those that `cfg` has to train on: it would tell
     of what is held out; and where a copy would be another's equal."""
     from src.callbacks.common import CanSampleClasses, CanTranslate
-    from src.engine import build
+    from src.engine.load import load_run
 
     models = {}
     for folder in runs:
-        of_run, model, of_data = build.opened(Path(folder).expanduser())
+        of_run, model, of_data = load_run(Path(folder).expanduser())
         by_image, channels = isinstance(model, CanTranslate), of_run.data.channels
         if not by_image and not (isinstance(model, CanSampleClasses) and model.num_classes):
             family = type(model).__name__

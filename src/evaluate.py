@@ -31,8 +31,12 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     from src.callbacks.likelihood import ImportanceWeighted
     from src.callbacks.report import basis, headline_lines, keep_larger
     from src.engine import build
+    from src.engine.checks import expect_test_set
+    from src.engine.fit import test
+    from src.engine.load import load_run
+    from src.engine.resume import batches_done
 
-    run_cfg, model, _ = build.opened(folder)
+    run_cfg, model, _ = load_run(folder)
     for key in PLACES:
         if cfg[key] is not None:
             if key not in run_cfg.data:
@@ -51,19 +55,18 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         )
     run_cfg.logger = None
     checkpoint = runs.load_last(folder)
-    data = build.data(run_cfg, checkpoint)
-    build.expect_test(data)
+    data = build.datamodule(run_cfg, checkpoint)
+    expect_test_set(data)
     noise = run_cfg.seed if cfg.seed is None else cfg.seed
     estimates = (
         [ImportanceWeighted(cfg.iwae_samples, cfg.iwae_rows, noise)] if cfg.iwae_samples else []
     )
     trainer = build.trainer(run_cfg, folder, *estimates)
-    with build.refusals():
-        trainer.test(model, datamodule=data, verbose=False)
+    figures = test(trainer, model, data)
     counts, stands_on = basis(trainer)
-    values = {name: float(value) for name, value in trainer.callback_metrics.items()} | counts
+    values = figures | counts
     runs.move_broken_metrics(folder)
-    before, batches = runs.read_metrics(folder), build.batches_done(checkpoint)
+    before, batches = runs.read_metrics(folder), batches_done(checkpoint)
     same_model = before.get("batches") in (None, batches)
     kept, refused = keep_larger(before if same_model else {}, values, stands_on)
     print("\n".join([*headline_lines(values), *refused]))  # first: writing them may fail

@@ -29,7 +29,7 @@ from src.core.files import write_atomically
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from src.engine.build import Trained
+    from src.engine.load import LoadedClassifier
 
 ENDINGS = {"onnx": ".onnx", "torch": ".pt2"}
 TOLERANCE = 1e-4  # of the logits' scale
@@ -50,9 +50,9 @@ def export(cfg: DictConfig) -> Path:
         raise UserError(f"out={out} cannot be written: it is a folder")
     runs.expect_classifier(folder)
 
-    from src.engine import build
+    from src.engine.load import load_classifier
 
-    trained = build.classifier(folder)
+    trained = load_classifier(folder)
     write = {"onnx": write_onnx, "torch": write_torch}[cfg.format]
     differences: list[float] = []
     with writing(f"out={out}"), exporting(cfg.format):
@@ -64,7 +64,7 @@ def export(cfg: DictConfig) -> Path:
     return out
 
 
-def write_onnx(trained: "Trained", path: Path) -> "Callable[[Tensor], Tensor]":
+def write_onnx(trained: "LoadedClassifier", path: Path) -> "Callable[[Tensor], Tensor]":
     """Write ONNX to `path`, check it, and return it as ONNX Runtime runs it: images -> logits."""
     import onnx
     import onnxruntime
@@ -87,7 +87,7 @@ def write_onnx(trained: "Trained", path: Path) -> "Callable[[Tensor], Tensor]":
     return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
 
 
-def write_torch(trained: "Trained", path: Path) -> "Callable[[Tensor], Tensor]":
+def write_torch(trained: "LoadedClassifier", path: Path) -> "Callable[[Tensor], Tensor]":
     """Write an ExportedProgram to `path` and return it as torch.export.load reads it: images -> logits."""
     import torch
 
@@ -100,12 +100,12 @@ def write_torch(trained: "Trained", path: Path) -> "Callable[[Tensor], Tensor]":
         return torch.export.load(file).module()
 
 
-def described(trained: "Trained") -> dict[str, str]:
+def described(trained: "LoadedClassifier") -> dict[str, str]:
     """What a program must know besides the net."""
     return {"class_names": json.dumps(trained.class_names), "size": json.dumps(trained.size)}
 
 
-def difference(trained: "Trained", exported: "Callable[[Tensor], Tensor]") -> float:
+def difference(trained: "LoadedClassifier", exported: "Callable[[Tensor], Tensor]") -> float:
     """The largest difference of the logits on noise, relative to the largest logit. Raises UserError above TOLERANCE."""
     import torch
 
@@ -126,7 +126,7 @@ def difference(trained: "Trained", exported: "Callable[[Tensor], Tensor]") -> fl
     return worst
 
 
-def _example(trained: "Trained") -> "Tensor":
+def _example(trained: "LoadedClassifier") -> "Tensor":
     import torch
 
     return torch.zeros(2, trained.channels, *trained.size)

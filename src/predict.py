@@ -32,7 +32,7 @@ from src.core.files import count_line, images_below, printable, summary, write_a
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from src.engine.build import Trained
+    from src.engine.load import LoadedClassifier
 
 MOST_SHOWN = 64  # images in the picture
 
@@ -59,9 +59,9 @@ def predict(cfg: DictConfig) -> Answers:
     runs.expect_classifier(folder)
     paths = found([cfg.images] if isinstance(cfg.images, str) else list(cfg.images))
 
-    from src.engine import build
+    from src.engine.load import load_classifier
 
-    trained = build.classifier(folder)
+    trained = load_classifier(folder)
     answers = answers_for(trained, paths, cfg.batch_size)
     with writing(f"out={out}"):
         write_atomically(out, lambda path: write_csv(answers, trained.class_names, path))
@@ -107,7 +107,7 @@ def _globbed(path: Path) -> list[Path]:
     return [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207 (Path's own takes hidden files too)
 
 
-def answers_for(trained: "Trained", paths: list[Path], batch_size: int) -> Answers:
+def answers_for(trained: "LoadedClassifier", paths: list[Path], batch_size: int) -> Answers:
     """Decode `paths` by a thread a core and ask `trained`, a batch at a time. Raises UserError where none can be read."""
     import torch
 

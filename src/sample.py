@@ -36,9 +36,10 @@ def sample(cfg: DictConfig) -> Path:
     from src.core.randomness import generator
     from src.data.base import spread
     from src.engine import build
+    from src.engine.load import load_run
     from src.viz import grids
 
-    run_cfg, model, _ = build.opened(folder)
+    run_cfg, model, _ = load_run(folder)
     noise = generator(cfg.seed, "sample")
     if out.suffix.lower() == ".gif":
         if cfg.interpolate is not None or not isinstance(model, CanPaint):
@@ -55,7 +56,7 @@ def sample(cfg: DictConfig) -> Path:
         images = model.sample(cfg.n, noise)
         columns = model.num_classes if isinstance(model, CanSampleClasses) else None
     elif cfg.interpolate is None and isinstance(model, CanCompare):
-        data = build.data(run_cfg)
+        data = build.datamodule(run_cfg)
         part = data.test if len(data.test) else data.train
         rows = model.compared(*data.seen(part, spread(len(part), cfg.n)))
         images, columns = rows.flatten(0, 1), rows.shape[1]

@@ -23,47 +23,51 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     start = time.perf_counter()
     import torch
 
-    from src.callbacks.checkpoint import latest_metrics
     from src.callbacks.common import batches_seen
     from src.callbacks.early_stopping import way_to_go_on
     from src.callbacks.report import report
-    from src.engine import build
+    from src.engine import build, resume
+    from src.engine.checks import expect_test_set
+    from src.engine.fit import fit, test
     from src.engine.pretrained import begin
+    from src.engine.runtime import open_log
     from src.nets.inspect import counts
 
-    log = build.open_log(folder, append=cfg.resume is not None)
+    log = open_log(folder, append=cfg.resume is not None)
     checkpoint = runs.load_last(folder, repair=True) if cfg.resume else None
-    done = build.batches_done(checkpoint)
+    done = resume.batches_done(checkpoint)
 
     torch.manual_seed(cfg.seed)
-    data = build.data(cfg, checkpoint)
+    datamodule = build.datamodule(cfg, checkpoint)
     if cfg.test:
-        build.expect_test(data)
-    model = build.model(cfg)
+        expect_test_set(datamodule)
+    model = build.model(cfg, datamodule)
     if getattr(model, "init_from", None) and not cfg.resume:
-        log.info(begin(model, cfg.model, data))
+        log.info(begin(model, cfg.model, datamodule))
     if checkpoint:
-        build.expect_fit(model, cfg, checkpoint, runs.last_checkpoint(folder))
+        resume.expect_fit(model, cfg, checkpoint, runs.last_checkpoint(folder))
         runs.move_broken_metrics(folder)
     trainer = build.trainer(cfg, folder, checkpoint=checkpoint)
-    del checkpoint  # and its memory: the trainer has taken it over
+    del checkpoint  # free its memory: the trainer has it now
     parameters, in_all = counts(model)
     shown = f"{parameters:,}" if parameters == in_all else f"{parameters:,} of {in_all:,}"
     log.info(
         "%s on %s (%d to train, %d to validate, %d to test), %s parameters, %s, %s",
-        type(model).__name__, data.name, len(data.train), len(data.val), len(data.test),
-        shown, trainer.strategy.root_device, trainer.precision,
-    )  # fmt: skip
+        type(model).__name__,
+        datamodule.name,
+        len(datamodule.train),
+        len(datamodule.val),
+        len(datamodule.test),
+        shown,
+        trainer.strategy.root_device,
+        trainer.precision,
+    )
     if cfg.resume:
         log.info("resuming %s after %d batches", folder, done)
 
-    with build.refusals():
-        trainer.fit(model, datamodule=data, ckpt_path=runs.LAST if cfg.resume else None)
-    metrics = latest_metrics(trainer)
+    metrics = fit(trainer, model, datamodule, resume=cfg.resume is not None)
     if cfg.test:
-        with build.refusals():
-            trainer.test(model, datamodule=data, verbose=False)
-        metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
+        metrics |= test(trainer, model, datamodule)
     metrics["parameters"] = parameters
     trained = batches_seen(trainer) > done
     if not trained:

@@ -35,10 +35,10 @@ def translate(cfg: DictConfig) -> list[Path]:
     from src.callbacks.common import CanTranslate
     from src.data.decode import colour, decode
     from src.data.transforms.pixels import to_float
-    from src.engine import build
+    from src.engine.load import load_run
     from src.viz.grids import grid, save_png
 
-    run_cfg, model, _ = build.opened(folder)
+    run_cfg, model, _ = load_run(folder)
     if not isinstance(model, CanTranslate):
         family = type(model).__name__
         raise UserError(

@@ -33,9 +33,9 @@ TINY_NETS = ("model=gan", "model.net.generator.hidden=[16]", "model.net.discrimi
 
 WINTER_SMALL = (
     "model=cyclegan",
-    "model.generator.width=4",
-    "model.generator.blocks=1",
-    "model.discriminator.width=4",
+    "model.generator.base_channels=4",
+    "model.generator.n_blocks=1",
+    "model.discriminator.base_channels=4",
 )
 WINTER_NET = (
     *TINY,
@@ -47,7 +47,7 @@ WINTER_NET = (
 )
 # 32 images of each domain, batch 8: four batches an epoch
 WINTER_RUN = (*WINTER_NET, "data=winter", "data.batch_size=8", "data.val_size=4", "data.test_size=4", "trainer.max_epochs=3",
-       "trainer.log_every_n_steps=1", "checkpoint.every_n_batches=null", "model.pool=20")  # fmt: skip
+       "trainer.log_every_n_steps=1", "checkpoint.every_n_batches=null", "model.pool_size=20")  # fmt: skip
 
 THREADS = (
     1 if "PYTEST_XDIST_WORKER" in os.environ else 2
@@ -183,7 +183,7 @@ def wrong(result: subprocess.CompletedProcess[str]) -> str:
 
 def data_of(config, *overrides: str):
     """The data module that `overrides` make, its files read."""
-    return build.data(config(*overrides))
+    return build.datamodule(config(*overrides))
 
 
 @pytest.fixture(scope="session")

@@ -28,18 +28,19 @@ def bench(cfg: DictConfig) -> dict[str, list[float]]:
     import torch
 
     from src.engine import build
+    from src.engine.runtime import fast_precision
 
     if cfg.model._target_ not in PLAIN:
         raise UserError(
             f"no plain loop is written for {cfg.model._target_}; there is one for {', '.join(PLAIN)}"
         )
-    data = build.data(cfg)
+    data = build.datamodule(cfg)
     per_epoch = len(data.train_dataloader())
     cfg.trainer.max_epochs = -(-(cfg.warmup + cfg.batches) // per_epoch)
     cfg.trainer.limit_val_batches = 0
     cfg.callbacks.pop("quality", None)
     own = cfg.trainer.precision
-    own = build.fast_precision(cfg.trainer.accelerator) if own == "auto" else own
+    own = fast_precision(cfg.trainer.accelerator) if own == "auto" else own
     print(
         f"{data.name}, batch {data.batch_size}, {torch.get_num_threads()} threads, {cfg.batches} batches a round"
     )
@@ -79,7 +80,7 @@ def our_rate(cfg: DictConfig, data: Any, folder: Path) -> float:
     clock = Clock(cfg.warmup, cfg.batches)
     torch.manual_seed(cfg.seed)
     trainer = build.trainer(cfg, folder, Timer())
-    trainer.fit(build.model(cfg), datamodule=data)
+    trainer.fit(build.model(cfg, data), datamodule=data)
     return clock.rate
 
 

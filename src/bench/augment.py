@@ -87,14 +87,14 @@ def torchvision_single(cfg: DictConfig) -> Callable[[Any, int], Any]:
     import torch
     from torchvision.transforms import InterpolationMode, v2
 
-    move = cfg.augment.translation.most
+    move = cfg.augment.translation.max_shift
     transform = v2.Compose(
         [
             v2.RandomHorizontalFlip(cfg.augment.flip.p),
             v2.RandomAffine(
                 cfg.augment.rotation.degrees,
                 (move, move),
-                (cfg.augment.scale.least, cfg.augment.scale.most),
+                (cfg.augment.scale.min_scale, cfg.augment.scale.max_scale),
                 interpolation=InterpolationMode.BILINEAR,
             ),
             v2.ToDtype(torch.float32, scale=True),
@@ -111,7 +111,7 @@ def kornia_batch(cfg: DictConfig) -> Callable[[Any, int], Any] | None:
         return None
     from src.data.transforms.pixels import to_float
 
-    move = cfg.augment.translation.most
+    move = cfg.augment.translation.max_shift
     padding = {"constant": "zeros", "edge": "border", "reflect": "reflection"}.get(
         cfg.augment.border, "zeros"
     )
@@ -120,7 +120,7 @@ def kornia_batch(cfg: DictConfig) -> Callable[[Any, int], Any] | None:
         K.RandomAffine(
             cfg.augment.rotation.degrees,
             (move, move),
-            (cfg.augment.scale.least, cfg.augment.scale.most),
+            (cfg.augment.scale.min_scale, cfg.augment.scale.max_scale),
             padding_mode=padding,
             p=1.0,
         ),

@@ -76,7 +76,7 @@ def plain_gan_rate(cfg: DictConfig, data: Any) -> float:
     from src.engine import build
 
     torch.manual_seed(cfg.seed)
-    model: Any = build.model(cfg).to(memory_format=torch.contiguous_format)
+    model: Any = build.model(cfg, data).to(memory_format=torch.contiguous_format)
     g, d, loss = model.generator, model.discriminator, model.loss
     settings = {
         key: cfg.model.optimizer[key] for key in ("lr", "betas") if key in cfg.model.optimizer
@@ -132,7 +132,7 @@ def plain_cyclegan_rate(cfg: DictConfig, data: Any) -> float:
     from src.engine import build
 
     torch.manual_seed(cfg.seed)
-    model: Any = build.model(cfg).to(memory_format=torch.contiguous_format)
+    model: Any = build.model(cfg, data).to(memory_format=torch.contiguous_format)
     g, f, d_a, d_b = model.g, model.f, model.d_a, model.d_b
     rate, betas = cfg.model.optimizer.lr, tuple(cfg.model.optimizer.betas)
     g_optimizer = torch.optim.Adam(itertools.chain(g.parameters(), f.parameters()), rate, betas)
@@ -143,7 +143,7 @@ def plain_cyclegan_rate(cfg: DictConfig, data: Any) -> float:
     def pooled(pool: list[Any], fakes: Any) -> Any:
         passed = []
         for fake in fakes.detach().split(1):
-            if len(pool) < cfg.model.pool:
+            if len(pool) < cfg.model.pool_size:
                 pool.append(fake)
             elif random.random() < 0.5:
                 place = random.randrange(len(pool))
@@ -159,11 +159,11 @@ def plain_cyclegan_rate(cfg: DictConfig, data: Any) -> float:
             fake_b, fake_a = g(a), f(b)
             back_a, back_b = f(fake_b), g(fake_a)
             cycle = l1_loss(back_a, a) + l1_loss(back_b, b)
-            identity = l1_loss(g(b), b) + l1_loss(f(a), a) if cfg.model.identity else 0.0
+            identity = l1_loss(g(b), b) + l1_loss(f(a), a) if cfg.model.lambda_identity else 0.0
             g_loss = (
                 judged(d_b(fake_b), True)
                 + judged(d_a(fake_a), True)
-                + cfg.model.cycle * (cycle + cfg.model.identity * identity)
+                + cfg.model.lambda_cycle * (cycle + cfg.model.lambda_identity * identity)
             )
             g_optimizer.zero_grad()
             g_loss.backward()
@@ -187,7 +187,7 @@ def plain_draw_rate(cfg: DictConfig, data: Any) -> float:
     from src.engine import build
 
     torch.manual_seed(cfg.seed)
-    model: Any = build.model(cfg)
+    model: Any = build.model(cfg, data)
     optimizer = torch.optim.Adam(
         model.parameters(), cfg.model.optimizer.lr, betas=tuple(cfg.model.optimizer.betas)
     )
@@ -273,7 +273,7 @@ def plain_classifier_rate(cfg: DictConfig, data: Any) -> float:
     from src.engine import build
 
     torch.manual_seed(cfg.seed)
-    model: Any = build.model(cfg)
+    model: Any = build.model(cfg, data)
     net = model.net.to(memory_format=torch.contiguous_format).train()
     settings = {
         key: value
@@ -285,7 +285,7 @@ def plain_classifier_rate(cfg: DictConfig, data: Any) -> float:
     )
     changes: list[Any] = [transforms.Normalize([0.5] * data.channels, [0.5] * data.channels)]
     if "translation" in cfg.augment:
-        changes.append(transforms.RandomCrop(data.size, padding=cfg.augment.translation.most))
+        changes.append(transforms.RandomCrop(data.size, padding=cfg.augment.translation.max_shift))
     if "flip" in cfg.augment:
         changes.append(transforms.RandomHorizontalFlip(cfg.augment.flip.p))
     clock = Clock(cfg.warmup, cfg.batches)

@@ -42,7 +42,7 @@ def leave_one_out(cfg: DictConfig) -> list[list[bool]]:
     out = Path(cfg.out).expanduser()
     cfg.callbacks = cfg.logger = None
     cfg.data.left_out = 0
-    whole = build.data(cfg)
+    whole = build.datamodule(cfg)
     n = len(whole.train) + len(whole.test)
     right: list[list[bool]] = [[] for _ in sources]
     with writing(f"out={out}"):
@@ -89,8 +89,8 @@ def _right(cfg: DictConfig, folder: Path) -> bool:
     from src.engine.pretrained import transfer_words
 
     torch.manual_seed(cfg.seed)
-    data = build.data(cfg)
-    model: Any = build.model(cfg)
+    data = build.datamodule(cfg)
+    model: Any = build.model(cfg, data)
     if model.init_from:
         transfer_words(model, data.words)
     trainer = build.trainer(cfg, folder, keep=False)

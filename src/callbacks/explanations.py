@@ -25,18 +25,20 @@ class Explanations(pl.Callback):
 
     Args:
         every_n_batches: between feature maps, of the first validation image; the first batch and the end have theirs too.
-        layers: at most so many convolutions are shown, evenly chosen from first to last.
+        max_layers: at most so many convolutions are shown, evenly chosen from first to last.
         n: images for Grad-CAM, made at the end alone.
-        classes: so many, the first, whose favourite images are made at the end; 0: none.
+        n_classes: so many, the first, whose favourite images are made at the end; 0: none.
         seed: of the noise that those begin from; the callback's own generator, so looking changes nothing.
     """
 
-    def __init__(self, every_n_batches: int, layers: int, n: int, classes: int, seed: int) -> None:
-        self.every_n_batches, self.layers, self.n, self.classes, self.seed = (
+    def __init__(
+        self, every_n_batches: int, max_layers: int, n: int, n_classes: int, seed: int
+    ) -> None:
+        self.every_n_batches, self.max_layers, self.n, self.n_classes, self.seed = (
             every_n_batches,
-            layers,
+            max_layers,
             n,
-            classes,
+            n_classes,
             seed,
         )
 
@@ -76,7 +78,7 @@ class Explanations(pl.Callback):
         if not maps:
             return
         picked = np.unique(
-            np.linspace(0, len(maps) - 1, min(self.layers, len(maps))).round().astype(int)
+            np.linspace(0, len(maps) - 1, min(self.max_layers, len(maps))).round().astype(int)
         )
         rows = {name: maps[name][0] for name in np.array(list(maps))[picked]}
         save_picture(trainer, "feature_maps.png", charts.feature_maps(images[0], rows))
@@ -97,7 +99,7 @@ class Explanations(pl.Callback):
 
     def _maximised(self, trainer: pl.Trainer, model: Any, net: nn.Module) -> None:
         data = data_of(trainer)
-        chosen = torch.arange(min(self.classes, model.num_classes), device=model.device)
+        chosen = torch.arange(min(self.n_classes, model.num_classes), device=model.device)
         if not len(chosen):
             return
         noise, shape = generator(self.seed, "maximised"), (data.channels, *data.size)
@@ -105,7 +107,7 @@ class Explanations(pl.Callback):
         self._keep(
             trainer,
             "maximised",
-            charts.captioned(images, [data.class_names[k] for k in chosen.tolist()], most=128),
+            charts.captioned(images, [data.class_names[k] for k in chosen.tolist()], max_side=128),
         )
 
     def _keep(self, trainer: pl.Trainer, name: str, picture: np.ndarray) -> None:

@@ -19,7 +19,7 @@ from src.core.errors import UserError
 from src.nets.inspect import own
 from src.viz import grids
 
-MOST = 20_000  # values a histogram: the bins of more look the same and take seconds
+MAX_VALUES = 20_000  # values a histogram: the bins of more look the same and take seconds
 
 
 class Weights(pl.Callback):
@@ -107,7 +107,7 @@ class FilterEvolution(pl.Callback):
             return
         layer = layers[self.layer or next(iter(layers))]
         if any(parameter.requires_grad for parameter in layer.parameters()):
-            picture = grids.filter_tile(_filters(layer), side=48)
+            picture = grids.filter_tile(_filters(layer), tile_pixels=48)
             save_picture(trainer, f"filters_{batches_seen(trainer):08d}.png", picture)
 
 
@@ -126,6 +126,6 @@ def _filters(layer: Any) -> Tensor:
 
 
 def _thinned(values: Tensor) -> Tensor:
-    """About MOST of the values, evenly spaced."""
+    """About MAX_VALUES of the values, evenly spaced."""
     flat = values.detach().float().flatten()
-    return flat[:: max(1, len(flat) // MOST)].cpu()
+    return flat[:: max(1, len(flat) // MAX_VALUES)].cpu()

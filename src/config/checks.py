@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,55 +11,13 @@ from omegaconf.errors import MissingMandatoryValue
 from src.config.compose import CONF, check_keys, complete, first_lines, groups, settings_of
 from src.config.compose import compose as compose
 from src.config.rules import RULES, rule_for
-from src.config.signatures import signature
+from src.config.signatures import class_attribute, signature
 from src.config.targets import check_targets, shown
 from src.core.errors import UserError, near
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
-@dataclass(frozen=True)
-class Family:
-    """What a LightningModule takes.
-
-    Attributes:
-        refuses: Trainer settings that it cannot honour, each with the values that it can and the reason.
-        takes: what a data set must hold for it, one of `KINDS` or images.
-        sentences: those of data=reviews that it trains on, `labelled` or `unlabelled`.
-    """
-
-    refuses: dict[str, tuple[tuple[Any, ...], str]] = field(default_factory=dict)
-    takes: str = "images"
-    sentences: str | None = None
-
-
-KINDS = {  # of data; what is not here holds images
-    "src.data.sets.reviews.Reviews": "sentences",
-    "src.data.sets.unpaired.Unpaired": "two domains of images",
-    "src.data.sets.unpaired.Winter": "two domains of images",
-    "src.data.sets.style_pair.StylePair": "a photograph and a style",
-}
-ITSELF = "a GAN steps its two optimisers itself"
-TWO_PLAYERS = {
-    "accumulate_grad_batches": ((1,), f"{ITSELF}; use data.batch_size"),
-    "gradient_clip_val": ((None,), f"{ITSELF}; model/loss=wgan or wgan_gp bounds its critic"),
-}
-FAMILIES = {
-    "src.models.gan.GAN": Family(refuses=TWO_PLAYERS),
-    "src.models.cyclegan.CycleGAN": Family(
-        refuses=TWO_PLAYERS | {"gradient_clip_val": ((None,), ITSELF)},
-        takes="two domains of images",
-    ),
-    "src.models.style_transfer.StyleTransfer": Family(
-        refuses={
-            "accumulate_grad_batches": ((1,), "there is one image"),
-            "precision": (("auto", "32-true"), "float32 alone"),
-        },
-        takes="a photograph and a style",
-    ),
-    "src.models.word_vectors.WordVectors": Family(takes="sentences", sentences="unlabelled"),
-    "src.models.sentiment.Sentiment": Family(takes="sentences", sentences="labelled"),
-}
 SIZES = {  # sides of the square images that a net takes
     "src.nets.dcgan.generator": (16, 28, 32, 64, 128, 256),
     "src.nets.dcgan.discriminator": (16, 28, 32, 64, 128, 256),
@@ -136,39 +93,31 @@ def _check_value(path: str, value: Any) -> None:
         raise UserError(f"{path}={shown(value)}: it takes {allowed}{quotes}")
 
 
-def family(cfg: DictConfig) -> Family:
-    """What the model in `cfg` takes."""
-    return FAMILIES.get(str(OmegaConf.select(cfg, "model._target_")), Family())
+def takes(cfg: DictConfig) -> str | None:
+    """Return `takes` of the model in `cfg`; None where there is no such model."""
+    kind: str | None = class_attribute(str(OmegaConf.select(cfg, "model._target_")), "takes")
+    return kind
 
 
 def _check_kind(cfg: DictConfig) -> None:
-    """Raise UserError for images where the model takes sentences, say; before either is asked for settings that only the
-    other has."""
-    target, given = OmegaConf.select(cfg, "model._target_"), OmegaConf.select(cfg, "data._target_")
-    if "model" not in cfg and given in KINDS:
-        raise UserError(
-            f"data={cfg.data.name} holds {KINDS[given]}: src.augment takes images with labels"
-        )
-    if not (isinstance(target, str) and isinstance(given, str)):
+    """Raise UserError where the data are of another kind than the model takes, before the settings of either are checked."""
+    data = str(OmegaConf.select(cfg, "data._target_"))
+    held, wanted = class_attribute(data, "holds"), takes(cfg)
+    if "model" not in cfg and held not in (None, "images"):
+        raise UserError(f"data={cfg.data.name} holds {held}: src.augment takes images with labels")
+    if held is None or wanted is None:
         return
-    wanted, held = family(cfg).takes, KINDS.get(given, "images")
     if held != wanted:
+        name = cfg.model._target_.rpartition(".")[2]
         raise UserError(
-            f"a {target.rpartition('.')[2]} takes {wanted} (data={' or '.join(_sets_of(wanted))}), and data={cfg.data.name} "
-            f"holds {held}"
+            f"a {name} takes {wanted} (data={' or '.join(_sets_of(wanted))}), and data={cfg.data.name} holds {held}"
         )
-    changed = [
-        name
-        for name in ("permute", "binarize")
-        if wanted == "two domains of images" and cfg.data.get(name) is True
-    ]
-    if changed:
-        raise UserError(f"data.{changed[0]}=true: {target} takes images as they are")
+    _check_refused("data", cfg.data, data)
     augment = cfg.augment if isinstance(cfg.get("augment"), DictConfig) else {}
     transforms = [str(name) for name, node in augment.items() if isinstance(node, DictConfig)]
-    if transforms and wanted in ("sentences", "a photograph and a style"):
+    if transforms and not class_attribute(data, "can_augment"):
         raise UserError(
-            f"data={cfg.data.name} holds {wanted}, which augment={','.join(transforms)} cannot change"
+            f"data={cfg.data.name} holds {held}, which augment={','.join(transforms)} cannot change"
         )
     if "run" in augment:
         raise UserError(
@@ -176,13 +125,30 @@ def _check_kind(cfg: DictConfig) -> None:
         )
 
 
+def _check_refused(path: str, node: Any, target: str) -> None:
+    """Raise UserError for the first setting of `node` with a value that the class `target` refuses."""
+    refuses = class_attribute(target, "refuses") or {}
+    for key, (possible, reason) in refuses.items():
+        value = node.get(key, possible[0])
+        if value not in possible:
+            allowed = ", ".join(map(shown, possible))
+            raise UserError(
+                f"{path}.{key}={shown(value)} is not possible with {target.rpartition('.')[2]}: "
+                f"{reason} (it takes {allowed})"
+            )
+
+
 def _sets_of(kind: str) -> list[str]:
-    """The choices of data that hold `kind`, one of `KINDS` or images."""
+    """The choices of data that hold `kind`."""
     nodes = {
         choice: OmegaConf.load(CONF / "data" / f"{choice}.yaml") for choice in groups()["data"]
     }
     targets = {choice: OmegaConf.select(node, "_target_") for choice, node in nodes.items()}
-    return [choice for choice, target in targets.items() if KINDS.get(target, "images") == kind]
+    return [
+        name
+        for name, target in targets.items()
+        if target and class_attribute(target, "holds") == kind
+    ]
 
 
 def _check_fit(cfg: dict[str, Any]) -> None:
@@ -193,10 +159,6 @@ def _check_fit(cfg: dict[str, Any]) -> None:
         return
     if cfg["seed"] is None:
         raise UserError("seed=null: it takes a whole number from 0")
-    if data.get("name") == "binarized_mnist" and (data["size"], data["channels"]) != (28, 1):
-        raise UserError(
-            "data.size and data.channels of binarized_mnist stay 28 and 1: resized, it would not be binary"
-        )
     if data.get("train_per_class") is not None and data.get("train_size") is not None:
         raise UserError(
             "data.train_size and data.train_per_class both say how many images to train on: give one of them"
@@ -220,9 +182,7 @@ def _check_fit(cfg: dict[str, Any]) -> None:
                 f"model.shift={shift} moves images of data.size={data['size']} out of sight"
             )
     _check_transfer(model, trainer)
-    for key, (possible, why) in FAMILIES.get(str(model.get("_target_")), Family()).refuses.items():
-        if trainer.get(key, possible[0]) not in possible:
-            raise UserError(f"trainer.{key}={trainer[key]} cannot be honoured: {why}")
+    _check_refused("trainer", trainer, str(model.get("_target_")))
 
 
 def _check_transfer(model: dict[str, Any], trainer: dict[str, Any]) -> None:

@@ -20,10 +20,11 @@ from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from src.config.checks import check, check_saved, family, fill
+from src.config.checks import check, check_saved, fill, takes
 from src.config.compose import CONF, compose, first_lines, groups, nearest, parse, paths
 from src.config.jobs import Sweep, Task, run_alone, run_once, through_hydra
 from src.config.overrides import quoted, setting, value_of
+from src.config.signatures import class_attribute
 from src.core import runs, signals
 from src.core.errors import (
     Incomplete,
@@ -38,9 +39,8 @@ from src.core.errors import (
 RESUMABLE = (*(f"trainer.{key}=" for key in (
                  "accelerator", "devices", "num_nodes", "strategy", "max_epochs", "max_time", "log_every_n_steps",
                  "limit_val_batches", "limit_test_batches", "num_sanity_val_steps", "deterministic",
-                 "benchmark", "detect_anomaly")), "data.root=", "data.root_a=", "data.root_b=", "data.content=", "data.style=",
-             "data.download=",
-             "data.workers=", "test=", "on_nonfinite=", "cache=", "checkpoint.", "callbacks.")  # fmt: skip
+                 "benchmark", "detect_anomaly")),
+             "data.download=", "data.workers=", "test=", "on_nonfinite=", "cache=", "checkpoint.", "callbacks.")  # fmt: skip
 
 
 def launch(config_name: str, task: Task, doc: str) -> int:
@@ -140,7 +140,7 @@ def _launch(config_name: str, task: Task, argv: list[str]) -> None:
             cfg = compose(config_name, overrides)
             check(cfg)
             if (source := cfg.model.get("init_from")) not in (None, "torchvision"):
-                of_words = family(cfg).takes == "sentences"
+                of_words = takes(cfg) == "sentences"
                 (runs.last_checkpoint if of_words else runs.checkpoint_at)(
                     Path(source).expanduser()
                 )
@@ -211,13 +211,15 @@ def _jobs(overrides: list[str]) -> list[list[str]]:
 def _resume(task: Task, folder: Path, overrides: list[str]) -> None:
     """Go on in `folder` with the configuration it was started with; where it runs, how long and what it shows may be new, and
     is remembered."""
+    cfg = runs.config_of(folder)
+    paths = class_attribute(str(OmegaConf.select(cfg, "data._target_")), "path_settings") or ()
+    allowed = (*RESUMABLE, *(f"data.{key}=" for key in paths))
     for override in overrides:
-        if not override.startswith((*RESUMABLE, "~callbacks.")):
+        if not override.startswith((*allowed, "~callbacks.")):
             raise UserError(
                 f"resume: '{override}' cannot change: a resumed run keeps its own configuration; "
-                f"new may be {', '.join(key.rstrip('.=') for key in RESUMABLE)}"
+                f"new may be {', '.join(key.rstrip('.=') for key in allowed)}"
             )
-    cfg = runs.config_of(folder)
     fill(cfg)
     check_saved(cfg.copy(), runs.config_path(folder))
     for override in overrides:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,43 @@ def signature(target: str) -> Signature | None:
             bool(parents) and not module.startswith("src."),
         )
     return Signature(parameters, required, more, module, frozenset(names), "", called)
+
+
+@cache
+def class_attribute(target: str, name: str) -> Any:
+    """Return the attribute `name` of the class with the dotted name `target`, or of the nearest class that it derives from.
+
+    None where there is none. Its value must be written with literals and names of constants of the same module.
+    """
+    module, node = definition(target) or ("", None)
+    if not isinstance(node, ast.ClassDef):
+        return None
+    for item in node.body:
+        if (value := _assigned(item, name)) is not None:
+            return _literal(value, module)
+    for base in node.bases:
+        first, _, rest = ast.unparse(base).partition(".")
+        parent = _imported(module, first) or f"{module}.{first}"
+        inherited = class_attribute(f"{parent}.{rest}" if rest else parent, name)
+        if inherited is not None:
+            return inherited
+    return None
+
+
+def _assigned(statement: ast.stmt, name: str) -> ast.expr | None:
+    """The value that `statement` gives to the variable `name`."""
+    if isinstance(statement, ast.AnnAssign):
+        return statement.value if ast.unparse(statement.target) == name else None
+    if isinstance(statement, ast.Assign):
+        return statement.value if name in map(ast.unparse, statement.targets) else None
+    return None
+
+
+def _literal(value: ast.expr, module: str) -> Any:
+    if isinstance(value, ast.Name):
+        constants = [found for item in _body(module) if (found := _assigned(item, value.id))]
+        return _literal(constants[-1], module)
+    return ast.literal_eval(value)
 
 
 def _parent(base: str, module: str) -> Signature | None:

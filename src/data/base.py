@@ -7,7 +7,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytorch_lightning as pl
 import torch
@@ -35,7 +35,29 @@ from src.data.transforms.pixels import binarized, permuted, resized, same_order,
 log = logging.getLogger(__name__)
 
 
-class ImageData(pl.LightningDataModule, ABC):
+class DataModule(pl.LightningDataModule):
+    """Base of all data sets. A subclass overrides the attributes that differ.
+
+    The checks of a config read these from the source, without importing the module. So write them as literals.
+
+    Attributes:
+        holds: the kind of data, which a model names in `takes`.
+        path_settings: the settings that say where the files are. They may differ when a run is resumed or evaluated.
+        can_augment: whether `augment` applies to its training data.
+        refuses: its own settings that cannot have every value: {setting: (the possible values, the reason)}.
+        state_keys: the keys of `state_dict`, by which a checkpoint knows what data its model learned from.
+        labelled: whether its items carry labels.
+    """
+
+    holds: ClassVar[str] = "images"
+    path_settings: ClassVar[tuple[str, ...]] = ("root",)
+    can_augment: ClassVar[bool] = True
+    refuses: ClassVar[dict[str, tuple[tuple[Any, ...], str]]] = {}
+    state_keys: ClassVar[tuple[str, ...]] = ("class_names", "permutation")
+    labelled: bool = True
+
+
+class ImageData(DataModule, ABC):
     """Three disjoint sets of images; a subclass says where they come from by `read`.
 
     Args:
@@ -66,8 +88,6 @@ class ImageData(pl.LightningDataModule, ABC):
         binarize: draw each pixel, 1 with its value's probability: anew each time that training sees it, once by `split_seed`
             in the other sets.
     """
-
-    labelled = True
 
     def __init__(
         self,

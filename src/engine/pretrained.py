@@ -221,7 +221,7 @@ def transfer_words(model: Sentiment, words: list[str]) -> str:
     )
     if theirs.shape != ours.shape:
         raise UserError(
-            f"model.width={ours.shape[1]} does not fit model.init_from={folder}, whose vectors have {theirs.shape[1]}"
+            f"model.embedding_dim={ours.shape[1]} does not fit model.init_from={folder}, whose vectors have {theirs.shape[1]}"
         )
     with torch.no_grad():
         ours[1:] = theirs[1:]  # 0 is no word

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from src.data.base import log
 from src.data.images import sample
 from src.data.transforms.pixels import permuted
 from src.metrics.intervals import wilson
+from src.models.base import Family
 from src.nets.init import whiten
 from src.nets.inspect import frozen, heads
 
@@ -24,7 +24,7 @@ WHITENED = (
 )  # at most so many training images, and pixels, whose principal components the first layer begins with
 
 
-class Classifier(pl.LightningModule):
+class Classifier(Family):
     """A net that says which class an image is of, by cross-entropy.
 
     Args:

@@ -1,9 +1,8 @@
 """CycleGAN (Zhu 2017): two translators that must undo each other, each against a discriminator of its target domain."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from torchmetrics.functional.image import (
 from src.losses import cycle_consistency, cyclegan_generator, lsgan_discriminator
 from src.metrics.color import Map, color_maps
 from src.metrics.precision import float64
+from src.models.base import Family
 
 
 class ImagePool(nn.Module):
@@ -53,7 +53,7 @@ class ImagePool(nn.Module):
         return passed
 
 
-class CycleGAN(pl.LightningModule):
+class CycleGAN(Family):
     """G: A -> B and F: B -> A, learned from images that are not paired.
 
     Args:
@@ -61,12 +61,20 @@ class CycleGAN(pl.LightningModule):
         optimizer: parameters -> optimiser, called for both translators together and for both discriminators.
         schedule: progress in [0, 1) -> factor on both learning rates; the paper's is constant, then linear down to 0.
         channels, size: of the images.
-        cycle: lambda, the weight of the cycles.
-        identity: weight of the identity losses, as a share of `cycle`; 0: none.
-        pool: fakes that each discriminator's `ImagePool` holds.
+        lambda_cycle: weight of the cycle-consistency losses.
+        lambda_identity: weight of the identity losses, relative to `lambda_cycle`; 0: none.
+        pool_size: fakes that each discriminator's `ImagePool` holds.
     """
 
+    takes = "two domains of images"
     optimizer_names = ("d_lr", "g_lr")
+    refuses: ClassVar = {
+        "accumulate_grad_batches": (
+            (1,),
+            "CycleGAN steps its two optimizers itself; use data.batch_size",
+        ),
+        "gradient_clip_val": ((None,), "CycleGAN steps its two optimizers itself"),
+    }
     memory_format = torch.contiguous_format  # an instance norm goes map by map
 
     def __init__(
@@ -77,22 +85,22 @@ class CycleGAN(pl.LightningModule):
         schedule: Callable[[float], float],
         channels: int,
         size: int | list[int],
-        cycle: float = 10.0,
-        identity: float = 0.5,
-        pool: int = 50,
+        lambda_cycle: float = 10.0,
+        lambda_identity: float = 0.5,
+        pool_size: int = 50,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.g, self.f = generator(), generator()
         self.d_a, self.d_b = discriminator(), discriminator()
-        self.optimizer, self.schedule, self.cycle, self.identity = (
+        self.optimizer, self.schedule, self.lambda_cycle, self.lambda_identity = (
             optimizer,
             schedule,
-            cycle,
-            identity,
+            lambda_cycle,
+            lambda_identity,
         )
         shape = (channels, size, size) if isinstance(size, int) else (channels, *size)
-        self.pool_a, self.pool_b = ImagePool(pool, shape), ImagePool(pool, shape)
+        self.pool_a, self.pool_b = ImagePool(pool_size, shape), ImagePool(pool_size, shape)
         self.color_maps: dict[str, dict[str, Map]] = {}  # by the domain that they lead to, by name
 
     def setup(self, stage: str) -> None:
@@ -119,7 +127,7 @@ class CycleGAN(pl.LightningModule):
             self.d_b,
         ):  # their gradients in the translators' step would be thrown away
             net.requires_grad_(False)
-        if self.identity > 0:
+        if self.lambda_identity > 0:
             (fake_b, same_b), (fake_a, same_a) = (
                 self.g(torch.cat([a, b])).chunk(2),
                 self.f(torch.cat([b, a])).chunk(2),
@@ -131,7 +139,7 @@ class CycleGAN(pl.LightningModule):
         fooled = cyclegan_generator(self.d_b(fake_b).float()) + cyclegan_generator(
             self.d_a(fake_a).float()
         )
-        g_loss = fooled + self.cycle * (cycle + self.identity * identity)
+        g_loss = fooled + self.lambda_cycle * (cycle + self.lambda_identity * identity)
         g_optimizer.zero_grad()
         self.manual_backward(g_loss)
         g_optimizer.step()
@@ -197,7 +205,7 @@ class CycleGAN(pl.LightningModule):
         if (
             min(height, width) < 5
         ):  # a quarter of it, at least 2, is what the residual blocks' borders reflect
-            raise ValueError(f"an image of {width} x {height} is too small: 5 x 5 is the least")
+            raise ValueError(f"an image of {width} x {height} is too small: it needs 5 x 5")
         x = F.pad(images * 2 - 1, (0, -width % 4, 0, -height % 4), mode="replicate").to(self.device)
         made = torch.cat([net(part).float() for part in x.split(64)]) if len(x) else x
         return (made[:, :, :height, :width] + 1) / 2

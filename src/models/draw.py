@@ -6,17 +6,17 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
 from src.core.errors import UserError
 from src.losses import bernoulli_nll, gaussian_kl
+from src.models.base import Family
 from src.nets.draw import Draw
 from src.viz.grids import Canvases
 
 
-class DRAW(pl.LightningModule):
+class DRAW(Family):
     """Deep recurrent attentive writer (Gregor 2015).
 
     Args:

@@ -2,15 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from src.losses import gradient_penalty
+from src.models.base import Family
 from src.nets.init import initialise, spectral_norm
 
 
@@ -54,7 +54,7 @@ class Players:
             spectral_norm(self.discriminator)
 
 
-class GAN(pl.LightningModule):
+class GAN(Family):
     """Generator against discriminator (Goodfellow 2014).
 
     Args:
@@ -71,7 +71,17 @@ class GAN(pl.LightningModule):
             of an image as a plane each. None: no labels.
     """
 
-    optimizer_names = ("d_lr", "g_lr")  # of the learning rates in the logs
+    optimizer_names = ("d_lr", "g_lr")
+    refuses: ClassVar = {
+        "accumulate_grad_batches": (
+            (1,),
+            "a GAN steps its two optimizers itself; use data.batch_size",
+        ),
+        "gradient_clip_val": (
+            (None,),
+            "a GAN steps its two optimizers itself; model/loss=wgan or wgan_gp bounds its critic",
+        ),
+    }
 
     def __init__(
         self,

@@ -2,33 +2,36 @@
 
 from collections.abc import Callable, Sequence
 
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from src.metrics.intervals import wilson
+from src.models.base import Family
 
 
-class Sentiment(pl.LightningModule):
+class Sentiment(Family):
     """A classifier of sentences by cross-entropy.
 
     Args:
-        words: how many there are; they are numbered from 1.
-        width: of a word's vector.
-        hidden: widths of the hidden layers, tanh behind each.
+        vocab_size: number of words; they are numbered from 1.
+        embedding_dim: of a word's vector.
+        hidden_dims: widths of the hidden layers, tanh behind each.
         init_from: the run whose word vectors whoever trains it anew brings in (`src.engine.pretrained`); None: random ones.
         freeze_vectors: leave the vectors as they are at the start.
         optimizer: parameters -> optimiser.
         schedule: progress in [0, 1) -> factor on the learning rate (see `src.optim.schedules`).
     """
 
+    takes = "sentences"
+    sentences = "labelled"
+
     def __init__(
         self,
-        words: int,
-        width: int,
-        hidden: Sequence[int],
+        vocab_size: int,
+        embedding_dim: int,
+        hidden_dims: Sequence[int],
         init_from: str | None,
         freeze_vectors: bool,
         optimizer: Callable[..., torch.optim.Optimizer],
@@ -37,13 +40,13 @@ class Sentiment(pl.LightningModule):
         super().__init__()
         self.init_from, self.optimizer, self.schedule = init_from, optimizer, schedule
         self.vectors = nn.EmbeddingBag(
-            words + 1, width, mode="mean", padding_idx=0
+            vocab_size + 1, embedding_dim, mode="mean", padding_idx=0
         )  # row 0: no word
         self.vectors.requires_grad_(not freeze_vectors)
         layers: list[nn.Module] = []
-        for n_in, n_out in zip([width, *hidden[:-1]], hidden, strict=True):
+        for n_in, n_out in zip([embedding_dim, *hidden_dims[:-1]], hidden_dims, strict=True):
             layers += [nn.Linear(n_in, n_out), nn.Tanh()]
-        self.net = nn.Sequential(*layers, nn.Linear(hidden[-1], 2))
+        self.net = nn.Sequential(*layers, nn.Linear(hidden_dims[-1], 2))
         self.confusion = MulticlassConfusionMatrix(2)  # (true, said) counts
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

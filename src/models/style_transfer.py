@@ -1,13 +1,13 @@
 """Neural style transfer (Gatys 2015): an image with the content of one picture and the style of another, as a VGG sees both."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
 from src.losses import content_loss, gram, style_loss, total_variation
+from src.models.base import Family
 
 
 class Targets(NamedTuple):
@@ -22,7 +22,7 @@ class Targets(NamedTuple):
     style: dict[str, tuple[Tensor, int]]
 
 
-class StyleTransfer(pl.LightningModule):
+class StyleTransfer(Family):
     """What is learned is the image itself; a step of the optimiser is a batch.
 
     In float32 throughout: L-BFGS and its line search tell losses apart that bf16 takes for equal.
@@ -32,15 +32,21 @@ class StyleTransfer(pl.LightningModule):
         optimizer: parameters -> optimiser; L-BFGS is the paper's.
         schedule: progress in [0, 1) -> factor on the learning rate.
         channels, size: of the image.
-        steps: of the optimiser, where `translate` makes an image of its own.
+        num_steps: of the optimiser, where `translate` makes an image of its own.
         content_layers, style_layers: names of the net's layers; each weighs as much as the others of its kind.
         content_weight, style_weight: alpha and beta (Gatys 2015, eq. 7).
-        smoothness: weight of the total variation.
-        begin: the image begins as the `content`, or as uniform `noise`.
+        tv_weight: weight of the total variation.
+        init_image: the image starts as the `content`, or as uniform `noise`.
         init_from: where the net was trained: a classifier's run, a checkpoint, or torchvision.
 
     Raises ValueError where the net has no layer of a name, or the image is smaller than its poolings.
     """
+
+    takes = "a photograph and a style"
+    refuses: ClassVar = {
+        "accumulate_grad_batches": ((1,), "there is only one image"),
+        "precision": (("auto", "32-true"), "style transfer computes in float32 only"),
+    }
 
     def __init__(
         self,
@@ -49,20 +55,20 @@ class StyleTransfer(pl.LightningModule):
         schedule: Callable[[float], float],
         channels: int,
         size: int | Sequence[int],
-        steps: int,
+        num_steps: int,
         content_layers: Sequence[str],
         style_layers: Sequence[str],
         content_weight: float = 1.0,
         style_weight: float = 1000.0,
-        smoothness: float = 0.0,
-        begin: str = "content",
+        tv_weight: float = 0.0,
+        init_image: str = "content",
         init_from: str | None = None,
     ) -> None:
         super().__init__()
         self.net, self.optimizer, self.schedule = net.requires_grad_(False), optimizer, schedule
-        self.steps, self.begin, self.init_from = steps, begin, init_from
+        self.num_steps, self.init_image, self.init_from = num_steps, init_image, init_from
         self.content_layers, self.style_layers = list(content_layers), list(style_layers)
-        self.weights = {"content": content_weight, "style": style_weight, "smoothness": smoothness}
+        self.weights = {"content": content_weight, "style": style_weight, "tv": tv_weight}
         names = [name for name, _ in net.named_children()]
         if unknown := [name for name in (*content_layers, *style_layers) if name not in names]:
             raise ValueError(f"the net has no layer {unknown[0]}; it has {', '.join(names)}")
@@ -83,12 +89,12 @@ class StyleTransfer(pl.LightningModule):
         self.train()
 
     def _check(self, sides: Sequence[int]) -> None:
-        least = 2 ** sum(
+        min_side = 2 ** sum(
             isinstance(layer, nn.MaxPool2d | nn.AvgPool2d) for layer in self.net.children()
         )
-        if min(sides) < least:
+        if min(sides) < min_side:
             raise ValueError(
-                f"an image of {sides[1]} x {sides[0]} is too small: {least} x {least} is the least"
+                f"an image of {sides[1]} x {sides[0]} is too small: it needs {min_side} x {min_side}"
             )
 
     def train(self, mode: bool = True) -> "StyleTransfer":
@@ -107,7 +113,7 @@ class StyleTransfer(pl.LightningModule):
     def _begun(self, content: Tensor, noise: torch.Generator | None) -> Tensor:
         return (
             content.clone()
-            if self.begin == "content"
+            if self.init_image == "content"
             else torch.rand(content.shape, generator=noise).to(content)
         )
 
@@ -147,7 +153,7 @@ class StyleTransfer(pl.LightningModule):
         terms = {
             "content": torch.stack(content).mean(),
             "style": torch.stack(style).mean(),
-            "smoothness": total_variation(x),
+            "tv": total_variation(x),
         }
         weighed = {f"{name}_loss": self.weights[name] * value for name, value in terms.items()}
         total = torch.stack(list(weighed.values())).sum()
@@ -166,7 +172,8 @@ class StyleTransfer(pl.LightningModule):
         self.log_dict({f"test/{name}": value for name, value in values.items()}, batch_size=1)
 
     def translate(self, images: Tensor, to: str = "b") -> Tensor:
-        """Images (N, C, H, W) in [0, 1], each in the run's style: `steps` steps for each, from the same noise where they begin
+        """Images (N, C, H, W) in [0, 1], each in the run's style: `num_steps` steps for each, from the same noise where
+        they begin
         with noise. Raises ValueError where a side is smaller than the net's poolings."""
         self._check(images.shape[2:])
         return torch.stack([self._made_of(content) for content in images.to(self.device).split(1)])
@@ -184,7 +191,7 @@ class StyleTransfer(pl.LightningModule):
             loss.backward()
             return loss.item()
 
-        for _ in range(self.steps):
+        for _ in range(self.num_steps):
             optimizer.step(closure)
         return x.detach().clamp(0, 1)
 

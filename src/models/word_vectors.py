@@ -3,19 +3,19 @@
 from collections.abc import Callable
 from typing import Any, cast
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
 from src.losses import skip_gram
+from src.models.base import Family
 
 
-class WordVectors(pl.LightningModule):
+class WordVectors(Family):
     """A vector for each word, by which the words around it are told from words drawn at random.
 
     Args:
-        words: how many there are; they are numbered from 1.
-        width: of a vector.
+        vocab_size: number of words; they are numbered from 1.
+        embedding_dim: of a vector.
         window: words each side of a word that are its context, at most; stop words are gone before.
         negatives: k, noise words for each pair, drawn from the words' frequencies to the power of 3/4 (section 2.2).
         optimizer: parameters -> optimiser.
@@ -28,10 +28,13 @@ class WordVectors(pl.LightningModule):
     The test loss is of all words and whole windows.
     """
 
+    takes = "sentences"
+    sentences = "unlabelled"
+
     def __init__(
         self,
-        words: int,
-        width: int,
+        vocab_size: int,
+        embedding_dim: int,
         window: int,
         negatives: int,
         optimizer: Callable[..., torch.optim.Optimizer],
@@ -48,17 +51,17 @@ class WordVectors(pl.LightningModule):
             schedule,
         )
         self.centre, self.context = (
-            nn.Embedding(words + 1, width),
-            nn.Embedding(words + 1, width),
+            nn.Embedding(vocab_size + 1, embedding_dim),
+            nn.Embedding(vocab_size + 1, embedding_dim),
         )  # row 0: no word
         nn.init.uniform_(
-            self.centre.weight, -0.5 / width, 0.5 / width
+            self.centre.weight, -0.5 / embedding_dim, 0.5 / embedding_dim
         )  # as word2vec's own code begins
         nn.init.zeros_(self.context.weight)
-        self.noise: Tensor  # (words + 1,) how likely each is as a noise word
-        self.register_buffer("noise", torch.ones(words + 1))
-        self.kept: Tensor  # (words + 1,) how likely each is to stay in its sentence
-        self.register_buffer("kept", torch.ones(words + 1), persistent=False)
+        self.noise: Tensor  # (vocab_size + 1,) how likely each is as a noise word
+        self.register_buffer("noise", torch.ones(vocab_size + 1))
+        self.kept: Tensor  # (vocab_size + 1,) how likely each is to stay in its sentence
+        self.register_buffer("kept", torch.ones(vocab_size + 1), persistent=False)
 
     def setup(self, stage: str) -> None:
         if stage == "fit":
@@ -71,7 +74,7 @@ class WordVectors(pl.LightningModule):
         return self.optimizer(self.parameters())
 
     def word_vectors(self) -> Tensor:
-        """(words, width), the first that of word 1; no gradient."""
+        """(vocab_size, embedding_dim), the first that of word 1; no gradient."""
         return self.centre.weight.detach()[1:]
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
@@ -125,7 +128,8 @@ def pairs(tokens: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def subsampled(tokens: Tensor, kept: Tensor, draws: Tensor) -> Tensor:
-    """Return sentences (B, L) without the words whose draw (B, L) in [0, 1) is not below their share in `kept` (words + 1,).
+    """Return sentences (B, L) without the words whose draw (B, L) in [0, 1) is not below their share in `kept` (vocab_size
+    + 1,).
 
     The words that are left move together, as in word2vec's own code: a window reaches over those that are gone.
     """

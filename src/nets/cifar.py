@@ -25,17 +25,20 @@ class Block(nn.Module):
         return F.relu(self.norm2(self.conv2(y)) + carried)
 
 
-def resnet(channels: int, num_classes: int, depth: int = 20, width: int = 16) -> nn.Sequential:
-    """He 2015, section 4.2: a 3 x 3 convolution, three stages of (depth - 2) / 6 blocks at `width`, 2 and 4 times it."""
+def resnet(
+    channels: int, num_classes: int, depth: int = 20, base_channels: int = 16
+) -> nn.Sequential:
+    """He 2015, section 4.2: a 3 x 3 convolution, three stages of (depth - 2) / 6 blocks at `base_channels`, 2 and 4 times
+    it."""
     if depth % 6 != 2:
         raise ValueError(f"depth={depth}: a CIFAR ResNet has 6 n + 2 layers: 20, 32, 44, 56, 110")
     net = nn.Sequential()
-    net.add_module("conv", nn.Conv2d(channels, width, 3, 1, 1, bias=False))
-    net.add_module("norm", nn.BatchNorm2d(width))
+    net.add_module("conv", nn.Conv2d(channels, base_channels, 3, 1, 1, bias=False))
+    net.add_module("norm", nn.BatchNorm2d(base_channels))
     net.add_module("relu", nn.ReLU())
-    n_in = width
+    n_in = base_channels
     for stage in range(3):
-        n_out = width * 2**stage
+        n_out = base_channels * 2**stage
         blocks = [
             Block(n_in if i == 0 else n_out, n_out, 2 if stage and i == 0 else 1)
             for i in range((depth - 2) // 6)
@@ -52,11 +55,11 @@ def resnet(channels: int, num_classes: int, depth: int = 20, width: int = 16) ->
 
 
 def densenet_bc(
-    channels: int, num_classes: int, depth: int = 100, growth: int = 12, dropout: float = 0.0
+    channels: int, num_classes: int, depth: int = 100, growth_rate: int = 12, dropout: float = 0.0
 ) -> nn.Module:
     """Huang 2017, section 3: bottlenecks, transitions that halve the channels, three blocks of (depth - 4) / 6 layers.
 
-    torchvision's DenseNet, whose stem for 224 x 224 makes way for the paper's one convolution of 2 * growth filters.
+    torchvision's DenseNet, whose stem for 224 x 224 makes way for the paper's one convolution of 2 * growth_rate filters.
     """
     if depth % 6 != 4:
         raise ValueError(
@@ -64,9 +67,13 @@ def densenet_bc(
         )
     layers = (depth - 4) // 6
     net = torchvision.models.DenseNet(
-        growth, (layers, layers, layers), 2 * growth, drop_rate=dropout, num_classes=num_classes
+        growth_rate,
+        (layers, layers, layers),
+        2 * growth_rate,
+        drop_rate=dropout,
+        num_classes=num_classes,
     )
-    net.features.conv0 = nn.Conv2d(channels, 2 * growth, 3, 1, 1, bias=False)
+    net.features.conv0 = nn.Conv2d(channels, 2 * growth_rate, 3, 1, 1, bias=False)
     nn.init.kaiming_normal_(net.features.conv0.weight)
     for name in ("norm0", "relu0", "pool0"):
         delattr(net.features, name)

@@ -45,10 +45,10 @@ class Blend(nn.Module):
 class Residual(nn.Module):
     """R256: x + two 3 x 3 convolutions of x, reflection padding, a norm behind each, ReLU between."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            *_conv(width, width, 3), nn.ReLU(inplace=True), *_conv(width, width, 3)
+            *_conv(channels, channels, 3), nn.ReLU(inplace=True), *_conv(channels, channels, 3)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -58,18 +58,19 @@ class Residual(nn.Module):
 def generator(
     channels: int,
     size: int | Sequence[int],
-    width: int = 64,
-    blocks: int | None = None,
-    strides: int | None = 2,
+    base_channels: int = 64,
+    n_blocks: int | None = None,
+    n_downsampling: int | None = 2,
     blend: bool = False,
 ) -> nn.Module:
     """c7s1-64, d128, d256, R256 x blocks, u128, u64, c7s1-C, tanh: images of one domain -> images of the other.
 
     Args:
         size: of the training images; any whose sides are multiples of 4 will do.
-        width: channels of the first layer.
-        blocks: None: 9 from 256 pixels on, else 6.
-        strides: how often the sides are halved before the blocks, 1 or 2. None: twice, the paper's, from 64 pixels on; once
+        base_channels: channels of the first layer.
+        n_blocks: None: 9 from 256 pixels on, else 6.
+        n_downsampling: how often the sides are halved before the blocks, 1 or 2. None: twice, the paper's, from 64 pixels
+            on; once
             below, since what is left of 32 pixels by two, 8, is too little to put the picture back from.
         blend: end in a color and a mask instead of the image (see `Blend`), the mask at first 0.12.
 
@@ -80,16 +81,16 @@ def generator(
         raise ValueError(
             f"data.size={size} does not fit: its sides must be multiples of 4, 16 or more"
         )
-    layers = [*_conv(channels, width, 7), nn.ReLU(inplace=True)]
-    widths = [width, 2 * width][: strides or (2 if min(sides) >= 64 else 1)]
+    layers = [*_conv(channels, base_channels, 7), nn.ReLU(inplace=True)]
+    widths = [base_channels, 2 * base_channels][: n_downsampling or (2 if min(sides) >= 64 else 1)]
     for n in widths:
         down = nn.Conv2d(n, 2 * n, 3, stride=2, padding=1, bias=False)
         layers += [down, InstanceNorm(), nn.ReLU(inplace=True)]
-    layers += [Residual(2 * widths[-1]) for _ in range(blocks or (9 if min(sides) >= 256 else 6))]
+    layers += [Residual(2 * widths[-1]) for _ in range(n_blocks or (9 if min(sides) >= 256 else 6))]
     for n in reversed(widths):
         up = nn.ConvTranspose2d(2 * n, n, 3, stride=2, padding=1, output_padding=1, bias=False)
         layers += [up, InstanceNorm(), nn.ReLU(inplace=True)]
-    last = nn.Conv2d(width, channels + blend, 7)
+    last = nn.Conv2d(base_channels, channels + blend, 7)
     net = nn.Sequential(*layers, nn.ReflectionPad2d(3), last)
     initialise(net, "normal")
     if not blend:
@@ -100,7 +101,7 @@ def generator(
 
 
 def discriminator(
-    channels: int, size: int | Sequence[int], width: int = 64, layers: int | None = None
+    channels: int, size: int | Sequence[int], base_channels: int = 64, n_layers: int | None = None
 ) -> nn.Sequential:
     """C64-C128-C256-C512 and a last convolution: images -> raw scores (B, 1, h, w), one for each patch.
 
@@ -109,24 +110,24 @@ def discriminator(
 
     Args:
         size: of the training images.
-        width: channels of the first layer.
-        layers: how many are strided; None: three from 128 pixels on, two from 64, one below, so that a patch is a part.
+        base_channels: channels of the first layer.
+        n_layers: how many are strided; None: three from 128 pixels on, two from 64, one below, so that a patch is a part.
 
     Raises ValueError where the strides leave no patch.
     """
     side = size if isinstance(size, int) else min(size)
-    n_strided = layers or max(1, min(3, int(math.log2(side / 16))))
+    n_strided = n_layers or max(1, min(3, int(math.log2(side / 16))))
     if side >> n_strided < 3:
         raise ValueError(
-            f"layers={n_strided}: {n_strided} strides leave nothing of {side} pixels to score"
+            f"n_layers={n_strided}: {n_strided} strides leave nothing of {side} pixels to score"
         )
     row: list[nn.Module] = [
-        nn.Conv2d(channels, width, 4, stride=2, padding=1),
+        nn.Conv2d(channels, base_channels, 4, stride=2, padding=1),
         nn.LeakyReLU(0.2, inplace=True),
     ]
-    n = width
+    n = base_channels
     for stride in [2] * (n_strided - 1) + [1]:
-        wider = min(2 * n, 8 * width)
+        wider = min(2 * n, 8 * base_channels)
         row += [
             nn.Conv2d(n, wider, 4, stride, padding=1, bias=False),
             InstanceNorm(),

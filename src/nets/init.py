@@ -53,9 +53,9 @@ def whiten(layer: nn.Conv2d, images: Tensor) -> None:
         )  # (places, C * h * w)
         n, total = n + len(patches), total + patches.T @ patches
     values, vectors = torch.linalg.eigh(total / n)
-    most = min(int((values > 1e-6 * values[-1]).sum()), layer.out_channels // 2)
-    filters = (vectors / (values + 1e-4).sqrt()).T.flip(0)[:most].view(-1, *layer.weight.shape[1:])
-    layer.weight[: 2 * most] = torch.cat([filters, -filters]).to(layer.weight)
+    pairs = min(int((values > 1e-6 * values[-1]).sum()), layer.out_channels // 2)
+    filters = (vectors / (values + 1e-4).sqrt()).T.flip(0)[:pairs].view(-1, *layer.weight.shape[1:])
+    layer.weight[: 2 * pairs] = torch.cat([filters, -filters]).to(layer.weight)
 
 
 def spectral_norm(net: nn.Module) -> nn.Module:

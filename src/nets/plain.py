@@ -13,7 +13,7 @@ def plain(
     size: int | Sequence[int],
     num_classes: int,
     features: Sequence[int | str] = (),
-    hidden: Sequence[int] = (),
+    hidden_dims: Sequence[int] = (),
     kernel: int = 3,
     padding: int = 0,
     norm: str = "none",
@@ -24,7 +24,7 @@ def plain(
 
     Args:
         features: a number is a convolution of so many filters, `M` a 2 x 2 max pooling, `D` a dropout.
-        hidden: widths of the fully connected layers before the last.
+        hidden_dims: widths of the fully connected layers before the last.
         kernel, padding: of every convolution.
         norm: `batch` puts BatchNorm between each convolution and its ReLU, `none` nothing.
         dropout: its rates among the features, and behind each hidden layer; one number for both.
@@ -61,7 +61,7 @@ def plain(
             raise ValueError(f"images of {size} are too small")
     layers["flatten"] = nn.Flatten()
     n_in = channels * height * width
-    for n_out in hidden:
+    for n_out in hidden_dims:
         add("fc", nn.Linear(n_in, n_out))
         add("relu", nn.ReLU())
         if of_hidden:

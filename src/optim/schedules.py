@@ -57,7 +57,7 @@ class Plateau:
         gamma: the factor, in (0, 1).
         patience: validations in a row without a better value that are borne.
         min_delta: what is better by no more than this is not.
-        end: the least factor.
+        min_factor: lower limit of the factor.
     """
 
     def __init__(
@@ -67,10 +67,10 @@ class Plateau:
         gamma: float = 0.1,
         patience: int = 3,
         min_delta: float = 0.0,
-        end: float = 0.0,
+        min_factor: float = 0.0,
     ) -> None:
         self.monitor, self.sign, self.gamma = monitor, 1 if mode == "min" else -1, gamma
-        self.patience, self.min_delta, self.end = patience, min_delta, end
+        self.patience, self.min_delta, self.min_factor = patience, min_delta, min_factor
         self.state = {"factor": 1.0, "best": math.inf, "waited": 0}
 
     def __call__(self, progress: float) -> float:
@@ -83,4 +83,7 @@ class Plateau:
         elif self.state["waited"] < self.patience:
             self.state["waited"] += 1
         else:
-            self.state |= {"factor": max(self.state["factor"] * self.gamma, self.end), "waited": 0}
+            self.state |= {
+                "factor": max(self.state["factor"] * self.gamma, self.min_factor),
+                "waited": 0,
+            }

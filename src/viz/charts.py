@@ -15,7 +15,7 @@ from torch import Tensor
 from src.viz import fonts
 from src.viz.grids import enlarged, grid, stretched
 
-FONT, LINE, MOST_TEXT = (
+FONT, LINE, MAX_TEXT = (
     13,
     18,
     180,
@@ -30,7 +30,7 @@ def captioned(
     columns: int | None = None,
     scale: int | None = None,
     colours: Sequence[tuple[int, int, int]] | None = None,
-    most: int = 256,
+    max_side: int = 256,
 ) -> np.ndarray:
     """Images (N, C, H, W) in [0, 1], C 1 or 3, row by row on a white sheet, each with its caption beneath it.
 
@@ -40,14 +40,14 @@ def captioned(
         columns: images a row, None for a square.
         scale: each pixel drawn as scale x scale; None: as makes the images as wide as the captions.
         colours: of each caption, None for black.
-        most: pixels along an image's longer side; what is larger is shrunk.
+        max_side: pixels along an image's longer side; what is larger is shrunk.
     """
-    if max(images.shape[-2:]) > most:
-        shrunk = most / max(images.shape[-2:])
+    if max(images.shape[-2:]) > max_side:
+        shrunk = max_side / max(images.shape[-2:])
         images = F.interpolate(images.float(), scale_factor=shrunk, mode="bilinear", antialias=True)
     lines = [caption.split("\n") for caption in captions]
     longest = max(fonts.length(line, FONT) for text in lines for line in text)
-    widest = math.ceil(min(longest, MOST_TEXT))
+    widest = math.ceil(min(longest, MAX_TEXT))
     images = enlarged(images, scale or max(1, math.ceil(widest / images.shape[-1])))
     height, width = images.shape[-2:]
     cell, rows = max(width, widest), max(map(len, lines))
@@ -72,7 +72,7 @@ def answered(
         f"{names[s]} {p:.0%}\n(is {names[t]})" for s, p, t in zip(said, share, true, strict=True)
     ]
     colours = [RIGHT if s == t else WRONG for s, t in zip(said, true, strict=True)]
-    return captioned(images, captions, colours=colours, most=128)
+    return captioned(images, captions, colours=colours, max_side=128)
 
 
 def bars(
@@ -96,10 +96,10 @@ def bars(
     upright = longest > 0.9 * step
     picture = Image.new("L", (width, bottom + longest + 8 if upright else height), 255)
     draw = ImageDraw.Draw(picture)
-    most = max([*values, *(high for _, high in intervals or ()), 1e-12])
+    top_value = max([*values, *(high for _, high in intervals or ()), 1e-12])
 
     def level(value: float) -> float:
-        return bottom - max(value, 0) / most * (bottom - top)
+        return bottom - max(value, 0) / top_value * (bottom - top)
 
     for i, value in enumerate(values):
         draw.rectangle([left + i * step, level(value), left + (i + 0.8) * step, bottom], fill=70)
@@ -109,7 +109,7 @@ def bars(
         for end in (low, high):
             draw.line([middle - 4, level(end), middle + 4, level(end)], fill=160, width=2)
     fonts.write(draw, (left, 6), title, SMALL)
-    fonts.write(draw, (4, top - 7), f"{most:.3g}", SMALL)
+    fonts.write(draw, (4, top - 7), f"{top_value:.3g}", SMALL)
     fonts.write(draw, (4, bottom - 12), "0", SMALL)
     for i, name in enumerate(
         names or ["1", *[""] * (len(values) - 2), str(len(values))][: len(values)]
@@ -163,8 +163,8 @@ def feature_maps(image: Tensor, maps: dict[str, Tensor], side: int = 48) -> np.n
         (name, layer.unsqueeze(1)) for name, layer in maps.items()
     ]
     left, top = 110, side + 4
-    most = max(len(layer) for _, layer in rows)
-    sheet = Image.new("RGB", (left + most * (side + 3), len(rows) * top), "white")
+    columns = max(len(layer) for _, layer in rows)
+    sheet = Image.new("RGB", (left + columns * (side + 3), len(rows) * top), "white")
     draw = ImageDraw.Draw(sheet)
     for row, (name, layer) in enumerate(rows):
         shape = "x".join(map(str, layer.shape[-2:]))

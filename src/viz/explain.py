@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 
 @torch.no_grad()
-def feature_maps(net: nn.Module, x: Tensor, most: int = 16) -> dict[str, Tensor]:
-    """What each convolution of `net` answers to x (B, C, H, W): name -> its first `most` channels (B, <= most, h, w).
+def feature_maps(net: nn.Module, x: Tensor, max_channels: int = 16) -> dict[str, Tensor]:
+    """What each convolution of `net` answers to x (B, C, H, W): name -> its first `max_channels` channels (B, <=
+    max_channels, h, w).
 
     In the order in which they run, 1 x 1 ones left out where there are others; of one that runs twice, the last time.
     """
@@ -23,7 +24,7 @@ def feature_maps(net: nn.Module, x: Tensor, most: int = 16) -> dict[str, Tensor]
 
     def keep(name: str) -> Callable[..., None]:
         return lambda module, inputs, output: maps.update(
-            {name: output[:, :most].clone()}
+            {name: output[:, :max_channels].clone()}
         )  # a ReLU in place comes behind it
 
     handles = [layer.register_forward_hook(keep(name)) for name, layer in wide.items()]
@@ -64,7 +65,9 @@ def cam_layer(net: nn.Module, x: Tensor, side: int = 7) -> str | None:
     finally:
         for handle in handles:
             handle.remove()
-    return rectified[-1] if rectified else next(reversed(feature_maps(net, x, most=1)), None)
+    return (
+        rectified[-1] if rectified else next(reversed(feature_maps(net, x, max_channels=1)), None)
+    )
 
 
 def grad_cam(net: nn.Module, layer: nn.Module, x: Tensor, classes: Tensor) -> Tensor:
@@ -92,12 +95,12 @@ def maximised(
     shape: Sequence[int],
     noise: torch.Generator,
     steps: int = 128,
-    smoothness: float = 30.0,
+    tv_weight: float = 30.0,
     jitter: int = 2,
 ) -> Tensor:
     """Images that speak for `classes` (B,) as loudly as can be: activation maximisation (Erhan 2009), (B, C, H, W) in [0, 1].
 
-    Adam climbs the logit from a grey noise, less `smoothness` times the neighbours' mean absolute difference (Mahendran 2015),
+    Adam climbs the logit from a grey noise, less `tv_weight` times the neighbours' mean absolute difference (Mahendran 2015),
     on images rolled by up to `jitter` pixels each step (Mordvintsev 2015): without the two it finds what looks like noise.
 
     Args:
@@ -116,7 +119,7 @@ def maximised(
                 images.diff(dim=2).abs().mean((1, 2, 3)).sum()
                 + images.diff(dim=3).abs().mean((1, 2, 3)).sum()
             )
-            (images.grad,) = torch.autograd.grad(smoothness * rough - logit, images)
+            (images.grad,) = torch.autograd.grad(tv_weight * rough - logit, images)
         optimizer.step()
         with torch.no_grad():
             images.clamp_(0, 1)

@@ -57,17 +57,18 @@ def grid(images: Tensor, columns: int | None = None, scale: int = 1, gap: int = 
     return sheet.squeeze(2).numpy()
 
 
-def filter_tile(weight: Tensor, most: int = 64, side: int = 24) -> np.ndarray:
+def filter_tile(weight: Tensor, max_filters: int = 64, tile_pixels: int = 24) -> np.ndarray:
     """The filters of a convolution, weight (out, in, h, w), as a grid: black the least weight of the layer, white the greatest.
 
-    Three input channels show in colour, one in grey, more as the filters' first input channel. At most `most` filters, each
-    enlarged to about `side` pixels.
+    Three input channels show in colour, one in grey, more as the filters' first input channel. At most `max_filters`
+    filters, each
+    enlarged to about `tile_pixels` pixels.
     """
     filters = weight.detach().float().cpu()
     filters = filters if filters.shape[1] in (1, 3) else filters[:, :1]
     low, high = filters.min(), filters.max()
-    filters = (filters[:most] - low) / (high - low).clamp_min(1e-12)
-    return grid(filters, scale=max(1, side // filters.shape[-1]), gap=1)
+    filters = (filters[:max_filters] - low) / (high - low).clamp_min(1e-12)
+    return grid(filters, scale=max(1, tile_pixels // filters.shape[-1]), gap=1)
 
 
 def canvas_frames(canvases: Canvases, scale: int = 4) -> list[np.ndarray]:
@@ -89,15 +90,16 @@ def canvas_frames(canvases: Canvases, scale: int = 4) -> list[np.ndarray]:
 
 
 def canvas_strip(
-    canvases: Canvases, scale: int = 2, most: int = 8, columns: int = 16
+    canvases: Canvases, scale: int = 2, max_images: int = 8, columns: int = 16
 ) -> np.ndarray:
-    """A row an image, at most `most`: its canvas from blank to the last, at most `columns` steps evenly chosen, and behind a
+    """A row an image, at most `max_images`: its canvas from blank to the last, at most `columns` steps evenly chosen, and
+    behind a
     reconstruction the image itself."""
-    painted = _painted(canvases, scale)[:, :most]
+    painted = _painted(canvases, scale)[:, :max_images]
     steps = np.linspace(0, len(painted) - 1, min(columns, len(painted))).round()
     rows = painted[torch.tensor(steps).long()].transpose(0, 1)  # (n, columns, 3, H, W)
     if canvases.images is not None:
-        rows = torch.cat([rows, enlarged(canvases.images[:most], scale).unsqueeze(1)], dim=1)
+        rows = torch.cat([rows, enlarged(canvases.images[:max_images], scale).unsqueeze(1)], dim=1)
     return grid(rows.flatten(0, 1), columns=rows.shape[1])
 
 
@@ -132,9 +134,10 @@ def overlaid(images: Tensor, heat: Tensor) -> Tensor:
     return 0.5 * images.detach().float().cpu().mean(1, keepdim=True) + 0.5 * colours
 
 
-def map_tile(maps: Tensor, side: int = 48) -> np.ndarray:
-    """One layer's maps (K, h, w) as a square grid, each stretched from black to white and enlarged to about `side` pixels."""
-    return grid(stretched(maps.unsqueeze(1)), scale=max(1, side // maps.shape[-1]))
+def map_tile(maps: Tensor, tile_pixels: int = 48) -> np.ndarray:
+    """One layer's maps (K, h, w) as a square grid, each stretched from black to white and enlarged to about `tile_pixels`
+    pixels."""
+    return grid(stretched(maps.unsqueeze(1)), scale=max(1, tile_pixels // maps.shape[-1]))
 
 
 def stretched(images: Tensor) -> Tensor:
@@ -150,16 +153,19 @@ def save_png(picture: np.ndarray, path: Path) -> None:
 
 
 def save_gif(
-    frames: Sequence[np.ndarray | Path], path: Path, seconds: float = 8.0, most: int = 120
+    frames: Sequence[np.ndarray | Path], path: Path, seconds: float = 8.0, max_frames: int = 120
 ) -> None:
-    """An endless GIF of `frames`, pictures or their files, in order: at most `most`, evenly chosen, the last held a while."""
-    picture = gif(frames, seconds, most)
+    """An endless GIF of `frames`, pictures or their files, in order: at most `max_frames`, evenly chosen, the last held a
+    while."""
+    picture = gif(frames, seconds, max_frames)
     write_or_remove(path, lambda file: file.write_bytes(picture))
 
 
-def gif(frames: Sequence[np.ndarray | Path], seconds: float = 8.0, most: int = 120) -> bytes:
+def gif(frames: Sequence[np.ndarray | Path], seconds: float = 8.0, max_frames: int = 120) -> bytes:
     """What `save_gif` writes."""
-    chosen = [frames[round(i)] for i in np.linspace(0, len(frames) - 1, min(most, len(frames)))]
+    chosen = [
+        frames[round(i)] for i in np.linspace(0, len(frames) - 1, min(max_frames, len(frames)))
+    ]
     opened = [
         Image.open(frame) if isinstance(frame, Path) else Image.fromarray(frame) for frame in chosen
     ]

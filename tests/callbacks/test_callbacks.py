@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from src.callbacks.common import due
 from src.callbacks.loggers import CSV
 from src.core import runs
-from src.engine import build
+from src.engine.load import load_run
 from src.train import train
 from src.viz import grids
 
@@ -62,7 +62,7 @@ def test_the_last_picture_is_the_final_model_on_the_fixed_noise(seen):
     from src.core.randomness import generator
 
     cfg, folder = seen
-    _, model, _ = build.opened(folder)
+    _, model, _ = load_run(folder)
     expected = grids.grid(model.sample(9, generator(cfg.seed, "samples")), scale=2)
     picture = np.asarray(Image.open(folder / "images" / "samples_00000008.png"))
     assert np.abs(picture.astype(int) - expected.astype(int)).max() <= 1
@@ -200,7 +200,7 @@ def test_grid_puts_each_image_where_it_belongs():
 def test_filter_tile_is_scaled_by_the_layer_not_by_the_filter():
     weight = torch.zeros(2, 1, 2, 2)
     weight[0, 0, 0, 0], weight[1, 0, 0, 0] = -1, 1
-    tile = grids.filter_tile(weight, side=2)
+    tile = grids.filter_tile(weight, tile_pixels=2)
     assert (tile.min(), tile[1, 1], tile[1, 2]) == (0, 0, 128)
     assert tile[1, 4] == 255
     assert grids.filter_tile(torch.rand(100, 8, 3, 3)).shape == (8 * 25 + 1, 8 * 25 + 1)
@@ -212,7 +212,7 @@ def test_gif_keeps_order_and_holds_few_frames(tmp_path):
     for i in range(10):
         frames.append(tmp_path / f"{i}.png")
         grids.save_png(np.full((4, 4), 20 * i, np.uint8), frames[-1])
-    grids.save_gif(frames, tmp_path / "x.gif", most=4)
+    grids.save_gif(frames, tmp_path / "x.gif", max_frames=4)
     with Image.open(tmp_path / "x.gif") as gif:
         assert gif.n_frames == 4
         values = []

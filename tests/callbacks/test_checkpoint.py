@@ -11,7 +11,7 @@ import torch
 from src.core import runs
 from src.core.errors import Interrupted, UserError
 from src.core.files import write_atomically
-from src.engine import build
+from src.engine.resume import batches_done
 from src.train import train
 from tests.conftest import ROOT, TINY, TINY_NETS, command, saved, wrong
 from tests.engine.test_resume import assert_same_run, uncut_run
@@ -34,7 +34,7 @@ def damage(path):
 
 def test_the_checkpoint_before_the_last_is_kept(finished):
     last, previous = (finished / "checkpoints" / name for name in (runs.LAST, runs.PREVIOUS))
-    done = [build.batches_done(runs.load_checkpoint(path)) for path in (previous, last)]
+    done = [batches_done(runs.load_checkpoint(path)) for path in (previous, last)]
     assert done == [7, 8]
 
 
@@ -53,7 +53,7 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before_and_ends_the_sam
     good = [
         runs.load_checkpoint(folder / "checkpoints" / name) for name in (runs.LAST, runs.PREVIOUS)
     ]
-    assert [build.batches_done(checkpoint) for checkpoint in good] == [8, 7]
+    assert [batches_done(checkpoint) for checkpoint in good] == [8, 7]
     assert (folder / "checkpoints" / runs.DAMAGED).is_file()
 
 
@@ -68,7 +68,7 @@ def test_a_run_whose_checkpoints_are_both_damaged_is_refused_in_one_line(finishe
 def test_a_process_killed_between_two_renames_loses_nothing(finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "run")
     (folder / "checkpoints" / runs.LAST).unlink()
-    assert build.batches_done(runs.load_last(folder)) == 7
+    assert batches_done(runs.load_last(folder)) == 7
 
 
 def test_a_save_that_fails_keeps_both_checkpoints(tmp_path):

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from src.core import runs
-from src.engine import build
+from src.engine.resume import batches_done
 from src.train import train
 from tests.conftest import TINY, command, saved
 from tests.engine.test_resume import assert_same, rows, state
@@ -31,7 +31,7 @@ def trained(folder, patience):
 
 
 def batches(folder):
-    return build.batches_done(runs.load_last(folder))
+    return batches_done(runs.load_last(folder))
 
 
 def test_a_run_that_it_ended_stays_so_and_says_what_goes_on(ended, tmp_path):

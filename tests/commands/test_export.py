@@ -11,6 +11,7 @@ from torch import nn
 from src import export as exports
 from src.core.errors import UserError
 from src.engine import build
+from src.engine.load import LoadedClassifier, load_classifier, load_run
 from src.export import export, write_onnx, write_torch
 from src.models.classifier import Whole
 from tests.conftest import call, command, logits_of_the_average
@@ -73,10 +74,10 @@ def test_the_permutation_is_inside(permuted_run, tmp_path, ending):
         f"out={tmp_path}/x.{ending}",
         f"format={exports_as(ending)}",
     )
-    cfg, model, _ = build.opened(permuted_run)
-    permuted = build.data(cfg).test.images[:4].float() / 255
+    cfg, model, _ = load_run(permuted_run)
+    permuted = build.datamodule(cfg).test.images[:4].float() / 255
     cfg.data.permute = False
-    images = build.data(cfg).test.images[:4].float() / 255
+    images = build.datamodule(cfg).test.images[:4].float() / 255
     with torch.no_grad():
         expected = model(permuted).numpy()
         if ending == "onnx":
@@ -116,7 +117,7 @@ def test_a_net_that_no_exporter_understands_gets_a_line(averaged_run, tmp_path, 
         def forward(self, x):
             return x.flatten(1)[:, :10] if x.sum().item() > 0 else -x.flatten(1)[:, :10]
 
-    trained = build.classifier(averaged_run)
+    trained = load_classifier(averaged_run)
     trained.net.net = Odd()
     monkeypatch.setattr(build, "classifier", lambda folder: trained)
     with pytest.raises(UserError, match="format=torch: the net cannot be exported: ") as error:
@@ -148,7 +149,9 @@ def test_nets_with_norms_heads_and_pools(config, tmp_path, name, size, write):
         if isinstance(layer, nn.BatchNorm2d):
             layer.running_mean.uniform_(-0.2, 0.2)
             layer.running_var.uniform_(0.5, 2)
-    trained = build.Trained(Whole(model, None).eval(), 1, (size, size), [str(k) for k in range(10)])
+    trained = LoadedClassifier(
+        Whole(model, None).eval(), 1, (size, size), [str(k) for k in range(10)]
+    )
     answer = write(trained, tmp_path / "x")
     for n in (1, 3):
         images = torch.rand(n, 1, size, size)

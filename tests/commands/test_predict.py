@@ -9,6 +9,7 @@ from PIL import Image
 
 from src.core.errors import Incomplete, UserError
 from src.engine import build
+from src.engine.load import load_run
 from src.predict import found, predict
 from src.viz import charts
 from tests.conftest import call, command, logits_of_the_average
@@ -48,7 +49,7 @@ def seen_as(image):
 @pytest.fixture(scope="module")
 def photos(averaged_run, tmp_path_factory):
     """A folder of images of other sizes and modes, two broken files and two that are no images, and what the net should say."""
-    data = build.data(build.opened(averaged_run)[0])
+    data = build.datamodule(load_run(averaged_run)[0])
     folder = tmp_path_factory.mktemp("photos")
     (folder / "more").mkdir()
     (folder / ".hidden").mkdir()
@@ -123,10 +124,10 @@ def test_good_ones_alone_end_well_and_without_a_picture(averaged_run, photos, tm
 
 def test_permuted_pixels_are_permuted_here_too(permuted_run, tmp_path):
     """Images as a person has them get what the run's own, permuted, test images get."""
-    cfg, model, _ = build.opened(permuted_run)
-    permuted = build.data(cfg).test.images[:70]
+    cfg, model, _ = load_run(permuted_run)
+    permuted = build.datamodule(cfg).test.images[:70]
     cfg.data.permute = False
-    for i, image in enumerate(build.data(cfg).test.images[:70]):
+    for i, image in enumerate(build.datamodule(cfg).test.images[:70]):
         Image.fromarray(image[0].numpy()).save(tmp_path / f"{i:02}.png")
     answers = call("predict", predict, f"run={permuted_run}", f"images={tmp_path}/*", f"out={tmp_path}/x.csv",
                    f"picture={tmp_path}/x.png")  # fmt: skip

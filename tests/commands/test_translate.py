@@ -13,19 +13,19 @@ from src.augment import augment
 from src.config.checks import check, compose
 from src.core.errors import Incomplete, UserError
 from src.data.sets.folder import decode
-from src.engine import build
+from src.engine.load import load_run
 from src.sample import sample
 from src.translate import translate
 from tests.conftest import call
 
 
 def test_any_size_is_translated_and_none_is_shifted(winter_run):
-    _, model, _ = build.opened(winter_run)
+    _, model, _ = load_run(winter_run)
     x = torch.rand(1, 3, 21, 30)
     around = F.pad(x * 2 - 1, (0, 2, 0, 3), mode="replicate")
     assert torch.equal(model.translate(x), (model.g(around)[:, :, :21, :30] + 1) / 2)
     assert model.translate(torch.rand(1, 3, 5, 6)).shape == (1, 3, 5, 6)
-    with pytest.raises(ValueError, match="of 40 x 4 is too small: 5 x 5 is the least"):
+    with pytest.raises(ValueError, match="of 40 x 4 is too small: it needs 5 x 5"):
         model.translate(torch.rand(1, 3, 4, 40))
     whole = torch.rand(1, 3, 20, 32)
     assert torch.equal(model.translate(whole), (model.g(whole * 2 - 1) + 1) / 2)
@@ -42,7 +42,7 @@ def test_a_folder_in_a_folder_out(winter_run, tmp_path):
     call("translate", translate, *ask, f"out={tmp_path / 'out'}")
     made = sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.png"))
     assert made == ["a.png", "a.png.png", "deep/b.png"]  # a.jpg came first
-    _, model, _ = build.opened(winter_run)
+    _, model, _ = load_run(winter_run)
     image = decode(tmp_path / "in" / "deep" / "b.png", None, 3).unsqueeze(0) / 255
     expected = (model.translate(image, "a") * 255).round().byte()[0]
     assert torch.equal(decode(tmp_path / "out" / "deep" / "b.png", None, 3), expected)
@@ -77,7 +77,7 @@ def test_a_trained_run_augments_a_folder(winter_run, photos, tmp_path):
         rows = list(csv.DictReader(file))
     assert len(rows) == 32
     assert all(str(winter_run) in row["transforms"] for row in rows)
-    _, model, _ = build.opened(winter_run)
+    _, model, _ = load_run(winter_run)
     row = rows[5]
     image = decode(out / row["source"], None, 3).unsqueeze(0) / 255
     assert torch.equal(

@@ -163,10 +163,10 @@ def test_the_other_commands_take_such_folders_too(tmp_path, name):
     fine("augment", f"preview={top}/in/red/0.png", f"out={top}/sheet.png")
     assert (top / "sheet.png").is_file()
     fine("train", "model=style_transfer_own", "data=style_pair", f"data.content={top}/in/red/0.png",
-         f"data.style={top}/in/blue/0.png", "data.steps=1", "data.size=32", f"out={top}/style", "--cfg", "job")  # fmt: skip
+         f"data.style={top}/in/blue/0.png", "data.num_steps=1", "data.size=32", f"out={top}/style", "--cfg", "job")  # fmt: skip
     fine("train", "model=cyclegan", "data=unpaired", f"data.root_a={top}/in/red", "data.size=16",
-         f"data.root_b={top}/in/blue", "model.generator.width=4", "model.generator.blocks=1",
-         "model.discriminator.width=4", "trainer=cpu", "trainer.max_epochs=1", "callbacks=none", "logger=csv",
+         f"data.root_b={top}/in/blue", "model.generator.base_channels=4", "model.generator.n_blocks=1",
+         "model.discriminator.base_channels=4", "trainer=cpu", "trainer.max_epochs=1", "callbacks=none", "logger=csv",
          "test=false", f"hydra.run.dir={top}/unpaired")  # fmt: skip
     fine("translate", f"run={top}/unpaired", f"images={top}/in/*/1*.png", f"out={top}/translated")
     assert len(list((top / "translated").rglob("*.png"))) == 6

@@ -64,7 +64,7 @@ def test_flips_are_numpys_or_untouched(vertical):
 @pytest.mark.parametrize("border", ["constant", "reflect", "wrap"])
 def test_whole_translations_are_crops_of_numpys_padded_images_and_all_come(border):
     most = 4
-    made, values = done(border=border, shift=aug.Translation(most, whole=True))
+    made, values = done(border=border, shift=aug.Translation(most, whole_pixels=True))
     padded = np.pad(IMAGES.numpy(), [(0, 0), (0, 0), (most, most), (most, most)], mode=border)
     places = np.stack([values["shift"][name].numpy() for name in ("x", "y")], 1).astype(int)
     for image, pad, (x, y) in zip(made.numpy(), padded, places, strict=True):
@@ -121,19 +121,19 @@ def test_transforms_are_composed_in_their_order_and_sampled_once():
             )
 
 
-@pytest.mark.parametrize(("least_area", "aspect"), [(0.5, 1.333), (0.08, 4 / 3), (0.6, 3.0)])
+@pytest.mark.parametrize(("min_area", "aspect"), [(0.5, 1.333), (0.08, 4 / 3), (0.6, 3.0)])
 @pytest.mark.parametrize("size", [(3000, 3000), (2000, 3000)])
-def test_crops_are_distributed_as_torchvisions(least_area, aspect, size):
+def test_crops_are_distributed_as_torchvisions(min_area, aspect, size):
     """Large images, so that torchvision's whole pixels do not matter; its ratio is given relative to the image's."""
     n, (height, width) = 3000, size
     ratio = width / height
-    peer = v2.RandomResizedCrop(32, (least_area, 1), (ratio / aspect, ratio * aspect))
+    peer = v2.RandomResizedCrop(32, (min_area, 1), (ratio / aspect, ratio * aspect))
     image = torch.zeros(1, 1, 1).expand(1, height, width)
     torch.manual_seed(0)
     parts = [peer.make_params([image]) for _ in range(n)]
     side = {"left": width, "top": height, "width": width, "height": height}
     theirs = {name: np.array([p[name] for p in parts]) / side[name] for name in side}
-    ours = aug.Crop(least_area, aspect).drawn(Draws(torch.arange(n), 0), size)
+    ours = aug.Crop(min_area, aspect).drawn(Draws(torch.arange(n), 0), size)
     ours = {name: value.numpy() for name, value in ours.items()}
     for crop in (ours, theirs):
         crop["area"] = crop["width"] * crop["height"]
@@ -349,7 +349,10 @@ def test_a_choice_is_one_or_a_list_and_its_border_a_setting(config):
             "augment.border=mirror",
             "augment.border=mirror: it takes one of constant, edge, reflect, symmetric, wrap",
         ),
-        ("augment.scale.least=2", r"augment\.scale: .*least=2 is more than most=1\.111"),
+        (
+            "augment.scale.min_scale=2",
+            r"augment\.scale: .*min_scale=2 is more than max_scale=1\.111",
+        ),
     ):
         with pytest.raises(UserError, match=words):
             build.augmentation(config("augment=standard", wrong, *TINY, "model=fc"))

@@ -160,7 +160,8 @@ def epoch_batches(config, tmp_path, *overrides):
         *overrides,
     )
     torch.manual_seed(0)
-    data, model = build.data(cfg), build.model(cfg)
+    data = build.datamodule(cfg)
+    model = build.model(cfg, data)
     seen = {"training_step": [], "validation_step": []}
     for name, batches in seen.items():
         step = getattr(model, name)

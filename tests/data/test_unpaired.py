@@ -13,6 +13,7 @@ from src.core.errors import UserError
 from src.data.sets.folder import decode
 from src.data.transforms.pixels import wintered
 from src.engine import build
+from src.engine.load import load_run
 from src.evaluate import evaluate
 from src.train import train
 from tests.conftest import WINTER_NET, WINTER_RUN, call, command, data_of, saved, wrong
@@ -124,7 +125,7 @@ def test_an_image_that_comes_again_is_measured_once(config, tmp_path):
                  "data.val_size=0", "data.test_size=0.5", "data.eval_batch_size=4", "test=true",
                  "trainer.max_epochs=1")  # fmt: skip
     values = train(cfg, saved(cfg, tmp_path / "run"))
-    data, (_, model, _) = build.data(cfg), build.opened(tmp_path / "run")
+    data, (_, model, _) = build.datamodule(cfg), load_run(tmp_path / "run")
     batches = list(data.test_dataloader())
     assert [(len(a), len(b)) for a, b in batches] == [(3, 4), (0, 4), (0, 2)]
     with torch.no_grad():
@@ -216,7 +217,7 @@ def test_a_domain_may_be_all_for_training(config, photos, tmp_path):
         ),
         (
             ["data=winter", "data.root=x", "trainer.gradient_clip_val=1"],
-            ["steps its two optimisers itself"],
+            ["steps its two optimizers itself"],
         ),
         (
             ["data=winter", "data.root=x", "data.permute=true"],
@@ -227,8 +228,8 @@ def test_a_domain_may_be_all_for_training(config, photos, tmp_path):
             ["data.channels=1", "winter is in the colours"],
         ),
         (
-            ["data=winter", "data.root=x", "model.pool=-1"],
-            ["model.pool=-1", "a whole number from 0"],
+            ["data=winter", "data.root=x", "model.pool_size=-1"],
+            ["model.pool_size=-1", "a whole number from 0"],
         ),
     ],
 )
@@ -242,7 +243,7 @@ def test_what_is_wrong_is_one_line(overrides, words):
 
 def _read(cfg):
     check(cfg)
-    build.data(cfg)
+    build.datamodule(cfg)
 
 
 def test_images_are_no_domains_for_a_user_either(tmp_path):

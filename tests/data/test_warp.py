@@ -110,7 +110,7 @@ def test_the_table_of_borders():
         "rotation": aug.Rotation(90),
         "scale in": aug.Scale(1.5, 3),
         "scale out": aug.Scale(0.2, 0.6),
-        "translation": aug.Translation(50, whole=True),
+        "translation": aug.Translation(50, whole_pixels=True),
         "crop": aug.Crop(0.2, 1.5),
     }
     print("\n" + " ".join(f"{name:>11}" for name in ("", *cases)))

@@ -109,11 +109,13 @@ def test_another_familys_checkpoint(folder, other):
     path = folder / "checkpoints" / "last.ckpt"
     shutil.copyfile(other / "checkpoints" / "last.ckpt", path)
     before = (folder / "metrics.csv").read_bytes()
-    assert f"{path} is not of the Classifier that the run's config describes" in line(
+    assert f"{path} does not fit the Classifier that the run's config describes" in line(
         resume, folder
     )
     assert (folder / "metrics.csv").read_bytes() == before
-    assert f"{path} is not of the Classifier" in line(call, "evaluate", evaluate, f"run={folder}")
+    assert f"{path} does not fit the Classifier" in line(
+        call, "evaluate", evaluate, f"run={folder}"
+    )
 
 
 def test_a_checkpoint_of_other_optimizers(folder):
@@ -125,7 +127,7 @@ def test_a_checkpoint_of_other_optimizers(folder):
         "betas": [0.9, 0.999],
     }
     runs.write_config(folder, cfg)
-    assert "has other optimizers than the run's config says" in line(resume, folder)
+    assert "has other optimizers than the run's config describes" in line(resume, folder)
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import torch
 from src.core import runs
 from src.core.errors import UserError
 from src.data.order import EpochSampler
-from src.engine import build
+from src.engine.resume import batches_done
 from tests.conftest import ROOT, TINY, TINY_NETS, command
 from tests.engine.test_resume import assert_same_run
 
@@ -98,7 +98,7 @@ def test_all_processes_stop_after_the_same_batch(uncut, tmp_path, name, receiver
     assert process.returncode == code, stderr
     assert "Traceback" not in stderr
     assert stderr.count("stopped after") == 1
-    assert 0 < build.batches_done(runs.load_last(folder)) < 120
+    assert 0 < batches_done(runs.load_last(folder)) < 120
     while Path(f"/proc/{rank}").exists():  # it saved too, and is a moment behind
         assert time.monotonic() < deadline + 60
         time.sleep(0.1)

@@ -106,7 +106,7 @@ def begun(overrides: tuple[str, ...], source: Path) -> None:
 
     cfg = compose("train", [*overrides, f"model.init_from={source}"])
     check(cfg)
-    data = build.data(cfg)
+    data = build.datamodule(cfg)
     begin(build.model(cfg), cfg.model, data)
 
 

@@ -17,7 +17,8 @@ from src.config.checks import check, compose
 from src.core import runs
 from src.core.errors import Interrupted
 from src.core.randomness import generator
-from src.engine import build
+from src.engine.load import load_run
+from src.engine.resume import batches_done
 from src.models.classifier import Classifier
 from src.models.draw import DRAW
 from src.models.gan import GAN
@@ -70,7 +71,7 @@ def assert_same_run(a, b):
         assert_same(one[part], other[part], part)
     assert rows(a) == rows(b)
     assert_same(one["callbacks"], other["callbacks"], "callbacks")
-    models = [build.opened(folder)[1] for folder in (a, b)]
+    models = [load_run(folder)[1] for folder in (a, b)]
     if isinstance(models[0], CanSample):
         assert torch.equal(*(model.sample(4, generator(0)) for model in models))
     assert sorted(p.name for p in a.glob("images/*")) == sorted(p.name for p in b.glob("images/*"))
@@ -136,7 +137,7 @@ def cut_and_resumed(family, cfg, tmp_path, monkeypatch, cut, method="training_st
     with pytest.raises(Interrupted) as stop:
         train(cfg, folder)
     assert stop.value.signum == signal.SIGTERM
-    assert len(seen) == build.batches_done(runs.load_last(folder)) == cut
+    assert len(seen) == batches_done(runs.load_last(folder)) == cut
 
     torch.manual_seed(cut)  # whatever the resuming process drew before
     cfg.resume = str(folder)
@@ -171,7 +172,7 @@ def test_time_that_is_up_inside_an_epoch_loses_none_of_it(config, tmp_path, monk
     cfg = config(*overrides, "trainer.max_time=00:00:01:00")
     folder = saved(cfg, tmp_path / "cut")
     train(cfg, folder)
-    done = build.batches_done(runs.load_last(folder))
+    done = batches_done(runs.load_last(folder))
     assert done in (5, 6), "inside the second epoch of four"
     assert (
         f"time is up after {done} batches; go on with: python -m src.train resume={folder}"
@@ -250,7 +251,7 @@ def test_real_process_real_signal(unbroken, tmp_path, name, code):
     if name != "SIGKILL":
         assert stderr.count(f"resume={folder}") == 1
         assert f"resume={folder}" in (folder / "train.log").read_text()
-    done = build.batches_done(runs.load_last(folder))
+    done = batches_done(runs.load_last(folder))
     assert 0 < done < 240, "the signal came too late to cut anything"
 
     resumed = command("train", f"resume={folder}")
@@ -280,13 +281,13 @@ def test_what_a_resumed_run_is_told_is_remembered(uncut, tmp_path):
     folder = shutil.copytree(uncut, tmp_path / "run")
     longer = command("train", f"resume={folder}", "trainer.max_epochs=4")
     assert longer.returncode == 0, longer.stderr
-    assert build.batches_done(runs.load_last(folder)) == 16
+    assert batches_done(runs.load_last(folder)) == 16
     cfg = runs.config_of(folder)
     assert (cfg.trainer.max_epochs, cfg.resume) == (4, None)
     before = runs.read_metrics(folder)
     again = command("train", f"resume={folder}")
     assert again.returncode == 0, again.stderr
-    assert build.batches_done(runs.load_last(folder)) == 16
+    assert batches_done(runs.load_last(folder)) == 16
     assert (
         "run already finished (4 epochs): trainer.max_epochs=N with N > 4 goes on" in again.stderr
     )

@@ -70,7 +70,7 @@ def test_the_folder_as_it_was_is_taken(of_folder):
 
 def test_other_pixel_orders_are_refused(config):
     plain, mixed, other = (
-        build.data(config("model=fc", f"data.permute={permute}", f"data.split_seed={seed}"))
+        build.datamodule(config("model=fc", f"data.permute={permute}", f"data.split_seed={seed}"))
         for permute, seed in (("false", 0), ("true", 0), ("true", 1))
     )
     mixed.load_state_dict(mixed.state_dict())

@@ -13,6 +13,8 @@ from src.config.checks import check, compose
 from src.core import runs
 from src.core.errors import UserError
 from src.engine import build
+from src.engine.instantiate import instantiate_node
+from src.engine.load import load_run
 from src.engine.pretrained import transfer
 from src.evaluate import evaluate
 from src.models.classifier import Classifier
@@ -66,7 +68,8 @@ def state_of(folder):
 def started(cfg):
     """The model and data of `cfg`, what it begins from brought in."""
     torch.manual_seed(cfg.seed)
-    data, model = build.data(cfg), build.model(cfg)
+    data = build.datamodule(cfg)
+    model = build.model(cfg, data)
     transfer(model, cfg.model.net._target_, data.class_names, data.permutation)
     return model, data
 
@@ -75,7 +78,7 @@ def test_a_run_gives_its_average_its_mean_and_std_but_no_head(settings, backbone
     cfg, source = settings(), state_of(backbone)
     model, data = started(cfg)
     torch.manual_seed(cfg.seed)
-    drawn = build.model(cfg)
+    drawn = build.model(cfg, data)
     for name, value in model.net.state_dict().items():
         expected = (
             drawn.net.state_dict()[name]
@@ -98,7 +101,7 @@ def test_of_the_same_classes_the_head_comes_too(settings, backbone):
             "data.classes=[c,a,b]", f"model.init_from={backbone / 'checkpoints' / 'last.ckpt'}"
         )
     )
-    old = build.opened(backbone)[1]
+    old = load_run(backbone)[1]
     x = data.seen(data.test, torch.arange(8))[0]
     assert torch.equal(model.eval()(x), old(x))
     other, _ = started(settings("data.classes=[a,b,c]"))
@@ -119,10 +122,11 @@ def frozen_run(images, backbone, tmp_path_factory):
     top = tmp_path_factory.mktemp("frozen")
     left_out = [
         f"~callbacks.{name}"
-        for name in ("quality", "samples", "canvases", "weights", "filters", "answers")
+        for name in ("quality", "samples", "canvases", "weights", "filters", "predictions")
     ]
     shown = ("callbacks=default", "logger=default", *left_out, "callbacks.explanations.every_n_batches=1",
-             "callbacks.explanations.classes=0", "callbacks.explanations.n=1", "callbacks.explanations.layers=1")  # fmt: skip
+             "callbacks.explanations.n_classes=0", "callbacks.explanations.n=1",
+             "callbacks.explanations.max_layers=1")  # fmt: skip
     source = shutil.copytree(backbone, top / "source")
     begin = (
         f"data.root={images}",
@@ -172,7 +176,7 @@ def test_the_articles_arithmetic(config):
     cfg = config("model=resnet50", "data=folder", "data.root=x", "data.num_classes=2", "model.init_from=torchvision",
                  "model.freeze=backbone", "model.ema=0.9")  # fmt: skip
     with torch.device("meta"):
-        model = build._instantiate(cfg.model, "model")
+        model = instantiate_node(cfg.model, "model")
     assert counts(model) == (4_098, 25_557_032 - 2_049 * 1_000 + 4_098)
 
 
@@ -276,7 +280,7 @@ def test_what_is_unfrozen_learns(settings, tmp_path, monkeypatch):
             ["6 missing (conv3.weight, conv3.bias, norm3.weight, ...)"],
         ),
         (
-            ["model.net.features=[4,M,8,M,M]", "model.net.hidden=[5]"],
+            ["model.net.features=[4,M,8,M,M]", "model.net.hidden_dims=[5]"],
             ["2 of another shape (fc1.weight [3, 32] for [5, 8], fc1.bias "],
         ),
         (
@@ -300,7 +304,7 @@ def test_the_order_of_permuted_pixels_must_be_the_same(settings, backbone, tmp_p
     part = next(
         part for part in checkpoint.values() if isinstance(part, dict) and "permutation" in part
     )
-    part["permutation"] = build.data(settings("data.permute=true")).permutation
+    part["permutation"] = build.datamodule(settings("data.permute=true")).permutation
     torch.save(checkpoint, tmp_path / "permuted.ckpt")
     source = f"model.init_from={tmp_path / 'permuted.ckpt'}"
     started(settings(source, "data.permute=true"))

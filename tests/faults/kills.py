@@ -187,9 +187,9 @@ def lost(folder: Path) -> int:
 
 def batches_saved(folder: Path) -> int:
     from src.core import runs
-    from src.engine import build
+    from src.engine.resume import batches_done
 
-    return build.batches_done(runs.load_last(folder))
+    return batches_done(runs.load_last(folder))
 
 
 def differences(uncut: Path, cut: Path) -> list[str]:

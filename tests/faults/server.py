@@ -20,7 +20,7 @@ NEW_MOUNTS = 0x00020000  # Linux: CLONE_NEWNS
 def serve() -> None:
     import src.augment
     import src.callbacks.report
-    import src.engine.build
+    import src.engine.load
     import src.train  # noqa: F401
 
     replies = os.fdopen(os.dup(1), "w")

@@ -90,7 +90,7 @@ def test_a_channel_that_never_changes_is_moved_alone():
 def test_a_cyclegan_is_measured_beside_them(config, photos, tmp_path):
     cfg = config(*WINTER_RUN, f"data.root={photos}", "test=true", "trainer.max_epochs=1")
     values = train(cfg, saved(cfg, tmp_path / "run"))
-    data = build.data(cfg)
+    data = build.datamodule(cfg)
     a, b = (images.float() / 255 for images in data.test[torch.arange(4)])
     domains = {"a": data.train.a.images, "b": data.train.b.images}
     for to, other, image, true in (("b", "a", a, b), ("a", "b", b, a)):

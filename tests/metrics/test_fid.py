@@ -113,7 +113,7 @@ def digits():
 
     cfg = compose("train", ["model=gan", "data.size=16", "data.val_size=100", "data.test_size=300"])
     check(cfg)
-    return build.data(cfg)
+    return build.datamodule(cfg)
 
 
 @pytest.fixture(scope="module")

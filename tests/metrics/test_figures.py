@@ -15,6 +15,7 @@ from src.callbacks.quality import SampleQuality
 from src.config.checks import CONF, groups
 from src.data.images import sample
 from src.engine import build
+from src.engine.load import load_run
 from src.evaluate import evaluate
 from src.metrics import features
 from src.metrics.precision import float32
@@ -24,7 +25,7 @@ from tests.conftest import TINY, TINY_NETS, WINTER_NET, WINTER_SMALL, call, data
 
 BF16 = "trainer.precision=bf16-mixed"
 CARD = ("callbacks=default", "~callbacks.samples", "~callbacks.canvases", "~callbacks.weights", "~callbacks.graph",
-        "~callbacks.filters", "~callbacks.explanations", "~callbacks.answers", "callbacks.quality.n=40")  # fmt: skip
+        "~callbacks.filters", "~callbacks.explanations", "~callbacks.predictions", "callbacks.quality.n=40")  # fmt: skip
 # a small run of each family, by the class of its model; a family that is not here fails the test that reads it
 FAMILIES = {
     "src.models.gan.GAN": (*TINY_NETS, *CARD, "data.val_size=50"),
@@ -35,7 +36,7 @@ FAMILIES = {
                                      "data.test_size=9", "data.eval_batch_size=4", "data.cache=null"),
     "src.models.word_vectors.WordVectors": ("model=word_vectors", "data=reviews"),
     "src.models.sentiment.Sentiment": ("model=sentiment", "data=reviews", "data.left_out=0"),
-    "src.models.style_transfer.StyleTransfer": None,  # float32 alone: see src.config.checks.FAMILIES
+    "src.models.style_transfer.StyleTransfer": None,  # float32 only: see its `refuses`
 }  # fmt: skip
 
 
@@ -75,12 +76,12 @@ def test_figures_are_float32s_bit_for_bit_however_the_run_was_trained(
     assert {name: again[name] for name in figures} == figures, "its own test, its own seed"
     stages = ["test"] if "data=reviews" in FAMILIES[family] else ["test", "validate"]
     for stage in stages:
-        _, model, _ = build.opened(tmp_path / "run")
+        _, model, _ = load_run(tmp_path / "run")
         measured = []
         for precision in ("32-true", "bf16-mixed"):
             cfg.trainer.precision = precision
             trainer = build.trainer(cfg, tmp_path / "other", keep=False)
-            getattr(trainer, stage)(model, datamodule=build.data(cfg), verbose=False)
+            getattr(trainer, stage)(model, datamodule=build.datamodule(cfg), verbose=False)
             measured.append(
                 {name: float(value) for name, value in trainer.callback_metrics.items()}
             )
@@ -128,9 +129,9 @@ def test_an_image_is_like_itself_under_autocast():
 def test_psnr_and_ssim_of_a_bf16_run_against_scipy(config, photos, tmp_path):
     cfg = small(config, photos, "src.models.cyclegan.CycleGAN", BF16)
     values = train(cfg, saved(cfg, tmp_path / "run"))
-    part = build.data(cfg).test
+    part = build.datamodule(cfg).test
     a, b = (side.images.numpy() / 255 for side in (part.a, part.b))
-    _, model, _ = build.opened(tmp_path / "run")
+    _, model, _ = load_run(tmp_path / "run")
     with torch.no_grad():
         made = model.translate(torch.from_numpy(a).float(), "b").numpy()
     for name, x in (("untranslated", a), ("b", made)):
@@ -145,7 +146,7 @@ def test_psnr_and_ssim_of_a_bf16_run_against_scipy(config, photos, tmp_path):
 def test_loss_and_accuracies_of_a_bf16_run_against_numpy(config, tmp_path):
     cfg = config(*TINY, "model=fc", "data.eval_batch_size=32", BF16, "trainer.max_epochs=1")
     values = train(cfg, saved(cfg, tmp_path / "run"))
-    data, (_, model, _) = build.data(cfg), build.opened(tmp_path / "run")
+    data, (_, model, _) = build.datamodule(cfg), load_run(tmp_path / "run")
     model = model.double()
     with torch.no_grad():
         logits = model(data.test.images.double() / 255).numpy()
@@ -166,7 +167,7 @@ def test_a_gans_figures_of_a_bf16_run_against_numpy_and_torchmetrics(config, tmp
 
     cfg = small(config, None, "src.models.gan.GAN", BF16, "callbacks.quality.n=100")
     values = train(cfg, saved(cfg, tmp_path / "run"))
-    data, (_, model, _) = build.data(cfg), build.opened(tmp_path / "run")
+    data, (_, model, _) = build.datamodule(cfg), load_run(tmp_path / "run")
     scores = copy.deepcopy(model.discriminator).double()(data.test.images.double() / 255 * 2 - 1)
     assert values["test/d_real"] == pytest.approx(scores.mean().item(), rel=1e-4)
     net = features.feature_net(

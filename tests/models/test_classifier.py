@@ -14,6 +14,8 @@ from src.core.errors import UserError
 from src.core.randomness import generator
 from src.data.sets.digits import Digits
 from src.engine import build
+from src.engine.checks import why_input_size_fails
+from src.engine.instantiate import instantiate_node
 from src.metrics.intervals import wilson
 from src.models.classifier import Whole
 from src.nets.cifar import Block, densenet_bc, resnet
@@ -62,7 +64,7 @@ def test_parameter_counts(config, given):
     name, *rest = given
     cfg = config(f"model={name}", *rest)
     with torch.device("meta"):
-        net = build._instantiate(cfg.model.net, "net")
+        net = instantiate_node(cfg.model.net, "net")
     assert sum(p.numel() for p in net.parameters()) == COUNTS[given]
 
 
@@ -100,8 +102,9 @@ def test_a_size_that_does_not_fit_names_the_smallest_that_does(config, name, siz
         match=rf"data\.size={size} does not fit .*the smallest that works is data\.size={smallest} ",
     ):
         build.model(cfg)
-    assert build.refusal(cfg, smallest) is None
-    assert "too small" in build.refusal(cfg, smallest - 1)
+    net = build.model_settings(cfg, {})["net"]
+    assert why_input_size_fails(cfg, net, smallest) is None
+    assert "too small" in why_input_size_fails(cfg, net, smallest - 1)
 
 
 def test_what_is_not_the_sizes_fault_is_not_said_to_be(config):
@@ -123,7 +126,7 @@ def test_one_dropout_is_for_both_places():
 def test_images_without_labels_are_refused(config, monkeypatch):
     monkeypatch.setattr(Digits, "labelled", False)
     with pytest.raises(UserError, match="Classifier needs labels, and data=digits has none"):
-        build.data(config("model=fc", "data=digits"))
+        build.datamodule(config("model=fc", "data=digits"))
 
 
 def test_wilson_against_scipy():
@@ -214,7 +217,8 @@ def test_shifted_answers_are_those_of_an_image_and_of_two_moved_ones(config, mir
 
 def test_a_whitened_first_layer_is_the_averages_too_and_of_training_images(config):
     cfg = config("model=lenet", "data=digits", "model.whiten=true", "model.ema=0.9", *TINY)
-    data, model = build.data(cfg), build.model(cfg)
+    data = build.datamodule(cfg)
+    model = build.model(cfg, data)
     data.test.images.fill_(255)
     expected = nn.Conv2d(1, 6, 5)
     images, _ = data.seen(data.train, torch.arange(len(data.train)))
@@ -256,8 +260,8 @@ def test_auxiliary_heads_are_trained_and_weigh_their_share(config):
 def test_images_are_scaled_by_the_training_images_alone(config):
     """mean: null is theirs, not the test's, and evaluation keeps it."""
     cfg = config("model=fc", "data=digits", "trainer.max_epochs=1", *TINY)
-    data = build.data(cfg)
-    model = build.model(cfg)
+    data = build.datamodule(cfg)
+    model = build.model(cfg, data)
     data.test.images.fill_(255)
     trainer = pl.Trainer(
         max_epochs=1,
@@ -302,8 +306,8 @@ def test_a_mean_of_other_channels_is_refused(config, channels, mean):
 def test_metrics_of_a_known_answer(config):
     """A net that says of each image what its brightest pixel tells: accuracy, per class and top-5 against NumPy."""
     cfg = config("model=fc", "data=digits", "model.mean=0", "model.std=1", *TINY)
-    data = build.data(cfg)
-    model = build.model(cfg)
+    data = build.datamodule(cfg)
+    model = build.model(cfg, data)
     trainer = pl.Trainer(
         logger=False, enable_checkpointing=False, accelerator="cpu", enable_progress_bar=False
     )
@@ -335,7 +339,8 @@ def test_measures_know_no_batch(config, tmp_path):
             *TINY,
         )
         torch.manual_seed(0)
-        data, model = build.data(cfg), build.model(cfg)
+        data = build.datamodule(cfg)
+        model = build.model(cfg, data)
         trainer = build.trainer(cfg, tmp_path)
         trainer.test(model, datamodule=data, verbose=False)
         losses.append(trainer.callback_metrics["test/loss"].item())
@@ -344,7 +349,9 @@ def test_measures_know_no_batch(config, tmp_path):
 
 def test_permuted_pixels_are_one_permutation_for_all(config):
     plain_data, mixed, again = (
-        build.data(config("data=digits", "model=fc", f"data.permute={permute}", f"seed={seed}"))
+        build.datamodule(
+            config("data=digits", "model=fc", f"data.permute={permute}", f"seed={seed}")
+        )
         for permute, seed in (("false", 0), ("true", 0), ("true", 1))
     )
     order = mixed.permutation

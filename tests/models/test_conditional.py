@@ -110,7 +110,7 @@ def test_a_conditional_run_adds_labelled_images_to_a_folder(config, tmp_path, mo
             f"augment.run={tmp_path / 'run'}",
             f"out={tmp_path / out}",
         )
-    data = build.data(
+    data = build.datamodule(
         config(
             *TINY, "model=lenet", "data=folder", f"data.root={tmp_path / 'out'}", "data.val_size=0"
         )

@@ -9,6 +9,7 @@ from PIL import Image
 
 from src.core.errors import UserError
 from src.engine import build
+from src.engine.load import load_run
 from src.models.cyclegan import CycleGAN, ImagePool
 from src.nets.cyclegan import InstanceNorm, Residual, discriminator, generator
 from src.train import train
@@ -34,7 +35,7 @@ def test_small_images_are_halved_once_before_the_blocks(config, size, halved):
         "data=winter",
         "data.root=none",
         f"data.size={size}",
-        "model.generator.width=2",
+        "model.generator.base_channels=2",
     )
     net, x = build.model(cfg).g, torch.rand(1, 3, size, size)
     block = next(i for i, layer in enumerate(net) if isinstance(layer, Residual))
@@ -47,7 +48,7 @@ def test_small_images_are_halved_once_before_the_blocks(config, size, halved):
 )
 def test_a_score_sees_a_patch(size, scores, seen):
     """The field is found by its gradient; the norms, which look at all of an image, are left out for it."""
-    net = discriminator(3, size, width=2)
+    net = discriminator(3, size, base_channels=2)
     for i, layer in enumerate(net):
         if isinstance(layer, InstanceNorm):
             net[i] = torch.nn.Identity()
@@ -60,7 +61,7 @@ def test_a_score_sees_a_patch(size, scores, seen):
 
 
 def test_an_image_is_translated_alike_in_every_batch_and_mode():
-    net = generator(3, 32, width=4, blocks=2)
+    net = generator(3, 32, base_channels=4, n_blocks=2)
     x = torch.rand(3, 3, 32, 32) * 2 - 1
     assert torch.allclose(net(x)[:1], net.eval()(x[:1]), atol=1e-5)
     assert net(x).shape == x.shape
@@ -81,7 +82,7 @@ def test_the_instance_norm_is_torchs(dtype):
 
 
 def test_the_first_convolution_sees_a_reflected_border():
-    net = generator(1, 16, width=1)
+    net = generator(1, 16, base_channels=1)
     x = torch.arange(256.0).view(1, 1, 16, 16)
     padded = np.pad(x[0, 0].numpy(), 3, mode="reflect")
     assert np.array_equal(net[0](x)[0, 0].numpy(), padded)
@@ -106,11 +107,12 @@ def test_one_step_equals_the_step_written_out(config, photos, tmp_path):
         f"data.root={photos}",
         "data.limit=8",
         "trainer.max_epochs=1",
-        "model.identity=0.3",
-        "model.cycle=7",
+        "model.lambda_identity=0.3",
+        "model.lambda_cycle=7",
     )
     torch.manual_seed(0)
-    data, model = build.data(cfg), build.model(cfg)
+    data = build.datamodule(cfg)
+    model = build.model(cfg, data)
     g, f, d_a, d_b = (copy.deepcopy(net) for net in (model.g, model.f, model.d_a, model.d_b))
     (rows,) = iter(data._loader(data.train, training=True).sampler)
     a, b = (pixels.float() / 255 * 2 - 1 for pixels in data.train[rows])
@@ -144,11 +146,11 @@ def test_without_identity_no_net_is_asked_about_its_own_domain(config, photos, t
         f"data.root={photos}",
         "data.limit=8",
         "trainer.max_epochs=1",
-        "model.identity=0",
+        "model.lambda_identity=0",
     )
     model, seen = build.model(cfg), []
     model.g.register_forward_hook(lambda module, args, out: seen.append(len(args[0])))
-    build.trainer(cfg, tmp_path).fit(model, datamodule=build.data(cfg))
+    build.trainer(cfg, tmp_path).fit(model, datamodule=build.datamodule(cfg))
     assert seen[:2] == [8, 8]
 
 
@@ -205,8 +207,8 @@ def test_cut_at_a_batch(winter_run, photos, config, tmp_path, monkeypatch, cut):
 
 
 def test_the_pictures_hold_what_was_made_and_what_came_back(winter_run, config):
-    cfg, model, _ = build.opened(winter_run)
-    data = build.data(cfg)
+    cfg, model, _ = load_run(winter_run)
+    data = build.datamodule(cfg)
     a, b = data.val[torch.arange(4)]
     rows = model.compared(a.float() / 255, b.float() / 255)
     assert rows.shape == (4, 6, 3, 16, 16)
@@ -233,8 +235,8 @@ def test_psnr_is_of_each_image_and_of_the_truth(config, photos, tmp_path):
         "data.eval_batch_size=3",
     )
     values = train(cfg, saved(cfg, tmp_path / "run"))
-    _, model, _ = build.opened(tmp_path / "run")
-    a, b = (x.float().numpy() / 255 for x in build.data(cfg).test[torch.arange(4)])
+    _, model, _ = load_run(tmp_path / "run")
+    a, b = (x.float().numpy() / 255 for x in build.datamodule(cfg).test[torch.arange(4)])
 
     def decibels(said, true):
         return float(
@@ -255,7 +257,7 @@ def test_psnr_is_of_each_image_and_of_the_truth(config, photos, tmp_path):
 
 def test_the_seed_of_a_step_is_the_batches(config, photos, tmp_path, monkeypatch):
     """What the pools draw depends on where the run stands alone: `Exact` seeds each batch, whatever drew before it."""
-    cfg = config(*WINTER_RUN, f"data.root={photos}", "model.pool=4")
+    cfg = config(*WINTER_RUN, f"data.root={photos}", "model.pool_size=4")
     step, states = CycleGAN.training_step, []
     for draws in (0, 5):
 
@@ -273,8 +275,13 @@ def test_the_seed_of_a_step_is_the_batches(config, photos, tmp_path, monkeypatch
 def test_a_discriminator_whose_strides_leave_nothing_is_refused():
     for size, layers in ((16, 3), (32, 4)):
         with pytest.raises(ValueError, match=f"{layers} strides leave nothing of {size} pixels"):
-            discriminator(3, size, width=2, layers=layers)
-    assert discriminator(3, 24, width=2, layers=3)(torch.zeros(1, 3, 24, 24)).shape == (1, 1, 1, 1)
+            discriminator(3, size, base_channels=2, n_layers=layers)
+    assert discriminator(3, 24, base_channels=2, n_layers=3)(torch.zeros(1, 3, 24, 24)).shape == (
+        1,
+        1,
+        1,
+        1,
+    )
 
 
 @pytest.mark.slow
@@ -289,7 +296,8 @@ def test_it_learns_a_winter_that_it_never_saw_beside_its_summer(config, tmp_path
             )
             field.save(tmp_path / "in" / name / f"{i}.png")
     cfg = config(*TINY, "model=cyclegan", "data=winter", f"data.root={tmp_path / 'in'}", "data.limit=null", "data.size=16",
-                 "model.generator.width=8", "model.generator.blocks=1", "model.discriminator.width=16", "data.batch_size=4",
+                 "model.generator.base_channels=8", "model.generator.n_blocks=1", "model.discriminator.base_channels=16",
+                 "data.batch_size=4",
                  "model.optimizer.lr=1e-3", "trainer.max_epochs=8", "data.test_size=60", "data.val_size=0")  # fmt: skip
     values = train(cfg, saved(cfg, tmp_path / "run"))
     assert values["test/psnr_b"] > values["test/psnr_untranslated"] + 6

@@ -21,7 +21,8 @@ def one_batch(config, *overrides, base=ONE):
     """(cfg, model, data, images) of a run of a single batch of 32, before it is trained."""
     cfg = config(*base, "data.limit=32", *overrides)
     torch.manual_seed(cfg.seed)
-    data, model = build.data(cfg), build.model(cfg)
+    data = build.datamodule(cfg)
+    model = build.model(cfg, data)
     order = next(iter(data._loader(data.train, training=True).sampler))
     return cfg, model, data, data.train.images[order].float() / 255 * 2 - 1
 
@@ -109,7 +110,8 @@ def test_the_last_partial_batch_is_trained_on(config, tmp_path):
     """100 images in batches of 32: every image is seen in every epoch, the last four together."""
     cfg = config(*ONE)
     torch.manual_seed(0)
-    data, model = build.data(cfg), build.model(cfg)
+    data = build.datamodule(cfg)
+    model = build.model(cfg, data)
     seen = []
     model.discriminator.register_forward_hook(lambda module, args, out: seen.append(len(args[0])))
     fit(cfg, model, data, tmp_path)
@@ -144,7 +146,8 @@ def test_ema_averages_weights_and_batchnorm_buffers(config, tmp_path):
         "model.ema=0.5",
     )
     torch.manual_seed(0)
-    data, model = build.data(cfg), build.model(cfg)
+    data = build.datamodule(cfg)
+    model = build.model(cfg, data)
     states = []
     update = model.ema.update_parameters
 
@@ -246,7 +249,8 @@ def test_every_model_takes_a_step_on_every_shape(config, tmp_path, model, size, 
         return model
 
     torch.manual_seed(0)
-    data, net = build.data(cfg), remember(build.model(cfg))
+    data = build.datamodule(cfg)
+    net = remember(build.model(cfg, data))
     fit(cfg, net, data, tmp_path)
     moved = [not torch.equal(value, before[name]) for name, value in net.named_parameters()]
     assert sum(moved) > len(moved) * 0.9  # a bias before a norm has no gradient

@@ -29,8 +29,8 @@ RESUMED = (
 
 def test_a_sentence_is_the_mean_of_its_words(config):
     cfg = config(*SENTIMENT)
-    data = build.data(cfg)
-    model = build.model(cfg)
+    data = build.datamodule(cfg)
+    model = build.model(cfg, data)
     tokens = data.test.tensors[0]
     table, (w1, b1, w2, b2) = (
         model.vectors.weight.detach().numpy(),
@@ -59,7 +59,7 @@ def test_it_begins_with_the_runs_vectors(config, tmp_path, words_run, frozen):
         weights_of(words_run)["centre.weight"],
     )
     assert ours[0].eq(0).all()
-    met = build.data(cfg).train.tensors[0].unique()[1:]
+    met = build.datamodule(cfg).train.tensors[0].unique()[1:]
     if frozen:
         assert torch.equal(ours[1:], theirs[1:])
         assert metrics["parameters"] == 4 * 8 + 8 + 8 * 2 + 2
@@ -71,16 +71,16 @@ def test_it_begins_with_the_runs_vectors(config, tmp_path, words_run, frozen):
 
 
 def test_without_a_run_the_vectors_are_the_seeds(config):
-    tables = [build.model(seeded(config, seed)).vectors.weight for seed in (0, 0, 1)]
+    tables = [seeded(config, seed).vectors.weight for seed in (0, 0, 1)]
     assert torch.equal(tables[0], tables[1])
     assert not torch.equal(tables[0], tables[2])
 
 
 def seeded(config, seed):
     cfg = config(*SENTIMENT, f"seed={seed}")
-    build.data(cfg)
+    data = build.datamodule(cfg)
     torch.manual_seed(seed)
-    return cfg
+    return build.model(cfg, data)
 
 
 def test_the_run_that_it_began_with_may_be_gone(config, tmp_path, words_run):
@@ -111,7 +111,9 @@ def test_vectors_that_do_not_fit_get_a_line(config, tmp_path, words_run, gan_run
     (tmp_path / "mine.csv").write_text(HEADER + PLAIN + LABELLED)
     mine = line(f"model.init_from={words_run}", f"data.root={tmp_path / 'mine.csv'}")
     assert "learned other words than the data have" in mine
-    assert "model.width=3 does not fit" in line(f"model.init_from={words_run}", "model.width=3")
+    assert "model.embedding_dim=3 does not fit" in line(
+        f"model.init_from={words_run}", "model.embedding_dim=3"
+    )
     assert "holds a GAN: it takes the run of model=word_vectors" in line(
         f"model.init_from={gan_run}"
     )

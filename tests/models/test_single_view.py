@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from src.engine import build
+from src.engine.load import load_run
 from src.metrics.intervals import wilson
 from src.train import train
 from tests.conftest import TINY, saved
@@ -23,8 +24,8 @@ def test_the_accuracy_of_the_single_view_stands_beside_that_of_all(config, tmp_p
         for stage in ("val", "test")
         for end in ("", "_low", "_high")
     }
-    _, model, _ = build.opened(tmp_path / "run")
-    data = build.data(cfg)
+    _, model, _ = load_run(tmp_path / "run")
+    data = build.datamodule(cfg)
     images, labels = data.seen(data.test, torch.arange(len(data.test)))
     single = model.net(model.scaled(images)).argmax(1)
     right, n = int((single == labels).sum()), len(labels)

@@ -17,6 +17,7 @@ from src.core import runs
 from src.core.errors import UserError
 from src.data.sets.folder import decode
 from src.engine import build, pretrained
+from src.engine.load import load_run
 from src.evaluate import evaluate
 from src.models.style_transfer import StyleTransfer
 from src.nets.perceptual import perceptual
@@ -30,8 +31,8 @@ from tests.engine.test_resume import assert_same_run, cut_and_resumed
 VGG = (*TINY, "model=vgg", "data=folder", "model.net.features=[4,M,8,8]", "data.size=16", "data.cache=null", "test=false",
        "data.channels=3", "trainer.max_epochs=1")  # fmt: skip
 STYLE = (*TINY[2:], "model=style_transfer_own", "data=style_pair", "model.net.features=[4,M,8]", "data.size=[16,20]",
-         "model.content_layers=[relu2]", "model.style_layers=[relu1,relu2]", "model.optimizer.max_iter=3", "data.steps=12",
-         "model.style_weight=100", "model.smoothness=0.01", "checkpoint.every_n_batches=null", "test=false")  # fmt: skip
+         "model.content_layers=[relu2]", "model.style_layers=[relu1,relu2]", "model.optimizer.max_iter=3", "data.num_steps=12",
+         "model.style_weight=100", "model.tv_weight=0.01", "checkpoint.every_n_batches=null", "test=false")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +138,7 @@ def test_average_pooling_takes_the_place_of_max():
 
 
 def test_the_loss_is_the_weighed_sum_of_its_layers(uncut):
-    _, model, _ = build.opened(uncut)
+    _, model, _ = load_run(uncut)
     assert isinstance(model, StyleTransfer)
     x = model.image.detach().unsqueeze(0)
     maps = {
@@ -208,12 +209,12 @@ def test_a_translation_is_a_run_of_its_own_whatever_else_is_translated(
     """The photograph of the run itself comes out as the run's own image; and images do not disturb each other."""
     given = [
         value
-        for value in settings(top, "data.steps=4")
+        for value in settings(top, "data.num_steps=4")
         if optimizer == "lbfgs" or "max_iter" not in value
     ]
     cfg = config(*given, f"model/optimizer={optimizer}")
     train(cfg, saved(cfg, tmp_path / "run"))
-    _, model, _ = build.opened(tmp_path / "run")
+    _, model, _ = load_run(tmp_path / "run")
     photo = decode(top / "photo.png", (16, 20), 3).unsqueeze(0) / 255
     alone = model.translate(photo)
     assert torch.allclose(alone[0], model.image.detach().clamp(0, 1), atol=1e-3)
@@ -221,7 +222,7 @@ def test_a_translation_is_a_run_of_its_own_whatever_else_is_translated(
     both = model.translate(torch.cat([1 - photo, photo]))
     assert torch.equal(both[1:], alone)
     assert model.translate(torch.rand(1, 3, 12, 9)).shape == (1, 3, 12, 9)
-    with pytest.raises(ValueError, match="of 9 x 1 is too small: 2 x 2 is the least"):
+    with pytest.raises(ValueError, match="of 9 x 1 is too small: it needs 2 x 2"):
         model.translate(torch.rand(1, 3, 1, 9))
 
 
@@ -229,8 +230,8 @@ def test_noise_is_another_beginning(top, config, tmp_path):
     cfg = config(
         *settings(
             top,
-            "model.begin=noise",
-            "data.steps=1",
+            "model.init_image=noise",
+            "data.num_steps=1",
             "model.optimizer.max_iter=1",
             "model.optimizer.lr=1e-9",
         )
@@ -244,7 +245,7 @@ def test_noise_is_another_beginning(top, config, tmp_path):
         )[0, 1].abs()
         < 0.15
     )
-    _, model, _ = build.opened(tmp_path / "run")
+    _, model, _ = load_run(tmp_path / "run")
     photo = torch.rand(1, 3, 12, 9)
     once = model.translate(photo)
     torch.rand(7)
@@ -256,7 +257,7 @@ def test_noise_is_another_beginning(top, config, tmp_path):
 
 def test_a_checkpoint_serves_as_well_as_its_run(top, tmp_path):
     given = settings(
-        top, f"model.init_from={top / 'vgg' / 'checkpoints' / 'last.ckpt'}", "data.steps=1"
+        top, f"model.init_from={top / 'vgg' / 'checkpoints' / 'last.ckpt'}", "data.num_steps=1"
     )
     result = command("train", *given, f"hydra.run.dir={tmp_path / 'run'}")
     assert result.returncode == 0, result.stderr
@@ -299,7 +300,7 @@ def test_a_run_is_a_style_for_other_pictures(top, uncut, tmp_path):
         "size=[16,20]",
         f"out={tmp_path / 'out'}",
     )
-    _, model, _ = build.opened(uncut)
+    _, model, _ = load_run(uncut)
     made = decode(tmp_path / "out" / "photo.png", None, 3).float() / 255
     assert (made - model.image.detach().clamp(0, 1)).abs().max() < 0.01
     other = shutil.copytree(uncut, tmp_path / "other")
@@ -357,9 +358,12 @@ def test_what_is_not_there_is_one_line_that_says_what_to_do(top, tmp_path):
         ),
         (
             ["data=style_pair", photo, style, "trainer.accumulate_grad_batches=2"],
-            "there is one image",
+            "there is only one image",
         ),
-        (["data=style_pair", photo, style, "trainer.precision=16-mixed"], "float32 alone"),
+        (
+            ["data=style_pair", photo, style, "trainer.precision=16-mixed"],
+            "computes in float32 only",
+        ),
         (
             ["data=style_pair", photo, style, "model.init_from=RUN"],
             "model.init_from must be given: it should be the folder",

@@ -12,7 +12,7 @@ from tests.conftest import WINTER_RUN, saved, weights_of
 def test_the_image_is_painted_over_where_the_mask_says_so():
     """By NumPy from what the inner net says; at first the mask is 0.12 everywhere."""
     torch.manual_seed(0)
-    net = generator(3, 32, width=4, blocks=1, blend=True)
+    net = generator(3, 32, base_channels=4, n_blocks=1, blend=True)
     x = torch.rand(2, 3, 16, 20) * 2 - 1
     said = net.net(x).detach().numpy().astype(float)
     color, mask = np.tanh(said[:, :3]), 1 / (1 + np.exp(-said[:, 3:]))
@@ -25,7 +25,7 @@ def test_the_image_is_painted_over_where_the_mask_says_so():
 
 
 def test_a_mask_of_nothing_leaves_the_image():
-    net = generator(3, 32, width=4, blocks=1, blend=True)
+    net = generator(3, 32, base_channels=4, n_blocks=1, blend=True)
     torch.nn.init.constant_(net.net[-1].bias[3:], -100.0)
     x = torch.rand(2, 3, 16, 16) * 2 - 1
     assert torch.equal(net(x), x)

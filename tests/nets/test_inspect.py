@@ -19,7 +19,7 @@ def on_meta(make, *args, **kwargs):
 
 
 def test_lenet_by_hand():
-    net = on_meta(plain, 3, 32, 10, features=[6, "M", 16, "M"], hidden=[120, 84], kernel=5)
+    net = on_meta(plain, 3, 32, 10, features=[6, "M", 16, "M"], hidden_dims=[120, 84], kernel=5)
     rows = layers(net, (3, 32, 32))
     assert [row for row in rows if row.kind != "ReLU"] == [
         Layer("conv1", "Conv2d", (3, 32, 32), (6, 28, 28), 456, 28 * 28 * 6 * 3 * 25),
@@ -96,7 +96,7 @@ def test_the_layers_of_a_plain_net():
         8,
         2,
         features=[4, "M", "D", 6, "D"],
-        hidden=[5],
+        hidden_dims=[5],
         padding=1,
         norm="batch",
         dropout=[0.5, 0.5],

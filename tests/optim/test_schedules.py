@@ -62,7 +62,9 @@ def test_plateau_is_pytorchs(mode):
         min_lr=0.1,
         eps=0,
     )
-    ours = schedules.Plateau("val/loss", mode, gamma=0.5, patience=2, min_delta=0.01, end=0.1)
+    ours = schedules.Plateau(
+        "val/loss", mode, gamma=0.5, patience=2, min_delta=0.01, min_factor=0.1
+    )
     noise = torch.Generator().manual_seed(0)
     factors = set()
     for i in range(60):

@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.signal import correlate2d
 from torch import nn
 
-from src.callbacks.answers import Answers
+from src.callbacks.prediction_gallery import PredictionGallery
 from src.core import runs
 from src.core.errors import UserError
 from src.core.randomness import generator
@@ -44,7 +44,7 @@ def pooled():
 
 def test_feature_maps_are_the_convolutions_answers(pooled):
     x = torch.rand(2, 2, 7, 9)
-    maps = explain.feature_maps(pooled, x, most=3)
+    maps = explain.feature_maps(pooled, x, max_channels=3)
     assert list(maps) == ["conv"]
     weight, bias = pooled.conv.weight.detach().numpy(), pooled.conv.bias.detach().numpy()
     for k in range(3):
@@ -106,13 +106,13 @@ def test_the_loudest_image_of_a_linear_net_is_known():
         torch.tensor([2, 0]),
         (3, 5, 5),
         generator(1),
-        smoothness=0,
+        tv_weight=0,
         jitter=0,
     )
     assert torch.equal(best.flatten(1), (weight[[2, 0]] > 0).float())
 
 
-def test_smoothness_makes_neighbours_alike():
+def test_tv_weight_makes_neighbours_alike():
     weight = torch.randn(1, 300, generator=generator(0))
     rough, smooth = (
         explain.maximised(
@@ -120,7 +120,7 @@ def test_smoothness_makes_neighbours_alike():
             torch.tensor([0]),
             (3, 10, 10),
             generator(1),
-            smoothness=s,
+            tv_weight=s,
         )
         for s in (0.0, 300.0)
     )
@@ -146,10 +146,10 @@ def test_charts_of_any_number_of_classes_stay_small_and_legible(n):
     assert bars.shape[1] <= 2000
 
 
-SEEN = (*TINY, "model=vgg", "model.net.features=[4,M,6,M]", "model.net.dropout=[0,0.5]", "model.net.hidden=[8]",
+SEEN = (*TINY, "model=vgg", "model.net.features=[4,M,6,M]", "model.net.dropout=[0,0.5]", "model.net.hidden_dims=[8]",
         "data.val_size=30", "trainer.max_epochs=2", "model.ema=0.5", "data.eval_batch_size=16")  # fmt: skip
 DEFAULT = ("callbacks=default", "logger=default", "callbacks.filters.every_n_batches=2",
-           "callbacks.explanations.every_n_batches=3", "callbacks.explanations.classes=4")  # fmt: skip
+           "callbacks.explanations.every_n_batches=3", "callbacks.explanations.n_classes=4")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +200,7 @@ def test_a_run_that_stops_early_shows_its_last_answers(config, tmp_path, monkeyp
     """Nothing gets better: epoch 1 sets the mark, 2 and 3 are borne; 3 is no doubling, but the last."""
     due = []
     monkeypatch.setattr(
-        Answers, "_show", lambda self, trainer, model, stage, due_now: due.append(due_now)
+        PredictionGallery, "_show", lambda self, trainer, model, stage, due_now: due.append(due_now)
     )
     cfg = config(*SEEN, "callbacks=[default,early_stopping]", "callbacks.early_stopping.patience=2", "data.limit=40",
                  "callbacks.early_stopping.min_delta=1e9", "trainer.max_epochs=9", "test=false")  # fmt: skip
@@ -223,7 +223,7 @@ def test_a_class_without_images_has_no_bar_and_no_number(config, tmp_path, monke
     }
     held = list(shares)
     assert None not in shares.values()
-    assert held == [str(label) for label in sorted(set(build.data(cfg).test.labels.tolist()))]
+    assert held == [str(label) for label in sorted(set(build.datamodule(cfg).test.labels.tolist()))]
     ((of_class, title), more) = drawn[-1]
     assert title.startswith("test")
     assert more["names"] == held
@@ -234,15 +234,16 @@ def test_worst_mistakes_come_first(config, tmp_path, monkeypatch):
     """Of all test images over several batches, those whose true class got least, as NumPy sorts them."""
     kept = []
     monkeypatch.setattr(
-        Answers, "_show", lambda self, trainer, model, stage, due: kept.append(self.worst)
+        PredictionGallery, "_show", lambda self, trainer, model, stage, due: kept.append(self.worst)
     )
     cfg = config(
         *SEEN,
-        "+callbacks.answers._target_=src.callbacks.answers.Answers",
-        "+callbacks.answers.n=20",
+        "+callbacks.predictions._target_=src.callbacks.prediction_gallery.PredictionGallery",
+        "+callbacks.predictions.n=20",
     )
     torch.manual_seed(0)
-    data, model = build.data(cfg), build.model(cfg)
+    data = build.datamodule(cfg)
+    model = build.model(cfg, data)
     build.trainer(cfg, tmp_path).test(model, datamodule=data, verbose=False)
     images, true, said, of_true, _ = kept[0]
     with torch.no_grad():

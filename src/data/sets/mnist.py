@@ -3,6 +3,7 @@
 import gzip
 import zlib
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -87,6 +88,10 @@ class BinarizedMnist(ImageData):
 
     labelled = False
     pixels = "fixed binarisation"
+    refuses: ClassVar = {
+        "size": ((28,), "resized images would not be binary"),
+        "channels": ((1,), "the images are gray"),
+    }
 
     def read(self) -> Splits:
         folder = self.root / "binarized_mnist"

@@ -6,12 +6,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from src.core.errors import UserError
+from src.data.base import DataModule
 from src.data.order import loader
 
 FILE = Path(__file__).with_name("reviews.csv")
@@ -34,7 +34,7 @@ class Review(NamedTuple):
     split: str
 
 
-class Reviews(pl.LightningDataModule):
+class Reviews(DataModule):
     """Sentences (B, L) of word numbers, 0 behind a sentence's end, with labels (B,): 0 negative, 1 positive, -1 none.
 
     The vocabulary is that of the sentences without labels alone: each word of it has company to learn from, it is the same
@@ -50,6 +50,10 @@ class Reviews(pl.LightningDataModule):
             on; None: as the column split says.
         labelled: train on the sentences with labels; False: on those without, and test on all that have one.
     """
+
+    holds = "sentences"
+    can_augment = False
+    state_keys = ("words",)
 
     def __init__(
         self,

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from src.data.base import DataModule
 from src.data.decode import colour, decode
 from src.data.images import ImageSet
 from src.data.order import loader
@@ -27,7 +27,7 @@ class Again(Dataset):
         return self.what
 
 
-class StylePair(pl.LightningDataModule):
+class StylePair(DataModule):
     """The same two images again and again: each batch is one step of the optimiser on the image that is being made.
 
     Args:
@@ -35,9 +35,14 @@ class StylePair(pl.LightningDataModule):
         content, style: image files; both are scaled to cover `size` and cropped at the centre.
         size: height and width, one number for a square.
         channels: 1 or 3.
-        steps: batches an epoch.
+        num_steps: batches an epoch.
         background: the colour behind what is transparent, as of `ImageData`.
     """
+
+    holds = "a photograph and a style"
+    path_settings = ("content", "style")
+    can_augment = False
+    state_keys = ()
 
     def __init__(
         self,
@@ -46,11 +51,11 @@ class StylePair(pl.LightningDataModule):
         style: str,
         size: int | list[int],
         channels: int,
-        steps: int,
+        num_steps: int,
         background: str | list[int] = "white",
     ) -> None:
         super().__init__()
-        self.name, self.channels, self.steps = name, channels, steps
+        self.name, self.channels, self.num_steps = name, channels, num_steps
         self.background = colour(background)
         self.size = (size, size) if isinstance(size, int) else (size[0], size[1])
         self.paths = [Path(path).expanduser() for path in (content, style)]
@@ -81,7 +86,7 @@ class StylePair(pl.LightningDataModule):
         return content, style
 
     def train_dataloader(self) -> DataLoader:
-        return loader(Again(self.pair(), self.steps), 1, 0, True, self.trainer)
+        return loader(Again(self.pair(), self.num_steps), 1, 0, True, self.trainer)
 
     def test_dataloader(self) -> DataLoader:
         return loader(Again(self.pair(), 1), 1, 0, False, self.trainer)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -113,6 +113,12 @@ class Unpaired(ImageData):
         paired: is the image of B in a row of validation and test what that of A would be in B?
     """
 
+    holds = "two domains of images"
+    path_settings: ClassVar[tuple[str, ...]] = ("root_a", "root_b")
+    refuses: ClassVar = {
+        "permute": ((False,), "CycleGAN takes images as they are"),
+        "binarize": ((False,), "CycleGAN takes images as they are"),
+    }
     paired = False
 
     def __init__(self, root_a: str, root_b: str, **settings: Any) -> None:
@@ -161,6 +167,7 @@ class Winter(Unpaired):
     """A domain that is made up, so that the true translation is known: half of a folder's training images stay as they are,
     the other half is `wintered`. No image is in both. Validation and test hold each image in both domains."""
 
+    path_settings = ("root",)
     paired = True
 
     def __init__(self, root: str, **settings: Any) -> None:

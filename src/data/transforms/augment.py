@@ -144,34 +144,35 @@ class Rotation:
 
 
 class Scale:
-    """About the middle, by `least` to `most`, above 1 larger, evenly in the logarithm."""
+    """About the middle, by `min_scale` to `max_scale`, above 1 larger, evenly in the logarithm."""
 
-    def __init__(self, least: float, most: float) -> None:
-        if least > most:
-            raise ValueError(f"least={least} is more than most={most}")
-        self.least, self.most = least, most
+    def __init__(self, min_scale: float, max_scale: float) -> None:
+        if min_scale > max_scale:
+            raise ValueError(f"min_scale={min_scale} is more than max_scale={max_scale}")
+        self.min_scale, self.max_scale = min_scale, max_scale
 
     def drawn(self, draws: Draws, size: Size) -> Values:
-        return {"scale": _between(draws, math.log(self.least), math.log(self.most)).exp()}
+        return {"scale": _between(draws, math.log(self.min_scale), math.log(self.max_scale)).exp()}
 
     def map(self, values: Values, size: Size) -> Tensor:
         return _diagonal(1 / values["scale"], 1 / values["scale"])
 
 
 class Translation:
-    """To the right and down by -most to most, in pixels, or below 1 a share of the image's sides; `whole`: by whole pixels."""
+    """To the right and down by -max_shift to max_shift, in pixels, or below 1 a share of the image's sides;
+    `whole_pixels`: by whole pixels."""
 
-    def __init__(self, most: float, whole: bool = False) -> None:
-        self.most, self.whole = most, whole
+    def __init__(self, max_shift: float, whole_pixels: bool = False) -> None:
+        self.max_shift, self.whole_pixels = max_shift, whole_pixels
 
     def drawn(self, draws: Draws, size: Size) -> Values:
-        height, width = size if self.most < 1 else (1, 1)
-        reach = {"x": self.most * width, "y": self.most * height}
-        if not self.whole:
-            return {name: _between(draws, -most, most) for name, most in reach.items()}
+        height, width = size if self.max_shift < 1 else (1, 1)
+        reach = {"x": self.max_shift * width, "y": self.max_shift * height}
+        if not self.whole_pixels:
+            return {name: _between(draws, -limit, limit) for name, limit in reach.items()}
         return {
-            name: (_between(draws, 0, 2 * int(most) + 1)).floor() - int(most)
-            for name, most in reach.items()
+            name: (_between(draws, 0, 2 * int(limit) + 1)).floor() - int(limit)
+            for name, limit in reach.items()
         }
 
     def map(self, values: Values, size: Size) -> Tensor:
@@ -186,20 +187,20 @@ class Crop:
     Area and aspect are drawn together up to ten times, until the part lies inside the image; after ten it is the whole image.
 
     Args:
-        least_area: the part's share of the image, uniform in `least_area` to 1.
-        aspect: its sides' ratio is the image's times 1 / aspect to aspect, uniform in the logarithm.
+        min_area: the part's share of the image, uniform in `min_area` to 1.
+        max_aspect: its sides' ratio is the image's times 1 / max_aspect to max_aspect, uniform in the logarithm.
     """
 
     tries = 10  # torchvision's
 
-    def __init__(self, least_area: float, aspect: float) -> None:
-        self.least_area, self.aspect = least_area, aspect
+    def __init__(self, min_area: float, max_aspect: float) -> None:
+        self.min_area, self.max_aspect = min_area, max_aspect
 
     def drawn(self, draws: Draws, size: Size) -> Values:
         """Return left, top, width and height (B,) of each part, as shares of the image's sides."""
         shares, place = draws.uniform(self.tries, 2).double(), draws.uniform(2).double()
-        area = self.least_area + (1 - self.least_area) * shares[..., 0]  # (B, tries)
-        stretch = ((2 * shares[..., 1] - 1) * (math.log(self.aspect) / 2)).exp()
+        area = self.min_area + (1 - self.min_area) * shares[..., 0]  # (B, tries)
+        stretch = ((2 * shares[..., 1] - 1) * (math.log(self.max_aspect) / 2)).exp()
         sides = area.sqrt().unsqueeze(2) * torch.stack([stretch, 1 / stretch], 2)  # (B, tries, 2)
         fits = (sides <= 1).all(2)
         first = sides[torch.arange(len(fits)), fits.int().argmax(1)]
@@ -215,13 +216,13 @@ class Crop:
 
 
 class GaussianNoise:
-    """Added to each value, of a standard deviation from 0 to `most`."""
+    """Added to each value, of a standard deviation from 0 to `max_std`."""
 
-    def __init__(self, most: float) -> None:
-        self.most = most
+    def __init__(self, max_std: float) -> None:
+        self.max_std = max_std
 
     def drawn(self, draws: Draws, size: Size) -> Values:
-        return {"std": _between(draws, 0, self.most)}
+        return {"std": _between(draws, 0, self.max_std)}
 
     def changed(self, images: Tensor, values: Values, draws: Draws) -> Tensor:
         return torch.addcmul(
@@ -230,13 +231,13 @@ class GaussianNoise:
 
 
 class SaltAndPepper:
-    """A share from 0 to `most` of an image's pixels made white or black, either half the time."""
+    """A share from 0 to `max_fraction` of an image's pixels made white or black, either half the time."""
 
-    def __init__(self, most: float) -> None:
-        self.most = most
+    def __init__(self, max_fraction: float) -> None:
+        self.max_fraction = max_fraction
 
     def drawn(self, draws: Draws, size: Size) -> Values:
-        return {"share": _between(draws, 0, self.most)}
+        return {"share": _between(draws, 0, self.max_fraction)}
 
     def changed(self, images: Tensor, values: Values, draws: Draws) -> Tensor:
         noise, half = (
@@ -247,20 +248,20 @@ class SaltAndPepper:
 
 
 class Brightness:
-    """Each image's values times a factor from 1 - most to 1 + most."""
+    """Each image's values times a factor from 1 - max_change to 1 + max_change."""
 
-    def __init__(self, most: float) -> None:
-        self.most = most
+    def __init__(self, max_change: float) -> None:
+        self.max_change = max_change
 
     def drawn(self, draws: Draws, size: Size) -> Values:
-        return {"factor": _between(draws, 1 - self.most, 1 + self.most)}
+        return {"factor": _between(draws, 1 - self.max_change, 1 + self.max_change)}
 
     def changed(self, images: Tensor, values: Values, draws: Draws) -> Tensor:
         return (images * wide(values["factor"], images)).clamp(0, 1)
 
 
 class Contrast(Brightness):
-    """Each image's values moved from its mean luma, by a factor from 1 - most to 1 + most."""
+    """Each image's values moved from its mean luma, by a factor from 1 - max_change to 1 + max_change."""
 
     def changed(self, images: Tensor, values: Values, draws: Draws) -> Tensor:
         weights = images.new_tensor(
@@ -273,16 +274,17 @@ class Contrast(Brightness):
 
 
 class Cutout:
-    """A box about any place, cut off at the edge, in the image's mean colour (DeVries 2017); `side`: a share of its sides."""
+    """A box about any place, cut off at the edge, in the image's mean colour (DeVries 2017); `box_fraction`: a share of
+    its sides."""
 
-    def __init__(self, side: float) -> None:
-        self.side = side
+    def __init__(self, box_fraction: float) -> None:
+        self.box_fraction = box_fraction
 
     def drawn(self, draws: Draws, size: Size) -> Values:
         return {"x": draws.uniform(), "y": draws.uniform()}
 
     def changed(self, images: Tensor, values: Values, draws: Draws) -> Tensor:
-        inside = in_box(values, torch.full_like(values["x"], self.side / 2), images)
+        inside = in_box(values, torch.full_like(values["x"], self.box_fraction / 2), images)
         return torch.where(inside, images.mean((2, 3), keepdim=True), images)
 
 

@@ -10,7 +10,7 @@ from src.callbacks.common import CanClassify, data_of, finishing, save_picture, 
 from src.viz import charts
 
 
-class Answers(pl.Callback):
+class PredictionGallery(pl.Callback):
     """To TensorBoard after validation, at each doubling of the epochs and the last; of the test also as images/test_*.png.
 
     Args:

@@ -1,0 +1,99 @@
+"""Whether data and model fit together, where only the files or the net can tell."""
+
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from src.config.checks import leaves
+from src.core.errors import UserError
+from src.engine.instantiate import root_cause
+from src.models.classifier import in_channels
+
+
+def expect_test_set(datamodule: Any) -> None:
+    """Raise UserError where `datamodule` has no images to test on."""
+    if hasattr(datamodule, "test_size") and not len(datamodule.test):
+        raise UserError(
+            f"data.test_size={datamodule.test_size} leaves nothing to test on: "
+            "test=false trains without a test"
+        )
+
+
+def expect_labels(cfg: DictConfig, datamodule: Any) -> None:
+    """Raise UserError where the model needs labels and the data have none, or too few classes."""
+    if "num_classes" not in (cfg.get("model") or {}):
+        return
+    classes, name = datamodule.num_classes, cfg.data.name
+    if not classes or not datamodule.labelled:
+        raise UserError(f"{cfg.model._target_} needs labels, and data={name} has none")
+    parts = (datamodule.train, datamodule.val, datamodule.test)
+    highest = max(int(part.labels.max()) for part in parts if len(part))
+    if highest >= classes:
+        raise UserError(
+            f"data.num_classes={classes} does not fit data={name}, which has labels up to {highest}"
+        )
+
+
+def expect_counts(cfg: DictConfig, settings: dict[str, Any], counts: dict[str, int]) -> None:
+    """Raise UserError where a model setting contradicts what was counted in the data.
+
+    Args:
+        settings: of the model, as plain values.
+        counts: by the setting's name, `num_classes` for example.
+    """
+    counts = {name: number for name, number in counts.items() if name in settings}
+    for path, value in leaves(settings, "model"):
+        number = counts.get(path.rpartition(".")[2], value)
+        if value != number:
+            raise UserError(f"{path}={value} does not fit data={cfg.data.name}, which has {number}")
+
+
+def expect_input_size(cfg: DictConfig, net: dict[str, Any]) -> None:
+    """Raise UserError with the smallest size that works where `net` cannot take data.size.
+
+    Args:
+        net: the settings of a classifier's net, as plain values.
+    """
+    why = why_input_size_fails(cfg, net, cfg.data.size)
+    if why is None:
+        alone = cfg.data.batch_size == 1
+        if alone and (why := why_input_size_fails(cfg, net, cfg.data.size, alone=True)):
+            raise UserError(f"data.batch_size=1 does not fit {net['_target_']}: {why}")
+        return
+    low, high = 0, 1024  # `low` fails; the smallest size that works is at most `high`
+    while high - low > 1:
+        middle = (low + high) // 2
+        works = why_input_size_fails(cfg, net, middle) is None
+        low, high = (low, middle) if works else (middle, high)
+    if (other := why_input_size_fails(cfg, net, high)) is not None:  # the size is not at fault
+        raise UserError(f"model.net: {other}")
+    raise UserError(
+        f"data.size={cfg.data.size} does not fit {net['_target_']}: "
+        f"the smallest that works is data.size={high} ({why})"
+    )
+
+
+def why_input_size_fails(
+    cfg: DictConfig, net: dict[str, Any], size: Any, alone: bool = False
+) -> str | None:
+    """Return why `net` cannot take images of `size`, or None where it can.
+
+    The net runs on the meta device, which takes no memory and no arithmetic.
+
+    Args:
+        net: the settings of a classifier's net, as plain values.
+        size: side in pixels, or [height, width].
+        alone: try to train on a batch of one image, which BatchNorm may refuse.
+    """
+    settings = net | ({"size": size} if "size" in net else {})
+    height, width = (size, size) if isinstance(size, int) else size
+    try:
+        with torch.device("meta"), torch.no_grad():
+            built = instantiate(settings, _convert_="all").train(alone)
+            channels = in_channels(built, cfg.data.channels)
+            built(torch.zeros(1 if alone else 2, channels, height, width))
+    except Exception as error:  # each net and layer raises its own
+        return root_cause(error)
+    return None

@@ -1,0 +1,42 @@
+"""Train and test with Lightning, with one-line errors for what it refuses."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from src.callbacks.checkpoint import latest_metrics
+from src.core import runs
+from src.core.errors import UserError
+from src.engine.instantiate import root_cause
+
+
+def fit(
+    trainer: pl.Trainer, model: pl.LightningModule, datamodule: Any, resume: bool
+) -> dict[str, Any]:
+    """Train `model`; return its newest figures.
+
+    Args:
+        resume: continue from the checkpoint that `trainer` was built with.
+    """
+    with trainer_errors():
+        trainer.fit(model, datamodule=datamodule, ckpt_path=runs.LAST if resume else None)
+    return latest_metrics(trainer)
+
+
+def test(trainer: pl.Trainer, model: pl.LightningModule, datamodule: Any) -> dict[str, float]:
+    """Test `model`; return its figures."""
+    with trainer_errors():
+        trainer.test(model, datamodule=datamodule, verbose=False)
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+@contextmanager
+def trainer_errors() -> Iterator[None]:
+    """Turn settings that Lightning refuses only when it starts into a UserError."""
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise UserError(f"trainer: {root_cause(error)}") from error

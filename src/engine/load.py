@@ -1,0 +1,74 @@
+"""Load a finished run: its config, its model and what it knows about its data."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig
+
+from src.config.checks import check_saved, fill
+from src.core import runs
+from src.data.decode import colour
+from src.engine import build, resume
+from src.models.classifier import Classifier, Whole
+
+
+def load_run(folder: Path) -> tuple[DictConfig, pl.LightningModule, dict[str, Any]]:
+    """Load a run from its folder.
+
+    Returns:
+        its checked config; its model with the newest weights, on the CPU, in eval mode; and the
+        state of its data module (see `ImageData.state_dict`).
+    """
+    cfg = runs.config_of(folder)
+    fill(cfg)
+    check_saved(cfg, runs.config_path(folder))
+    path = runs.last_checkpoint(folder)
+    checkpoint = runs.load_last(folder)
+    state = resume.data_state(cfg, checkpoint, path)
+    model = build.model_with(cfg, _counts(state))
+    resume.expect_weights(model, checkpoint, path)
+    model.load_state_dict(checkpoint["state_dict"])
+    return cfg, model.eval(), state
+
+
+def _counts(state: dict[str, Any]) -> dict[str, int]:
+    """Return what `build.data_counts` returned when the run was trained."""
+    names = {"num_classes": "class_names", "vocab_size": "words"}
+    return {name: len(state.get(key, [])) for name, key in names.items()}
+
+
+class LoadedClassifier(NamedTuple):
+    """A finished classifier, ready for inference.
+
+    Attributes:
+        net: images (B, C, H, W) in [0, 1], not normalized -> logits (B, num_classes).
+        channels: C.
+        size: (H, W) in pixels.
+        class_names: the name of each logit.
+        background: red, green, blue from 0 to 255, drawn behind transparent pixels.
+    """
+
+    net: Whole
+    channels: int
+    size: tuple[int, int]
+    class_names: list[str]
+    background: tuple[int, int, int]
+
+
+def load_classifier(folder: Path) -> LoadedClassifier:
+    """Load a finished classifier, on the CPU, in eval mode.
+
+    `runs.expect_classifier` checks beforehand that the run trained one.
+    """
+    cfg, model, state = load_run(folder)
+    assert isinstance(model, Classifier)
+    size = cfg.data.size
+    height, width = (size, size) if isinstance(size, int) else size
+    return LoadedClassifier(
+        Whole(model, state["permutation"]).eval(),
+        cfg.data.channels,
+        (height, width),
+        state["class_names"],
+        colour(cfg.data.get("background", "white")),
+    )

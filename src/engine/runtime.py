@@ -1,0 +1,89 @@
+"""The process that a run trains in: its log, warnings, memory and precision."""
+
+import ctypes
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+
+from src.core import runs
+from src.core.errors import writing
+from src.core.files import LogFile
+
+KNOWN_WARNINGS = (
+    "does not have many workers",
+    "smaller than the logging interval",
+    "is not resumable",
+    "LeafSpec",
+    "ranks is zero",
+    "in eval mode at the start of training",
+)
+
+
+def open_log(folder: Path, append: bool) -> logging.Logger:
+    """Return the project's logger, which writes to the terminal and to folder/train.log.
+
+    Args:
+        folder: of the run; it is made where it does not exist.
+        append: keep what an earlier session wrote.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    log = logging.getLogger("src")
+    for handler in log.handlers[:]:  # they belong to the previous job of a sweep
+        log.removeHandler(handler)
+        handler.close()
+    log.propagate = False
+    if not runs.is_first_process():
+        return log
+    log.setLevel(logging.INFO)
+    path = folder / "train.log"
+    with writing(str(path)):
+        to_file = LogFile(
+            path,
+            mode="a" if append else "w",
+            encoding="utf-8",
+            errors="backslashreplace",  # file names are not always UTF-8
+        )
+    to_file.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    log.addHandler(to_file)
+    log.addHandler(logging.StreamHandler())
+    return log
+
+
+def quiet() -> None:
+    """Silence Lightning messages that we print ourselves, and warnings that do not apply here."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for words in KNOWN_WARNINGS:
+        warnings.filterwarnings("ignore", f".*{words}.*")
+
+
+def keep_memory() -> None:
+    """Make the C library keep memory that tensors free.
+
+    Otherwise it returns the memory to the kernel, which must clear every page for the next batch.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):  # glibc
+        trim_threshold, mmap_max = -1, -4
+        libc.mallopt(trim_threshold, -1)  # return nothing to the kernel
+        libc.mallopt(mmap_max, 0)  # not even large blocks
+
+
+def no_driver_checks() -> None:
+    """Stop Lightning from looking for NVIDIA's driver at every step on a machine without a GPU."""
+    if not torch.cuda.is_available():
+        os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
+
+
+def fast_precision(accelerator: str) -> str:
+    """Return bf16-mixed where the hardware multiplies bf16 natively, else 32-true."""
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif accelerator in ("auto", "cpu") and not torch.backends.mps.is_available():
+        flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+        fast = "avx512_bf16" in flags or "amx_bf16" in flags
+    else:
+        fast = False
+    return "bf16-mixed" if fast else "32-true"
