@@ -259,7 +259,7 @@ RULES: dict[str, Rule] = {
     "pool_size": integer(0),
     "n_blocks": maybe(integer(1)),
     "n_downsampling": maybe(integer(1, 2)),
-    "blend": flag,
+    "residual": flag,
     "n_layers": maybe(integer(1)),
     "pooling": one_of("max", "average"),
     "init_image": one_of("content", "noise"),

@@ -14,7 +14,7 @@ from src.core.randomness import Draws, generator
 from src.data.base import ImageData
 from src.data.images import Images, ImageSet, Splits, cut_test
 from src.data.sets.folder import Folder, at_rest, file_set
-from src.data.transforms.pixels import to_bytes, to_float, wintered
+from src.data.transforms.pixels import add_winter, to_bytes, to_float
 
 
 @dataclass
@@ -165,7 +165,7 @@ class Unpaired(ImageData):
 
 class Winter(Unpaired):
     """A domain that is made up, so that the true translation is known: half of a folder's training images stay as they are,
-    the other half is `wintered`. No image is in both. Validation and test hold each image in both domains."""
+    the other half is `add_winter`. No image is in both. Validation and test hold each image in both domains."""
 
     path_settings = ("root",)
     paired = True
@@ -190,5 +190,5 @@ class Winter(Unpaired):
 
 def _in_winter(part: Images) -> ImageSet:
     assert isinstance(part, ImageSet)
-    batches = [to_bytes(wintered(to_float(images))) for images in part.images.split(1000)]
+    batches = [to_bytes(add_winter(to_float(images))) for images in part.images.split(1000)]
     return replace(part, images=torch.cat(batches))

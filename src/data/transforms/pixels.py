@@ -51,24 +51,24 @@ def same_order(ours: Tensor | None, theirs: Tensor | None) -> bool:
     return theirs is None if ours is None else theirs is not None and torch.equal(ours, theirs)
 
 
-def wintered(images: Tensor) -> Tensor:
-    """Return color images (B, 3, H, W) in [0, 1] as if snow had fallen, which no map of single pixels can tell.
+def add_winter(images: Tensor) -> Tensor:
+    """Return color images (B, 3, H, W) in [0, 1], sides above 6, as in fog after snow.
 
-    Snow lies under an edge, on whatever is darker than the four rows above it, so that neighbors decide where it is white:
-    its share of a pixel is 0.8 / (1 + exp(-40 * (d - 0.03))), d the luma (ITU-R 601) of those rows less the pixel's own, both
-    smoothed by (1, 2, 1) / 4 each way, the border repeated. Everything else becomes greyer and colder.
+    No map of single pixels can make it, since neighbors decide:
+    - Fog: a Gaussian blur with a standard deviation of 2 pixels, the border mirrored, that also
+      takes a quarter of the color.
+    - Snow: a relief that brightens what faces up and darkens what faces down, by half the
+      difference between the mean luma (ITU-R 601) of the three rows above a pixel and of the
+      three rows below it, the border repeated.
     """
-    luma = (images * images.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
-    soft = F.pad(luma, (1, 1, 1, 1), mode="replicate")
-    soft = (soft[:, :, :-2] + 2 * soft[:, :, 1:-1] + soft[:, :, 2:]) / 4
-    soft = (soft[..., :-2] + 2 * soft[..., 1:-1] + soft[..., 2:]) / 4
-    height = soft.shape[2]
-    rows = F.pad(soft, (0, 0, 4, 0), mode="replicate")
-    above = torch.stack([rows[:, :, k : k + height] for k in range(4)]).mean(0)
-    snow = 0.8 * torch.sigmoid(40 * (above - soft - 0.03))
-    cold = images.new_tensor([0.8, 0.9, 1.0]).view(3, 1, 1)
-    ground = 0.9 * (0.75 * images + 0.25 * luma) + 0.1 * cold
-    return torch.lerp(ground, images.new_tensor([0.93, 0.96, 1.0]).view(3, 1, 1), snow)
+    from torchvision.transforms.v2.functional import gaussian_blur  # slow to import
+
+    foggy = gaussian_blur(images, [13, 13], [2.0, 2.0])
+    luma = (foggy * images.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
+    rows = F.pad(luma, (0, 0, 3, 3), mode="replicate")
+    means = F.avg_pool2d(rows, (3, 1), stride=1)  # of each three rows
+    relief = 0.5 * (means[:, :, :-4] - means[:, :, 4:])
+    return (0.75 * foggy + 0.25 * luma + relief).clamp(0, 1)
 
 
 def scattered(images: Tensor, size: tuple[int, int], noise: torch.Generator) -> Tensor:
