@@ -26,7 +26,7 @@ def sample(cfg: DictConfig) -> Path:
         raise UserError("n=null: it takes a whole number from 1")
     runs.last_checkpoint(folder)
 
-    from src.callbacks.common import (
+    from src.callbacks.protocols import (
         CanCompare,
         CanInterpolate,
         CanPaint,
@@ -34,7 +34,7 @@ def sample(cfg: DictConfig) -> Path:
         CanSampleClasses,
     )
     from src.core.randomness import generator
-    from src.data.base import spread
+    from src.data.base import evenly_spaced
     from src.engine import build
     from src.engine.load import load_run
     from src.viz import grids
@@ -58,7 +58,7 @@ def sample(cfg: DictConfig) -> Path:
     elif cfg.interpolate is None and isinstance(model, CanCompare):
         data = build.datamodule(run_cfg)
         part = data.test if len(data.test) else data.train
-        rows = model.compared(*data.seen(part, spread(len(part), cfg.n)))
+        rows = model.compared(*data.eval_images(part, evenly_spaced(len(part), cfg.n)))
         images, columns = rows.flatten(0, 1), rows.shape[1]
         if len(rows) < cfg.n:
             print(

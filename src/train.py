@@ -23,15 +23,15 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     start = time.perf_counter()
     import torch
 
-    from src.callbacks.common import batches_seen
     from src.callbacks.early_stopping import way_to_go_on
     from src.callbacks.report import report
+    from src.core.progress import progress
     from src.engine import build, resume
     from src.engine.checks import expect_test_set
     from src.engine.fit import fit, test
     from src.engine.pretrained import begin
     from src.engine.runtime import open_log
-    from src.nets.inspect import counts
+    from src.nets.inspect import count_parameters
 
     log = open_log(folder, append=cfg.resume is not None)
     checkpoint = runs.load_last(folder, repair=True) if cfg.resume else None
@@ -49,7 +49,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
         runs.move_broken_metrics(folder)
     trainer = build.trainer(cfg, folder, checkpoint=checkpoint)
     del checkpoint  # free its memory: the trainer has it now
-    parameters, in_all = counts(model)
+    parameters, in_all = count_parameters(model)
     shown = f"{parameters:,}" if parameters == in_all else f"{parameters:,} of {in_all:,}"
     log.info(
         "%s on %s (%d to train, %d to validate, %d to test), %s parameters, %s, %s",
@@ -69,7 +69,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     if cfg.test:
         metrics |= test(trainer, model, datamodule)
     metrics["parameters"] = parameters
-    trained = batches_seen(trainer) > done
+    trained = progress(trainer).batch > done
     if not trained:
         log.info(way_to_go_on(trainer))
     return report(trainer, cfg, folder, metrics, trained, time.perf_counter() - start)

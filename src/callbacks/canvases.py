@@ -6,16 +6,10 @@ import numpy as np
 import pytorch_lightning as pl
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from src.callbacks.common import (
-    CanPaint,
-    batches_seen,
-    board,
-    finishing,
-    forget_later,
-    save_picture,
-    show,
-    watched,
-)
+from src.callbacks.images import delete_images_after, log_image, save_image, summary_writer
+from src.callbacks.protocols import CanPaint
+from src.callbacks.trainer_state import is_last_epoch, probe_images
+from src.core.progress import progress
 from src.core.randomness import generator
 from src.viz import charts, grids
 
@@ -37,7 +31,7 @@ class CanvasSequences(pl.Callback):
         self.every_n_batches, self.n, self.seed = every_n_batches, n, seed
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        forget_later(trainer, "canvas_*.png")
+        delete_images_after(trainer, "canvas_*.png")
 
     def on_train_batch_end(
         self,
@@ -47,13 +41,13 @@ class CanvasSequences(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        step = batches_seen(trainer)
+        step = progress(trainer).batch
         intervals, rest = divmod(step, self.every_n_batches)
         if step == 1 or rest == 0:
             self._show(trainer, pl_module, moving=intervals & (intervals - 1) == 0)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if finishing(trainer):
+        if is_last_epoch(trainer):
             self._show(trainer, pl_module, moving=True)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -63,10 +57,10 @@ class CanvasSequences(pl.Callback):
             if name.startswith("val_steps/kl_nats")
         }
         if kl and trainer.is_global_zero:
-            show(
+            log_image(
                 trainer,
                 "kl_steps",
-                charts.bars(
+                charts.draw_bars(
                     [kl[name] for name in sorted(kl)], "KL of each step in nats, validation"
                 ),
             )
@@ -74,18 +68,18 @@ class CanvasSequences(pl.Callback):
     def _show(self, trainer: pl.Trainer, model: pl.LightningModule, moving: bool) -> None:
         if not trainer.is_global_zero or not isinstance(model, CanPaint):
             return
-        images, _ = watched(trainer, self.n)
-        step, writer = batches_seen(trainer), board(trainer)
+        images, _ = probe_images(trainer, self.n)
+        step, writer = progress(trainer).batch, summary_writer(trainer)
         for name, shown in (("samples", None), ("reconstructions", images)):
             n = self.n if shown is None else len(shown)
             canvases = model.canvases(n, generator(self.seed, "canvases", name), shown)
             strip = grids.canvas_strip(canvases)
-            save_picture(trainer, f"canvas_{name}_{step:08d}.png", strip)
-            show(trainer, f"canvas_strips/{name}", strip)
+            save_image(trainer, f"canvas_{name}_{step:08d}.png", strip)
+            log_image(trainer, f"canvas_strips/{name}", strip)
             if moving:
                 frames = grids.canvas_frames(canvases)
                 gif = grids.gif(frames)
-                save_picture(trainer, f"canvas_{name}.gif", gif)
+                save_image(trainer, f"canvas_{name}.gif", gif)
                 if writer:
                     writer._get_file_writer().add_summary(
                         _moving(f"canvas/{name}", gif, frames[0]), step

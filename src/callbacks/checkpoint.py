@@ -1,17 +1,20 @@
 """Checkpoints to go on from, and signals that end a training in good order."""
 
+import logging
 import signal
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytorch_lightning as pl
 from torch import Tensor
 
-from src.callbacks.common import agree, batches_seen
 from src.callbacks.report import basis
+from src.callbacks.trainer_state import callbacks, max_over_processes
 from src.core import signals
 from src.core.errors import Interrupted, UserError
-from src.data.base import log
+from src.core.progress import progress
+
+log = logging.getLogger(__name__)
 
 
 class Checkpoint(pl.Callback):
@@ -102,25 +105,27 @@ class Checkpoint(pl.Callback):
     ) -> None:
         if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             return
-        due = self.every_n_batches is not None and batches_seen(trainer) % self.every_n_batches == 0
-        signum = agree(trainer, self.signum)
+        due = (
+            self.every_n_batches is not None and progress(trainer).batch % self.every_n_batches == 0
+        )
+        signum = max_over_processes(trainer, self.signum)
         self.stopped_mid_epoch = trainer.should_stop
         if due or self.stopped_mid_epoch or signum:
             self._save(trainer, signum)
         if self.stopped_mid_epoch:
             again = f"python -m src.train resume={self.folder} trainer.max_time=null"
-            log.info("time is up after %d batches; go on with: %s", batches_seen(trainer), again)
+            log.info("time is up after %d batches; go on with: %s", progress(trainer).batch, again)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self.stopped_mid_epoch:
-            self._save(trainer, agree(trainer, self.signum))
+            self._save(trainer, max_over_processes(trainer, self.signum))
 
     def _save(self, trainer: pl.Trainer, signum: int) -> None:
         for logger in trainer.loggers:
             logger.save()
         trainer.save_checkpoint(self.folder / "checkpoints" / "last.ckpt")
         if signum:
-            name, batches = signal.Signals(signum).name, batches_seen(trainer)
+            name, batches = signal.Signals(signum).name, progress(trainer).batch
             log.info("%s: stopped after %d batches; %s", name, batches, self._resume())
             raise Interrupted(signum)
 
@@ -131,7 +136,7 @@ class Checkpoint(pl.Callback):
 def latest_metrics(trainer: pl.Trainer) -> dict[str, Any]:
     """Return the newest value of each figure, of this session or of those before it."""
     values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    for callback in cast(Any, trainer).callbacks:
+    for callback in callbacks(trainer):
         if isinstance(callback, Checkpoint):
             return callback.metrics | values
     return values

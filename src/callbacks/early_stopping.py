@@ -1,12 +1,14 @@
 """Training that ends when nothing gets better any more."""
 
-from typing import Any, cast
+import logging
+from typing import Any
 
 import pytorch_lightning as pl
 
-from src.callbacks.common import data_of, measured
+from src.callbacks.trainer_state import callbacks, datamodule, monitored
 from src.core.errors import UserError
-from src.data.base import log
+
+log = logging.getLogger(__name__)
 
 
 class EarlyStopping(pl.callbacks.EarlyStopping):
@@ -33,7 +35,7 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
         )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not len(data_of(trainer).val):
+        if not len(datamodule(trainer).val):
             raise UserError(
                 f"callbacks.early_stopping watches {self.monitor}, but data.val_size=0 leaves nothing to validate"
             )
@@ -49,7 +51,7 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if trainer.state.fn == "fit":
-            measured(trainer, "callbacks.early_stopping", self.monitor)
+            monitored(trainer, "callbacks.early_stopping", self.monitor)
         super().on_validation_end(trainer, pl_module)
         if trainer.should_stop:
             best = float(self.best_score)
@@ -63,7 +65,7 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
 
 def way_to_go_on(trainer: pl.Trainer) -> str:
     """What to say to a run that has nothing left to train, so that it does."""
-    for callback in cast(Any, trainer).callbacks:
+    for callback in callbacks(trainer):
         if isinstance(callback, EarlyStopping) and callback.ended:
             return (
                 f"early stopping ended this run after {trainer.current_epoch} epochs: "

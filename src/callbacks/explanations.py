@@ -7,15 +7,10 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from src.callbacks.common import (
-    CanClassify,
-    batches_seen,
-    data_of,
-    finishing,
-    save_picture,
-    show,
-    watched,
-)
+from src.callbacks.images import log_image, save_image
+from src.callbacks.protocols import CanClassify
+from src.callbacks.trainer_state import datamodule, is_last_epoch, probe_images
+from src.core.progress import progress
 from src.core.randomness import generator
 from src.viz import charts, explain, grids
 
@@ -50,12 +45,12 @@ class Explanations(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        step = batches_seen(trainer)
+        step = progress(trainer).batch
         if step == 1 or step % self.every_n_batches == 0:
             self._show(trainer, pl_module, whole=False)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if finishing(trainer):
+        if is_last_epoch(trainer):
             self._show(trainer, pl_module, whole=True)
 
     def _show(self, trainer: pl.Trainer, model: pl.LightningModule, whole: bool) -> None:
@@ -73,7 +68,7 @@ class Explanations(pl.Callback):
             model.train(was_training)  # not the net itself, some of which may be frozen
 
     def _feature_maps(self, trainer: pl.Trainer, model: Any, net: nn.Module) -> None:
-        images, _ = watched(trainer, 1)
+        images, _ = probe_images(trainer, 1)
         maps = explain.feature_maps(net, model.scaled(images.to(model.device)))
         if not maps:
             return
@@ -81,35 +76,39 @@ class Explanations(pl.Callback):
             np.linspace(0, len(maps) - 1, min(self.max_layers, len(maps))).round().astype(int)
         )
         rows = {name: maps[name][0] for name in np.array(list(maps))[picked]}
-        save_picture(trainer, "feature_maps.png", charts.feature_maps(images[0], rows))
+        save_image(trainer, "feature_maps.png", charts.draw_feature_maps(images[0], rows))
         for name, layer in rows.items():
-            show(trainer, f"feature_maps/{name}", grids.map_tile(layer))
+            log_image(trainer, f"feature_maps/{name}", grids.map_tile(layer))
 
     def _grad_cam(self, trainer: pl.Trainer, model: Any, net: nn.Module) -> None:
-        images, labels = (part.to(model.device) for part in watched(trainer, self.n))
-        scaled, names = model.scaled(images), data_of(trainer).class_names
-        layer = explain.cam_layer(net, scaled)
+        images, labels = (part.to(model.device) for part in probe_images(trainer, self.n))
+        scaled, names = model.scaled(images), datamodule(trainer).class_names
+        layer = explain.find_cam_layer(net, scaled)
         if layer is None:
             return
         with torch.no_grad():
             share, said = net(scaled).float().softmax(1).max(1)
         heat = explain.grad_cam(net, net.get_submodule(layer), scaled, said)
-        picture = charts.answered(grids.overlaid(images, heat), labels, said, share, names)
+        picture = charts.draw_predictions(
+            grids.overlay_heatmap(images, heat), labels, said, share, names
+        )
         self._keep(trainer, "grad_cam", picture)
 
     def _maximised(self, trainer: pl.Trainer, model: Any, net: nn.Module) -> None:
-        data = data_of(trainer)
+        data = datamodule(trainer)
         chosen = torch.arange(min(self.n_classes, model.num_classes), device=model.device)
         if not len(chosen):
             return
         noise, shape = generator(self.seed, "maximised"), (data.channels, *data.size)
-        images = explain.maximised(lambda x: net(model.scaled(x)), chosen, shape, noise)
+        images = explain.maximize_classes(lambda x: net(model.scaled(x)), chosen, shape, noise)
         self._keep(
             trainer,
             "maximised",
-            charts.captioned(images, [data.class_names[k] for k in chosen.tolist()], max_side=128),
+            charts.draw_captioned(
+                images, [data.class_names[k] for k in chosen.tolist()], max_side=128
+            ),
         )
 
     def _keep(self, trainer: pl.Trainer, name: str, picture: np.ndarray) -> None:
-        save_picture(trainer, f"{name}.png", picture)
-        show(trainer, name, picture)
+        save_image(trainer, f"{name}.png", picture)
+        log_image(trainer, name, picture)

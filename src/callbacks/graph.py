@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from src.callbacks.common import board
+from src.callbacks.images import summary_writer
 from src.callbacks.loggers import Events
 
 
@@ -23,7 +23,7 @@ class Graph(pl.Callback):
     """One graph a net, each in a sub-run of its own (TensorBoard keeps one graph a run); traced in eval mode, once."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        writer = board(trainer)
+        writer = summary_writer(trainer)
         if (
             writer is None
             or not trainer.is_global_zero

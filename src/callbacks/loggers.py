@@ -7,6 +7,7 @@ import contextlib
 import csv
 import io
 import itertools
+import logging
 import os
 import socket
 import time
@@ -25,7 +26,9 @@ from torch.utils.tensorboard.writer import FileWriter
 from src.core.errors import first_line, optional
 from src.core.files import set_aside, write_atomically
 from src.core.runs import is_first_process
-from src.data.base import log
+
+log = logging.getLogger(__name__)
+
 
 FLUSH_SECONDS, FLUSH_BYTES = 10.0, 2**20
 
@@ -100,7 +103,7 @@ class Events(SummaryWriter):
         return self.file_writer
 
 
-class Board(TensorBoardLogger):
+class TensorBoard(TensorBoardLogger):
     """TensorBoard's events in the run's folder.
 
     Args:
@@ -156,7 +159,7 @@ def read_rows(path: Path, batches_done: int) -> dict[int, dict[str, str]]:
     return rows
 
 
-class CSV(Logger):
+class CSVLogger(Logger):
     """folder/metrics.csv: a row a step, a column a metric, empty where a step has no value.
 
     Args:

@@ -1,17 +1,20 @@
 """Stop a training that has diverged."""
 
+import logging
 import math
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from src.callbacks.common import agree, batches_seen
+from src.callbacks.trainer_state import max_over_processes
 from src.core.errors import TrainingFailed, optional
 from src.core.files import write_atomically
-from src.data.base import log
+from src.core.progress import is_logging_step, progress
+
+log = logging.getLogger(__name__)
 
 
 class NonFinite(pl.Callback):
@@ -44,8 +47,8 @@ class NonFinite(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         self.recent = [*self.recent[-1:], batch]
-        self.batch_number = batches_seen(trainer) + 1
-        self.is_logging_step = self.batch_number % cast(Any, trainer).log_every_n_steps == 0
+        self.batch_number = progress(trainer).batch + 1
+        self.is_logging_step = is_logging_step(trainer, self.batch_number)
 
     def on_before_backward(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor
@@ -70,7 +73,7 @@ class NonFinite(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        if trainer.world_size > 1 and agree(trainer, int(bool(self.found))):
+        if trainer.world_size > 1 and max_over_processes(trainer, int(bool(self.found))):
             self._fail(trainer, pl_module, self.found or "a value on another process is not finite")
         self.found = ""
 

@@ -6,7 +6,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from src.callbacks.common import CanClassify, data_of, finishing, save_picture, show
+from src.callbacks.images import log_image, save_image
+from src.callbacks.protocols import CanClassify
+from src.callbacks.trainer_state import datamodule, is_last_epoch
 from src.viz import charts
 
 
@@ -47,7 +49,7 @@ class PredictionGallery(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
-        self._show(trainer, pl_module, "val", epoch & (epoch - 1) == 0 or finishing(trainer))
+        self._show(trainer, pl_module, "val", epoch & (epoch - 1) == 0 or is_last_epoch(trainer))
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._show(trainer, pl_module, "test", True)
@@ -69,15 +71,15 @@ class PredictionGallery(pl.Callback):
         kept, self.worst = self.worst, []
         if not (due and kept and trainer.is_global_zero):
             return
-        names = data_of(trainer).class_names
+        names = datamodule(trainer).class_names
         images, true, said, _, share = (part.cpu() for part in kept)
         counts = model.counts
         held = counts.sum(1).nonzero().flatten()  # a class without images has no accuracy
         of_class = (counts.diag() / counts.sum(1))[held].tolist()
         pictures = {
-            "mistakes": charts.answered(images, true, said, share, names),
-            "confusion": charts.confusion(counts, names),
-            "classes": charts.bars(
+            "mistakes": charts.draw_predictions(images, true, said, share, names),
+            "confusion": charts.draw_confusion(counts, names),
+            "classes": charts.draw_bars(
                 of_class,
                 f"{stage}: accuracy of each class",
                 names=[names[k] for k in held.tolist()],
@@ -86,5 +88,5 @@ class PredictionGallery(pl.Callback):
         }
         for name, picture in pictures.items():
             if stage == "test":
-                save_picture(trainer, f"test_{name}.png", picture)
-            show(trainer, f"{stage}_{name}", picture)
+                save_image(trainer, f"test_{name}.png", picture)
+            log_image(trainer, f"{stage}_{name}", picture)

@@ -1,5 +1,6 @@
 """How far training is: a bar on a terminal, plain lines elsewhere."""
 
+import logging
 import sys
 import time
 from typing import Any
@@ -7,9 +8,10 @@ from typing import Any
 import pytorch_lightning as pl
 from tqdm import tqdm
 
-from src.callbacks.common import batches_seen
-from src.callbacks.record import image_count
-from src.data.base import log
+from src.callbacks.train_metrics import image_count
+from src.core.progress import progress
+
+log = logging.getLogger(__name__)
 
 
 class Progress(pl.Callback):
@@ -32,7 +34,7 @@ class Progress(pl.Callback):
         if trainer.is_global_zero and sys.stderr.isatty():
             self.bar = tqdm(
                 total=total,
-                initial=batches_seen(trainer),
+                initial=progress(trainer).batch,
                 unit="batch",
                 dynamic_ncols=True,
                 mininterval=0.2,

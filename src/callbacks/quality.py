@@ -1,20 +1,24 @@
 """Measure samples against validation and test images: on features of the project's own classifier, and on Inception's."""
 
+import logging
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from src.callbacks.common import CanSample, CanSampleClasses, data_of
+from src.callbacks.protocols import CanSample, CanSampleClasses
+from src.callbacks.trainer_state import datamodule
 from src.core.errors import UserError
 from src.core.randomness import generator
-from src.data.base import ImageData, log
+from src.data.base import ImageData
 from src.data.images import Images, ImageSet
-from src.data.transforms.pixels import to_bytes
+from src.data.transforms.pixels import to_uint8
 from src.metrics.features import FeatureNet, feature_net
 from src.metrics.precision import float32
 from src.metrics.quality import quality, too_few
+
+log = logging.getLogger(__name__)
 
 
 class SampleQuality(pl.Callback):
@@ -49,7 +53,7 @@ class SampleQuality(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if not isinstance(pl_module, CanSample) or self.ready:
             return
-        if stage != "fit" or len(data_of(trainer).val):
+        if stage != "fit" or len(datamodule(trainer).val):
             self.ready = True
             self._prepare(trainer)
 
@@ -66,13 +70,13 @@ class SampleQuality(pl.Callback):
 
     def _prepare(self, trainer: pl.Trainer) -> None:
         """Make ready what the figures stand on: the feature net, the weights of Inception."""
-        data = data_of(trainer)
+        data = datamodule(trainer)
         try:
-            if not data.num_classes or data.varies or not isinstance(data.train, ImageSet):
+            if not data.num_classes or data.randomizes or not isinstance(data.train, ImageSet):
                 raise UserError(
                     f"it needs labels and settled images in memory, which {data.name} has not"
                 )
-            whole = data.whole_training_set()
+            whole = data.full_training_set()
             assert isinstance(whole, ImageSet)
             self.net = feature_net(whole, data.num_classes, data.name, self.cache)
             self.features = f"{data.name} {self.net.digest()}"
@@ -89,7 +93,7 @@ class SampleQuality(pl.Callback):
             log.info("fid_inception is not measured: %s", error)
 
     def _measure(self, trainer: pl.Trainer, model: pl.LightningModule, stage: str) -> None:
-        data = data_of(trainer)
+        data = datamodule(trainer)
         part, train = getattr(data, stage), data.train
         inception = self.inception and stage == "test"
         if not isinstance(model, CanSample) or (self.net is None and not inception):
@@ -112,14 +116,14 @@ class SampleQuality(pl.Callback):
         noise = generator(self.seed, "quality")
         if isinstance(model, CanSampleClasses) and model.num_classes:
             asked = torch.arange(n) % model.num_classes
-            return to_bytes(model.sample(n, noise, asked)), asked
-        return to_bytes(model.sample(n, noise)), None
+            return to_uint8(model.sample(n, noise, asked)), asked
+        return to_uint8(model.sample(n, noise)), None
 
     def _drawn(self, data: ImageData, part: Images, n: int, name: str) -> ImageSet:
         """`n` images of `part` as they are measured, drawn from all of it by `name`, alike in all runs."""
         indices = torch.randperm(len(part), generator=generator("quality", name))[:n].sort().values
-        chunks = (data.seen(part, chunk) for chunk in indices.split(500))
-        images, labels = zip(*((to_bytes(x), y) for x, y in chunks), strict=True)
+        chunks = (data.eval_images(part, chunk) for chunk in indices.split(500))
+        images, labels = zip(*((to_uint8(x), y) for x, y in chunks), strict=True)
         return ImageSet(torch.cat(images), torch.cat(labels))
 
     def _measure_inception(self, model: pl.LightningModule, samples: Tensor, real: Tensor) -> None:

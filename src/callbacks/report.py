@@ -1,19 +1,22 @@
 """What a run says when it is done: metrics.json, the HPARAMS tab, a summary with figures, paths and the next command."""
 
 import json
+import logging
 from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 
-from src.callbacks.common import batches_seen, data_of
-from src.callbacks.loggers import Board
+from src.callbacks.loggers import TensorBoard
 from src.callbacks.quality import SampleQuality
-from src.callbacks.record import Record, peak_memory_mb
+from src.callbacks.train_metrics import TrainMetrics, peak_memory_mb
+from src.callbacks.trainer_state import callbacks, datamodule
 from src.config.checks import leaves
 from src.core import runs
-from src.data.base import log
+from src.core.progress import progress
+
+log = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -43,13 +46,13 @@ def report(
         trained: this session trained, so older figures are of another model and go.
         elapsed: seconds of this session.
     """
-    data = data_of(trainer)
-    values: dict[str, Any] = {**metrics, **basis(trainer)[0], "batches": batches_seen(trainer)}
+    data = datamodule(trainer)
+    values: dict[str, Any] = {**metrics, **basis(trainer)[0], "batches": progress(trainer).batch}
     if "test/bound_nats" in metrics or "val/bound_nats" in metrics:
         values["nats_of"] = f"{data.name}, {data.pixels}"
     before = {} if trained else runs.read_metrics(folder)
-    for callback in cast(Any, trainer).callbacks:
-        if isinstance(callback, Record):  # what a finished run took stays as it was
+    for callback in callbacks(trainer):
+        if isinstance(callback, TrainMetrics):  # what a finished run took stays as it was
             times = callback.times(elapsed)
             values |= {name: before.get(name, value) for name, value in times.items()}
     values["peak_memory_mb"] = peak_memory_mb()
@@ -65,7 +68,7 @@ def report(
         log.info("all figures: %s", json.dumps(values))
         raise
     for logger in trainer.loggers:
-        if isinstance(logger, Board):
+        if isinstance(logger, TensorBoard):
             logger.log_final(
                 flat(cfg),
                 {
@@ -85,7 +88,7 @@ def basis(trainer: pl.Trainer) -> tuple[dict[str, Any], dict[str, str]]:
     """What the figures of `trainer` stand on, for metrics.json (counts, `features`), and which stands on which."""
     counts: dict[str, Any] = {}
     stands_on: dict[str, str] = {}
-    for callback in cast(Any, trainer).callbacks:
+    for callback in callbacks(trainer):
         if isinstance(callback, Basis):
             counts |= callback.counts
             stands_on |= callback.stands_on

@@ -6,18 +6,10 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from src.callbacks.common import (
-    CanCompare,
-    CanSample,
-    CanSampleClasses,
-    batches_seen,
-    due,
-    finishing,
-    forget_later,
-    save_picture,
-    show,
-    watched,
-)
+from src.callbacks.images import delete_images_after, log_image, save_image
+from src.callbacks.protocols import CanCompare, CanSample, CanSampleClasses
+from src.callbacks.trainer_state import is_due, is_last_epoch, probe_images
+from src.core.progress import progress
 from src.core.randomness import generator
 from src.viz import grids
 
@@ -38,7 +30,7 @@ class Samples(pl.Callback):
         self.every_n_batches, self.n, self.seed = every_n_batches, n, seed
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        forget_later(trainer, "samples_*.png")
+        delete_images_after(trainer, "samples_*.png")
 
     def on_train_batch_end(
         self,
@@ -48,15 +40,15 @@ class Samples(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        if due(batches_seen(trainer), self.every_n_batches):
+        if is_due(progress(trainer).batch, self.every_n_batches):
             self._draw(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not finishing(trainer):
+        if not is_last_epoch(trainer):
             return
         self._draw(trainer, pl_module)
         if trainer.is_global_zero and (frames := self._frames(trainer)):
-            save_picture(trainer, "samples.gif", grids.gif(frames))
+            save_image(trainer, "samples.gif", grids.gif(frames))
 
     @torch.no_grad()
     def _draw(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
@@ -69,14 +61,14 @@ class Samples(pl.Callback):
                 model.num_classes if isinstance(model, CanSampleClasses) else None
             )  # a class a column
         elif isinstance(model, CanCompare):
-            a, b = watched(trainer, max(1, self.n // 8))
+            a, b = probe_images(trainer, max(1, self.n // 8))
             rows = model.compared(a, b)
             images, columns = rows.flatten(0, 1), rows.shape[1]
         else:
             return
         picture = grids.grid(images, columns, scale=2 if images.shape[-1] <= 64 else 1)
-        save_picture(trainer, f"samples_{batches_seen(trainer):08d}.png", picture)
-        show(trainer, "samples", grids.grid(images, columns))
+        save_image(trainer, f"samples_{progress(trainer).batch:08d}.png", picture)
+        log_image(trainer, "samples", grids.grid(images, columns))
 
     def _frames(self, trainer: pl.Trainer) -> list[Path]:
         return sorted((Path(trainer.default_root_dir) / "images").glob("samples_*.png"))

@@ -1,5 +1,6 @@
 """Word vectors as one looks at them: TensorBoard's projector, and which words lie near each other."""
 
+import logging
 from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
@@ -8,10 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src.callbacks.common import batches_seen, board, data_of, finishing
+from src.callbacks.images import summary_writer
+from src.callbacks.trainer_state import datamodule, is_last_epoch
 from src.core.errors import optional
-from src.data.base import log
+from src.core.progress import progress
 from src.data.sets.reviews import Reviews
+
+log = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -35,28 +39,30 @@ class WordProjector(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not (
-            finishing(trainer) and trainer.is_global_zero and isinstance(pl_module, HasWordVectors)
+            is_last_epoch(trainer)
+            and trainer.is_global_zero
+            and isinstance(pl_module, HasWordVectors)
         ):
             return
         vectors, words = (
             pl_module.word_vectors().float().cpu(),
-            cast(Reviews, data_of(trainer)).words,
+            cast(Reviews, datamodule(trainer)).words,
         )
         lines = [
             f"{word}: {', '.join(near)}"
-            for word, near in neighbours(vectors, words, self.n).items()
+            for word, near in nearest_words(vectors, words, self.n).items()
         ]
         for line in lines:
             log.info("near %s", line)
-        if writer := board(trainer):
+        if writer := summary_writer(trainer):
             with optional("TensorBoard's projector left out", Path(writer.log_dir)):
                 writer.add_embedding(
-                    vectors, metadata=words, tag="words", global_step=batches_seen(trainer)
+                    vectors, metadata=words, tag="words", global_step=progress(trainer).batch
                 )
-            writer.add_text("neighbours", "  \n".join(lines), batches_seen(trainer))
+            writer.add_text("neighbours", "  \n".join(lines), progress(trainer).batch)
 
 
-def neighbours(vectors: Tensor, words: list[str], n: int, each: int = 4) -> dict[str, list[str]]:
+def nearest_words(vectors: Tensor, words: list[str], n: int, each: int = 4) -> dict[str, list[str]]:
     """The first n words, each with the `each` others whose vectors (words, width) point most nearly the same way."""
     directions = F.normalize(vectors, dim=1)
     likeness = directions[:n] @ directions.T

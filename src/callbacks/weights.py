@@ -6,17 +6,11 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import Tensor, nn
 
-from src.callbacks.common import (
-    batches_seen,
-    board,
-    due,
-    finishing,
-    forget_later,
-    save_picture,
-    show,
-)
+from src.callbacks.images import delete_images_after, log_image, save_image, summary_writer
+from src.callbacks.trainer_state import is_due, is_last_epoch
 from src.core.errors import UserError
-from src.nets.inspect import own
+from src.core.progress import progress
+from src.nets.inspect import modules_without_average
 from src.viz import grids
 
 MAX_VALUES = 20_000  # values a histogram: the bins of more look the same and take seconds
@@ -40,27 +34,27 @@ class Weights(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        step = batches_seen(trainer)
-        if due(step, self.every_n_batches) and (step >= 16 or step == 1):
+        step = progress(trainer).batch
+        if is_due(step, self.every_n_batches) and (step >= 16 or step == 1):
             self._show(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if finishing(trainer):
+        if is_last_epoch(trainer):
             self._show(trainer, pl_module)
 
     def _show(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
-        writer = board(trainer)
+        writer = summary_writer(trainer)
         if writer is None or not trainer.is_global_zero:
             return
-        step = batches_seen(trainer)
+        step = progress(trainer).batch
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1 and parameter.requires_grad:
                 values = _thinned(parameter)
                 values = values[values.abs() < 1e20]  # the writer's bins end there; it refuses NaN
                 if len(values):
                     writer.add_histogram(f"weights/{name}", values, step)
-        for name, layer in filtering(model).items():
-            show(trainer, f"filters/{name}", grids.filter_tile(_filters(layer)))
+        for name, layer in spatial_convolutions(model).items():
+            log_image(trainer, f"filters/{name}", grids.filter_tile(_filters(layer)))
 
 
 class FilterEvolution(pl.Callback):
@@ -76,13 +70,13 @@ class FilterEvolution(pl.Callback):
         self.every_n_batches, self.layer = every_n_batches, layer
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        forget_later(trainer, "filters_*.png")
-        known = list(filtering(pl_module))
+        delete_images_after(trainer, "filters_*.png")
+        known = list(spatial_convolutions(pl_module))
         if self.layer is not None and self.layer not in known:
             raise UserError(
                 f"callbacks.filters.layer={self.layer} is no convolution here; there are {', '.join(known) or 'none'}"
             )
-        if batches_seen(trainer) == 0:
+        if progress(trainer).batch == 0:
             self._draw(trainer, pl_module)
 
     def on_train_batch_end(
@@ -93,29 +87,29 @@ class FilterEvolution(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        if batches_seen(trainer) % self.every_n_batches == 0:
+        if progress(trainer).batch % self.every_n_batches == 0:
             self._draw(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         frames = sorted((Path(trainer.default_root_dir) / "images").glob("filters_*.png"))
-        if finishing(trainer) and trainer.is_global_zero and frames:
-            save_picture(trainer, "filters.gif", grids.gif(frames))
+        if is_last_epoch(trainer) and trainer.is_global_zero and frames:
+            save_image(trainer, "filters.gif", grids.gif(frames))
 
     def _draw(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
-        layers = filtering(model)
+        layers = spatial_convolutions(model)
         if not (trainer.is_global_zero and layers):
             return
         layer = layers[self.layer or next(iter(layers))]
         if any(parameter.requires_grad for parameter in layer.parameters()):
             picture = grids.filter_tile(_filters(layer), tile_pixels=48)
-            save_picture(trainer, f"filters_{batches_seen(trainer):08d}.png", picture)
+            save_image(trainer, f"filters_{progress(trainer).batch:08d}.png", picture)
 
 
-def filtering(model: nn.Module) -> dict[str, nn.Module]:
+def spatial_convolutions(model: nn.Module) -> dict[str, nn.Module]:
     """The convolutions of `model` that see more than a pixel, by name; a moving average's are not among them."""
     return {
         name: layer
-        for name, layer in own(model).items()
+        for name, layer in modules_without_average(model).items()
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)) and layer.kernel_size[0] > 1
     }
 

@@ -31,8 +31,8 @@ from src.core.errors import (
     Interrupted,
     TrainingFailed,
     UserError,
-    plain_line,
     refusal,
+    user_error_line,
     writing,
 )
 
@@ -74,7 +74,7 @@ def guarded(action: Callable[[], Any]) -> int:
         action()
         sys.stdout.flush()
     except UserError as error:
-        print(f"error: {plain_line(error)}", file=sys.stderr)
+        print(f"error: {user_error_line(error)}", file=sys.stderr)
         return 2
     except TrainingFailed as error:
         if runs.is_first_process():
@@ -211,7 +211,7 @@ def _jobs(overrides: list[str]) -> list[list[str]]:
 def _resume(task: Task, folder: Path, overrides: list[str]) -> None:
     """Go on in `folder` with the configuration it was started with; where it runs, how long and what it shows may be new, and
     is remembered."""
-    cfg = runs.config_of(folder)
+    cfg = runs.load_config(folder)
     paths = class_attribute(str(OmegaConf.select(cfg, "data._target_")), "path_settings") or ()
     allowed = (*RESUMABLE, *(f"data.{key}=" for key in paths))
     for override in overrides:

@@ -60,7 +60,9 @@ COLLECTIONS = {
         partial=True,
         supplied=("folder", "batches_done"),
     ),
-    "augment": Kind("transforms of src.data", r"src\.data\.transforms\.(augment|mixing)\.\w+"),
+    "augment": Kind(
+        "transforms of src.data", r"src\.data\.transforms\.(geometric|pixelwise|mixing)\.\w+"
+    ),
 }
 AUGMENT = "src.data.transforms.augment.Augment"  # takes what of `augment` is no transform
 MODEL_SETTINGS = ("run", "size", "to")  # but these are for augment=model

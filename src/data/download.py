@@ -2,15 +2,18 @@
 
 import contextlib
 import io
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from src.core.errors import UserError
-from src.data.base import ImageData, log
+from src.data.base import ImageData
+
+log = logging.getLogger(__name__)
 
 
-def fetched(data: ImageData, missing: Path, download: Callable[[], Any]) -> Any:
+def download_missing(data: ImageData, missing: Path, download: Callable[[], Any]) -> Any:
     """Call `download` because `missing` is not there; raise one line that says what, where and how else where it fails."""
     other = (
         f"put it there yourself, or name the folder that holds it by data.root= (now {data.root}); "

@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import EarlyStopping, Timer
 
 from src.callbacks.checkpoint import Checkpoint
-from src.callbacks.exact import Exact
 from src.callbacks.nonfinite import NonFinite
-from src.callbacks.record import Record
+from src.callbacks.reproducibility import Reproducibility
+from src.callbacks.train_metrics import TrainMetrics
 from src.config.signatures import class_attribute
 from src.config.targets import NODES
 from src.core import runs
@@ -182,7 +182,12 @@ def _callbacks(
     chosen.sort(key=lambda callback: not isinstance(callback, EarlyStopping))
     # Lightning would put its own Timer behind the checkpoint
     timer = [Timer(max_time)] if max_time else []
-    guards = [Exact(cfg.seed), Record(), NonFinite(folder, cfg.on_nonfinite), *timer]
+    guards = [
+        Reproducibility(cfg.seed),
+        TrainMetrics(),
+        NonFinite(folder, cfg.on_nonfinite),
+        *timer,
+    ]
     # the checkpoint last, so that it saves what the others did
     last = [Checkpoint(folder, cfg.checkpoint.every_n_batches)] if keep else []
     return [*guards, *chosen, *more, *last]

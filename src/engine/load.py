@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from src.config.checks import check_saved, fill
 from src.core import runs
-from src.data.decode import colour
+from src.data.decode import parse_color
 from src.engine import build, resume
 from src.models.classifier import Classifier, Whole
 
@@ -20,7 +20,7 @@ def load_run(folder: Path) -> tuple[DictConfig, pl.LightningModule, dict[str, An
         its checked config; its model with the newest weights, on the CPU, in eval mode; and the
         state of its data module (see `ImageData.state_dict`).
     """
-    cfg = runs.config_of(folder)
+    cfg = runs.load_config(folder)
     fill(cfg)
     check_saved(cfg, runs.config_path(folder))
     path = runs.last_checkpoint(folder)
@@ -70,5 +70,5 @@ def load_classifier(folder: Path) -> LoadedClassifier:
         cfg.data.channels,
         (height, width),
         state["class_names"],
-        colour(cfg.data.get("background", "white")),
+        parse_color(cfg.data.get("background", "white")),
     )

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from src.core import runs
 from src.core.errors import UserError
-from src.data.sets.reviews import same_words
+from src.data.sets.reviews import expect_same_words
 from src.data.transforms.pixels import same_order
 from src.models.classifier import Classifier
 from src.models.sentiment import Sentiment
 from src.models.style_transfer import StyleTransfer
-from src.nets.inspect import heads
+from src.nets.inspect import classifier_heads
 
 MOST_NAMED = 3  # of the weights that do not fit
 
@@ -73,7 +73,7 @@ def transfer(
         raise UserError(
             f"model.init_from={where}: its images' pixels stood in another order (data.permute, data.size)"
         )
-    new = [] if source.class_names == class_names else heads(model.net)
+    new = [] if source.class_names == class_names else classifier_heads(model.net)
     theirs, ours = (
         {name: value for name, value in state.items() if name.rpartition(".")[0] not in new}
         for state in (source.weights, model.net.state_dict())
@@ -207,7 +207,7 @@ def transfer_words(model: Sentiment, words: list[str]) -> str:
     Raises UserError where that is no run of model=word_vectors, or its vectors are not of these `words` or of another width.
     """
     folder = Path(str(model.init_from)).expanduser()
-    family = runs.config_of(folder).model._target_.rpartition(".")[2]
+    family = runs.load_config(folder).model._target_.rpartition(".")[2]
     if family != "WordVectors":
         raise UserError(
             f"model.init_from={folder} holds a {family}: it takes the run of model=word_vectors"
@@ -216,7 +216,7 @@ def transfer_words(model: Sentiment, words: list[str]) -> str:
     theirs, ours = checkpoint["state_dict"].get("centre.weight"), model.vectors.weight
     if not isinstance(theirs, Tensor) or "words" not in checkpoint.get("Reviews", {}):
         raise UserError(f"model.init_from={folder}: {path} holds no word vectors")
-    same_words(
+    expect_same_words(
         checkpoint["Reviews"]["words"], words, f"model.init_from={folder} learned", "the data have"
     )
     if theirs.shape != ours.shape:

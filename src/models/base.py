@@ -25,3 +25,9 @@ class Family(pl.LightningModule):
     refuses: ClassVar[dict[str, tuple[tuple[Any, ...], str]]] = {}
     optimizer_names: ClassVar[tuple[str, ...]] = ("lr",)
     memory_format: ClassVar[torch.memory_format] = torch.channels_last
+
+    @property
+    def datamodule(self) -> Any:
+        """The data module that the Trainer was given."""
+        trainer: Any = self.trainer
+        return trainer.datamodule

@@ -1,7 +1,8 @@
 """Image classification: one LightningModule for every net, from a 6,442-parameter MLP to VGG and ResNet."""
 
+import logging
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,13 +10,15 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
-from src.data.base import log
-from src.data.images import sample
-from src.data.transforms.pixels import permuted
+from src.core.progress import is_logging_step, progress
+from src.data.images import stratified_sample
+from src.data.transforms.pixels import permute_pixels
 from src.metrics.intervals import wilson
 from src.models.base import Family
 from src.nets.init import whiten
-from src.nets.inspect import frozen, heads
+from src.nets.inspect import classifier_heads, frozen_parts
+
+log = logging.getLogger(__name__)
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
 WHITENED = (
@@ -50,7 +53,7 @@ class Classifier(Family):
         init_from: where the net was trained before (`src.engine.pretrained` loads it); None: nowhere, and what follows is of
             no effect.
         freeze: what stays as it was, BatchNorm's buffers too, its dropout off: `none`, `backbone` (all but the heads), or so
-            many layers from the first on (see `src.nets.inspect.frozen`).
+            many layers from the first on (see `src.nets.inspect.frozen_parts`).
         unfreeze_epoch: after so many epochs the frozen part is trained too; None: never.
         backbone_lr: factor on the learning rate of all layers but the heads, whenever they are trained: a net that was trained
             before is only to be tuned, be it from the start (freeze: none), above what is frozen, or once it is unfrozen.
@@ -141,7 +144,7 @@ class Classifier(Family):
             raise ValueError(
                 "whiten=true, but the net has no convolution to begin with principal components"
             )
-        self.frozen, self.at_rest = frozen(net, freeze)
+        self.frozen, self.at_rest = frozen_parts(net, freeze)
         for parameter in self.frozen:
             parameter.requires_grad_(False)
         self.train()
@@ -169,16 +172,16 @@ class Classifier(Family):
 
     def setup(self, stage: str) -> None:
         if stage == "fit" and self.open and self.init_from is None:
-            moments = dict(
-                zip(("mean", "std"), cast(Any, self.trainer).datamodule.moments(), strict=True)
-            )
+            moments = dict(zip(("mean", "std"), self.datamodule.moments(), strict=True))
             for name in self.open:
                 getattr(self, name).copy_(moments[name].view(-1, 1, 1))
         if stage == "fit" and self.whiten:
-            data = cast(Any, self.trainer).datamodule
+            data = self.datamodule
             most, pixels = WHITENED
             n = max(1, min(most, pixels // (data.size[0] * data.size[1])))
-            images, _ = data.seen(data.train, sample(data.train.labels, n, "whiten"))
+            images, _ = data.eval_images(
+                data.train, stratified_sample(data.train.labels, n, "whiten")
+            )
             layer = next(layer for layer in self.net.modules() if isinstance(layer, nn.Conv2d))
             whiten(layer, self.scaled(images))
             if self.average is not None:
@@ -188,7 +191,9 @@ class Classifier(Family):
         """The heads' groups come first: their rate is logged. What is frozen has its own throughout: a resumed run finds the
         same in its checkpoint, and SGD's fused step fails where only some of a group have a momentum yet."""
         of_heads = {
-            p for name in heads(self.net) for p in self.net.get_submodule(name).parameters()
+            p
+            for name in classifier_heads(self.net)
+            for p in self.net.get_submodule(name).parameters()
         }
         of_norms = {layer.bias for layer in self.net.modules() if isinstance(layer, NORMS)}
         groups: dict[tuple[bool, bool, bool, bool], dict[str, Any]] = {}
@@ -236,10 +241,7 @@ class Classifier(Family):
                 loss = loss + self.aux_weight * F.cross_entropy(
                     head.float(), labels, label_smoothing=self.label_smoothing
                 )
-        trainer = cast(Any, self.trainer)
-        if (
-            trainer.fit_loop.epoch_loop.batch_progress.total.processed + 1
-        ) % trainer.log_every_n_steps:
+        if not is_logging_step(self.trainer, progress(self.trainer).batch + 1):
             return {"loss": loss}
         true = (
             labels if labels.ndim == 1 else labels.argmax(1)
@@ -294,7 +296,7 @@ class Classifier(Family):
             values[name] = share
             values[f"{name}_low"], values[f"{name}_high"] = wilson(round(share * n), n)
             self.single_view.reset()
-        names = cast(Any, self.trainer).datamodule.class_names
+        names = self.datamodule.class_names
         for name, hits, images in zip(
             names, counts.diag().tolist(), counts.sum(1).tolist(), strict=True
         ):
@@ -308,7 +310,7 @@ class Classifier(Family):
 
     def graphs(self) -> dict[str, tuple[nn.Module, Any]]:
         """The net with two blank images."""
-        data = cast(Any, self.trainer).datamodule
+        data = self.datamodule
         return {
             "net": (
                 self.net,
@@ -349,7 +351,7 @@ class Whole(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1], pixels where a person sees them -> logits (B, num_classes)."""
         if self.permutation is not None:
-            images = permuted(images, self.permutation)
+            images = permute_pixels(images, self.permutation)
         return answered(
             self.net, scaled(images, self.mean, self.std, self.in_channels), self.mirror, self.shift
         )

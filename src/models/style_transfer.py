@@ -134,7 +134,7 @@ class StyleTransfer(Family):
         return found
 
     @torch.no_grad()
-    def targets_of(self, content: Tensor, style: Tensor) -> Targets:
+    def make_targets(self, content: Tensor, style: Tensor) -> Targets:
         """What images (1, C, H, W) in [0, 1] ask for; they need not be of one size."""
         of_content, of_style = self.maps(content), self.maps(style)
         return Targets(
@@ -163,12 +163,14 @@ class StyleTransfer(Family):
         """The losses of the image as it is; the optimiser asks as often as it likes."""
         with torch.autocast(self.device.type, enabled=False):
             if self.targets is None:
-                self.targets = self.targets_of(self.content, self.style)
+                self.targets = self.make_targets(self.content, self.style)
             return self.losses(self.image.unsqueeze(0), self.targets)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         with torch.autocast(self.device.type, enabled=False):
-            values = self.losses(self.image.unsqueeze(0), self.targets_of(self.content, self.style))
+            values = self.losses(
+                self.image.unsqueeze(0), self.make_targets(self.content, self.style)
+            )
         self.log_dict({f"test/{name}": value for name, value in values.items()}, batch_size=1)
 
     def translate(self, images: Tensor, to: str = "b") -> Tensor:
@@ -181,7 +183,7 @@ class StyleTransfer(Family):
     @torch.enable_grad()
     def _made_of(self, content: Tensor) -> Tensor:
         """One image (1, C, H, W) in the run's style, (C, H, W), by an optimisation of its own."""
-        targets = self.targets_of(content, self.style)
+        targets = self.make_targets(content, self.style)
         x = nn.Parameter(self._begun(content, torch.Generator().manual_seed(0))[0].contiguous())
         optimizer = self.optimizer([x])
 

@@ -9,8 +9,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from src.callbacks.common import due
-from src.callbacks.loggers import CSV
+from src.callbacks.loggers import CSVLogger
+from src.callbacks.trainer_state import is_due
 from src.core import runs
 from src.engine.load import load_run
 from src.train import train
@@ -161,11 +161,11 @@ def test_csv_stands_beside_tensorboard(seen, events):
 
 
 def test_csv_forgets_what_came_after_the_checkpoint(tmp_path):
-    first = CSV(tmp_path, 0)
+    first = CSVLogger(tmp_path, 0)
     for step in range(5):
         first.log_metrics({"train/x": step + 0.1}, step)
     first.save()
-    second = CSV(tmp_path, 3)
+    second = CSVLogger(tmp_path, 3)
     second.log_metrics({"train/y": 7.0}, 3)
     second.save()
     assert (tmp_path / "metrics.csv").read_text().splitlines() == [
@@ -178,7 +178,7 @@ def test_csv_forgets_what_came_after_the_checkpoint(tmp_path):
 
 
 def test_due():
-    assert [n for n in range(1, 301) if due(n, 100)] == [1, 2, 4, 8, 16, 32, 64, 100, 200, 300]
+    assert [n for n in range(1, 301) if is_due(n, 100)] == [1, 2, 4, 8, 16, 32, 64, 100, 200, 300]
 
 
 # --- plots -----------------------------------------------------------------------------------------------------------

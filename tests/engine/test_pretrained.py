@@ -14,7 +14,7 @@ from torch import nn
 from src.core.errors import UserError
 from src.engine import build
 from src.engine.pretrained import of_checkpoint, pretrained, transfer
-from src.nets.inspect import heads
+from src.nets.inspect import classifier_heads
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_torchvisions_weights_answer_as_in_torchvision(config, hub, name):
     with torch.no_grad():
         assert torch.allclose(model.eval()(x), expected, atol=1e-4 * expected.abs().max().item())
     said = transfer(model, cfg.model.net._target_, [str(k) for k in range(1000)])
-    assert f"but {', '.join(heads(model.net))}: new for 1000 classes" in said
+    assert f"but {', '.join(classifier_heads(model.net))}: new for 1000 classes" in said
 
 
 def re_dotted(key):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import Timer
 
-from src.callbacks.common import CanSample
+from src.callbacks.protocols import CanSample
 from src.config.checks import check, compose
 from src.core import runs
 from src.core.errors import Interrupted
@@ -118,7 +118,7 @@ def test_classifier_cut_at_a_batch(uncut_classifier, config, tmp_path, monkeypat
     """Dropout, augmentation, BatchNorm's buffers, Muon's, the average, the plateau's and early stopping's memory."""
     folder = cut_and_resumed(Classifier, config(*CLASSIFIER_RUN), tmp_path, monkeypatch, cut)
     assert_same_run(uncut_classifier, folder)
-    assert state(folder)["callbacks"]["Exact"]["factor"] == pytest.approx(0.01)
+    assert state(folder)["callbacks"]["Reproducibility"]["factor"] == pytest.approx(0.01)
 
 
 def cut_and_resumed(family, cfg, tmp_path, monkeypatch, cut, method="training_step"):
@@ -282,7 +282,7 @@ def test_what_a_resumed_run_is_told_is_remembered(uncut, tmp_path):
     longer = command("train", f"resume={folder}", "trainer.max_epochs=4")
     assert longer.returncode == 0, longer.stderr
     assert batches_done(runs.load_last(folder)) == 16
-    cfg = runs.config_of(folder)
+    cfg = runs.load_config(folder)
     assert (cfg.trainer.max_epochs, cfg.resume) == (4, None)
     before = runs.read_metrics(folder)
     again = command("train", f"resume={folder}")

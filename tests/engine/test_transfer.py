@@ -18,7 +18,7 @@ from src.engine.load import load_run
 from src.engine.pretrained import transfer
 from src.evaluate import evaluate
 from src.models.classifier import Classifier
-from src.nets.inspect import counts
+from src.nets.inspect import count_parameters
 from src.train import train
 from tests.conftest import TINY, call, command, saved, wrong
 from tests.engine.test_resume import assert_same_run, cut_and_resumed
@@ -102,7 +102,7 @@ def test_of_the_same_classes_the_head_comes_too(settings, backbone):
         )
     )
     old = load_run(backbone)[1]
-    x = data.seen(data.test, torch.arange(8))[0]
+    x = data.eval_images(data.test, torch.arange(8))[0]
     assert torch.equal(model.eval()(x), old(x))
     other, _ = started(settings("data.classes=[a,b,c]"))
     assert not torch.equal(other.net.fc1.weight, model.net.fc1.weight), (
@@ -177,7 +177,7 @@ def test_the_articles_arithmetic(config):
                  "model.freeze=backbone", "model.ema=0.9")  # fmt: skip
     with torch.device("meta"):
         model = instantiate_node(cfg.model, "model")
-    assert counts(model) == (4_098, 25_557_032 - 2_049 * 1_000 + 4_098)
+    assert count_parameters(model) == (4_098, 25_557_032 - 2_049 * 1_000 + 4_098)
 
 
 @pytest.mark.parametrize("decay_all", [True, False])

@@ -19,8 +19,8 @@ from src.engine.instantiate import instantiate_node
 from src.metrics.intervals import wilson
 from src.models.classifier import Whole
 from src.nets.cifar import Block, densenet_bc, resnet
+from src.nets.convnet import convnet
 from src.nets.init import whiten
-from src.nets.plain import plain
 from src.train import train
 from tests.conftest import TINY, saved, weights_of
 
@@ -86,7 +86,7 @@ def test_a_depth_that_no_paper_has_is_refused(make, depth):
 
 
 def test_no_relu_on_the_logits():
-    net = plain(1, 28, 10, ["M", 6], [50])
+    net = convnet(1, 28, 10, ["M", 6], [50])
     assert isinstance(net[-1], nn.Linear)
     assert (net(torch.randn(64, 1, 28, 28)) < 0).any()
 
@@ -119,7 +119,7 @@ def test_what_is_not_the_sizes_fault_is_not_said_to_be(config):
 
 
 def test_one_dropout_is_for_both_places():
-    net = plain(1, 28, 10, [6, "M", "D"], [50], dropout=0.3)
+    net = convnet(1, 28, 10, [6, "M", "D"], [50], dropout=0.3)
     assert [layer.p for layer in net if isinstance(layer, nn.Dropout)] == [0.3, 0.3]
 
 
@@ -221,7 +221,7 @@ def test_a_whitened_first_layer_is_the_averages_too_and_of_training_images(confi
     model = build.model(cfg, data)
     data.test.images.fill_(255)
     expected = nn.Conv2d(1, 6, 5)
-    images, _ = data.seen(data.train, torch.arange(len(data.train)))
+    images, _ = data.eval_images(data.train, torch.arange(len(data.train)))
     whiten(expected, (images - images.mean()) / images.std())
     model.trainer = pl.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
     model.trainer.datamodule = data

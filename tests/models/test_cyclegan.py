@@ -256,7 +256,7 @@ def test_psnr_is_of_each_image_and_of_the_truth(config, photos, tmp_path):
 
 
 def test_the_seed_of_a_step_is_the_batches(config, photos, tmp_path, monkeypatch):
-    """What the pools draw depends on where the run stands alone: `Exact` seeds each batch, whatever drew before it."""
+    """The pools draw by where the run stands alone: `Reproducibility` seeds each batch."""
     cfg = config(*WINTER_RUN, f"data.root={photos}", "model.pool_size=4")
     step, states = CycleGAN.training_step, []
     for draws in (0, 5):

@@ -26,7 +26,7 @@ def test_the_accuracy_of_the_single_view_stands_beside_that_of_all(config, tmp_p
     }
     _, model, _ = load_run(tmp_path / "run")
     data = build.datamodule(cfg)
-    images, labels = data.seen(data.test, torch.arange(len(data.test)))
+    images, labels = data.eval_images(data.test, torch.arange(len(data.test)))
     single = model.net(model.scaled(images)).argmax(1)
     right, n = int((single == labels).sum()), len(labels)
     assert values["test/acc_single_view"] == pytest.approx(right / n, abs=1e-6)

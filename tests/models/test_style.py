@@ -152,7 +152,7 @@ def test_the_loss_is_the_weighed_sum_of_its_layers(uncut):
         g, a = (torch.einsum("nhw,mhw->nm", y[0], y[0]) for y in (of_x, of_style))
         style = style + (g - a).square().sum() / (4 * n**2 * m**2) / 2
     tv = x.diff(dim=2).square().sum() + x.diff(dim=3).square().sum()
-    values = model.losses(x, model.targets_of(model.content, model.style))
+    values = model.losses(x, model.make_targets(model.content, model.style))
     assert values["loss"].item() == pytest.approx(
         (content + 100 * style + 0.01 * tv).item(), rel=1e-5
     )

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from src.callbacks.exact import Exact
+from src.callbacks.reproducibility import Reproducibility
 from src.core.errors import UserError
-from src.core.randomness import seed_of
+from src.core.randomness import derive_seed
 from src.engine import build
 from src.optim import schedules
 from src.train import train
@@ -131,9 +131,9 @@ def test_a_batch_is_seeded_without_telling_absent_accelerators(config, tmp_path)
     train(config(*WATCHED, "trainer.max_epochs=1"), tmp_path)
     assert len(torch.cuda._queued_calls) <= queued + 2  # train.py's own seed of the weights
     trainer = build.trainer(config(*WATCHED), tmp_path)
-    next(callback for callback in trainer.callbacks if isinstance(callback, Exact))._seed(
+    next(callback for callback in trainer.callbacks if isinstance(callback, Reproducibility))._seed(
         trainer, "val", 3
     )
     drawn = torch.rand(5)
-    torch.manual_seed(seed_of(0, "val", 0, 3, 0))
+    torch.manual_seed(derive_seed(0, "val", 0, 3, 0))
     assert torch.equal(drawn, torch.rand(5))

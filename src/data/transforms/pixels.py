@@ -1,54 +1,69 @@
-"""What is done to pixels before a model sees them: pure functions on batches (B, C, H, W)."""
+"""Pure functions on the pixels of a batch (B, C, H, W)."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue (ITU-R BT.601)
+
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 in 0..255 -> float32 in [0, 1]."""
+    """Convert uint8 in 0..255 to float32 in [0, 1]."""
     return images.to(torch.float32).div_(255)
 
 
-def to_bytes(images: Tensor) -> Tensor:
-    """float in [0, 1] -> uint8 in 0..255, the nearest."""
+def to_uint8(images: Tensor) -> Tensor:
+    """Convert float in [0, 1] to uint8 in 0..255, rounding to the nearest; clips other values."""
     return images.clamp(0, 1).mul(255).round().byte()
 
 
-def binarized(images: Tensor, noise: torch.Generator) -> Tensor:
-    """Each pixel 1 with the probability of its value in [0, 1], else 0."""
+def binarize(images: Tensor, noise: torch.Generator) -> Tensor:
+    """Draw each pixel: 1 with the probability of its value in [0, 1], else 0."""
     return torch.bernoulli(images, generator=noise)
 
 
-def resized(pixels: Tensor, size: tuple[int, int], channels: int) -> Tensor:
-    """(N, C, H, W) uint8 at `size`, height and width, with `channels` channels; as they are where they fit already."""
+def resize(pixels: Tensor, size: tuple[int, int], channels: int) -> Tensor:
+    """Bring images to a size and number of channels.
+
+    Args:
+        pixels: (N, C, H, W) uint8, C 1 or 3.
+        size: new height and width; resized bilinearly with antialiasing.
+        channels: 1 or 3. Color becomes gray by its luma, gray becomes color by repetition.
+
+    Returns:
+        (N, channels, *size) uint8; the images themselves where nothing changes.
+    """
     if pixels.shape[1] == 3 and channels == 1:
-        luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-        pixels = torch.cat(
-            [(p * luma).sum(1, keepdim=True).round().byte() for p in pixels.split(1000)]
-        )
+        luma = torch.tensor(LUMA).view(1, 3, 1, 1)
+        parts = [(p * luma).sum(1, keepdim=True).round().byte() for p in pixels.split(1000)]
+        pixels = torch.cat(parts)
     elif pixels.shape[1] == 1 and channels == 3:
         pixels = pixels.expand(-1, 3, -1, -1)
     if tuple(pixels.shape[-2:]) != size:
-        parts = [
+        scaled = [
             F.interpolate(p.float(), size, mode="bilinear", antialias=True)
-            .round()
-            .clamp(0, 255)
-            .byte()
             for p in pixels.split(1000)
         ]
+        parts = [p.round().clamp(0, 255).byte() for p in scaled]
         pixels = torch.cat(parts) if parts else pixels.new_empty(0, channels, *size)
     return pixels.contiguous()
 
 
-def permuted(images: Tensor, order: Tensor) -> Tensor:
-    """Each image's pixels in another order, its channels alike: pixel i is `order[i]` of the image, (H * W,)."""
+def permute_pixels(images: Tensor, order: Tensor) -> Tensor:
+    """Reorder the pixels of each image, all channels alike.
+
+    Args:
+        images: (B, C, H, W).
+        order: (H * W,); new pixel i is old pixel order[i].
+    """
     return images.flatten(2)[:, :, order.to(images.device)].view_as(images)
 
 
-def same_order(ours: Tensor | None, theirs: Tensor | None) -> bool:
-    """Do two runs permute pixels alike, or neither at all (None)?"""
-    return theirs is None if ours is None else theirs is not None and torch.equal(ours, theirs)
+def same_order(first: Tensor | None, second: Tensor | None) -> bool:
+    """Return whether two pixel orders are equal; None is the original order."""
+    if first is None or second is None:
+        return first is None and second is None
+    return torch.equal(first, second)
 
 
 def add_winter(images: Tensor) -> Tensor:
@@ -64,15 +79,15 @@ def add_winter(images: Tensor) -> Tensor:
     from torchvision.transforms.v2.functional import gaussian_blur  # slow to import
 
     foggy = gaussian_blur(images, [13, 13], [2.0, 2.0])
-    luma = (foggy * images.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
+    luma = (foggy * images.new_tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
     rows = F.pad(luma, (0, 0, 3, 3), mode="replicate")
     means = F.avg_pool2d(rows, (3, 1), stride=1)  # of each three rows
     relief = 0.5 * (means[:, :, :-4] - means[:, :, 4:])
     return (0.75 * foggy + 0.25 * luma + relief).clamp(0, 1)
 
 
-def scattered(images: Tensor, size: tuple[int, int], noise: torch.Generator) -> Tensor:
-    """Each image at a place of its own on a black sheet, drawn uniformly among those that hold it whole.
+def place_randomly(images: Tensor, size: tuple[int, int], noise: torch.Generator) -> Tensor:
+    """Place each image on a black sheet, uniformly among the places where it fits completely.
 
     Args:
         images: (B, C, h, w) in [0, 1].
@@ -80,18 +95,17 @@ def scattered(images: Tensor, size: tuple[int, int], noise: torch.Generator) -> 
         noise: on the images' device.
 
     Returns:
-        (B, C, H, W).
+        (B, C, H, W) in [0, 1].
     """
     b, _, h, w = images.shape
-    index = []
-    for side, room in zip((h, w), size, strict=True):
-        start = torch.randint(room - side + 1, (b, 1), generator=noise, device=images.device)
-        place = (
-            torch.arange(room, device=images.device) - start
-        )  # (B, H or W): the image's row or column at each of the sheet
-        index.append((place + 1).clamp(0, side + 1))  # 0 and side + 1: its black border
-    y, x = index
+    # Each pixel of the sheet looks up a row and a column of the image, which has a black border of
+    # one pixel: rows 0 and h + 1, columns 0 and w + 1.
+    lookups = []
+    for side, sheet_side in zip((h, w), size, strict=True):
+        start = torch.randint(sheet_side - side + 1, (b, 1), generator=noise, device=images.device)
+        position = torch.arange(sheet_side, device=images.device) - start  # (B, H) or (B, W)
+        lookups.append((position + 1).clamp(0, side + 1))
+    rows, columns = lookups
     bordered = F.pad(images, (1, 1, 1, 1)).permute(0, 2, 3, 1)
-    return bordered[
-        torch.arange(b, device=images.device).view(b, 1, 1), y.unsqueeze(2), x.unsqueeze(1)
-    ].permute(0, 3, 1, 2)
+    batch = torch.arange(b, device=images.device).view(b, 1, 1)
+    return bordered[batch, rows.unsqueeze(2), columns.unsqueeze(1)].permute(0, 3, 1, 2)

@@ -4,12 +4,12 @@ figures stand on."""
 import resource
 import sys
 import time
-from typing import Any, cast
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
-from src.callbacks.common import batches_seen
+from src.core.progress import is_logging_step, progress
 from src.metrics.precision import measure_in_float32
 
 
@@ -18,7 +18,7 @@ def image_count(batch: Any) -> int:
     return max(len(part) for part in batch[:2])
 
 
-class Record(pl.Callback):
+class TrainMetrics(pl.Callback):
     """Every trainer.log_every_n_steps batches, log as train/NAME each scalar that training_step returned by name.
 
     Straight to the loggers, not by `self.log`, which hands a batch's values on only after its checkpoint is written (a run
@@ -49,7 +49,7 @@ class Record(pl.Callback):
     ) -> None:
         now = time.perf_counter()
         training = self.spent["train"] + now - self.began["train"]
-        checkpoint["record"] = {
+        checkpoint["train_metrics"] = {
             "spent": self.spent | {"train": training},
             "images": self.images + self.since,
             "seconds": self.seconds + now - self.mark,
@@ -58,8 +58,8 @@ class Record(pl.Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        record = checkpoint["record"]
-        self.spent, self.images, self.seconds = record["spent"], record["images"], record["seconds"]
+        saved = checkpoint["train_metrics"]
+        self.spent, self.images, self.seconds = saved["spent"], saved["images"], saved["seconds"]
         self.earlier = sum(self.spent.values())
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -120,7 +120,7 @@ class Record(pl.Callback):
         batch_idx: int,
     ) -> None:
         self.since += image_count(batch) * trainer.world_size
-        if batches_seen(trainer) % cast(Any, trainer).log_every_n_steps:
+        if not is_logging_step(trainer, progress(trainer).batch):
             return
         values = {f"train/{name}": float(value) for name, value in (outputs or {}).items()}
         values["train/images_per_second"] = self._tick()
@@ -130,7 +130,7 @@ class Record(pl.Callback):
             values[f"train/{name}"] = optimizer.param_groups[0]["lr"]
         for logger in trainer.loggers:
             logger.log_metrics(
-                values, step=batches_seen(trainer) - 1
+                values, step=progress(trainer).batch - 1
             )  # as Lightning counts, see `loggers.batches_at`
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

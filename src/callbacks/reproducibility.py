@@ -7,13 +7,14 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from src.callbacks.common import batches_seen, data_of, measured
+from src.callbacks.trainer_state import datamodule, monitored
 from src.core.errors import UserError
-from src.core.randomness import seed_of
-from src.optim.schedules import Plateau, unwrapped
+from src.core.progress import progress
+from src.core.randomness import derive_seed
+from src.optim.schedules import Plateau, unwrap_partial
 
 
-class Exact(pl.Callback):
+class Reproducibility(pl.Callback):
     """Before each batch, seed the global generator by (seed, stage, epoch, batch, rank) and set each learning rate by progress.
 
     So nothing random has a state to lose, and of the schedules only `Plateau`, which is kept in the checkpoint: a run cut
@@ -35,9 +36,9 @@ class Exact(pl.Callback):
         self.plateau = copy.deepcopy(state_dict)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        schedule = self.schedule = unwrapped(getattr(pl_module, "schedule", None))
+        schedule = self.schedule = unwrap_partial(getattr(pl_module, "schedule", None))
         if isinstance(schedule, Plateau):
-            if not len(data_of(trainer).val):
+            if not len(datamodule(trainer).val):
                 raise UserError(
                     f"model/schedule=plateau watches {schedule.monitor}, but data.val_size=0 leaves nothing to validate"
                 )
@@ -50,10 +51,7 @@ class Exact(pl.Callback):
         self._seed(trainer, "train", batch_idx)
         if self.schedule is None:
             return
-        progress = batches_seen(trainer) / (
-            int(trainer.num_training_batches) * (trainer.max_epochs or 1)
-        )
-        factor = self.schedule(progress)
+        factor = self.schedule(progress(trainer).fraction)
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
@@ -70,7 +68,7 @@ class Exact(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if isinstance(self.schedule, Plateau) and trainer.state.fn == "fit":
-            self.schedule.observe(measured(trainer, "model.schedule", self.schedule.monitor))
+            self.schedule.observe(monitored(trainer, "model.schedule", self.schedule.monitor))
 
     def on_test_batch_start(
         self,
@@ -86,7 +84,7 @@ class Exact(pl.Callback):
         epoch = (
             trainer.current_epoch if stage == "train" else 0
         )  # the same noise at every validation: values compare
-        seed = seed_of(self.seed, stage, epoch, batch_idx, trainer.global_rank)
+        seed = derive_seed(self.seed, stage, epoch, batch_idx, trainer.global_rank)
         torch.default_generator.manual_seed(
             seed
         )  # torch.manual_seed tells each kind of accelerator, and costs a millisecond

@@ -1,0 +1,53 @@
+"""Write pictures to the run's images/ and to TensorBoard."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from src.core.errors import optional
+from src.core.files import write_or_remove
+from src.core.progress import progress
+from src.viz import grids
+
+
+def summary_writer(trainer: pl.Trainer) -> Any | None:
+    """Return TensorBoard's SummaryWriter, or None where that logger is off."""
+    return next(
+        (logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)),
+        None,
+    )
+
+
+def log_image(trainer: pl.Trainer, tag: str, image: np.ndarray) -> None:
+    """Send `image`, uint8 (H, W) or (H, W, 3), to TensorBoard where that is on."""
+    if writer := summary_writer(trainer):
+        dataformats = "HW" if image.ndim == 2 else "HWC"
+        writer.add_image(tag, image, progress(trainer).batch, dataformats=dataformats)
+
+
+def save_image(trainer: pl.Trainer, name: str, image: np.ndarray | bytes) -> None:
+    """Write `image`, uint8 pixels or the bytes of a file, to the run's images/`name`.
+
+    Where the disk refuses it, the image is left out and training continues.
+    """
+    folder = Path(trainer.default_root_dir) / "images"
+    with optional("pictures left out", folder):
+        if isinstance(image, bytes):
+            write_or_remove(folder / name, lambda path: path.write_bytes(image))
+        else:
+            grids.save_png(image, folder / name)
+
+
+def delete_images_after(trainer: pl.Trainer, pattern: str) -> None:
+    """Delete the images that a cut session drew after the checkpoint that is resumed.
+
+    Args:
+        pattern: glob of images/NAME_BATCHES.png; those of later batches go.
+    """
+    for path in (Path(trainer.default_root_dir) / "images").glob(pattern):
+        if int(path.stem.rsplit("_", 1)[1]) > progress(trainer).batch:
+            with optional("pictures left out", path.parent):
+                path.unlink(missing_ok=True)

@@ -1,0 +1,72 @@
+"""Questions that callbacks ask a Trainer."""
+
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from src.core.errors import UserError, near
+from src.data.base import ImageData, evenly_spaced
+
+
+def datamodule(trainer: pl.Trainer) -> ImageData:
+    """Return the data module that `trainer` was given."""
+    return cast(Any, trainer).datamodule
+
+
+def callbacks(trainer: pl.Trainer) -> list[pl.Callback]:
+    """Return the callbacks of `trainer`, in the order in which they run."""
+    return cast(Any, trainer).callbacks
+
+
+def probe_images(trainer: pl.Trainer, n: int) -> tuple[Tensor, Tensor]:
+    """Return n evenly spaced validation images with their labels.
+
+    Without validation images they are test images, without those training images.
+
+    Returns:
+        images (n, C, H, W) in [0, 1] and labels (n,), on the CPU.
+    """
+    data = datamodule(trainer)
+    part = next((part for part in (data.val, data.test) if len(part)), data.train)
+    return data.eval_images(part, evenly_spaced(len(part), n))
+
+
+def max_over_processes(trainer: pl.Trainer, value: int) -> int:
+    """Return the largest `value` of all processes that train one model."""
+    if trainer.world_size == 1:
+        return value
+    values = torch.tensor(value, device=trainer.strategy.root_device)
+    torch.distributed.all_reduce(values, torch.distributed.ReduceOp.MAX)
+    return int(values)
+
+
+def monitored(trainer: pl.Trainer, who: str, name: str) -> float:
+    """Return the newest value of the figure `name`, which the setting `who`.monitor names."""
+    values = trainer.callback_metrics
+    if name not in values:
+        known = sorted(key for key in values if key.startswith("val/"))
+        raise UserError(
+            f"{who}.monitor={name} is not measured; there are {', '.join(known)}{near(name, known)}"
+        )
+    return float(values[name])
+
+
+def is_due(batch: int, every_n_batches: int) -> bool:
+    """Return whether to draw after `batch` batches.
+
+    That is every n batches, and before the first of them at the powers of two: early on, a model
+    changes fastest.
+    """
+    is_power_of_two = batch & (batch - 1) == 0
+    return batch % every_n_batches == 0 or (batch < every_n_batches and is_power_of_two)
+
+
+def is_last_epoch(trainer: pl.Trainer) -> bool:
+    """Return, at the end of an epoch, whether it is the run's last.
+
+    Pictures of the finished model are drawn here, before the last checkpoint, so that a run that is
+    cut after it has them.
+    """
+    return trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
