@@ -29,9 +29,9 @@ from tqdm import tqdm
 
 from src.config import cli
 from src.config.checks import check, compose, groups
-from src.config.rules import PICTURES
 from src.core.errors import UserError, writing
 from src.core.files import printable
+from src.core.types import PICTURES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -350,7 +350,7 @@ def preview(path: Path, out: Path, seed: int, background: Any = "white") -> Path
         if choice == "model":
             continue  # it makes no sense without a run
         cfg = compose("augment", [f"augment={choice}", "out=none", "data.root=none"])
-        check(cfg)
+        check(cfg, "augment")
         if choice == "none" or (chosen := build.augmentation(cfg)) is None:
             continue
         given = (

@@ -12,9 +12,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from src.config import cli
-from src.config.rules import PICTURES
 from src.core import runs
 from src.core.errors import UserError, writing
+from src.core.types import PICTURES
 
 
 def sample(cfg: DictConfig) -> Path:

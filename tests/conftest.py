@@ -155,7 +155,7 @@ def gan_run(tmp_path):
 def call(module: str, function, *overrides: str):
     """A command's function in this process, as its command line would call it."""
     cfg = compose(module, [quoted(override) for override in overrides])
-    check(cfg)
+    check(cfg, module)
     return function(cfg)
 
 

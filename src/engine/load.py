@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 
-from src.config.checks import check_saved, fill
+from src.config.checks import check_saved
 from src.core import runs
 from src.data.decode import parse_color
 from src.engine import build, resume
@@ -21,7 +21,6 @@ def load_run(folder: Path) -> tuple[DictConfig, pl.LightningModule, dict[str, An
         state of its data module (see `ImageData.state_dict`).
     """
     cfg = runs.load_config(folder)
-    fill(cfg)
     check_saved(cfg, runs.config_path(folder))
     path = runs.last_checkpoint(folder)
     checkpoint = runs.load_last(folder)

@@ -4,12 +4,13 @@ Images are (B, C, H, W) in [-1, 1]. Every norm is an instance norm, so a sample'
 """
 
 import math
-from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from src.core.types import ImageSize, Interval, PositiveInt
 from src.nets.init import initialize
 
 
@@ -44,7 +45,7 @@ class AddToImage(nn.Module):
 class Residual(nn.Module):
     """R256: x + two 3 x 3 convolutions of x, reflection padding, a norm behind each, ReLU between."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: PositiveInt) -> None:
         super().__init__()
         self.body = nn.Sequential(
             *_conv(channels, channels, 3), nn.ReLU(inplace=True), *_conv(channels, channels, 3)
@@ -55,11 +56,11 @@ class Residual(nn.Module):
 
 
 def generator(
-    channels: int,
-    size: int | Sequence[int],
-    base_channels: int = 64,
-    n_blocks: int | None = None,
-    n_downsampling: int | None = 2,
+    channels: PositiveInt,
+    size: ImageSize,
+    base_channels: PositiveInt = 64,
+    n_blocks: PositiveInt | None = None,
+    n_downsampling: Annotated[int, Interval(ge=1, le=2)] | None = 2,
     residual: bool = False,
 ) -> nn.Module:
     """c7s1-64, d128, d256, R256 x blocks, u128, u64, c7s1-C, tanh: images of one domain -> images of the other.
@@ -96,7 +97,10 @@ def generator(
 
 
 def discriminator(
-    channels: int, size: int | Sequence[int], base_channels: int = 64, n_layers: int | None = None
+    channels: PositiveInt,
+    size: ImageSize,
+    base_channels: PositiveInt = 64,
+    n_layers: PositiveInt | None = None,
 ) -> nn.Sequential:
     """C64-C128-C256-C512 and a last convolution: images -> raw scores (B, 1, h, w), one for each patch.
 

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from src.core.errors import UserError
 from src.core.files import Scan, images_below, summary
 from src.core.randomness import CounterRNG, generator
+from src.core.types import PathText
 from src.data.base import ImageData
 from src.data.images import Images, ImageSet, Splits, split_off_test
 from src.data.sets.folder import Folder, load_or_stream, make_file_set
@@ -123,7 +124,7 @@ class Unpaired(ImageData):
     }
     paired = False
 
-    def __init__(self, root_a: str, root_b: str, **settings: Any) -> None:
+    def __init__(self, root_a: PathText, root_b: PathText, **settings: Any) -> None:
         super().__init__(root=root_a, **settings)
         self.roots = (root_a, root_b)
         whole = {"limit": None, "train_size": None, "train_per_class": None}
@@ -172,7 +173,7 @@ class Winter(Unpaired):
     path_settings = ("root",)
     paired = True
 
-    def __init__(self, root: str, **settings: Any) -> None:
+    def __init__(self, root: PathText, **settings: Any) -> None:
         super().__init__(root_a=root, root_b=root, **settings)
 
     def read(self) -> Splits:
