@@ -4,6 +4,7 @@ A parameter's annotation says what may stand there: `optimizer: Callable[..., to
 `_partial_` leaves open, `net: nn.Module` a net, any other a value that `src.config.schema` checks.
 """
 
+import ast
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
@@ -13,8 +14,7 @@ from src.config import library
 from src.config.annotations import resolve
 from src.config.commands import COMMANDS, AugmentByModel, types_of
 from src.config.compose import paths
-from src.config.rules import rule_for
-from src.config.schema import WrongValue, check_value, marked, shown
+from src.config.schema import check_value, shown
 from src.config.signatures import Parameter, Signature, definition, signature
 from src.core.errors import UserError, near
 from src.core.types import PositiveInt
@@ -207,14 +207,6 @@ def _check_setting(
     child_kind = kind_of(annotation.annotation, annotation.module) if annotation else None
     if child_kind is None:
         value_type = kind.extra[key] if key in kind.extra else type_of(known, target, key)
-        if (
-            target.startswith("src.")
-            and (rule := rule_for(f"{path}.{key}"))
-            and not marked(value_type)
-        ):
-            if not isinstance(value, dict) and (allowed := rule(value)):
-                raise WrongValue(f"{path}.{key}", value, allowed, target)
-            return _check_plain(f"{path}.{key}", value, object)
         _check_plain(f"{path}.{key}", value, value_type, target)
     else:
         _check_node(f"{path}.{key}", value, child_kind)
@@ -242,7 +234,7 @@ def _of_kind(known: Signature, target: str, kind: Kind) -> bool:
         return True
     if known.module != target.rpartition(".")[0] or "Protocol" in known.bases:
         return False
-    if kind.base and (known.bases or kind.words.startswith("src.")):
+    if kind.base and (known.bases or kind.words.endswith(f".{kind.base}")):
         return kind.base in known.bases or target == kind.words
     return known.called or kind.returns in (None, known.returns)
 
@@ -260,7 +252,9 @@ def kind_of(annotation: str, module: str) -> Kind | None:
     if annotation == "nn.Module":
         return NET
     if re.fullmatch(r"[A-Z]\w+", annotation) and (found_at := definition(f"{module}.{annotation}")):
-        name = f"{found_at[0]}.{annotation}"
+        name, node = f"{found_at[0]}.{annotation}", found_at[1]
+        abstract = isinstance(node, ast.ClassDef) and "ABC" in map(ast.unparse, node.bases)
         if name.startswith("src."):
-            return Kind(name, r"src(\.\w+)+", base=annotation)
+            words = f"a class that derives from {name}" if abstract else name
+            return Kind(words, r"src(\.\w+)+", base=annotation)
     return None
