@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from src.core.randomness import CounterRNG
-    from src.data.base import ImageData
+    from src.data.image_data import ImageData
     from src.data.images import Images
     from src.data.transforms.augment import Augment
 

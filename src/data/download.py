@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from src.core.errors import UserError
-from src.data.base import ImageData
+from src.data.image_data import ImageData
 
 log = logging.getLogger(__name__)
 

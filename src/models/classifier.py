@@ -12,7 +12,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 
 from src.core.progress import is_logging_step, progress
 from src.core.types import PathText
-from src.data.images import stratified_sample
+from src.data.splits import stratified_sample
 from src.data.transforms.pixels import permute_pixels
 from src.metrics.intervals import wilson
 from src.models.base import Family

@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision.datasets import OxfordIIITPet
 
 from src.core.errors import UserError
-from src.data.base import ImageSet
+from src.data.images import ImageSet
 from tests.conftest import SHARED, command, data_of
 
 BREEDS = [

@@ -3,8 +3,9 @@
 import torch
 import torch.nn.functional as F
 
-from src.data.base import ImageData
-from src.data.images import ImageSet, Splits, split_off_test
+from src.data.image_data import ImageData
+from src.data.images import ImageSet, Splits
+from src.data.splits import split_off_test
 
 
 class Digits(ImageData):

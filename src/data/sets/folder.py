@@ -25,11 +25,12 @@ from src.core.files import (
     printable,
     summary,
 )
-from src.data.base import ImageData
 from src.data.cache import cached
 from src.data.decode import WHITE, decode, parse_color, why_unreadable
-from src.data.images import Images, ImageSet, Splits, resolve_classes, split_off_test
+from src.data.image_data import ImageData
+from src.data.images import Images, ImageSet, Splits
 from src.data.split_folders import group_by_folder, levels
+from src.data.splits import resolve_classes, split_off_test
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ import torchvision
 from torch import Tensor
 
 from src.core.errors import UserError
-from src.data.base import ImageData
 from src.data.download import download_missing
+from src.data.image_data import ImageData
 from src.data.images import Images, ImageSet, Splits
 from src.data.transforms.pixels import place_randomly
 
@@ -87,7 +87,7 @@ class BinarizedMnist(ImageData):
     """
 
     labelled = False
-    pixels = "fixed binarisation"
+    pixel_kind = "fixed binarisation"
     refuses: ClassVar = {
         "size": ((28,), "resized images would not be binary"),
         "channels": ((1,), "the images are gray"),

@@ -8,10 +8,11 @@ import torch
 import torchvision
 
 from src.core.errors import UserError
-from src.data.base import ImageData
 from src.data.download import download_missing
-from src.data.images import Splits, resolve_classes
+from src.data.image_data import ImageData
+from src.data.images import Splits
 from src.data.sets.folder import FileSet, load_or_stream, make_file_set
+from src.data.splits import resolve_classes
 
 SPECIES = ("cat", "dog")
 

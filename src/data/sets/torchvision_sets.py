@@ -7,8 +7,8 @@ import torchvision
 from torchvision.datasets.utils import check_integrity, download_and_extract_archive
 
 from src.core.errors import UserError
-from src.data.base import ImageData
 from src.data.download import download_missing
+from src.data.image_data import ImageData
 from src.data.images import ImageSet, Splits
 
 

@@ -12,9 +12,10 @@ from src.core.errors import UserError
 from src.core.files import Scan, images_below, summary
 from src.core.randomness import CounterRNG, generator
 from src.core.types import PathText
-from src.data.base import ImageData
-from src.data.images import Images, ImageSet, Splits, split_off_test
+from src.data.image_data import ImageData
+from src.data.images import Images, ImageSet, Splits
 from src.data.sets.folder import Folder, load_or_stream, make_file_set
+from src.data.splits import split_off_test
 from src.data.transforms.pixels import add_winter, to_float, to_uint8
 
 
