@@ -313,7 +313,8 @@ def _pixels(part: "Images", i: int, size: int | None = None) -> "Tensor":
     """Image i, (C, H, W) uint8; where it lies in a file brought to `size`, None: of its own."""
     import torch
 
-    from src.data.sets.folder import FileSet, decode
+    from src.data.decode import decode
+    from src.data.sets.files import FileSet
 
     if isinstance(part, FileSet):
         side = None if size is None else (size, size)

@@ -172,7 +172,7 @@ MISTAKES = [
     (["model.net.generator._target_=src.nets.fc.discriminator"], ["unknown setting model.net.generator.latent"]),
     (["model.loss.generator._target_=src.nets.fc.generator"], ["model.loss.generator takes a loss of src.losses"]),
     (["callbacks.samples._target_=src.callbacks.protocols.CanSample"], ["is not allowed: callbacks.samples takes callbacks"]),
-    (["data._target_=src.data.sets.folder.FileSet"], ["is not allowed: data takes a data set"]),
+    (["data._target_=src.data.sets.files.FileSet"], ["is not allowed: data takes a data set"]),
     (["+callbacks.x=3"], ["callbacks.x=3: it takes callbacks"]),
     (["checkpoint.every_n_batches=${model}"], ["checkpoint.every_n_batches={...}: it takes one value"]),
     (["model.ema=${model.net}"], ["model.ema={...}: it takes one value"]),
