@@ -10,6 +10,7 @@ from torch import Tensor
 
 from src.core.errors import UserError
 from src.core.files import NO_HEIC, heic_readable, printable
+from src.core.types import Color
 
 WHITE = (255, 255, 255)
 
@@ -121,7 +122,7 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     return image
 
 
-def parse_color(background: str | list[int]) -> tuple[int, int, int]:
+def parse_color(background: Color) -> tuple[int, int, int]:
     """Return red, green and blue from 0 to 255.
 
     Args:

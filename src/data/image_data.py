@@ -2,15 +2,25 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
 from src.core.errors import UserError
 from src.core.randomness import generator
+from src.core.types import (
+    Color,
+    Fraction,
+    ImageSize,
+    Interval,
+    NonNegativeInt,
+    PathText,
+    PositiveInt,
+    Resumable,
+    Seed,
+)
 from src.data.base import ImageBatches
 from src.data.cache import shared_folder
 from src.data.images import Images, ImageSet, Splits, channel_moments
@@ -73,26 +83,26 @@ class ImageData(ImageBatches, ABC):
     def __init__(
         self,
         name: str,
-        size: int | Sequence[int],
-        channels: int,
-        num_classes: int | None,
-        root: str,
-        batch_size: int,
-        eval_batch_size: int,
-        train_size: int | None,
-        val_size: int | float,
-        test_size: int | float,
-        split_seed: int,
-        limit: int | None,
-        in_memory: bool | str,
-        workers: int,
-        download: bool,
-        seed: int,
+        size: ImageSize,
+        channels: Literal[1, 3],
+        num_classes: PositiveInt | None,
+        root: PathText,
+        batch_size: PositiveInt,
+        eval_batch_size: PositiveInt,
+        train_size: PositiveInt | None,
+        val_size: NonNegativeInt | Fraction,
+        test_size: NonNegativeInt | Fraction,
+        split_seed: Seed,
+        limit: PositiveInt | None,
+        in_memory: Literal["auto", True, False],
+        workers: Resumable[Annotated[int, Interval(ge=0, le=256)]],
+        download: Resumable[bool],
+        seed: Seed,
         permute: bool,
         binarize: bool,
-        cache: str | None = None,
-        background: str | list[int] = "white",
-        train_per_class: int | None = None,
+        cache: PathText | None = None,
+        background: Color = "white",
+        train_per_class: PositiveInt | None = None,
     ) -> None:
         super().__init__()
         self.name: str = name

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,16 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from src.core.progress import is_logging_step, progress
-from src.core.types import PathText
+from src.core.types import (
+    Counted,
+    Fraction,
+    NonNegative,
+    NonNegativeInt,
+    PathText,
+    Positive,
+    PositiveInt,
+    Probability,
+)
 from src.data.splits import stratified_sample
 from src.data.transforms.pixels import permute_pixels
 from src.metrics.intervals import wilson
@@ -65,24 +74,24 @@ class Classifier(Family):
     def __init__(
         self,
         net: nn.Module,
-        channels: int,
-        num_classes: int,
+        channels: PositiveInt,
+        num_classes: Counted,
         optimizer: Callable[..., torch.optim.Optimizer],
         schedule: Callable[[float], float],
-        mean: float | Sequence[float] | None = None,
-        std: float | Sequence[float] | None = None,
-        label_smoothing: float = 0.0,
-        ema: float = 0.0,
+        mean: Probability | Sequence[Probability] | None = None,
+        std: Positive | Sequence[Positive] | None = None,
+        label_smoothing: Fraction = 0.0,
+        ema: Fraction = 0.0,
         decay_all: bool = False,
-        aux_weight: float = 0.3,
-        norm_bias_lr: float = 1.0,
+        aux_weight: NonNegative = 0.3,
+        norm_bias_lr: Positive = 1.0,
         whiten: bool = False,
         mirror: bool = False,
-        shift: int = 0,
+        shift: NonNegativeInt = 0,
         init_from: PathText | None = None,
-        freeze: str | int = "none",
-        unfreeze_epoch: int | None = None,
-        backbone_lr: float = 0.1,
+        freeze: Literal["none", "backbone"] | PositiveInt = "none",
+        unfreeze_epoch: PositiveInt | None = None,
+        backbone_lr: Positive = 0.1,
     ) -> None:
         super().__init__()
         self.net, self.num_classes, self.optimizer, self.schedule = (

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from src.core.types import PathText
+from src.core.types import Counted, PathText, PositiveInt
 from src.metrics.intervals import wilson
 from src.models.base import Family
 
@@ -30,9 +30,9 @@ class Sentiment(Family):
 
     def __init__(
         self,
-        vocab_size: int,
-        embedding_dim: int,
-        hidden_dims: Sequence[int],
+        vocab_size: Counted,
+        embedding_dim: PositiveInt,
+        hidden_dims: Sequence[PositiveInt],
         init_from: PathText | None,
         freeze_vectors: bool,
         optimizer: Callable[..., torch.optim.Optimizer],

@@ -1,5 +1,6 @@
 """A folder of your own images: one sub-folder per class, with or without train/val/test above."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +29,7 @@ class Folder(ImageData):
         settings: settings of `ImageData`.
     """
 
-    def __init__(self, classes: list[str | int] | None = None, **settings: Any) -> None:
+    def __init__(self, classes: Sequence[str | int] | None = None, **settings: Any) -> None:
         super().__init__(**settings)
         self.classes = classes
 
