@@ -29,21 +29,21 @@ from tqdm import tqdm
 
 from src.config import cli
 from src.config.checks import check, compose, groups
-from src.config.rules import PICTURES
 from src.core.errors import UserError, writing
 from src.core.files import printable
+from src.core.types import PICTURES
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from src.core.randomness import Draws
+    from src.core.randomness import CounterRNG
     from src.data.base import ImageData
     from src.data.images import Images
     from src.data.transforms.augment import Augment
 
 Made = tuple["Tensor", dict[str, Any]]  # (1, C, H, W) in [0, 1], and what the manifest says of it
 # an image (1, C, H, W) in [0, 1], its label, its draws for each copy -> the copies
-Maker = Callable[["Tensor", int, list["Draws"]], Iterator[Made]]
+Maker = Callable[["Tensor", int, list["CounterRNG"]], Iterator[Made]]
 COLUMNS = ("file", "source", "class", "seed", "copy", "transforms")  # of the manifest
 SIDE = 96  # of the preview's images
 SPLIT = (
@@ -111,14 +111,14 @@ def augment(cfg: DictConfig) -> Path:
 def by_transforms(augment: "Augment") -> Maker:
     """Images by the transforms of conf/augment."""
 
-    def make(image: "Tensor", label: int, of_copies: list["Draws"]) -> Iterator[Made]:
+    def make(image: "Tensor", label: int, of_copies: list["CounterRNG"]) -> Iterator[Made]:
         for draws in of_copies:
-            values = augment.drawn(draws, (image.shape[2], image.shape[3]))
+            values = augment.sample(draws, (image.shape[2], image.shape[3]))
             done = {
                 name: {key: round(value.item(), 6) for key, value in one.items()}
                 for name, one in values.items()
             }
-            yield augment.single(image, values, draws), done
+            yield augment.apply(image, values, draws), done
 
     return make
 
@@ -169,17 +169,17 @@ def by_models(runs: list[str], to: str, data: "ImageData", cfg: DictConfig) -> M
             f"{cfg.factor - 1} runs or more, not {len(runs)}"
         )
 
-    def make(image: "Tensor", label: int, of_copies: list["Draws"]) -> Iterator[Made]:
+    def make(image: "Tensor", label: int, of_copies: list["CounterRNG"]) -> Iterator[Made]:
         import torch
 
-        first = int(of_copies[0].of("run").uniform() * len(runs))
+        first = int(of_copies[0].fork("run").uniform() * len(runs))
         for copy, draws in enumerate(of_copies):
             folder = runs[(first + copy) % len(runs)]
             model = models[folder]
             if isinstance(model, CanTranslate):
                 yield model.translate(image, to), {"run": folder, "to": to}
             else:
-                noise = torch.Generator().manual_seed(int(draws.of("noise").integer()))
+                noise = torch.Generator().manual_seed(int(draws.fork("noise").integer()))
                 yield (
                     cast("CanSampleClasses", model).sample(1, noise, torch.tensor([label])),
                     {"run": folder},
@@ -235,7 +235,7 @@ def _make(
     seen."""
     import torch
 
-    from src.core.randomness import Draws
+    from src.core.randomness import CounterRNG
     from src.data.transforms.pixels import to_float
 
     image, label = (
@@ -244,7 +244,7 @@ def _make(
     )
     copies = range(1, len(paths) + 1)
     all_made = make(
-        image, label, [Draws(torch.tensor([i]), cfg.seed, "augment", copy) for copy in copies]
+        image, label, [CounterRNG(torch.tensor([i]), cfg.seed, "augment", copy) for copy in copies]
     )
     rows = []
     try:
@@ -324,9 +324,9 @@ def _pixels(part: "Images", i: int, size: int | None = None) -> "Tensor":
 def _save(image: "Tensor", path: Path) -> None:
     from PIL import Image
 
-    from src.data.transforms.pixels import to_bytes
+    from src.data.transforms.pixels import to_uint8
 
-    Image.fromarray(to_bytes(image).permute(1, 2, 0).squeeze(2).numpy()).save(path)
+    Image.fromarray(to_uint8(image).permute(1, 2, 0).squeeze(2).numpy()).save(path)
 
 
 def preview(path: Path, out: Path, seed: int, background: Any = "white") -> Path:
@@ -336,21 +336,21 @@ def preview(path: Path, out: Path, seed: int, background: Any = "white") -> Path
 
     import torch
 
-    from src.core.randomness import Draws
-    from src.data.decode import colour, decode
+    from src.core.randomness import CounterRNG
+    from src.data.decode import decode, parse_color
     from src.data.transforms.pixels import to_float
     from src.data.transforms.warp import BORDERS
     from src.engine import build
     from src.viz import charts, grids
 
-    image = to_float(decode(path, (SIDE, SIDE), 3, colour(background)))
+    image = to_float(decode(path, (SIDE, SIDE), 3, parse_color(background)))
     images, captions = [image] * len(BORDERS), ["as it is", *[""] * (len(BORDERS) - 1)]
-    draws, many = Draws(torch.arange(TRIES), seed, "preview"), image.expand(TRIES, -1, -1, -1)
+    draws, many = CounterRNG(torch.arange(TRIES), seed, "preview"), image.expand(TRIES, -1, -1, -1)
     for choice in groups()["augment"]:
         if choice == "model":
             continue  # it makes no sense without a run
         cfg = compose("augment", [f"augment={choice}", "out=none", "data.root=none"])
-        check(cfg)
+        check(cfg, "augment")
         if choice == "none" or (chosen := build.augmentation(cfg)) is None:
             continue
         given = (
@@ -368,7 +368,7 @@ def preview(path: Path, out: Path, seed: int, background: Any = "white") -> Path
             captions.append(f"{choice}\n{border}" if chosen.geometric else choice)
     with writing(f"out={out}"):
         grids.save_png(
-            charts.captioned(torch.stack(images), captions, columns=len(BORDERS), scale=1), out
+            charts.draw_captioned(torch.stack(images), captions, columns=len(BORDERS), scale=1), out
         )
     print(f"{out}: {len(images)} images of {path}")
     return out

@@ -4,7 +4,7 @@ python -m src.evaluate run=DIR                   the run's own test, bit for bit
 python -m src.evaluate run=DIR n=50000 seed=1    other samples: so many, from another noise
 python -m src.evaluate run=DIR inception=true    FID, KID and Inception Score on Inception features too
 python -m src.evaluate run=DIR iwae_samples=100  DRAW: the importance-weighted estimate beside the bound
-python -m src.evaluate run=DIR root=DATA         the data lie elsewhere now
+python -m src.evaluate run=DIR data.root=DATA    the data lie elsewhere now
 
 metrics.json says what each figure stands on: `test/n` images; `test/samples` drawn, and as many images, for fid_own and its
 kin; `test/inception_samples`; `test/iwae_samples` draws for each image. A measurement on less than metrics.json has is printed
@@ -17,10 +17,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from src.config import cli
+from src.config.signatures import class_attribute
 from src.core import runs
 from src.core.errors import UserError
-
-PLACES = ("root", "root_a", "root_b", "content", "style")  # where data lie
 
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
@@ -37,14 +36,14 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     from src.engine.resume import batches_done
 
     run_cfg, model, _ = load_run(folder)
-    for key in PLACES:
-        if cfg[key] is not None:
-            if key not in run_cfg.data:
-                there = ", ".join(key for key in PLACES if key in run_cfg.data)
-                raise UserError(
-                    f"{key}={cfg[key]}: the run's data={run_cfg.data.name} lie in {there}"
-                )
-            run_cfg.data[key] = cfg[key]
+    allowed = class_attribute(run_cfg.data._target_, "path_settings")
+    for key, path in cfg.data.items():
+        if key not in allowed:
+            names = ", ".join(f"data.{name}" for name in allowed)
+            raise UserError(
+                f"data.{key}={path}: of data={run_cfg.data.name} only {names} can change"
+            )
+        run_cfg.data[key] = path
     asked = {name: cfg[name] for name in ("n", "seed", "inception") if cfg[name] is not None}
     if "quality" in (run_cfg.callbacks or {}):
         run_cfg.callbacks.quality.update(asked)

@@ -185,7 +185,7 @@ def draw(answers: Answers, class_names: list[str], path: Path) -> str:
     answered = zip(classes.tolist(), values.tolist(), answers.names, strict=False)
     captions = [f"{class_names[k]}  {p:.1%}\n{Path(name).name}" for k, p, name in answered]
     with writing(f"picture={path}"):
-        grids.save_png(charts.captioned(answers.shown, captions), path)
+        grids.save_png(charts.draw_captioned(answers.shown, captions), path)
     return (
         f"{path}: {n} images"
         if n == len(answers.names)

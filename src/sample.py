@@ -12,9 +12,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from src.config import cli
-from src.config.rules import PICTURES
 from src.core import runs
 from src.core.errors import UserError, writing
+from src.core.types import PICTURES
 
 
 def sample(cfg: DictConfig) -> Path:
@@ -34,7 +34,7 @@ def sample(cfg: DictConfig) -> Path:
         CanSampleClasses,
     )
     from src.core.randomness import generator
-    from src.data.base import spread
+    from src.data.base import evenly_spaced
     from src.engine import build
     from src.engine.load import load_run
     from src.viz import grids
@@ -58,7 +58,7 @@ def sample(cfg: DictConfig) -> Path:
     elif cfg.interpolate is None and isinstance(model, CanCompare):
         data = build.datamodule(run_cfg)
         part = data.test if len(data.test) else data.train
-        rows = model.compared(*data.seen(part, spread(len(part), cfg.n)))
+        rows = model.compared(*data.eval_images(part, evenly_spaced(len(part), cfg.n)))
         images, columns = rows.flatten(0, 1), rows.shape[1]
         if len(rows) < cfg.n:
             print(

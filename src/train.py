@@ -29,9 +29,8 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     from src.engine import build, resume
     from src.engine.checks import expect_test_set
     from src.engine.fit import fit, test
-    from src.engine.pretrained import begin
     from src.engine.runtime import open_log
-    from src.nets.inspect import counts
+    from src.nets.inspect import count_parameters
 
     log = open_log(folder, append=cfg.resume is not None)
     checkpoint = runs.load_last(folder, repair=True) if cfg.resume else None
@@ -42,14 +41,14 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     if cfg.test:
         expect_test_set(datamodule)
     model = build.model(cfg, datamodule)
-    if getattr(model, "init_from", None) and not cfg.resume:
-        log.info(begin(model, cfg.model, datamodule))
-    if checkpoint:
+    if checkpoint is None:
+        model.load_pretrained(datamodule)
+    else:
         resume.expect_fit(model, cfg, checkpoint, runs.last_checkpoint(folder))
         runs.move_broken_metrics(folder)
     trainer = build.trainer(cfg, folder, checkpoint=checkpoint)
     del checkpoint  # free its memory: the trainer has it now
-    parameters, in_all = counts(model)
+    parameters, in_all = count_parameters(model)
     shown = f"{parameters:,}" if parameters == in_all else f"{parameters:,} of {in_all:,}"
     log.info(
         "%s on %s (%d to train, %d to validate, %d to test), %s parameters, %s, %s",

@@ -33,7 +33,7 @@ def translate(cfg: DictConfig) -> list[Path]:
         )
 
     from src.callbacks.protocols import CanTranslate
-    from src.data.decode import colour, decode
+    from src.data.decode import decode, parse_color
     from src.data.transforms.pixels import to_float
     from src.engine.load import load_run
     from src.viz.grids import grid, save_png
@@ -44,7 +44,10 @@ def translate(cfg: DictConfig) -> list[Path]:
         raise UserError(
             f"{folder} holds a {family}, which makes no image of an image; cyclegan and style_transfer do"
         )
-    channels, background = run_cfg.data.channels, colour(run_cfg.data.get("background", "white"))
+    channels, background = (
+        run_cfg.data.channels,
+        parse_color(run_cfg.data.get("background", "white")),
+    )
     size = (cfg.size, cfg.size) if isinstance(cfg.size, int) else cfg.size and tuple(cfg.size)
     top = Path(os.path.commonpath([path.parent.resolve() for path in paths]))
     made: list[Path] = []

@@ -67,6 +67,21 @@ def log_of_its_own():
 
 
 @pytest.fixture
+def log_lines():
+    """The lines that the project logs during a test."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    log = logging.getLogger("src")
+    level = log.level
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    yield lines
+    log.removeHandler(handler)
+    log.setLevel(level)
+
+
+@pytest.fixture
 def config(tmp_path_factory):
     """overrides -> a checked config of src.train, as the command line would make it; with a cache of the test's own."""
     cache = tmp_path_factory.mktemp("cache")
@@ -155,7 +170,7 @@ def gan_run(tmp_path):
 def call(module: str, function, *overrides: str):
     """A command's function in this process, as its command line would call it."""
     cfg = compose(module, [quoted(override) for override in overrides])
-    check(cfg)
+    check(cfg, module)
     return function(cfg)
 
 

@@ -70,7 +70,7 @@ def ours(cfg: DictConfig) -> Callable[[Any, int], Any]:
     """The project's way, as `ImageData` calls it."""
     import torch
 
-    from src.core.randomness import Draws
+    from src.core.randomness import CounterRNG
     from src.data.transforms.pixels import to_float
     from src.engine import build
 
@@ -78,7 +78,7 @@ def ours(cfg: DictConfig) -> Callable[[Any, int], Any]:
     assert augmentation is not None
     numbers, labels = torch.arange(cfg.batch_size), torch.zeros(cfg.batch_size, dtype=torch.int64)
     return lambda images, i: augmentation(
-        to_float(images), labels, Draws(numbers, cfg.seed, "augment", i), None
+        to_float(images), labels, CounterRNG(numbers, cfg.seed, "augment", i), None
     )[0]
 
 

@@ -60,7 +60,7 @@ class CanvasSequences(pl.Callback):
             log_image(
                 trainer,
                 "kl_steps",
-                charts.bars(
+                charts.draw_bars(
                     [kl[name] for name in sorted(kl)], "KL of each step in nats, validation"
                 ),
             )

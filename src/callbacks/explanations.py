@@ -76,20 +76,22 @@ class Explanations(pl.Callback):
             np.linspace(0, len(maps) - 1, min(self.max_layers, len(maps))).round().astype(int)
         )
         rows = {name: maps[name][0] for name in np.array(list(maps))[picked]}
-        save_image(trainer, "feature_maps.png", charts.feature_maps(images[0], rows))
+        save_image(trainer, "feature_maps.png", charts.draw_feature_maps(images[0], rows))
         for name, layer in rows.items():
             log_image(trainer, f"feature_maps/{name}", grids.map_tile(layer))
 
     def _grad_cam(self, trainer: pl.Trainer, model: Any, net: nn.Module) -> None:
         images, labels = (part.to(model.device) for part in probe_images(trainer, self.n))
         scaled, names = model.scaled(images), datamodule(trainer).class_names
-        layer = explain.cam_layer(net, scaled)
+        layer = explain.find_cam_layer(net, scaled)
         if layer is None:
             return
         with torch.no_grad():
             share, said = net(scaled).float().softmax(1).max(1)
         heat = explain.grad_cam(net, net.get_submodule(layer), scaled, said)
-        picture = charts.answered(grids.overlaid(images, heat), labels, said, share, names)
+        picture = charts.draw_predictions(
+            grids.overlay_heatmap(images, heat), labels, said, share, names
+        )
         self._keep(trainer, "grad_cam", picture)
 
     def _maximised(self, trainer: pl.Trainer, model: Any, net: nn.Module) -> None:
@@ -98,11 +100,13 @@ class Explanations(pl.Callback):
         if not len(chosen):
             return
         noise, shape = generator(self.seed, "maximised"), (data.channels, *data.size)
-        images = explain.maximised(lambda x: net(model.scaled(x)), chosen, shape, noise)
+        images = explain.maximize_classes(lambda x: net(model.scaled(x)), chosen, shape, noise)
         self._keep(
             trainer,
             "maximised",
-            charts.captioned(images, [data.class_names[k] for k in chosen.tolist()], max_side=128),
+            charts.draw_captioned(
+                images, [data.class_names[k] for k in chosen.tolist()], max_side=128
+            ),
         )
 
     def _keep(self, trainer: pl.Trainer, name: str, picture: np.ndarray) -> None:

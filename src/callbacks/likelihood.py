@@ -8,7 +8,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from src.core.errors import UserError
-from src.core.randomness import seed_of
+from src.core.randomness import derive_seed
 from src.metrics.likelihood import importance_weighted
 from src.metrics.precision import float32
 
@@ -59,7 +59,7 @@ class ImportanceWeighted(pl.Callback):
     ) -> None:
         x = batch[0]
         noise = torch.Generator(x.device).manual_seed(
-            seed_of(self.seed, "iwae", batch_idx, trainer.global_rank)
+            derive_seed(self.seed, "iwae", batch_idx, trainer.global_rank)
         )
 
         def log_weights(m: int) -> Tensor:

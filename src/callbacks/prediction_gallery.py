@@ -77,9 +77,9 @@ class PredictionGallery(pl.Callback):
         held = counts.sum(1).nonzero().flatten()  # a class without images has no accuracy
         of_class = (counts.diag() / counts.sum(1))[held].tolist()
         pictures = {
-            "mistakes": charts.answered(images, true, said, share, names),
-            "confusion": charts.confusion(counts, names),
-            "classes": charts.bars(
+            "mistakes": charts.draw_predictions(images, true, said, share, names),
+            "confusion": charts.draw_confusion(counts, names),
+            "classes": charts.draw_bars(
                 of_class,
                 f"{stage}: accuracy of each class",
                 names=[names[k] for k in held.tolist()],

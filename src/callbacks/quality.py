@@ -11,9 +11,10 @@ from src.callbacks.protocols import CanSample, CanSampleClasses
 from src.callbacks.trainer_state import datamodule
 from src.core.errors import UserError
 from src.core.randomness import generator
+from src.core.types import PathText
 from src.data.base import ImageData
 from src.data.images import Images, ImageSet
-from src.data.transforms.pixels import to_bytes
+from src.data.transforms.pixels import to_uint8
 from src.metrics.features import FeatureNet, feature_net
 from src.metrics.precision import float32
 from src.metrics.quality import quality, too_few
@@ -40,7 +41,12 @@ class SampleQuality(pl.Callback):
     """
 
     def __init__(
-        self, n: int, every_n_epochs: int | None, seed: int, cache: str, inception: bool = False
+        self,
+        n: int,
+        every_n_epochs: int | None,
+        seed: int,
+        cache: PathText,
+        inception: bool = False,
     ) -> None:
         self.n, self.every_n_epochs, self.seed, self.cache = n, every_n_epochs, seed, Path(cache)
         self.inception, self.inception_weights = inception, Path()
@@ -72,11 +78,11 @@ class SampleQuality(pl.Callback):
         """Make ready what the figures stand on: the feature net, the weights of Inception."""
         data = datamodule(trainer)
         try:
-            if not data.num_classes or data.varies or not isinstance(data.train, ImageSet):
+            if not data.num_classes or data.randomizes or not isinstance(data.train, ImageSet):
                 raise UserError(
                     f"it needs labels and settled images in memory, which {data.name} has not"
                 )
-            whole = data.whole_training_set()
+            whole = data.full_training_set()
             assert isinstance(whole, ImageSet)
             self.net = feature_net(whole, data.num_classes, data.name, self.cache)
             self.features = f"{data.name} {self.net.digest()}"
@@ -116,14 +122,14 @@ class SampleQuality(pl.Callback):
         noise = generator(self.seed, "quality")
         if isinstance(model, CanSampleClasses) and model.num_classes:
             asked = torch.arange(n) % model.num_classes
-            return to_bytes(model.sample(n, noise, asked)), asked
-        return to_bytes(model.sample(n, noise)), None
+            return to_uint8(model.sample(n, noise, asked)), asked
+        return to_uint8(model.sample(n, noise)), None
 
     def _drawn(self, data: ImageData, part: Images, n: int, name: str) -> ImageSet:
         """`n` images of `part` as they are measured, drawn from all of it by `name`, alike in all runs."""
         indices = torch.randperm(len(part), generator=generator("quality", name))[:n].sort().values
-        chunks = (data.seen(part, chunk) for chunk in indices.split(500))
-        images, labels = zip(*((to_bytes(x), y) for x, y in chunks), strict=True)
+        chunks = (data.eval_images(part, chunk) for chunk in indices.split(500))
+        images, labels = zip(*((to_uint8(x), y) for x, y in chunks), strict=True)
         return ImageSet(torch.cat(images), torch.cat(labels))
 
     def _measure_inception(self, model: pl.LightningModule, samples: Tensor, real: Tensor) -> None:

@@ -10,8 +10,8 @@ import torch
 from src.callbacks.trainer_state import datamodule, monitored
 from src.core.errors import UserError
 from src.core.progress import progress
-from src.core.randomness import seed_of
-from src.optim.schedules import Plateau, unwrapped
+from src.core.randomness import derive_seed
+from src.optim.schedules import Plateau, unwrap_partial
 
 
 class Reproducibility(pl.Callback):
@@ -36,7 +36,7 @@ class Reproducibility(pl.Callback):
         self.plateau = copy.deepcopy(state_dict)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        schedule = self.schedule = unwrapped(getattr(pl_module, "schedule", None))
+        schedule = self.schedule = unwrap_partial(getattr(pl_module, "schedule", None))
         if isinstance(schedule, Plateau):
             if not len(datamodule(trainer).val):
                 raise UserError(
@@ -84,7 +84,7 @@ class Reproducibility(pl.Callback):
         epoch = (
             trainer.current_epoch if stage == "train" else 0
         )  # the same noise at every validation: values compare
-        seed = seed_of(self.seed, stage, epoch, batch_idx, trainer.global_rank)
+        seed = derive_seed(self.seed, stage, epoch, batch_idx, trainer.global_rank)
         torch.default_generator.manual_seed(
             seed
         )  # torch.manual_seed tells each kind of accelerator, and costs a millisecond

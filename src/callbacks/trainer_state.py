@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from src.core.errors import UserError, near
-from src.data.base import ImageData, spread
+from src.data.base import ImageData, evenly_spaced
 
 
 def datamodule(trainer: pl.Trainer) -> ImageData:
@@ -30,7 +30,7 @@ def probe_images(trainer: pl.Trainer, n: int) -> tuple[Tensor, Tensor]:
     """
     data = datamodule(trainer)
     part = next((part for part in (data.val, data.test) if len(part)), data.train)
-    return data.seen(part, spread(len(part), n))
+    return data.eval_images(part, evenly_spaced(len(part), n))
 
 
 def max_over_processes(trainer: pl.Trainer, value: int) -> int:

@@ -50,7 +50,7 @@ class WordProjector(pl.Callback):
         )
         lines = [
             f"{word}: {', '.join(near)}"
-            for word, near in neighbours(vectors, words, self.n).items()
+            for word, near in nearest_words(vectors, words, self.n).items()
         ]
         for line in lines:
             log.info("near %s", line)
@@ -62,7 +62,7 @@ class WordProjector(pl.Callback):
             writer.add_text("neighbours", "  \n".join(lines), progress(trainer).batch)
 
 
-def neighbours(vectors: Tensor, words: list[str], n: int, each: int = 4) -> dict[str, list[str]]:
+def nearest_words(vectors: Tensor, words: list[str], n: int, each: int = 4) -> dict[str, list[str]]:
     """The first n words, each with the `each` others whose vectors (words, width) point most nearly the same way."""
     directions = F.normalize(vectors, dim=1)
     likeness = directions[:n] @ directions.T

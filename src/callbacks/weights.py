@@ -10,7 +10,7 @@ from src.callbacks.images import delete_images_after, log_image, save_image, sum
 from src.callbacks.trainer_state import is_due, is_last_epoch
 from src.core.errors import UserError
 from src.core.progress import progress
-from src.nets.inspect import own
+from src.nets.inspect import modules_without_average
 from src.viz import grids
 
 MAX_VALUES = 20_000  # values a histogram: the bins of more look the same and take seconds
@@ -53,7 +53,7 @@ class Weights(pl.Callback):
                 values = values[values.abs() < 1e20]  # the writer's bins end there; it refuses NaN
                 if len(values):
                     writer.add_histogram(f"weights/{name}", values, step)
-        for name, layer in filtering(model).items():
+        for name, layer in spatial_convolutions(model).items():
             log_image(trainer, f"filters/{name}", grids.filter_tile(_filters(layer)))
 
 
@@ -71,7 +71,7 @@ class FilterEvolution(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         delete_images_after(trainer, "filters_*.png")
-        known = list(filtering(pl_module))
+        known = list(spatial_convolutions(pl_module))
         if self.layer is not None and self.layer not in known:
             raise UserError(
                 f"callbacks.filters.layer={self.layer} is no convolution here; there are {', '.join(known) or 'none'}"
@@ -96,7 +96,7 @@ class FilterEvolution(pl.Callback):
             save_image(trainer, "filters.gif", grids.gif(frames))
 
     def _draw(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
-        layers = filtering(model)
+        layers = spatial_convolutions(model)
         if not (trainer.is_global_zero and layers):
             return
         layer = layers[self.layer or next(iter(layers))]
@@ -105,11 +105,11 @@ class FilterEvolution(pl.Callback):
             save_image(trainer, f"filters_{progress(trainer).batch:08d}.png", picture)
 
 
-def filtering(model: nn.Module) -> dict[str, nn.Module]:
+def spatial_convolutions(model: nn.Module) -> dict[str, nn.Module]:
     """The convolutions of `model` that see more than a pixel, by name; a moving average's are not among them."""
     return {
         name: layer
-        for name, layer in own(model).items()
+        for name, layer in modules_without_average(model).items()
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)) and layer.kernel_size[0] > 1
     }
 

@@ -1,7 +1,7 @@
 """What a config may say: checking it before anything heavy is imported, one line for whatever is wrong."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +10,19 @@ from omegaconf.errors import MissingMandatoryValue
 
 from src.config.compose import CONF, check_keys, complete, first_lines, groups, settings_of
 from src.config.compose import compose as compose
-from src.config.rules import RULES, rule_for
-from src.config.signatures import class_attribute, signature
-from src.config.targets import check_targets, shown
-from src.core.errors import UserError, near
-
-NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+from src.config.schema import WrongValue, shown
+from src.config.signatures import class_attribute
+from src.config.targets import UnknownSetting, check_targets
+from src.core.errors import UserError
 
 
-SIZES = {  # sides of the square images that a net takes
-    "src.nets.dcgan.generator": (16, 28, 32, 64, 128, 256),
-    "src.nets.dcgan.discriminator": (16, 28, 32, 64, 128, 256),
-}
+def check(cfg: DictConfig, command: str = "train") -> None:
+    """Resolve the interpolations in `cfg`. Raise UserError for the first thing in it that cannot work.
 
-
-def check(cfg: DictConfig) -> None:
-    """Raise UserError for the first thing in `cfg` that cannot work, and resolve its interpolations."""
+    Args:
+        cfg: what `compose` returns.
+        command: the command that it is for, by the name of its file in conf/.
+    """
     try:
         _check_kind(cfg)
         plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
@@ -37,41 +34,49 @@ def check(cfg: DictConfig) -> None:
         where = getattr(error, "full_key", None)
         raise UserError(f"{f'{where}: ' if where else ''}{first_lines(error)}") from error
     assert isinstance(plain, dict)
-    check_targets({str(key): node for key, node in plain.items()})
-    for path, value in sorted(leaves(plain), key=lambda leaf: leaf[0].count(".")):
-        if path.rpartition(".")[2] not in ("_target_", "_partial_"):
-            _check_value(path, value)
-    _check_fit({str(key): node for key, node in plain.items()})
+    settings = {str(key): node for key, node in plain.items()}
+    try:
+        check_targets(settings, command)
+    except WrongValue as error:
+        raise UserError(_at_source(cfg, error)) from error
+    except UnknownSetting as error:
+        raise UserError(f"{error}{error.suggestion(settings)}") from error
+    _check_fit(settings)
     OmegaConf.resolve(cfg)
+
+
+def _at_source(cfg: DictConfig, error: WrongValue) -> str:
+    """Return the line of `error`, which names the setting that the value was given in: size: ${data.size} takes another's."""
+    raw = OmegaConf.to_container(cfg, resolve=False)
+    source, seen = error.path, {error.path}
+    while found := re.fullmatch(r"\$\{([\w.]+)\}", str(_select(raw, source))):
+        source = found[1]
+        if source in seen or _select(raw, source) is None:
+            return str(error)
+        seen.add(source)
+    if source == error.path:
+        return str(error)
+    name = error.path.rpartition(".")[2]
+    return f"{source}={shown(error.value)} does not fit {error.target}, whose {name} takes {error.allowed}"
+
+
+def _select(node: Any, path: str) -> Any:
+    """The value at a dotted path in a plain config; None where there is none."""
+    for key in path.split("."):
+        node = node.get(key) if isinstance(node, dict) else None
+    return node
 
 
 def check_saved(cfg: DictConfig, path: Path) -> None:
     """`check` for the config that a run keeps in the file `path`; an error names the file."""
     try:
+        complete(cfg)
         check_keys(cfg, settings_of("train"))
         check(cfg)
     except UserError as error:
         raise UserError(
             f"{path}: {error}; was the file changed, or written by another version of the project?"
         ) from error
-
-
-def fill(cfg: DictConfig) -> None:
-    """Put the settings that the data sets and the Trainer have got since a run was begun into its config, at their defaults."""
-    complete(cfg)
-    data, trainer = cfg.get("data"), cfg.get("trainer")
-    if isinstance(data, DictConfig) and (known := signature(str(data.get("_target_")))):
-        _default(data, "data/_base.yaml", known.required)
-    if isinstance(trainer, DictConfig):
-        _default(trainer, "trainer/auto.yaml", frozenset(settings_of("train")["trainer"]))
-
-
-def _default(node: DictConfig, file: str, names: frozenset[str]) -> None:
-    """Give `node` those of `names` that it lacks as conf/`file` has them."""
-    values = OmegaConf.to_container(OmegaConf.load(CONF / file))
-    assert isinstance(values, dict)
-    for name in names & values.keys() - set(node.keys()):
-        node[name] = values[name]
 
 
 def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -81,16 +86,6 @@ def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves(child, f"{path}.{key}" if path else str(key))
     elif not (path in ("experiment", "logger", "callbacks", "augment") and not node):
         yield path, node
-
-
-def _check_value(path: str, value: Any) -> None:
-    rule = rule_for(path)
-    if rule is None:
-        raise UserError(f"unknown setting {path}{near(path.rsplit('.', 1)[-1], list(RULES))}")
-    if allowed := rule(value):
-        number = isinstance(value, str) and NUMBER.fullmatch(value)
-        quotes = f"; '{value}' in quotes is text" if number and rule(float(value)) is None else ""
-        raise UserError(f"{path}={shown(value)}: it takes {allowed}{quotes}")
 
 
 def takes(cfg: DictConfig) -> str | None:
@@ -157,8 +152,6 @@ def _check_fit(cfg: dict[str, Any]) -> None:
     model = cfg.get("model")
     if not (isinstance(data, dict) and isinstance(model, dict) and isinstance(trainer, dict)):
         return
-    if cfg["seed"] is None:
-        raise UserError("seed=null: it takes a whole number from 0")
     if data.get("train_per_class") is not None and data.get("train_size") is not None:
         raise UserError(
             "data.train_size and data.train_per_class both say how many images to train on: give one of them"
@@ -169,52 +162,56 @@ def _check_fit(cfg: dict[str, Any]) -> None:
             raise UserError(
                 f"{path}={value} does not fit {data['name']}, whose images have data.{key}={data[key]}"
             )
-        if key == "_target_" and value in SIZES and data["size"] not in SIZES[value]:
-            sizes = ", ".join(map(str, SIZES[value]))
-            other = "" if model.get("num_classes") else " (model/net=fc takes any)"
-            raise UserError(
-                f"data.size={data['size']} does not fit {value}: its images have a side of {sizes}{other}"
-            )
-    if shift := model.get("shift"):
+    if shift := (model.get("tta") or {}).get("shift"):
         side = min(data["size"]) if isinstance(data["size"], list) else data["size"]
         if shift >= side:
             raise UserError(
-                f"model.shift={shift} moves images of data.size={data['size']} out of sight"
+                f"model.tta.shift={shift} moves images of data.size={data['size']} out of sight"
             )
     _check_transfer(model, trainer)
     _check_refused("trainer", trainer, str(model.get("_target_")))
 
 
+def init_from(model: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Return the setting that says where the model in this config was trained before, and its value."""
+    if "transfer" in model:
+        return "model.transfer.init_from", model["transfer"]["init_from"]
+    return "model.init_from", model.get("init_from")
+
+
 def _check_transfer(model: dict[str, Any], trainer: dict[str, Any]) -> None:
     """Do the settings of transfer learning go together?"""
-    source, freeze, epoch = (model.get(key) for key in ("init_from", "freeze", "unfreeze_epoch"))
+    setting, source = init_from(model)
+    transfer = model.get("transfer") or {}
+    freeze, epoch = transfer.get("freeze", "none"), transfer.get("unfreeze_epoch")
     target = str((model.get("net") or {}).get("_target_"))
     if source == "torchvision" and not target.startswith(
         ("torchvision.models.", "src.nets.perceptual.")
     ):
         raise UserError(
-            f"model.init_from=torchvision: {target} has no weights there; it takes a run's folder or a checkpoint"
+            f"{setting}=torchvision: {target} has no weights there; "
+            "it takes a run's folder or a checkpoint"
         )
-    if source is None and freeze not in (None, "none"):
+    if source is None and freeze != "none":
         raise UserError(
-            f"model.freeze={freeze} without model.init_from would freeze weights that nothing has trained"
+            f"model.transfer.freeze={freeze} without {setting} would freeze random weights"
         )
-    if source is not None and model.get("whiten"):
+    if source is not None and (model.get("normalize") or {}).get("whiten"):
         raise UserError(
-            f"model.whiten=true would overwrite the first layer that model.init_from={source} brings"
+            f"model.normalize.whiten=true would overwrite the first layer of {setting}={source}"
         )
     if epoch is None:
         return
+    name = f"model.transfer.unfreeze_epoch={epoch}"
     if freeze == "none":
         raise UserError(
-            f"model.unfreeze_epoch={epoch}, but model.freeze=none freezes nothing; backbone does, or a number of layers"
+            f"{name}, but model.transfer.freeze=none freezes nothing; "
+            "it takes backbone, or a number of layers"
         )
     if epoch >= trainer["max_epochs"]:
-        raise UserError(
-            f"model.unfreeze_epoch={epoch} never comes: trainer.max_epochs={trainer['max_epochs']}"
-        )
+        raise UserError(f"{name} never comes: trainer.max_epochs={trainer['max_epochs']}")
     devices = trainer["devices"]
     if devices != 1 and not (isinstance(devices, list) and len(devices) == 1):
         raise UserError(
-            f"model.unfreeze_epoch={epoch} takes trainer.devices=1: several settle at the start what they train"
+            f"{name} takes trainer.devices=1: several processes agree at the start on what they train"
         )

@@ -18,29 +18,30 @@ from typing import Any, TextIO
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from src.config.checks import check, check_saved, fill, takes
-from src.config.compose import CONF, compose, first_lines, groups, nearest, parse, paths
-from src.config.jobs import Sweep, Task, run_alone, run_once, through_hydra
+from src.config.checks import check, init_from, takes
+from src.config.compose import (
+    CONF,
+    compose,
+    first_lines,
+    groups,
+    new_keys,
+    parse,
+)
+from src.config.jobs import Sweep, Task, run_once, through_hydra
 from src.config.overrides import quoted, setting, value_of
-from src.config.signatures import class_attribute
+from src.config.resume import resume_run
 from src.core import runs, signals
 from src.core.errors import (
     Incomplete,
     Interrupted,
     TrainingFailed,
     UserError,
-    plain_line,
     refusal,
+    user_error_line,
     writing,
 )
-
-RESUMABLE = (*(f"trainer.{key}=" for key in (
-                 "accelerator", "devices", "num_nodes", "strategy", "max_epochs", "max_time", "log_every_n_steps",
-                 "limit_val_batches", "limit_test_batches", "num_sanity_val_steps", "deterministic",
-                 "benchmark", "detect_anomaly")),
-             "data.download=", "data.workers=", "test=", "on_nonfinite=", "cache=", "checkpoint.", "callbacks.")  # fmt: skip
 
 
 def launch(config_name: str, task: Task, doc: str) -> int:
@@ -60,7 +61,7 @@ def command(config_name: str, task: Callable[[DictConfig], Any], doc: str) -> in
             return
         signals.install(signals.raise_interrupted)
         cfg = compose(config_name, [quoted(override) for override in sys.argv[1:]])
-        check(cfg)
+        check(cfg, config_name)
         task(cfg)
 
     return guarded(run_it)
@@ -74,7 +75,7 @@ def guarded(action: Callable[[], Any]) -> int:
         action()
         sys.stdout.flush()
     except UserError as error:
-        print(f"error: {plain_line(error)}", file=sys.stderr)
+        print(f"error: {user_error_line(error)}", file=sys.stderr)
         return 2
     except TrainingFailed as error:
         if runs.is_first_process():
@@ -121,8 +122,11 @@ def _launch(config_name: str, task: Task, argv: list[str]) -> None:
         raise UserError(f"--config-name, --config-path, --config-dir: configs live in {CONF}")
     if args.cfg or args.info or args.shell_completion or args.hydra_help:
         if args.cfg or args.info:
-            compose(config_name, args.overrides)
-        sys.argv = [sys.argv[0], *argv]  # with the paths quoted
+            cfg = compose(config_name, args.overrides)
+            if opened := new_keys(config_name, args.overrides):
+                check(cfg, config_name)
+            argv = [f"++{o}" if o.partition("=")[0] in opened else o for o in argv]
+        sys.argv = [sys.argv[0], *argv]
         through_hydra(config_name, lambda cfg: None)
         return
     resumed = [o for o in args.overrides if re.match(r"resume=(?!null$|$)", o)]
@@ -133,20 +137,24 @@ def _launch(config_name: str, task: Task, argv: list[str]) -> None:
         if resumed:
             place.folder = Path(value_of(resumed[-1]) or resumed[-1].removeprefix("resume="))
             changes = [o for o in args.overrides if not o.startswith("resume=")]
-            _resume(task, place.folder, changes)
+            resume_run(task, place.folder, changes)
             return
         jobs = _jobs(args.overrides) if args.multirun else [args.overrides]
         for overrides in jobs:
             cfg = compose(config_name, overrides)
-            check(cfg)
-            if (source := cfg.model.get("init_from")) not in (None, "torchvision"):
-                of_words = takes(cfg) == "sentences"
-                (runs.last_checkpoint if of_words else runs.checkpoint_at)(
-                    Path(source).expanduser()
-                )
+            check(cfg, config_name)
+            name, source = init_from(cfg.model)
+            if source not in (None, "torchvision"):
+                path = Path(str(source)).expanduser()
+                if takes(cfg) == "sentences":
+                    runs.last_checkpoint(path)
+                else:
+                    runs.checkpoint_at(path, name)
         key = "hydra.sweep.dir" if args.multirun else "hydra.run.dir"
         folder, place.is_named = _reserved(config_name, jobs[-1], args, key)
         place.folder = folder
+        opened = new_keys(config_name, jobs[0])
+        argv = [f"++{o}" if o.partition("=")[0] in opened else o for o in argv]
         kept = [argument for argument in argv if not argument.startswith(f"{key}=")]
         sys.argv = [sys.argv[0], *kept, setting(key, folder)]
         if args.multirun:
@@ -206,56 +214,6 @@ def _jobs(overrides: list[str]) -> list[list[str]]:
         return BasicSweeper.split_arguments(own, max_batch_size=None)[0]
     except HydraException as error:  # glob(*) over a setting that has no choices
         raise UserError(first_lines(error)) from error
-
-
-def _resume(task: Task, folder: Path, overrides: list[str]) -> None:
-    """Go on in `folder` with the configuration it was started with; where it runs, how long and what it shows may be new, and
-    is remembered."""
-    cfg = runs.config_of(folder)
-    paths = class_attribute(str(OmegaConf.select(cfg, "data._target_")), "path_settings") or ()
-    allowed = (*RESUMABLE, *(f"data.{key}=" for key in paths))
-    for override in overrides:
-        if not override.startswith((*allowed, "~callbacks.")):
-            raise UserError(
-                f"resume: '{override}' cannot change: a resumed run keeps its own configuration; "
-                f"new may be {', '.join(key.rstrip('.=') for key in allowed)}"
-            )
-    fill(cfg)
-    check_saved(cfg.copy(), runs.config_path(folder))
-    for override in overrides:
-        _change(cfg, override)
-    remembered = cfg.copy()
-    cfg.resume = str(folder)
-    check(cfg)
-
-    def go_on(cfg: DictConfig, folder: Path) -> Any:
-        if overrides and runs.is_first_process():
-            runs.write_config(folder, remembered)
-        return task(cfg, folder)
-
-    run_alone(go_on, cfg, folder)
-
-
-def _change(cfg: DictConfig, override: str) -> None:
-    """Do what one override of a resumed run says; `~callbacks.NAME` leaves that one out."""
-    key = override.split("=")[0].lstrip("~")
-    try:
-        if override.startswith("~"):
-            del cfg.callbacks[key.removeprefix("callbacks.")]
-        elif (text := value_of(override)) is not None:  # a path may hold anything
-            OmegaConf.set_struct(cfg, True)
-            OmegaConf.update(cfg, key, text)
-        else:
-            OmegaConf.set_struct(cfg, True)
-            cfg.merge_with(OmegaConf.from_dotlist([override]))
-    except (KeyError, AttributeError) as error:
-        plain = OmegaConf.to_container(cfg, resolve=False)
-        assert isinstance(plain, dict)
-        raise UserError(f"resume: unknown key '{key}'{nearest(key, paths(plain))}") from error
-    except Exception as error:  # OmegaConf and the YAML in its values each raise their own
-        raise UserError(f"resume: '{override}' cannot be used: {first_lines(error)}") from error
-    finally:
-        OmegaConf.set_struct(cfg, False)
 
 
 def help_text(doc: str) -> str:

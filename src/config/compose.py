@@ -1,7 +1,9 @@
 """Compose conf/ and a command's overrides into one config; what cannot be composed becomes one line that names the override."""
 
+import contextlib
+import copy
 import re
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 
 def compose(config_name: str, overrides: list[str], with_hydra: bool = False) -> DictConfig:
     """The config that `overrides` make of conf/`config_name`.yaml. Raises UserError for what cannot be composed."""
+    opened = new_keys(config_name, overrides)
+    overrides = [f"++{o}" if o.partition("=")[0] in opened else o for o in overrides]
     try:
         cfg = _composed(config_name, overrides)
     except Exception as error:  # Hydra, OmegaConf and their grammars each raise their own
@@ -32,6 +36,33 @@ def compose(config_name: str, overrides: list[str], with_hydra: bool = False) ->
     complete(cfg)
     check_keys(cfg, settings_of(config_name))
     return cfg
+
+
+def new_keys(config_name: str, overrides: list[str]) -> set[str]:
+    """Return the keys in `overrides` that the config lacks and that Hydra takes only with ++ before them.
+
+    They name parameters that conf/ gives no value: below a `_target_` its signature says which there are, and
+    `src.config.targets` checks them. An empty node takes any key.
+    """
+    with contextlib.suppress(Exception):
+        _composed(config_name, overrides)
+        return set()
+    chosen = [override for override in overrides if _key(override) in groups()]
+    try:
+        base = OmegaConf.to_container(_composed(config_name, chosen), resolve=False)
+    except Exception:  # a choice that does not exist: `compose` says so
+        return set()
+    return {o.partition("=")[0] for o in overrides if _is_new_key(o, base)}
+
+
+def _is_new_key(override: str, base: Any) -> bool:
+    key, equals, _ = override.partition("=")
+    *parents, name = key.split(".")
+    node = base
+    for parent in parents:
+        node = node.get(parent) if isinstance(node, dict) else None
+    is_open = isinstance(node, dict) and bool(parents) and ("_target_" in node or not node)
+    return bool(equals) and is_open and name not in node and re.fullmatch(r"\w+", name) is not None
 
 
 def complete(cfg: DictConfig) -> None:
@@ -89,14 +120,24 @@ def check_keys(cfg: DictConfig, settings: dict[str, Any], path: str = "") -> Non
         if key not in cfg.keys():  # noqa: SIM118 (`in cfg` leaves out what is still ???)
             raise UserError(f"{path}{key} is missing: it cannot be left out")
         child = None if OmegaConf.is_missing(cfg, key) else cfg._get_node(key)
-        if isinstance(value, dict) and isinstance(child, DictConfig) and not child._is_none():
+        if (
+            value
+            and isinstance(value, dict)
+            and isinstance(child, DictConfig)
+            and not child._is_none()
+        ):
             check_keys(child, value, f"{path}{key}.")
 
 
 def _composed(config_name: str, overrides: list[str]) -> DictConfig:
+    return copy.deepcopy(_composed_once(config_name, tuple(overrides)))
+
+
+@lru_cache(maxsize=8)
+def _composed_once(config_name: str, overrides: tuple[str, ...]) -> DictConfig:
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra.compose(config_name, overrides, return_hydra_config=True)
+        return hydra.compose(config_name, list(overrides), return_hydra_config=True)
 
 
 def _explanation(config_name: str, overrides: list[str], error: Exception) -> str:

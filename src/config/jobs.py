@@ -20,8 +20,8 @@ from src.core.errors import (
     Interrupted,
     TrainingFailed,
     UserError,
-    plain_line,
     refusal,
+    user_error_line,
 )
 
 Task = Callable[[DictConfig, Path], Any]
@@ -58,7 +58,7 @@ def run_alone(task: Task, cfg: DictConfig, folder: Path) -> Any:
         with runs.locked(folder):
             return task(cfg, folder)
     except (UserError, TrainingFailed) as error:
-        _append(folder / "train.log", f"error: {plain_line(error)}")
+        _append(folder / "train.log", f"error: {user_error_line(error)}")
         raise
     except Incomplete:
         raise
@@ -140,7 +140,7 @@ class Sweep:
             result = run_alone(self.task, cfg, folder)
         except Exception as error:
             self.failed.append(name)
-            words = plain_line(error)
+            words = user_error_line(error)
             if not isinstance(error, UserError | TrainingFailed | Incomplete):
                 words = traceback.format_exc().rstrip()
                 _append(folder / "train.log", f"error: {words}")

@@ -2,26 +2,50 @@
 
 import os
 import re
+from functools import cache
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
+from src.config.commands import COMMANDS, AugmentByModel, types_of
+from src.config.compose import CONF
+from src.config.schema import has_mark
+from src.config.signatures import signature
+from src.config.targets import type_of
 from src.core.errors import UserError
+from src.core.types import PATH
 
-PATHS = {"data.root", "data.root_a", "data.root_b", "data.content", "data.style", "data.cache", "root", "root_a", "root_b",
-         "content", "style", "cache", "model.init_from", "run", "resume", "images", "out", "picture", "preview", "vectors",
-         "augment.run", "hydra.run.dir", "hydra.sweep.dir"}  # fmt: skip
+HYDRA_PATHS = ("hydra.run.dir", "hydra.sweep.dir")
+
+
+@cache
+def path_settings() -> frozenset[str]:
+    """Return the dotted names of all settings whose annotation says `PathText`."""
+    types = {
+        key: kind for settings in COMMANDS.values() for key, kind in types_of(settings).items()
+    }
+    types |= {f"augment.{key}": kind for key, kind in types_of(AugmentByModel).items()}
+    for group in ("data", "model"):
+        for path in (CONF / group).glob("*.yaml"):
+            for target in re.findall(r"^_target_: (\S+)", path.read_text(), re.MULTILINE):
+                known = signature(target)
+                types |= (
+                    {f"{group}.{key}": type_of(known, target, key) for key in known.parameters}
+                    if known
+                    else {}
+                )
+    return frozenset((*HYDRA_PATHS, *(key for key, kind in types.items() if has_mark(kind, PATH))))
 
 
 def quoted(override: str, sweep: bool = False) -> str:
     """Return `override` as Hydra reads it, its value in quotes where that is a path or holds what Hydra's grammar cannot read.
 
-    The value of a setting in `PATHS` is null or a path: no character of it means anything, but for a ~ at its head, the home
-    folder. Only where no such file or folder exists it may be what Hydra has: a text in quotes of its own, a list of paths in
-    brackets, ${key} for another setting's value, and with `sweep` several paths with commas between, where these do not
-    belong to a folder that exists.
+    The value of a setting in `path_settings` is null or a path: no character of it means anything, but for a ~ at its head,
+    the home folder. Only where no such file or folder exists it may be what Hydra has: a text in quotes of its own, a list of
+    paths in brackets, ${key} for another setting's value, and with `sweep` several paths with commas between, where these do
+    not belong to a folder that exists.
 
     Raises:
         UserError: it exists, or a folder that it lies in, and holds ${.
@@ -29,7 +53,7 @@ def quoted(override: str, sweep: bool = False) -> str:
     key, equals, value = override.partition("=")
     if not equals:
         return override
-    is_path = key.lstrip("+") in PATHS and value not in ("", "null", "???")
+    is_path = key.lstrip("+") in path_settings() and value not in ("", "null", "???")
     if is_path and "${" in value and "${" not in _missing(value):
         raise UserError(
             f"{override}: a path may not hold ${{, which begins another setting's name; rename it or link to it (ln -s)"

@@ -6,7 +6,21 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class Parameter(NamedTuple):
+    """A parameter of a class or function.
+
+    Attributes:
+        annotation: its text; empty where there is none.
+        module: the module whose names the annotation uses.
+        required: whether it has no default.
+    """
+
+    annotation: str
+    module: str
+    required: bool
 
 
 @dataclass(frozen=True)
@@ -14,62 +28,112 @@ class Signature:
     """What a class or function takes.
 
     Attributes:
-        parameters: its parameters in order, each with its annotation.
-        required: those without a default.
-        more: does it take others too (a library's `**kwargs`)?
-        module: where it is defined; names in annotations are that module's.
+        parameters: by name, in order.
+        more: does it take others too, by a `**kwargs` whose receiver cannot be found?
+        module: where it is defined.
         bases: names of the classes that it derives from; empty for a function.
         returns: the annotation of a function's result.
         called: is it a class whose instances are called?
     """
 
-    parameters: dict[str, str]
-    required: frozenset[str]
+    parameters: dict[str, Parameter]
     more: bool
     module: str
-    bases: frozenset[str]
-    returns: str
-    called: bool
+    bases: frozenset[str] = frozenset()
+    returns: str = ""
+    called: bool = False
+
+    @property
+    def required(self) -> frozenset[str]:
+        """Names of the parameters without a default."""
+        return frozenset(name for name, found in self.parameters.items() if found.required)
 
 
 @cache
 def signature(target: str) -> Signature | None:
-    """What the class or function with this dotted name takes; None where there is none."""
+    """Return what the class or function with this dotted name takes; None where there is none."""
     found = definition(target)
     if found is None:
         return None
     module, node = found
     if isinstance(node, ast.FunctionDef):
-        parameters, required, more = _parameters(node.args, skip=0)
+        parameters, more = _parameters(node, module)
         returns = ast.unparse(node.returns) if node.returns else ""
-        return Signature(parameters, required, more, module, frozenset(), returns, False)
+        return Signature(parameters, more, module, returns=returns)
     parents = [ast.unparse(base) for base in node.bases]
-    known = [parent for base in parents if (parent := _parent(base, module))]
+    known = [parent for base in parents if (parent := _of_base(base, module))]
     names = {base.rpartition(".")[2] for base in parents}.union(*(parent.bases for parent in known))
     methods = {item.name: item for item in node.body if isinstance(item, ast.FunctionDef)}
     called = "__call__" in methods or any(parent.called for parent in known)
     if "__init__" in methods:
-        parameters, required, more = _parameters(methods["__init__"].args, skip=1)
-        if more and known and module.startswith("src."):  # **settings are the parent's
-            rest = known[0].parameters.keys() - _handed_on(methods["__init__"])
-            parameters |= {
-                name: known[0].parameters[name] for name in known[0].parameters if name in rest
-            }
-            required, more = required | (known[0].required & rest), known[0].more
+        parameters, more = _parameters(methods["__init__"], module, known[0] if known else None)
     elif any("dataclass" in ast.unparse(word) for word in node.decorator_list):
         fields = [item for item in node.body if isinstance(item, ast.AnnAssign)]
-        parameters = {ast.unparse(item.target): ast.unparse(item.annotation) for item in fields}
-        required = frozenset(ast.unparse(item.target) for item in fields if item.value is None)
+        parameters = {name: found for parent in known for name, found in parent.parameters.items()}
+        parameters |= {
+            ast.unparse(item.target): Parameter(
+                ast.unparse(item.annotation), module, item.value is None
+            )
+            for item in fields
+            if "ClassVar" not in ast.unparse(item.annotation)
+        }
         more = False
     elif known:
-        parameters, required, more = known[0].parameters, known[0].required, known[0].more
+        parameters, more = known[0].parameters, known[0].more
     else:
-        parameters, required, more = (
-            {},
-            frozenset(),
-            bool(parents) and not module.startswith("src."),
+        parameters, more = {}, bool(parents) and not module.startswith("src.")
+    return Signature(parameters, more, module, frozenset(names), called=called)
+
+
+def _of_base(base: str, module: str) -> Signature | None:
+    """The signature of a base class that `module` calls `base`."""
+    return signature(_full_name(base, module))
+
+
+def _full_name(name: str, module: str) -> str:
+    """The dotted name of what `module` calls `name`."""
+    first, _, rest = name.partition(".")
+    full = imported(module, first) or f"{module}.{first}"
+    return f"{full}.{rest}" if rest else full
+
+
+def _parameters(
+    function: ast.FunctionDef, module: str, parent: Signature | None = None
+) -> tuple[dict[str, Parameter], bool]:
+    """The parameters of a function, or of `__init__` of a class that derives from `parent`; whether it takes others too.
+
+    A `**kwargs` stands for the parameters of what it is handed on to.
+    """
+    args = function.args
+    positional = [*args.posonlyargs, *args.args][function.name == "__init__" :]
+    without = len(positional) - len(args.defaults)
+    required = {arg.arg for arg in positional[: max(without, 0)]} | {
+        arg.arg
+        for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True)
+        if default is None
+    }
+    own = {
+        arg.arg: Parameter(
+            ast.unparse(arg.annotation) if arg.annotation else "", module, arg.arg in required
         )
-    return Signature(parameters, required, more, module, frozenset(names), "", called)
+        for arg in (*positional, *args.kwonlyargs)
+    }
+    if args.kwarg is None:
+        return own, False
+    for call in (node for node in ast.walk(function) if isinstance(node, ast.Call)):
+        if not any(
+            word.arg is None and ast.unparse(word.value) == args.kwarg.arg for word in call.keywords
+        ):
+            continue
+        name = ast.unparse(call.func)
+        receiver = parent if name == "super().__init__" else signature(_full_name(name, module))
+        if receiver is not None:
+            given = {word.arg for word in call.keywords} | {
+                *list(receiver.parameters)[: len(call.args)]
+            }
+            rest = {k: found for k, found in receiver.parameters.items() if k not in given}
+            return own | {k: found for k, found in rest.items() if k not in own}, receiver.more
+    return own, True
 
 
 @cache
@@ -82,18 +146,16 @@ def class_attribute(target: str, name: str) -> Any:
     if not isinstance(node, ast.ClassDef):
         return None
     for item in node.body:
-        if (value := _assigned(item, name)) is not None:
+        if (value := assigned(item, name)) is not None:
             return _literal(value, module)
     for base in node.bases:
-        first, _, rest = ast.unparse(base).partition(".")
-        parent = _imported(module, first) or f"{module}.{first}"
-        inherited = class_attribute(f"{parent}.{rest}" if rest else parent, name)
+        inherited = class_attribute(_full_name(ast.unparse(base), module), name)
         if inherited is not None:
             return inherited
     return None
 
 
-def _assigned(statement: ast.stmt, name: str) -> ast.expr | None:
+def assigned(statement: ast.stmt, name: str) -> ast.expr | None:
     """The value that `statement` gives to the variable `name`."""
     if isinstance(statement, ast.AnnAssign):
         return statement.value if ast.unparse(statement.target) == name else None
@@ -104,49 +166,19 @@ def _assigned(statement: ast.stmt, name: str) -> ast.expr | None:
 
 def _literal(value: ast.expr, module: str) -> Any:
     if isinstance(value, ast.Name):
-        constants = [found for item in _body(module) if (found := _assigned(item, value.id))]
+        constants = [found for item in statements(module) if (found := assigned(item, value.id))]
         return _literal(constants[-1], module)
     return ast.literal_eval(value)
-
-
-def _parent(base: str, module: str) -> Signature | None:
-    """The signature of a base class that `module` calls `base`."""
-    first, _, rest = base.partition(".")
-    name = _imported(module, first) or f"{module}.{first}"
-    return signature(f"{name}.{rest}" if rest else name)
-
-
-def _handed_on(init: ast.FunctionDef) -> set[str | None]:
-    """The arguments that `__init__` gives its parent's by name."""
-    calls = [node for node in ast.walk(init) if isinstance(node, ast.Call)]
-    above = [call for call in calls if ast.unparse(call.func) == "super().__init__"]
-    return {keyword.arg for call in above for keyword in call.keywords}
-
-
-def _parameters(args: ast.arguments, skip: int) -> tuple[dict[str, str], frozenset[str], bool]:
-    positional = [*args.posonlyargs, *args.args][skip:]
-    without = len(positional) - len(args.defaults)
-    bare = [
-        arg
-        for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True)
-        if default is None
-    ]
-    parameters = {
-        arg.arg: ast.unparse(arg.annotation) if arg.annotation else ""
-        for arg in (*positional, *args.kwonlyargs)
-    }
-    required = frozenset(arg.arg for arg in (*positional[: max(without, 0)], *bare))
-    return parameters, required, args.kwarg is not None
 
 
 @cache
 def definition(name: str) -> tuple[str, ast.ClassDef | ast.FunctionDef] | None:
     """The module that defines what has this dotted name, and its definition there; imports are followed."""
     module, _, last = name.rpartition(".")
-    for node in _body(module):
+    for node in statements(module):
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == last:
             return module, node
-    if (source := _imported(module, last)) and source != name:
+    if (source := imported(module, last)) and source != name:
         return definition(source)
     for star in _stars(module):
         if found := definition(f"{star}.{last}"):
@@ -154,9 +186,9 @@ def definition(name: str) -> tuple[str, ast.ClassDef | ast.FunctionDef] | None:
     return None
 
 
-def _imported(module: str, name: str) -> str | None:
+def imported(module: str, name: str) -> str | None:
     """The full name of what `module` imports as `name`."""
-    for node in _body(module):
+    for node in statements(module):
         if isinstance(node, ast.Import | ast.ImportFrom):
             for alias in node.names:
                 if (alias.asname or alias.name) == name:
@@ -166,7 +198,7 @@ def _imported(module: str, name: str) -> str | None:
 
 
 def _stars(module: str) -> Iterable[str]:
-    for node in _body(module):
+    for node in statements(module):
         if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
             yield _source(module, node)
 
@@ -181,7 +213,7 @@ def _source(module: str, node: ast.ImportFrom) -> str:
 
 
 @cache
-def _body(module: str) -> list[ast.stmt]:
+def statements(module: str) -> list[ast.stmt]:
     path = _path(module)
     return ast.parse(path.read_text(encoding="utf-8")).body if path else []
 

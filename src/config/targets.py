@@ -1,15 +1,23 @@
 """What a `_target_` may name at each place of a config, and which settings it takes there: checked without importing it.
 
 A parameter's annotation says what may stand there: `optimizer: Callable[..., torch.optim.Optimizer]` is an optimizer that
-`_partial_` leaves open, `net: nn.Module` a net, any other a plain value.
+`_partial_` leaves open, `net: nn.Module` a net, any other a value that `src.config.schema` checks.
 """
 
 import re
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, is_dataclass, replace
+from typing import Annotated, Any, get_args, get_origin
 
-from src.config.signatures import Signature, definition, signature
+from src.config import library
+from src.config.annotations import resolve
+from src.config.commands import COMMANDS, AugmentByModel, types_of
+from src.config.compose import paths
+from src.config.rules import rule_for
+from src.config.schema import WrongValue, check_value, marked, shown
+from src.config.signatures import Parameter, Signature, definition, signature
 from src.core.errors import UserError, near
+from src.core.types import PositiveInt
 
 
 @dataclass(frozen=True)
@@ -24,7 +32,9 @@ class Kind:
         returns: the annotation of its result, where it is a function of this project.
         partial: must `_partial_` leave it open (True), may it not (False), or either (None)?
         supplied: arguments that the code adds: so many positional ones, their names, or None for any.
-        extra: settings of this node that others take.
+        extra: settings of this node that others take, each with its type.
+        optional: may null stand here?
+        resumable: may a resumed run change all settings here?
     """
 
     words: str
@@ -33,25 +43,28 @@ class Kind:
     returns: str | None = None
     partial: bool | None = False
     supplied: int | tuple[str, ...] | None = ()
-    extra: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    optional: bool = False
+    resumable: bool = False
 
 
-DATA_EXTRA = (
-    "epochs",
-    "log_every_n_steps",
-    "samples_every_n_batches",
-)  # Trainer, callbacks take them
+DATA_EXTRA = dict.fromkeys(  # the Trainer and callbacks take them
+    ("epochs", "log_every_n_steps", "samples_every_n_batches"), PositiveInt
+)
 NODES = {
-    "data": Kind("a data set of src.data", r"src\.data\.sets\.\w+\.\w+", "LightningDataModule",
+    "data": Kind("a data set of src.data", r"src\.data\.sets\.\w+\.\w+", "DataModule",
                  supplied=("labelled",), extra=DATA_EXTRA),
-    "model": Kind("a model of src.models", r"src\.models\.\w+\.\w+", "LightningModule"),
-    "trainer": Kind("pytorch_lightning.Trainer", r"pytorch_lightning\.Trainer"),
+    "model": Kind("a model of src.models", r"src\.models\.\w+\.\w+", "Family"),
+    "trainer": Kind("pytorch_lightning.Trainer", r"pytorch_lightning\.Trainer", supplied=(
+        "logger", "callbacks", "plugins", "default_root_dir", "enable_progress_bar", "enable_model_summary",
+        "enable_checkpointing", "use_distributed_sampler")),
 }  # fmt: skip
 COLLECTIONS = {
     "callbacks": Kind(
         "callbacks of src.callbacks or pytorch_lightning.callbacks",
         r"src\.callbacks\.\w+\.\w+|pytorch_lightning\.callbacks\.[A-Z]\w*",
         "Callback",
+        resumable=True,
     ),
     "logger": Kind(
         "loggers of src.callbacks.loggers",
@@ -60,10 +73,11 @@ COLLECTIONS = {
         partial=True,
         supplied=("folder", "batches_done"),
     ),
-    "augment": Kind("transforms of src.data", r"src\.data\.transforms\.(augment|mixing)\.\w+"),
+    "augment": Kind(
+        "transforms of src.data", r"src\.data\.transforms\.(geometric|pixelwise|mixing)\.\w+"
+    ),
 }
 AUGMENT = "src.data.transforms.augment.Augment"  # takes what of `augment` is no transform
-MODEL_SETTINGS = ("run", "size", "to")  # but these are for augment=model
 NETS = (
     r"src\.nets\.\w+\.\w+|torch\.nn\.[A-Z]\w*|torchvision\.models\.(alexnet|googlenet|[a-z]+\d\w*)"
 )
@@ -82,37 +96,79 @@ RESULTS = {  # of a parameter that is a Callable
 }
 
 
-def check_targets(cfg: dict[str, Any]) -> None:
-    """Raise UserError for the first node of the plain config `cfg` that is not what its place takes, or lacks a setting that
-    its target needs, or has one that it does not take."""
-    for key, node in cfg.items():
-        if key in NODES:
-            _check_node(key, node, NODES[key])
+class UnknownSetting(UserError):
+    """A setting that its target does not have.
+
+    Args:
+        path: dotted name of the node.
+        key: the setting.
+        target: dotted name of the node's class or function.
+        names: the settings that it has.
+    """
+
+    def __init__(self, path: str, key: str, target: str, names: list[str]) -> None:
+        super().__init__(f"unknown setting {path}.{key}: {target} has no such parameter")
+        self.path, self.names = path, names
+        self.nearest = near(key, names).replace("mean ", f"mean {path}.")
+        self.key = key
+
+    def suggestion(self, cfg: dict[str, Any]) -> str:
+        """Return the nearest setting of the target, else the same one elsewhere in `cfg`, else what the target takes."""
+        first = self.path.partition(".")[0]
+        same = [path for path in paths({first: cfg[first]}) if path.endswith(f".{self.key}")]
+        elsewhere = [path for path in same if path != f"{self.path}.{self.key}"]
+        if self.nearest or not elsewhere:
+            return self.nearest or f"; it takes {', '.join(self.names)}"
+        return f"; did you mean {min(elsewhere, key=lambda path: path.count('.'))}?"
+
+
+def check_targets(cfg: dict[str, Any], command: str) -> None:
+    """Raise UserError for the first value in the plain config `cfg` of a command that its place does not take.
+
+    That is a `_target_` of another kind, a setting that the target does not have or lacks, or a value that the annotation of
+    its parameter excludes.
+    """
+    own = types_of(COMMANDS[command])
+    for key in sorted(cfg, key=lambda key: key not in own):  # groups refer to the command's own
+        if key in own:
+            _check_plain(key, cfg[key], own[key])
+        elif key in NODES:
+            _check_node(key, cfg[key], NODES[key])
         elif key in COLLECTIONS:
-            _check_collection(key, node, COLLECTIONS[key])
+            _check_collection(key, cfg[key], COLLECTIONS[key])
         else:
-            for name, child in node.items() if isinstance(node, dict) else ():
-                _check_plain(f"{key}.{name}", child)
+            raise UserError(f"unknown key '{key}'{near(key, [*own, *NODES, *COLLECTIONS])}")
 
 
 def _check_collection(path: str, nodes: Any, kind: Kind) -> None:
     if not isinstance(nodes, dict | None):
         raise UserError(f"{path}={shown(nodes)}: it takes {kind.words} by name, or null")
-    transforms = signature(AUGMENT) if path == "augment" else None
-    plain = (*transforms.parameters, *MODEL_SETTINGS) if transforms else ()
+    known = signature(AUGMENT) if path == "augment" else None
+    types = {name: type_of(known, AUGMENT, name) for name in known.parameters} if known else {}
+    types |= types_of(AugmentByModel) if known else {}
     for name, node in (nodes or {}).items():
-        if name not in plain:
-            _check_node(f"{path}.{name}", node, kind)
+        if name in types and name != "transforms":
+            _check_plain(f"{path}.{name}", node, types[name])
         else:
-            _check_plain(f"{path}.{name}", node)
+            _check_node(f"{path}.{name}", node, kind)
 
 
-def _check_plain(path: str, value: Any) -> None:
-    if isinstance(value, dict):
+def _check_plain(path: str, value: Any, kind: Any, target: str = "") -> None:
+    """Raise UserError unless `value` is of the type `kind`."""
+    if get_origin(kind) is Annotated:
+        kind = kind if not is_dataclass(get_args(kind)[0]) else get_args(kind)[0]
+    if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, dict):
+        for name, child_kind in types_of(kind).items():
+            _check_plain(f"{path}.{name}", value.get(name), child_kind)
+    elif isinstance(value, dict) and get_origin(kind) is not dict:
         raise UserError(f"{path}={shown(value)}: it takes one value, not settings by name")
+    else:
+        check_value(path, value, kind, target)
 
 
 def _check_node(path: str, node: Any, kind: Kind) -> None:
+    if node is None and kind.optional:
+        return
     if not isinstance(node, dict):
         raise UserError(f"{path}={shown(node)}: it takes {kind.words}, with its settings by name")
     target = node.get("_target_")
@@ -128,20 +184,56 @@ def _check_node(path: str, node: Any, kind: Kind) -> None:
     if not isinstance(partial, bool) or wanted not in (None, partial):
         allowed = "true or false" if wanted is None else str(wanted).lower()
         raise UserError(f"{path}._partial_={shown(partial)}: with {target} it is {allowed}")
+    supplied = _supplied(known, kind)
     for key, child in node.items():
-        if key in ("_target_", "_partial_"):
-            continue
-        if key not in (*known.parameters, *kind.extra) and not known.more:
-            names = [str(name) for name in (*known.parameters, *kind.extra)]
-            raise UserError(
-                f"unknown setting {path}.{key}: {target} takes none{near(str(key), names)}"
-            )
-        if (child_kind := kind_of(known.parameters.get(key, ""), known.module)) is None:
-            _check_plain(f"{path}.{key}", child)
-        else:
-            _check_node(f"{path}.{key}", child, child_kind)
-    if missing := [name for name in _needed(known, kind) if name not in node]:
-        raise UserError(f"{path}.{missing[0]} is missing: {target} needs it")
+        if key not in ("_target_", "_partial_"):
+            _check_setting(path, str(key), child, known, kind, str(target))
+    for name, parameter in known.parameters.items():
+        if parameter.required and name not in (*node, *supplied) and kind.supplied is not None:
+            raise UserError(f"{path}.{name} is missing: {target} needs it")
+
+
+def _check_setting(
+    path: str, key: str, value: Any, known: Signature, kind: Kind, target: str
+) -> None:
+    """Check the setting `key` of the node at `path`, whose target is `known`."""
+    supplied = _supplied(known, kind)
+    if key in supplied:
+        raise UserError(f"{path}.{key} cannot be set: the program sets it itself")
+    names = [name for name in (*known.parameters, *kind.extra) if name not in supplied]
+    if key not in names and not known.more:
+        raise UnknownSetting(path, key, target, names)
+    annotation = known.parameters.get(key)
+    child_kind = kind_of(annotation.annotation, annotation.module) if annotation else None
+    if child_kind is None:
+        value_type = kind.extra[key] if key in kind.extra else type_of(known, target, key)
+        if (
+            target.startswith("src.")
+            and (rule := rule_for(f"{path}.{key}"))
+            and not marked(value_type)
+        ):
+            if not isinstance(value, dict) and (allowed := rule(value)):
+                raise WrongValue(f"{path}.{key}", value, allowed, target)
+            return _check_plain(f"{path}.{key}", value, object)
+        _check_plain(f"{path}.{key}", value, value_type, target)
+    else:
+        _check_node(f"{path}.{key}", value, child_kind)
+
+
+def type_of(known: Signature, target: str, key: str) -> Any:
+    """Return the type that the class or function `target` takes as `key`."""
+    listed = library.type_of(target, key)
+    parameter = known.parameters.get(key, Parameter("", known.module, False))
+    return resolve(parameter.annotation, parameter.module) if listed is None else listed
+
+
+def _supplied(known: Signature, kind: Kind) -> list[str]:
+    """Names of the parameters that no config may give."""
+    if known.called:  # its instances are what the place takes
+        return []
+    if isinstance(kind.supplied, int):
+        return list(known.parameters)[: kind.supplied]
+    return ["params"] if kind.supplied is None else list(kind.supplied)
 
 
 def _of_kind(known: Signature, target: str, kind: Kind) -> bool:
@@ -150,40 +242,25 @@ def _of_kind(known: Signature, target: str, kind: Kind) -> bool:
         return True
     if known.module != target.rpartition(".")[0] or "Protocol" in known.bases:
         return False
-    if kind.base and known.bases:
-        return kind.base in known.bases
+    if kind.base and (known.bases or kind.words.startswith("src.")):
+        return kind.base in known.bases or target == kind.words
     return known.called or kind.returns in (None, known.returns)
-
-
-def _needed(known: Signature, kind: Kind) -> list[str]:
-    """The parameters that the config must give."""
-    if kind.supplied is None:
-        return []
-    names = list(known.parameters)
-    supplied = names[: kind.supplied] if isinstance(kind.supplied, int) else kind.supplied
-    return [name for name in names if name in known.required and name not in supplied]
 
 
 def kind_of(annotation: str, module: str) -> Kind | None:
     """What a parameter of this annotation in `module` takes; None for a plain value."""
+    if annotation.endswith(" | None"):
+        kind = kind_of(annotation.removesuffix(" | None"), module)
+        return kind and replace(kind, optional=True)
     if found := re.fullmatch(r"Callable\[(\.\.\.|\[.*\]), (.+)\]", annotation):
         given, result = found.groups()
         count = None if given == "..." else len([word for word in given[1:-1].split(",") if word])
         kind = RESULTS.get(result, Kind(f"what returns {result}", r"src\.\w+(\.\w+)+"))
-        return Kind(kind.words, kind.names, kind.base, kind.returns, partial=True, supplied=count)
+        return replace(kind, partial=True, supplied=count)
     if annotation == "nn.Module":
         return NET
     if re.fullmatch(r"[A-Z]\w+", annotation) and (found_at := definition(f"{module}.{annotation}")):
         name = f"{found_at[0]}.{annotation}"
         if name.startswith("src."):
-            return Kind(name, re.escape(name))
+            return Kind(name, r"src(\.\w+)+", base=annotation)
     return None
-
-
-def shown(value: Any) -> str:
-    """A value as a user would write it, short."""
-    if isinstance(value, dict):
-        return "{...}"
-    yaml = {"None": "null", "True": "true", "False": "false"}
-    words = value if isinstance(value, str) else yaml.get(str(value), str(value))
-    return words if len(words) <= 60 else f"{words[:57]}..."

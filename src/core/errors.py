@@ -45,7 +45,7 @@ def near(word: str, candidates: list[str]) -> str:
     return f"; did you mean {matches[0]}?" if matches else ""
 
 
-def plain_line(error: Exception) -> str:
+def user_error_line(error: Exception) -> str:
     """The line of an error of ours; a DataLoader's worker puts its traceback before it."""
     return str(error).rstrip().rpartition("src.core.errors.UserError: ")[2]
 

@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 
 
-def seed_of(*parts: int | str) -> int:
+def derive_seed(*parts: int | str) -> int:
     """Mix `parts` into one 63-bit seed: the same on every machine, in every process, for every PYTHONHASHSEED."""
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big") >> 1
 
 
 def generator(*parts: int | str) -> torch.Generator:
     """A CPU generator seeded by `parts`; drawing from it leaves the global one alone."""
-    return torch.Generator().manual_seed(seed_of(*parts))
+    return torch.Generator().manual_seed(derive_seed(*parts))
 
 
-class Draws:
+class CounterRNG:
     """Numbers of each sample's own: a function of (seed, epoch, sample) alone, whatever batch, worker or process it is in.
 
     A counter is hashed (SplitMix64: Steele 2014, figure 17), so a whole batch is drawn at once, wherever it lies.
@@ -33,16 +33,16 @@ class Draws:
 
     def __init__(self, samples: Tensor, *parts: int | str) -> None:
         self.samples, self.parts = samples, parts
-        self.keys = _mixed(samples * _GOLDEN + seed_of(*parts))
+        self.keys = _mixed(samples * _GOLDEN + derive_seed(*parts))
         self.used = 0
 
-    def of(self, name: str) -> "Draws":
-        """Draws for one purpose: what else is drawn does not move them."""
-        return Draws(self.samples, *self.parts, name)
+    def fork(self, name: str) -> "CounterRNG":
+        """CounterRNG for one purpose: what else is drawn does not move them."""
+        return CounterRNG(self.samples, *self.parts, name)
 
-    def to(self, device: torch.device) -> "Draws":
+    def to(self, device: torch.device) -> "CounterRNG":
         """The same, drawn there."""
-        return Draws(self.samples.to(device), *self.parts)
+        return CounterRNG(self.samples.to(device), *self.parts)
 
     def _bits(self, *shape: int) -> Tensor:
         n = math.prod(shape)

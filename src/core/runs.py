@@ -119,7 +119,7 @@ def discard(folder: Path, parents: bool) -> None:
             empty.rmdir()
 
 
-def config_of(folder: Path) -> DictConfig:
+def load_config(folder: Path) -> DictConfig:
     """The configuration that the run in `folder` was started with; a run without a checkpoint is an error."""
     last_checkpoint(folder)
     path = config_path(folder)
@@ -149,7 +149,7 @@ def is_classifier(model: DictConfig) -> bool:
 
 def expect_classifier(folder: Path, setting: str = "run") -> None:
     """Raise UserError, naming `setting`, unless the run in `folder` trained a classifier; its config tells."""
-    model = config_of(folder).model
+    model = load_config(folder).model
     if not is_classifier(model):
         family = model._target_.rpartition(".")[2]
         raise UserError(

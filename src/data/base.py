@@ -15,22 +15,30 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from src.core.errors import UserError
-from src.core.randomness import Draws, generator, seed_of
+from src.core.randomness import CounterRNG, derive_seed, generator
+from src.core.types import PathText
 from src.data.cache import shared_folder
 from src.data.images import (
     Images,
     ImageSet,
-    Numbered,
     Splits,
-    balanced,
-    count,
-    lacking,
-    sample,
-    stratified,
+    WithIndex,
+    first_of_each_class,
+    missing_classes,
+    resolve_count,
+    stratified_sample,
+    stratified_split,
 )
 from src.data.order import loader
 from src.data.transforms.augment import Augment
-from src.data.transforms.pixels import binarized, permuted, resized, same_order, to_bytes, to_float
+from src.data.transforms.pixels import (
+    binarize,
+    permute_pixels,
+    resize,
+    same_order,
+    to_float,
+    to_uint8,
+)
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +103,7 @@ class ImageData(DataModule, ABC):
         size: int | Sequence[int],
         channels: int,
         num_classes: int | None,
-        root: str,
+        root: PathText,
         batch_size: int,
         eval_batch_size: int,
         train_size: int | None,
@@ -109,7 +117,7 @@ class ImageData(DataModule, ABC):
         seed: int,
         permute: bool,
         binarize: bool,
-        cache: str | None = None,
+        cache: PathText | None = None,
         background: str | list[int] = "white",
         train_per_class: int | None = None,
     ) -> None:
@@ -147,30 +155,33 @@ class ImageData(DataModule, ABC):
         self._check_labels(splits)
         train, val = self._cut(splits)
         cut: dict[str, Images] = {"training": train, "validation": val, "test": splits.test}
-        if without := lacking(cut, self.class_names):
+        if without := missing_classes(cut, self.class_names):
             log.info("%s: classes without images in %s", self.name, without)
         sets = [
-            part.subset(sample(part.labels, self.limit, self.split_seed, "limit"))
+            part.subset(stratified_sample(part.labels, self.limit, self.split_seed, "limit"))
             for part in (train, val, splits.test)
         ]
-        self.train, self.val, self.test = (self._fit(part) for part in sets)
-        if self.varies:
-            self.val, self.test = self._settled(self.val, "val"), self._settled(self.test, "test")
+        self.train, self.val, self.test = (self._resized(part) for part in sets)
+        if self.randomizes:
+            self.val, self.test = (
+                self._randomized_once(self.val, "val"),
+                self._randomized_once(self.test, "test"),
+            )
         self.val, self.test = self._permuted(self.val), self._permuted(self.test)
-        if not self.changes:
+        if not self.transforms_training:
             self.train = self._permuted(self.train)
 
-    def whole_training_set(self) -> Images:
+    def full_training_set(self) -> Images:
         """Read all that the source has to train on again, as a model sees it: whatever validation, train_size and limit take of
         it."""
         level = log.level
         log.setLevel(logging.WARNING)  # what there is to say of the files has been said
         try:
-            return self._permuted(self._fit(self.read().train))
+            return self._permuted(self._resized(self.read().train))
         finally:
             log.setLevel(level)
 
-    def found(self, class_names: list[str], where: Path) -> None:
+    def set_classes(self, class_names: list[str], where: Path) -> None:
         """Take the names of the classes that are in `where`; raises UserError where data.num_classes says another number."""
         if self.num_classes not in (None, len(class_names)):
             raise UserError(
@@ -179,7 +190,7 @@ class ImageData(DataModule, ABC):
         self.class_names, self.num_classes = class_names, len(class_names)
 
     def _cut(self, splits: Splits) -> tuple[Images, Images]:
-        n_val = 0 if splits.val is not None else count(self.val_size, len(splits.train))
+        n_val = 0 if splits.val is not None else resolve_count(self.val_size, len(splits.train))
         n_train = len(splits.train) - n_val if self.train_size is None else self.train_size
         if n_train < 1 or n_train + n_val > len(splits.train):
             raise UserError(
@@ -187,12 +198,14 @@ class ImageData(DataModule, ABC):
                 f"its training set has {len(splits.train)} images"
             )
         order = torch.randperm(len(splits.train), generator=generator(self.split_seed, "split"))
-        val, rest = stratified(splits.train.labels, order, n_val)
+        val, rest = stratified_split(splits.train.labels, order, n_val)
         held_out = splits.train.subset(val.sort().values)
-        drawn, _ = stratified(splits.train.labels, rest, n_train)
+        drawn, _ = stratified_split(splits.train.labels, rest, n_train)
         if self.train_per_class is not None:
             drawn = drawn[
-                balanced(splits.train.labels[drawn], self.train_per_class, self.class_names)
+                first_of_each_class(
+                    splits.train.labels[drawn], self.train_per_class, self.class_names
+                )
             ]
         train = splits.train.subset(drawn.sort().values)
         return train, splits.val if splits.val is not None else held_out
@@ -209,15 +222,15 @@ class ImageData(DataModule, ABC):
                     f"have labels 0 to {self.num_classes - 1}"
                 )
 
-    def _fit(self, part: Images) -> Images:
+    def _resized(self, part: Images) -> Images:
         if not isinstance(part, ImageSet):
             return part
-        return ImageSet(resized(part.images, self.size, self.channels), part.labels)
+        return ImageSet(resize(part.images, self.size, self.channels), part.labels)
 
     def _permuted(self, part: Images) -> Images:
         if self.permutation is None or not isinstance(part, ImageSet):
             return part
-        return ImageSet(permuted(part.images, self.permutation), part.labels)
+        return ImageSet(permute_pixels(part.images, self.permutation), part.labels)
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the training images' pixels in [0, 1], one a channel, (C,), in float64."""
@@ -242,13 +255,15 @@ class ImageData(DataModule, ABC):
             std < 1 / 1024, 1.0, std
         )  # a channel that never changes says nothing
 
-    def seen(self, part: Images, indices: Tensor) -> tuple[Tensor, Tensor]:
+    def eval_images(self, part: Images, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Images of `part` (B, C, H, W) in [0, 1] as a model meets them when it is measured, on the CPU, and their labels."""
         pixels, labels = part[indices]
         images = to_float(pixels)
-        rests_permuted = isinstance(part, ImageSet) and not (part is self.train and self.changes)
+        rests_permuted = isinstance(part, ImageSet) and not (
+            part is self.train and self.transforms_training
+        )
         if self.permutation is not None and not rests_permuted:
-            images = permuted(images, self.permutation)
+            images = permute_pixels(images, self.permutation)
         return images, labels
 
     def state_dict(self) -> dict[str, Any]:
@@ -278,14 +293,14 @@ class ImageData(DataModule, ABC):
             )
 
     @property
-    def varies(self) -> bool:
+    def randomizes(self) -> bool:
         """Is an image another each time that training sees it?"""
         return self.binarize
 
     @property
-    def changes(self) -> bool:
+    def transforms_training(self) -> bool:
         """Is anything done to a training image before the model sees it?"""
-        return self.varies or self.augment is not None
+        return self.randomizes or self.augment is not None
 
     @property
     def pixels(self) -> str:
@@ -298,19 +313,19 @@ class ImageData(DataModule, ABC):
             else "colour"
         )
 
-    def vary(self, images: Tensor, noise: torch.Generator) -> Tensor:
+    def randomize(self, images: Tensor, noise: torch.Generator) -> Tensor:
         """(B, C, H, W) in [0, 1] as they rest -> as the model is to see them this time; `noise` lives on their device."""
-        return binarized(images, noise) if self.binarize else images
+        return binarize(images, noise) if self.binarize else images
 
-    def _settled(self, part: Images, stage: str) -> Images:
-        """`part` as `vary` leaves it, drawn once: measures of different runs and epochs are on the same images."""
+    def _randomized_once(self, part: Images, stage: str) -> Images:
+        """`part` as `randomize` leaves it, drawn once: measures of different runs and epochs are on the same images."""
         if not isinstance(part, ImageSet):
             raise UserError(
                 f"data.binarize draws validation and test images once: {self.name} must be kept in memory for it"
             )
         noise = generator(self.split_seed, "vary", stage)
         batches = [
-            to_bytes(self.vary(to_float(images), noise)) for images in part.images.split(1000)
+            to_uint8(self.randomize(to_float(images), noise)) for images in part.images.split(1000)
         ]
         return ImageSet(torch.cat(batches), part.labels) if batches else part
 
@@ -324,7 +339,7 @@ class ImageData(DataModule, ABC):
         ):
             part = cast(Any, part).to(trainer.strategy.root_device)
         workers = 0 if nbytes is not None else self.workers
-        source = Numbered(part) if training and self.augment is not None else part
+        source = WithIndex(part) if training and self.augment is not None else part
         return loader(
             source,
             self.batch_size if training else self.eval_batch_size,
@@ -346,7 +361,7 @@ class ImageData(DataModule, ABC):
     def transfer_batch_to_device(
         self, batch: tuple[Tensor, ...], device: torch.device, dataloader_idx: int
     ) -> tuple[Tensor, ...]:
-        """All but the images' numbers, by which `Draws` draws on the CPU."""
+        """All but the images' numbers, by which `CounterRNG` draws on the CPU."""
         pixels, labels, *numbers = batch
         return (
             *super().transfer_batch_to_device((pixels, labels), device, dataloader_idx),
@@ -359,16 +374,16 @@ class ImageData(DataModule, ABC):
         """(B, C, H, W) uint8 on the device -> float32 in [0, 1]; labels (B,), or (B, num_classes) where images were mixed."""
         pixels, labels, *numbers = batch
         images = to_float(pixels)
-        changing = self.changes and self.trainer is not None and self.trainer.training
+        changing = self.transforms_training and self.trainer is not None and self.trainer.training
         if changing:
-            images, labels = self._changed(images, labels, *numbers)
+            images, labels = self._transform(images, labels, *numbers)
         if self.permutation is not None and (
             changing or not isinstance(self.train, ImageSet)
         ):  # else they rest permuted
-            images = permuted(images, self.permutation)
+            images = permute_pixels(images, self.permutation)
         return images, labels
 
-    def _changed(
+    def _transform(
         self, images: Tensor, labels: Tensor, numbers: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Augmented, each by draws of the image's own, then varied by a draw of this batch's: binarised images stay binary."""
@@ -381,17 +396,17 @@ class ImageData(DataModule, ABC):
         if self.augment is not None and numbers is not None:
             classes = self.num_classes if self.labelled else None
             images, labels = self.augment(
-                images, labels, Draws(numbers, self.seed, "augment", epoch), classes
+                images, labels, CounterRNG(numbers, self.seed, "augment", epoch), classes
             )
-        if self.varies:
+        if self.randomizes:
             noise = torch.Generator(images.device).manual_seed(
-                seed_of(self.seed, "vary", epoch, batch, trainer.global_rank)
+                derive_seed(self.seed, "vary", epoch, batch, trainer.global_rank)
             )
-            images = self.vary(images, noise)
+            images = self.randomize(images, noise)
         return images, labels
 
 
-def spread(n: int, limit: int | None) -> Tensor:
+def evenly_spaced(n: int, limit: int | None) -> Tensor:
     """Indices of at most `limit` of n images, evenly spread; to look at, since they stand for a set no better than its order
     does (see `src.data.images.sample`)."""
     few = min(n, limit or n)

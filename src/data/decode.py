@@ -107,7 +107,7 @@ def _in_bytes(image: Image.Image) -> Image.Image:
     return image
 
 
-def colour(background: str | list[int]) -> tuple[int, int, int]:
+def parse_color(background: str | list[int]) -> tuple[int, int, int]:
     """Red, green and blue from 0 to 255, of a name or notation that Pillow knows or of a list."""
     red, green, blue, *_ = (
         ImageColor.getrgb(background) if isinstance(background, str) else background

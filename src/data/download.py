@@ -13,7 +13,7 @@ from src.data.base import ImageData
 log = logging.getLogger(__name__)
 
 
-def fetched(data: ImageData, missing: Path, download: Callable[[], Any]) -> Any:
+def download_missing(data: ImageData, missing: Path, download: Callable[[], Any]) -> Any:
     """Call `download` because `missing` is not there; raise one line that says what, where and how else where it fails."""
     other = (
         f"put it there yourself, or name the folder that holds it by data.root= (now {data.root}); "

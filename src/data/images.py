@@ -59,7 +59,7 @@ class ImageSet(Dataset):
 
 
 @dataclass
-class Numbered(Dataset):
+class WithIndex(Dataset):
     """`part`, each batch with the images' places in it."""
 
     part: Images
@@ -84,12 +84,12 @@ class Splits:
     val: Images | None = None
 
 
-def count(size: int | float, n: int) -> int:
+def resolve_count(size: int | float, n: int) -> int:
     """`size` itself, or that fraction of `n` where it is below 1."""
     return round(size * n) if 0 < size < 1 else int(size)
 
 
-def chosen(
+def resolve_classes(
     given: Sequence[str | int], names: Sequence[str], plain: Callable[[str], str] = str
 ) -> list[str]:
     """Those of the classes `names` that data.classes asks for by `given`, in its order, as `names` write them.
@@ -110,7 +110,7 @@ def chosen(
     return found
 
 
-def balanced(labels: Tensor, per_class: int, class_names: Sequence[str]) -> Tensor:
+def first_of_each_class(labels: Tensor, per_class: int, class_names: Sequence[str]) -> Tensor:
     """Indices of the first `per_class` images of each class, by labels (N,); raises UserError where a class has fewer."""
     if not class_names:
         raise UserError(
@@ -125,7 +125,7 @@ def balanced(labels: Tensor, per_class: int, class_names: Sequence[str]) -> Tens
     return torch.cat([indices[:per_class] for indices in of_class])
 
 
-def stratified(labels: Tensor, order: Tensor, n: int) -> tuple[Tensor, Tensor]:
+def stratified_split(labels: Tensor, order: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """Draw `n` images, of each class its share, rounded by largest remainders; images without labels are one class.
 
     Args:
@@ -151,7 +151,7 @@ def stratified(labels: Tensor, order: Tensor, n: int) -> tuple[Tensor, Tensor]:
     return order[drawn], order[~drawn]
 
 
-def lacking(parts: dict[str, Images], class_names: Sequence[str]) -> str:
+def missing_classes(parts: dict[str, Images], class_names: Sequence[str]) -> str:
     """Return which classes have no image in which of `parts`, by their names, as 'test: cats, dogs'; '' where none."""
     words = []
     for name, part in parts.items():
@@ -164,7 +164,7 @@ def lacking(parts: dict[str, Images], class_names: Sequence[str]) -> str:
     return "; ".join(words)
 
 
-def sample(labels: Tensor, n: int | None, *seed: int | str) -> Tensor:
+def stratified_sample(labels: Tensor, n: int | None, *seed: int | str) -> Tensor:
     """Draw at most `n` images by `seed`, of each class its share; return their indices in ascending order.
 
     Args:
@@ -172,16 +172,16 @@ def sample(labels: Tensor, n: int | None, *seed: int | str) -> Tensor:
         n: how many stand for all of them; None: all.
     """
     order = torch.randperm(len(labels), generator=generator(*seed))
-    return stratified(labels, order, min(len(labels), n or len(labels)))[0].sort().values
+    return stratified_split(labels, order, min(len(labels), n or len(labels)))[0].sort().values
 
 
-def cut_test(part: Images, test_size: int | float, split_seed: int, name: str) -> Splits:
+def split_off_test(part: Images, test_size: int | float, split_seed: int, name: str) -> Splits:
     """Cut a test set from a source that has none, by a fixed seed, of each class its share; none where `test_size` is 0."""
-    n_test = count(test_size, len(part))
+    n_test = resolve_count(test_size, len(part))
     if (n_test == 0 and test_size > 0) or n_test >= len(part):
         raise UserError(
             f"data.test_size={test_size} does not fit {name}: it has {len(part)} images in all"
         )
     order = torch.randperm(len(part), generator=generator(split_seed, "test"))
-    test, train = stratified(part.labels, order, n_test)
+    test, train = stratified_split(part.labels, order, n_test)
     return Splits(train=part.subset(train.sort().values), test=part.subset(test.sort().values))

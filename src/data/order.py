@@ -1,4 +1,4 @@
-"""The order of an epoch: a function of (seed, epoch), from any batch on; and the loader that reads a set in it."""
+"""The order of an epoch as a function of (seed, epoch), and the loader that reads a set in it."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -19,22 +19,24 @@ log = logging.getLogger(__name__)
 
 
 class EpochSampler(Sampler):
-    """Batches of indices whose order depends on (seed, epoch) alone, from any batch on.
+    """Yield batches of indices. Their order depends on (seed, epoch) only, from any batch on.
 
     Args:
         n: images in the set.
-        batch_size: images a batch. The last batch is whatever is left; a single image left over joins the batch before it,
-            since a batch of one has no statistics for BatchNorm, unless every batch is of one.
-        seed: of the run.
-        shuffle: a new order every epoch, else as stored.
-        position: () -> (epoch, first batch); asked when iteration starts.
-        columns: of a set of pairs, each shuffled for itself: a batch is then (B, columns) indices; in one column (B,).
-        rank, world: this process takes every world-th index. All ranks have equally many batches,
-            since each forward pass may wait for the others: in training short ranks repeat images
-            from the start; else each image comes once, and batches differ by an image.
+        batch_size: images per batch. The last batch may be smaller. If it would have one image, that
+            image joins the batch before it, because BatchNorm needs two.
+        seed: seed of the run.
+        shuffle: draw a new order every epoch; False: the stored order.
+        position: () -> (epoch, first batch); called when iteration starts.
+        columns: number of sets that are read side by side, each shuffled on its own. A batch is then
+            (B, columns) indices; for one column it is (B,).
+        rank, world: this process takes every world-th index. All processes get the same number of
+            batches, because each forward pass may wait for the others. In training, short ranks
+            repeat images from the start. In evaluation, every image comes once, and batch sizes
+            differ by at most one.
 
     Raises:
-        UserError: there are fewer images than processes to measure them.
+        UserError: there are fewer images than processes to evaluate them.
     """
 
     def __init__(
@@ -48,17 +50,12 @@ class EpochSampler(Sampler):
         world: int = 1,
         columns: int = 1,
     ) -> None:
-        self.n, self.batch_size, self.seed, self.shuffle, self.columns = (
-            n,
-            batch_size,
-            seed,
-            shuffle,
-            columns,
-        )
+        self.n, self.batch_size = n, batch_size
+        self.seed, self.shuffle, self.columns = seed, shuffle, columns
         self.position, self.rank, self.world = position, rank, world
         if not shuffle and 0 < n < world:
             raise UserError(
-                f"{n} images cannot be measured by {world} processes: use fewer devices"
+                f"{n} images are too few for {world} processes to evaluate: use fewer devices"
             )
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -101,15 +98,23 @@ def loader(
     trainer: pl.Trainer | None,
     workers: int = 0,
 ) -> DataLoader:
-    """Batches of `part`, each read by one part[indices]; in training shuffled, from where `trainer` stands on.
+    """Return a loader that reads each batch of `part` by one index operation, part[indices].
 
-    A validation or test that `trainer` cuts short (trainer.limit_val_batches) is shuffled too, by one order for all runs: the
-    first images of a set that lies class after class do not stand for it.
+    Training batches are shuffled, and start where `trainer` stands. If the trainer cuts validation or
+    test short (trainer.limit_val_batches), these are shuffled too, in the same order for all runs:
+    files are often sorted by class, so the first images do not represent the set.
+
+    Args:
+        part: the set, with len(part) and part[indices].
+        batch_size: images per batch.
+        seed: seed of the run.
+        training: whether the loader is for training.
+        trainer: None outside of a run.
+        workers: processes that read; 0: this process.
     """
     limits = [trainer.limit_val_batches, trainer.limit_test_batches] if trainer is not None else []
-    cut_short = any(
-        limit < 1 or isinstance(limit, int) for limit in limits
-    )  # 1.0 is all, 1 a batch
+    # Lightning's limits: an int is a number of batches, a float a fraction; 1.0 is everything
+    cut_short = any(limit < 1 or isinstance(limit, int) for limit in limits)
     sampler = EpochSampler(
         len(part),
         batch_size,
@@ -121,23 +126,23 @@ def loader(
         columns=getattr(part, "columns", 1) if training else 1,
     )
     if workers:
-        return Workers(cast(Dataset, part), sampler, workers)
+        return WorkerLoader(cast(Dataset, part), sampler, workers)
     return DataLoader(cast(Dataset, part), batch_size=None, sampler=sampler)
 
 
-class Workers(DataLoader):
-    """Batches of `part` that worker processes read, in the sampler's order.
+class WorkerLoader(DataLoader):
+    """Read batches in worker processes, in the order of the sampler.
 
-    A batch comes through shared memory, or through a pipe where that is full: torch alone would wait for it for ever. Where
-    the machine starts no more processes, this one reads.
+    A batch travels through shared memory, or through a pipe if that is full (torch would wait for
+    ever). If the machine cannot start processes, the main process reads.
 
     Args:
-        part: read by part[indices].
-        sampler: batches of indices.
-        workers: processes.
+        part: the set, read by part[indices].
+        sampler: yields batches of indices.
+        workers: number of processes.
     """
 
-    piped = False  # has a batch come through a pipe?
+    piped = False  # whether a batch has come through a pipe; reported once
 
     def __init__(self, part: Dataset, sampler: Sampler, workers: int) -> None:
         super().__init__(
@@ -159,25 +164,25 @@ class Workers(DataLoader):
             if not self.num_workers:
                 raise
             log.warning(
-                "data.workers=%d cannot be started (%s; look at /dev/shm and ulimit): "
-                "images are read without them, more slowly",
+                "data.workers=%d cannot be started (%s; check /dev/shm and ulimit): "
+                "the main process reads the images, which is slower",
                 self.num_workers,
                 error.strerror or error,
             )
             self.num_workers = 0
             batches = super().__iter__()
-        return map(self._received, batches)
+        return map(self._receive, batches)
 
-    def _received(self, batch: Sequence[Tensor | np.ndarray]) -> tuple[Tensor, ...]:
+    def _receive(self, batch: Sequence[Tensor | np.ndarray]) -> tuple[Tensor, ...]:
         if not self.piped and any(isinstance(part, np.ndarray) for part in batch):
-            Workers.piped = True
+            WorkerLoader.piped = True
             log.info("/dev/shm is full: batches of data.workers come through a pipe, more slowly")
         return tuple(torch.as_tensor(part) for part in batch)
 
 
 @dataclass
 class _InWorker(Dataset):
-    """`part` as a worker reads it: indices and batches that need no shared memory to be handed on."""
+    """A set as a worker reads it: batches are sent without shared memory if that is full."""
 
     part: Any
 
@@ -194,7 +199,7 @@ class _InWorker(Dataset):
 
 @dataclass
 class _AsArrays(Sampler):
-    """The batches of `sampler` as arrays: a tensor is handed to a worker through shared memory."""
+    """Yield the sampler's batches as arrays: a tensor would be sent through shared memory."""
 
     sampler: Sampler
 
@@ -206,9 +211,10 @@ class _AsArrays(Sampler):
 
 
 def _try_queues(n: int) -> None:
-    """Raise OSError where the machine has no more semaphores, which lie in /dev/shm, or open files for `n` queues.
+    """Create `n` queues and close them; raises OSError if the machine has no room for them.
 
-    Torch would meet that halfway through its own, and print a traceback when it clears up.
+    A queue takes open files, and semaphores in /dev/shm. Without this check torch would fail halfway
+    through its own queues, and print a traceback while cleaning up.
     """
     queues: list[Any] = [torch.multiprocessing.Queue() for _ in range(n)]
     for queue in queues:
@@ -220,7 +226,10 @@ def _unchanged(batch: Any) -> Any:
 
 
 def _position(trainer: pl.Trainer | None) -> tuple[int, int]:
-    """(epoch, first batch) that `trainer` stands at: the first batch is not 0 just after a resume inside an epoch."""
+    """Return (epoch, first batch) where `trainer` stands.
+
+    The first batch is 0, except after a resume in the middle of an epoch.
+    """
     if trainer is None:
         return 0, 0
     loop = cast(Any, trainer.fit_loop)

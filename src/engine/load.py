@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 
-from src.config.checks import check_saved, fill
+from src.config.checks import check_saved
 from src.core import runs
-from src.data.decode import colour
+from src.data.decode import parse_color
 from src.engine import build, resume
 from src.models.classifier import Classifier
 from src.models.deployed import DeployedClassifier
@@ -21,8 +21,7 @@ def load_run(folder: Path) -> tuple[DictConfig, pl.LightningModule, dict[str, An
         its checked config; its model with the newest weights, on the CPU, in eval mode; and the
         state of its data module (see `ImageData.state_dict`).
     """
-    cfg = runs.config_of(folder)
-    fill(cfg)
+    cfg = runs.load_config(folder)
     check_saved(cfg, runs.config_path(folder))
     path = runs.last_checkpoint(folder)
     checkpoint = runs.load_last(folder)
@@ -71,5 +70,5 @@ def load_classifier(folder: Path) -> LoadedClassifier:
         cfg.data.channels,
         (height, width),
         state["class_names"],
-        colour(cfg.data.get("background", "white")),
+        parse_color(cfg.data.get("background", "white")),
     )

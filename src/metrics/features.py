@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from src.core.errors import first_line, optional
 from src.core.files import Broken, load_checked, write_atomically
-from src.core.randomness import generator, seed_of
+from src.core.randomness import derive_seed, generator
 from src.data.cache import shared_folder
 from src.data.images import ImageSet
 from src.data.transforms.pixels import to_float
@@ -96,7 +96,7 @@ def feature_net(train: ImageSet, num_classes: int, name: str, cache: Path) -> Fe
     folder = shared_folder(cache)
     path = folder / "features" / f"{name}-{digest.hexdigest()}.pt" if folder else None
     with torch.random.fork_rng(devices=[]):  # the run's own random numbers stay as they were
-        torch.default_generator.manual_seed(seed_of("features"))
+        torch.default_generator.manual_seed(derive_seed("features"))
         net = FeatureNet(train.images.shape[1], num_classes).to(memory_format=torch.channels_last)
     try:
         if path is not None:

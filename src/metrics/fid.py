@@ -49,7 +49,7 @@ def _cubed(x: Tensor) -> Tensor:
     return x * x * x
 
 
-def neighbours(real: Tensor, fake: Tensor, k: int = 5) -> dict[str, float]:
+def neighbor_metrics(real: Tensor, fake: Tensor, k: int = 5) -> dict[str, float]:
     """How the two sets lie in each other, by balls that reach each point's k-th nearest neighbour in its own set, which must
     have more than k points.
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from src.data.images import ImageSet
 from src.metrics.features import FeatureNet
-from src.metrics.fid import frechet_distance, kernel_distance, neighbours
+from src.metrics.fid import frechet_distance, kernel_distance, neighbor_metrics
 
 K = 5  # nearest neighbours of precision, recall, density and coverage
 Measure = Callable[[Tensor, Tensor], dict[str, float]]
@@ -15,7 +15,7 @@ MEASURES: list[tuple[int, str, Measure]] = [
     (2, "fid_own, kid_own", lambda real, fake: {
         "fid_own": frechet_distance(real, fake), "kid_own": kernel_distance(real, fake)
     }),
-    (K + 1, "precision, recall, density, coverage", lambda real, fake: neighbours(real, fake, K)),
+    (K + 1, "precision, recall, density, coverage", lambda real, fake: neighbor_metrics(real, fake, K)),
 ]  # fmt: skip
 
 

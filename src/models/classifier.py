@@ -12,7 +12,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 
 from src.core.errors import UserError
 from src.core.progress import is_logging_step, progress
-from src.data.images import sample
+from src.data.images import stratified_sample
 from src.data.transforms.pixels import same_order
 from src.metrics.intervals import wilson
 from src.models.base import Family
@@ -20,7 +20,7 @@ from src.models.normalize import Normalize, in_channels, normalized
 from src.models.pretrained import Transfer, mismatch, read_source
 from src.models.tta import TTA, predict_with_tta
 from src.nets.init import whiten
-from src.nets.inspect import frozen, heads
+from src.nets.inspect import classifier_heads, frozen_parts
 from src.optim.groups import parameter_groups
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ class Classifier(Family):
         self.single_view = MulticlassAccuracy(num_classes, average="micro") if tta else None
         if normalize.whiten and not any(isinstance(layer, nn.Conv2d) for layer in net.modules()):
             raise ValueError("whiten=true, but the net has no convolution to whiten")
-        self.frozen, self.fixed_modules = frozen(net, transfer.freeze)
+        self.frozen, self.fixed_modules = frozen_parts(net, transfer.freeze)
         for parameter in self.frozen:
             parameter.requires_grad_(False)
         self.train()
@@ -141,7 +141,7 @@ class Classifier(Family):
                 f"{setting}={init_from}: its images had their pixels in another order "
                 "(data.permute, data.size)"
             )
-        new = [] if source.class_names == datamodule.class_names else heads(self.net)
+        new = [] if source.class_names == datamodule.class_names else classifier_heads(self.net)
         weights, target = (
             {name: value for name, value in state.items() if name.rpartition(".")[0] not in new}
             for state in (source.weights, self.net.state_dict())
@@ -186,7 +186,7 @@ class Classifier(Family):
         data = self.datamodule
         max_images, max_pixels = MAX_WHITENED
         n = max(1, min(max_images, max_pixels // (data.size[0] * data.size[1])))
-        images, _ = data.seen(data.train, sample(data.train.labels, n, "whiten"))
+        images, _ = data.eval_images(data.train, stratified_sample(data.train.labels, n, "whiten"))
         layer = next(layer for layer in self.net.modules() if isinstance(layer, nn.Conv2d))
         whiten(layer, self.scaled(images))
         if self.average is not None:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from src.data.transforms.pixels import permuted
+from src.data.transforms.pixels import permute_pixels
 from src.models.normalize import normalized
 from src.models.tta import predict_with_tta
 
@@ -34,6 +34,6 @@ class DeployedClassifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1], pixels in their natural order -> logits (B, classes)."""
         if self.permutation is not None:
-            images = permuted(images, self.permutation)
+            images = permute_pixels(images, self.permutation)
         x = normalized(images, self.mean, self.std, self.in_channels)
         return predict_with_tta(self.net, x, self.tta)[1]

@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from src.losses import gradient_penalty
 from src.models.base import Family
-from src.nets.init import initialise, spectral_norm
+from src.nets.init import initialize, spectral_norm
 
 
 @dataclass
@@ -48,8 +48,8 @@ class Players:
     spectral_norm: bool = False
 
     def __post_init__(self) -> None:
-        initialise(self.generator, self.init)
-        initialise(self.discriminator, self.init)
+        initialize(self.generator, self.init)
+        initialize(self.discriminator, self.init)
         if self.spectral_norm:
             spectral_norm(self.discriminator)
 

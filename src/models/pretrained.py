@@ -6,7 +6,7 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torchvision
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from src.core import runs
 from src.core.errors import UserError
+from src.core.types import PathText, Positive, PositiveInt
 
 MAX_NAMES = 3  # of the weights that do not fit, in an error
 
@@ -28,16 +29,16 @@ class Transfer:
         architecture: the function that builds the net; it says which of torchvision's weights fit.
         freeze: what is not trained, its BatchNorm statistics fixed and its dropout off: `none`,
             `backbone` (all but the heads), or that many layers from the first one on (see
-            `src.nets.inspect.frozen`).
+            `src.nets.inspect.frozen_parts`).
         unfreeze_epoch: number of epochs after which the frozen part is trained too. None: never.
         backbone_lr: factor on the learning rate of all layers but the heads.
     """
 
-    init_from: str | None = None
+    init_from: PathText | None = None
     architecture: str = ""
-    freeze: str | int = "none"
-    unfreeze_epoch: int | None = None
-    backbone_lr: float = 0.1
+    freeze: Literal["none", "backbone"] | PositiveInt = "none"
+    unfreeze_epoch: PositiveInt | None = None
+    backbone_lr: Positive = 0.1
 
 
 class Source(NamedTuple):

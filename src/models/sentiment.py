@@ -12,7 +12,8 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from src.core import runs
 from src.core.errors import UserError
-from src.data.sets.reviews import same_words
+from src.core.types import PathText
+from src.data.sets.reviews import expect_same_words
 from src.metrics.intervals import wilson
 from src.models.base import Family
 
@@ -40,7 +41,7 @@ class Sentiment(Family):
         vocab_size: int,
         embedding_dim: int,
         hidden_dims: Sequence[int],
-        init_from: str | None,
+        init_from: PathText | None,
         freeze_vectors: bool,
         optimizer: Callable[..., torch.optim.Optimizer],
         schedule: Callable[[float], float],
@@ -67,7 +68,7 @@ class Sentiment(Family):
         if self.init_from is None:
             return
         folder = Path(self.init_from).expanduser()
-        family = runs.config_of(folder).model._target_.rpartition(".")[2]
+        family = runs.load_config(folder).model._target_.rpartition(".")[2]
         if family != "WordVectors":
             raise UserError(
                 f"model.init_from={folder} holds a {family}: it takes the run of model=word_vectors"
@@ -77,7 +78,7 @@ class Sentiment(Family):
         if not isinstance(source, Tensor) or "words" not in checkpoint.get("Reviews", {}):
             raise UserError(f"model.init_from={folder}: {path} holds no word vectors")
         words = datamodule.words
-        same_words(
+        expect_same_words(
             checkpoint["Reviews"]["words"],
             words,
             f"model.init_from={folder} learned",

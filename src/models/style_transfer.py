@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from src.core.errors import UserError
+from src.core.types import PathText
 from src.losses import content_loss, gram, style_loss, total_variation
 from src.models.base import Family
 from src.models.pretrained import mismatch, read_source
@@ -67,7 +68,7 @@ class StyleTransfer(Family):
         style_weight: float = 1000.0,
         tv_weight: float = 0.0,
         init_image: str = "content",
-        init_from: str | None = None,
+        init_from: PathText | None = None,
     ) -> None:
         super().__init__()
         self.net, self.optimizer, self.schedule = net.requires_grad_(False), optimizer, schedule
@@ -173,7 +174,7 @@ class StyleTransfer(Family):
         return found
 
     @torch.no_grad()
-    def targets_of(self, content: Tensor, style: Tensor) -> Targets:
+    def make_targets(self, content: Tensor, style: Tensor) -> Targets:
         """What images (1, C, H, W) in [0, 1] ask for; they need not be of one size."""
         of_content, of_style = self.maps(content), self.maps(style)
         return Targets(
@@ -202,12 +203,14 @@ class StyleTransfer(Family):
         """The losses of the image as it is; the optimiser asks as often as it likes."""
         with torch.autocast(self.device.type, enabled=False):
             if self.targets is None:
-                self.targets = self.targets_of(self.content, self.style)
+                self.targets = self.make_targets(self.content, self.style)
             return self.losses(self.image.unsqueeze(0), self.targets)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         with torch.autocast(self.device.type, enabled=False):
-            values = self.losses(self.image.unsqueeze(0), self.targets_of(self.content, self.style))
+            values = self.losses(
+                self.image.unsqueeze(0), self.make_targets(self.content, self.style)
+            )
         self.log_dict({f"test/{name}": value for name, value in values.items()}, batch_size=1)
 
     def translate(self, images: Tensor, to: str = "b") -> Tensor:
@@ -220,7 +223,7 @@ class StyleTransfer(Family):
     @torch.enable_grad()
     def _made_of(self, content: Tensor) -> Tensor:
         """One image (1, C, H, W) in the run's style, (C, H, W), by an optimisation of its own."""
-        targets = self.targets_of(content, self.style)
+        targets = self.make_targets(content, self.style)
         x = nn.Parameter(self._begun(content, torch.Generator().manual_seed(0))[0].contiguous())
         optimizer = self.optimizer([x])
 

@@ -7,6 +7,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from src.core.types import NonNegativeInt
+
 
 @dataclass(frozen=True)
 class TTA:
@@ -19,7 +21,7 @@ class TTA:
     """
 
     flip: bool = False
-    shift: int = 0
+    shift: NonNegativeInt = 0
 
     def __bool__(self) -> bool:
         return self.flip or self.shift > 0

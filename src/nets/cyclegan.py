@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src.nets.init import initialise
+from src.nets.init import initialize
 
 
 class InstanceNorm(nn.Module):
@@ -92,7 +92,7 @@ def generator(
         layers += [up, InstanceNorm(), nn.ReLU(inplace=True)]
     last = nn.Conv2d(base_channels, channels + blend, 7)
     net = nn.Sequential(*layers, nn.ReflectionPad2d(3), last)
-    initialise(net, "normal")
+    initialize(net, "normal")
     if not blend:
         return net.append(nn.Tanh())
     assert last.bias is not None
@@ -135,7 +135,7 @@ def discriminator(
         ]
         n = wider
     net = nn.Sequential(*row, nn.Conv2d(n, 1, 4, padding=1))
-    initialise(net, "normal")
+    initialize(net, "normal")
     return net
 
 

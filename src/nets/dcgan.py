@@ -5,12 +5,20 @@ so much, for labels one-hot (Mirza 2014): latents (B, latent + num_classes), ima
 """
 
 import math
+from typing import Annotated, Literal
 
 from torch import nn
 
+from src.core.types import Advice
+
+Side = Annotated[  # of the images: 28 is InfoGAN's, the others are Radford's
+    Literal[16, 28, 32, 64, 128, 256],
+    Advice("model/net=fc takes any size, but no labels"),
+]
+
 
 def generator(
-    latent: int, channels: int, size: int, width: int = 64, num_classes: int = 0
+    latent: int, channels: int, size: Side, width: int = 64, num_classes: int = 0
 ) -> nn.Sequential:
     """The generator that fits `size`: `infogan_generator` at 28, `radford_generator` at a power of two."""
     latent += num_classes
@@ -20,7 +28,7 @@ def generator(
 
 
 def discriminator(
-    channels: int, size: int, width: int = 64, norm: str = "batch", num_classes: int = 0
+    channels: int, size: Side, width: int = 64, norm: str = "batch", num_classes: int = 0
 ) -> nn.Sequential:
     """The discriminator that fits `size`: `infogan_discriminator` (it has no norm) at 28, else `radford_discriminator`."""
     channels += num_classes

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
 
-def initialise(net: nn.Module, how: str) -> None:
+def initialize(net: nn.Module, how: str) -> None:
     """Draw the weights of all linear and convolution layers anew; biases become zero.
 
     Args:

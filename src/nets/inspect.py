@@ -33,7 +33,7 @@ class Layer(NamedTuple):
     multiply_adds: int
 
 
-def layers(net: nn.Module, shape: Sequence[int]) -> list[Layer]:
+def layer_calls(net: nn.Module, shape: Sequence[int]) -> list[Layer]:
     """Every call of a layer, in order, while `net` looks at images of `shape` (C, H, W).
 
     The net is tried in the mode that it is in: GoogLeNet's auxiliary heads are there in training only. A layer is a module with
@@ -79,7 +79,7 @@ def _multiply_adds(module: nn.Module, x: Tensor, out: Tensor) -> int:
     return 0
 
 
-def own(model: nn.Module) -> dict[str, nn.Module]:
+def modules_without_average(model: nn.Module) -> dict[str, nn.Module]:
     """The modules of `model` by name, but those of a moving average."""
     averaged = {
         part
@@ -90,13 +90,17 @@ def own(model: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in model.named_modules() if module not in averaged}
 
 
-def counts(model: nn.Module) -> tuple[int, int]:
+def count_parameters(model: nn.Module) -> tuple[int, int]:
     """How many parameters of `model` are trained, and how many there are; those of a moving average do not count."""
-    parameters = {p for module in own(model).values() for p in module.parameters(recurse=False)}
+    parameters = {
+        p
+        for module in modules_without_average(model).values()
+        for p in module.parameters(recurse=False)
+    }
     return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)
 
 
-def heads(net: nn.Module) -> list[str]:
+def classifier_heads(net: nn.Module) -> list[str]:
     """The names of the layers that answer with classes: the last convolution or fully connected layer of `net`, and that of
     each of its auxiliary classifiers (GoogLeNet's aux1 and aux2)."""
     parts = [
@@ -114,7 +118,7 @@ def heads(net: nn.Module) -> list[str]:
     ]
 
 
-def frozen(net: nn.Module, freeze: str | int) -> tuple[list[nn.Parameter], list[nn.Module]]:
+def frozen_parts(net: nn.Module, freeze: str | int) -> tuple[list[nn.Parameter], list[nn.Module]]:
     """What `freeze` keeps as it is: `none`, `backbone` (all but the heads), or so many layers from the first on.
 
     A layer is a module with parameters of its own, a BatchNorm as well as a convolution. Returns the parameters of the frozen
@@ -129,7 +133,7 @@ def frozen(net: nn.Module, freeze: str | int) -> tuple[list[nn.Parameter], list[
     if freeze == "none":
         return [], []
     if freeze == "backbone":
-        chosen = set(layers) - {net.get_submodule(name) for name in heads(net)}
+        chosen = set(layers) - {net.get_submodule(name) for name in classifier_heads(net)}
     elif int(freeze) < len(layers):
         chosen = set(layers[: int(freeze)])
     else:

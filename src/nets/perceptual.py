@@ -6,7 +6,7 @@ from itertools import takewhile
 
 from torch import nn
 
-from src.nets.plain import plain
+from src.nets.convnet import convnet
 
 
 def perceptual(
@@ -17,7 +17,7 @@ def perceptual(
     norm: str = "none",
     pooling: str = "max",
 ) -> nn.Sequential:
-    """The features of `src.nets.plain.plain`, its layers by the names that they have there: conv1, relu1, pool1, ...
+    """The features of `src.nets.convnet.convnet`, its layers by the names that they have there: conv1, relu1, pool1, ...
 
     Images (B, C, H, W) of any size that leaves something behind the poolings -> the last layer's maps. VGG-19's conv4_2 is its
     tenth convolution, conv10 here.
@@ -25,7 +25,7 @@ def perceptual(
     Args:
         pooling: `max`, or `average`, with which Gatys 2015 (section 2) found the gradient to flow better.
     """
-    net = plain(channels, 256, 1, features, kernel=kernel, padding=padding, norm=norm)
+    net = convnet(channels, 256, 1, features, kernel=kernel, padding=padding, norm=norm)
     layers = OrderedDict(takewhile(lambda named: named[0] != "flatten", net.named_children()))
     if pooling == "average":
         layers.update(

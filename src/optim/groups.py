@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from src.nets.inspect import heads
+from src.nets.inspect import classifier_heads
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
 
@@ -23,7 +23,9 @@ def parameter_groups(
         norm_bias_lr: factor for the biases of norms.
         decay_all: apply weight decay to norms and biases too.
     """
-    head_parameters = {p for name in heads(net) for p in net.get_submodule(name).parameters()}
+    head_parameters = {
+        p for name in classifier_heads(net) for p in net.get_submodule(name).parameters()
+    }
     norm_biases = {layer.bias for layer in net.modules() if isinstance(layer, NORMS)}
     groups: dict[tuple[bool, bool, bool, bool], dict[str, Any]] = {}
     for parameter in net.parameters():

@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 
-def unwrapped(schedule: Any) -> Any:
+def unwrap_partial(schedule: Any) -> Any:
     """A partial as Python has it: Hydra's own looks its permissions up at every call, which takes longer than a small step."""
     if isinstance(schedule, functools.partial):
         return functools.partial(schedule.func, *schedule.args, **schedule.keywords)

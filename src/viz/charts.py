@@ -1,4 +1,4 @@
-"""Pictures with words: captioned images, bars, a confusion matrix, feature maps by layer.
+"""Pictures with words: draw_captioned images, bars, a confusion matrix, feature maps by layer.
 
 Every picture is uint8, (H, W) grey or (H, W, 3).
 """
@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from src.viz import fonts
-from src.viz.grids import enlarged, grid, stretched
+from src.viz.grids import enlarge, grid, stretch_contrast
 
 FONT, LINE, MAX_TEXT = (
     13,
@@ -24,7 +24,7 @@ SMALL = 11  # letters in charts, in pixels
 RIGHT, WRONG = (0, 120, 0), (200, 0, 0)  # captions of answers
 
 
-def captioned(
+def draw_captioned(
     images: Tensor,
     captions: Sequence[str],
     columns: int | None = None,
@@ -48,7 +48,7 @@ def captioned(
     lines = [caption.split("\n") for caption in captions]
     longest = max(fonts.length(line, FONT) for text in lines for line in text)
     widest = math.ceil(min(longest, MAX_TEXT))
-    images = enlarged(images, scale or max(1, math.ceil(widest / images.shape[-1])))
+    images = enlarge(images, scale or max(1, math.ceil(widest / images.shape[-1])))
     height, width = images.shape[-2:]
     cell, rows = max(width, widest), max(map(len, lines))
     sheets = []
@@ -64,7 +64,7 @@ def captioned(
     return grid(torch.stack(sheets), columns, gap=8)
 
 
-def answered(
+def draw_predictions(
     images: Tensor, true: Tensor, said: Tensor, share: Tensor, names: Sequence[str]
 ) -> np.ndarray:
     """Images (N, C, H, W) in [0, 1] with what was said of each (N,), its probability (N,) and what it is (N,): green or red."""
@@ -72,10 +72,10 @@ def answered(
         f"{names[s]} {p:.0%}\n(is {names[t]})" for s, p, t in zip(said, share, true, strict=True)
     ]
     colours = [RIGHT if s == t else WRONG for s, t in zip(said, true, strict=True)]
-    return captioned(images, captions, colours=colours, max_side=128)
+    return draw_captioned(images, captions, colours=colours, max_side=128)
 
 
-def bars(
+def draw_bars(
     values: Sequence[float],
     title: str,
     height: int = 160,
@@ -123,7 +123,7 @@ def bars(
     return np.asarray(picture)
 
 
-def confusion(counts: Tensor, names: Sequence[str]) -> np.ndarray:
+def draw_confusion(counts: Tensor, names: Sequence[str]) -> np.ndarray:
     """Counts (true, said): a row a true class, a column an answer, shaded by the row's shares; 20 classes with numbers."""
     n = len(names)
     numbered = n <= 20
@@ -154,7 +154,7 @@ def confusion(counts: Tensor, names: Sequence[str]) -> np.ndarray:
     return np.asarray(sheet)
 
 
-def feature_maps(image: Tensor, maps: dict[str, Tensor], side: int = 48) -> np.ndarray:
+def draw_feature_maps(image: Tensor, maps: dict[str, Tensor], side: int = 48) -> np.ndarray:
     """A row a layer under the image (C, H, W): its name and its maps (K, h, w), each from its least (black) to its greatest.
 
     Maps are brought to `side` pixels, whole times where they are smaller.
@@ -170,7 +170,7 @@ def feature_maps(image: Tensor, maps: dict[str, Tensor], side: int = 48) -> np.n
         shape = "x".join(map(str, layer.shape[-2:]))
         for line, text in enumerate((name[-16:], shape)):
             fonts.write(draw, (4, row * top + 6 + line * LINE), text, SMALL)
-        shown = F.interpolate(stretched(layer), (side, side), mode="nearest-exact")
+        shown = F.interpolate(stretch_contrast(layer), (side, side), mode="nearest-exact")
         for column, picture in enumerate(
             shown.expand(-1, 3, -1, -1).mul(255).byte().permute(0, 2, 3, 1).numpy()
         ):

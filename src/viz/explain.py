@@ -37,7 +37,7 @@ def feature_maps(net: nn.Module, x: Tensor, max_channels: int = 16) -> dict[str,
 
 
 @torch.no_grad()
-def cam_layer(net: nn.Module, x: Tensor, side: int = 7) -> str | None:
+def find_cam_layer(net: nn.Module, x: Tensor, side: int = 7) -> str | None:
     """The name of the module of `net` to ask for a Grad-CAM: the last to answer x with rectified maps of `side` pixels or more.
 
     Seven is what ImageNet's nets end with: maps of 2 x 2 say nothing of a place, behind poolings most gradients are none, and
@@ -89,8 +89,8 @@ def grad_cam(net: nn.Module, layer: nn.Module, x: Tensor, classes: Tensor) -> Te
     return cam / cam.amax((1, 2), keepdim=True).clamp_min(1e-12)
 
 
-def maximised(
-    logits_of: Callable[[Tensor], Tensor],
+def maximize_classes(
+    logits_fn: Callable[[Tensor], Tensor],
     classes: Tensor,
     shape: Sequence[int],
     noise: torch.Generator,
@@ -104,7 +104,7 @@ def maximised(
     on images rolled by up to `jitter` pixels each step (Mordvintsev 2015): without the two it finds what looks like noise.
 
     Args:
-        logits_of: images (B, C, H, W) in [0, 1] -> logits; differentiable in them.
+        logits_fn: images (B, C, H, W) in [0, 1] -> logits; differentiable in them.
         shape: (C, H, W).
         noise: a CPU generator.
     """
@@ -114,7 +114,7 @@ def maximised(
     for _ in range(steps):
         y, x = torch.randint(-jitter, jitter + 1, (2,), generator=noise).tolist()
         with torch.enable_grad():
-            logit = logits_of(images.roll((y, x), (2, 3))).gather(1, classes.unsqueeze(1)).sum()
+            logit = logits_fn(images.roll((y, x), (2, 3))).gather(1, classes.unsqueeze(1)).sum()
             rough = (
                 images.diff(dim=2).abs().mean((1, 2, 3)).sum()
                 + images.diff(dim=3).abs().mean((1, 2, 3)).sum()

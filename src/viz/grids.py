@@ -81,7 +81,7 @@ def canvas_frames(canvases: Canvases, scale: int = 4) -> list[np.ndarray]:
         return [grid(frame) for frame in painted]
     columns = min(painted.shape[1], 8)
     empty = painted.new_ones(-painted.shape[1] % columns, *painted.shape[2:])  # fills the last row
-    images = torch.cat([enlarged(canvases.images, scale), empty]).split(columns)
+    images = torch.cat([enlarge(canvases.images, scale), empty]).split(columns)
     pages = []
     for frame in painted:
         pairs = zip(images, torch.cat([frame, empty]).split(columns), strict=True)
@@ -99,13 +99,13 @@ def canvas_strip(
     steps = np.linspace(0, len(painted) - 1, min(columns, len(painted))).round()
     rows = painted[torch.tensor(steps).long()].transpose(0, 1)  # (n, columns, 3, H, W)
     if canvases.images is not None:
-        rows = torch.cat([rows, enlarged(canvases.images[:max_images], scale).unsqueeze(1)], dim=1)
+        rows = torch.cat([rows, enlarge(canvases.images[:max_images], scale).unsqueeze(1)], dim=1)
     return grid(rows.flatten(0, 1), columns=rows.shape[1])
 
 
 def _painted(canvases: Canvases, scale: int) -> Tensor:
     """(T + 1, n, 3, H * scale, W * scale) in [0, 1] with the windows drawn on."""
-    frames = enlarged(canvases.frames.flatten(0, 1), scale).unflatten(0, canvases.frames.shape[:2])
+    frames = enlarge(canvases.frames.flatten(0, 1), scale).unflatten(0, canvases.frames.shape[:2])
     for t in range(1, len(frames)):
         for i in range(frames.shape[1]):
             picture = Image.fromarray((frames[t, i] * 255).round().byte().permute(1, 2, 0).numpy())
@@ -119,13 +119,13 @@ def _painted(canvases: Canvases, scale: int) -> Tensor:
     return frames
 
 
-def enlarged(images: Tensor, scale: int) -> Tensor:
+def enlarge(images: Tensor, scale: int) -> Tensor:
     """Images (N, C, H, W) in [0, 1] on the CPU in colour, each pixel scale x scale."""
     images = images.detach().float().cpu().clamp(0, 1).expand(-1, 3, -1, -1)
     return images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
 
 
-def overlaid(images: Tensor, heat: Tensor) -> Tensor:
+def overlay_heatmap(images: Tensor, heat: Tensor) -> Tensor:
     """Images (N, C, H, W) in [0, 1], greyed, with heat (N, H, W) in [0, 1] laid over them from blue to red: (N, 3, H, W)."""
     h = heat.detach().float().cpu()
     colours = torch.stack(
@@ -135,12 +135,13 @@ def overlaid(images: Tensor, heat: Tensor) -> Tensor:
 
 
 def map_tile(maps: Tensor, tile_pixels: int = 48) -> np.ndarray:
-    """One layer's maps (K, h, w) as a square grid, each stretched from black to white and enlarged to about `tile_pixels`
+    """One layer's maps (K, h, w) as a square grid, each stretch_contrast from black to white and enlarged to about
+    `tile_pixels`
     pixels."""
-    return grid(stretched(maps.unsqueeze(1)), scale=max(1, tile_pixels // maps.shape[-1]))
+    return grid(stretch_contrast(maps.unsqueeze(1)), scale=max(1, tile_pixels // maps.shape[-1]))
 
 
-def stretched(images: Tensor) -> Tensor:
+def stretch_contrast(images: Tensor) -> Tensor:
     """Images (N, C, H, W), any numbers, each from its least (0) to its greatest (1)."""
     values = images.detach().float().cpu()
     low, high = values.amin((1, 2, 3), keepdim=True), values.amax((1, 2, 3), keepdim=True)

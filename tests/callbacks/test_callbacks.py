@@ -76,7 +76,7 @@ def test_evaluate_finds_the_runs_own_figures_again(seen, monkeypatch):
 
     monkeypatch.setattr(features, "STEPS", 20)
     cfg = compose("evaluate", [f"run={seen[1]}"])
-    check(cfg)
+    check(cfg, "evaluate")
     before = runs.read_metrics(seen[1])
     values = evaluate(cfg)
     for name in ("test/fid_own", "test/kid_own", "test/coverage", "test/d_loss"):

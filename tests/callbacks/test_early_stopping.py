@@ -66,4 +66,4 @@ def test_without_the_callback_it_trains_to_the_end(ended, tmp_path):
     result = command("train", f"resume={folder}", "~callbacks.early_stopping")
     assert result.returncode == 0, result.stderr
     assert batches(folder) == 24
-    assert "early_stopping" not in runs.config_of(folder).callbacks
+    assert "early_stopping" not in runs.load_config(folder).callbacks

@@ -11,9 +11,10 @@ from PIL import Image
 from src.augment import _places, augment, preview
 from src.config.checks import groups
 from src.core.errors import UserError
-from src.core.randomness import Draws
+from src.core.randomness import CounterRNG
 from src.data.sets.folder import FileSet, decode
-from src.data.transforms import augment as aug
+from src.data.transforms import geometric, pixelwise
+from src.data.transforms.augment import Augment
 from tests.conftest import call, data_of
 from tests.data.test_folder import write_folder
 
@@ -74,12 +75,19 @@ def test_the_offline_tool_keeps_originals_and_split_and_tells_what_it_did(made, 
         for name, one in json.loads(row["transforms"]).items()
     }
     geometry = {name: values[name] for name in ("flip", "rotation", "crop")}
-    names = {"flip": aug.Flip(0.5), "rotation": aug.Rotation(15), "crop": aug.Crop(0.5, 1.333)}
-    replayed = aug.Augment(names, "reflect").single(image, geometry, Draws(torch.arange(1), 0))[0]
-    for key, transform in (("brightness", aug.Brightness(0.3)), ("contrast", aug.Contrast(0.3))):
-        replayed = transform.changed(replayed.unsqueeze(0), values[key], Draws(torch.arange(1), 0))[
-            0
-        ]
+    names = {
+        "flip": geometric.Flip(0.5),
+        "rotation": geometric.Rotation(15),
+        "crop": geometric.Crop(0.5, 1.333),
+    }
+    replayed = Augment(names, "reflect").apply(image, geometry, CounterRNG(torch.arange(1), 0))[0]
+    for key, transform in (
+        ("brightness", pixelwise.Brightness(0.3)),
+        ("contrast", pixelwise.Contrast(0.3)),
+    ):
+        replayed = transform.apply(
+            replayed.unsqueeze(0), values[key], CounterRNG(torch.arange(1), 0)
+        )[0]
     result = decode(out / row["file"], None, 3) / 255
     assert result.shape == image.shape[1:]
     assert (result - replayed).abs().median() < 0.1  # but for noise of at most 0.05

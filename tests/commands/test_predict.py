@@ -212,7 +212,7 @@ def test_a_caption_stands_beneath_its_image():
     """The images unchanged but larger, ink of the caption's colour beneath each, nothing beneath the one without a caption."""
     images = torch.rand(3, 1, 5, 40, generator=torch.Generator().manual_seed(0))
     red, blue = (255, 0, 0), (0, 0, 255)
-    picture = charts.captioned(
+    picture = charts.draw_captioned(
         images, ["one\ntwo", "", "long " * 50], columns=3, scale=3, colours=[red, red, blue]
     )
     gap, height, width = 8, 15, 180  # a long line does not widen its cell beyond this
@@ -239,10 +239,13 @@ def test_a_caption_stands_beneath_its_image():
 def test_images_grow_to_the_width_of_their_captions():
     images = torch.rand(1, 3, 28, 28)
     wide, narrow = (
-        charts.captioned(images, [caption]).shape[1] for caption in ("Staffordshire terrier", "7")
+        charts.draw_captioned(images, [caption]).shape[1]
+        for caption in ("Staffordshire terrier", "7")
     )
     assert narrow == 28 + 16
     assert wide % 28 == 16
     assert 28 * 4 < wide < 28 * 8
-    accented, plain = (charts.captioned(images, [caption]) for caption in ("größe: ж", "gro?e: ?"))
+    accented, plain = (
+        charts.draw_captioned(images, [caption]) for caption in ("größe: ж", "gro?e: ?")
+    )
     assert not np.array_equal(accented, plain), "letters of any script are drawn"

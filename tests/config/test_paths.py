@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from src.config.checks import compose
-from src.config.overrides import PATHS, quoted
+from src.config.overrides import path_settings, quoted
 from src.core.errors import UserError
-from src.core.runs import config_of
+from src.core.runs import load_config
 from tests.conftest import command, wrong
 
 NAMES = [
@@ -35,7 +35,7 @@ def read_by_hydra(override):
 def test_what_exists_is_a_path_in_every_setting(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     Path(name).mkdir()
-    for key in sorted(PATHS):
+    for key in sorted(path_settings()):
         for sweep in (False, True):
             for given_name in (*([] if name == "~" else [name]), f"./{name}", str(tmp_path / name)):
                 path = Path(read_by_hydra(quoted(f"{key}={given_name}", sweep)))
@@ -133,11 +133,11 @@ def test_a_user_trains_resumes_and_predicts_in_such_a_folder(tmp_path, name):
     assert (run_dir / "metrics.json").is_file()
     assert (run_dir / ".hydra" / "config.yaml").is_file()
     assert list((top / "cache" / "decoded").iterdir())
-    assert config_of(run_dir).data.root == f"{top}/in"
+    assert load_config(run_dir).data.root == f"{top}/in"
     (top / "in").rename(top / "moved")
     fine("train", f"resume={run_dir}", "trainer.max_epochs=2", f"data.root={top}/moved")
     assert json.loads((run_dir / "metrics.json").read_text())["batches"] == 4
-    assert config_of(run_dir).data.root == f"{top}/moved"
+    assert load_config(run_dir).data.root == f"{top}/moved"
     fine("predict", f"run={run_dir}", f"images={top}/moved", f"out={top}/x.csv", f"picture={top}/x.png")  # fmt: skip
     with (top / "x.csv").open(encoding="utf-8", newline="") as file:
         assert len(list(csv.reader(file))) == 25

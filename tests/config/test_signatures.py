@@ -43,14 +43,16 @@ def parameters_of(target):
 def test_settings_that_are_handed_on_are_the_parents():
     folder, winter, base = (
         signature(f"src.data.{name}")
-        for name in ("folder.Folder", "unpaired.Winter", "base.ImageData")
+        for name in ("sets.folder.Folder", "sets.unpaired.Winter", "base.ImageData")
     )
     assert folder.parameters.keys() == {*base.parameters, "classes"}
     assert folder.required == base.required
     assert (
         winter.parameters.keys() == base.parameters.keys()
     )  # it gives its parent root_a and root_b itself
-    assert signature("torchvision.models.resnet18").more
+    resnet = signature("torchvision.models.resnet18")
+    assert "width_per_group" in resnet.parameters
+    assert not resnet.more
 
 
 @pytest.mark.parametrize(

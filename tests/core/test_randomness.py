@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from src.core.randomness import Draws, _mixed
+from src.core.randomness import CounterRNG, _mixed
 
 
 def test_the_numbers_are_splitmix64s_and_uniform():
@@ -17,7 +17,7 @@ def test_the_numbers_are_splitmix64s_and_uniform():
         0x6E789E6AA1B965F4,
         0x06C45D188009454F,
     ]
-    draws = Draws(torch.arange(20000), 3)
+    draws = CounterRNG(torch.arange(20000), 3)
     assert stats.kstest(draws.uniform(5).flatten().numpy(), "uniform").pvalue > 0.01
     normal = draws.normal(5)
     assert normal.shape == (20000, 5)
@@ -26,8 +26,8 @@ def test_the_numbers_are_splitmix64s_and_uniform():
         [
             draws.uniform(2),
             normal,
-            Draws(torch.arange(20000), 4).uniform(2),
-            draws.of("a").uniform(2),
+            CounterRNG(torch.arange(20000), 4).uniform(2),
+            draws.fork("a").uniform(2),
         ],
         1,
     )

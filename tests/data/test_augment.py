@@ -8,51 +8,51 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
 from src.core.errors import UserError
-from src.core.randomness import Draws
-from src.data.transforms import augment as aug
-from src.data.transforms import mixing
+from src.core.randomness import CounterRNG
+from src.data.transforms import geometric, mixing, pixelwise
+from src.data.transforms.augment import Augment
 from src.engine import build
 from tests.conftest import TINY
 from tests.data.test_base import epoch_batches
 from tests.data.test_folder import write_folder
 
 IMAGES = torch.rand(400, 3, 6, 9, generator=torch.Generator().manual_seed(0))
-DRAWS = Draws(torch.arange(400), 0)
+DRAWS = CounterRNG(torch.arange(400), 0)
 LABELS = torch.arange(400) % 10
 
 
 def done(images=IMAGES, draws=DRAWS, border="constant", **transforms):
-    chosen = aug.Augment(transforms, border)
-    values = chosen.drawn(draws, images.shape[2:])
-    return chosen.single(images, values, draws), values
+    chosen = Augment(transforms, border)
+    values = chosen.sample(draws, images.shape[2:])
+    return chosen.apply(images, values, draws), values
 
 
 def test_a_draw_is_the_samples_own_whatever_its_batch():
     order = torch.randperm(400, generator=torch.Generator().manual_seed(1))
-    shuffled = Draws(order, 0)
+    shuffled = CounterRNG(order, 0)
     transforms = {
-        "rotation": aug.Rotation(30),
-        "noise": aug.GaussianNoise(0.1),
-        "salt": aug.SaltAndPepper(0.3),
+        "rotation": geometric.Rotation(30),
+        "noise": pixelwise.GaussianNoise(0.1),
+        "salt": pixelwise.SaltAndPepper(0.3),
     }
     whole, _ = done(**transforms)
     mixed, _ = done(IMAGES[order], shuffled, **transforms)
-    few, _ = done(IMAGES[7:9], Draws(torch.tensor([7, 8]), 0), **transforms)
+    few, _ = done(IMAGES[7:9], CounterRNG(torch.tensor([7, 8]), 0), **transforms)
     assert torch.equal(mixed, whole[order])
     assert torch.equal(few, whole[7:9])
-    alone, values = done(rotation=aug.Rotation(30))
+    alone, values = done(rotation=geometric.Rotation(30))
     assert torch.equal(
         values["rotation"]["degrees"],
-        done(scale=aug.Scale(0.5, 2), **transforms)[1]["rotation"]["degrees"],
+        done(scale=geometric.Scale(0.5, 2), **transforms)[1]["rotation"]["degrees"],
     )
     assert not torch.equal(
-        alone, done(draws=Draws(torch.arange(400), 1), rotation=aug.Rotation(30))[0]
+        alone, done(draws=CounterRNG(torch.arange(400), 1), rotation=geometric.Rotation(30))[0]
     )
 
 
 @pytest.mark.parametrize("vertical", [False, True])
 def test_flips_are_numpys_or_untouched(vertical):
-    made, values = done(flip=aug.Flip(0.3, vertical))
+    made, values = done(flip=geometric.Flip(0.3, vertical))
     flipped = values["flip"]["flipped"].bool()
     assert np.mean(flipped.numpy()) == pytest.approx(0.3, abs=0.07)
     assert torch.equal(made[~flipped], IMAGES[~flipped])
@@ -64,7 +64,7 @@ def test_flips_are_numpys_or_untouched(vertical):
 @pytest.mark.parametrize("border", ["constant", "reflect", "wrap"])
 def test_whole_translations_are_crops_of_numpys_padded_images_and_all_come(border):
     most = 4
-    made, values = done(border=border, shift=aug.Translation(most, whole_pixels=True))
+    made, values = done(border=border, shift=geometric.Translation(most, whole_pixels=True))
     padded = np.pad(IMAGES.numpy(), [(0, 0), (0, 0), (most, most), (most, most)], mode=border)
     places = np.stack([values["shift"][name].numpy() for name in ("x", "y")], 1).astype(int)
     for image, pad, (x, y) in zip(made.numpy(), padded, places, strict=True):
@@ -77,7 +77,7 @@ def test_whole_translations_are_crops_of_numpys_padded_images_and_all_come(borde
 
 def test_a_quarter_turn_is_counter_clockwise_and_numpys():
     square = IMAGES[:, :, :, :6]
-    turned = aug.Augment({"rotation": aug.Rotation(180)}).single(
+    turned = Augment({"rotation": geometric.Rotation(180)}).apply(
         square, {"rotation": {"degrees": torch.full((400,), 90.0, dtype=torch.float64)}}, DRAWS
     )
     assert np.array_equal(turned.numpy(), np.rot90(square.numpy(), 1, (2, 3)))
@@ -86,10 +86,10 @@ def test_a_quarter_turn_is_counter_clockwise_and_numpys():
 def test_transforms_are_composed_in_their_order_and_sampled_once():
     """Turned, then scaled, then moved, then mirrored: SciPy, one matrix, the inverse of each from the last to the first."""
     transforms = {
-        "rotation": aug.Rotation(40),
-        "scale": aug.Scale(0.5, 2),
-        "shift": aug.Translation(2.5),
-        "flip": aug.Flip(0.5),
+        "rotation": geometric.Rotation(40),
+        "scale": geometric.Scale(0.5, 2),
+        "shift": geometric.Translation(2.5),
+        "flip": geometric.Flip(0.5),
     }
     made, values = done(border="symmetric", **transforms)
     middle = np.array([2.5, 4])
@@ -133,7 +133,7 @@ def test_crops_are_distributed_as_torchvisions(min_area, aspect, size):
     parts = [peer.make_params([image]) for _ in range(n)]
     side = {"left": width, "top": height, "width": width, "height": height}
     theirs = {name: np.array([p[name] for p in parts]) / side[name] for name in side}
-    ours = aug.Crop(min_area, aspect).drawn(Draws(torch.arange(n), 0), size)
+    ours = geometric.Crop(min_area, aspect).sample(CounterRNG(torch.arange(n), 0), size)
     ours = {name: value.numpy() for name, value in ours.items()}
     for crop in (ours, theirs):
         crop["area"] = crop["width"] * crop["height"]
@@ -148,7 +148,7 @@ def test_crops_are_distributed_as_torchvisions(min_area, aspect, size):
 
 def test_no_crop_is_clamped_to_the_image():
     """No side is exactly the image's, save of the whole image after ten draws that do not fit (0.26 ** 10 of them)."""
-    values = aug.Crop(0.5, 1.333).drawn(Draws(torch.arange(50000), 0), (32, 32))
+    values = geometric.Crop(0.5, 1.333).sample(CounterRNG(torch.arange(50000), 0), (32, 32))
     sides = torch.stack([values["width"], values["height"]])
     places = torch.stack([values["left"], values["top"]])
     full = sides == 1
@@ -157,14 +157,16 @@ def test_no_crop_is_clamped_to_the_image():
     assert (places >= 0).all()
     assert (places + sides <= 1).all()
     assert sides.prod(0).min() >= 0.5 - 1e-6
-    never = aug.Crop(1.0, 2.0).drawn(Draws(torch.arange(100), 0), (32, 32))
+    never = geometric.Crop(1.0, 2.0).sample(CounterRNG(torch.arange(100), 0), (32, 32))
     assert all((never[name] == 1).all() for name in ("width", "height"))
     assert all((never[name] == 0).all() for name in ("left", "top"))
 
 
 def test_a_crop_is_the_part_that_it_says_enlarged():
     images = torch.rand(300, 1, 12, 16, generator=torch.Generator().manual_seed(1))
-    made, values = done(images, Draws(torch.arange(300), 0), border="edge", crop=aug.Crop(0.3, 1.5))
+    made, values = done(
+        images, CounterRNG(torch.arange(300), 0), border="edge", crop=geometric.Crop(0.3, 1.5)
+    )
     crop = values["crop"]
     for i in range(20):
         left, top = float(crop["left"][i]) * 16, float(crop["top"][i]) * 12
@@ -185,10 +187,10 @@ def test_a_crop_is_the_part_that_it_says_enlarged():
 
 def test_noise_has_the_deviation_that_it_says():
     grey = torch.full((50, 3, 40, 40), 0.5)
-    made, values = done(grey, Draws(torch.arange(50), 0), noise=aug.GaussianNoise(0.1))
+    made, values = done(grey, CounterRNG(torch.arange(50), 0), noise=pixelwise.GaussianNoise(0.1))
     assert torch.allclose((made - grey).std((1, 2, 3)).double(), values["noise"]["std"], rtol=0.06)
     assert values["noise"]["std"].max() > 0.09
-    made, values = done(grey, Draws(torch.arange(50), 0), salt=aug.SaltAndPepper(0.4))
+    made, values = done(grey, CounterRNG(torch.arange(50), 0), salt=pixelwise.SaltAndPepper(0.4))
     changed = (made != grey).double()
     assert torch.allclose(changed.mean((1, 2, 3)), values["salt"]["share"], atol=0.05)
     assert torch.equal(changed[:, 0], changed[:, 2])  # pixels, not values
@@ -197,7 +199,7 @@ def test_noise_has_the_deviation_that_it_says():
 
 def test_cutout_is_a_box_about_any_place_in_the_mean_colour():
     images = torch.rand(300, 3, 12, 16, generator=torch.Generator().manual_seed(2))
-    made, values = done(images, Draws(torch.arange(300), 0), cutout=aug.Cutout(0.5))
+    made, values = done(images, CounterRNG(torch.arange(300), 0), cutout=pixelwise.Cutout(0.5))
     areas = []
     for i in range(300):
         x, y = float(values["cutout"]["x"][i]) * 16, float(values["cutout"]["y"][i]) * 12
@@ -217,8 +219,8 @@ def test_cutout_is_a_box_about_any_place_in_the_mean_colour():
 def test_brightness_and_contrast_are_torchvisions(channels):
     images = IMAGES[:, :channels]
     for transform, peer in (
-        (aug.Brightness(0.5), TF.adjust_brightness),
-        (aug.Contrast(0.5), TF.adjust_contrast),
+        (pixelwise.Brightness(0.5), TF.adjust_brightness),
+        (pixelwise.Contrast(0.5), TF.adjust_contrast),
     ):
         made, values = done(images, one=transform)
         factor = values["one"]["factor"]
@@ -231,10 +233,10 @@ def test_brightness_and_contrast_are_torchvisions(channels):
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 3.0])
 def test_mixup_is_zhangs(alpha):
-    many = Draws(torch.arange(20000), 0)
-    share = mixing.MixUp(alpha).drawn(many, (1, 1))["share"].numpy()
+    many = CounterRNG(torch.arange(20000), 0)
+    share = mixing.MixUp(alpha).sample(many, (1, 1))["share"].numpy()
     assert stats.kstest(share, stats.beta(alpha, alpha).cdf).pvalue > 0.01
-    made, labels = aug.Augment({"mixup": mixing.MixUp(alpha)})(IMAGES, LABELS, DRAWS, 10)
+    made, labels = Augment({"mixup": mixing.MixUp(alpha)})(IMAGES, LABELS, DRAWS, 10)
     assert torch.allclose(labels.sum(1), torch.ones(400))
     one_hot = torch.nn.functional.one_hot(LABELS, 10).float()
     both = torch.cat([IMAGES.flatten(1), one_hot], 1).numpy()
@@ -256,8 +258,8 @@ def test_cutmix_shares_labels_by_the_area_of_its_box():
     images = IMAGES[:200] + torch.arange(200).view(
         -1, 1, 1, 1
     )  # the whole part of a value says which image it is of
-    made, labels = aug.Augment({"cutmix": mixing.CutMix(1.0)})(
-        images, LABELS[:200], Draws(torch.arange(200), 0), 10
+    made, labels = Augment({"cutmix": mixing.CutMix(1.0)})(
+        images, LABELS[:200], CounterRNG(torch.arange(200), 0), 10
     )
     areas = []
     for i in range(200):

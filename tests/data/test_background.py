@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 from src.augment import augment, preview
 from src.config.checks import check, compose
 from src.core.errors import UserError
-from src.data.decode import colour, decode
+from src.data.decode import decode, parse_color
 from src.predict import predict
 from src.train import train
 from tests.conftest import call, data_of, saved
@@ -153,4 +153,4 @@ def test_what_is_no_colour_is_named(wrong):
 
 def test_a_colour_may_be_named_or_given_in_numbers():
     for background in ("red", "#f00", "#ff0000", "rgb(255,0,0)", [255, 0, 0]):
-        assert colour(background) == (255, 0, 0)
+        assert parse_color(background) == (255, 0, 0)

@@ -5,7 +5,7 @@ import torch
 
 from src.core.errors import UserError
 from src.data.order import EpochSampler
-from src.data.transforms.pixels import binarized, resized, scattered
+from src.data.transforms.pixels import binarize, place_randomly, resize
 from src.engine import build
 from tests.conftest import TINY, data_of
 
@@ -66,15 +66,15 @@ def test_every_run_of_every_seed_is_measured_on_the_same_images(config):
 @pytest.mark.parametrize(("size", "channels"), [(28, 1), (32, 3), (64, 1), (14, 1)])
 def test_resized(size, channels):
     images = torch.arange(256).byte().view(1, 1, 16, 16).repeat(3, 1, 1, 1)
-    out = resized(images, (size, size + 4), channels)
+    out = resize(images, (size, size + 4), channels)
     assert out.shape == (3, channels, size, size + 4)
     assert out.float().mean().item() == pytest.approx(127.5, abs=1.5)
-    assert resized(images, (16, 16), 1).equal(images), "identity is exact"
+    assert resize(images, (16, 16), 1).equal(images), "identity is exact"
 
 
 def test_colour_to_grey_is_itu_601():
     red = torch.tensor([255, 0, 0]).byte().view(1, 3, 1, 1).repeat(1, 1, 4, 4)
-    assert resized(red, (4, 4), 1).unique().tolist() == [76]
+    assert resize(red, (4, 4), 1).unique().tolist() == [76]
 
 
 def test_batches_are_floats_in_0_1(config):
@@ -143,7 +143,7 @@ def test_ranks_share_an_epoch_in_equal_batches():
 
 def test_binarized_pixels_have_their_values_as_probabilities():
     images = torch.tensor([0.0, 0.2, 0.7, 1.0]).view(4, 1, 1, 1).expand(4, 1, 100, 100)
-    drawn = binarized(images, torch.Generator().manual_seed(0))
+    drawn = binarize(images, torch.Generator().manual_seed(0))
     assert set(drawn.unique().tolist()) == {0.0, 1.0}
     assert drawn.mean(dim=(1, 2, 3)).tolist() == pytest.approx([0, 0.2, 0.7, 1], abs=0.02)
 
@@ -200,7 +200,7 @@ def test_binarisation_is_drawn_anew_every_epoch_and_kept_in_validation(config, t
 
 def test_scattered_images_are_whole_and_anywhere():
     images = torch.rand(500, 2, 3, 4, generator=torch.Generator().manual_seed(0)) + 0.1
-    sheets = scattered(images, (5, 9), torch.Generator().manual_seed(1))
+    sheets = place_randomly(images, (5, 9), torch.Generator().manual_seed(1))
     assert sheets.shape == (500, 2, 5, 9)
     places = set()
     for image, sheet in zip(images, sheets, strict=True):

@@ -6,7 +6,7 @@ import torch
 
 from src.core.errors import UserError
 from src.core.randomness import generator
-from src.data.images import ImageSet, cut_test, stratified
+from src.data.images import ImageSet, split_off_test, stratified_split
 from tests.conftest import TINY, data_of
 from tests.data.test_levels import write
 
@@ -25,7 +25,7 @@ def shares(counts, n):
 def test_each_class_gives_its_share_and_the_total_stays(counts, n):
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     order = torch.randperm(sum(counts), generator=generator(3, "x"))
-    drawn, others = stratified(labels, order, n)
+    drawn, others = stratified_split(labels, order, n)
     assert len(drawn) == n
     assert sorted([*drawn.tolist(), *others.tolist()]) == list(range(sum(counts)))
     assert labels[drawn].bincount(minlength=len(counts)).tolist() == shares(counts, n)
@@ -38,13 +38,13 @@ def test_each_class_gives_its_share_and_the_total_stays(counts, n):
 def test_a_class_gives_its_last_image_only_where_it_must():
     labels = torch.tensor([0] * 10 + [1])
     order = torch.arange(11)
-    assert labels[stratified(labels, order, 5)[0]].tolist() == [0] * 5
-    assert labels[stratified(labels, order, 11)[0]].sum() == 1
+    assert labels[stratified_split(labels, order, 5)[0]].tolist() == [0] * 5
+    assert labels[stratified_split(labels, order, 11)[0]].sum() == 1
 
 
 def test_without_labels_the_cut_is_the_plain_random_one():
     images = torch.arange(40, dtype=torch.uint8).view(40, 1, 1, 1)
-    cut = cut_test(ImageSet(images, torch.full((40,), -1)), 10, 5, "x")
+    cut = split_off_test(ImageSet(images, torch.full((40,), -1)), 10, 5, "x")
     order = torch.randperm(40, generator=generator(5, "test"))
     assert cut.test.images.flatten().tolist() == sorted(order[:10].tolist())
 
@@ -52,9 +52,9 @@ def test_without_labels_the_cut_is_the_plain_random_one():
 @pytest.mark.parametrize("size", [0, 0.0])
 def test_a_test_of_no_images_is_allowed_but_not_by_rounding(size):
     part = ImageSet(torch.zeros(9, 1, 1, 1, dtype=torch.uint8), torch.zeros(9, dtype=torch.int64))
-    assert (len(cut_test(part, size, 0, "x").train), len(cut_test(part, size, 0, "x").test)) == (9, 0)  # fmt: skip
+    assert (len(split_off_test(part, size, 0, "x").train), len(split_off_test(part, size, 0, "x").test)) == (9, 0)  # fmt: skip
     with pytest.raises(UserError, match=r"data\.test_size=0\.01 does not fit x"):
-        cut_test(part, 0.01, 0, "x")
+        split_off_test(part, 0.01, 0, "x")
 
 
 def test_a_rare_class_is_in_every_set(config, tmp_path):

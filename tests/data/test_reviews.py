@@ -9,10 +9,10 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from src import losses
-from src.callbacks.vectors import neighbours
+from src.callbacks.vectors import nearest_words
 from src.core import runs
 from src.core.errors import UserError
-from src.data.sets.reviews import FILE, words_of
+from src.data.sets.reviews import FILE, tokenize
 from src.models.word_vectors import noise_shares, pairs
 from src.train import train
 from tests.conftest import data_of, saved, weights_of
@@ -31,9 +31,9 @@ def sentences(part):
 
 def test_words_are_lower_case_without_stop_words():
     said = "It\u2019s NOT the film's fault: I don't think 2 hours were \u201ctoo much\u201d for us!"
-    assert words_of(said) == ["not", "film's", "fault", "don't", "think", "hours", "too", "much"]
-    assert words_of("Größe, naïve") == ["größe", "naïve"]
-    assert words_of("There it was.") == []
+    assert tokenize(said) == ["not", "film's", "fault", "don't", "think", "hours", "too", "much"]
+    assert tokenize("Größe, naïve") == ["größe", "naïve"]
+    assert tokenize("There it was.") == []
 
 
 def test_pairs_of_a_sentence_by_hand():
@@ -74,7 +74,7 @@ def test_a_runs_noise_is_counted_in_its_sentences(words_run):
             word
             for row in csv.DictReader(file)
             if not row["label"]
-            for word in words_of(row["text"])
+            for word in tokenize(row["text"])
         )
     words = runs.load_checkpoint(runs.last_checkpoint(words_run))["Reviews"]["words"]
     assert set(words) == set(counts)
@@ -110,7 +110,7 @@ def test_the_projects_own_72(config):
     assert plain.train.tensors[1].unique().tolist() == [-1]
     with FILE.open(newline="") as file:
         texts = [row["text"] for row in csv.DictReader(file)]
-    assert len({" ".join(words_of(text)) for text in texts}) == 72, (
+    assert len({" ".join(tokenize(text)) for text in texts}) == 72, (
         "no labelled sentence repeats another"
     )
     assert all(5 <= len(text.split()) <= 14 for text in texts)
@@ -203,7 +203,7 @@ def test_the_projector_has_each_word_with_its_vector(words_run):
 def test_neighbours_are_told(words_run):
     events = EventAccumulator(str(words_run))
     events.Reload()
-    (event,) = events.Tensors("neighbours/text_summary")
+    (event,) = events.Tensors("nearest_words/text_summary")
     lines = event.tensor_proto.string_val[0].decode().splitlines()
     assert len(lines) == 10
     assert f"near {lines[0].strip()}" in (words_run / "train.log").read_text()
@@ -211,7 +211,7 @@ def test_neighbours_are_told(words_run):
 
 def test_neighbours_by_hand():
     table = torch.tensor([[1.0, 0.0], [9.0, 1.0], [0.0, 1.0], [-1.0, 0.1]])
-    assert neighbours(table, ["a", "b", "c", "d"], n=2, each=2) == {
+    assert nearest_words(table, ["a", "b", "c", "d"], n=2, each=2) == {
         "a": ["b", "c"],
         "b": ["a", "c"],
     }
@@ -234,7 +234,7 @@ def test_words_that_share_their_company_come_to_lie_together(config, tmp_path):
     )
     train(cfg, saved(cfg, tmp_path / "run"))
     words = runs.load_checkpoint(runs.last_checkpoint(tmp_path / "run"))["Reviews"]["words"]
-    for word, near in neighbours(
+    for word, near in nearest_words(
         weights_of(tmp_path / "run")["centre.weight"][1:], words, n=8, each=3
     ).items():
         assert {other[0] for other in near} == {word[0]}

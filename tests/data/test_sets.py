@@ -319,6 +319,6 @@ def test_two_digits_share_a_sheet(config, tmp_path):
     assert data.test.images.shape == (20, 1, 60, 60)
     assert set(data.test.images.flatten(1).sum(1).tolist()) <= {400, 255}
     assert data.test.labels.unique().tolist() == [-1]
-    sheets = data.vary(to_float(data.train.images), torch.Generator().manual_seed(0))
+    sheets = data.randomize(to_float(data.train.images), torch.Generator().manual_seed(0))
     assert sheets.shape == (10, 1, 60, 60)
     assert sheets.max() <= 1

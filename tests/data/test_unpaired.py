@@ -11,7 +11,7 @@ from scipy import ndimage
 from src.config.checks import check, compose
 from src.core.errors import UserError
 from src.data.sets.folder import decode
-from src.data.transforms.pixels import wintered
+from src.data.transforms.pixels import add_winter
 from src.engine import build
 from src.engine.load import load_run
 from src.evaluate import evaluate
@@ -32,22 +32,22 @@ def test_snow_lies_under_edges_by_scipy():
     for k, (cold, white) in enumerate(((0.8, 0.93), (0.9, 0.96), (1.0, 1.0))):
         ground = 0.9 * (0.75 * image[:, k] + 0.25 * luma) + 0.1 * cold
         expected[:, k] = (1 - snow) * ground + snow * white
-    assert np.allclose(wintered(torch.tensor(image)).numpy(), expected, atol=1e-6)
-    assert wintered(torch.rand(4, 3, 8, 8)).amax() <= 1
+    assert np.allclose(add_winter(torch.tensor(image)).numpy(), expected, atol=1e-6)
+    assert add_winter(torch.rand(4, 3, 8, 8)).amax() <= 1
 
 
 def test_no_map_of_single_pixels_makes_a_winter():
     """One color becomes many: below a bright edge white, above it hardly changed. Upside down it lies elsewhere."""
     image = torch.full((1, 3, 16, 16), 0.8)
     image[:, :, 8:] = 0.2
-    snowy = wintered(image)
+    snowy = add_winter(image)
     dark, covered = snowy[0, :, 14, 8], snowy[0, :, 8, 8]
     assert torch.equal(image[0, :, 14, 8], image[0, :, 8, 8])
     assert covered.min() > 0.7
     assert dark.max() < 0.5
-    turned = wintered(image.flip(2)).flip(2)
+    turned = add_winter(image.flip(2)).flip(2)
     assert (turned - snowy).abs().amax() > 0.4
-    assert torch.allclose(wintered(image.flip(3)).flip(3), snowy, atol=1e-6)
+    assert torch.allclose(add_winter(image.flip(3)).flip(3), snowy, atol=1e-6)
 
 
 def test_no_image_is_in_both_domains_and_those_held_out_are_paired(config, photos):
@@ -63,7 +63,7 @@ def test_no_image_is_in_both_domains_and_those_held_out_are_paired(config, photo
     a, b = data.train[torch.arange(30)]
 
     def wintery(images):
-        return (wintered(images.float() / 255) * 255).round().byte()
+        return (add_winter(images.float() / 255) * 255).round().byte()
 
     differences = (wintery(a).unsqueeze(1).float() - b.unsqueeze(0)).abs().amax((2, 3, 4))
     assert differences.min() > 5

@@ -5,8 +5,9 @@ import pytest
 import torch
 from scipy import ndimage
 
-from src.core.randomness import Draws
-from src.data.transforms import augment as aug
+from src.core.randomness import CounterRNG
+from src.data.transforms import geometric
+from src.data.transforms.augment import Augment
 from src.data.transforms.warp import BORDERS, INTERPOLATIONS, warp
 
 SCIPY = {
@@ -104,23 +105,23 @@ def test_flips_and_quarter_turns_are_numpys_bit_for_bit(border, interpolation):
 def test_the_table_of_borders():
     """The largest difference of each transform at each border, from numpy.pad or flip where they say it, else from SciPy."""
     x = images(24, 32)
-    draws = Draws(torch.arange(3), 0)
+    draws = CounterRNG(torch.arange(3), 0)
     cases = {
-        "flip": aug.Flip(1.0),
-        "rotation": aug.Rotation(90),
-        "scale in": aug.Scale(1.5, 3),
-        "scale out": aug.Scale(0.2, 0.6),
-        "translation": aug.Translation(50, whole_pixels=True),
-        "crop": aug.Crop(0.2, 1.5),
+        "flip": geometric.Flip(1.0),
+        "rotation": geometric.Rotation(90),
+        "scale in": geometric.Scale(1.5, 3),
+        "scale out": geometric.Scale(0.2, 0.6),
+        "translation": geometric.Translation(50, whole_pixels=True),
+        "crop": geometric.Crop(0.2, 1.5),
     }
     print("\n" + " ".join(f"{name:>11}" for name in ("", *cases)))
     for border in BORDERS:
         worst = {}
         for name, transform in cases.items():
-            values = transform.drawn(draws, (24, 32))
+            values = transform.sample(draws, (24, 32))
             made = (
-                aug.Augment({"one": transform}, border, fill=FILL)
-                .single(x, {"one": values}, draws)
+                Augment({"one": transform}, border, fill=FILL)
+                .apply(x, {"one": values}, draws)
                 .double()
                 .numpy()
             )
@@ -151,7 +152,7 @@ def expected(name, x, transform, values, border):
             ]
         )
     made, middle = np.empty_like(x), (np.array([24, 32]) - 1) / 2
-    for i, one in enumerate(transform.map(values, (24, 32)).numpy()):
+    for i, one in enumerate(transform.matrix(values, (24, 32)).numpy()):
         matrix = one[1::-1, 1::-1]
         offset = middle - matrix @ middle + one[1::-1, 2]
         for c in range(2):

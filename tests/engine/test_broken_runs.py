@@ -119,7 +119,7 @@ def test_another_familys_checkpoint(folder, other):
 
 
 def test_a_checkpoint_of_other_optimizers(folder):
-    cfg = runs.config_of(folder)
+    cfg = runs.load_config(folder)
     cfg.model.optimizer = {
         "_target_": "torch.optim.Adam",
         "_partial_": True,
@@ -161,7 +161,7 @@ def test_a_log_that_cannot_be_written(folder):
 
 def test_a_config_of_before_a_setting_is_read(folder):
     """A run made before the project had a setting has its default."""
-    cfg = runs.config_of(folder)
+    cfg = runs.load_config(folder)
     for node, key in ((cfg.data, "permute"), (cfg.trainer, "max_time"), (cfg, "augment")):
         del node[key]
     runs.write_config(folder, cfg)

@@ -282,7 +282,7 @@ def test_what_a_resumed_run_is_told_is_remembered(uncut, tmp_path):
     longer = command("train", f"resume={folder}", "trainer.max_epochs=4")
     assert longer.returncode == 0, longer.stderr
     assert batches_done(runs.load_last(folder)) == 16
-    cfg = runs.config_of(folder)
+    cfg = runs.load_config(folder)
     assert (cfg.trainer.max_epochs, cfg.resume) == (4, None)
     before = runs.read_metrics(folder)
     again = command("train", f"resume={folder}")

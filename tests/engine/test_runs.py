@@ -49,11 +49,11 @@ def test_a_folder_whose_classes_changed_is_refused(of_folder, tmp_path, old, new
     now = shutil.copytree(images, tmp_path / "images")
     (now / new).parent.mkdir(exist_ok=True)
     (now / old).rename(now / new)
-    cfg = runs.config_of(folder)
+    cfg = runs.load_config(folder)
     cfg.data.root, cfg.resume = str(now), str(folder)
     for again in (
         lambda: train(cfg, folder),
-        lambda: evaluate(compose("evaluate", [f"run={folder}", f"root={now}"])),
+        lambda: evaluate(compose("evaluate", [f"run={folder}", f"data.root={now}"])),
     ):
         with pytest.raises(UserError) as error:
             again()

@@ -108,7 +108,7 @@ def test_other_images_labels_or_classes_have_a_net_of_their_own(images, tmp_path
 )
 def test_a_part_of_a_data_set_has_the_net_of_the_whole(config, cut):
     whole, part = data_of(config, *DIGITS), data_of(config, *DIGITS, cut)
-    sources = [data.whole_training_set() for data in (whole, part)]
+    sources = [data.full_training_set() for data in (whole, part)]
     assert len(sources[0]) == 1497
     assert torch.equal(sources[0].images, sources[1].images)
     assert torch.equal(sources[0].labels, sources[1].labels)
@@ -122,8 +122,10 @@ def test_permuted_pixels_are_learned_permuted_and_drawn_permuted(config):
     more = ("data.permute=true", "augment=flip", "data.val_size=0")
     data = data_of(config, *DIGITS, *more)
     indices = torch.arange(20)
-    whole = data.whole_training_set()
-    assert torch.equal(data.seen(data.train, indices)[0] * 255, whole.images[indices].float())
+    whole = data.full_training_set()
+    assert torch.equal(
+        data.eval_images(data.train, indices)[0] * 255, whole.images[indices].float()
+    )
     assert not torch.equal(data.train.images, whole.images)
 
 

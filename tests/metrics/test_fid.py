@@ -9,10 +9,10 @@ from torch import nn
 from src.config.checks import check, compose
 from src.core.randomness import generator
 from src.data.base import ImageSet
-from src.data.transforms.pixels import to_bytes
+from src.data.transforms.pixels import to_uint8
 from src.engine import build
 from src.metrics import features, fid
-from src.metrics.fid import frechet_distance, kernel_distance, neighbours
+from src.metrics.fid import frechet_distance, kernel_distance, neighbor_metrics
 from src.metrics.quality import quality, too_few
 
 
@@ -92,7 +92,7 @@ def test_neighbours_against_scikit_learn(clouds):
         "density": inside.sum(0).mean() / k,
         "coverage": inside.any(1).mean(),
     }
-    measured = neighbours(*clouds, k=k)
+    measured = neighbor_metrics(*clouds, k=k)
     for name, value in expected.items():
         assert measured[name] == pytest.approx(value, abs=1e-6), name
 
@@ -100,7 +100,7 @@ def test_neighbours_against_scikit_learn(clouds):
 def test_neighbours_of_a_collapsed_generator():
     """All samples on one real point: precise, and covering next to nothing."""
     real = torch.randn(200, 4, generator=generator(0))
-    measured = neighbours(
+    measured = neighbor_metrics(
         real, real[:1].expand(200, -1) + 1e-6 * torch.randn(200, 4, generator=generator(1))
     )
     assert measured["precision"] == 1
@@ -181,11 +181,11 @@ def test_the_card_holds_what_so_few_images_are_enough_for(net, digits):
 
 
 def test_measures_do_not_depend_on_how_many_rows_are_in_memory(clouds, monkeypatch):
-    before = kernel_distance(*clouds), neighbours(*clouds)
+    before = kernel_distance(*clouds), neighbor_metrics(*clouds)
     monkeypatch.setattr(fid, "ROWS", 7)
     assert kernel_distance(*clouds) == pytest.approx(before[0], rel=1e-9)
-    assert neighbours(*clouds) == before[1]
+    assert neighbor_metrics(*clouds) == before[1]
 
 
 def test_to_bytes_rounds_and_clamps():
-    assert to_bytes(torch.tensor([-0.2, 0.0, 0.5, 0.999, 1.3])).tolist() == [0, 0, 128, 255, 255]
+    assert to_uint8(torch.tensor([-0.2, 0.0, 0.5, 0.999, 1.3])).tolist() == [0, 0, 128, 255, 255]

@@ -13,7 +13,7 @@ from scipy.special import log_softmax
 
 from src.callbacks.quality import SampleQuality
 from src.config.checks import CONF, groups
-from src.data.images import sample
+from src.data.images import stratified_sample
 from src.engine import build
 from src.engine.load import load_run
 from src.evaluate import evaluate
@@ -171,7 +171,7 @@ def test_a_gans_figures_of_a_bf16_run_against_numpy_and_torchmetrics(config, tmp
     scores = copy.deepcopy(model.discriminator).double()(data.test.images.double() / 255 * 2 - 1)
     assert values["test/d_real"] == pytest.approx(scores.mean().item(), rel=1e-4)
     net = features.feature_net(
-        data.whole_training_set(), 10, data.name, SampleQuality(1, None, 0, cfg.cache).cache
+        data.full_training_set(), 10, data.name, SampleQuality(1, None, 0, cfg.cache).cache
     )
     samples = (model.sample(100, generator(cfg.seed, "quality")).clamp(0, 1) * 255).round()
     net = net.double()
@@ -218,21 +218,21 @@ def test_a_limit_keeps_the_shares_of_the_classes(order):
     if order != "class after class":
         labels = torch.arange(1000) % 10 if order == "in turn" else labels[torch.randperm(1000)]
     for n in (10, 100, 333, 1000, 2000):
-        indices = sample(labels, n, "x")
+        indices = stratified_sample(labels, n, "x")
         assert len(indices.unique()) == len(indices) == min(n, 1000)
         assert torch.equal(indices, indices.sort().values)
         shares = labels[indices].bincount(minlength=10)
         assert shares.max() - shares.min() <= 1
-    assert not torch.equal(sample(labels, 100, "x"), sample(labels, 100, "y"))
-    first = sample(labels, 100, "x")[:10] % 100
+    assert not torch.equal(stratified_sample(labels, 100, "x"), stratified_sample(labels, 100, "y"))
+    first = stratified_sample(labels, 100, "x")[:10] % 100
     assert len(set(first.tolist())) > 5, "not each class's first image"
 
 
 def test_a_limit_without_labels_is_a_random_draw():
-    indices = sample(torch.full((1000,), -1), 100, "x")
+    indices = stratified_sample(torch.full((1000,), -1), 100, "x")
     assert abs(indices.double().mean() - 499.5) < 100
     assert len(set(indices.diff().tolist())) > 5
-    assert len(sample(torch.empty(0, dtype=torch.int64), 5, "x")) == 0
+    assert len(stratified_sample(torch.empty(0, dtype=torch.int64), 5, "x")) == 0
 
 
 def in_class_order(part):

@@ -162,7 +162,7 @@ def test_compiling_without_a_compiler_is_one_line(config, monkeypatch):
 def test_a_compiled_run_has_its_graph_and_resumes(config, tmp_path):
     folder = run_of(tmp_path, *SMALL, "model.compile=true")
     assert (folder / "graph" / "draw").is_dir()
-    cfg = runs.config_of(folder)
+    cfg = runs.load_config(folder)
     cfg.resume, cfg.trainer.max_epochs = str(folder), 3
     assert train(cfg, folder)["batches"] == 12
 
@@ -209,7 +209,7 @@ def test_a_strip_is_a_row_an_image():
 
 
 def test_bars_are_as_high_as_their_values():
-    picture = charts.bars([1.0, 2.0, 0.0], "x")
+    picture = charts.draw_bars([1.0, 2.0, 0.0], "x")
     columns = [(picture[30:140, 60 + round(570 / 3 * (i + 0.4))] < 100).sum() for i in range(3)]
     assert columns[1] == pytest.approx(110, abs=2)
     assert columns[0] == pytest.approx(55, abs=2)
@@ -217,7 +217,9 @@ def test_bars_are_as_high_as_their_values():
 
 
 def test_bars_with_names_and_intervals():
-    picture = charts.bars([1.0, 1.0], "x", names=["a", "b"], intervals=[(0.5, 2.0), (1.0, 1.0)])
+    picture = charts.draw_bars(
+        [1.0, 1.0], "x", names=["a", "b"], intervals=[(0.5, 2.0), (1.0, 1.0)]
+    )
     assert picture.shape == (160, 640)
     middle = picture[30:141, 60 + round(570 / 2 * 0.4)]
     line = (middle == 160).nonzero()[0]
@@ -226,13 +228,13 @@ def test_bars_with_names_and_intervals():
     )
     assert (picture[144:, 60:80] < 128).any()
     assert (picture[144:, 345:365] < 128).any()
-    upright = charts.bars([1.0, 1.0], "x", names=["a" * 60, "b"])
+    upright = charts.draw_bars([1.0, 1.0], "x", names=["a" * 60, "b"])
     assert len(upright) > 400, "names wider than their bars stand upright below"
     dark = (upright[144:] < 128).nonzero()
     short = dark[0][dark[1] > 300]
     assert short.max() < 20, "the short one at its bar, too"
     assert dark[0].max() > 300
-    assert (upright[:140] == charts.bars([1.0, 1.0], "x")[:140]).all()
+    assert (upright[:140] == charts.draw_bars([1.0, 1.0], "x")[:140]).all()
 
 
 @pytest.mark.parametrize("kind", SHAPES)

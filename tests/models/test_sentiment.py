@@ -91,7 +91,7 @@ def test_the_run_that_it_began_with_may_be_gone(config, tmp_path, words_run):
     metrics = train(cfg, folder)
     shutil.rmtree(source)
     evaluation = compose("evaluate", [f"run={folder}"])
-    check(evaluation)
+    check(evaluation, "evaluate")
     assert evaluate(evaluation)["test/loss"] == pytest.approx(metrics["test/loss"])
     cfg.resume, cfg.trainer.max_epochs = str(folder), 3
     assert train(cfg, folder)["batches"] == 3

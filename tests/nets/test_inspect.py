@@ -7,8 +7,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from src.nets import dcgan
-from src.nets.inspect import Layer, frozen, heads, layers
-from src.nets.plain import plain
+from src.nets.convnet import convnet
+from src.nets.inspect import Layer, classifier_heads, frozen_parts, layer_calls
 
 IMAGE = (3, 224, 224)
 
@@ -19,8 +19,8 @@ def on_meta(make, *args, **kwargs):
 
 
 def test_lenet_by_hand():
-    net = on_meta(plain, 3, 32, 10, features=[6, "M", 16, "M"], hidden_dims=[120, 84], kernel=5)
-    rows = layers(net, (3, 32, 32))
+    net = on_meta(convnet, 3, 32, 10, features=[6, "M", 16, "M"], hidden_dims=[120, 84], kernel=5)
+    rows = layer_calls(net, (3, 32, 32))
     assert [row for row in rows if row.kind != "ReLU"] == [
         Layer("conv1", "Conv2d", (3, 32, 32), (6, 28, 28), 456, 28 * 28 * 6 * 3 * 25),
         Layer("pool1", "MaxPool2d", (6, 28, 28), (6, 14, 14), 0, 0),
@@ -35,7 +35,7 @@ def test_lenet_by_hand():
 
 
 def test_alexnets_sides():
-    rows = layers(on_meta(torchvision.models.alexnet), IMAGE)
+    rows = layer_calls(on_meta(torchvision.models.alexnet), IMAGE)
     assert [row.shape_out[1] for row in rows if row.kind in ("Conv2d", "MaxPool2d")] == [
         55,
         27,
@@ -52,7 +52,7 @@ def test_alexnets_sides():
 def test_torchvisions_published_figures(name):
     published = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].meta
     kwargs = {"init_weights": False, "aux_logits": False} if name == "googlenet" else {}
-    rows = layers(on_meta(torchvision.models.get_model, name, **kwargs), IMAGE)
+    rows = layer_calls(on_meta(torchvision.models.get_model, name, **kwargs), IMAGE)
     assert sum(row.parameters for row in rows) == published["num_params"]
     assert sum(row.multiply_adds for row in rows) / 1e9 == pytest.approx(
         published["_ops"], abs=6e-4
@@ -73,25 +73,27 @@ def test_multiply_adds_against_torchs_counter(make, shape):
     net = on_meta(make)
     with FlopCounterMode(display=False) as counter:
         net(torch.zeros(1, *shape, device="meta"))
-    assert 2 * sum(row.multiply_adds for row in layers(net, shape)) == counter.get_total_flops()
+    assert (
+        2 * sum(row.multiply_adds for row in layer_calls(net, shape)) == counter.get_total_flops()
+    )
 
 
 def test_auxiliary_heads_are_there_in_training_only():
     net = on_meta(torchvision.models.googlenet, init_weights=False)
-    assert sum(row.parameters for row in layers(net, IMAGE)) == 6_624_904
-    assert sum(row.parameters for row in layers(net.train(), IMAGE)) == 13_004_888
+    assert sum(row.parameters for row in layer_calls(net, IMAGE)) == 6_624_904
+    assert sum(row.parameters for row in layer_calls(net.train(), IMAGE)) == 13_004_888
 
 
 def test_a_layer_used_twice_works_twice_and_has_its_parameters_once():
     shared = nn.Linear(4, 4)
-    rows = layers(nn.Sequential(shared, nn.ReLU(), shared), (4,))
+    rows = layer_calls(nn.Sequential(shared, nn.ReLU(), shared), (4,))
     assert [row.parameters for row in rows] == [20, 0, 0]
     assert [row.multiply_adds for row in rows] == [16, 0, 16]
     assert not shared._forward_hooks, "none is left behind"
 
 
 def test_the_layers_of_a_plain_net():
-    net = plain(
+    net = convnet(
         3,
         8,
         2,
@@ -103,7 +105,7 @@ def test_the_layers_of_a_plain_net():
     )
 
     def names(freeze):
-        parameters, modules = frozen(net, freeze)
+        parameters, modules = frozen_parts(net, freeze)
         assert {id(p) for p in parameters} == {
             id(p) for m in modules for p in m.parameters(recurse=False)
         }
@@ -116,7 +118,7 @@ def test_the_layers_of_a_plain_net():
     assert names(5) == names("backbone")
     assert names("backbone").endswith("norm2 relu2 dropout2 flatten fc1 relu3 dropout3")
     with pytest.raises(ValueError, match="freeze=6 leaves nothing to learn: the net has 6 layers"):
-        frozen(net, 6)
+        frozen_parts(net, 6)
 
 
 def test_the_layers_of_torchvisions_nets():
@@ -125,14 +127,14 @@ def test_the_layers_of_torchvisions_nets():
         google = torchvision.models.googlenet(num_classes=5, aux_logits=True, init_weights=False)
         vit = torchvision.models.VisionTransformer(32, 8, 1, 2, 16, 16, num_classes=5)
         squeeze = torchvision.models.squeezenet1_1(num_classes=5)
-    assert heads(google) == ["fc", "aux1.fc2", "aux2.fc2"]
-    assert heads(squeeze) == ["classifier.1"]
+    assert classifier_heads(google) == ["fc", "aux1.fc2", "aux2.fc2"]
+    assert classifier_heads(squeeze) == ["classifier.1"]
     for net in (google, vit, squeeze):
-        at_rest = {id(p) for p in frozen(net, "backbone")[0]}
+        at_rest = {id(p) for p in frozen_parts(net, "backbone")[0]}
         learned = {
             name.rpartition(".")[0] for name, p in net.named_parameters() if id(p) not in at_rest
         }
-        assert learned == set(heads(net))
-    assert google not in frozen(google, "backbone")[1], (
+        assert learned == set(classifier_heads(net))
+    assert google not in frozen_parts(google, "backbone")[1], (
         "it answers with its auxiliary heads in training alone"
     )

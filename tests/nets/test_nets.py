@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from src.nets import dcgan, fc
-from src.nets.init import initialise, spectral_norm, whiten
+from src.nets.init import initialize, spectral_norm, whiten
 
 
 def count(net):
@@ -87,7 +87,7 @@ def test_a_critic_with_layer_norm_scores_each_image_by_itself():
 def test_initialise(how, spread):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(400, 300), nn.BatchNorm1d(300))
-    initialise(net, how)
+    initialize(net, how)
     assert net[0].weight.std().item() == pytest.approx(spread, rel=0.02)
     assert net[0].bias.abs().max() == 0
     assert net[1].weight.min() == 1
@@ -106,7 +106,7 @@ def test_dirac_hands_on_what_comes_in_and_leaves_the_other_filters():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 3, padding=1))
     before = [layer.weight.clone() for layer in net]
-    initialise(net, "dirac")
+    initialize(net, "dirac")
     x = torch.rand(2, 8, 5, 5)
     for layer, n_in, were in zip(net, (3, 4), before, strict=True):
         handed_on = F.conv2d(x[:, : layer.in_channels], layer.weight, padding=1)

@@ -5,7 +5,7 @@ import torch
 
 from src.callbacks.reproducibility import Reproducibility
 from src.core.errors import UserError
-from src.core.randomness import seed_of
+from src.core.randomness import derive_seed
 from src.engine import build
 from src.optim import schedules
 from src.train import train
@@ -135,5 +135,5 @@ def test_a_batch_is_seeded_without_telling_absent_accelerators(config, tmp_path)
         trainer, "val", 3
     )
     drawn = torch.rand(5)
-    torch.manual_seed(seed_of(0, "val", 0, 3, 0))
+    torch.manual_seed(derive_seed(0, "val", 0, 3, 0))
     assert torch.equal(drawn, torch.rand(5))

@@ -15,7 +15,7 @@ from src.core.errors import UserError
 from src.core.randomness import generator
 from src.engine import build
 from src.nets.cifar import resnet
-from src.nets.plain import plain
+from src.nets.convnet import convnet
 from src.train import train
 from src.viz import charts, explain
 from tests.conftest import TINY
@@ -82,12 +82,12 @@ def test_grad_cam_of_pooled_maps_is_their_weighted_sum(pooled):
 
 def test_grad_cam_asks_the_last_rectified_maps_that_have_places():
     x = torch.rand(4, 3, 32, 32)
-    vgg = plain(3, 32, 10, [8, "M", 8, "M", 8, "M", 8, "M", 8], (), 3, 1, "batch").eval()
-    assert explain.cam_layer(vgg, x) == "relu3"  # of 8 x 8; what comes behind has less
-    assert explain.cam_layer(resnet(3, 10).eval(), x) == "stage3"
+    vgg = convnet(3, 32, 10, [8, "M", 8, "M", 8, "M", 8, "M", 8], (), 3, 1, "batch").eval()
+    assert explain.find_cam_layer(vgg, x) == "relu3"  # of 8 x 8; what comes behind has less
+    assert explain.find_cam_layer(resnet(3, 10).eval(), x) == "stage3"
     bare = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    assert explain.cam_layer(bare, x - 0.5) == "0"
-    assert explain.cam_layer(nn.Sequential(nn.Flatten(), nn.Linear(3072, 2)), x) is None
+    assert explain.find_cam_layer(bare, x - 0.5) == "0"
+    assert explain.find_cam_layer(nn.Sequential(nn.Flatten(), nn.Linear(3072, 2)), x) is None
 
 
 def test_grad_cam_of_a_frozen_net(pooled):
@@ -101,7 +101,7 @@ def test_the_loudest_image_of_a_linear_net_is_known():
     """White where its weight is above zero, black where it is below."""
     weight = torch.randn(3, 75, generator=generator(0))
     weight = weight.sign() * (weight.abs() + 0.1)
-    best = explain.maximised(
+    best = explain.maximize_classes(
         lambda x: x.flatten(1) @ weight.T,
         torch.tensor([2, 0]),
         (3, 5, 5),
@@ -115,7 +115,7 @@ def test_the_loudest_image_of_a_linear_net_is_known():
 def test_tv_weight_makes_neighbours_alike():
     weight = torch.randn(1, 300, generator=generator(0))
     rough, smooth = (
-        explain.maximised(
+        explain.maximize_classes(
             lambda x: x.flatten(1) @ weight.T,
             torch.tensor([0]),
             (3, 10, 10),
@@ -128,7 +128,7 @@ def test_tv_weight_makes_neighbours_alike():
 
 
 def test_confusion_shades_rows_by_their_shares():
-    picture = charts.confusion(torch.tensor([[100, 0], [25, 75]]), ["a", "b"])
+    picture = charts.draw_confusion(torch.tensor([[100, 0], [25, 75]]), ["a", "b"])
     cells = picture[-88:, -88:].reshape(2, 44, 2, 44)[
         :, 3, :, 3
     ]  # a corner of each, off its number
@@ -138,9 +138,9 @@ def test_confusion_shades_rows_by_their_shares():
 @pytest.mark.parametrize("n", [2, 10, 100, 1000])
 def test_charts_of_any_number_of_classes_stay_small_and_legible(n):
     names = [f"class number {k}" for k in range(n)]
-    picture = charts.confusion(torch.ones(n, n, dtype=torch.int64), names)
+    picture = charts.draw_confusion(torch.ones(n, n, dtype=torch.int64), names)
     assert max(picture.shape) < 2000
-    bars = charts.bars(
+    bars = charts.draw_bars(
         [0.5] * n, "accuracy", names=names if n <= 100 else None, width=max(640, min(16 * n, 2000))
     )
     assert bars.shape[1] <= 2000

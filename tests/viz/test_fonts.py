@@ -89,11 +89,11 @@ def test_every_picture_with_words_takes_any_script():
     images = torch.rand(len(NAMES), 3, 20, 30, generator=torch.Generator().manual_seed(0))
     counts = torch.eye(len(NAMES)).long()
     for draw in (
-        lambda names: charts.captioned(images, names),
-        lambda names: charts.bars([0.5] * len(names), names[5], names=names),
-        lambda names: charts.bars([0.5] * 2, "x", names=names[3:5]),
-        lambda names: charts.confusion(counts, names),
-        lambda names: charts.feature_maps(images[0], dict.fromkeys(names, images[0])),
+        lambda names: charts.draw_captioned(images, names),
+        lambda names: charts.draw_bars([0.5] * len(names), names[5], names=names),
+        lambda names: charts.draw_bars([0.5] * 2, "x", names=names[3:5]),
+        lambda names: charts.draw_confusion(counts, names),
+        lambda names: charts.draw_feature_maps(images[0], dict.fromkeys(names, images[0])),
     ):
         one, two = draw(NAMES), draw(other)
         assert one.shape != two.shape or (one != two).any()

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from src.data.base import ImageData
-from src.data.images import ImageSet, Splits, cut_test
+from src.data.images import ImageSet, Splits, split_off_test
 
 
 class Digits(ImageData):
@@ -24,4 +24,4 @@ class Digits(ImageData):
         larger = F.interpolate(scans, (20, 20), mode="bicubic").clamp(0, 1)
         pixels = F.pad(larger, (4, 4, 4, 4)).mul(255).round().byte()  # (N, 1, 28, 28)
         images = ImageSet(pixels, torch.from_numpy(digits.target).long())
-        return cut_test(images, self.test_size, self.split_seed, self.name)
+        return split_off_test(images, self.test_size, self.split_seed, self.name)

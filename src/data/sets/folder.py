@@ -27,9 +27,9 @@ from src.core.files import (
 )
 from src.data.base import ImageData
 from src.data.cache import cached
-from src.data.decode import WHITE, colour, decode, why_unreadable
-from src.data.images import Images, ImageSet, Splits, chosen, cut_test
-from src.data.levels import by_folder, levels
+from src.data.decode import WHITE, decode, parse_color, why_unreadable
+from src.data.images import Images, ImageSet, Splits, resolve_classes, split_off_test
+from src.data.split_folders import group_by_folder, levels
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class Folder(ImageData):
     """root/CLASS/*.jpg, or root/{train,val,test}/CLASS/*.jpg, in any format that Pillow reads, and HEIC by pillow-heif.
 
     Without a test level `test_size` images are cut for it, without a val level `val_size`; a size in [0, 1) is a fraction.
-    `src.data.levels` says which folders are levels.
+    `src.data.split_folders` says which folders are levels.
 
     Args:
         classes: names of sub-folders, labelled in this order and the only ones that are read; None: all.
@@ -146,19 +146,19 @@ class Folder(ImageData):
                 raise UserError(
                     f"{level / unknown[0]}: no such class among the training folders ({', '.join(known)})"
                 )
-        names = list(known) if self.classes is None else chosen(self.classes, list(known))
-        self.found(names, present["train"])
+        names = list(known) if self.classes is None else resolve_classes(self.classes, list(known))
+        self.set_classes(names, present["train"])
         files = {part: self._files(part, top) for part, top in present.items()}
         used = {path for part in files.values() for path in part.paths}
         if unused := [path for path in self.scan.images if path not in used]:
             self.scan.left_out["outside the folders of the classes"] = unused
         parts = dict(
-            zip(files, at_rest(self, list(files.values()), self.scan.left_out), strict=True)
+            zip(files, load_or_stream(self, list(files.values()), self.scan.left_out), strict=True)
         )
         if "test" in parts:
             return Splits(**parts)
         return replace(
-            cut_test(parts["train"], self.test_size, self.split_seed, str(self.root)),
+            split_off_test(parts["train"], self.test_size, self.split_seed, str(self.root)),
             val=parts.get("val"),
         )
 
@@ -176,7 +176,7 @@ class Folder(ImageData):
     def _files(self, part: str, top: Path) -> FileSet:
         paths: list[Path] = []
         labels: list[int] = []
-        folders, images = _classes(top), by_folder(top, self.scan.images)
+        folders, images = _classes(top), group_by_folder(top, self.scan.images)
         for label, name in enumerate(self.class_names):
             folder = folders.get(name, top / name)
             files = images.get(folder.name, [])
@@ -185,15 +185,17 @@ class Folder(ImageData):
                 raise UserError(f"{folder}: a class with no images{f' ({why})' if why else ''}")
             paths += files
             labels += [label] * len(files)
-        return file_set(self, paths, torch.tensor(labels, dtype=torch.int64))
+        return make_file_set(self, paths, torch.tensor(labels, dtype=torch.int64))
 
 
-def file_set(data: ImageData, paths: list[Path], labels: Tensor) -> FileSet:
+def make_file_set(data: ImageData, paths: list[Path], labels: Tensor) -> FileSet:
     """The files at `paths` with their labels (N,), read as the settings of `data` say."""
-    return FileSet(paths, labels, data.size, data.channels, colour(data.background))
+    return FileSet(paths, labels, data.size, data.channels, parse_color(data.background))
 
 
-def at_rest(data: ImageData, parts: list[FileSet], left_out: LeftOut | None = None) -> list[Images]:
+def load_or_stream(
+    data: ImageData, parts: list[FileSet], left_out: LeftOut | None = None
+) -> list[Images]:
     """The `parts` of a set as they are read from now on: decoded where that fits in memory; says what was chosen.
 
     Args:

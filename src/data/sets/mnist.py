@@ -12,9 +12,9 @@ from torch import Tensor
 
 from src.core.errors import UserError
 from src.data.base import ImageData
-from src.data.download import fetched
+from src.data.download import download_missing
 from src.data.images import Images, ImageSet, Splits
-from src.data.transforms.pixels import scattered
+from src.data.transforms.pixels import place_randomly
 
 
 class Mnist(ImageData):
@@ -32,7 +32,7 @@ class Mnist(ImageData):
         ]
         missing = [raw / stem for stem in stems if _present(raw / stem) is None]
         if missing:
-            fetched(self, missing[0], lambda: self.source(str(self.root), download=True))
+            download_missing(self, missing[0], lambda: self.source(str(self.root), download=True))
         train_images, train_labels, test_images, test_labels = (
             read_idx(_present(raw / stem) or raw / stem) for stem in stems
         )
@@ -59,7 +59,7 @@ class TwoDigitMnist(Mnist):
     Composed as they are seen: in training each digit meets another of its batch, anew every epoch. No labels.
     """
 
-    varies = True
+    randomizes = True
 
     def read(self) -> Splits:
         splits = super().read()
@@ -67,17 +67,17 @@ class TwoDigitMnist(Mnist):
             part.labels.fill_(-1)
         return splits
 
-    def _fit(self, part: Images) -> Images:
+    def _resized(self, part: Images) -> Images:
         if min(self.size) < 28:
             raise UserError(
                 f"data.size={list(self.size)} does not fit {self.name}: a sheet must hold a digit of 28 x 28"
             )
         return part
 
-    def vary(self, images: Tensor, noise: torch.Generator) -> Tensor:
+    def randomize(self, images: Tensor, noise: torch.Generator) -> Tensor:
         other = images.roll(1, 0)
-        both = scattered(images, self.size, noise) + scattered(other, self.size, noise)
-        return super().vary(both.clamp(max=1.0), noise)
+        both = place_randomly(images, self.size, noise) + place_randomly(other, self.size, noise)
+        return super().randomize(both.clamp(max=1.0), noise)
 
 
 class BinarizedMnist(ImageData):

@@ -9,9 +9,9 @@ import torchvision
 
 from src.core.errors import UserError
 from src.data.base import ImageData
-from src.data.download import fetched
-from src.data.images import Splits, chosen
-from src.data.sets.folder import FileSet, at_rest, file_set
+from src.data.download import download_missing
+from src.data.images import Splits, resolve_classes
+from src.data.sets.folder import FileSet, load_or_stream, make_file_set
 
 SPECIES = ("cat", "dog")
 
@@ -42,7 +42,7 @@ class Pets(ImageData):
         folder = self.root / "oxford-iiit-pet"
         absent = [path for path in (folder / "images", folder / "annotations") if not path.is_dir()]
         if absent:
-            fetched(
+            download_missing(
                 self,
                 absent[0],
                 lambda: torchvision.datasets.OxfordIIITPet(str(self.root), download=True),
@@ -53,15 +53,15 @@ class Pets(ImageData):
         _check(folder, train, test)
         breeds = [breed for _, breed in sorted({(pet.number, pet.breed) for pet in train})]
         if self.classes == "species":
-            self.found(list(SPECIES), folder)
+            self.set_classes(list(SPECIES), folder)
         else:
-            self.found(
+            self.set_classes(
                 breeds
                 if self.classes in ("breeds", None)
-                else chosen(self.classes, breeds, _plain),
+                else resolve_classes(self.classes, breeds, _plain),
                 folder,
             )
-        return Splits(*at_rest(self, [self._files(folder, part) for part in (train, test)]))
+        return Splits(*load_or_stream(self, [self._files(folder, part) for part in (train, test)]))
 
     def _files(self, folder: Path, pets: list[Pet]) -> FileSet:
         classes = [pet.species if self.classes == "species" else pet.breed for pet in pets]
@@ -69,7 +69,7 @@ class Pets(ImageData):
             (pet, name) for pet, name in zip(pets, classes, strict=True) if name in self.class_names
         ]
         paths = [folder / "images" / f"{pet.image}.jpg" for pet, _ in taken]
-        return file_set(
+        return make_file_set(
             self, paths, torch.tensor([self.class_names.index(name) for _, name in taken])
         )
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from src.core.errors import UserError
+from src.core.types import PathText
 from src.data.base import DataModule
 from src.data.order import loader
 
@@ -58,7 +59,7 @@ class Reviews(DataModule):
     def __init__(
         self,
         name: str,
-        root: str | None,
+        root: PathText | None,
         batch_size: int,
         seed: int,
         left_out: int | None = None,
@@ -118,7 +119,7 @@ class Reviews(DataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raise UserError where a checkpoint's vectors are of other words."""
-        same_words(self.words, state_dict["words"], f"{self.root} has", "the run learned")
+        expect_same_words(self.words, state_dict["words"], f"{self.root} has", "the run learned")
 
     def train_dataloader(self) -> DataLoader:
         return loader(self.train, self.batch_size, self.seed, True, self.trainer)
@@ -127,7 +128,7 @@ class Reviews(DataModule):
         return loader(self.test, len(self.test), self.seed, False, self.trainer)
 
 
-def same_words(now: list[str], learned: list[str], who: str, than: str) -> None:
+def expect_same_words(now: list[str], learned: list[str], who: str, than: str) -> None:
     """Raise UserError, '`who` other words than `than`', with the first that differs."""
     if now != learned:
         odd = sorted(set(now) ^ set(learned))
@@ -136,7 +137,7 @@ def same_words(now: list[str], learned: list[str], who: str, than: str) -> None:
         )
 
 
-def words_of(sentence: str) -> list[str]:
+def tokenize(sentence: str) -> list[str]:
     """Lower case, letters and the apostrophes between them; without stop words."""
     words = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)*", sentence.lower().replace("\u2019", "'"))
     return [word for word in words if word not in STOP_WORDS]
@@ -169,7 +170,7 @@ def _review(row: dict[str, str | None], where: str) -> Review:
     if split not in (("train", "test") if label else ("",)):
         takes = "train or test" if label else "nothing where the label is empty"
         raise UserError(f"{where}: split={split}; it takes {takes}")
-    words = words_of(text)
+    words = tokenize(text)
     if len(words) < (1 if label else 2):
         raise UserError(
             f"{where}: text={text}; without stop words, {len(words)} is left (it takes 1 with a label, 2 without)"

@@ -7,14 +7,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from src.core.types import PathText
 from src.data.base import DataModule
-from src.data.decode import colour, decode
+from src.data.decode import decode, parse_color
 from src.data.images import ImageSet
 from src.data.order import loader
 from src.data.transforms.pixels import to_float
 
 
-class Again(Dataset):
+class Repeat(Dataset):
     """`what`, n times."""
 
     def __init__(self, what: tuple[Tensor, Tensor], n: int) -> None:
@@ -47,8 +48,8 @@ class StylePair(DataModule):
     def __init__(
         self,
         name: str,
-        content: str,
-        style: str,
+        content: PathText,
+        style: PathText,
         size: int | list[int],
         channels: int,
         num_steps: int,
@@ -56,7 +57,7 @@ class StylePair(DataModule):
     ) -> None:
         super().__init__()
         self.name, self.channels, self.num_steps = name, channels, num_steps
-        self.background = colour(background)
+        self.background = parse_color(background)
         self.size = (size, size) if isinstance(size, int) else (size[0], size[1])
         self.paths = [Path(path).expanduser() for path in (content, style)]
         self.root = self.paths[0]
@@ -76,7 +77,7 @@ class StylePair(DataModule):
             )
             self.train = self.test = ImageSet(both, torch.tensor([-1, -1]))
 
-    def seen(self, part: ImageSet, indices: Tensor) -> tuple[Tensor, Tensor]:
+    def eval_images(self, part: ImageSet, indices: Tensor) -> tuple[Tensor, Tensor]:
         """The pair, whatever is asked for."""
         return self.pair()
 
@@ -86,10 +87,10 @@ class StylePair(DataModule):
         return content, style
 
     def train_dataloader(self) -> DataLoader:
-        return loader(Again(self.pair(), self.num_steps), 1, 0, True, self.trainer)
+        return loader(Repeat(self.pair(), self.num_steps), 1, 0, True, self.trainer)
 
     def test_dataloader(self) -> DataLoader:
-        return loader(Again(self.pair(), 1), 1, 0, False, self.trainer)
+        return loader(Repeat(self.pair(), 1), 1, 0, False, self.trainer)
 
     def state_dict(self) -> dict[str, Any]:
         return {}

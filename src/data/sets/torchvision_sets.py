@@ -8,7 +8,7 @@ from torchvision.datasets.utils import check_integrity, download_and_extract_arc
 
 from src.core.errors import UserError
 from src.data.base import ImageData
-from src.data.download import fetched
+from src.data.download import download_missing
 from src.data.images import ImageSet, Splits
 
 
@@ -77,7 +77,7 @@ def _check(data: ImageData, files: list[tuple[Path, str]], download) -> None:
     """Download where a file is absent; a file that is there and broken is named, never fetched over."""
     missing = [path for path, _ in files if not path.is_file()]
     if missing:
-        fetched(data, missing[0], download)
+        download_missing(data, missing[0], download)
     for path, md5 in files:
         if not check_integrity(str(path), md5):
             raise UserError(

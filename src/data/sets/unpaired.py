@@ -10,11 +10,12 @@ from torch.utils.data import Dataset
 
 from src.core.errors import UserError
 from src.core.files import Scan, images_below, summary
-from src.core.randomness import Draws, generator
+from src.core.randomness import CounterRNG, generator
+from src.core.types import PathText
 from src.data.base import ImageData
-from src.data.images import Images, ImageSet, Splits, cut_test
-from src.data.sets.folder import Folder, at_rest, file_set
-from src.data.transforms.pixels import to_bytes, to_float, wintered
+from src.data.images import Images, ImageSet, Splits, split_off_test
+from src.data.sets.folder import Folder, load_or_stream, make_file_set
+from src.data.transforms.pixels import add_winter, to_float, to_uint8
 
 
 @dataclass
@@ -34,7 +35,7 @@ class PairSet(Dataset):
     columns = 2  # that are shuffled
 
     @classmethod
-    def of(cls, a: Images, b: Images) -> "PairSet":
+    def align(cls, a: Images, b: Images) -> "PairSet":
         """As many rows as the larger domain has images; the smaller begins again."""
         n = torch.arange(max(len(a), len(b)) if len(a) and len(b) else 0)
         return cls(a, b, torch.stack([n % max(len(a), 1), n % max(len(b), 1)], 1))
@@ -85,13 +86,15 @@ def _first(column: Tensor) -> Tensor:
     return first
 
 
-class Photos(ImageData):
+class UnlabeledFolder(ImageData):
     """All image files in a folder and below it, without classes."""
 
     def read(self) -> Splits:
         files, left_out = self.scan
-        (images,) = at_rest(self, [file_set(self, files, torch.full((len(files),), -1))], left_out)
-        return cut_test(images, self.test_size, self.split_seed, str(self.root))
+        (images,) = load_or_stream(
+            self, [make_file_set(self, files, torch.full((len(files),), -1))], left_out
+        )
+        return split_off_test(images, self.test_size, self.split_seed, str(self.root))
 
     @cached_property
     def scan(self) -> Scan:
@@ -121,14 +124,14 @@ class Unpaired(ImageData):
     }
     paired = False
 
-    def __init__(self, root_a: str, root_b: str, **settings: Any) -> None:
+    def __init__(self, root_a: PathText, root_b: PathText, **settings: Any) -> None:
         super().__init__(root=root_a, **settings)
         self.roots = (root_a, root_b)
         whole = {"limit": None, "train_size": None, "train_per_class": None}
-        self.of_a_side = settings | {"root": root_a} | whole
+        self.domain_settings = settings | {"root": root_a} | whole
 
     def read(self) -> Splits:
-        sides = [Photos(**self.of_a_side | {"root": root}) for root in self.roots]
+        sides = [UnlabeledFolder(**self.domain_settings | {"root": root}) for root in self.roots]
         for key, side in zip(("root_a", "root_b"), sides, strict=True):
             if not side.scan.images:
                 why = summary(side.scan.left_out)
@@ -138,12 +141,12 @@ class Unpaired(ImageData):
         for side in sides:
             side.setup()
         train, test, val = (
-            PairSet.of(*(getattr(side, part) for side in sides))
+            PairSet.align(*(getattr(side, part) for side in sides))
             for part in ("train", "test", "val")
         )
         return Splits(train=train, test=test, val=val)
 
-    def seen(self, part: Images, indices: Tensor) -> tuple[Tensor, Tensor]:
+    def eval_images(self, part: Images, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Images of A and of B in the rows `indices`, (B, C, H, W) in [0, 1], on the CPU."""
         a, b = part[indices.unsqueeze(1).expand(-1, 2)]
         return to_float(a), to_float(b)
@@ -158,19 +161,19 @@ class Unpaired(ImageData):
             loop = cast(Any, self.trainer).fit_loop
             epoch, none = loop.epoch_progress.current.processed, torch.full((len(a),), -1)
             for k, domain in enumerate(("a", "b")):
-                draws = Draws(numbers[0][:, k], self.seed, "augment", domain, epoch)
+                draws = CounterRNG(numbers[0][:, k], self.seed, "augment", domain, epoch)
                 domains[k], _ = self.augment(domains[k], none, draws, None)
         return domains[0], domains[1]
 
 
 class Winter(Unpaired):
     """A domain that is made up, so that the true translation is known: half of a folder's training images stay as they are,
-    the other half is `wintered`. No image is in both. Validation and test hold each image in both domains."""
+    the other half is `add_winter`. No image is in both. Validation and test hold each image in both domains."""
 
     path_settings = ("root",)
     paired = True
 
-    def __init__(self, root: str, **settings: Any) -> None:
+    def __init__(self, root: PathText, **settings: Any) -> None:
         super().__init__(root_a=root, root_b=root, **settings)
 
     def read(self) -> Splits:
@@ -178,17 +181,17 @@ class Winter(Unpaired):
             raise UserError(
                 f"data.channels={self.channels}: winter is in the colours, of which there are 3"
             )
-        source = Folder(**self.of_a_side | {"in_memory": True})
+        source = Folder(**self.domain_settings | {"in_memory": True})
         source.setup()
         assert isinstance(source.train, ImageSet)
         order = torch.randperm(len(source.train), generator=generator(self.split_seed, "winter"))
         halves = [source.train.subset(half.sort().values) for half in order.chunk(2)]
-        train = PairSet.of(halves[0], _in_winter(halves[1]))
-        test, val = (PairSet.of(part, _in_winter(part)) for part in (source.test, source.val))
+        train = PairSet.align(halves[0], _in_winter(halves[1]))
+        test, val = (PairSet.align(part, _in_winter(part)) for part in (source.test, source.val))
         return Splits(train=train, test=test, val=val)
 
 
 def _in_winter(part: Images) -> ImageSet:
     assert isinstance(part, ImageSet)
-    batches = [to_bytes(wintered(to_float(images))) for images in part.images.split(1000)]
+    batches = [to_uint8(add_winter(to_float(images))) for images in part.images.split(1000)]
     return replace(part, images=torch.cat(batches))

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from src.nets.init import initialise
+from src.nets.init import initialize
 
 
-def plain(
+def convnet(
     channels: int,
     size: int | Sequence[int],
     num_classes: int,
@@ -28,7 +28,7 @@ def plain(
         kernel, padding: of every convolution.
         norm: `batch` puts BatchNorm between each convolution and its ReLU, `none` nothing.
         dropout: its rates among the features, and behind each hidden layer; one number for both.
-        init: of the weights, see `initialise`.
+        init: of the weights, see `initialize`.
 
     Raises ValueError where the images are too small for the features.
     """
@@ -69,5 +69,5 @@ def plain(
         n_in = n_out
     add("fc", nn.Linear(n_in, num_classes))
     net = nn.Sequential(layers)
-    initialise(net, init)
+    initialize(net, init)
     return net

@@ -39,8 +39,8 @@ def levels(
             _expect_classes_here(root, images)
         return {"train": root}
     found = {level: _innermost(root / name, images) for level, name in sets.items()}
-    holding = {level: top for level, top in found.items() if by_folder(top, images)}
-    classes = [name for name in by_folder(root, images) if name not in sets.values()]
+    holding = {level: top for level, top in found.items() if group_by_folder(top, images)}
+    classes = [name for name in group_by_folder(root, images) if name not in sets.values()]
     if "train" in holding and (len(holding) > 1 or not classes or chosen):
         return holding
     if classes:
@@ -60,7 +60,7 @@ def levels(
     )
 
 
-def by_folder(top: Path, images: Sequence[Path]) -> dict[str, list[Path]]:
+def group_by_folder(top: Path, images: Sequence[Path]) -> dict[str, list[Path]]:
     """Return those of `images` in or below each sub-folder of `top` that has some, by its name."""
     deep, found = len(top.parts), dict[str, list[Path]]()
     for path in images:
@@ -90,7 +90,7 @@ def _expect_classes_here(root: Path, images: Sequence[Path]) -> None:
     """Raise UserError that names the folder where the classes are, if that is the only one in `root`."""
     inner = _innermost(root, images)
     if inner != root:
-        names = list(by_folder(inner, images))
+        names = list(group_by_folder(inner, images))
         sets = list(_sets(inner, names).values())
         what = _listed(sets) if sets else f"{len(names)} class folders"
         only = inner.relative_to(root).parts[0]
@@ -103,7 +103,7 @@ def _expect_classes_here(root: Path, images: Sequence[Path]) -> None:
 def _innermost(top: Path, images: Sequence[Path]) -> Path:
     """`top`, or the folder in it that holds several with images, where each on the way there holds nothing but the next."""
     inner = top
-    while len(names := list(by_folder(inner, images))) == 1:
+    while len(names := list(group_by_folder(inner, images))) == 1:
         if any(path.parent in (inner, inner / names[0]) for path in images):
             return top  # one class
         inner = inner / names[0]

@@ -1,0 +1,162 @@
+"""The settings of each command that belong to no group: conf/NAME.yaml gives their values and says what they are for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_type_hints
+
+from src.core.types import (
+    ImageSide,
+    ImageSize,
+    Interval,
+    PathText,
+    PictureName,
+    PositiveInt,
+    Resumable,
+    Seed,
+)
+
+Images = PathText | Sequence[PathText]  # files, folders and globs
+
+
+@dataclass
+class Checkpointing:
+    """The node `checkpoint` of train."""
+
+    every_n_batches: PositiveInt | None
+
+
+@dataclass
+class Train:
+    """python -m src.train"""
+
+    seed: Seed
+    out: PathText
+    resume: PathText | None
+    on_nonfinite: Resumable[Literal["stop", "warn"]]
+    test: Resumable[bool]
+    cache: Resumable[PathText]
+    checkpoint: Resumable[Checkpointing]
+
+
+@dataclass
+class Bench(Train):
+    """python -m src.bench"""
+
+    batches: PositiveInt
+    warmup: PositiveInt
+    rounds: PositiveInt
+
+
+@dataclass
+class LeaveOneOut(Train):
+    """python -m src.bench.leave_one_out"""
+
+    seeds: Annotated[int, Interval(ge=2)]
+    vectors: PathText | None
+
+
+@dataclass
+class BenchAugment:
+    """python -m src.bench.augment"""
+
+    seed: Seed
+    size: ImageSide
+    batch_size: PositiveInt
+    batches: PositiveInt
+    rounds: PositiveInt
+
+
+@dataclass
+class Evaluate:
+    """python -m src.evaluate"""
+
+    run: PathText
+    data: dict[str, PathText]
+    n: PositiveInt | None
+    seed: Seed | None
+    inception: bool | None
+    iwae_samples: PositiveInt | None
+    iwae_rows: PositiveInt
+
+
+@dataclass
+class Sample:
+    """python -m src.sample"""
+
+    run: PathText
+    n: PositiveInt
+    seed: Seed
+    interpolate: Annotated[int, Interval(ge=2)] | None
+    scale: Annotated[int, Interval(ge=1, le=64)]
+    out: PathText
+
+
+@dataclass
+class Predict:
+    """python -m src.predict"""
+
+    run: PathText
+    images: Images
+    top: PositiveInt
+    batch_size: PositiveInt
+    out: PathText
+    picture: PictureName | None
+
+
+@dataclass
+class Translate:
+    """python -m src.translate"""
+
+    run: PathText
+    images: Images
+    to: Literal["a", "b"]
+    size: ImageSize | None
+    out: PathText
+
+
+@dataclass
+class Export:
+    """python -m src.export"""
+
+    run: PathText
+    format: Literal["onnx", "torch"]
+    out: PathText
+
+
+@dataclass
+class Augment:
+    """python -m src.augment"""
+
+    factor: Annotated[int, Interval(ge=2, le=1000)]
+    out: PathText
+    seed: Seed
+    preview: PathText | None
+    cache: PathText
+
+
+@dataclass
+class AugmentByModel:
+    """The group choice augment=model of src.augment."""
+
+    run: PathText | Sequence[PathText]
+    size: ImageSize | None
+    to: Literal["a", "b"]
+
+
+COMMANDS = {
+    "train": Train,
+    "bench": Bench,
+    "leave_one_out": LeaveOneOut,
+    "bench_augment": BenchAugment,
+    "evaluate": Evaluate,
+    "sample": Sample,
+    "predict": Predict,
+    "translate": Translate,
+    "export": Export,
+    "augment": Augment,
+}
+
+
+def types_of(settings: type) -> dict[str, Any]:
+    """Return the type of each setting of a class in this module."""
+    return get_type_hints(settings, include_extras=True)

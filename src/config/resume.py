@@ -1,0 +1,87 @@
+"""Continue a run with the config that it was started with. The annotation `Resumable` marks the settings that may change."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from src.config.checks import check, check_saved
+from src.config.commands import Train, types_of
+from src.config.compose import complete, first_lines, nearest, paths
+from src.config.jobs import Task, run_alone
+from src.config.overrides import value_of
+from src.config.schema import has_mark
+from src.config.signatures import class_attribute, signature
+from src.config.targets import COLLECTIONS, type_of
+from src.core import runs
+from src.core.errors import UserError
+from src.core.types import RESUMABLE
+
+
+def resume_run(task: Task, folder: Path, overrides: list[str]) -> None:
+    """Continue the run in `folder`. Its config remembers what `overrides` change."""
+    cfg = runs.load_config(folder)
+    complete(cfg)
+    check_saved(cfg.copy(), runs.config_path(folder))
+    allowed = list(resumable(cfg))
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("~")
+        is_allowed = any(key == name or key.startswith(f"{name}.") for name in allowed)
+        if not is_allowed or (override.startswith("~") and not key.startswith("callbacks.")):
+            raise UserError(
+                f"resume: '{override}' cannot change: a resumed run keeps its own configuration; "
+                f"new may be {', '.join(allowed)}"
+            )
+        _change(cfg, override)
+    remembered = cfg.copy()
+    cfg.resume = str(folder)
+    check(cfg)
+
+    def go_on(cfg: DictConfig, folder: Path) -> Any:
+        if overrides and runs.is_first_process():
+            runs.write_config(folder, remembered)
+        return task(cfg, folder)
+
+    run_alone(go_on, cfg, folder)
+
+
+def resumable(cfg: DictConfig) -> Iterator[str]:
+    """Yield the dotted names of the settings and groups that a resumed run may change."""
+    for key, kind in types_of(Train).items():
+        if has_mark(kind, RESUMABLE):
+            yield key
+    for group in ("trainer", "data", "model"):
+        target = str(cfg[group]._target_)
+        if known := signature(target):
+            for key in known.parameters:
+                if has_mark(type_of(known, target, key), RESUMABLE):
+                    yield f"{group}.{key}"
+    for key in class_attribute(str(cfg.data._target_), "path_settings"):
+        yield f"data.{key}"
+    yield from (group for group, kind in COLLECTIONS.items() if kind.resumable)
+
+
+def _change(cfg: DictConfig, override: str) -> None:
+    """Do what one override of a resumed run says; `~callbacks.NAME` leaves that one out."""
+    key = override.split("=")[0].lstrip("~")
+    try:
+        if override.startswith("~"):
+            del cfg.callbacks[key.removeprefix("callbacks.")]
+        elif (text := value_of(override)) is not None:  # a path may hold anything
+            OmegaConf.set_struct(cfg, True)
+            OmegaConf.update(cfg, key, text)
+        else:
+            node = OmegaConf.select(cfg, key.rpartition(".")[0])
+            OmegaConf.set_struct(cfg, True)
+            if isinstance(node, DictConfig) and "_target_" in node:
+                OmegaConf.set_struct(node, False)  # its signature says which keys it has
+            cfg.merge_with(OmegaConf.from_dotlist([override]))
+    except (KeyError, AttributeError) as error:
+        plain = OmegaConf.to_container(cfg, resolve=False)
+        assert isinstance(plain, dict)
+        raise UserError(f"resume: unknown key '{key}'{nearest(key, paths(plain))}") from error
+    except Exception as error:  # OmegaConf and the YAML in its values each raise their own
+        raise UserError(f"resume: '{override}' cannot be used: {first_lines(error)}") from error
+    finally:
+        OmegaConf.set_struct(cfg, False)

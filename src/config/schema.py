@@ -1,0 +1,168 @@
+"""Check a value of a config by the annotation of the parameter that takes it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from src.config.annotations import NotPlain, Unknown
+from src.core.errors import UserError
+from src.core.types import COUNTED, Advice, Interval, Length, Mark, Where
+
+LIMIT = 2.0**63  # integers of torch are below it; also excludes nan and inf
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+
+
+class WrongValue(UserError):
+    """A value that its setting cannot have.
+
+    Args:
+        path: dotted name of the setting.
+        value: the value.
+        allowed: words for what it takes instead.
+        target: the class or function that the setting is a parameter of.
+    """
+
+    def __init__(self, path: str, value: Any, allowed: str, target: str = "") -> None:
+        super().__init__(f"{path}={shown(value)}: it takes {allowed}")
+        self.path, self.value, self.allowed, self.target = path, value, allowed, target
+
+
+def check_value(path: str, value: Any, kind: Any, target: str = "") -> None:
+    """Raise WrongValue unless `value` is of the type `kind`."""
+    allowed = refusal(value, kind)
+    if allowed is None:
+        return
+    if isinstance(value, str) and NUMBER.fullmatch(value):
+        numbers = [float(value), *([int(value)] if re.fullmatch(r"[-+]?\d+", value) else [])]
+        if any(refusal(number, kind) is None for number in numbers):
+            allowed += f"; '{value}' in quotes is text"
+    raise WrongValue(path, value, allowed, target)
+
+
+def refusal(value: Any, kind: Any) -> str | None:
+    """Return None if `value` is of the type `kind`, else words for what is allowed."""
+    outer, inner = get_origin(kind), get_args(kind)
+    if kind is Any or kind is Unknown or kind is object:
+        return None
+    if outer is Annotated:
+        return _annotated(value, inner[0], inner[1:])
+    if outer in (Union, UnionType):
+        return _union(value, inner)
+    if outer is Literal:
+        fits = any(value == choice and type(value) is type(choice) for choice in inner)
+        return None if fits else f"one of {', '.join(map(shown, inner))}"
+    if outer in (list, Sequence) or kind in (list, Sequence):
+        return _members(value, inner[0] if inner else Any, Length(1))
+    if outer is tuple:
+        return _tuple(value, inner)
+    if outer in (dict, Mapping) or kind in (dict, Mapping):
+        return _mapping(value, inner[1] if inner else Any)
+    return _plain(value, kind)
+
+
+def _plain(value: Any, kind: Any) -> str | None:
+    if kind in (int, float):
+        return _number(value, kind, Interval())
+    if kind is bool:
+        return None if isinstance(value, bool) else "true or false"
+    if kind is str:
+        return None if isinstance(value, str) and value and "\0" not in value else "text"
+    if kind in (None, type(None)):
+        return None if value is None else "null"
+    return "no value of a config" if kind is NotPlain else None
+
+
+def _annotated(value: Any, kind: Any, marks: tuple[Any, ...]) -> str | None:
+    if COUNTED in marks:
+        rest = tuple(mark for mark in marks if mark != COUNTED)
+        allowed = None if value is None else _annotated(value, kind, rest)
+        return allowed and f"{allowed}, or null"
+    for mark in marks:
+        if isinstance(mark, Advice):
+            allowed = _annotated(value, kind, tuple(other for other in marks if other != mark))
+            return allowed and f"{allowed} ({mark.words})"
+        if isinstance(mark, Interval):
+            return _number(value, kind, mark)
+        if isinstance(mark, Length):
+            return _members(value, get_args(kind)[0], mark)
+        if isinstance(mark, Where):
+            return None if refusal(value, kind) is None and mark.holds(value) else mark.words
+    return refusal(value, kind)
+
+
+def _union(value: Any, kinds: tuple[Any, ...]) -> str | None:
+    """Of members that no config can give, as a Tensor, nothing is said."""
+    null = [kind for kind in kinds if kind in (None, type(None))]
+    others = [kind for kind in kinds if kind not in (None, type(None), NotPlain)]
+    words = [refusal(value, kind) for kind in (*others, *null)]
+    if None in words:
+        return None
+    return ", or ".join(dict.fromkeys(str(allowed) for allowed in words))
+
+
+def _number(value: Any, kind: type, limits: Interval) -> str | None:
+    ge, gt, le, lt = limits.ge, limits.gt, limits.le, limits.lt
+    right = isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
+    inside = (
+        right
+        and -LIMIT < value < LIMIT
+        and (ge is None or value >= ge)
+        and (gt is None or value > gt)
+        and (le is None or value <= le)
+        and (lt is None or value < lt)
+    )
+    if inside:
+        return None
+    low = f" from {ge}" if ge is not None else f" above {gt}" if gt is not None else ""
+    to = " to" if low else ""
+    high = f"{to} {le}" if le is not None else f"{to} just below {lt}" if lt is not None else ""
+    return f"{'a whole number' if kind is int else 'a number'}{low}{high}"
+
+
+def _members(value: Any, kind: Any, length: Length) -> str | None:
+    most = length.max
+    fits = isinstance(value, list | tuple) and length.min <= len(value) <= (most or len(value))
+    if fits and all(refusal(member, kind) is None for member in value):
+        return None
+    count = str(length.min) if length.min == most else "any number of"
+    return f"a list of {count} members: {refusal(object(), kind) or 'any value'}"
+
+
+def _tuple(value: Any, kinds: tuple[Any, ...]) -> str | None:
+    if len(kinds) == 2 and kinds[1] is Ellipsis:
+        return _members(value, kinds[0], Length(1))
+    fits = isinstance(value, list | tuple) and len(value) == len(kinds)
+    if fits and all(
+        refusal(member, kind) is None for member, kind in zip(value, kinds, strict=True)
+    ):
+        return None
+    words = dict.fromkeys(refusal(object(), kind) or "any value" for kind in kinds)
+    return f"a list of {len(kinds)} members: {'; '.join(words)}"
+
+
+def _mapping(value: Any, kind: Any) -> str | None:
+    if isinstance(value, dict) and all(refusal(member, kind) is None for member in value.values()):
+        return None
+    return f"settings by name, each {refusal(object(), kind) or 'any value'}"
+
+
+def marked(kind: Any) -> bool:
+    """Return whether the type `kind` says more than Python's own types, at any depth."""
+    if get_origin(kind) in (Annotated, Literal) or kind is bool:
+        return True
+    return any(marked(part) for part in get_args(kind) if part is not type(None))
+
+
+def has_mark(kind: Any, mark: Mark) -> bool:
+    """Return whether `mark` stands anywhere in the type `kind`."""
+    return kind == mark or any(has_mark(part, mark) for part in get_args(kind))
+
+
+def shown(value: Any) -> str:
+    """Return `value` as a user would write it, at most 60 characters."""
+    if isinstance(value, dict):
+        return "{...}"
+    yaml = {"None": "null", "True": "true", "False": "false"}
+    words = value if isinstance(value, str) else yaml.get(str(value), str(value))
+    return words if len(words) <= 60 else f"{words[:57]}..."

@@ -1,0 +1,133 @@
+"""Geometric augmentations: flips, rotations, scalings, translations and crops."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from src.core.randomness import CounterRNG
+from src.data.transforms.base import Geometric, Size, Values, scaling, uniform
+
+
+class Flip(Geometric):
+    """Mirror an image with probability `p`.
+
+    Args:
+        p: probability of a flip.
+        vertical: flip upside down; False: left to right.
+    """
+
+    def __init__(self, p: float, vertical: bool = False) -> None:
+        self.p, self.vertical = p, vertical
+
+    def sample(self, rng: CounterRNG, size: Size) -> Values:
+        return {"flipped": (rng.uniform() < self.p).double()}
+
+    def matrix(self, values: Values, size: Size) -> Tensor:
+        sign, one = 1 - 2 * values["flipped"], torch.ones_like(values["flipped"])
+        return scaling(one, sign) if self.vertical else scaling(sign, one)
+
+
+class Rotation(Geometric):
+    """Rotate about the center, by a uniform angle.
+
+    Args:
+        degrees: largest angle, in either direction; positive angles are counter-clockwise.
+    """
+
+    def __init__(self, degrees: float) -> None:
+        self.degrees = degrees
+
+    def sample(self, rng: CounterRNG, size: Size) -> Values:
+        return {"degrees": uniform(rng, -self.degrees, self.degrees)}
+
+    def matrix(self, values: Values, size: Size) -> Tensor:
+        angle = values["degrees"] * (math.pi / 180)
+        maps = scaling(angle.cos(), angle.cos())
+        maps[:, 0, 1], maps[:, 1, 0] = -angle.sin(), angle.sin()
+        return maps
+
+
+class Scale(Geometric):
+    """Scale about the center, by a factor that is uniform in its logarithm.
+
+    Args:
+        min_scale, max_scale: limits of the factor; above 1 enlarges.
+
+    Raises:
+        ValueError: `min_scale` is more than `max_scale`.
+    """
+
+    def __init__(self, min_scale: float, max_scale: float) -> None:
+        if min_scale > max_scale:
+            raise ValueError(f"min_scale={min_scale} is more than max_scale={max_scale}")
+        self.min_scale, self.max_scale = min_scale, max_scale
+
+    def sample(self, rng: CounterRNG, size: Size) -> Values:
+        return {"scale": uniform(rng, math.log(self.min_scale), math.log(self.max_scale)).exp()}
+
+    def matrix(self, values: Values, size: Size) -> Tensor:
+        return scaling(1 / values["scale"], 1 / values["scale"])
+
+
+class Translation(Geometric):
+    """Move an image by a uniform shift in x and y.
+
+    Args:
+        max_shift: largest shift in each direction: in pixels, or below 1 a fraction of each side.
+        whole_pixels: shift by whole pixels only, which needs no interpolation.
+    """
+
+    def __init__(self, max_shift: float, whole_pixels: bool = False) -> None:
+        self.max_shift, self.whole_pixels = max_shift, whole_pixels
+
+    def sample(self, rng: CounterRNG, size: Size) -> Values:
+        height, width = size if self.max_shift < 1 else (1, 1)
+        limits = {"x": self.max_shift * width, "y": self.max_shift * height}
+        if not self.whole_pixels:
+            return {name: uniform(rng, -limit, limit) for name, limit in limits.items()}
+        return {
+            name: uniform(rng, 0, 2 * int(limit) + 1).floor() - int(limit)
+            for name, limit in limits.items()
+        }
+
+    def matrix(self, values: Values, size: Size) -> Tensor:
+        maps = scaling(torch.ones_like(values["x"]), torch.ones_like(values["y"]))
+        maps[:, 0, 2], maps[:, 1, 2] = -values["x"], -values["y"]
+        return maps
+
+
+class Crop(Geometric):
+    """Cut out a random part and enlarge it to the whole image (Szegedy 2015, section 6).
+
+    The distribution is that of torchvision's RandomResizedCrop: area and aspect ratio are drawn
+    together, up to ten times, until the part fits; after that the part is the whole image.
+
+    Args:
+        min_area: smallest area of the part, as a fraction of the image; uniform from there to 1.
+        max_aspect: the aspect ratio is that of the image times a factor from 1 / max_aspect to
+            max_aspect, uniform in its logarithm.
+    """
+
+    attempts = 10  # as in torchvision
+
+    def __init__(self, min_area: float, max_aspect: float) -> None:
+        self.min_area, self.max_aspect = min_area, max_aspect
+
+    def sample(self, rng: CounterRNG, size: Size) -> Values:
+        """Return left, top, width and height (B,) of each part, as fractions of the image sides."""
+        draws, position = rng.uniform(self.attempts, 2).double(), rng.uniform(2).double()
+        area = self.min_area + (1 - self.min_area) * draws[..., 0]  # (B, attempts)
+        stretch = ((2 * draws[..., 1] - 1) * (math.log(self.max_aspect) / 2)).exp()
+        sides = area.sqrt().unsqueeze(2) * torch.stack([stretch, 1 / stretch], 2)
+        fits = (sides <= 1).all(2)  # (B, attempts)
+        first_fit = sides[torch.arange(len(fits)), fits.int().argmax(1)]
+        width, height = torch.where(fits.any(1, keepdim=True), first_fit, 1.0).unbind(1)
+        left, top = position[:, 0] * (1 - width), position[:, 1] * (1 - height)
+        return {"left": left, "top": top, "width": width, "height": height}
+
+    def matrix(self, values: Values, size: Size) -> Tensor:
+        maps = scaling(values["width"], values["height"])
+        maps[:, 0, 2] = (values["left"] + values["width"] / 2 - 0.5) * size[1]
+        maps[:, 1, 2] = (values["top"] + values["height"] / 2 - 0.5) * size[0]
+        return maps
