@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from src.core.types import Fraction
 
-def bce_discriminator(real: Tensor, fake: Tensor, label_smoothing: float = 0.0) -> Tensor:
+
+def bce_discriminator(real: Tensor, fake: Tensor, label_smoothing: Fraction = 0.0) -> Tensor:
     """-log sigmoid(real) - log(1 - sigmoid(fake)), Goodfellow 2014, eq. 1, computed from logits.
 
     label_smoothing in [0, 1) lowers the target of the real images to 1 - label_smoothing (one-sided, Salimans 2016, 3.4).

@@ -11,6 +11,7 @@ from src.callbacks.protocols import CanPaint
 from src.callbacks.trainer_state import is_last_epoch, probe_images
 from src.core.progress import progress
 from src.core.randomness import generator
+from src.core.types import PositiveInt, Seed
 from src.viz import charts, grids
 
 
@@ -27,7 +28,7 @@ class CanvasSequences(pl.Callback):
         seed: of the noise; the callback's own generator, so looking changes nothing.
     """
 
-    def __init__(self, every_n_batches: int, n: int, seed: int) -> None:
+    def __init__(self, every_n_batches: PositiveInt, n: PositiveInt, seed: Seed) -> None:
         self.every_n_batches, self.n, self.seed = every_n_batches, n, seed
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

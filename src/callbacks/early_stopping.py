@@ -1,12 +1,13 @@
 """Training that ends when nothing gets better any more."""
 
 import logging
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 
 from src.callbacks.trainer_state import callbacks, datamodule, monitored
 from src.core.errors import UserError
+from src.core.types import NonNegative, NonNegativeInt
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,13 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
         min_delta: what is better by no more than this is not.
     """
 
-    def __init__(self, monitor: str, mode: str, patience: int, min_delta: float) -> None:
+    def __init__(
+        self,
+        monitor: str,
+        mode: Literal["min", "max"],
+        patience: NonNegativeInt,
+        min_delta: NonNegative,
+    ) -> None:
         # a value that is not finite is one without improvement: it must not end a run that could go on
         super().__init__(
             monitor,

@@ -12,6 +12,7 @@ from src.callbacks.protocols import CanClassify
 from src.callbacks.trainer_state import datamodule, is_last_epoch, probe_images
 from src.core.progress import progress
 from src.core.randomness import generator
+from src.core.types import NonNegativeInt, PositiveInt, Seed
 from src.viz import charts, explain, grids
 
 
@@ -27,7 +28,12 @@ class Explanations(pl.Callback):
     """
 
     def __init__(
-        self, every_n_batches: int, max_layers: int, n: int, n_classes: int, seed: int
+        self,
+        every_n_batches: PositiveInt,
+        max_layers: PositiveInt,
+        n: PositiveInt,
+        n_classes: NonNegativeInt,
+        seed: Seed,
     ) -> None:
         self.every_n_batches, self.max_layers, self.n, self.n_classes, self.seed = (
             every_n_batches,

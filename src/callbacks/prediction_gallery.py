@@ -9,6 +9,7 @@ from torch import Tensor
 from src.callbacks.images import log_image, save_image
 from src.callbacks.protocols import CanClassify
 from src.callbacks.trainer_state import datamodule, is_last_epoch
+from src.core.types import PositiveInt
 from src.viz import charts
 
 
@@ -19,7 +20,7 @@ class PredictionGallery(pl.Callback):
         n: images shown, those first whose true class got the least probability.
     """
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: PositiveInt) -> None:
         self.n = n
         self.worst: list[
             Tensor

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from src.callbacks.train_metrics import image_count
 from src.core.progress import progress
+from src.core.types import Positive
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ class Progress(pl.Callback):
         every_n_seconds: between plain lines; the bar of a terminal is redrawn ten times a second at most.
     """
 
-    def __init__(self, every_n_seconds: float = 10) -> None:
+    def __init__(self, every_n_seconds: Positive = 10) -> None:
         self.every_n_seconds = every_n_seconds
         self.bar: tqdm | None = None
         self.next_line = 0.0

@@ -11,7 +11,7 @@ from src.callbacks.protocols import CanSample, CanSampleClasses
 from src.callbacks.trainer_state import datamodule
 from src.core.errors import UserError
 from src.core.randomness import generator
-from src.core.types import PathText
+from src.core.types import PathText, PositiveInt, Seed
 from src.data.base import ImageData
 from src.data.images import Images, ImageSet
 from src.data.transforms.pixels import to_uint8
@@ -42,9 +42,9 @@ class SampleQuality(pl.Callback):
 
     def __init__(
         self,
-        n: int,
-        every_n_epochs: int | None,
-        seed: int,
+        n: PositiveInt,
+        every_n_epochs: PositiveInt | None,
+        seed: Seed,
         cache: PathText,
         inception: bool = False,
     ) -> None:

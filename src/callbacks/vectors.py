@@ -13,6 +13,7 @@ from src.callbacks.images import summary_writer
 from src.callbacks.trainer_state import datamodule, is_last_epoch
 from src.core.errors import optional
 from src.core.progress import progress
+from src.core.types import PositiveInt
 from src.data.sets.reviews import Reviews
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class WordProjector(pl.Callback):
         n: words whose neighbours are listed.
     """
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: PositiveInt) -> None:
         self.n = n
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

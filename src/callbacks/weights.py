@@ -10,6 +10,7 @@ from src.callbacks.images import delete_images_after, log_image, save_image, sum
 from src.callbacks.trainer_state import is_due, is_last_epoch
 from src.core.errors import UserError
 from src.core.progress import progress
+from src.core.types import PositiveInt
 from src.nets.inspect import modules_without_average
 from src.viz import grids
 
@@ -23,7 +24,7 @@ class Weights(pl.Callback):
         every_n_batches: between them, and at powers of two before the first, beginning at 16.
     """
 
-    def __init__(self, every_n_batches: int) -> None:
+    def __init__(self, every_n_batches: PositiveInt) -> None:
         self.every_n_batches = every_n_batches
 
     def on_train_batch_end(
@@ -66,7 +67,7 @@ class FilterEvolution(pl.Callback):
         layer: its name in the model, `net.conv1` say; None: the first convolution of its kind.
     """
 
-    def __init__(self, every_n_batches: int, layer: str | None) -> None:
+    def __init__(self, every_n_batches: PositiveInt, layer: str | None) -> None:
         self.every_n_batches, self.layer = every_n_batches, layer
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

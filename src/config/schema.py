@@ -147,13 +147,6 @@ def _mapping(value: Any, kind: Any) -> str | None:
     return f"settings by name, each {refusal(object(), kind) or 'any value'}"
 
 
-def marked(kind: Any) -> bool:
-    """Return whether the type `kind` says more than Python's own types, at any depth."""
-    if get_origin(kind) in (Annotated, Literal) or kind is bool:
-        return True
-    return any(marked(part) for part in get_args(kind) if part is not type(None))
-
-
 def has_mark(kind: Any, mark: Mark) -> bool:
     """Return whether `mark` stands anywhere in the type `kind`."""
     return kind == mark or any(has_mark(part, mark) for part in get_args(kind))

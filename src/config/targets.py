@@ -13,8 +13,7 @@ from src.config import library
 from src.config.annotations import resolve
 from src.config.commands import COMMANDS, AugmentByModel, types_of
 from src.config.compose import paths
-from src.config.rules import rule_for
-from src.config.schema import WrongValue, check_value, marked, shown
+from src.config.schema import check_value, shown
 from src.config.signatures import Parameter, Signature, definition, signature
 from src.core.errors import UserError, near
 from src.core.types import PositiveInt
@@ -207,14 +206,6 @@ def _check_setting(
     child_kind = kind_of(annotation.annotation, annotation.module) if annotation else None
     if child_kind is None:
         value_type = kind.extra[key] if key in kind.extra else type_of(known, target, key)
-        if (
-            target.startswith("src.")
-            and (rule := rule_for(f"{path}.{key}"))
-            and not marked(value_type)
-        ):
-            if not isinstance(value, dict) and (allowed := rule(value)):
-                raise WrongValue(f"{path}.{key}", value, allowed, target)
-            return _check_plain(f"{path}.{key}", value, object)
         _check_plain(f"{path}.{key}", value, value_type, target)
     else:
         _check_node(f"{path}.{key}", value, child_kind)

@@ -79,7 +79,8 @@ def exit_on_signals(clean_up: Callable[[str], str], is_rank: bool = False) -> It
                 os.kill(parent, number)
             if line := clean_up(signal.Signals(number).name):
                 os.write(2, f"{line}\n".encode(errors="backslashreplace"))
-        os._exit(128 + number)
+        # Lightning would answer a child's error code by SIGKILL to the first process
+        os._exit(0 if is_child else 128 + number)
 
     previous = install(handle)
     try:

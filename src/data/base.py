@@ -5,9 +5,8 @@ The order of an epoch is a function of (seed, epoch), and a resumed run skips to
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import pytorch_lightning as pl
 import torch
@@ -16,7 +15,17 @@ from torch.utils.data import DataLoader
 
 from src.core.errors import UserError
 from src.core.randomness import CounterRNG, derive_seed, generator
-from src.core.types import PathText
+from src.core.types import (
+    Color,
+    Fraction,
+    ImageSize,
+    Interval,
+    NonNegativeInt,
+    PathText,
+    PositiveInt,
+    Resumable,
+    Seed,
+)
 from src.data.cache import shared_folder
 from src.data.images import (
     Images,
@@ -100,26 +109,26 @@ class ImageData(DataModule, ABC):
     def __init__(
         self,
         name: str,
-        size: int | Sequence[int],
-        channels: int,
-        num_classes: int | None,
+        size: ImageSize,
+        channels: Literal[1, 3],
+        num_classes: PositiveInt | None,
         root: PathText,
-        batch_size: int,
-        eval_batch_size: int,
-        train_size: int | None,
-        val_size: int | float,
-        test_size: int | float,
-        split_seed: int,
-        limit: int | None,
-        in_memory: bool | str,
-        workers: int,
-        download: bool,
-        seed: int,
+        batch_size: PositiveInt,
+        eval_batch_size: PositiveInt,
+        train_size: PositiveInt | None,
+        val_size: NonNegativeInt | Fraction,
+        test_size: NonNegativeInt | Fraction,
+        split_seed: Seed,
+        limit: PositiveInt | None,
+        in_memory: Literal["auto", True, False],
+        workers: Resumable[Annotated[int, Interval(ge=0, le=256)]],
+        download: Resumable[bool],
+        seed: Seed,
         permute: bool,
         binarize: bool,
         cache: PathText | None = None,
-        background: str | list[int] = "white",
-        train_per_class: int | None = None,
+        background: Color = "white",
+        train_per_class: PositiveInt | None = None,
     ) -> None:
         super().__init__()
         self.name: str = name

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from src.core.errors import UserError
 from src.core.files import NO_HEIC, heic_readable, printable
+from src.core.types import Color
 
 WHITE = (255, 255, 255)
 
@@ -107,7 +108,7 @@ def _in_bytes(image: Image.Image) -> Image.Image:
     return image
 
 
-def parse_color(background: str | list[int]) -> tuple[int, int, int]:
+def parse_color(background: Color) -> tuple[int, int, int]:
     """Red, green and blue from 0 to 255, of a name or notation that Pillow knows or of a list."""
     red, green, blue, *_ = (
         ImageColor.getrgb(background) if isinstance(background, str) else background

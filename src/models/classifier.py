@@ -12,6 +12,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 
 from src.core.errors import UserError
 from src.core.progress import is_logging_step, progress
+from src.core.types import Counted, Fraction, NonNegative, Positive, PositiveInt
 from src.data.images import stratified_sample
 from src.data.transforms.pixels import same_order
 from src.metrics.intervals import wilson
@@ -57,18 +58,18 @@ class Classifier(Family):
     def __init__(
         self,
         net: nn.Module,
-        channels: int,
-        num_classes: int,
+        channels: PositiveInt,
+        num_classes: Counted,
         optimizer: Callable[..., torch.optim.Optimizer],
         schedule: Callable[[float], float],
         normalize: Normalize,
         tta: TTA,
         transfer: Transfer,
-        label_smoothing: float = 0.0,
-        ema: float = 0.0,
+        label_smoothing: Fraction = 0.0,
+        ema: Fraction = 0.0,
         decay_all: bool = False,
-        aux_weight: float = 0.3,
-        norm_bias_lr: float = 1.0,
+        aux_weight: NonNegative = 0.3,
+        norm_bias_lr: Positive = 1.0,
     ) -> None:
         super().__init__()
         self.net, self.num_classes = net, num_classes

@@ -11,6 +11,7 @@ from torchmetrics.functional.image import (
     structural_similarity_index_measure,
 )
 
+from src.core.types import ImageSize, NonNegative, NonNegativeInt, PositiveInt
 from src.losses import cycle_consistency, cyclegan_generator, lsgan_discriminator
 from src.metrics.color import Map, color_maps
 from src.metrics.precision import float64
@@ -28,7 +29,7 @@ class ImagePool(nn.Module):
         shape: of an image, (C, H, W).
     """
 
-    def __init__(self, size: int, shape: tuple[int, ...]) -> None:
+    def __init__(self, size: ImageSize, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.images: Tensor
         self.filled: Tensor
@@ -83,11 +84,11 @@ class CycleGAN(Family):
         discriminator: Callable[[], nn.Module],
         optimizer: Callable[..., torch.optim.Optimizer],
         schedule: Callable[[float], float],
-        channels: int,
-        size: int | list[int],
-        lambda_cycle: float = 10.0,
-        lambda_identity: float = 0.5,
-        pool_size: int = 50,
+        channels: PositiveInt,
+        size: ImageSize,
+        lambda_cycle: NonNegative = 10.0,
+        lambda_identity: NonNegative = 0.5,
+        pool_size: NonNegativeInt = 50,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False

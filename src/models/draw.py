@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from src.core.errors import UserError
+from src.core.types import Positive
 from src.losses import bernoulli_nll, gaussian_kl
 from src.models.base import Family
 from src.nets.draw import Draw
@@ -33,7 +34,7 @@ class DRAW(Family):
         net: Draw,
         optimizer: Callable[..., torch.optim.Optimizer],
         schedule: Callable[[float], float],
-        clip_norm: float | None = 5.0,
+        clip_norm: Positive | None = 5.0,
         compile: bool = False,
     ) -> None:
         super().__init__()

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from src.core.types import Fraction, NonNegative, Positive, PositiveInt
 from src.losses import gradient_penalty
 from src.models.base import Family
-from src.nets.init import initialize, spectral_norm
+from src.nets.init import Init, initialize, spectral_norm
 
 
 @dataclass
@@ -27,8 +28,8 @@ class GANLoss:
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
     generator: Callable[[Tensor], Tensor]
-    gradient_penalty: float = 0.0
-    weight_clip: float | None = None
+    gradient_penalty: NonNegative = 0.0
+    weight_clip: Positive | None = None
 
 
 @dataclass
@@ -44,7 +45,7 @@ class Players:
 
     generator: nn.Module
     discriminator: nn.Module
-    init: str = "default"
+    init: Init = "default"
     spectral_norm: bool = False
 
     def __post_init__(self) -> None:
@@ -89,12 +90,12 @@ class GAN(Family):
         loss: GANLoss,
         optimizer: Callable[..., torch.optim.Optimizer],
         schedule: Callable[[float], float],
-        latent: int = 96,
-        latent_distribution: str = "uniform",
-        n_critic: int = 1,
-        discriminator_lr: float | None = None,
-        ema: float = 0.0,
-        num_classes: int | None = None,
+        latent: PositiveInt = 96,
+        latent_distribution: Literal["uniform", "normal"] = "uniform",
+        n_critic: PositiveInt = 1,
+        discriminator_lr: Positive | None = None,
+        ema: Fraction = 0.0,
+        num_classes: PositiveInt | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = (

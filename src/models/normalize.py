@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from src.core.types import Positive, Probability
+
 
 @dataclass(frozen=True)
 class Normalize:
@@ -18,8 +20,8 @@ class Normalize:
             (see `src.nets.init.whiten`).
     """
 
-    mean: float | Sequence[float] | None = None
-    std: float | Sequence[float] | None = None
+    mean: Probability | Sequence[Probability] | None = None
+    std: Positive | Sequence[Positive] | None = None
     whiten: bool = False
 
 

@@ -12,7 +12,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from src.core import runs
 from src.core.errors import UserError
-from src.core.types import PathText
+from src.core.types import Counted, PathText, PositiveInt
 from src.data.sets.reviews import expect_same_words
 from src.metrics.intervals import wilson
 from src.models.base import Family
@@ -38,9 +38,9 @@ class Sentiment(Family):
 
     def __init__(
         self,
-        vocab_size: int,
-        embedding_dim: int,
-        hidden_dims: Sequence[int],
+        vocab_size: Counted,
+        embedding_dim: PositiveInt,
+        hidden_dims: Sequence[PositiveInt],
         init_from: PathText | None,
         freeze_vectors: bool,
         optimizer: Callable[..., torch.optim.Optimizer],

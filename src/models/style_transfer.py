@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from src.core.errors import UserError
-from src.core.types import PathText
+from src.core.types import ImageSize, NonNegative, PathText, PositiveInt
 from src.losses import content_loss, gram, style_loss, total_variation
 from src.models.base import Family
 from src.models.pretrained import mismatch, read_source
@@ -59,15 +59,15 @@ class StyleTransfer(Family):
         net: nn.Module,
         optimizer: Callable[..., torch.optim.Optimizer],
         schedule: Callable[[float], float],
-        channels: int,
-        size: int | Sequence[int],
-        num_steps: int,
+        channels: PositiveInt,
+        size: ImageSize,
+        num_steps: PositiveInt,
         content_layers: Sequence[str],
         style_layers: Sequence[str],
-        content_weight: float = 1.0,
-        style_weight: float = 1000.0,
-        tv_weight: float = 0.0,
-        init_image: str = "content",
+        content_weight: NonNegative = 1.0,
+        style_weight: NonNegative = 1000.0,
+        tv_weight: NonNegative = 0.0,
+        init_image: Literal["content", "noise"] = "content",
         init_from: PathText | None = None,
     ) -> None:
         super().__init__()

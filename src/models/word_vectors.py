@@ -6,6 +6,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from src.core.types import Counted, Positive, PositiveInt
 from src.losses import skip_gram
 from src.models.base import Family
 
@@ -33,13 +34,13 @@ class WordVectors(Family):
 
     def __init__(
         self,
-        vocab_size: int,
-        embedding_dim: int,
-        window: int,
-        negatives: int,
+        vocab_size: Counted,
+        embedding_dim: PositiveInt,
+        window: PositiveInt,
+        negatives: PositiveInt,
         optimizer: Callable[..., torch.optim.Optimizer],
         schedule: Callable[[float], float],
-        subsample: float | None = 1e-5,
+        subsample: Positive | None = 1e-5,
         dynamic_window: bool = True,
     ) -> None:
         super().__init__()

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from src.core.types import Positive, PositiveInt
+
 
 class Window(NamedTuple):
     """Where a grid of N x N filters stands, for a batch.
@@ -104,15 +106,15 @@ class Attention(nn.Module):
 
     def __init__(
         self,
-        hidden: int,
-        channels: int,
-        height: int,
-        width: int,
-        read: int,
-        write: int,
-        sigma: float = 1.0,
-        spread: float = 1.0,
-        intensity: float = 1.0,
+        hidden: PositiveInt,
+        channels: PositiveInt,
+        height: PositiveInt,
+        width: PositiveInt,
+        read: PositiveInt,
+        write: PositiveInt,
+        sigma: Positive = 1.0,
+        spread: Positive = 1.0,
+        intensity: Positive = 1.0,
     ) -> None:
         super().__init__()
         self.height, self.width, self.n_read, self.n_write = height, width, read, write
@@ -174,7 +176,9 @@ class NoAttention(nn.Module):
         channels, height, width: of the images.
     """
 
-    def __init__(self, hidden: int, channels: int, height: int, width: int) -> None:
+    def __init__(
+        self, hidden: PositiveInt, channels: PositiveInt, height: PositiveInt, width: PositiveInt
+    ) -> None:
         super().__init__()
         self.patch = nn.Linear(hidden, channels * height * width)
         self.features = 2 * channels * height * width

@@ -1,8 +1,12 @@
 """Nets for 32 x 32 images as their papers have them: ResNet-20 and its deeper kin, DenseNet-BC-100."""
 
+from typing import Annotated
+
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
+
+from src.core.types import Counted, Fraction, Interval, PositiveInt
 
 
 class Block(nn.Module):
@@ -26,7 +30,10 @@ class Block(nn.Module):
 
 
 def resnet(
-    channels: int, num_classes: int, depth: int = 20, base_channels: int = 16
+    channels: PositiveInt,
+    num_classes: Counted,
+    depth: Annotated[int, Interval(ge=2)] = 20,
+    base_channels: PositiveInt = 16,
 ) -> nn.Sequential:
     """He 2015, section 4.2: a 3 x 3 convolution, three stages of (depth - 2) / 6 blocks at `base_channels`, 2 and 4 times
     it."""
@@ -55,7 +62,11 @@ def resnet(
 
 
 def densenet_bc(
-    channels: int, num_classes: int, depth: int = 100, growth_rate: int = 12, dropout: float = 0.0
+    channels: PositiveInt,
+    num_classes: Counted,
+    depth: Annotated[int, Interval(ge=2)] = 100,
+    growth_rate: PositiveInt = 12,
+    dropout: Fraction = 0.0,
 ) -> nn.Module:
     """Huang 2017, section 3: bottlenecks, transitions that halve the channels, three blocks of (depth - 4) / 6 layers.
 

@@ -1,24 +1,33 @@
 """Nets that are a plain row of layers: `fc`, `cnn`, `lenet`, `vgg` and `petnet` differ by their settings alone."""
 
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from typing import Literal
 
 from torch import nn
 
-from src.nets.init import initialize
+from src.core.types import (
+    AnyLength,
+    Counted,
+    Fraction,
+    ImageSize,
+    NonNegativeInt,
+    Pair,
+    PositiveInt,
+)
+from src.nets.init import Init, initialize
 
 
 def convnet(
-    channels: int,
-    size: int | Sequence[int],
-    num_classes: int,
-    features: Sequence[int | str] = (),
-    hidden_dims: Sequence[int] = (),
-    kernel: int = 3,
-    padding: int = 0,
-    norm: str = "none",
-    dropout: float | Sequence[float] = 0.0,
-    init: str = "default",
+    channels: PositiveInt,
+    size: ImageSize,
+    num_classes: Counted,
+    features: AnyLength[PositiveInt | Literal["M", "D"]] = (),
+    hidden_dims: AnyLength[PositiveInt] = (),
+    kernel: PositiveInt = 3,
+    padding: NonNegativeInt = 0,
+    norm: Literal["batch", "none"] = "none",
+    dropout: Fraction | Pair[Fraction] = 0.0,
+    init: Init = "default",
 ) -> nn.Sequential:
     """Convolutions, then fully connected layers, ReLU behind each but the last: images (B, C, H, W) -> logits (B, num_classes).
 

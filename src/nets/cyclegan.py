@@ -4,12 +4,13 @@ Images are (B, C, H, W) in [-1, 1]. Every norm is an instance norm, so a sample'
 """
 
 import math
-from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from src.core.types import ImageSize, Interval, PositiveInt
 from src.nets.init import initialize
 
 
@@ -24,13 +25,13 @@ class InstanceNorm(nn.Module):
             return F.layer_norm(x, x.shape[2:])
 
 
-class Blend(nn.Module):
-    """Paint over the image where a mask says so: (1 - m) x + m c, with m and c from one net (Pumarola 2018, eq. 1).
+class AddToImage(nn.Module):
+    """Add to the image what a net makes of it, then clamp to [-1, 1] (Shen & Liu 2017, eq. 1).
 
-    Whatever stays as it is need not pass through the net, whose instance norms lose an image's own brightness and contrast.
+    The image keeps its own colors, which the instance norms of the net would lose.
 
     Args:
-        net: images (B, C, H, W) in [-1, 1] -> (B, C + 1, H, W), c before its tanh, then m before its sigmoid.
+        net: images (B, C, H, W) in [-1, 1] -> differences of the same shape, any real number.
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -38,14 +39,13 @@ class Blend(nn.Module):
         self.net = net
 
     def forward(self, x: Tensor) -> Tensor:
-        color, mask = self.net(x).float().split([x.shape[1], 1], 1)
-        return torch.lerp(x.float(), color.tanh(), mask.sigmoid())
+        return (x.float() + self.net(x).float()).clamp(-1, 1)
 
 
 class Residual(nn.Module):
     """R256: x + two 3 x 3 convolutions of x, reflection padding, a norm behind each, ReLU between."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: PositiveInt) -> None:
         super().__init__()
         self.body = nn.Sequential(
             *_conv(channels, channels, 3), nn.ReLU(inplace=True), *_conv(channels, channels, 3)
@@ -56,12 +56,12 @@ class Residual(nn.Module):
 
 
 def generator(
-    channels: int,
-    size: int | Sequence[int],
-    base_channels: int = 64,
-    n_blocks: int | None = None,
-    n_downsampling: int | None = 2,
-    blend: bool = False,
+    channels: PositiveInt,
+    size: ImageSize,
+    base_channels: PositiveInt = 64,
+    n_blocks: PositiveInt | None = None,
+    n_downsampling: Annotated[int, Interval(ge=1, le=2)] | None = 2,
+    residual: bool = False,
 ) -> nn.Module:
     """c7s1-64, d128, d256, R256 x blocks, u128, u64, c7s1-C, tanh: images of one domain -> images of the other.
 
@@ -72,7 +72,7 @@ def generator(
         n_downsampling: how often the sides are halved before the blocks, 1 or 2. None: twice, the paper's, from 64 pixels
             on; once
             below, since what is left of 32 pixels by two, 8, is too little to put the picture back from.
-        blend: end in a color and a mask instead of the image (see `Blend`), the mask at first 0.12.
+        residual: learn the difference from the image instead of the whole image (`AddToImage`).
 
     Raises ValueError where the sides are not multiples of 4, 16 or more.
     """
@@ -90,18 +90,17 @@ def generator(
     for n in reversed(widths):
         up = nn.ConvTranspose2d(2 * n, n, 3, stride=2, padding=1, output_padding=1, bias=False)
         layers += [up, InstanceNorm(), nn.ReLU(inplace=True)]
-    last = nn.Conv2d(base_channels, channels + blend, 7)
+    last = nn.Conv2d(base_channels, channels, 7)
     net = nn.Sequential(*layers, nn.ReflectionPad2d(3), last)
     initialize(net, "normal")
-    if not blend:
-        return net.append(nn.Tanh())
-    assert last.bias is not None
-    nn.init.constant_(last.bias[channels:], -2)
-    return Blend(net)
+    return AddToImage(net) if residual else net.append(nn.Tanh())
 
 
 def discriminator(
-    channels: int, size: int | Sequence[int], base_channels: int = 64, n_layers: int | None = None
+    channels: PositiveInt,
+    size: ImageSize,
+    base_channels: PositiveInt = 64,
+    n_layers: PositiveInt | None = None,
 ) -> nn.Sequential:
     """C64-C128-C256-C512 and a last convolution: images -> raw scores (B, 1, h, w), one for each patch.
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from torch import nn
 
-from src.core.types import Advice
+from src.core.types import COUNTED, Advice, NonNegativeInt, PositiveInt
 
 Side = Annotated[  # of the images: 28 is InfoGAN's, the others are Radford's
     Literal[16, 28, 32, 64, 128, 256],
@@ -18,7 +18,11 @@ Side = Annotated[  # of the images: 28 is InfoGAN's, the others are Radford's
 
 
 def generator(
-    latent: int, channels: int, size: Side, width: int = 64, num_classes: int = 0
+    latent: PositiveInt,
+    channels: PositiveInt,
+    size: Side,
+    width: PositiveInt = 64,
+    num_classes: Annotated[NonNegativeInt, COUNTED] = 0,
 ) -> nn.Sequential:
     """The generator that fits `size`: `infogan_generator` at 28, `radford_generator` at a power of two."""
     latent += num_classes
@@ -28,7 +32,11 @@ def generator(
 
 
 def discriminator(
-    channels: int, size: Side, width: int = 64, norm: str = "batch", num_classes: int = 0
+    channels: PositiveInt,
+    size: Side,
+    width: PositiveInt = 64,
+    norm: Literal["batch", "layer", "none"] = "batch",
+    num_classes: Annotated[NonNegativeInt, COUNTED] = 0,
 ) -> nn.Sequential:
     """The discriminator that fits `size`: `infogan_discriminator` (it has no norm) at 28, else `radford_discriminator`."""
     channels += num_classes

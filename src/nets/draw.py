@@ -1,11 +1,12 @@
 """DRAW's net (Gregor 2015, section 2): an encoder and a decoder LSTM that paint an image in T steps."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from src.core.types import ImageSize, Interval, PositiveInt
 from src.nets.cell import Cell, Gradients, State, Weights
 
 
@@ -40,15 +41,15 @@ class Draw(nn.Module):
 
     def __init__(
         self,
-        channels: int,
-        size: int | Sequence[int],
+        channels: PositiveInt,
+        size: ImageSize,
         attention: Callable[..., nn.Module],
-        steps: int,
-        latent: int,
-        encoder: int = 256,
-        decoder: int = 256,
+        steps: PositiveInt,
+        latent: PositiveInt,
+        encoder: PositiveInt = 256,
+        decoder: PositiveInt = 256,
         learn_initial: bool = True,
-        forget_bias: float = 0.0,
+        forget_bias: Annotated[float, Interval(ge=-10, le=10)] = 0.0,
     ) -> None:
         super().__init__()
         height, width = (size, size) if isinstance(size, int) else size

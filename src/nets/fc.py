@@ -5,9 +5,14 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from src.core.types import ImageSize, PositiveInt, Probability
+
 
 def generator(
-    latent: int, channels: int, size: int | Sequence[int], hidden: Sequence[int] = (1024, 1024)
+    latent: PositiveInt,
+    channels: PositiveInt,
+    size: ImageSize,
+    hidden: Sequence[PositiveInt] = (1024, 1024),
 ) -> nn.Sequential:
     """latent-1024-1024-pixels with ReLU and tanh: z (B, latent) -> images (B, C, H, W) in [-1, 1]."""
     shape = (channels, size, size) if isinstance(size, int) else (channels, *size)
@@ -20,10 +25,10 @@ def generator(
 
 
 def discriminator(
-    channels: int,
-    size: int | Sequence[int],
-    hidden: Sequence[int] = (256, 256),
-    slope: float = 0.01,
+    channels: PositiveInt,
+    size: ImageSize,
+    hidden: Sequence[PositiveInt] = (256, 256),
+    slope: Probability = 0.01,
 ) -> nn.Sequential:
     """pixels-256-256-1 with LeakyReLU: images (B, C, H, W) in [-1, 1] -> raw scores (B, 1)."""
     pixels = size * size if isinstance(size, int) else math.prod(size)

@@ -1,11 +1,13 @@
 """Weight initialisation, by name and from images."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Init = Literal["default", "kaiming", "xavier", "normal", "dirac"]
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
 

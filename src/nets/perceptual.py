@@ -1,21 +1,22 @@
 """The convolutions of a VGG as a measure of what pictures are alike in."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from itertools import takewhile
+from typing import Literal
 
 from torch import nn
 
+from src.core.types import AnyLength, NonNegativeInt, PositiveInt
 from src.nets.convnet import convnet
 
 
 def perceptual(
-    channels: int,
-    features: Sequence[int | str],
-    kernel: int = 3,
-    padding: int = 1,
-    norm: str = "none",
-    pooling: str = "max",
+    channels: PositiveInt,
+    features: AnyLength[PositiveInt | Literal["M", "D"]],
+    kernel: PositiveInt = 3,
+    padding: NonNegativeInt = 1,
+    norm: Literal["batch", "none"] = "none",
+    pooling: Literal["max", "average"] = "max",
 ) -> nn.Sequential:
     """The features of `src.nets.convnet.convnet`, its layers by the names that they have there: conv1, relu1, pool1, ...
 

@@ -2,8 +2,10 @@
 
 from torch import nn
 
+from src.core.types import Counted, Fraction, PositiveInt
 
-def zfnet(channels: int, num_classes: int, dropout: float = 0.5) -> nn.Sequential:
+
+def zfnet(channels: PositiveInt, num_classes: Counted, dropout: Fraction = 0.5) -> nn.Sequential:
     """AlexNet with a first layer of 7 x 7 and stride 2, and conv3 to conv5 of 512, 1024 and 512 filters.
 
     Images (B, C, H, W), 224 x 224 in the paper -> logits (B, num_classes). As in torchvision's AlexNet the last pooling

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from src.core.types import Fraction, NonNegative, Positive, Probability
+
 
 class Muon(torch.optim.Optimizer):
     """Filters step by their momentum made orthogonal (Jordan 2024, "Muon"), all else by SGD with Nesterov's momentum.
@@ -24,11 +26,11 @@ class Muon(torch.optim.Optimizer):
     def __init__(
         self,
         params: Iterable[Any],
-        lr: float,
-        momentum: float = 0.9,
-        weight_decay: float = 0.0,
-        filter_lr: float = 1.0,
-        filter_momentum: float = 0.6,
+        lr: Positive,
+        momentum: Probability = 0.9,
+        weight_decay: NonNegative = 0.0,
+        filter_lr: Positive = 1.0,
+        filter_momentum: Fraction = 0.6,
     ) -> None:
         super().__init__(
             params,

@@ -5,7 +5,9 @@
 
 import functools
 import math
-from typing import Any
+from typing import Any, Literal
+
+from src.core.types import Fraction, NonNegative, NonNegativeInt, Positive, Probability
 
 
 def unwrap_partial(schedule: Any) -> Any:
@@ -20,12 +22,12 @@ def constant(progress: float) -> float:
     return 1.0
 
 
-def linear(progress: float, start: float = 0.0, end: float = 0.0) -> float:
+def linear(progress: float, start: Fraction = 0.0, end: Probability = 0.0) -> float:
     """1 until `start`, then straight down to `end` at the last batch; start = 0.5 is CycleGAN's."""
     return 1.0 if progress <= start else 1.0 + (end - 1.0) * (progress - start) / (1.0 - start)
 
 
-def cosine(progress: float, warmup: float = 0.0, end: float = 0.0) -> float:
+def cosine(progress: float, warmup: Fraction = 0.0, end: Probability = 0.0) -> float:
     """Up from 0 during `warmup`, then half a cosine down to `end` (Loshchilov 2016, without restarts)."""
     if progress < warmup:
         return progress / warmup
@@ -34,14 +36,18 @@ def cosine(progress: float, warmup: float = 0.0, end: float = 0.0) -> float:
     )
 
 
-def one_cycle(progress: float, warmup: float = 0.3, start: float = 0.04, end: float = 0.0) -> float:
+def one_cycle(
+    progress: float, warmup: Fraction = 0.3, start: Fraction = 0.04, end: Probability = 0.0
+) -> float:
     """From `start` up to 1 during `warmup`, then down to `end`, each half a cosine (Smith 2018, fastai's shape)."""
     if progress < warmup:
         return start + (1.0 - start) * 0.5 * (1.0 - math.cos(math.pi * progress / warmup))
     return cosine((progress - warmup) / (1.0 - warmup), end=end)
 
 
-def step(progress: float, milestones: tuple[float, ...] = (0.5, 0.75), gamma: float = 0.1) -> float:
+def step(
+    progress: float, milestones: tuple[Probability, ...] = (0.5, 0.75), gamma: Positive = 0.1
+) -> float:
     """Multiplied by `gamma` at every milestone passed."""
     return gamma ** sum(progress >= milestone for milestone in milestones)
 
@@ -63,11 +69,11 @@ class Plateau:
     def __init__(
         self,
         monitor: str,
-        mode: str = "min",
-        gamma: float = 0.1,
-        patience: int = 3,
-        min_delta: float = 0.0,
-        min_factor: float = 0.0,
+        mode: Literal["min", "max"] = "min",
+        gamma: Positive = 0.1,
+        patience: NonNegativeInt = 3,
+        min_delta: NonNegative = 0.0,
+        min_factor: Probability = 0.0,
     ) -> None:
         self.monitor, self.sign, self.gamma = monitor, 1 if mode == "min" else -1, gamma
         self.patience, self.min_delta, self.min_factor = patience, min_delta, min_factor

@@ -91,7 +91,7 @@ def test_a_folder_in_use_is_refused_until_its_process_ends_however_it_ends(finis
     stale = folder / "checkpoints" / f".{runs.LAST}.12345.tmp"
     stale.write_bytes(b"half")
     hold = (
-        "import pathlib, sys, time; from src import run\n"
+        "import pathlib, sys, time; from src.core import runs\n"
         "with runs.locked(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen(

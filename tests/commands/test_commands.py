@@ -221,7 +221,7 @@ def test_bench_runs_each_loop_in_the_precision_that_it_names(monkeypatch, capsys
     seen = []
     monkeypatch.setitem(PLAIN, "src.models.gan.GAN", lambda cfg, data: 100.0)
     monkeypatch.setattr(
-        "src.bench.our_rate", lambda cfg, *_: seen.append(cfg.trainer.precision) or 250.0
+        "src.bench.__main__.our_rate", lambda cfg, *_: seen.append(cfg.trainer.precision) or 250.0
     )
     ratios = call("bench", bench, *TINY_NETS, "rounds=2", "trainer.precision=bf16-mixed")
     assert seen == ["bf16-mixed", "32-true"] * 2

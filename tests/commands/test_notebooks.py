@@ -1,6 +1,8 @@
 """The notebooks: committed without outputs; executed, they show what they say."""
 
 import ast
+import importlib
+import inspect
 import json
 import os
 import subprocess
@@ -23,6 +25,25 @@ def test_a_committed_notebook_holds_no_outputs(path):
     nbformat.validate(notebook)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [(cell.outputs, cell.execution_count) for cell in cells] == [([], None)] * len(cells)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_names_that_a_notebook_takes_from_the_project_exist(path):
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    tree = ast.parse("\n".join(cell.source for cell in cells))
+    modules = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "src":
+            for alias in node.names:
+                package = importlib.import_module(node.module)
+                if not hasattr(package, alias.name):
+                    modules[alias.name] = importlib.import_module(f"{node.module}.{alias.name}")
+                elif inspect.ismodule(value := getattr(package, alias.name)):
+                    modules[alias.name] = value
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            module = modules.get(node.value.id)
+            assert module is None or hasattr(module, node.attr), f"{node.value.id}.{node.attr}"
 
 
 def test_a_failing_cell_is_named_in_one_line(tmp_path, monkeypatch):

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -126,7 +126,7 @@ class Folder(ImageData):
         settings: of `ImageData`.
     """
 
-    def __init__(self, classes: list[str | int] | None = None, **settings: Any) -> None:
+    def __init__(self, classes: Sequence[str | int] | None = None, **settings: Any) -> None:
         super().__init__(**settings)
         self.classes = classes
 

@@ -1,8 +1,9 @@
 """Oxford-IIIT Pets: photographs of cats and dogs, told apart by breed or by species."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torchvision
@@ -34,7 +35,9 @@ class Pets(ImageData):
         settings: of `ImageData`.
     """
 
-    def __init__(self, classes: str | list[str] | None, **settings: Any) -> None:
+    def __init__(
+        self, classes: Literal["breeds", "species"] | Sequence[str] | None, **settings: Any
+    ) -> None:
         super().__init__(**settings)
         self.classes = classes
 

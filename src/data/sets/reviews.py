@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from src.core.errors import UserError
-from src.core.types import PathText
+from src.core.types import NonNegativeInt, PathText, PositiveInt, Seed
 from src.data.base import DataModule
 from src.data.order import loader
 
@@ -60,9 +60,9 @@ class Reviews(DataModule):
         self,
         name: str,
         root: PathText | None,
-        batch_size: int,
-        seed: int,
-        left_out: int | None = None,
+        batch_size: PositiveInt,
+        seed: Seed,
+        left_out: NonNegativeInt | None = None,
         labelled: bool = True,
     ) -> None:
         super().__init__()

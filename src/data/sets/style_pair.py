@@ -1,13 +1,13 @@
 """A photograph and the picture whose style it is to take on."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from src.core.types import PathText
+from src.core.types import Color, ImageSize, PathText, PositiveInt
 from src.data.base import DataModule
 from src.data.decode import decode, parse_color
 from src.data.images import ImageSet
@@ -50,10 +50,10 @@ class StylePair(DataModule):
         name: str,
         content: PathText,
         style: PathText,
-        size: int | list[int],
-        channels: int,
-        num_steps: int,
-        background: str | list[int] = "white",
+        size: ImageSize,
+        channels: Literal[1, 3],
+        num_steps: PositiveInt,
+        background: Color = "white",
     ) -> None:
         super().__init__()
         self.name, self.channels, self.num_steps = name, channels, num_steps

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from src.core.randomness import CounterRNG
+from src.core.types import Probability
 from src.data.transforms.base import Geometric, Mixing, PixelWise, Size, Transform, Values
-from src.data.transforms.warp import warp
+from src.data.transforms.warp import Border, Interpolation, warp
 
 
 class Augment:
@@ -27,9 +28,9 @@ class Augment:
     def __init__(
         self,
         transforms: Mapping[str, Transform],
-        border: str = "constant",
-        interpolation: str = "bilinear",
-        fill: float = 0.0,
+        border: Border = "constant",
+        interpolation: Interpolation = "bilinear",
+        fill: Probability = 0.0,
     ) -> None:
         self.geometric = {name: t for name, t in transforms.items() if isinstance(t, Geometric)}
         self.pixel_wise = {name: t for name, t in transforms.items() if isinstance(t, PixelWise)}

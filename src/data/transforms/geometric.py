@@ -1,11 +1,13 @@
 """Geometric augmentations: flips, rotations, scalings, translations and crops."""
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from src.core.randomness import CounterRNG
+from src.core.types import Interval, Positive, Probability
 from src.data.transforms.base import Geometric, Size, Values, scaling, uniform
 
 
@@ -17,7 +19,7 @@ class Flip(Geometric):
         vertical: flip upside down; False: left to right.
     """
 
-    def __init__(self, p: float, vertical: bool = False) -> None:
+    def __init__(self, p: Probability, vertical: bool = False) -> None:
         self.p, self.vertical = p, vertical
 
     def sample(self, rng: CounterRNG, size: Size) -> Values:
@@ -35,7 +37,7 @@ class Rotation(Geometric):
         degrees: largest angle, in either direction; positive angles are counter-clockwise.
     """
 
-    def __init__(self, degrees: float) -> None:
+    def __init__(self, degrees: Annotated[float, Interval(ge=0, le=180)]) -> None:
         self.degrees = degrees
 
     def sample(self, rng: CounterRNG, size: Size) -> Values:
@@ -58,7 +60,7 @@ class Scale(Geometric):
         ValueError: `min_scale` is more than `max_scale`.
     """
 
-    def __init__(self, min_scale: float, max_scale: float) -> None:
+    def __init__(self, min_scale: Positive, max_scale: Positive) -> None:
         if min_scale > max_scale:
             raise ValueError(f"min_scale={min_scale} is more than max_scale={max_scale}")
         self.min_scale, self.max_scale = min_scale, max_scale
@@ -78,7 +80,7 @@ class Translation(Geometric):
         whole_pixels: shift by whole pixels only, which needs no interpolation.
     """
 
-    def __init__(self, max_shift: float, whole_pixels: bool = False) -> None:
+    def __init__(self, max_shift: Positive, whole_pixels: bool = False) -> None:
         self.max_shift, self.whole_pixels = max_shift, whole_pixels
 
     def sample(self, rng: CounterRNG, size: Size) -> Values:
@@ -111,7 +113,7 @@ class Crop(Geometric):
 
     attempts = 10  # as in torchvision
 
-    def __init__(self, min_area: float, max_aspect: float) -> None:
+    def __init__(self, min_area: Probability, max_aspect: Annotated[float, Interval(ge=1)]) -> None:
         self.min_area, self.max_aspect = min_area, max_aspect
 
     def sample(self, rng: CounterRNG, size: Size) -> Values:

@@ -6,6 +6,7 @@ from scipy.special import betaincinv
 from torch import Tensor
 
 from src.core.randomness import CounterRNG
+from src.core.types import Positive
 from src.data.transforms.base import Mixing, Size, Values, inside_box, per_image
 
 
@@ -16,7 +17,7 @@ class MixUp(Mixing):
         alpha: lambda is drawn from Beta(alpha, alpha).
     """
 
-    def __init__(self, alpha: float) -> None:
+    def __init__(self, alpha: Positive) -> None:
         probabilities = np.linspace(0, 1, 4097)
         self.quantiles = torch.from_numpy(betaincinv(alpha, alpha, probabilities))
 

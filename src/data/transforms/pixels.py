@@ -5,8 +5,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue (ITU-R BT.601)
-SNOW_COLOR = (0.93, 0.96, 1.0)
-COLD_COLOR = (0.8, 0.9, 1.0)
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -69,25 +67,23 @@ def same_order(first: Tensor | None, second: Tensor | None) -> bool:
 
 
 def add_winter(images: Tensor) -> Tensor:
-    """Return color images (B, 3, H, W) in [0, 1] with snow on them.
+    """Return color images (B, 3, H, W) in [0, 1], sides above 6, as in fog after snow.
 
-    Snow lies below edges: on pixels that are darker than the four rows above them. So a pixel's
-    neighbors decide whether it is white, and no map of single pixels can imitate it. Its opacity is
-    0.8 / (1 + exp(-40 (d - 0.03))), with d the mean luma of those rows minus the pixel's own luma.
-    Luma is smoothed by (1, 2, 1) / 4 in both directions first, with the border repeated. The rest of
-    the image becomes grayer and colder.
+    No map of single pixels can make it, since neighbors decide:
+    - Fog: a Gaussian blur with a standard deviation of 2 pixels, the border mirrored, that also
+      takes a quarter of the color.
+    - Snow: a relief that brightens what faces up and darkens what faces down, by half the
+      difference between the mean luma (ITU-R 601) of the three rows above a pixel and of the
+      three rows below it, the border repeated.
     """
-    luma = (images * images.new_tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
-    smooth = F.pad(luma, (1, 1, 1, 1), mode="replicate")
-    smooth = (smooth[:, :, :-2] + 2 * smooth[:, :, 1:-1] + smooth[:, :, 2:]) / 4
-    smooth = (smooth[..., :-2] + 2 * smooth[..., 1:-1] + smooth[..., 2:]) / 4
-    height = smooth.shape[2]
-    rows = F.pad(smooth, (0, 0, 4, 0), mode="replicate")
-    above = torch.stack([rows[:, :, k : k + height] for k in range(4)]).mean(0)
-    opacity = 0.8 * torch.sigmoid(40 * (above - smooth - 0.03))
-    cold = images.new_tensor(COLD_COLOR).view(3, 1, 1)
-    ground = 0.9 * (0.75 * images + 0.25 * luma) + 0.1 * cold
-    return torch.lerp(ground, images.new_tensor(SNOW_COLOR).view(3, 1, 1), opacity)
+    from torchvision.transforms.v2.functional import gaussian_blur  # slow to import
+
+    foggy = gaussian_blur(images, [13, 13], [2.0, 2.0])
+    luma = (foggy * images.new_tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
+    rows = F.pad(luma, (0, 0, 3, 3), mode="replicate")
+    means = F.avg_pool2d(rows, (3, 1), stride=1)  # of each three rows
+    relief = 0.5 * (means[:, :, :-4] - means[:, :, 4:])
+    return (0.75 * foggy + 0.25 * luma + relief).clamp(0, 1)
 
 
 def place_randomly(images: Tensor, size: tuple[int, int], noise: torch.Generator) -> Tensor:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from src.core.randomness import CounterRNG
+from src.core.types import Positive, Probability
 from src.data.transforms.base import PixelWise, Size, Values, inside_box, per_image, uniform
 
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue (ITU-R BT.601)
@@ -16,7 +17,7 @@ class GaussianNoise(PixelWise):
         max_std: the noise of an image has a standard deviation from 0 to `max_std`, uniform.
     """
 
-    def __init__(self, max_std: float) -> None:
+    def __init__(self, max_std: Positive) -> None:
         self.max_std = max_std
 
     def sample(self, rng: CounterRNG, size: Size) -> Values:
@@ -34,7 +35,7 @@ class SaltAndPepper(PixelWise):
         max_fraction: the changed fraction of an image's pixels is from 0 to this, uniform.
     """
 
-    def __init__(self, max_fraction: float) -> None:
+    def __init__(self, max_fraction: Positive) -> None:
         self.max_fraction = max_fraction
 
     def sample(self, rng: CounterRNG, size: Size) -> Values:
@@ -53,7 +54,7 @@ class Brightness(PixelWise):
         max_change: the factor is from 1 - max_change to 1 + max_change, uniform.
     """
 
-    def __init__(self, max_change: float) -> None:
+    def __init__(self, max_change: Positive) -> None:
         self.max_change = max_change
 
     def sample(self, rng: CounterRNG, size: Size) -> Values:
@@ -86,7 +87,7 @@ class Cutout(PixelWise):
         box_fraction: side of the box, as a fraction of each image side.
     """
 
-    def __init__(self, box_fraction: float) -> None:
+    def __init__(self, box_fraction: Probability) -> None:
         self.box_fraction = box_fraction
 
     def sample(self, rng: CounterRNG, size: Size) -> Values:

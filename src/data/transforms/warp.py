@@ -1,11 +1,15 @@
 """Resample images by one affine map per image, with a choice of borders and interpolation."""
 
+from typing import Literal, get_args
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BORDERS = ("constant", "edge", "reflect", "symmetric", "wrap")
-INTERPOLATIONS = ("bilinear", "nearest")
+Border = Literal["constant", "edge", "reflect", "symmetric", "wrap"]
+Interpolation = Literal["bilinear", "nearest"]
+BORDERS: tuple[Border, ...] = get_args(Border)
+INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
 # Coordinates are rounded to 1 / STEPS of a pixel. So whole pixels, and those of quarter turns, stay
 # exact in spite of rounding errors.
 STEPS = 2.0**16
@@ -27,7 +31,7 @@ def warp(
         images: (B, C, H, W) float.
         maps: (B, 2, 3), from output to input coordinates. A coordinate is (x, y, 1) in pixels from
             the image center, with y pointing down.
-        border: what lies outside the image, one of `BORDERS`, with the meaning of numpy.pad's modes.
+        border: what lies outside the image, one of `Border`, with the meaning of numpy.pad's modes.
         interpolation: `bilinear` or `nearest`; a coordinate halfway between two pixels rounds up.
         fill: the value outside the image for the border `constant`.
 
