@@ -331,7 +331,7 @@ def test_the_experiments_ask_for_a_run():
         with pytest.raises(
             UserError, match=r"model\.transfer\.init_from must be given: give the folder of a run"
         ):
-            runs.checkpoint_at(Path(source))
+            runs.checkpoint_at(Path(source), "model.transfer.init_from")
 
 
 def test_other_files_and_families_are_refused(settings, tmp_path, gan_run):
