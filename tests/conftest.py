@@ -29,7 +29,11 @@ TINY = (
     "callbacks=none",
     "logger=csv",
 )
-TINY_NETS = ("model=gan", "model.net.generator.hidden=[16]", "model.net.discriminator.hidden=[16]")
+TINY_NETS = (
+    "model=gan",
+    "model.net.generator.hidden_dims=[16]",
+    "model.net.discriminator.hidden_dims=[16]",
+)
 
 WINTER_SMALL = (
     "model=cyclegan",

@@ -4,6 +4,7 @@ A parameter's annotation says what may stand there: `optimizer: Callable[..., to
 `_partial_` leaves open, `net: nn.Module` a net, any other a value that `src.config.schema` checks.
 """
 
+import ast
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
@@ -233,7 +234,7 @@ def _of_kind(known: Signature, target: str, kind: Kind) -> bool:
         return True
     if known.module != target.rpartition(".")[0] or "Protocol" in known.bases:
         return False
-    if kind.base and (known.bases or kind.words.startswith("src.")):
+    if kind.base and (known.bases or kind.words.endswith(f".{kind.base}")):
         return kind.base in known.bases or target == kind.words
     return known.called or kind.returns in (None, known.returns)
 
@@ -251,7 +252,9 @@ def kind_of(annotation: str, module: str) -> Kind | None:
     if annotation == "nn.Module":
         return NET
     if re.fullmatch(r"[A-Z]\w+", annotation) and (found_at := definition(f"{module}.{annotation}")):
-        name = f"{found_at[0]}.{annotation}"
+        name, node = f"{found_at[0]}.{annotation}", found_at[1]
+        abstract = isinstance(node, ast.ClassDef) and "ABC" in map(ast.unparse, node.bases)
         if name.startswith("src."):
-            return Kind(name, r"src(\.\w+)+", base=annotation)
+            words = f"a class that derives from {name}" if abstract else name
+            return Kind(words, r"src(\.\w+)+", base=annotation)
     return None

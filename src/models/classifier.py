@@ -13,7 +13,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 from src.core.errors import UserError
 from src.core.progress import is_logging_step, progress
 from src.core.types import Counted, Fraction, NonNegative, Positive, PositiveInt
-from src.data.images import stratified_sample
+from src.data.splits import stratified_sample
 from src.data.transforms.pixels import same_order
 from src.metrics.intervals import wilson
 from src.models.base import Family
