@@ -14,10 +14,10 @@ from src.config import library
 from src.config.annotations import resolve
 from src.config.commands import COMMANDS, AugmentByModel, types_of
 from src.config.compose import paths
-from src.config.schema import check_value, shown
+from src.config.schema import check_value, has_mark, shown
 from src.config.signatures import Parameter, Signature, definition, signature
 from src.core.errors import UserError, near
-from src.core.types import PositiveInt
+from src.core.types import Mark, PositiveInt
 
 
 @dataclass(frozen=True)
@@ -221,6 +221,17 @@ def type_of(known: Signature, target: str, key: str) -> Any:
     listed = library.type_of(target, key)
     parameter = known.parameters.get(key, Parameter("", known.module, False))
     return resolve(parameter.annotation, parameter.module) if listed is None else listed
+
+
+def marked(target: str, *marks: Mark) -> list[str]:
+    """Return the names of the parameters of `target` whose annotation has any of `marks`."""
+    known = signature(target)
+    names = known.parameters if known else {}
+    return [
+        name
+        for name in names
+        if known and any(has_mark(type_of(known, target, name), mark) for mark in marks)
+    ]
 
 
 def _supplied(known: Signature, kind: Kind) -> list[str]:
