@@ -4,6 +4,7 @@ import os
 import re
 from functools import cache
 from pathlib import Path
+from typing import get_origin
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -26,7 +27,9 @@ def path_settings() -> frozenset[str]:
         key: kind for settings in COMMANDS.values() for key, kind in types_of(settings).items()
     }
     types |= {f"augment.{key}": kind for key, kind in types_of(AugmentByModel).items()}
-    names = {key for key, kind in types.items() if has_mark(kind, PATH)}
+    names = {
+        key for key, kind in types.items() if has_mark(kind, PATH) and get_origin(kind) is not dict
+    }
     for group in ("data", "model"):
         for path in (CONF / group).glob("*.yaml"):
             for target in re.findall(r"^_target_: (\S+)", path.read_text(), re.MULTILINE):

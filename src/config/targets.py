@@ -224,14 +224,20 @@ def type_of(known: Signature, target: str, key: str) -> Any:
 
 
 def marked(target: str, *marks: Mark) -> list[str]:
-    """Return the names of the parameters of `target` whose annotation has any of `marks`."""
-    known = signature(target)
-    names = known.parameters if known else {}
-    return [
-        name
-        for name in names
-        if known and any(has_mark(type_of(known, target, name), mark) for mark in marks)
-    ]
+    """Return the settings of `target` whose annotation has any of `marks`, by dotted names.
+
+    Those of a parameter that takes a class of src, as `transfer: Transfer` does, are included.
+    """
+    names: list[str] = []
+    if (known := signature(target)) is None:
+        return names
+    for key, parameter in known.parameters.items():
+        kind = kind_of(parameter.annotation, parameter.module)
+        if kind is not None and kind.words.startswith("src."):
+            names += [f"{key}.{name}" for name in marked(kind.words, *marks)]
+        elif any(has_mark(type_of(known, target, key), mark) for mark in marks):
+            names.append(key)
+    return names
 
 
 def _supplied(known: Signature, kind: Kind) -> list[str]:

@@ -118,8 +118,8 @@ def supplied(target):
 def test_settings_that_are_paths_are_known_before_a_config_is_composed():
     assert path_settings() >= {"out", "run", "images", "resume", "augment.run", "hydra.run.dir"}
     assert path_settings() >= {"data.root", "data.root_a", "data.content", "data.cache"}
-    assert "model.init_from" in path_settings()
-    assert not path_settings() & {"data.name", "seed", "model.freeze"}
+    assert path_settings() >= {"model.init_from", "model.transfer.init_from"}
+    assert not path_settings() & {"data", "data.name", "seed", "model.transfer.freeze"}
 
 
 def test_resumable_settings_are_those_that_change_no_result():
