@@ -153,7 +153,7 @@ def test_what_cannot_be_asked_gets_a_line(averaged_run, gan_run, photos, tmp_pat
             )
         return str(error.value)
 
-    assert "holds a GAN, which names no classes; a classifier's run is needed" in line(
+    assert "holds a GAN: it must be the run of a classifier" in line(
         f"images={folder}", run=gan_run
     )
     assert f"images={tmp_path}/none: a folder without images" in line(f"images={tmp_path}/none")
