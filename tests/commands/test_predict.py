@@ -213,7 +213,7 @@ def test_a_caption_stands_beneath_its_image():
     images = torch.rand(3, 1, 5, 40, generator=torch.Generator().manual_seed(0))
     red, blue = (255, 0, 0), (0, 0, 255)
     picture = charts.draw_captioned(
-        images, ["one\ntwo", "", "long " * 50], columns=3, scale=3, colours=[red, red, blue]
+        images, ["one\ntwo", "", "long " * 50], columns=3, scale=3, colors=[red, red, blue]
     )
     gap, height, width = 8, 15, 180  # a long line does not widen its cell beyond this
     assert picture.shape[1] == gap + 3 * (width + gap)
