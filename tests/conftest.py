@@ -29,7 +29,11 @@ TINY = (
     "callbacks=none",
     "logger=csv",
 )
-TINY_NETS = ("model=gan", "model.net.generator.hidden=[16]", "model.net.discriminator.hidden=[16]")
+TINY_NETS = (
+    "model=gan",
+    "model.net.generator.hidden_dims=[16]",
+    "model.net.discriminator.hidden_dims=[16]",
+)
 
 WINTER_SMALL = (
     "model=cyclegan",
@@ -64,6 +68,21 @@ def log_of_its_own():
     for handler in logging.getLogger("src").handlers[:]:
         logging.getLogger("src").removeHandler(handler)
         handler.close()
+
+
+@pytest.fixture
+def log_lines():
+    """The lines that the project logs during a test."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    log = logging.getLogger("src")
+    level = log.level
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    yield lines
+    log.removeHandler(handler)
+    log.setLevel(level)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Each loss against NumPy or a known value; each slip that public code makes, caught."""
 
+import inspect
 import math
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from src import losses
+from src.losses import GANLoss, NonSaturating, RelativisticAverage
 
 RNG = np.random.default_rng(0)
 REAL, FAKE = RNG.normal(0.3, 2, (7, 1)), RNG.normal(-0.5, 2, (7, 1))
@@ -17,45 +19,83 @@ def softplus(x):
     return np.logaddexp(0, x)
 
 
-EXPECTED = {
-    "bce_discriminator": softplus(-REAL).mean() + softplus(FAKE).mean(),
-    "lsgan_discriminator": 0.5 * ((REAL - 1) ** 2).mean() + 0.5 * (FAKE**2).mean(),
-    "wasserstein_discriminator": FAKE.mean() - REAL.mean(),
-    "hinge_discriminator": np.maximum(0, 1 - REAL).mean() + np.maximum(0, 1 + FAKE).mean(),
-    "bce_generator": softplus(-FAKE).mean(),
-    "lsgan_generator": 0.5 * ((FAKE - 1) ** 2).mean(),
-    "wasserstein_generator": -FAKE.mean(),
+EXPECTED = {  # (discriminator, generator)
+    "NonSaturating": (softplus(-REAL).mean() + softplus(FAKE).mean(), softplus(-FAKE).mean()),
+    "LeastSquares": (
+        0.5 * ((REAL - 1) ** 2).mean() + 0.5 * (FAKE**2).mean(),
+        0.5 * ((FAKE - 1) ** 2).mean(),
+    ),
+    "Wasserstein": (FAKE.mean() - REAL.mean(), -FAKE.mean()),
+    "Hinge": (
+        np.maximum(0, 1 - REAL).mean() + np.maximum(0, 1 + FAKE).mean(),
+        -FAKE.mean(),
+    ),
+    "RelativisticAverage": (
+        softplus(-(REAL - FAKE.mean())).mean() + softplus(FAKE - REAL.mean()).mean(),
+        softplus(-(FAKE - REAL.mean())).mean() + softplus(REAL - FAKE.mean()).mean(),
+    ),
+}
+GAN_LOSSES = {
+    name: loss
+    for name, loss in vars(losses).items()
+    if inspect.isclass(loss) and issubclass(loss, GANLoss) and loss is not GANLoss
 }
 
 
-@pytest.mark.parametrize("name", EXPECTED)
-def test_against_numpy(name):
-    scores = (REAL, FAKE) if name.endswith("discriminator") else (FAKE,)
-    value = getattr(losses, name)(*map(torch.from_numpy, scores))
-    assert value.ndim == 0
-    assert value.item() == pytest.approx(EXPECTED[name], rel=1e-12)
+@pytest.mark.parametrize("name", GAN_LOSSES)
+def test_gan_losses_against_numpy(name):
+    loss, logits = GAN_LOSSES[name](), [torch.from_numpy(REAL), torch.from_numpy(FAKE)]
+    values = [loss.discriminator(*logits), loss.generator(*logits)]
+    assert [value.ndim for value in values] == [0, 0]
+    assert [value.item() for value in values] == pytest.approx(EXPECTED[name], rel=1e-12)
+
+
+@pytest.mark.parametrize("name", GAN_LOSSES)
+def test_a_generator_loss_says_whether_it_needs_real_logits(name):
+    loss, fake = GAN_LOSSES[name](), torch.from_numpy(FAKE)
+    if loss.generator_needs_real_logits:
+        values = [loss.generator(torch.from_numpy(real), fake) for real in (REAL, REAL + 1)]
+        assert values[0] != values[1]
+    else:
+        assert loss.generator(None, fake).isfinite()
+
+
+def test_ragan_generator_gradient_ignores_a_shift_of_all_logits():
+    """Only differences of logits count (Jolicoeur-Martineau 2018): a shift of both changes nothing."""
+    gradients = []
+    for shift in (0.0, 5.0):
+        fake = torch.from_numpy(FAKE + shift).requires_grad_()
+        RelativisticAverage().generator(torch.from_numpy(REAL + shift), fake).backward()
+        gradients.append(fake.grad)
+    assert torch.allclose(*gradients, atol=1e-12)
 
 
 def test_bce_is_2_log_2_for_a_discriminator_that_knows_nothing():
     zero = torch.zeros(5, 1)
-    assert losses.bce_discriminator(zero, zero).item() == pytest.approx(2 * math.log(2))
+    assert NonSaturating().discriminator(zero, zero).item() == pytest.approx(2 * math.log(2))
 
 
-def test_bce_of_extreme_scores_is_finite():
+@pytest.mark.parametrize("name", GAN_LOSSES)
+def test_losses_of_extreme_logits_are_finite(name):
     """log(sigmoid(x)) computed in two steps is -inf at -200."""
     far = torch.full((3, 1), 200.0, requires_grad=True)
-    loss = losses.bce_discriminator(-far, far)
-    loss.backward()
-    assert loss.item() == pytest.approx(400)
+    loss = GAN_LOSSES[name]()
+    value = loss.discriminator(-far, far) + loss.generator(far, -far)
+    value.backward()
+    assert value.isfinite()
     assert far.grad.isfinite().all()
+
+
+def test_bce_of_extreme_logits_is_exact():
+    far = torch.full((3, 1), 200.0)
+    assert NonSaturating().discriminator(-far, far).item() == pytest.approx(400)
 
 
 def test_label_smoothing_is_one_sided():
     real, fake = torch.from_numpy(REAL), torch.from_numpy(FAKE)
     expected = 0.9 * softplus(-REAL).mean() + 0.1 * softplus(REAL).mean() + softplus(FAKE).mean()
-    assert losses.bce_discriminator(real, fake, label_smoothing=0.1).item() == pytest.approx(
-        expected
-    )
+    value = NonSaturating(label_smoothing=0.1).discriminator(real, fake)
+    assert value.item() == pytest.approx(expected)
 
 
 class Quadratic(nn.Module):

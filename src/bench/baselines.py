@@ -42,7 +42,9 @@ def one_by_one(data: Any, *changes: Any) -> Any:
             [transforms.Resize(data.size), *grey, transforms.ToTensor(), *changes]
         )
         return DataLoader(
-            datasets.ImageFolder(data.levels()["train"], steps), data.batch_size, shuffle=True
+            datasets.ImageFolder(data.split_folders()["train"], steps),
+            data.batch_size,
+            shuffle=True,
         )
 
     class OneByOne(Dataset):
@@ -89,7 +91,7 @@ def plain_gan_rate(cfg: DictConfig, data: Any) -> float:
     clock = Clock(cfg.warmup, cfg.batches)
     while True:
         for step, (real, labels) in enumerate(one_by_one(data, transforms.Normalize(0.5, 0.5))):
-            d = model.critic(labels)
+            d = model.discriminator_given(labels)
             fake = g(model.latents(len(real), labels=labels)).detach()
             d_loss = loss.discriminator(d(real), d(fake))
             if loss.gradient_penalty:
@@ -101,7 +103,9 @@ def plain_gan_rate(cfg: DictConfig, data: Any) -> float:
                 for parameter in model.discriminator.parameters():
                     parameter.data.clamp_(-loss.weight_clip, loss.weight_clip)
             if step % model.n_critic == 0:
-                g_loss = loss.generator(d(g(model.latents(len(real), labels=labels))))
+                real_logits = d(real) if loss.generator_needs_real_logits else None
+                fake_logits = d(g(model.latents(len(real), labels=labels)))
+                g_loss = loss.generator(real_logits, fake_logits)
                 g_optimizer.zero_grad()
                 g_loss.backward()
                 g_optimizer.step()
@@ -185,6 +189,7 @@ def plain_draw_rate(cfg: DictConfig, data: Any) -> float:
     from torch.nn.functional import binary_cross_entropy_with_logits
 
     from src.engine import build
+    from src.nets.draw_reference import draw
 
     torch.manual_seed(cfg.seed)
     model: Any = build.model(cfg, data)
@@ -194,8 +199,10 @@ def plain_draw_rate(cfg: DictConfig, data: Any) -> float:
     clock = Clock(cfg.warmup, cfg.batches)
     while True:
         for x, _ in one_by_one(data):
-            logits, kl = plain_draw(model.net, x)
-            loss = (binary_cross_entropy_with_logits(logits, x, reduction="sum") + kl) / len(x)
+            eps = torch.randn(model.net.num_steps, len(x), model.net.latent_dim)
+            logits, kl = draw(model.net, x, eps)
+            nll = binary_cross_entropy_with_logits(logits, x, reduction="sum")
+            loss = (nll + kl.sum()) / len(x)
             optimizer.zero_grad()
             loss.backward()
             for parameter in model.parameters():
@@ -203,66 +210,6 @@ def plain_draw_rate(cfg: DictConfig, data: Any) -> float:
             optimizer.step()
             if clock(len(x)):
                 return clock.rate
-
-
-def plain_draw(net: Any, x: Any) -> tuple[Any, Any]:
-    """`net`'s forward pass on x (B, C, H, W) as a tutorial writes it: the canvas (logits) and the KL, summed over all."""
-    import torch
-    from torch.nn.functional import linear
-
-    b, channels, height, width = x.shape
-    cell, attention = net.cell, net.cell.attention
-    h_enc, c_enc, h_dec, c_dec = (
-        state.repeat(b, 1) for state in (net.h_enc, net.c_enc, net.h_dec, net.c_dec)
-    )
-    canvas = net.canvas.transpose(0, 1).repeat(b, 1, 1, 1)
-    kl: Any = 0.0
-
-    def filters(parameters: Any, n: int) -> tuple[Any, Any, Any]:
-        gx, gy, log_sigma2, log_delta, log_gamma = parameters.split(1, dim=1)
-        delta = (max(height, width) - 1) / max(n - 1, 1) * torch.exp(log_delta)
-        banks = []
-        for g, pixels in ((gy, height), (gx, width)):
-            mu = (pixels + 1) / 2 * (g + 1) + (torch.arange(1, n + 1) - n / 2 - 0.5) * delta
-            bank = torch.exp(
-                -((torch.arange(1, pixels + 1) - mu.unsqueeze(2)) ** 2)
-                / (2 * torch.exp(log_sigma2).unsqueeze(2))
-            )
-            banks.append((bank / (bank.sum(2, keepdim=True) + 1e-12)).unsqueeze(1))
-        return banks[0], banks[1], torch.exp(log_gamma)
-
-    for _ in range(net.steps):
-        x_hat = x - torch.sigmoid(canvas)
-        if hasattr(attention, "n_read"):
-            f_y, f_x, gamma = filters(attention.read_window(h_dec), attention.n_read)
-            glimpses = [
-                f_y @ image @ f_x.transpose(2, 3) * gamma.view(b, 1, 1, 1) for image in (x, x_hat)
-            ]
-            reading = torch.cat(glimpses, 1).transpose(1, 2).flatten(1)
-        else:
-            reading = torch.cat([x.transpose(1, 2).flatten(1), x_hat.transpose(1, 2).flatten(1)], 1)
-        h_enc, c_enc = cell.encoder(torch.cat([reading, h_dec], 1), (h_enc, c_enc))
-        (w_mu, w_sigma), (b_mu, b_sigma) = (
-            cell.posterior.weight.chunk(2),
-            cell.posterior.bias.chunk(2),
-        )
-        mu, log_sigma = linear(h_enc, w_mu, b_mu), linear(h_enc, w_sigma, b_sigma)
-        sigma = torch.exp(log_sigma)
-        h_dec, c_dec = cell.decoder(mu + sigma * torch.randn_like(mu), (h_dec, c_dec))
-        if hasattr(attention, "n_write"):
-            f_y, f_x, gamma = filters(attention.write_window(h_dec), attention.n_write)
-            patch = (
-                attention.patch(h_dec)
-                .view(b, attention.n_write, channels, attention.n_write)
-                .transpose(1, 2)
-            )
-            canvas = canvas + f_y.transpose(2, 3) @ patch @ f_x / gamma.view(b, 1, 1, 1)
-        else:
-            canvas = canvas + attention.patch(h_dec).view(b, height, channels, width).transpose(
-                1, 2
-            )
-        kl = kl + 0.5 * (mu**2 + sigma**2 - 2 * log_sigma - 1).sum()
-    return canvas, kl
 
 
 def plain_classifier_rate(cfg: DictConfig, data: Any) -> float:

@@ -4,6 +4,7 @@ A parameter's annotation says what may stand there: `optimizer: Callable[..., to
 `_partial_` leaves open, `net: nn.Module` a net, any other a value that `src.config.schema` checks.
 """
 
+import ast
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
@@ -13,10 +14,10 @@ from src.config import library
 from src.config.annotations import resolve
 from src.config.commands import COMMANDS, AugmentByModel, types_of
 from src.config.compose import paths
-from src.config.schema import check_value, shown
+from src.config.schema import check_value, has_mark, shown
 from src.config.signatures import Parameter, Signature, definition, signature
 from src.core.errors import UserError, near
-from src.core.types import PositiveInt
+from src.core.types import Mark, PositiveInt
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,11 @@ def _check_plain(path: str, value: Any, kind: Any, target: str = "") -> None:
     if get_origin(kind) is Annotated:
         kind = kind if not is_dataclass(get_args(kind)[0]) else get_args(kind)[0]
     if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, dict):
-        for name, child_kind in types_of(kind).items():
+        types = types_of(kind)
+        for name in value:
+            if name not in types:
+                raise UserError(f"unknown key '{path}.{name}'{near(str(name), list(types))}")
+        for name, child_kind in types.items():
             _check_plain(f"{path}.{name}", value.get(name), child_kind)
     elif isinstance(value, dict) and get_origin(kind) is not dict:
         raise UserError(f"{path}={shown(value)}: it takes one value, not settings by name")
@@ -218,6 +223,23 @@ def type_of(known: Signature, target: str, key: str) -> Any:
     return resolve(parameter.annotation, parameter.module) if listed is None else listed
 
 
+def marked(target: str, *marks: Mark) -> list[str]:
+    """Return the settings of `target` whose annotation has any of `marks`, by dotted names.
+
+    Those of a parameter that takes a class of src, as `transfer: Transfer` does, are included.
+    """
+    names: list[str] = []
+    if (known := signature(target)) is None:
+        return names
+    for key, parameter in known.parameters.items():
+        kind = kind_of(parameter.annotation, parameter.module)
+        if kind is not None and kind.words.startswith("src."):
+            names += [f"{key}.{name}" for name in marked(kind.words, *marks)]
+        elif any(has_mark(type_of(known, target, key), mark) for mark in marks):
+            names.append(key)
+    return names
+
+
 def _supplied(known: Signature, kind: Kind) -> list[str]:
     """Names of the parameters that no config may give."""
     if known.called:  # its instances are what the place takes
@@ -233,7 +255,7 @@ def _of_kind(known: Signature, target: str, kind: Kind) -> bool:
         return True
     if known.module != target.rpartition(".")[0] or "Protocol" in known.bases:
         return False
-    if kind.base and (known.bases or kind.words.startswith("src.")):
+    if kind.base and (known.bases or kind.words.endswith(f".{kind.base}")):
         return kind.base in known.bases or target == kind.words
     return known.called or kind.returns in (None, known.returns)
 
@@ -251,7 +273,9 @@ def kind_of(annotation: str, module: str) -> Kind | None:
     if annotation == "nn.Module":
         return NET
     if re.fullmatch(r"[A-Z]\w+", annotation) and (found_at := definition(f"{module}.{annotation}")):
-        name = f"{found_at[0]}.{annotation}"
+        name, node = f"{found_at[0]}.{annotation}", found_at[1]
+        abstract = isinstance(node, ast.ClassDef) and "ABC" in map(ast.unparse, node.bases)
         if name.startswith("src."):
-            return Kind(name, r"src(\.\w+)+", base=annotation)
+            words = f"a class that derives from {name}" if abstract else name
+            return Kind(words, r"src(\.\w+)+", base=annotation)
     return None

@@ -190,16 +190,14 @@ def load_last(folder: Path, repair: bool = False) -> dict[str, Any]:
         return checkpoint
 
 
-def checkpoint_at(path: Path) -> Path:
-    """What model.init_from=`path` means: the newest checkpoint of the classifier's run in that folder, or that file."""
+def checkpoint_at(path: Path, setting: str) -> Path:
+    """Return the checkpoint that `setting`=`path` names: a file, or the newest one in the folder of a classifier's run."""
     if path.is_dir():
-        expect_classifier(path, "model.init_from")
+        expect_classifier(path, setting)
         return last_checkpoint(path)
-    if not path.is_file():  # RUN: as recipes leave it that cannot know it
-        wrong = " must be given" if str(path) == "RUN" else f"={path} is not there"
-        raise UserError(
-            f"model.init_from{wrong}: it should be the folder of a run, or a checkpoint"
-        )
+    if not path.is_file():  # RUN stands in recipes for a run that they cannot know
+        wrong = " must be given" if str(path) == "RUN" else f"={path} does not exist"
+        raise UserError(f"{setting}{wrong}: give the folder of a run, or a checkpoint")
     return path
 
 

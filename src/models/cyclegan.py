@@ -12,7 +12,7 @@ from torchmetrics.functional.image import (
 )
 
 from src.core.types import ImageSize, NonNegative, NonNegativeInt, PositiveInt
-from src.losses import cycle_consistency, cyclegan_generator, lsgan_discriminator
+from src.losses import LeastSquares, cycle_consistency
 from src.metrics.color import Map, color_maps
 from src.metrics.precision import float64
 from src.models.base import Family
@@ -100,6 +100,7 @@ class CycleGAN(Family):
             lambda_cycle,
             lambda_identity,
         )
+        self.loss = LeastSquares()
         shape = (channels, size, size) if isinstance(size, int) else (channels, *size)
         self.pool_a, self.pool_b = ImagePool(pool_size, shape), ImagePool(pool_size, shape)
         self.color_maps: dict[str, dict[str, Map]] = {}  # by the domain that they lead to, by name
@@ -137,8 +138,10 @@ class CycleGAN(Family):
         else:
             fake_b, fake_a, identity = self.g(a), self.f(b), a.new_zeros(())
         cycle = cycle_consistency(a, self.f(fake_b)) + cycle_consistency(b, self.g(fake_a))
-        fooled = cyclegan_generator(self.d_b(fake_b).float()) + cyclegan_generator(
-            self.d_a(fake_a).float()
+        # Zhu 2017, section 4: only the discriminators' objective is halved, so undo the 1/2 here
+        fooled = 2 * (
+            self.loss.generator(None, self.d_b(fake_b).float())
+            + self.loss.generator(None, self.d_a(fake_a).float())
         )
         g_loss = fooled + self.lambda_cycle * (cycle + self.lambda_identity * identity)
         g_optimizer.zero_grad()
@@ -164,7 +167,7 @@ class CycleGAN(Family):
         real_scores, fake_scores = (
             discriminator(torch.cat([real, fake.to(real.dtype)])).float().chunk(2)
         )
-        return lsgan_discriminator(real_scores, fake_scores)
+        return self.loss.discriminator(real_scores, fake_scores)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._measure(batch, "val")

@@ -1,4 +1,4 @@
-"""DRAW as a variational auto-encoder: the bound, its training, drawing from the prior, and what there is to watch."""
+"""DRAW as a variational auto-encoder: the bound, training, sampling, and its canvases."""
 
 import copy
 import os
@@ -22,11 +22,11 @@ class DRAW(Family):
 
     Args:
         net: see `src.nets.draw.Draw`.
-        optimizer: parameters -> optimiser.
-        schedule: progress in [0, 1) -> factor on the learning rate (see `src.optim.schedules`).
-        clip_norm: each parameter's gradient is scaled down to this L2 norm, None for never. (trainer.gradient_clip_val bounds
-            the norm over all of them.)
-        compile: fuse the cell by torch.compile, eager else. Raises UserError where there is no C++ compiler.
+        optimizer: parameters -> optimizer.
+        schedule: progress in [0, 1) -> factor on the learning rate, see `src.optim.schedules`.
+        clip_norm: scale each parameter's gradient down to this L2 norm, None for never.
+            (trainer.gradient_clip_val bounds the norm over all of them.)
+        compile: fuse the cell with torch.compile. Raises UserError if there is no C++ compiler.
     """
 
     def __init__(
@@ -38,17 +38,14 @@ class DRAW(Family):
         compile: bool = False,
     ) -> None:
         super().__init__()
-        self.net, self.optimizer, self.schedule, self.clip_norm = (
-            net,
-            optimizer,
-            schedule,
-            clip_norm,
-        )
+        self.net, self.optimizer, self.schedule = net, optimizer, schedule
+        self.clip_norm = clip_norm
         if compile:
             compilers = (os.environ.get("CXX"), "g++", "clang++", "c++")
             if not any(shutil.which(name) for name in compilers if name):
                 raise UserError(
-                    "model.compile=true needs a C++ compiler, g++ or clang++; model.compile=false goes without"
+                    "model.compile=true needs a C++ compiler (g++ or clang++): install one, or set "
+                    "model.compile=false"
                 )
             net.cell.compile(dynamic=False)
 
@@ -66,17 +63,17 @@ class DRAW(Family):
         super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """The bound on -log p(x) of images x (B, C, H, W) in [0, 1] and its parts, in nats an image.
+        """Return the bound on -log p(x) of images x (B, C, H, W) in [0, 1], in nats per image.
 
-        Returns `bound_nats`, `recon_nats` (L_x), both (B,), and `kl_nats` (B, T), a step's share of L_z each.
+        `bound_nats` (B,) is the sum of `recon_nats` (B,), L_x, and of `kl_nats` (B, T), L_z per step.
         """
-        eps = torch.randn(self.net.steps, len(x), self.net.latent, device=x.device)
+        eps = torch.randn(self.net.num_steps, len(x), self.net.latent_dim, device=x.device)
         paths = self.net(x, eps)
         recon, kl = bernoulli_nll(paths.logits, x), gaussian_kl(paths.mu, paths.log_sigma).T
         return {"bound_nats": recon + kl.sum(1), "recon_nats": recon, "kl_nats": kl}
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Returns the loss, the bound's mean over the batch, and its parts to log."""
+        """Return the loss, which is the mean bound of the batch, and its parts for the log."""
         nats = self(batch[0])
         loss = nats["bound_nats"].mean()
         parts = {"recon_nats": nats["recon_nats"].mean(), "kl_nats": nats["kl_nats"].sum(1).mean()}
@@ -87,12 +84,12 @@ class DRAW(Family):
         }
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._measure(batch[0], "val")
+        self._evaluate(batch[0], "val")
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._measure(batch[0], "test")
+        self._evaluate(batch[0], "test")
 
-    def _measure(self, x: Tensor, stage: str) -> None:
+    def _evaluate(self, x: Tensor, stage: str) -> None:
         nats = self(x)
         values = {
             "bound_nats": nats["bound_nats"],
@@ -107,27 +104,30 @@ class DRAW(Family):
 
     @torch.no_grad()
     def log_weights(self, x: Tensor, noise: torch.Generator) -> Tensor:
-        """log p(x, z) - log q(z | x) with z = mu + sigma eps, (B,): what the importance-weighted estimate averages.
+        """Return log p(x, z) - log q(z | x) of one random z per image, (B,), in nats.
 
         Args:
             x: (B, C, H, W) in [0, 1].
-            noise: of eps, on the model's device.
+            noise: draws eps, on the model's device.
         """
-        eps = torch.randn(self.net.steps, len(x), self.net.latent, generator=noise, device=x.device)
+        eps = torch.randn(
+            self.net.num_steps, len(x), self.net.latent_dim, generator=noise, device=x.device
+        )
         paths = self.net(x, eps)
         z = paths.mu + paths.log_sigma.exp() * eps
-        ratio = (0.5 * (eps.square() - z.square()) + paths.log_sigma).sum(
-            dim=(0, 2)
-        )  # log p(z) - log q(z | x)
+        # log p(z) - log q(z | x); the constants cancel
+        ratio = (0.5 * (eps.square() - z.square()) + paths.log_sigma).sum(dim=(0, 2))
         return ratio - bernoulli_nll(paths.logits, x)
 
     def noise(self, n: int, generator: torch.Generator) -> Tensor:
-        """(T, n, latent) standard normal on the model's device; the same for the same (CPU) generator state everywhere."""
-        return torch.randn(self.net.steps, n, self.net.latent, generator=generator).to(self.device)
+        """Return (T, n, latent_dim) standard normal, drawn on the CPU, on the model's device."""
+        return torch.randn(self.net.num_steps, n, self.net.latent_dim, generator=generator).to(
+            self.device
+        )
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """n images (n, C, H, W) in [0, 1] from the prior: the pixels' probabilities at the last step."""
+        """Return n images (n, C, H, W) in [0, 1]: pixel probabilities after the last step."""
         return torch.cat(
             [self.net.decode(z)[0][-1] for z in self.noise(n, generator).split(500, dim=1)]
         ).sigmoid()
@@ -136,7 +136,7 @@ class DRAW(Family):
     def canvases(
         self, n: int, generator: torch.Generator, images: Tensor | None = None
     ) -> Canvases:
-        """How n samples of the prior grow, or how `images` (n, C, H, W) in [0, 1] are reconstructed."""
+        """Return the canvases of n samples, or of the reconstructions of `images` (n, C, H, W)."""
         noise = self.noise(n, generator)
         if images is None:
             logits, gaze = self.net.decode(noise)
@@ -146,9 +146,8 @@ class DRAW(Family):
             )
             return Canvases(torch.cat([blank, logits]).sigmoid(), boxes)
         images = images.to(self.device)
-        with torch.compiler.set_stance(
-            "force_eager"
-        ):  # a few images are not worth seconds of compiling for their number
+        # compiling for this batch size takes seconds, too long for a few images
+        with torch.compiler.set_stance("force_eager"):
             states = self.net(images, noise, keep=True).states
         frames = torch.stack([state.canvas.transpose(1, 2) for state in states]).sigmoid()
         boxes = {}
@@ -158,17 +157,18 @@ class DRAW(Family):
         return Canvases(frames, boxes, images)
 
     def graphs(self) -> dict[str, tuple[nn.Module, Any]]:
-        """The net with two blank images and the noise of a single step: T of them would be a graph that nobody can read."""
+        """Return the net with an example input of one step: a graph of T steps is unreadable."""
         height, channels, width = self.net.canvas.shape
         x = torch.zeros(2, channels, height, width, device=self.device)
-        net = copy.deepcopy(
-            self.net
-        )  # which leaves the compiled cell behind: no tracer looks into it
-        return {"draw": (net, (x, torch.zeros(1, 2, self.net.latent, device=self.device)))}
+        net = copy.deepcopy(self.net)  # eager: a tracer cannot look into a compiled cell
+        return {"draw": (net, (x, torch.zeros(1, 2, self.net.latent_dim, device=self.device)))}
 
 
 def box(window: Any) -> Tensor:
-    """A window's (B, 5): top, left, bottom, right of its outermost filters' centres and sigma, in pixels from 0."""
+    """Return top, left, bottom, right of the outer filter centers, and sigma, (B, 5), in pixels.
+
+    Pixels count from 0.
+    """
     mu_y, mu_x = window.mu_y - 1, window.mu_x - 1
     return torch.stack(
         [mu_y[:, 0], mu_x[:, 0], mu_y[:, -1], mu_x[:, -1], window.sigma2[:, 0].sqrt()], dim=1
@@ -177,7 +177,7 @@ def box(window: Any) -> Tensor:
 
 @torch.no_grad()
 def clip_each(parameters: Any, norm: float) -> None:
-    """Scale each gradient whose L2 norm is greater than `norm` down to it, in place."""
+    """Scale each gradient whose L2 norm is above `norm` down to `norm`, in place."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     norms = torch.stack(torch._foreach_norm(gradients))
     torch._foreach_mul_(gradients, list((norm / norms).clamp(max=1.0).unbind()))

@@ -1,4 +1,7 @@
-"""The GAN family: two players, one fake batch a step. Loss, nets, penalty, clipping, n_critic and EMA are settings."""
+"""GANs: a generator and a discriminator train on the same batch of fake images.
+
+Loss, networks, gradient penalty, weight clipping, n_critic and EMA are settings.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,38 +12,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from src.core.types import Fraction, NonNegative, Positive, PositiveInt
-from src.losses import gradient_penalty
+from src.core.types import Fraction, Positive, PositiveInt
+from src.losses import GANLoss, gradient_penalty
 from src.models.base import Family
 from src.nets.init import Init, initialize, spectral_norm
 
 
 @dataclass
-class GANLoss:
-    """What the players minimise, and what holds the critic in bounds.
+class Networks:
+    """The two networks of a GAN.
 
     Args:
-        discriminator: (real scores, fake scores) -> scalar.
-        generator: (fake scores) -> scalar.
-        gradient_penalty: lambda of Gulrajani 2017's penalty, 0 for none; a step computes it once, in float32.
-        weight_clip: clamp every weight of the discriminator to +- this after its step (Arjovsky 2017), None for never.
-    """
-
-    discriminator: Callable[[Tensor, Tensor], Tensor]
-    generator: Callable[[Tensor], Tensor]
-    gradient_penalty: NonNegative = 0.0
-    weight_clip: Positive | None = None
-
-
-@dataclass
-class Players:
-    """The two nets.
-
-    Args:
-        generator: z (B, latent) -> images (B, C, H, W) in [-1, 1].
-        discriminator: such images -> raw scores (B, 1).
-        init: how both nets' weights are drawn, see `src.nets.init`.
-        spectral_norm: bound the discriminator's layers to Lipschitz constant 1 (Miyato 2018).
+        generator: z (B, latent_dim) -> images (B, C, H, W) in [-1, 1].
+        discriminator: such images -> logits (B, 1).
+        init: how the weights of both are initialized, see `src.nets.init`.
+        spectral_norm: bound each layer of the discriminator to Lipschitz constant 1 (Miyato 2018).
     """
 
     generator: nn.Module
@@ -56,20 +42,22 @@ class Players:
 
 
 class GAN(Family):
-    """Generator against discriminator (Goodfellow 2014).
+    """Generative adversarial network (Goodfellow 2014).
 
     Args:
-        net: see `Players`.
-        loss: see `GANLoss`.
-        optimizer: parameters -> optimiser, called once for each player.
-        schedule: progress in [0, 1) -> factor on both learning rates (see `src.optim.schedules`).
-        latent: width of z.
+        net: see `Networks`.
+        loss: see `src.losses.GANLoss`.
+        optimizer: parameters -> optimizer, called once for each network.
+        schedule: progress in [0, 1) -> factor on both learning rates, see `src.optim.schedules`.
+        latent_dim: length of z.
         latent_distribution: `uniform` on (-1, 1) or `normal` (0, 1).
-        n_critic: discriminator steps for each step of the generator; every batch is one of the discriminator's.
-        discriminator_lr: its own rate (two time-scales, Heusel 2017), None for the generator's.
-        ema: decay of the generator's moving average, BatchNorm's buffers included, from which samples are then drawn; 0: off.
-        num_classes: condition both nets on the images' labels (Mirza 2014): one-hot, they lie behind z, and behind the channels
-            of an image as a plane each. None: no labels.
+        n_critic: discriminator steps per generator step. Every batch trains the discriminator.
+        discriminator_lr: learning rate of the discriminator (two time scales, Heusel 2017), None
+            for the generator's.
+        ema: decay of the moving average of the generator, BatchNorm buffers included; samples are
+            drawn from it. 0: no average.
+        num_classes: condition both networks on class labels (Mirza 2014). One-hot labels are
+            appended to z, and to the image as one constant plane per class. None: no labels.
     """
 
     optimizer_names = ("d_lr", "g_lr")
@@ -80,17 +68,17 @@ class GAN(Family):
         ),
         "gradient_clip_val": (
             (None,),
-            "a GAN steps its two optimizers itself; model/loss=wgan or wgan_gp bounds its critic",
+            "a GAN steps its two optimizers itself; model/loss=wgan or wgan_gp bounds its discriminator",
         ),
     }
 
     def __init__(
         self,
-        net: Players,
+        net: Networks,
         loss: GANLoss,
         optimizer: Callable[..., torch.optim.Optimizer],
         schedule: Callable[[float], float],
-        latent: PositiveInt = 96,
+        latent_dim: PositiveInt = 96,
         latent_distribution: Literal["uniform", "normal"] = "uniform",
         n_critic: PositiveInt = 1,
         discriminator_lr: Positive | None = None,
@@ -98,9 +86,7 @@ class GAN(Family):
         num_classes: PositiveInt | None = None,
     ) -> None:
         super().__init__()
-        self.automatic_optimization = (
-            False  # two optimisers share one forward pass of the generator
-        )
+        self.automatic_optimization = False  # both optimizers share one forward of the generator
         self.generator, self.discriminator = net.generator, net.discriminator
         self.ema = None
         if ema > 0:
@@ -109,125 +95,155 @@ class GAN(Family):
             )
             self.ema = average.requires_grad_(False)
         self.loss, self.optimizer, self.schedule = loss, optimizer, schedule
-        self.latent, self.latent_distribution = latent, latent_distribution
-        self.n_critic, self.discriminator_lr, self.num_classes = (
-            n_critic,
-            discriminator_lr,
-            num_classes,
-        )
+        self.latent_dim, self.latent_distribution = latent_dim, latent_distribution
+        self.n_critic, self.discriminator_lr = n_critic, discriminator_lr
+        self.num_classes = num_classes
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        rate = {} if self.discriminator_lr is None else {"lr": self.discriminator_lr}
+        d_lr = {} if self.discriminator_lr is None else {"lr": self.discriminator_lr}
         return [
-            self.optimizer(self.discriminator.parameters(), **rate),
+            self.optimizer(self.discriminator.parameters(), **d_lr),
             self.optimizer(self.generator.parameters()),
         ]
 
     def latents(
         self, n: int, generator: torch.Generator | None = None, labels: Tensor | None = None
     ) -> Tensor:
-        """z (n, latent) on the model's device; drawn on the CPU when `generator` (a CPU one) is given, so alike everywhere.
+        """Return random z (n, latent_dim) on the model's device.
 
-        Of a conditional GAN (n, latent + num_classes), behind z the `labels`, (n,) or shares (n, num_classes); where none are
-        given the classes in turn.
+        With `generator`, a CPU generator, z is drawn on the CPU, so it is the same everywhere. For
+        a conditional GAN the result is (n, latent_dim + num_classes): one-hot `labels` (n,), or
+        soft labels (n, num_classes), come after z. Without `labels` the classes take turns.
         """
         device = "cpu" if generator is not None else self.device
         draw = torch.rand if self.latent_distribution == "uniform" else torch.randn
-        z = draw(n, self.latent, generator=generator, device=device).to(self.device)
+        z = draw(n, self.latent_dim, generator=generator, device=device).to(self.device)
         z = z * 2 - 1 if self.latent_distribution == "uniform" else z
         if self.num_classes is None:
             return z
         if labels is None:
             labels = torch.arange(n) % self.num_classes
-        return torch.cat([z, self.shares(labels.to(self.device))], 1)
+        return torch.cat([z, self.soft_labels(labels.to(self.device))], 1)
 
-    def shares(self, labels: Tensor) -> Tensor:
-        """Labels (n,) one-hot, (n, num_classes); shares, of mixed images, as they are."""
-        return (
-            F.one_hot(labels, cast(int, self.num_classes)).to(torch.float32)
-            if labels.ndim == 1
-            else labels
-        )
+    def soft_labels(self, labels: Tensor) -> Tensor:
+        """Return labels (n,) as one-hot (n, num_classes); labels of that shape stay as they are."""
+        if labels.ndim == 2:
+            return labels
+        return F.one_hot(labels, cast(int, self.num_classes)).to(torch.float32)
 
-    def critic(self, labels: Tensor) -> Callable[[Tensor], Tensor]:
-        """Images (B, C, H, W) in [-1, 1] -> scores (B, 1): the discriminator, told the `labels` where it is conditional."""
+    def discriminator_given(self, labels: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return the discriminator as a function of images (B, C, H, W) in [-1, 1] alone.
+
+        A conditional discriminator also sees `labels`; others ignore them.
+        """
         if self.num_classes is None:
             return self.discriminator
-        planes = self.shares(labels)[:, :, None, None]
+        planes = self.soft_labels(labels)[:, :, None, None]
         return lambda x: self.discriminator(torch.cat([x, planes.expand(-1, -1, *x.shape[2:])], 1))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """One step of the discriminator and, every n_critic batches, one of the generator, from one batch of fakes.
+        """Train the discriminator and, every n_critic batches, the generator.
 
-        Returns what there is to log: losses, mean scores, the penalty and, at logging steps, gradient norms.
+        Goodfellow 2014, algorithm 1, except that both steps use the same fake images. Returns the
+        losses, the mean logits, the gradient penalty and, when the trainer logs, gradient norms.
         """
-        real, critic = batch[0] * 2 - 1, self.critic(batch[1])  # (B, C, H, W) in [-1, 1]
-        seen = (
-            self.trainer.current_epoch * int(self.trainer.num_training_batches) + batch_idx
-        )  # batches before this one
-        generator_turn = (seen + 1) % self.n_critic == 0
-        logging = (seen + 1) % cast(Any, self.trainer).log_every_n_steps == 0
-        d_optimizer, g_optimizer = cast(Any, self.optimizers())
+        real_images, labels = batch[0] * 2 - 1, batch[1]  # (B, C, H, W) in [-1, 1]
+        per_epoch = int(self.trainer.num_training_batches)
+        number = self.trainer.current_epoch * per_epoch + batch_idx + 1  # of this batch, from 1
+        train_generator = number % self.n_critic == 0
+        log_norms = number % cast(Any, self.trainer).log_every_n_steps == 0
 
-        with torch.set_grad_enabled(
-            generator_turn
-        ):  # a fake that only the discriminator sees needs no graph
-            fake = self.generator(self.latents(len(real), labels=batch[1]))
+        # Draw z and generate fake images. Only the generator's step needs their graph.
+        with torch.set_grad_enabled(train_generator):
+            fake_images = self.generator(self.latents(len(real_images), labels=labels))
 
-        real_scores, fake_scores = critic(real).float(), critic(fake.detach()).float()
-        d_loss = self.loss.discriminator(real_scores, fake_scores)
-        outputs = {
-            "d_loss": d_loss.detach(),
-            "d_real": real_scores.mean(),
-            "d_fake": fake_scores.mean(),
-        }
-        if self.loss.gradient_penalty > 0:
-            with torch.autocast(
-                self.device.type, enabled=False
-            ):  # a second derivative in bf16 is mostly noise
-                mix = torch.rand(len(real), 1, 1, 1, device=self.device)
-                penalty = gradient_penalty(critic, real, fake.float(), mix)
-            d_loss = d_loss + self.loss.gradient_penalty * penalty
-            outputs["penalty"] = penalty
-        d_optimizer.zero_grad()
-        self.manual_backward(d_loss)
-        if logging:
-            outputs["d_grad_norm"] = grad_norm(self.discriminator)
-        d_optimizer.step()
-        if self.loss.weight_clip is not None:
-            clip_weights(self.discriminator, self.loss.weight_clip)
-
-        if generator_turn:
-            self.discriminator.requires_grad_(
-                False
-            )  # its gradients in the generator's step would be thrown away
-            g_loss = self.loss.generator(critic(fake).float())
-            g_optimizer.zero_grad()
-            self.manual_backward(g_loss)
-            self.discriminator.requires_grad_(True)
-            outputs["g_loss"] = g_loss
-            if logging:
-                outputs["g_grad_norm"] = grad_norm(self.generator)
-            g_optimizer.step()
-            if self.ema is not None:
-                self.ema.update_parameters(self.generator)
-
+        outputs = self._discriminator_step(real_images, fake_images, labels, log_norms)
+        if train_generator:
+            outputs |= self._generator_step(real_images, fake_images, labels, log_norms)
         return {name: value.detach() for name, value in outputs.items()}
 
+    def _discriminator_step(
+        self, real_images: Tensor, fake_images: Tensor, labels: Tensor, log_norms: bool
+    ) -> dict[str, Tensor]:
+        optimizer = cast(Any, self.optimizers())[0]
+        discriminator = self.discriminator_given(labels)
+
+        # Compute the logits of real and of fake images
+        real_logits = discriminator(real_images).float()
+        fake_logits = discriminator(fake_images.detach()).float()
+
+        # Compute the loss, with the gradient penalty if there is one
+        loss = self.loss.discriminator(real_logits, fake_logits)
+        outputs = {"d_loss": loss, "d_real": real_logits.mean(), "d_fake": fake_logits.mean()}
+        if self.loss.gradient_penalty > 0:
+            # in float32: a second derivative in bf16 is mostly noise
+            with torch.autocast(self.device.type, enabled=False):
+                mix = torch.rand(len(real_images), 1, 1, 1, device=self.device)
+                penalty = gradient_penalty(discriminator, real_images, fake_images.float(), mix)
+            loss = loss + self.loss.gradient_penalty * penalty
+            outputs["penalty"] = penalty
+
+        # Backpropagate and update the discriminator
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        if log_norms:
+            outputs["d_grad_norm"] = grad_norm(self.discriminator)
+        optimizer.step()
+
+        # Clip the weights (Wasserstein GAN)
+        if self.loss.weight_clip is not None:
+            clip_weights(self.discriminator, self.loss.weight_clip)
+        return outputs
+
+    def _generator_step(
+        self, real_images: Tensor, fake_images: Tensor, labels: Tensor, log_norms: bool
+    ) -> dict[str, Tensor]:
+        optimizer = cast(Any, self.optimizers())[1]
+        discriminator = self.discriminator_given(labels)
+
+        # Freeze the discriminator: its gradients would be thrown away
+        self.discriminator.requires_grad_(False)
+
+        # Compute the logits with the updated discriminator; of real images only if the loss asks
+        real_logits = None
+        if self.loss.generator_needs_real_logits:
+            real_logits = discriminator(real_images).float()
+        fake_logits = discriminator(fake_images).float()
+
+        # Compute the loss, backpropagate and update the generator
+        loss = self.loss.generator(real_logits, fake_logits)
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        self.discriminator.requires_grad_(True)
+        outputs = {"g_loss": loss}
+        if log_norms:
+            outputs["g_grad_norm"] = grad_norm(self.generator)
+        optimizer.step()
+
+        # Update the moving average of the generator
+        if self.ema is not None:
+            self.ema.update_parameters(self.generator)
+        return outputs
+
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._judge(*batch, "val")
+        self._evaluate(*batch, "val")
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._judge(*batch, "test")
+        self._evaluate(*batch, "test")
 
-    def _judge(self, images: Tensor, labels: Tensor, stage: str) -> None:
-        """How the discriminator takes images it never saw: far under its training loss means that it learned by heart."""
-        critic, made = self.critic(labels), self.sampler(self.latents(len(images), labels=labels))
-        real, fake = critic(images * 2 - 1).float(), critic(made).float()
+    def _evaluate(self, images: Tensor, labels: Tensor, stage: str) -> None:
+        """Log the discriminator's loss and mean logits on images that it never trained on.
+
+        A loss far above the training loss means that the discriminator has overfitted.
+        """
+        discriminator = self.discriminator_given(labels)
+        fake_images = self.generator_for_sampling(self.latents(len(images), labels=labels))
+        real_logits = discriminator(images * 2 - 1).float()
+        fake_logits = discriminator(fake_images).float()
         values = {
-            "d_loss": self.loss.discriminator(real, fake),
-            "d_real": real.mean(),
-            "d_fake": fake.mean(),
+            "d_loss": self.loss.discriminator(real_logits, fake_logits),
+            "d_real": real_logits.mean(),
+            "d_fake": fake_logits.mean(),
         }
         self.log_dict(
             {f"{stage}/{name}": value for name, value in values.items()},
@@ -236,42 +252,52 @@ class GAN(Family):
         )
 
     @property
-    def sampler(self) -> nn.Module:
-        """The net that samples are drawn from: the moving average where there is one, else the generator."""
+    def generator_for_sampling(self) -> nn.Module:
+        """The moving average of the generator if there is one, else the generator itself."""
         return self.generator if self.ema is None else self.ema.module
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
-        """z (n, latent) -> images (n, C, H, W) in [0, 1], float32, in eval mode and in chunks; leaves the mode as it was."""
-        training = self.sampler.training
-        self.sampler.eval()
-        images = torch.cat([self.sampler(chunk.to(self.device)).float() for chunk in z.split(500)])
-        self.sampler.train(training)
+        """Return the images of z (n, latent_dim), (n, C, H, W) in [0, 1], float32.
+
+        Runs in eval mode and in chunks, and restores the mode afterwards.
+        """
+        net = self.generator_for_sampling
+        training = net.training
+        net.eval()
+        images = torch.cat([net(chunk.to(self.device)).float() for chunk in z.split(500)])
+        net.train(training)
         return (images + 1) / 2
 
     def sample(self, n: int, generator: torch.Generator, labels: Tensor | None = None) -> Tensor:
-        """n images (n, C, H, W) in [0, 1], of `labels` as `latents` takes them; the same for the same (CPU) generator state on
-        every device."""
+        """Return n images (n, C, H, W) in [0, 1], of the classes `labels` if given.
+
+        The same (CPU) generator state gives the same images on every device.
+        """
         return self.decode(self.latents(n, generator, labels))
 
     def interpolate(self, n: int, steps: int, generator: torch.Generator) -> Tensor:
-        """n straight lines of `steps` images between pairs of latents, (n * steps, C, H, W) in [0, 1], a line after a line."""
+        """Return n walks of `steps` images between pairs of z, (n * steps, C, H, W) in [0, 1].
+
+        A walk is a straight line in latent space; the images of one walk are consecutive.
+        """
         start, end = self.latents(n, generator), self.latents(n, generator)
         weights = torch.linspace(0, 1, steps, device=self.device).view(1, steps, 1)
         return self.decode(torch.lerp(start.unsqueeze(1), end.unsqueeze(1), weights).flatten(0, 1))
 
     def graphs(self) -> dict[str, tuple[nn.Module, Any]]:
-        """Each net with an input to trace it by, for TensorBoard's graph tab."""
+        """Return each network with an example input, for TensorBoard's graph tab."""
         z = torch.zeros_like(self.latents(2))
-        shown = torch.zeros(2, self.num_classes or 0, *self.decode(z).shape[2:], device=self.device)
+        images = self.decode(z)
+        planes = images.new_zeros(2, self.num_classes or 0, *images.shape[2:])
         return {
             "generator": (self.generator, z),
-            "discriminator": (self.discriminator, torch.cat([self.decode(z), shown], 1)),
+            "discriminator": (self.discriminator, torch.cat([images, planes], 1)),
         }
 
 
 def grad_norm(net: nn.Module) -> Tensor:
-    """The L2 norm over all gradients of `net`, a scalar."""
+    """Return the L2 norm over all gradients of `net`, a scalar."""
     return nn.utils.get_total_norm([p.grad for p in net.parameters() if p.grad is not None])
 
 

@@ -1,7 +1,10 @@
-"""How DRAW sees and paints: through a grid of Gaussian filters (Gregor 2015, section 3.2), or the whole image (section 3.1).
+"""How DRAW reads and writes: through a grid of Gaussian filters, or the whole image.
 
-Images are laid out (B, H, C, W) here, rows first, so that each filter product is one batched matrix product without a copy.
-A = W columns, B = H rows, as in the paper. All of it is float32: in bf16 a filter's centre would be off by up to 1/16 pixel.
+Gregor 2015, sections 3.2 and 3.1.
+
+Images are (B, H, C, W) here, rows first: each filter product is then one batched matrix product
+without a copy. A = W columns and B = H rows, as in the paper. Everything is float32: in bf16 the
+center of a filter would be off by up to 1/16 pixel.
 """
 
 import math
@@ -14,11 +17,12 @@ from src.core.types import Positive, PositiveInt
 
 
 class Window(NamedTuple):
-    """Where a grid of N x N filters stands, for a batch.
+    """The position of a grid of N x N filters, for a batch.
 
     Attributes:
-        mu_y, mu_x: (B, N) the filters' centres in pixels: 1 is the middle of the first pixel, H or W of the last (eq. 19, 20).
-        sigma2: (B, 1) their variance in pixels squared.
+        mu_y, mu_x: (B, N) the filter centers in pixels: 1 is the middle of the first pixel, H or W
+            the middle of the last (eq. 19, 20).
+        sigma2: (B, 1) the variance of the filters in pixels squared.
         gamma: (B, 1) the intensity.
     """
 
@@ -29,10 +33,10 @@ class Window(NamedTuple):
 
 
 class Gaze(NamedTuple):
-    """All that an attentive decoder's state says: what it writes, where, and where it reads next.
+    """The output of the attention heads: what is written, where, and where to read next.
 
     Attributes:
-        patch: (B, N_write, C * N_write) what is written, rows first.
+        patch: (B, N_write, C * N_write) the patch to write, rows first.
         read, write: the windows.
         read_y, read_x, write_y, write_x: (B, N, H or W) their filter banks F_Y and F_X.
     """
@@ -47,34 +51,40 @@ class Gaze(NamedTuple):
 
 
 def window(parameters: Tensor, n: int, height: int, width: int) -> Window:
-    """Eq. 19 to 24: (gx, gy, log sigma2, log delta, log gamma) of an h_dec, (B, 5), to the window of `n` x `n` filters.
+    """Return the window of `n` x `n` filters (eq. 19 to 24).
 
-    g = 0 is the middle of the image, -1 and 1 lie half a pixel outside it; log delta = 0 spreads the grid over the longer side.
+    Args:
+        parameters: (B, 5) the head's output (gx, gy, log sigma2, log delta, log gamma). g = 0 is
+            the middle of the image, -1 and 1 lie half a pixel outside it; log delta = 0 spreads
+            the grid over the longer side.
     """
     parameters = parameters.float()
-    g_x, g_y = (
-        (width + 1) / 2 * (parameters[:, :1] + 1),
-        (height + 1) / 2 * (parameters[:, 1:2] + 1),
-    )  # (B, 1)
+    g_x = (width + 1) / 2 * (parameters[:, :1] + 1)  # (B, 1)
+    g_y = (height + 1) / 2 * (parameters[:, 1:2] + 1)
     sigma2, delta, gamma = parameters[:, 2:].exp().split(1, dim=1)
-    delta = (
-        (max(height, width) - 1) / max(n - 1, 1) * delta
-    )  # n = 1: one filter, at g whatever its delta
+    delta = (max(height, width) - 1) / max(n - 1, 1) * delta  # for n = 1 it has no effect
     offsets = torch.arange(1, n + 1, device=parameters.device) - n / 2 - 0.5  # i - N/2 - 0.5
     return Window(g_y + offsets * delta, g_x + offsets * delta, sigma2, gamma)
 
 
 def filter_bank(mu: Tensor, sigma2: Tensor, pixels: int) -> Tensor:
-    """Eq. 25, 26: Gaussians at `mu` (B, N) with variance `sigma2` (B, N or 1) over the pixels 1..`pixels`: (B, N, pixels).
+    """Return Gaussians over the pixels 1..`pixels`, (B, N, pixels), rows sum to 1 (eq. 25, 26).
 
-    Each row sums to 1. It is a softmax, which needs no epsilon where a filter lies far outside the image.
+    The normalized Gaussian is a softmax. It needs no epsilon, even far outside the image.
+
+    Args:
+        mu: (B, N) centers.
+        sigma2: (B, N) or (B, 1) variances.
     """
     a = torch.arange(1, pixels + 1, device=mu.device)
     return torch.softmax((a - mu.unsqueeze(2)).square() * (-0.5 / sigma2).unsqueeze(2), dim=2)
 
 
 def read(images: Tensor, f_y: Tensor, f_x: Tensor, gamma: Tensor) -> Tensor:
-    """Eq. 27: gamma F_Y image F_X^T of every channel, images (B, H, C, W) -> (B, N * C * N), rows first."""
+    """Return gamma F_Y image F_X^T of each channel (eq. 27).
+
+    images (B, H, C, W) -> (B, N * C * N), rows first.
+    """
     b, height, c, width = images.shape
     n = f_y.shape[1]
     rows = torch.bmm(f_y, images.reshape(b, height, c * width)).view(b, n * c, width)
@@ -82,7 +92,7 @@ def read(images: Tensor, f_y: Tensor, f_x: Tensor, gamma: Tensor) -> Tensor:
 
 
 def write(canvas: Tensor, patch: Tensor, f_y: Tensor, f_x: Tensor, gamma: Tensor) -> Tensor:
-    """Eq. 29: canvas (B, H, C, W) + 1/gamma F_Y^T patch F_X, patch (B, N, C * N)."""
+    """Return canvas (B, H, C, W) + 1/gamma F_Y^T patch F_X (eq. 29); patch is (B, N, C * N)."""
     b, height, c, width = canvas.shape
     n = f_y.shape[1]
     rows = torch.bmm(f_y.transpose(1, 2), patch / gamma.unsqueeze(2)).view(b, height * c, n)
@@ -90,51 +100,54 @@ def write(canvas: Tensor, patch: Tensor, f_y: Tensor, f_x: Tensor, gamma: Tensor
 
 
 class Attention(nn.Module):
-    """Reading and writing through windows that the decoder places, each by a linear map of its own.
+    """Read and write through windows; each window comes from a linear map of h_dec.
 
     Args:
-        hidden: width of h_dec.
+        hidden_dim: width of h_dec.
         channels, height, width: of the images.
-        read: N of the reading grid.
-        write: N of the writing grid.
-        sigma: what the filters' standard deviation begins near, in pixels.
-        spread: what share of the image's longer side a grid's filters begin spread over. At 1 the corners of a grid stand in
-            the image's, where there is little to see: with 2 x 2 filters there is nothing else.
-        intensity: what 1/gamma of the writing begins near. A filter's weights sum to 1, so at 1 a patch's values move a
-            pixel's logit by 1/(2 pi sigma^2) of themselves at most, and a net learns for epochs little but the mean image.
+        read_size: N of the reading grid.
+        write_size: N of the writing grid.
+        init_sigma: standard deviation of the filters at the start of training, in pixels.
+        init_span: share of the longer image side that a grid spans at the start. At 1 the outer
+            filters are centered on the image border, where there is little to see; a 2 x 2 grid
+            has no others.
+        init_gain: 1/gamma of writing at the start. The weights of a filter sum to 1, so at 1 a
+            patch value changes a logit by at most 1/(2 pi sigma^2) of itself, and for the first
+            epochs the model learns little but the mean image.
     """
 
     def __init__(
         self,
-        hidden: PositiveInt,
+        hidden_dim: PositiveInt,
         channels: PositiveInt,
         height: PositiveInt,
         width: PositiveInt,
-        read: PositiveInt,
-        write: PositiveInt,
-        sigma: Positive = 1.0,
-        spread: Positive = 1.0,
-        intensity: Positive = 1.0,
+        read_size: PositiveInt,
+        write_size: PositiveInt,
+        init_sigma: Positive = 1.0,
+        init_span: Positive = 1.0,
+        init_gain: Positive = 1.0,
     ) -> None:
         super().__init__()
-        self.height, self.width, self.n_read, self.n_write = height, width, read, write
-        self.read_window, self.write_window = nn.Linear(hidden, 5), nn.Linear(hidden, 5)
-        self.patch = nn.Linear(hidden, channels * write * write)
-        self.features = 2 * channels * read * read  # that a reading has
+        self.height, self.width = height, width
+        self.read_size, self.write_size = read_size, write_size
+        self.read_window, self.write_window = nn.Linear(hidden_dim, 5), nn.Linear(hidden_dim, 5)
+        self.patch = nn.Linear(hidden_dim, channels * write_size * write_size)
+        self.features = 2 * channels * read_size * read_size  # length of a reading
         with torch.no_grad():
             for layer in (self.read_window, self.write_window):
-                layer.bias[2:4] += torch.tensor([2 * math.log(sigma), math.log(spread)])
-            self.write_window.bias[4] -= math.log(intensity)
+                layer.bias[2:4] += torch.tensor([2 * math.log(init_sigma), math.log(init_span)])
+            self.write_window.bias[4] -= math.log(init_gain)
 
     def heads(self) -> list[nn.Linear]:
-        """The maps of h_dec whose outputs `look` takes."""
+        """Return the linear maps of h_dec whose outputs `look` takes."""
         return [self.read_window, self.write_window, self.patch]
 
     def look(self, read_window: Tensor, write_window: Tensor, patch: Tensor) -> Gaze:
-        """What the heads' outputs say; the banks of reading and writing are computed together."""
-        reading = window(read_window, self.n_read, self.height, self.width)
-        writing = window(write_window, self.n_write, self.height, self.width)
-        n = [self.n_read, self.n_write]
+        """Return both windows and their filter banks, which are computed together."""
+        reading = window(read_window, self.read_size, self.height, self.width)
+        writing = window(write_window, self.write_size, self.height, self.width)
+        n = [self.read_size, self.write_size]
         sigma2 = torch.cat(
             [reading.sigma2.expand(-1, n[0]), writing.sigma2.expand(-1, n[1])], dim=1
         )
@@ -144,62 +157,63 @@ class Attention(nn.Module):
         read_x, write_x = filter_bank(
             torch.cat([reading.mu_x, writing.mu_x], 1), sigma2, self.width
         ).split(n, dim=1)
-        return Gaze(
-            patch.float().unflatten(1, (n[1], -1)),
-            reading,
-            writing,
-            read_y,
-            read_x,
-            write_y,
-            write_x,
-        )
+        patch = patch.float().unflatten(1, (n[1], -1))
+        return Gaze(patch, reading, writing, read_y, read_x, write_y, write_x)
 
     def fold(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The encoder's weight on a reading, and what of its gates depends on x alone (B, gates): nothing here."""
+        """Return the encoder's weight on a reading, and None: no part of a reading is constant."""
         return weight, None
 
     def glimpse(self, x: Tensor, canvas: Tensor, gaze: Gaze) -> Tensor:
-        """The reading: x and the error image x - sigmoid(canvas), both (B, H, C, W), through one window (eq. 3, 4, 27)."""
+        """Read x and the error image x - sigmoid(canvas), (B, H, C, W) each (eq. 3, 4, 27)."""
         both = torch.cat([x, x - torch.sigmoid(canvas)], dim=2)
         return read(both, gaze.read_y, gaze.read_x, gaze.read.gamma)
 
     def paint(self, canvas: Tensor, gaze: Gaze) -> Tensor:
-        """The canvas (B, H, C, W) after a step (eq. 8, 29)."""
+        """Return the canvas (B, H, C, W) after a step (eq. 8, 29)."""
         return write(canvas, gaze.patch, gaze.write_y, gaze.write_x, gaze.write.gamma)
 
 
 class NoAttention(nn.Module):
-    """Reading all of [x, x_hat], writing a linear map of h_dec (eq. 17, 18).
+    """Read all of [x, x_hat]; write a linear map of h_dec (eq. 17, 18).
 
     Args:
-        hidden: width of h_dec.
+        hidden_dim: width of h_dec.
         channels, height, width: of the images.
     """
 
     def __init__(
-        self, hidden: PositiveInt, channels: PositiveInt, height: PositiveInt, width: PositiveInt
+        self,
+        hidden_dim: PositiveInt,
+        channels: PositiveInt,
+        height: PositiveInt,
+        width: PositiveInt,
     ) -> None:
         super().__init__()
-        self.patch = nn.Linear(hidden, channels * height * width)
+        self.patch = nn.Linear(hidden_dim, channels * height * width)
         self.features = 2 * channels * height * width
 
     def heads(self) -> list[nn.Linear]:
-        """The maps of h_dec whose outputs `look` takes."""
+        """Return the linear maps of h_dec whose outputs `look` takes."""
         return [self.patch]
 
     def look(self, patch: Tensor) -> Tensor:
-        """What the head's output says: itself, (B, H * C * W)."""
+        """Return the head's output as it is, (B, H * C * W)."""
         return patch.float()
 
     def fold(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor | None]:
-        """W [x, x - sigmoid(c)] = (W1 + W2) x - W2 sigmoid(c): the first part is the same at every step, so it is done once."""
+        """Return the encoder's weight on sigmoid(canvas), and the constant part of its gates.
+
+        W [x, x - sigmoid(c)] = (W1 + W2) x - W2 sigmoid(c): the first term, (B, gates), is the
+        same at every step, so it is computed once.
+        """
         on_x, on_error = weight.chunk(2, dim=1)
         return -on_error, nn.functional.linear(x.flatten(1).to(weight.dtype), on_x + on_error)
 
     def glimpse(self, x: Tensor, canvas: Tensor, gaze: Tensor) -> Tensor:
-        """sigmoid(canvas), (B, H * C * W): the part of the reading that `fold` leaves."""
+        """Return sigmoid(canvas), (B, H * C * W): the part of the reading that changes."""
         return torch.sigmoid(canvas).flatten(1)
 
     def paint(self, canvas: Tensor, gaze: Tensor) -> Tensor:
-        """The canvas (B, H, C, W) after a step (eq. 8, 18)."""
+        """Return the canvas (B, H, C, W) after a step (eq. 8, 18)."""
         return canvas + gaze.view_as(canvas)

@@ -1,6 +1,9 @@
-"""One step of DRAW (Gregor 2015, section 2.1), and the gradients of its matrices over all steps.
+"""One fast step of DRAW (Gregor 2015, section 2.1), and the weight gradients over all steps.
 
-Matrix products run in the type that `Cell.weights` is asked for; windows, filters, canvas, LSTM states, log sigma in float32.
+`src.nets.draw_reference` has the same equations in the order of the paper; read it first. This file
+merges matrices that share an input, computes once what does not change between steps, and delays
+the weight gradients until the last step is done (see `Gradients`). Matrix products run in the dtype
+given to `Cell.weights`; windows, filters, canvas, LSTM states and log sigma are float32.
 """
 
 from typing import Any, NamedTuple
@@ -10,12 +13,13 @@ from torch import Tensor, nn
 
 
 class State(NamedTuple):
-    """What one step hands to the next.
+    """The state after a step, which the next step starts from.
 
     Attributes:
-        h_enc, c_enc, c_dec: (B, width) float32.
+        h_enc, c_enc, c_dec: (B, encoder_dim or decoder_dim) float32.
         canvas: (B, H, C, W) float32, logits.
-        to_encoder, to_decoder: (B, 4 * width) what h_dec, with the bias, adds to both LSTMs' gates at the next step.
+        to_encoder, to_decoder: (B, 4 * dim) contribution of h_dec, bias included, to the gates of
+            each LSTM at the next step.
         gaze: what the decoder writes and where it looks, see `src.nets.attention`.
     """
 
@@ -29,13 +33,14 @@ class State(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """The cell's matrices as the loop multiplies them: those that share an input in one, in the loop's type, made once a batch.
+    """The matrices of the cell, made once per batch; matrices with a common input are merged.
 
     Attributes:
-        encoder: (4 * enc, reading + enc) on [r_t, h_enc].
-        posterior, posterior_bias: (2 * latent, enc) on h_enc, to mu and log sigma.
-        latent: (4 * dec, latent) on z.
-        decoder, decoder_bias: (4 * dec + 4 * enc + heads, dec) on h_dec.
+        encoder: (4 * encoder_dim, reading + encoder_dim) applied to [r_t, h_enc].
+        posterior, posterior_bias: (2 * latent_dim, encoder_dim), h_enc to mu and log sigma.
+        latent: (4 * decoder_dim, latent_dim) applied to z.
+        decoder, decoder_bias: (4 * decoder_dim + 4 * encoder_dim + heads, decoder_dim), h_dec to
+            the gates of both LSTMs and to the attention heads.
     """
 
     encoder: Tensor
@@ -47,7 +52,7 @@ class Weights(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What a step's products multiplied, in the loop's type: [r, h_enc] of the step before, h_enc, z, h_dec; no gradients."""
+    """The inputs of a step's matrix products, detached: [r, h_enc before], h_enc, z, h_dec."""
 
     encoder: Tensor
     posterior: Tensor
@@ -56,30 +61,39 @@ class Inputs(NamedTuple):
 
 
 def lstm(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    """An LSTM's pointwise part: gates (B, 4 * width) in PyTorch's order i, f, g, o, and c -> new h and c (B, width)."""
+    """Return the new h and c (B, dim) of an LSTM from its gates i, f, g, o (B, 4 * dim)."""
     i, f, g, o = gates.float().chunk(4, dim=1)
     c = torch.sigmoid(f) * c + torch.sigmoid(i) * tanh(g)
     return torch.sigmoid(o) * tanh(c), c
 
 
 def tanh(x: Tensor) -> Tensor:
-    """tanh to float32's last bits by a sigmoid, which on CPU is ten times as fast."""
+    """Compute tanh by a sigmoid: ten times as fast on CPU, equal to the last bits of float32."""
     return 2 * torch.sigmoid(2 * x) - 1
 
 
 class Cell(nn.Module):
-    """One step of DRAW. `weights` prepares a batch's matrices, `forward` is a step with reading, `decode` its second half."""
+    """One step of DRAW: `weights` prepares the matrices of a batch, `forward` does a step.
 
-    def __init__(self, encoder: int, decoder: int, latent: int, attention: Any) -> None:
+    Args:
+        encoder_dim, decoder_dim: widths of the LSTMs.
+        latent_dim: length of z_t.
+        attention: see `src.nets.attention`.
+    """
+
+    def __init__(self, encoder_dim: int, decoder_dim: int, latent_dim: int, attention: Any) -> None:
         super().__init__()
         self.attention = attention
-        self.encoder = nn.LSTMCell(attention.features + decoder, encoder)
-        self.decoder = nn.LSTMCell(latent, decoder)
-        self.posterior = nn.Linear(encoder, 2 * latent)
-        self.splits = [4 * decoder, 4 * encoder, *(head.out_features for head in attention.heads())]
+        self.encoder = nn.LSTMCell(attention.features + decoder_dim, encoder_dim)
+        self.decoder = nn.LSTMCell(latent_dim, decoder_dim)
+        self.posterior = nn.Linear(encoder_dim, 2 * latent_dim)
+        heads = [head.out_features for head in attention.heads()]
+        self.splits = [4 * decoder_dim, 4 * encoder_dim, *heads]
 
     def weights(self, x: Tensor, dtype: torch.dtype) -> tuple[Weights, Tensor | None]:
-        """The merged matrices, and the part of the encoder's gates that x alone decides (B, 4 * enc), where there is one.
+        """Return the merged matrices, and the part of the encoder's gates that depends on x alone.
+
+        That part is (B, 4 * encoder_dim), or None if there is none.
 
         Args:
             x: (B, H, C, W).
@@ -90,7 +104,7 @@ class Cell(nn.Module):
             [self.attention.features, decoder.hidden_size], dim=1
         )
         on_reading, from_x = self.attention.fold(x, on_reading.to(dtype))
-        of_decoder = [decoder.weight_hh, on_decoder, *(head.weight for head in heads)]
+        on_h_dec = [decoder.weight_hh, on_decoder, *(head.weight for head in heads)]
         biases = [
             decoder.bias_ih + decoder.bias_hh,
             encoder.bias_ih + encoder.bias_hh,
@@ -101,7 +115,7 @@ class Cell(nn.Module):
             posterior=self.posterior.weight.to(dtype),
             posterior_bias=self.posterior.bias.to(dtype),
             latent=decoder.weight_ih.to(dtype),
-            decoder=torch.cat(of_decoder).to(dtype),
+            decoder=torch.cat(on_h_dec).to(dtype),
             decoder_bias=torch.cat(biases).to(dtype),
         )
         return merged, from_x
@@ -114,12 +128,13 @@ class Cell(nn.Module):
         Args:
             x: (B, H, C, W) in [0, 1].
             from_x: see `weights`.
-            eps: (B, latent) standard normal.
-            state: of the step before.
-            w: see `weights`, its biases (B, out).
+            eps: (B, latent_dim) standard normal.
+            state: after the previous step.
+            w: see `weights`; its biases are expanded to (B, out).
 
         Returns:
-            The new state, [mu, log sigma] of this step's posterior (B, 2 * latent), and what was multiplied.
+            The new state, [mu, log sigma] of this step's posterior (B, 2 * latent_dim), and the
+            inputs of the matrix products.
         """
         dtype = w.encoder.dtype
         r = self.attention.glimpse(x, state.canvas, state.gaze)
@@ -138,52 +153,60 @@ class Cell(nn.Module):
         return State(h_enc, c_enc, c_dec, canvas, to_encoder, to_decoder, gaze), q, inputs
 
     def look(self, h_dec: Tensor, w: Weights) -> tuple[Tensor, Tensor, Any]:
-        """All that h_dec (B, dec) says, by one matrix product: gates to the decoder and to the encoder, and the gaze."""
-        said = torch.addmm(w.decoder_bias, h_dec, w.decoder.t())
-        to_decoder, to_encoder, *heads = said.split(self.splits, dim=1)
+        """Apply all linear maps of h_dec (B, decoder_dim) in one product: gates and gaze."""
+        outputs = torch.addmm(w.decoder_bias, h_dec, w.decoder.t())
+        to_decoder, to_encoder, *heads = outputs.split(self.splits, dim=1)
         return to_decoder, to_encoder, self.attention.look(*heads)
 
 
 class Gradients(torch.autograd.Function):
-    """The gradients of all matrices, each by one product over all steps when the backward pass has been through them, not by
-    one a step; in bf16 that also adds them up in float32, not in bf16.
+    """Compute each weight gradient with one matmul over all T steps instead of T small ones.
 
-    `forward` hands out the biases, for each step a row an image: those of the posterior first, then those of the decoder.
-    Whatever the loop's products make of their weights they make of detached ones; the gradient of a product's output comes
-    back by the bias that was added to it. The gates take theirs from the decoder's product of the step before, so the same
-    gradients serve the encoder's and the latents' weights.
+    Trick: the loop multiplies with detached weights, so autograd computes no weight gradients. But
+    it adds a bias to each product, and the gradient of that bias is the gradient of the product's
+    output. `forward` hands out one copy of the bias per step and image. `backward` runs when the
+    gradients of all copies are known; it multiplies them, stacked over the steps, with the stacked
+    inputs. In bf16 this also sums over the steps in float32.
+
+    The encoder's gates and the latents' gates have no bias of their own in the loop: they add
+    `to_encoder` or `to_decoder`, parts of the decoder's product of the step before. The gradients
+    of those parts are the gradients of the gates.
     """
 
     @staticmethod
     def forward(
         ctx: Any, inputs: list[Inputs], splits: list[int], steps: int, rows: int, *w: Tensor
     ) -> tuple[Tensor, ...]:
+        """Return `steps` copies of the posterior bias, `steps + 1` of the decoder bias, (rows, out).
+
+        Args:
+            inputs: the caller fills it while the loop runs: h_dec of the start, then an `Inputs`
+                per step.
+            splits: see `Cell.splits`.
+            w: the fields of `Weights`.
+        """
         ctx.inputs, ctx.splits, ctx.steps = inputs, splits, steps
         weights = Weights(*w)
-        of_posterior, of_decoder = (
-            weights.posterior_bias.expand(rows, -1),
-            weights.decoder_bias.expand(rows, -1),
-        )
-        return tuple(of_posterior.view_as(of_posterior) for _ in range(steps)) + tuple(
-            of_decoder.view_as(of_decoder) for _ in range(steps + 1)
+        posterior = weights.posterior_bias.expand(rows, -1)
+        decoder = weights.decoder_bias.expand(rows, -1)
+        return tuple(posterior.view_as(posterior) for _ in range(steps)) + tuple(
+            decoder.view_as(decoder) for _ in range(steps + 1)
         )
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        of_posterior, of_decoder = (
-            torch.cat(gradients[: ctx.steps]),
-            torch.cat(gradients[ctx.steps :]),
-        )
-        start, *taken = ctx.inputs
-        reading, encoded, z, decoded = (torch.cat(parts) for parts in zip(*taken, strict=True))
-        dec_gates, enc_gates, *_ = of_decoder[: len(reading)].split(ctx.splits, dim=1)
-        of_weights = Weights(
+        d_posterior = torch.cat(gradients[: ctx.steps])  # (T * B, 2 * latent_dim)
+        d_decoder = torch.cat(gradients[ctx.steps :])  # ((T + 1) * B, out)
+        start, *steps = ctx.inputs
+        reading, h_enc, z, h_dec = (torch.cat(parts) for parts in zip(*steps, strict=True))
+        dec_gates, enc_gates, *_ = d_decoder[: len(reading)].split(ctx.splits, dim=1)
+        d_weights = Weights(
             encoder=enc_gates.t() @ reading,
-            posterior=of_posterior.t() @ encoded,
-            posterior_bias=of_posterior.sum(0),
+            posterior=d_posterior.t() @ h_enc,
+            posterior_bias=d_posterior.sum(0),
             latent=dec_gates.t() @ z,
-            decoder=of_decoder.t() @ torch.cat([start, decoded]),
-            decoder_bias=of_decoder.sum(0),
+            decoder=d_decoder.t() @ torch.cat([start, h_dec]),
+            decoder_bias=d_decoder.sum(0),
         )
         ctx.inputs.clear()
-        return None, None, None, None, *of_weights
+        return None, None, None, None, *d_weights

@@ -1,7 +1,8 @@
 """Convolutional generators and discriminators: InfoGAN's pair at 28 x 28, Radford's at 32 and 64.
 
-Images are (B, C, H, W) in [-1, 1], latents (B, latent), scores (B, 1) without a sigmoid. With num_classes both are wider by
-so much, for labels one-hot (Mirza 2014): latents (B, latent + num_classes), images (B, C + num_classes, H, W).
+Images are (B, C, H, W) in [-1, 1], latents (B, latent_dim), logits (B, 1). With num_classes,
+one-hot labels are appended to both (Mirza 2014): latents (B, latent_dim + num_classes), images
+(B, C + num_classes, H, W).
 """
 
 import math
@@ -18,37 +19,40 @@ Side = Annotated[  # of the images: 28 is InfoGAN's, the others are Radford's
 
 
 def generator(
-    latent: PositiveInt,
+    latent_dim: PositiveInt,
     channels: PositiveInt,
     size: Side,
-    width: PositiveInt = 64,
+    base_channels: PositiveInt = 64,
     num_classes: Annotated[NonNegativeInt, COUNTED] = 0,
 ) -> nn.Sequential:
-    """The generator that fits `size`: `infogan_generator` at 28, `radford_generator` at a power of two."""
-    latent += num_classes
+    """Return `infogan_generator` at size 28, `radford_generator` at a power of two."""
+    latent_dim += num_classes
     if size == 28:
-        return infogan_generator(latent, channels)
-    return radford_generator(latent, channels, size, width)
+        return infogan_generator(latent_dim, channels)
+    return radford_generator(latent_dim, channels, size, base_channels)
 
 
 def discriminator(
     channels: PositiveInt,
     size: Side,
-    width: PositiveInt = 64,
+    base_channels: PositiveInt = 64,
     norm: Literal["batch", "layer", "none"] = "batch",
     num_classes: Annotated[NonNegativeInt, COUNTED] = 0,
 ) -> nn.Sequential:
-    """The discriminator that fits `size`: `infogan_discriminator` (it has no norm) at 28, else `radford_discriminator`."""
+    """Return `infogan_discriminator` (without norm) at size 28, else `radford_discriminator`."""
     channels += num_classes
     if size == 28:
         return infogan_discriminator(channels)
-    return radford_discriminator(channels, size, width, norm)
+    return radford_discriminator(channels, size, base_channels, norm)
 
 
-def infogan_generator(latent: int, channels: int) -> nn.Sequential:
-    """Chen 2016 (InfoGAN), appendix C.1: FC 1024, FC 7*7*128, two transposed convolutions, ReLU before BatchNorm, tanh."""
+def infogan_generator(latent_dim: int, channels: int) -> nn.Sequential:
+    """Chen 2016 (InfoGAN), appendix C.1: FC 1024, FC 7*7*128, two transposed convolutions.
+
+    ReLU before BatchNorm after each layer, tanh at the end.
+    """
     return nn.Sequential(
-        nn.Linear(latent, 1024),
+        nn.Linear(latent_dim, 1024),
         nn.ReLU(),
         nn.BatchNorm1d(1024),
         nn.Linear(1024, 7 * 7 * 128),
@@ -64,7 +68,7 @@ def infogan_generator(latent: int, channels: int) -> nn.Sequential:
 
 
 def infogan_discriminator(channels: int, slope: float = 0.01) -> nn.Sequential:
-    """The tutorial's partner of `infogan_generator`: two 5 x 5 convolutions with max pooling, FC 1024, FC 1."""
+    """The discriminator for `infogan_generator`: two convolutions with max pooling, two FC."""
     return nn.Sequential(
         nn.Conv2d(channels, 32, 5),  # (B, 32, 24, 24)
         nn.LeakyReLU(slope),
@@ -79,21 +83,25 @@ def infogan_discriminator(channels: int, slope: float = 0.01) -> nn.Sequential:
     )
 
 
-def radford_generator(latent: int, channels: int, size: int, width: int = 64) -> nn.Sequential:
-    """Radford 2015, figure 1: from 4 x 4 the resolution doubles and the width halves, BatchNorm and ReLU, tanh at the end.
+def radford_generator(
+    latent_dim: int, channels: int, size: int, base_channels: int = 64
+) -> nn.Sequential:
+    """Radford 2015, figure 1: from 4 x 4 each layer doubles the size and halves the channels.
+
+    BatchNorm and ReLU after each layer, tanh at the end.
 
     Args:
-        size: side of the images, a power of two, 16 or more; 64 is the paper's.
-        width: channels of the last hidden layer (the paper's 128; 64 is customary and the default).
+        size: side of the images, a power of two, 16 or more; 64 in the paper.
+        base_channels: channels of the last hidden layer; 128 in the paper, 64 in most code.
     """
-    features = width * 2 ** (_doublings(size) - 1)
+    features = base_channels * 2 ** (_doublings(size) - 1)
     layers: list[nn.Module] = [
-        nn.Unflatten(1, (latent, 1, 1)),
-        nn.ConvTranspose2d(latent, features, 4, bias=False),  # (B, features, 4, 4)
+        nn.Unflatten(1, (latent_dim, 1, 1)),
+        nn.ConvTranspose2d(latent_dim, features, 4, bias=False),  # (B, features, 4, 4)
         nn.BatchNorm2d(features),
         nn.ReLU(),
     ]
-    while features > width:
+    while features > base_channels:
         layers += [
             nn.ConvTranspose2d(features, features // 2, 4, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(features // 2),
@@ -101,24 +109,27 @@ def radford_generator(latent: int, channels: int, size: int, width: int = 64) ->
         ]
         features //= 2
     return nn.Sequential(
-        *layers, nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1), nn.Tanh()
+        *layers, nn.ConvTranspose2d(base_channels, channels, 4, stride=2, padding=1), nn.Tanh()
     )
 
 
 def radford_discriminator(
-    channels: int, size: int, width: int = 64, norm: str = "batch"
+    channels: int, size: int, base_channels: int = 64, norm: str = "batch"
 ) -> nn.Sequential:
-    """Radford 2015: strided 4 x 4 convolutions, LeakyReLU 0.2, a norm on all but the first and the last layer.
+    """Radford 2015: strided 4 x 4 convolutions, LeakyReLU 0.2.
+
+    All but the first and the last layer have a norm.
 
     Args:
         size: as in `radford_generator`.
-        norm: `batch`, `layer` (what a gradient penalty wants: it is per sample, Gulrajani 2017, section 4) or `none`.
+        norm: `batch`, `layer` (for a gradient penalty, which is per sample: Gulrajani 2017,
+            section 4) or `none`.
     """
     layers: list[nn.Module] = [
-        nn.Conv2d(channels, width, 4, stride=2, padding=1),
+        nn.Conv2d(channels, base_channels, 4, stride=2, padding=1),
         nn.LeakyReLU(0.2),
     ]
-    features = width
+    features = base_channels
     for _ in range(_doublings(size) - 1):
         layers.append(
             nn.Conv2d(features, features * 2, 4, stride=2, padding=1, bias=norm == "none")

@@ -19,7 +19,7 @@ REVIEWS = ("data=reviews", "trainer.accelerator=cpu", "callbacks=none", "logger=
 DIVERGING = {
     "classifier": (*TINY, *OFTEN, "model=fc", HUGE),
     "gan": (*TINY, *OFTEN, *TINY_NETS, HUGE),
-    "draw": (*TINY, *OFTEN, "model=draw", "model.net.steps=2", "model.net.encoder=8", HUGE),
+    "draw": (*TINY, *OFTEN, "model=draw", "model.net.num_steps=2", "model.net.encoder_dim=8", HUGE),
     "cyclegan": (*WINTER_RUN, "checkpoint.every_n_batches=1", HUGE),
     "word_vectors": (*REVIEWS, "model=word_vectors", HUGE),
 }

@@ -170,7 +170,7 @@ def test_each_phase_counts_what_happens_in_it(config, tmp_path, monkeypatch):
     monkeypatch.setattr(time, "perf_counter", clock)
     monkeypatch.setattr(features, "_fit", lasting(features._fit, 1000))
     monkeypatch.setattr(Model, "training_step", lasting(Model.training_step, 10))
-    monkeypatch.setattr(Model, "_judge", lasting(Model._judge, 1))
+    monkeypatch.setattr(Model, "_evaluate", lasting(Model._evaluate, 1))
     cfg = config(*GAN, "trainer.max_epochs=2", "data.eval_batch_size=25")
     metrics = train(cfg, saved(cfg, tmp_path / "run"))
     expected = {"setup": 1000, "train": 8 * 10, "val": 2 * 2, "test": 4}

@@ -38,7 +38,7 @@ VALUES = """
     ${oc.decode:[} ${now:%Y} ${hydra:job.name} ${.} ${..seed} ${seed}${seed} "${model}" "" '' "1e-3" '???'
     range(0,3) choice(1,2) interval(0,1) glob(*) shuffle(1,2) int(3) float(x) sort(3,1) tag(a,1)
     extend_list(1) 999999999999999999999999 auto none backbone {_target_:src.models.gan.GAN}
-    src.models.gan.GAN src.losses.bce_generator src.optim.schedules.Plateau src.optim.schedules.unwrap_partial
+    src.models.gan.GAN src.losses.Hinge src.losses.GANLoss src.optim.schedules.Plateau src.optim.schedules.unwrap_partial
     src.nets.fc.generator src.nets.convnet.convnet src.callbacks.protocols.CanSample src.callbacks.loggers.CSVLogger
     src.data.sets.mnist.Mnist torch.optim.Adam torch.optim.Nothing torch.optim.Optimizer torch.nn.Linear
     torch.nn.Flatten torchvision.models.resnet99 torch.load pytorch_lightning.Trainer

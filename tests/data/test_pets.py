@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision.datasets import OxfordIIITPet
 
 from src.core.errors import UserError
-from src.data.base import ImageSet
+from src.data.images import ImageSet
 from tests.conftest import SHARED, command, data_of
 
 BREEDS = [
@@ -148,10 +148,10 @@ BROKEN = {  # what is done to a good copy, what is asked of it, what the line sa
         lambda root: (root / "oxford-iiit-pet/annotations/test.txt").unlink(), [], ["test.txt is not there", "fetch it"],
     ),
     "a cut line": (edited("test.txt", lambda text: text[:-3]), [], ["test.txt, line 12"]),
-    "no lines": (edited("test.txt", lambda text: ""), [], ["do not go together", "only one of them has Abyssinian"]),
+    "no lines": (edited("test.txt", lambda text: ""), [], ["do not match", "only one of them has Abyssinian"]),
     "a cut list": (
         edited("trainval.txt", lambda text: "".join(line for line in text.splitlines(True) if "Bengal" not in line)),
-        [], ["do not go together", "only one of them has Bengal"],
+        [], ["do not match", "only one of them has Bengal"],
     ),
     "one list twice": (
         edited("test.txt", lambda text: text + "Bengal_1 3 1 1\n"), [], ["both list Bengal_1"],
@@ -180,7 +180,7 @@ def test_what_is_wrong_is_named(config, pets, kind):
 @pytest.mark.slow
 def test_a_broken_image_met_by_a_worker_is_one_line_too(pets):
     (pets / "oxford-iiit-pet" / "images" / "Bengal_1.jpg").write_bytes(b"\xff\xd8")
-    result = command("train", *settings(pets), "data.in_memory=false", "model.mean=0.5", "model.std=0.5",
+    result = command("train", *settings(pets), "data.in_memory=false", "model.normalize.mean=0.5", "model.normalize.std=0.5",
                      "trainer=cpu", "callbacks=none", "logger=csv", f"out={pets / 'runs'}")  # fmt: skip
     assert result.returncode == 2
     assert "Traceback" not in result.stderr

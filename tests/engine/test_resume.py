@@ -28,8 +28,9 @@ from tests.conftest import ROOT, TINY, TINY_NETS, command, saved, wrong
 # 100 images, batch 32: four batches an epoch, the last of 4; n_critic 3 does not divide 4, so turns straddle epochs
 RUN = (*TINY, *TINY_NETS, "model.ema=0.9", "model.n_critic=3", "model/schedule=cosine", "data.val_size=20",
        "trainer.max_epochs=3", "trainer.log_every_n_steps=1", "test=false", "checkpoint.every_n_batches=null")  # fmt: skip
-DRAW_RUN = (*RUN[: len(TINY)], *RUN[-5:], "model=draw", "model.net.steps=3", "model.net.encoder=8", "model.net.decoder=8",
-            "data.val_size=20", "data.binarize=true", "model/schedule=cosine", "callbacks=default", "callbacks.canvases.n=2",
+DRAW_RUN = (*RUN[: len(TINY)], *RUN[-5:], "model=draw", "model.net.num_steps=3",
+            "model.net.encoder_dim=8", "model.net.decoder_dim=8", "data.val_size=20",
+            "data.binarize=true", "model/schedule=cosine", "callbacks=default", "callbacks.canvases.n=2",
             "callbacks.canvases.every_n_batches=3", "~callbacks.quality")  # fmt: skip
 CLASSIFIER_RUN = (*RUN[: len(TINY)], *RUN[-5:], "model=vgg", "model.net.features=[4,M,8,M,D]", "model.net.dropout=[0.3,0]",
                   "model/optimizer=muon", "data.val_size=20", "model.ema=0.9", "augment=crop_flip",
@@ -261,7 +262,7 @@ def test_real_process_real_signal(unbroken, tmp_path, name, code):
 
 def test_resume_refuses_what_would_change_the_run(uncut, tmp_path):
     folder = shutil.copytree(uncut, tmp_path / "run")
-    assert "model.latent=8" in wrong(command("train", f"resume={folder}", "model.latent=8"))
+    assert "model.latent_dim=8" in wrong(command("train", f"resume={folder}", "model.latent_dim=8"))
     assert "trainer.max_epochs=[1: it takes a whole number from 1" in wrong(
         command("train", f"resume={folder}", "trainer.max_epochs=[1")
     )

@@ -19,7 +19,11 @@ RUN = (
     "callbacks.weights.every_n_batches=16",
 )
 DIGITS = ("data=digits", "data.limit=100", "data.batch_size=32", "data.val_size=20")  # 4 batches
-SMALL_GAN = ("model.net.generator.width=4", "model.net.discriminator.width=4", "data.size=16")
+SMALL_GAN = (
+    "model.net.generator.base_channels=4",
+    "model.net.discriminator.base_channels=4",
+    "data.size=16",
+)
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,8 @@ FAMILIES = {
         (
             *DIGITS,
             "model=gan",
-            "model.net.generator.hidden=[16]",
-            "model.net.discriminator.hidden=[16]",
+            "model.net.generator.hidden_dims=[16]",
+            "model.net.discriminator.hidden_dims=[16]",
             "model.n_critic=3",
             "model.ema=0.9",
             "model/schedule=cosine",
@@ -82,9 +86,9 @@ FAMILIES = {
             *DIGITS,
             "model=draw",
             "data.binarize=true",
-            "model.net.steps=3",
-            "model.net.encoder=8",
-            "model.net.decoder=8",
+            "model.net.num_steps=3",
+            "model.net.encoder_dim=8",
+            "model.net.decoder_dim=8",
             "model/schedule=cosine",
             "callbacks.canvases.n=2",
             "callbacks.canvases.every_n_batches=9",

@@ -199,7 +199,7 @@ def test_without_a_home_the_cache_is_left_out(kills, mountable, tmp_path):
 
 def _measured(kills, folder, cache, **how):
     """A short GAN with `quality`, whose feature net is trained for a moment only."""
-    nets = ("model.net.generator.hidden=[16]", "model.net.discriminator.hidden=[16]")
+    nets = ("model.net.generator.hidden_dims=[16]", "model.net.discriminator.hidden_dims=[16]")
     given = (*QUICK, "model=gan", *nets, "callbacks=default", "trainer.max_epochs=1")
     where = [f"hydra.run.dir={folder / 'run'}", *([f"cache={cache}"] if cache else [])]
     short = {"src.metrics.features.STEPS": 3}

@@ -13,7 +13,7 @@ from scipy.special import log_softmax
 
 from src.callbacks.quality import SampleQuality
 from src.config.checks import CONF, groups
-from src.data.images import stratified_sample
+from src.data.splits import stratified_sample
 from src.engine import build
 from src.engine.load import load_run
 from src.evaluate import evaluate
@@ -30,8 +30,8 @@ CARD = ("callbacks=default", "~callbacks.samples", "~callbacks.canvases", "~call
 FAMILIES = {
     "src.models.gan.GAN": (*TINY_NETS, *CARD, "data.val_size=50"),
     "src.models.classifier.Classifier": ("model=cnn", "model.ema=0.5", "data.val_size=50"),
-    "src.models.draw.DRAW": ("model=draw", "model.net.steps=3", "model.net.encoder=16", "model.net.decoder=16",
-                             "model.net.latent=4", "data.val_size=50", *CARD),
+    "src.models.draw.DRAW": ("model=draw", "model.net.num_steps=3", "model.net.encoder_dim=16", "model.net.decoder_dim=16",
+                             "model.net.latent_dim=4", "data.val_size=50", *CARD),
     "src.models.cyclegan.CycleGAN": (*WINTER_SMALL, "data=winter", "data.root={photos}", "data.size=16", "data.val_size=8",
                                      "data.test_size=9", "data.eval_batch_size=4", "data.cache=null"),
     "src.models.word_vectors.WordVectors": ("model=word_vectors", "data=reviews"),

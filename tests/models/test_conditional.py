@@ -66,7 +66,7 @@ def test_the_penalty_is_on_images_not_on_the_planes_of_labels(config):
     seen = []
     model.discriminator.forward = lambda x: seen.append(x) or x.sum((1, 2, 3)).unsqueeze(1)
     real, labels = torch.rand(4, 1, 28, 28), torch.tensor([0, 3, 3, 9])
-    value = gradient_penalty(model.critic(labels), real, real, torch.rand(4, 1, 1, 1))
+    value = gradient_penalty(model.discriminator_given(labels), real, real, torch.rand(4, 1, 1, 1))
     assert seen[0].shape == (4, 11, 28, 28)
     assert value.item() == pytest.approx((28 - 1) ** 2), (
         "the gradient of a sum over 784 pixels has norm 28"
@@ -98,7 +98,7 @@ def test_samples_are_of_the_classes_asked_for(config):
 def test_a_conditional_run_adds_labelled_images_to_a_folder(config, tmp_path, monkeypatch):
     write_folder(tmp_path / "in", n=8)
     cfg = config(*CONDITIONAL[:2], *CONDITIONAL[3:], "data=folder", f"data.root={tmp_path / 'in'}", "data.test_size=4",
-                 "data.size=16", "model.net.generator.width=4", "model.net.discriminator.width=4")  # fmt: skip
+                 "data.size=16", "model.net.generator.base_channels=4", "model.net.discriminator.base_channels=4")  # fmt: skip
     train(cfg, saved(cfg, tmp_path / "run"))
     settings = (f"data.root={tmp_path / 'in'}", "data.test_size=4", "data.val_size=0", "factor=3",
                 "data.limit=100", "augment=model")  # fmt: skip

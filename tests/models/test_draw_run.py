@@ -26,8 +26,9 @@ from tests.commands.test_commands import call
 from tests.conftest import TINY, TINY_NETS
 from tests.nets.test_draw import SHAPES, batch, make, module
 
-SMALL = (*TINY, "model=draw", "model.net.steps=3", "model.net.encoder=16", "model.net.decoder=16", "model.net.latent=4",
-         "data.val_size=20", "trainer.max_epochs=2", "trainer.log_every_n_steps=2", "logger=default", "callbacks=default",
+SMALL = (*TINY, "model=draw", "model.net.num_steps=3", "model.net.encoder_dim=16", "model.net.decoder_dim=16",
+         "model.net.latent_dim=4", "data.val_size=20", "trainer.max_epochs=2", "trainer.log_every_n_steps=2",
+         "logger=default", "callbacks=default",
          "callbacks.canvases.every_n_batches=3", "callbacks.canvases.n=3", "~callbacks.quality")  # fmt: skip
 
 
@@ -55,7 +56,7 @@ def events(finished):
 
 def test_its_numbers_say_what_they_stand_on(finished):
     metrics = json.loads((finished / "metrics.json").read_text())
-    assert metrics["nats_of"] == "digits, binarised anew each epoch"
+    assert metrics["nats_of"] == "digits, binarized anew each epoch"
     for stage in ("val", "test"):
         assert metrics[f"{stage}/bound_nats"] == pytest.approx(
             metrics[f"{stage}/recon_nats"] + metrics[f"{stage}/kl_nats"]
@@ -124,7 +125,7 @@ def test_every_shape_trains(config, tmp_path, model, shape):
     cfg = config(
         *TINY,
         f"model={model}",
-        "model.net.steps=2",
+        "model.net.num_steps=2",
         "data.limit=5",
         "data.val_size=0",
         "trainer.max_epochs=1",
@@ -140,7 +141,9 @@ def test_the_compiled_cell_is_the_eager_one(config):
     outputs = []
     for compiled in ("false", "true"):
         torch.manual_seed(0)
-        model = build.model(config("model=draw", "model.net.steps=3", f"model.compile={compiled}"))
+        model = build.model(
+            config("model=draw", "model.net.num_steps=3", f"model.compile={compiled}")
+        )
         x = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
         torch.manual_seed(1)
         loss = model.training_step((x, None), 0)["loss"]
@@ -276,8 +279,13 @@ TABLE = {  # Gregor 2015, table 3, and the tutorial: T, LSTM, n_z, read, write
 def test_recipes_are_the_papers(config, name):
     net = config(f"experiment={name}").model.net
     steps, width, latent, read, write = TABLE[name]
-    assert (net.steps, net.encoder, net.decoder, net.latent) == (steps, width, width, latent)
-    assert (net.attention.get("read"), net.attention.get("write")) == (read, write)
+    assert (net.num_steps, net.encoder_dim, net.decoder_dim, net.latent_dim) == (
+        steps,
+        width,
+        width,
+        latent,
+    )
+    assert (net.attention.get("read_size"), net.attention.get("write_size")) == (read, write)
 
 
 def test_the_tutorials_recipe_is_its_own(config):

@@ -71,9 +71,10 @@ def test_the_generators_step_computes_no_gradients_of_the_discriminator(
     trained = []
     generator_loss = model.loss.generator
 
-    def spy(scores):
+    def spy(real_logits, fake_logits):
+        assert real_logits is None, "this loss does not need them"
         trained.append([p.requires_grad for p in model.discriminator.parameters()])
-        return generator_loss(scores)
+        return generator_loss(real_logits, fake_logits)
 
     model.loss.generator = spy
     fit(cfg, model, data, tmp_path)
@@ -162,7 +163,7 @@ def test_ema_averages_weights_and_batchnorm_buffers(config, tmp_path):
     for name in ("0.weight", "2.running_mean", "9.running_var"):
         assert torch.allclose(average[name], (first[name] + second[name]) / 2, atol=1e-6), name
         assert not torch.equal(average[name], second[name]), name
-    assert model.sampler is model.ema.module
+    assert model.generator_for_sampling is model.ema.module
 
 
 def test_weights_are_clipped_after_the_critics_step(config, tmp_path):
@@ -236,7 +237,7 @@ MEMBERS = ["gan", "lsgan", "dcgan", "wgan", "wgan_gp"]
 @pytest.mark.parametrize(("size", "channels"), [(28, 1), (32, 3), (64, 3), (64, 1)])
 def test_every_model_takes_a_step_on_every_shape(config, tmp_path, model, size, channels):
     narrow = (
-        ["model.net.generator.width=8", "model.net.discriminator.width=8"]
+        ["model.net.generator.base_channels=8", "model.net.discriminator.base_channels=8"]
         if "dc" in model or "w" in model
         else []
     )

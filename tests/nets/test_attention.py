@@ -94,7 +94,7 @@ def test_read_and_write_are_the_papers(height, width, n, channels):
 
 def test_reading_and_writing_have_windows_of_their_own():
     """Slip: one layer of five parameters for both."""
-    attention = Attention(8, 1, 28, 28, read=3, write=5)
+    attention = Attention(8, 1, 28, 28, read_size=3, write_size=5)
     h = torch.randn(2, 8)
     gaze = attention.look(*(head(h) for head in attention.heads()))
     assert gaze.read_y.shape == (2, 3, 28)
@@ -107,7 +107,7 @@ def test_reading_and_writing_have_windows_of_their_own():
 
 
 def test_a_glimpse_holds_the_image_and_the_error_image():
-    attention = Attention(8, 3, 9, 7, read=4, write=2)
+    attention = Attention(8, 3, 9, 7, read_size=4, write_size=2)
     h, x, canvas = torch.randn(2, 8), torch.rand(2, 9, 3, 7), torch.randn(2, 9, 3, 7)
     gaze = attention.look(*(head(h) for head in attention.heads()))
     both = attention.glimpse(x, canvas, gaze).view(2, 4, 6, 4)
@@ -132,9 +132,11 @@ def test_without_attention_the_reading_is_the_image_and_the_error_image():
 def test_the_first_windows_are_settings():
     """They stand where h_dec is 0: log sigma^2 = 2 log sigma, delta times spread, 1 / gamma = intensity for writing alone."""
     torch.manual_seed(0)
-    plain = Attention(8, 1, 28, 28, read=3, write=5)
+    plain = Attention(8, 1, 28, 28, read_size=3, write_size=5)
     torch.manual_seed(0)
-    other = Attention(8, 1, 28, 28, read=3, write=5, sigma=2.0, spread=0.5, intensity=50.0)
+    other = Attention(
+        8, 1, 28, 28, read_size=3, write_size=5, init_sigma=2.0, init_span=0.5, init_gain=50.0
+    )
     for layer, change in (
         ("read_window", [0, 0, np.log(4), np.log(0.5), 0]),
         ("write_window", [0, 0, np.log(4), np.log(0.5), -np.log(50)]),
