@@ -1,7 +1,7 @@
 """What a config may say: checking it before anything heavy is imported, one line for whatever is wrong."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -162,46 +162,56 @@ def _check_fit(cfg: dict[str, Any]) -> None:
             raise UserError(
                 f"{path}={value} does not fit {data['name']}, whose images have data.{key}={data[key]}"
             )
-    if shift := model.get("shift"):
+    if shift := (model.get("tta") or {}).get("shift"):
         side = min(data["size"]) if isinstance(data["size"], list) else data["size"]
         if shift >= side:
             raise UserError(
-                f"model.shift={shift} moves images of data.size={data['size']} out of sight"
+                f"model.tta.shift={shift} moves images of data.size={data['size']} out of sight"
             )
     _check_transfer(model, trainer)
     _check_refused("trainer", trainer, str(model.get("_target_")))
 
 
+def init_from(model: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Return the setting that says where the model in this config was trained before, and its value."""
+    if "transfer" in model:
+        return "model.transfer.init_from", model["transfer"]["init_from"]
+    return "model.init_from", model.get("init_from")
+
+
 def _check_transfer(model: dict[str, Any], trainer: dict[str, Any]) -> None:
     """Do the settings of transfer learning go together?"""
-    source, freeze, epoch = (model.get(key) for key in ("init_from", "freeze", "unfreeze_epoch"))
+    setting, source = init_from(model)
+    transfer = model.get("transfer") or {}
+    freeze, epoch = transfer.get("freeze", "none"), transfer.get("unfreeze_epoch")
     target = str((model.get("net") or {}).get("_target_"))
     if source == "torchvision" and not target.startswith(
         ("torchvision.models.", "src.nets.perceptual.")
     ):
         raise UserError(
-            f"model.init_from=torchvision: {target} has no weights there; it takes a run's folder or a checkpoint"
+            f"{setting}=torchvision: {target} has no weights there; "
+            "it takes a run's folder or a checkpoint"
         )
-    if source is None and freeze not in (None, "none"):
+    if source is None and freeze != "none":
         raise UserError(
-            f"model.freeze={freeze} without model.init_from would freeze weights that nothing has trained"
+            f"model.transfer.freeze={freeze} without {setting} would freeze random weights"
         )
-    if source is not None and model.get("whiten"):
+    if source is not None and (model.get("normalize") or {}).get("whiten"):
         raise UserError(
-            f"model.whiten=true would overwrite the first layer that model.init_from={source} brings"
+            f"model.normalize.whiten=true would overwrite the first layer of {setting}={source}"
         )
     if epoch is None:
         return
+    name = f"model.transfer.unfreeze_epoch={epoch}"
     if freeze == "none":
         raise UserError(
-            f"model.unfreeze_epoch={epoch}, but model.freeze=none freezes nothing; backbone does, or a number of layers"
+            f"{name}, but model.transfer.freeze=none freezes nothing; "
+            "it takes backbone, or a number of layers"
         )
     if epoch >= trainer["max_epochs"]:
-        raise UserError(
-            f"model.unfreeze_epoch={epoch} never comes: trainer.max_epochs={trainer['max_epochs']}"
-        )
+        raise UserError(f"{name} never comes: trainer.max_epochs={trainer['max_epochs']}")
     devices = trainer["devices"]
     if devices != 1 and not (isinstance(devices, list) and len(devices) == 1):
         raise UserError(
-            f"model.unfreeze_epoch={epoch} takes trainer.devices=1: several settle at the start what they train"
+            f"{name} takes trainer.devices=1: several processes agree at the start on what they train"
         )

@@ -20,7 +20,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from src.config.checks import check, takes
+from src.config.checks import check, init_from, takes
 from src.config.compose import (
     CONF,
     compose,
@@ -143,11 +143,13 @@ def _launch(config_name: str, task: Task, argv: list[str]) -> None:
         for overrides in jobs:
             cfg = compose(config_name, overrides)
             check(cfg, config_name)
-            if (source := cfg.model.get("init_from")) not in (None, "torchvision"):
-                of_words = takes(cfg) == "sentences"
-                (runs.last_checkpoint if of_words else runs.checkpoint_at)(
-                    Path(source).expanduser()
-                )
+            name, source = init_from(cfg.model)
+            if source not in (None, "torchvision"):
+                path = Path(str(source)).expanduser()
+                if takes(cfg) == "sentences":
+                    runs.last_checkpoint(path)
+                else:
+                    runs.checkpoint_at(path, name)
         key = "hydra.sweep.dir" if args.multirun else "hydra.run.dir"
         folder, place.is_named = _reserved(config_name, jobs[-1], args, key)
         place.folder = folder

@@ -4,6 +4,7 @@ import os
 import re
 from functools import cache
 from pathlib import Path
+from typing import get_origin
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -12,8 +13,7 @@ from hydra.errors import HydraException
 from src.config.commands import COMMANDS, AugmentByModel, types_of
 from src.config.compose import CONF
 from src.config.schema import has_mark
-from src.config.signatures import signature
-from src.config.targets import type_of
+from src.config.targets import marked
 from src.core.errors import UserError
 from src.core.types import PATH
 
@@ -27,16 +27,14 @@ def path_settings() -> frozenset[str]:
         key: kind for settings in COMMANDS.values() for key, kind in types_of(settings).items()
     }
     types |= {f"augment.{key}": kind for key, kind in types_of(AugmentByModel).items()}
+    names = {
+        key for key, kind in types.items() if has_mark(kind, PATH) and get_origin(kind) is not dict
+    }
     for group in ("data", "model"):
         for path in (CONF / group).glob("*.yaml"):
             for target in re.findall(r"^_target_: (\S+)", path.read_text(), re.MULTILINE):
-                known = signature(target)
-                types |= (
-                    {f"{group}.{key}": type_of(known, target, key) for key in known.parameters}
-                    if known
-                    else {}
-                )
-    return frozenset((*HYDRA_PATHS, *(key for key, kind in types.items() if has_mark(kind, PATH))))
+                names |= {f"{group}.{key}" for key in marked(target, PATH)}
+    return frozenset((*HYDRA_PATHS, *names))
 
 
 def quoted(override: str, sweep: bool = False) -> str:

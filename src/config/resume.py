@@ -12,11 +12,10 @@ from src.config.compose import complete, first_lines, nearest, paths
 from src.config.jobs import Task, run_alone
 from src.config.overrides import value_of
 from src.config.schema import has_mark
-from src.config.signatures import class_attribute, signature
-from src.config.targets import COLLECTIONS, type_of
+from src.config.targets import COLLECTIONS, marked
 from src.core import runs
 from src.core.errors import UserError
-from src.core.types import RESUMABLE
+from src.core.types import PATH, RESUMABLE
 
 
 def resume_run(task: Task, folder: Path, overrides: list[str]) -> None:
@@ -47,18 +46,15 @@ def resume_run(task: Task, folder: Path, overrides: list[str]) -> None:
 
 
 def resumable(cfg: DictConfig) -> Iterator[str]:
-    """Yield the dotted names of the settings and groups that a resumed run may change."""
+    """Yield the dotted names of the settings and groups that a resumed run may change. Data may have moved."""
     for key, kind in types_of(Train).items():
         if has_mark(kind, RESUMABLE):
             yield key
     for group in ("trainer", "data", "model"):
-        target = str(cfg[group]._target_)
-        if known := signature(target):
-            for key in known.parameters:
-                if has_mark(type_of(known, target, key), RESUMABLE):
-                    yield f"{group}.{key}"
-    for key in class_attribute(str(cfg.data._target_), "path_settings"):
-        yield f"data.{key}"
+        for key in marked(
+            str(cfg[group]._target_), RESUMABLE, *([PATH] if group == "data" else [])
+        ):
+            yield f"{group}.{key}"
     yield from (group for group, kind in COLLECTIONS.items() if kind.resumable)
 
 

@@ -14,10 +14,10 @@ from src.config import library
 from src.config.annotations import resolve
 from src.config.commands import COMMANDS, AugmentByModel, types_of
 from src.config.compose import paths
-from src.config.schema import check_value, shown
+from src.config.schema import check_value, has_mark, shown
 from src.config.signatures import Parameter, Signature, definition, signature
 from src.core.errors import UserError, near
-from src.core.types import PositiveInt
+from src.core.types import Mark, PositiveInt
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,11 @@ def _check_plain(path: str, value: Any, kind: Any, target: str = "") -> None:
     if get_origin(kind) is Annotated:
         kind = kind if not is_dataclass(get_args(kind)[0]) else get_args(kind)[0]
     if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, dict):
-        for name, child_kind in types_of(kind).items():
+        types = types_of(kind)
+        for name in value:
+            if name not in types:
+                raise UserError(f"unknown key '{path}.{name}'{near(str(name), list(types))}")
+        for name, child_kind in types.items():
             _check_plain(f"{path}.{name}", value.get(name), child_kind)
     elif isinstance(value, dict) and get_origin(kind) is not dict:
         raise UserError(f"{path}={shown(value)}: it takes one value, not settings by name")
@@ -217,6 +221,23 @@ def type_of(known: Signature, target: str, key: str) -> Any:
     listed = library.type_of(target, key)
     parameter = known.parameters.get(key, Parameter("", known.module, False))
     return resolve(parameter.annotation, parameter.module) if listed is None else listed
+
+
+def marked(target: str, *marks: Mark) -> list[str]:
+    """Return the settings of `target` whose annotation has any of `marks`, by dotted names.
+
+    Those of a parameter that takes a class of src, as `transfer: Transfer` does, are included.
+    """
+    names: list[str] = []
+    if (known := signature(target)) is None:
+        return names
+    for key, parameter in known.parameters.items():
+        kind = kind_of(parameter.annotation, parameter.module)
+        if kind is not None and kind.words.startswith("src."):
+            names += [f"{key}.{name}" for name in marked(kind.words, *marks)]
+        elif any(has_mark(type_of(known, target, key), mark) for mark in marks):
+            names.append(key)
+    return names
 
 
 def _supplied(known: Signature, kind: Kind) -> list[str]:

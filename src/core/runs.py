@@ -199,16 +199,17 @@ def load_last(folder: Path, repair: bool = False) -> dict[str, Any]:
         return checkpoint
 
 
-def checkpoint_at(path: Path) -> Path:
-    """Return the checkpoint for model.init_from=`path`: that file, or the newest in that run's folder."""
+def checkpoint_at(path: Path, setting: str) -> Path:
+    """Return the checkpoint that `setting`=`path` names.
+
+    It is a file, or the newest one in the folder of a classifier's run.
+    """
     if path.is_dir():
-        expect_classifier(path, "model.init_from")
+        expect_classifier(path, setting)
         return last_checkpoint(path)
     if not path.is_file():  # recipes that need a run say RUN
-        wrong = " must be given" if str(path) == "RUN" else f"={path} is not there"
-        raise UserError(
-            f"model.init_from{wrong}: it should be the folder of a run, or a checkpoint"
-        )
+        wrong = " must be given" if str(path) == "RUN" else f"={path} does not exist"
+        raise UserError(f"{setting}{wrong}: give the folder of a run, or a checkpoint")
     return path
 
 

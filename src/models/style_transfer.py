@@ -1,14 +1,19 @@
 """Neural style transfer (Gatys 2015): an image with the content of one picture and another's style."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from src.core.errors import UserError
 from src.core.types import ImageSize, NonNegative, PathText, PositiveInt
 from src.losses import content_loss, gram, style_loss, total_variation
 from src.models.base import Family
+from src.models.pretrained import mismatch, read_source
+
+log = logging.getLogger(__name__)
 
 
 class Targets(NamedTuple):
@@ -113,6 +118,40 @@ class StyleTransfer(Family):
             self.content.copy_(content)
             self.style.copy_(style)
             self.image.data.copy_(self._begun(content, None)[0])
+
+    def load_pretrained(self, datamodule: Any) -> None:
+        """Load the convolutions that `init_from` names, with their mean and std; a no-op if None.
+
+        torchvision's VGG names its convolutions by position, `features.0.weight`; so do ours.
+
+        Raises:
+            UserError: a weight is missing or of another shape. Surplus ones are ignored.
+        """
+        if self.init_from is None:
+            return
+        init_from, target = self.init_from, self.net.state_dict()
+        try:
+            source = read_source(init_from, "model.init_from", self.net, "vgg19")
+        except UserError as error:
+            if init_from != "torchvision":
+                raise
+            raise UserError(
+                f"{error}; or model=style_transfer_own model.init_from=RUN, the run of a model=vgg"
+            ) from error
+        features = [value for name, value in source.weights.items() if name.startswith("features.")]
+        weights = dict(zip(target, features, strict=False)) or {
+            name: value for name, value in source.weights.items() if name in target
+        }
+        if why := mismatch(weights, target):
+            raise UserError(
+                f"model.init_from={init_from} does not fit the net, which is that of a model=vgg: "
+                f"{why}"
+            )
+        self.net.load_state_dict(weights)
+        self.mean.copy_(source.mean)
+        self.std.copy_(source.std)
+        count = sum(isinstance(layer, nn.Conv2d) for layer in self.net.children())
+        log.info("%d convolutions from %s", count, init_from)
 
     def _begun(self, content: Tensor, noise: torch.Generator | None) -> Tensor:
         return (
