@@ -15,8 +15,8 @@ from src.callbacks.checkpoint import Checkpoint
 from src.callbacks.nonfinite import NonFinite
 from src.callbacks.reproducibility import Reproducibility
 from src.callbacks.train_metrics import TrainMetrics
+from src.config.kinds import NODES
 from src.config.signatures import class_attribute
-from src.config.targets import NODES
 from src.core import runs
 from src.core.errors import UserError
 from src.data.transforms.augment import Augment

@@ -13,11 +13,12 @@ from omegaconf import OmegaConf
 from src.config.annotations import Unknown, resolve
 from src.config.checks import _check_fit, check
 from src.config.compose import CONF, compose
+from src.config.kinds import kind_of
 from src.config.overrides import path_settings
 from src.config.resume import resumable
 from src.config.schema import refusal
 from src.config.signatures import signature
-from src.config.targets import check_targets, kind_of
+from src.config.targets import check_targets
 from src.core import types
 from tests.properties import refused
 
