@@ -192,7 +192,7 @@ def test_a_domain_may_be_all_for_training(config, photos, tmp_path):
     cfg.test = False
     values = train(cfg, saved(cfg, tmp_path / "run"))
     assert not [name for name in values if name.startswith(("test/", "val/"))]
-    assert (tmp_path / "run" / "images" / "samples.gif").is_file()
+    assert (tmp_path / "run" / "images" / "comparisons.gif").is_file()
     (photos / "cats" / "Thumbs.db").unlink()
 
 
