@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from src.core.randomness import CounterRNG
-    from src.data.base import ImageData
+    from src.data.image_data import ImageData
     from src.data.images import Images
     from src.data.transforms.augment import Augment
 
@@ -313,7 +313,8 @@ def _pixels(part: "Images", i: int, size: int | None = None) -> "Tensor":
     """Image i, (C, H, W) uint8; where it lies in a file brought to `size`, None: of its own."""
     import torch
 
-    from src.data.sets.folder import FileSet, decode
+    from src.data.decode import decode
+    from src.data.sets.files import FileSet
 
     if isinstance(part, FileSet):
         side = None if size is None else (size, size)

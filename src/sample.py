@@ -34,7 +34,7 @@ def sample(cfg: DictConfig) -> Path:
         CanSampleClasses,
     )
     from src.core.randomness import generator
-    from src.data.base import evenly_spaced
+    from src.data.images import evenly_spaced
     from src.engine import build
     from src.engine.load import load_run
     from src.viz import grids

@@ -42,7 +42,9 @@ def one_by_one(data: Any, *changes: Any) -> Any:
             [transforms.Resize(data.size), *grey, transforms.ToTensor(), *changes]
         )
         return DataLoader(
-            datasets.ImageFolder(data.levels()["train"], steps), data.batch_size, shuffle=True
+            datasets.ImageFolder(data.split_folders()["train"], steps),
+            data.batch_size,
+            shuffle=True,
         )
 
     class OneByOne(Dataset):

@@ -12,7 +12,7 @@ from src.callbacks.trainer_state import datamodule
 from src.core.errors import UserError
 from src.core.randomness import generator
 from src.core.types import PathText, PositiveInt, Seed
-from src.data.base import ImageData
+from src.data.image_data import ImageData
 from src.data.images import Images, ImageSet
 from src.data.transforms.pixels import to_uint8
 from src.metrics.features import FeatureNet, feature_net

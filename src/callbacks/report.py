@@ -49,7 +49,7 @@ def report(
     data = datamodule(trainer)
     values: dict[str, Any] = {**metrics, **basis(trainer)[0], "batches": progress(trainer).batch}
     if "test/bound_nats" in metrics or "val/bound_nats" in metrics:
-        values["nats_of"] = f"{data.name}, {data.pixels}"
+        values["nats_of"] = f"{data.name}, {data.pixel_kind}"
     before = {} if trained else runs.read_metrics(folder)
     for callback in callbacks(trainer):
         if isinstance(callback, TrainMetrics):  # what a finished run took stays as it was

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from src.core.errors import UserError, near
-from src.data.base import ImageData, evenly_spaced
+from src.data.image_data import ImageData
+from src.data.images import evenly_spaced
 
 
 def datamodule(trainer: pl.Trainer) -> ImageData:

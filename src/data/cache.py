@@ -1,4 +1,7 @@
-"""Decoded images on disk: one run decodes, all later ones read. To clear it, delete the folder."""
+"""A cache on disk for decoded images: one run decodes, later runs read.
+
+To clear it, delete the folder.
+"""
 
 import logging
 from collections.abc import Callable
@@ -14,7 +17,10 @@ log = logging.getLogger(__name__)
 
 
 def shared_folder(cache: str | Path | None) -> Path | None:
-    """The folder `cache` of what many runs share; None where there is none, or it is below a home folder that is not there."""
+    """Return the folder of the setting `cache`.
+
+    Returns None for None, and if the path is below a home folder that does not exist.
+    """
     if cache is None:
         return None
     try:
@@ -27,29 +33,31 @@ def shared_folder(cache: str | Path | None) -> Path | None:
 
 
 def cached(path: Path, fits: Callable[[Any], bool], make: Callable[[], Any]) -> Any:
-    """What `make` returns, from `path` where it is kept there already: mapped, so that it is read as fast as the disk gives it.
+    """Return the result of `make`, read from `path` if it is there already.
 
-    A file that is broken or does not fit is made anew. Several runs may make it at once, and be killed: each writes beside
-    the file and renames. Where nothing can be written, nothing is kept.
+    The file is memory-mapped, so it is read as fast as the disk allows. A file that is broken or does
+    not fit is replaced. Several runs may write the same file at once and may be killed: each writes a
+    temporary file and renames it. If nothing can be written, nothing is cached.
 
     Args:
-        path: names all that the value depends on.
-        fits: is this value of the right shape and type? Instead of False it may raise TypeError, ValueError, AttributeError.
-        make: () -> the value, of tensors and plain containers.
+        path: its name must depend on everything that the value depends on.
+        fits: whether a value has the right shapes and types. It may raise TypeError, ValueError or
+            AttributeError instead of returning False.
+        make: () -> the value, made of tensors and built-in containers.
     """
     try:
         value = load_checked(path, mmap=True)
         if not _fits(value, fits):
-            raise Broken("other images than its name says")
+            raise Broken("it holds other images than its name says")
         return value
     except FileNotFoundError:
         pass
     except Broken as error:
-        log.info("%s is broken (%s): decoding anew", path, error)
+        log.info("%s is broken (%s): decoding again", path, error)
     value = make()
     with optional("decoded images cannot be kept", path.parent):
         write_atomically(path, lambda temporary: torch.save(value, temporary))
-        log.info("decoded once for all runs: kept in %s", path)
+        log.info("decoded images kept for all runs in %s", path)
     return value
 
 

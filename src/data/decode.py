@@ -1,4 +1,4 @@
-"""Decoding of image files: any format, size and mode that Pillow reads, transparent or not, and HEIC by pillow-heif."""
+"""Decode image files: every format that Pillow reads, transparent or not, and HEIC if available."""
 
 import contextlib
 from pathlib import Path
@@ -21,60 +21,69 @@ def decode(
     channels: int,
     background: tuple[int, int, int] = WHITE,
 ) -> Tensor:
-    """One image file -> (C, H, W) uint8: upright by its EXIF, scaled to cover (height, width) and centre cropped.
+    """Decode an image file: rotated as its EXIF says, scaled to cover `size`, center cropped.
 
     Args:
         path: the file.
-        size: None for its own.
+        size: height and width; None: keep its own.
         channels: 1 or 3.
-        background: red, green, blue from 0 to 255 behind what is transparent.
+        background: red, green and blue from 0 to 255 behind transparent pixels.
+
+    Returns:
+        (C, H, W) uint8.
 
     Raises:
-        UserError: it names the file; Pillow cannot read it whole.
+        UserError: Pillow cannot read the whole file; the message names it.
     """
     try:
-        upright = _upright(path, channels, background)
-        array = np.asarray(
-            upright
-            if size is None
-            else ImageOps.fit(upright, (size[1], size[0]), Image.Resampling.BILINEAR)
-        )
-    except Exception as error:  # Pillow's plugins raise whatever their decoder raises
+        image = _open_upright(path, channels, background)
+        if size is not None:
+            image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BILINEAR)
+        array = np.asarray(image)
+    except Exception as error:  # Pillow's plugins raise whatever their decoders raise
         raise UserError(f"{printable(path)} is not a readable image ({_reason(error)})") from error
     return torch.from_numpy(array.copy()).view(*array.shape[:2], channels).permute(2, 0, 1)
 
 
 def why_unreadable(path: Path) -> str | None:
-    """Return why `decode` cannot read the file at `path`, None where it can; in about a quarter of its time for a JPEG."""
+    """Return why `decode` cannot read a file; None if it can.
+
+    For a JPEG, this takes about a quarter of the time of `decode`.
+    """
     try:
-        _upright(path, 3, WHITE, draft=True)
+        _open_upright(path, 3, WHITE, draft=True)
     except Exception as error:  # as in `decode`
         return str(_reason(error))
     return None
 
 
-def _upright(
+def _open_upright(
     path: Path, channels: int, background: tuple[int, int, int], draft: bool = False
 ) -> Image.Image:
-    """The image in the file at `path`, read whole, in mode RGB or L; `draft`: a JPEG at an eighth of its size."""
-    with _opened(path) as image:
+    """Read the whole file, and return it in mode RGB or L.
+
+    Args:
+        path, channels, background: as in `decode`.
+        draft: read a JPEG at an eighth of its size.
+    """
+    with _open(path) as image:
         if draft:
             image.draft("RGB", (1, 1))
-        flat = _on_ground(_in_bytes(ImageOps.exif_transpose(image)), background)
-        return flat.convert("RGB" if channels == 3 else "L")
+        opaque = _on_background(_to_8_bits(ImageOps.exif_transpose(image)), background)
+        return opaque.convert("RGB" if channels == 3 else "L")
 
 
 def _reason(error: Exception) -> str | Exception:
     return (isinstance(error, OSError) and error.strerror) or error
 
 
-def _opened(path: Path) -> Image.Image:
-    """The image file at `path`, HEIC by pillow-heif, whatever its name ends in."""
+def _open(path: Path) -> Image.Image:
+    """Open an image file, and HEIC by pillow-heif, whatever the file's ending."""
     try:
         return Image.open(path)
     except UnidentifiedImageError:
         with path.open("rb") as file:
-            is_heic = file.read(8)[4:] == b"ftyp"  # a box that videos begin with too
+            is_heic = file.read(8)[4:] == b"ftyp"  # videos start like this, too
     if is_heic and heic_readable():
         with contextlib.suppress(UnidentifiedImageError):
             return Image.open(path)
@@ -83,34 +92,44 @@ def _opened(path: Path) -> Image.Image:
     raise ValueError("damaged, or no image")
 
 
-def _on_ground(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    """`image` itself, or what is seen of it before a wall of the colour `background` where it is transparent."""
+def _on_background(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """Return `image` on a background of one color; itself if it is not transparent."""
     if not image.has_transparency_data:
         return image
-    above = image.convert("RGBA")
-    ground = Image.new("RGBA", above.size, background)
-    ground.alpha_composite(above)
-    return ground
+    foreground = image.convert("RGBA")
+    canvas = Image.new("RGBA", foreground.size, background)
+    canvas.alpha_composite(foreground)
+    return canvas
 
 
-def _in_bytes(image: Image.Image) -> Image.Image:
-    """`image` with values that Pillow converts as they are meant: it would clip those of more than eight bits."""
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """Scale 16-bit values down to 8 bits; Pillow would clip them.
+
+    Raises ValueError for 32-bit and float images, which do not say which value is white.
+    """
     if image.mode.startswith("I;16"):
         values = np.asarray(image)
-        grey = Image.fromarray((values / 257).round().astype(np.uint8))
-        if (clear := image.info.get("transparency")) is not None:  # the value that is transparent
-            grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
-        return grey
+        gray = Image.fromarray((values / 257).round().astype(np.uint8))
+        if (transparent := image.info.get("transparency")) is not None:
+            alpha = np.where(values == transparent, 0, 255).astype(np.uint8)
+            gray.putalpha(Image.fromarray(alpha))
+        return gray
     if image.mode in ("I", "F"):
         raise ValueError(
-            f"its values are of mode {image.mode}, which does not say what is black and white; 8 or 16 bits do"
+            f"its values have mode {image.mode}, which does not say what is black and what is "
+            "white; convert it to 8 or 16 bits"
         )
     return image
 
 
 def parse_color(background: Color) -> tuple[int, int, int]:
-    """Red, green and blue from 0 to 255, of a name or notation that Pillow knows or of a list."""
-    red, green, blue, *_ = (
-        ImageColor.getrgb(background) if isinstance(background, str) else background
-    )
+    """Return red, green and blue from 0 to 255.
+
+    Args:
+        background: a name or notation that Pillow knows, or the three numbers.
+    """
+    if isinstance(background, str):
+        red, green, blue, *_ = ImageColor.getrgb(background)
+    else:
+        red, green, blue, *_ = background
     return red, green, blue

@@ -1,4 +1,4 @@
-"""Which sub-folders of a folder are sets (train, validation, test), and which are classes."""
+"""Decide which sub-folders of a folder are sets (train, validation, test), and which are classes."""
 
 import re
 from collections.abc import Sequence
@@ -6,106 +6,118 @@ from pathlib import Path
 
 from src.core.errors import UserError
 
+# Names of sets, in any case. Words in FILLERS, digits, and words that all folders share are ignored,
+# so that seg_train and seg_test are found.
 NAMES = {
     "train": ("train", "training", "trainset"),
     "val": ("val", "valid", "validation", "valset", "dev"),
     "test": ("test", "testing", "testset"),
-}  # in any case, beside FILLERS, digits and what all the folders' names share: seg_train and seg_test
+}
 FILLERS = {"set", "data", "dataset", "images", "imgs", "split"}
 
 
-def levels(
-    root: Path, folders: Sequence[str], images: Sequence[Path], chosen: Sequence[str]
+def find_split_folders(
+    root: Path, folders: Sequence[str], images: Sequence[Path], requested: Sequence[str]
 ) -> dict[str, Path]:
-    """Return the folder that holds the classes of `train`, and those of `val` and `test` where there are such.
+    """Return the folder that holds the classes of `train`, and of `val` and `test` if they exist.
 
-    A set holds class folders, and these hold images. A folder named like a set is one only where the others are sets too. Where
-    a set holds but one folder with the class folders in it, as seg_train/seg_train, they are taken from there.
+    A set holds class folders, which hold images. A folder named like a set counts as one only if the
+    others are sets too. If a set holds a single folder with the class folders in it, as in
+    seg_train/seg_train, the inner folder is returned.
 
     Args:
-        root: the folder that a person gave.
-        folders: its sub-folders.
+        root: the folder that the user gave.
+        folders: names of its sub-folders.
         images: all images below it.
-        chosen: the classes that are asked for. Where all of them are sub-folders, these are the classes.
+        requested: the value of data.classes. If all of them are sub-folders, these are the classes.
 
     Raises:
-        UserError: which are which cannot be told, or the classes lie deeper.
+        UserError: the layout is ambiguous, or the class folders are deeper.
     """
-    if chosen and set(chosen) <= set(folders):
+    if requested and set(requested) <= set(folders):
         return {"train": root}
-    sets = _sets(root, folders)
+    sets = _named_like_sets(root, folders)
     if not sets:
-        if not chosen:
+        if not requested:
             _expect_classes_here(root, images)
         return {"train": root}
-    found = {level: _innermost(root / name, images) for level, name in sets.items()}
-    holding = {level: top for level, top in found.items() if group_by_folder(top, images)}
+    found = {split: _innermost(root / name, images) for split, name in sets.items()}
+    with_classes = {
+        split: folder for split, folder in found.items() if group_by_folder(folder, images)
+    }
     classes = [name for name in group_by_folder(root, images) if name not in sets.values()]
-    if "train" in holding and (len(holding) > 1 or not classes or chosen):
-        return holding
+    if "train" in with_classes and (len(with_classes) > 1 or not classes or requested):
+        return with_classes
+    set_names = _listed(list(sets.values()))
     if classes:
         likely = classes if len(classes) > 1 else sorted([*classes, *sets.values()])
         raise UserError(
-            f"data.root={root} holds {_listed(list(sets.values()))}, named like a set, beside {_listed(classes)}: "
+            f"data.root={root} holds {set_names}, named like a set, beside {_listed(classes)}: "
             f"data.classes=[{','.join(likely)}] says which folders are classes; "
             "or give each set a folder (train, val, test) that holds the folders of its classes"
         )
     if "train" not in sets:
         raise UserError(
-            f"data.root={root} holds {_listed(list(sets.values()))} and no train: "
-            "rename it, or put the training images beside it into train, a sub-folder for each class"
+            f"data.root={root} holds {set_names} and no train: rename it, or put the training images "
+            "beside it into train, with a sub-folder for each class"
         )
     raise UserError(
-        f"{found['train']} holds no class folders: it should hold a sub-folder of images for each class"
+        f"{found['train']} holds no class folders: "
+        "it should hold a sub-folder of images for each class"
     )
 
 
 def group_by_folder(top: Path, images: Sequence[Path]) -> dict[str, list[Path]]:
-    """Return those of `images` in or below each sub-folder of `top` that has some, by its name."""
-    deep, found = len(top.parts), dict[str, list[Path]]()
+    """Group the images below `top` by the sub-folder of `top` that they are in."""
+    depth = len(top.parts)
+    groups: dict[str, list[Path]] = {}
     for path in images:
-        if path.parts[:deep] == top.parts and len(path.parts) > deep + 1:
-            found.setdefault(path.parts[deep], []).append(path)
-    return found
+        if path.parts[:depth] == top.parts and len(path.parts) > depth + 1:
+            groups.setdefault(path.parts[depth], []).append(path)
+    return groups
 
 
-def _sets(root: Path, folders: Sequence[str]) -> dict[str, str]:
-    """`train`, `val`, `test` -> the sub-folder named so; raises UserError where two are."""
+def _named_like_sets(root: Path, folders: Sequence[str]) -> dict[str, str]:
+    """Return `train`, `val`, `test` -> the sub-folder of that name; raises UserError for two."""
     words = {name: set(re.findall("[a-z]+", name.lower())) for name in folders}
     shared = set.intersection(*words.values()) if len(words) > 1 else set()
     sets: dict[str, str] = {}
     for name in folders:
-        for level, names in NAMES.items():
-            if (left := words[name] - shared - FILLERS) and left <= set(names):
-                if level in sets:
+        distinctive = words[name] - shared - FILLERS
+        for split, names in NAMES.items():
+            if distinctive and distinctive <= set(names):
+                if split in sets:
                     raise UserError(
-                        f"data.root={root} holds both {sets[level]} and {name}, which both mean the {level} set: "
-                        "remove one, or put its images into the other"
+                        f"data.root={root} holds both {sets[split]} and {name}, which both mean the "
+                        f"{split} set: remove one, or move its images into the other"
                     )
-                sets[level] = name
+                sets[split] = name
     return sets
 
 
 def _expect_classes_here(root: Path, images: Sequence[Path]) -> None:
-    """Raise UserError that names the folder where the classes are, if that is the only one in `root`."""
+    """Raise UserError if the classes are deeper, below the only folder of `root`."""
     inner = _innermost(root, images)
     if inner != root:
         names = list(group_by_folder(inner, images))
-        sets = list(_sets(inner, names).values())
-        what = _listed(sets) if sets else f"{len(names)} class folders"
+        sets = list(_named_like_sets(inner, names).values())
+        content = _listed(sets) if sets else f"{len(names)} class folders"
         only = inner.relative_to(root).parts[0]
         raise UserError(
-            f"data.root={root} holds one folder, {only}, with {what}: use data.root={inner}"
-            f" (or data.classes=[{only}], if that is the one class)"
+            f"data.root={root} holds one folder, {only}, with {content}: use data.root={inner}"
+            f" (or data.classes=[{only}], if that is the only class)"
         )
 
 
 def _innermost(top: Path, images: Sequence[Path]) -> Path:
-    """`top`, or the folder in it that holds several with images, where each on the way there holds nothing but the next."""
+    """Follow single sub-folders down to the first folder that holds several with images.
+
+    Returns `top` itself if that chain ends in a folder with images, which is a single class.
+    """
     inner = top
     while len(names := list(group_by_folder(inner, images))) == 1:
         if any(path.parent in (inner, inner / names[0]) for path in images):
-            return top  # one class
+            return top
         inner = inner / names[0]
     return inner
 

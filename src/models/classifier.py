@@ -21,7 +21,7 @@ from src.core.types import (
     PositiveInt,
     Probability,
 )
-from src.data.images import stratified_sample
+from src.data.splits import stratified_sample
 from src.data.transforms.pixels import permute_pixels
 from src.metrics.intervals import wilson
 from src.models.base import Family

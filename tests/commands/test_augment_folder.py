@@ -12,7 +12,8 @@ from src.augment import _places, augment, preview
 from src.config.checks import groups
 from src.core.errors import UserError
 from src.core.randomness import CounterRNG
-from src.data.sets.folder import FileSet, decode
+from src.data.decode import decode
+from src.data.sets.files import FileSet
 from src.data.transforms import geometric, pixelwise
 from src.data.transforms.augment import Augment
 from tests.conftest import call, data_of

@@ -12,7 +12,7 @@ from PIL import Image
 from src.augment import augment
 from src.config.checks import check, compose
 from src.core.errors import Incomplete, UserError
-from src.data.sets.folder import decode
+from src.data.decode import decode
 from src.engine.load import load_run
 from src.sample import sample
 from src.translate import translate

@@ -173,7 +173,7 @@ MISTAKES = [
     (["model.loss._target_=src.nets.fc.generator"], ["model.loss takes a class that derives from src.losses.GANLoss"]),
     (["model.loss._target_=src.losses.GANLoss"], ["model.loss takes a class that derives from src.losses.GANLoss"]),
     (["callbacks.samples._target_=src.callbacks.protocols.CanSample"], ["is not allowed: callbacks.samples takes callbacks"]),
-    (["data._target_=src.data.sets.folder.FileSet"], ["is not allowed: data takes a data set"]),
+    (["data._target_=src.data.sets.files.FileSet"], ["is not allowed: data takes a data set"]),
     (["+callbacks.x=3"], ["callbacks.x=3: it takes callbacks"]),
     (["checkpoint.every_n_batches=${model}"], ["checkpoint.every_n_batches={...}: it takes one value"]),
     (["model.ema=${model.net}"], ["model.ema={...}: it takes one value"]),

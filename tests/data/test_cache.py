@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from src.data.cache import cached
-from src.data.sets import folder as folder_module
+from src.data.sets import files as files_module
 from tests.conftest import ROOT, data_of
 
 
@@ -17,9 +17,9 @@ from tests.conftest import ROOT, data_of
 def decodes(monkeypatch):
     """The paths that are decoded, as they are."""
     seen = []
-    real = folder_module.decode
+    real = files_module.decode
     monkeypatch.setattr(
-        folder_module, "decode", lambda path, *how: (seen.append(path), real(path, *how))[1]
+        files_module, "decode", lambda path, *how: (seen.append(path), real(path, *how))[1]
     )
     return seen
 
@@ -91,7 +91,7 @@ def test_what_changes_the_pixels_makes_another_entry(config, images, decodes):
 
 def test_what_is_not_to_be_kept_is_not(config, images, tmp_path, decodes, monkeypatch):
     pixels(config, images, "data.cache=null")
-    monkeypatch.setattr(folder_module, "MEMORY_LIMIT", 12 * 3 * 8 * 8 - 1)
+    monkeypatch.setattr(files_module, "MEMORY_LIMIT", 12 * 3 * 8 * 8 - 1)
     pixels(config, images, "data.in_memory=true")
     assert len(decodes) == 24
     assert not (tmp_path / "cache").exists()

@@ -6,7 +6,8 @@ import torch
 
 from src.core.errors import UserError
 from src.core.randomness import generator
-from src.data.images import ImageSet, split_off_test, stratified_split
+from src.data.images import ImageSet
+from src.data.splits import split_off_test, stratified_split
 from tests.conftest import TINY, data_of
 from tests.data.test_levels import write
 

@@ -7,8 +7,8 @@ from PIL import Image
 
 from src.bench.baselines import one_by_one
 from src.core.errors import UserError
-from src.data.base import ImageSet
-from src.data.sets.folder import decode
+from src.data.decode import decode
+from src.data.images import ImageSet
 from tests.conftest import data_of
 
 RNG = np.random.default_rng(0)

@@ -12,8 +12,8 @@ from PIL import Image, ImageOps
 from src.core import files
 from src.core.errors import UserError
 from src.core.files import images_below, summary
-from src.data.base import ImageSet
 from src.data.decode import decode, why_unreadable
+from src.data.images import ImageSet
 from src.predict import found
 from tests.conftest import ROOT, WINTER_NET, command, data_of
 

@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision.datasets import OxfordIIITPet
 
 from src.core.errors import UserError
-from src.data.base import ImageSet
+from src.data.images import ImageSet
 from tests.conftest import SHARED, command, data_of
 
 BREEDS = [
@@ -148,10 +148,10 @@ BROKEN = {  # what is done to a good copy, what is asked of it, what the line sa
         lambda root: (root / "oxford-iiit-pet/annotations/test.txt").unlink(), [], ["test.txt is not there", "fetch it"],
     ),
     "a cut line": (edited("test.txt", lambda text: text[:-3]), [], ["test.txt, line 12"]),
-    "no lines": (edited("test.txt", lambda text: ""), [], ["do not go together", "only one of them has Abyssinian"]),
+    "no lines": (edited("test.txt", lambda text: ""), [], ["do not match", "only one of them has Abyssinian"]),
     "a cut list": (
         edited("trainval.txt", lambda text: "".join(line for line in text.splitlines(True) if "Bengal" not in line)),
-        [], ["do not go together", "only one of them has Bengal"],
+        [], ["do not match", "only one of them has Bengal"],
     ),
     "one list twice": (
         edited("test.txt", lambda text: text + "Bengal_1 3 1 1\n"), [], ["both list Bengal_1"],

@@ -7,7 +7,7 @@ import torch
 from hypothesis import strategies as st
 from PIL import Image
 
-from src.data.sets.folder import decode
+from src.data.decode import decode
 from tests.properties import draws, holds, refused
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "ICO", "TGA")

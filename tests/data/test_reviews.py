@@ -141,7 +141,7 @@ LABELLED = "good cast,positive,train\nbad plot,negative,test\n"
         (b"text,label,split\ngr\xfc\xdf,,\n", ["no CSV file in UTF-8"]),
         (HEADER + 'a good "film,,\n"x', ["no CSV file in UTF-8"]),
         ("text,label\ngood film,\n", ["names no column split", "text,label,split"]),
-        (HEADER + PLAIN + "a film, good,positive,train\n", ["line 4", "stands in quotes"]),
+        (HEADER + PLAIN + "a film, good,positive,train\n", ["line 4", "in quotes"]),
         (HEADER + PLAIN + "good\n", ["line 4", "as many fields"]),
         (
             HEADER + PLAIN + "good,positiv,train\n",
@@ -154,9 +154,9 @@ LABELLED = "good cast,positive,train\nbad plot,negative,test\n"
         ),
         (
             HEADER + PLAIN + "what is it,positive,train\n",
-            ["line 4: text=what is it", "without stop words"],
+            ["line 4: text=what is it", "no stop words"],
         ),
-        (HEADER + LABELLED, ["no row is without a label"]),
+        (HEADER + LABELLED, ["every row has a label"]),
         (
             HEADER + PLAIN + LABELLED.replace("test", "train"),
             ["no row with a label has split=test"],

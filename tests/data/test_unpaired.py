@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from src.config.checks import check, compose
 from src.core.errors import UserError
-from src.data.sets.folder import decode
+from src.data.decode import decode
 from src.data.transforms.pixels import add_winter
 from src.engine import build
 from src.engine.load import load_run
@@ -218,7 +218,7 @@ def test_a_domain_may_be_all_for_training(config, photos, tmp_path):
         ),
         (
             ["data=winter", "data.root=x", "data.channels=1"],
-            ["data.channels=1", "winter is in the colours"],
+            ["data.channels=1", "data=winter needs color images"],
         ),
         (
             ["data=winter", "data.root=x", "model.pool_size=-1"],

@@ -8,7 +8,7 @@ from torch import nn
 
 from src.config.checks import check, compose
 from src.core.randomness import generator
-from src.data.base import ImageSet
+from src.data.images import ImageSet
 from src.data.transforms.pixels import to_uint8
 from src.engine import build
 from src.metrics import features, fid

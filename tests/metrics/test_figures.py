@@ -13,7 +13,7 @@ from scipy.special import log_softmax
 
 from src.callbacks.quality import SampleQuality
 from src.config.checks import CONF, groups
-from src.data.images import stratified_sample
+from src.data.splits import stratified_sample
 from src.engine import build
 from src.engine.load import load_run
 from src.evaluate import evaluate

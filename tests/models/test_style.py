@@ -15,7 +15,7 @@ from src.augment import augment
 from src.config.checks import check, compose
 from src.core import runs
 from src.core.errors import UserError
-from src.data.sets.folder import decode
+from src.data.decode import decode
 from src.engine import build, pretrained
 from src.engine.load import load_run
 from src.evaluate import evaluate

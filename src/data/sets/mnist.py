@@ -1,4 +1,4 @@
-"""MNIST and the sets that share its file format (idx), and binarised MNIST, which comes as text."""
+"""MNIST, the sets that share its file format (idx), and binarized MNIST, which is a text file."""
 
 import gzip
 import zlib
@@ -11,14 +11,17 @@ import torchvision
 from torch import Tensor
 
 from src.core.errors import UserError
-from src.data.base import ImageData
 from src.data.download import download_missing
+from src.data.image_data import ImageData
 from src.data.images import Images, ImageSet, Splits
 from src.data.transforms.pixels import place_randomly
 
 
 class Mnist(ImageData):
-    """LeCun's MNIST: 60,000 training and 10,000 test images, 28 x 28, from root/MNIST/raw (plain or gzipped idx files)."""
+    """LeCun's MNIST: 60,000 training and 10,000 test images of 28 x 28 pixels.
+
+    Reads idx files, gzipped or not, from root/MNIST/raw.
+    """
 
     folder = "MNIST"
     source: type[torchvision.datasets.MNIST] = torchvision.datasets.MNIST
@@ -30,15 +33,15 @@ class Mnist(ImageData):
             for part in ("train", "t10k")
             for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
         ]
-        missing = [raw / stem for stem in stems if _present(raw / stem) is None]
+        missing = [raw / stem for stem in stems if _existing(raw / stem) is None]
         if missing:
             download_missing(self, missing[0], lambda: self.source(str(self.root), download=True))
         train_images, train_labels, test_images, test_labels = (
-            read_idx(_present(raw / stem) or raw / stem) for stem in stems
+            read_idx(_existing(raw / stem) or raw / stem) for stem in stems
         )
         return Splits(
-            train=_paired(train_images, train_labels, raw / stems[1]),
-            test=_paired(test_images, test_labels, raw / stems[3]),
+            train=_with_labels(train_images, train_labels, raw / stems[1]),
+            test=_with_labels(test_images, test_labels, raw / stems[3]),
         )
 
 
@@ -54,9 +57,10 @@ class FashionMnist(Mnist):
 
 
 class TwoDigitMnist(Mnist):
-    """Two digits on one sheet, 60 x 60 in the paper (Gregor 2015, section 4.3): placed at random, added, clipped at 1.
+    """Two digits placed at random on one sheet, added and clipped at 1 (Gregor 2015, section 4.3).
 
-    Composed as they are seen: in training each digit meets another of its batch, anew every epoch. No labels.
+    The paper's sheet is 60 x 60. In training, each digit meets another of its batch, at new places in
+    every epoch. No labels.
     """
 
     randomizes = True
@@ -70,24 +74,27 @@ class TwoDigitMnist(Mnist):
     def _resized(self, part: Images) -> Images:
         if min(self.size) < 28:
             raise UserError(
-                f"data.size={list(self.size)} does not fit {self.name}: a sheet must hold a digit of 28 x 28"
+                f"data.size={list(self.size)} does not fit {self.name}: "
+                "a sheet must hold a digit of 28 x 28"
             )
         return part
 
     def randomize(self, images: Tensor, noise: torch.Generator) -> Tensor:
-        other = images.roll(1, 0)
-        both = place_randomly(images, self.size, noise) + place_randomly(other, self.size, noise)
+        others = images.roll(1, 0)
+        first = place_randomly(images, self.size, noise)
+        both = first + place_randomly(others, self.size, noise)
         return super().randomize(both.clamp(max=1.0), noise)
 
 
 class BinarizedMnist(ImageData):
-    """Larochelle's fixed binarisation, on which DRAW's nats are quoted: 50,000 / 10,000 / 10,000 images of 0 and 1, no labels.
+    """Larochelle's fixed binarization of MNIST, on which the nats of DRAW are reported.
 
-    Reads root/binarized_mnist/binarized_mnist_{train,valid,test}.amat, or the same with .gz: 784 numbers a line.
+    50,000 / 10,000 / 10,000 images with values 0 and 1, no labels. Reads
+    root/binarized_mnist/binarized_mnist_{train,valid,test}.amat, or the same with .gz.
     """
 
     labelled = False
-    pixels = "fixed binarisation"
+    pixel_kind = "fixed binarization"
     refuses: ClassVar = {
         "size": ((28,), "resized images would not be binary"),
         "channels": ((1,), "the images are gray"),
@@ -95,25 +102,32 @@ class BinarizedMnist(ImageData):
 
     def read(self) -> Splits:
         folder = self.root / "binarized_mnist"
-        paths = {
-            part: folder / f"binarized_mnist_{part}.amat" for part in ("train", "valid", "test")
-        }
-        for path in paths.values():
-            if _present(path) is None:
+        paths = [folder / f"binarized_mnist_{part}.amat" for part in ("train", "valid", "test")]
+        for path in paths:
+            if _existing(path) is None:
                 raise UserError(
-                    f"{self.name}: {path} (or {path.name}.gz) is not there; fetch the three .amat files of Larochelle's "
-                    f"binarised MNIST into {folder}, or name their folder's parent by data.root=; data=digits needs nothing"
+                    f"{self.name}: {path} (or {path.name}.gz) is not there; put the three .amat files "
+                    f"of Larochelle's binarized MNIST into {folder}, or name its parent folder with "
+                    "data.root=; data=digits needs nothing"
                 )
-        train, val, test = (read_amat(_present(path) or path) for path in paths.values())
+        train, val, test = (read_amat(_existing(path) or path) for path in paths)
         return Splits(train=train, val=val, test=test)
 
 
 def read_idx(path: Path) -> torch.Tensor:
-    """An idx file of unsigned bytes, plain or gzipped, as a uint8 tensor of the shape its header gives."""
-    data = _bytes(path)
+    """Read an idx file of unsigned bytes, gzipped or not.
+
+    Returns:
+        A uint8 tensor of the shape that the file's header gives.
+
+    Raises:
+        UserError: the file has another format, or is broken.
+    """
+    data = _read_bytes(path)
     if len(data) < 4 or data[:3] != b"\x00\x00\x08":
         raise UserError(
-            f"{path} is not an idx file of unsigned bytes: it starts with {data[:4].hex() or 'nothing'}, not 000008.."
+            f"{path} is not an idx file of unsigned bytes: "
+            f"it starts with {data[:4].hex() or 'nothing'}, not 000008.."
         )
     rank = data[3]
     start = 4 + 4 * rank
@@ -121,14 +135,22 @@ def read_idx(path: Path) -> torch.Tensor:
     expected = start + int(np.prod(shape, dtype=np.int64))
     if len(data) < start or len(data) != expected or 0 in shape:
         raise UserError(
-            f"{path} is broken: it holds {len(data)} bytes where its header promises {expected} (shape {shape})"
+            f"{path} is broken: it has {len(data)} bytes, but its header (shape {shape}) "
+            f"says {expected}"
         )
     return torch.from_numpy(np.frombuffer(data, np.uint8, offset=start).reshape(shape).copy())
 
 
 def read_amat(path: Path) -> ImageSet:
-    """A text file of 784 numbers of 0 or 1 a line -> images of 0 and 255, (N, 1, 28, 28), labels -1."""
-    data = np.frombuffer(_bytes(path), np.uint8)
+    """Read a text file with one image per line: 784 numbers, each 0 or 1.
+
+    Returns:
+        Images (N, 1, 28, 28) with values 0 and 255, and labels -1.
+
+    Raises:
+        UserError: the file is broken.
+    """
+    data = np.frombuffer(_read_bytes(path), np.uint8)
     digits = data[(data != ord(" ")) & (data != ord("\n")) & (data != ord("\r"))] - ord("0")
     if digits.size == 0 or digits.size % 784 or digits.max() > 1:
         raise UserError(f"{path} is broken: it should hold lines of 784 numbers, each 0 or 1")
@@ -136,19 +158,19 @@ def read_amat(path: Path) -> ImageSet:
     return ImageSet(images, torch.full((len(images),), -1))
 
 
-def _present(path: Path) -> Path | None:
-    """`path` or its gzipped twin, whichever is there."""
+def _existing(path: Path) -> Path | None:
+    """Return `path` or path.gz, whichever exists; None if neither does."""
     return next((p for p in (path, path.with_name(path.name + ".gz")) if p.is_file()), None)
 
 
-def _bytes(path: Path) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     try:
         return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
 
 
-def _paired(images: torch.Tensor, labels: torch.Tensor, path: Path) -> ImageSet:
+def _with_labels(images: torch.Tensor, labels: torch.Tensor, path: Path) -> ImageSet:
     if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
         raise UserError(f"{path} holds {len(labels)} labels for {len(images)} images")
     if labels.max() > 9:

@@ -1,4 +1,4 @@
-"""Oxford-IIIT Pets: photographs of cats and dogs, told apart by breed or by species."""
+"""Oxford-IIIT Pets: photographs of cats and dogs, labeled by breed or by species."""
 
 import re
 from collections.abc import Sequence
@@ -9,30 +9,40 @@ import torch
 import torchvision
 
 from src.core.errors import UserError
-from src.data.base import ImageData
 from src.data.download import download_missing
-from src.data.images import Splits, resolve_classes
-from src.data.sets.folder import FileSet, load_or_stream, make_file_set
+from src.data.image_data import ImageData
+from src.data.images import Splits
+from src.data.sets.files import FileSet, load_or_stream, make_file_set
+from src.data.splits import resolve_classes
 
 SPECIES = ("cat", "dog")
 
 
 class Pet(NamedTuple):
-    """A line of a list: `american_bulldog_168 2 2 1` is an image, its breed's number from 1, 1 cat or 2 dog, one unused."""
+    """One line of an annotation file, such as `american_bulldog_168 2 2 1`.
+
+    Attributes:
+        image: name of the image file, without its ending.
+        breed: name of the breed.
+        breed_number: from 1.
+        species: cat (1 in the file) or dog (2).
+    """
 
     image: str
     breed: str
-    number: int
+    breed_number: int
     species: str
 
 
 class Pets(ImageData):
-    """Parkhi's Oxford-IIIT Pets (2012): 37 breeds, 3,680 photographs to train, 3,669 to test, from root/oxford-iiit-pet.
+    """Parkhi's Oxford-IIIT Pets (2012): 37 breeds, 3,680 training and 3,669 test photographs.
+
+    Reads root/oxford-iiit-pet.
 
     Args:
-        classes: `breeds`, or None: all of them, in the lists' order; `species`: cat and dog; or a list of breeds, labelled in
-            its order and the only ones that are read.
-        settings: of `ImageData`.
+        classes: `breeds` or None: all breeds, in the order of the annotation files; `species`: cat
+            and dog; or a list of breeds, labeled in its order, of which alone images are read.
+        settings: settings of `ImageData`.
     """
 
     def __init__(
@@ -43,78 +53,79 @@ class Pets(ImageData):
 
     def read(self) -> Splits:
         folder = self.root / "oxford-iiit-pet"
-        absent = [path for path in (folder / "images", folder / "annotations") if not path.is_dir()]
-        if absent:
-            download_missing(
-                self,
-                absent[0],
-                lambda: torchvision.datasets.OxfordIIITPet(str(self.root), download=True),
-            )
+        missing = [
+            path for path in (folder / "images", folder / "annotations") if not path.is_dir()
+        ]
+        if missing:
+            source = torchvision.datasets.OxfordIIITPet
+            download_missing(self, missing[0], lambda: source(str(self.root), download=True))
         train, test = (
-            _listed(folder / "annotations" / f"{part}.txt") for part in ("trainval", "test")
+            _read_annotations(folder / "annotations" / f"{part}.txt")
+            for part in ("trainval", "test")
         )
-        _check(folder, train, test)
-        breeds = [breed for _, breed in sorted({(pet.number, pet.breed) for pet in train})]
-        if self.classes == "species":
-            self.set_classes(list(SPECIES), folder)
-        else:
-            self.set_classes(
-                breeds
-                if self.classes in ("breeds", None)
-                else resolve_classes(self.classes, breeds, _plain),
-                folder,
-            )
+        _check_complete(folder, train, test)
+        self.set_classes(self._class_names(train), folder)
         return Splits(*load_or_stream(self, [self._files(folder, part) for part in (train, test)]))
 
+    def _class_names(self, train: list[Pet]) -> list[str]:
+        if self.classes == "species":
+            return list(SPECIES)
+        breeds = [breed for _, breed in sorted({(pet.breed_number, pet.breed) for pet in train})]
+        if self.classes in ("breeds", None):
+            return breeds
+        return resolve_classes(self.classes, breeds, _normalize)
+
     def _files(self, folder: Path, pets: list[Pet]) -> FileSet:
-        classes = [pet.species if self.classes == "species" else pet.breed for pet in pets]
-        taken = [
-            (pet, name) for pet, name in zip(pets, classes, strict=True) if name in self.class_names
-        ]
-        paths = [folder / "images" / f"{pet.image}.jpg" for pet, _ in taken]
-        return make_file_set(
-            self, paths, torch.tensor([self.class_names.index(name) for _, name in taken])
-        )
+        paths, labels = [], []
+        for pet in pets:
+            name = pet.species if self.classes == "species" else pet.breed
+            if name in self.class_names:
+                paths.append(folder / "images" / f"{pet.image}.jpg")
+                labels.append(self.class_names.index(name))
+        return make_file_set(self, paths, torch.tensor(labels))
 
 
-def _plain(breed: str) -> str:
+def _normalize(breed: str) -> str:
+    """Return the name of a breed without case, spaces, underscores and hyphens."""
     return re.sub(r"[\s_-]", "", breed).lower()
 
 
-def _listed(path: Path) -> list[Pet]:
-    """The pets that the file at `path` lists; raises UserError that names the line that is none."""
+def _read_annotations(path: Path) -> list[Pet]:
+    """Read the pets that a file lists; raises UserError that names a line it cannot read."""
     if not path.is_file():
         raise UserError(
-            f"{path} is not there, though its folder is: delete {path.parent.parent} and fetch it again"
+            f"{path} is not there, though its folder is: "
+            f"delete {path.parent.parent} and download it again"
         )
     pets = []
     for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
         match = re.fullmatch(r"((\w+)_\d+) (\d+) ([12]) \d+", line.strip())
         if not match:
             raise UserError(
-                f"{path}, line {number} is '{line[:80]}', not an image and three numbers as in 'Abyssinian_12 1 1 1'"
+                f"{path}, line {number} is '{line[:80]}', "
+                "not an image and three numbers as in 'Abyssinian_12 1 1 1'"
             )
-        image, breed, of_all, species = match.groups()
-        pets.append(Pet(image, breed, int(of_all), SPECIES[int(species) - 1]))
+        image, breed, breed_number, species = match.groups()
+        pets.append(Pet(image, breed, int(breed_number), SPECIES[int(species) - 1]))
     return pets
 
 
-def _check(folder: Path, train: list[Pet], test: list[Pet]) -> None:
-    """Raise UserError where files are missing, or the lists do not go together: a half-extracted archive must not pass."""
-    again = f"delete {folder} and fetch it again"
+def _check_complete(folder: Path, train: list[Pet], test: list[Pet]) -> None:
+    """Raise UserError if files are missing or the lists do not match, as after a broken download."""
+    advice = f"delete {folder} and download it again"
+    annotations = f"{folder / 'annotations'}: trainval.txt and test.txt"
     images = [folder / "images" / f"{pet.image}.jpg" for pet in train + test]
     missing = [path for path in images if not path.is_file()]
     if missing:
         raise UserError(
-            f"{len(missing)} of the {len(images)} images of pets are missing, the first is {missing[0]}: {again}"
+            f"{len(missing)} of the {len(images)} images of pets are missing, "
+            f"the first is {missing[0]}: {advice}"
         )
-    one_sided = {pet.breed for pet in train} ^ {pet.breed for pet in test}
-    if one_sided or not train:
-        what = f"only one of them has {min(one_sided)}" if one_sided else "they are empty"
+    if one_sided := {pet.breed for pet in train} ^ {pet.breed for pet in test}:
         raise UserError(
-            f"{folder / 'annotations'}: trainval.txt and test.txt do not go together, {what}: {again}"
+            f"{annotations} do not match, only one of them has {min(one_sided)}: {advice}"
         )
+    if not train:
+        raise UserError(f"{annotations} do not match, they are empty: {advice}")
     if both := {pet.image for pet in train} & {pet.image for pet in test}:
-        raise UserError(
-            f"{folder / 'annotations'}: trainval.txt and test.txt both list {min(both)}: {again}"
-        )
+        raise UserError(f"{annotations} both list {min(both)}: {advice}")

@@ -1,4 +1,4 @@
-"""Film reviews of one line, most of them without a label: sentences as rows of word numbers."""
+"""Film reviews of one sentence, most of them without a label, as rows of word numbers."""
 
 import csv
 import re
@@ -18,17 +18,24 @@ from src.data.order import loader
 FILE = Path(__file__).with_name("reviews.csv")
 COLUMNS = ("text", "label", "split")
 CLASSES = ("negative", "positive")
-# Not scikit-learn's list, which holds `not`, `no`, `never`, `nothing` and so turns reviews round. These say nothing of a film.
+# Words that say nothing about a film. scikit-learn's list also has `not`, `no`, `never` and
+# `nothing`; without these a review means its opposite.
 GRAMMAR = """
-a an and are as at be because been but by did do does for from had has have he her him his i i'd i'll i'm i've if in
-into is it it's its itself me my of on or our she so such than that that's the their them then there there's these they
-this those to until up us was we we're were what when where which while who whom whose will with you your
+a an and are as at be because been but by did do does for from had has have he her him his i i'd
+i'll i'm i've if in into is it it's its itself me my of on or our she so such than that that's the
+their them then there there's these they this those to until up us was we we're were what when where
+which while who whom whose will with you your
 """
 STOP_WORDS = frozenset(GRAMMAR.split())
 
 
 class Review(NamedTuple):
-    """A row: its words without stop words; label and split as they stand, empty where there is none."""
+    """A row of the file.
+
+    Attributes:
+        words: its words, without stop words.
+        label, split: as in the file; empty if there is none.
+    """
 
     words: list[str]
     label: str
@@ -36,20 +43,21 @@ class Review(NamedTuple):
 
 
 class Reviews(DataModule):
-    """Sentences (B, L) of word numbers, 0 behind a sentence's end, with labels (B,): 0 negative, 1 positive, -1 none.
+    """Sentences (B, L) of word numbers, 0 after the end, and labels (B,).
 
-    The vocabulary is that of the sentences without labels alone: each word of it has company to learn from, it is the same
-    whichever labelled sentence is left out, and nothing of that one is in it. Other words are passed over.
+    Labels are 0 negative, 1 positive, -1 none. The vocabulary comes from the unlabeled sentences
+    only; other words are ignored. So every word has a context to learn from, and the vocabulary does
+    not depend on which labeled sentence is left out, and knows nothing about it.
 
     Args:
-        name: what the set is called in figures.
-        root: a CSV file with the columns text, label (positive, negative or empty) and split (train or test; empty where the
-            label is); None: the project's own 72 sentences.
-        batch_size: sentences a training batch.
-        seed: of the run; the order of the epochs depends on it.
-        left_out: of all labelled sentences, in the file's order from 0, the one that is tested on, the others being trained
-            on; None: as the column split says.
-        labelled: train on the sentences with labels; False: on those without, and test on all that have one.
+        name: name of the set in metrics.
+        root: a CSV file with the columns text, label (positive, negative or empty) and split (train
+            or test; empty if the label is). None: the 72 sentences of this project.
+        batch_size: sentences per training batch.
+        seed: seed of the run, on which the order of the epochs depends.
+        left_out: test on this labeled sentence, counted from 0 in the order of the file, and train
+            on the others. None: as the column split says.
+        labelled: train on the labeled sentences. False: train on the others, test on all labeled.
     """
 
     holds = "sentences"
@@ -69,56 +77,57 @@ class Reviews(DataModule):
         self.name, self.batch_size, self.seed = name, batch_size, seed
         self.root = FILE if root is None else Path(root).expanduser()
         self.left_out, self.labelled = left_out, labelled
-        self.words: list[str]  # word k + 1 is words[k], the most frequent first
-        self.counts: Tensor  # (len(words),) how often each is in the sentences without labels
+        self.words: list[str]  # word number k + 1 is words[k]; the most frequent word first
+        self.counts: Tensor  # (len(words),) occurrences in the unlabeled sentences
         self.train: TensorDataset
-        self.val: TensorDataset  # empty: there is too little to spare
+        self.val: TensorDataset  # empty: there are too few sentences
         self.test: TensorDataset
 
     def setup(self, stage: str | None = None) -> None:
-        """Read, check, split; once, whatever the stage."""
+        """Read, check and split the sentences. Does this once, whatever the stage."""
         if hasattr(self, "train"):
             return
         reviews = read(self.root)
-        plain = [review for review in reviews if not review.label]
-        if not plain:
+        unlabeled = [review for review in reviews if not review.label]
+        if not unlabeled:
             raise UserError(
-                f"{self.root}: no row is without a label, and the vocabulary is made of those"
+                f"{self.root}: every row has a label, but the vocabulary needs rows without"
             )
-        found = Counter(word for review in plain for word in review.words)
-        self.words = sorted(found, key=lambda word: (-found[word], word))
-        self.counts = torch.tensor([found[word] for word in self.words])
+        counts = Counter(word for review in unlabeled for word in review.words)
+        self.words = sorted(counts, key=lambda word: (-counts[word], word))
+        self.counts = torch.tensor([counts[word] for word in self.words])
         train, test = self._split([review for review in reviews if review.label])
         if not self.labelled:
-            train, test = plain, train + test
-        number = {word: k + 1 for k, word in enumerate(self.words)}
+            train, test = unlabeled, train + test
+        numbers = {word: k + 1 for k, word in enumerate(self.words)}
         length = max(len(review.words) for review in reviews)
         self.train, self.val, self.test = (
-            _numbered(part, number, length) for part in (train, [], test)
+            _to_tensors(part, numbers, length) for part in (train, [], test)
         )
 
-    def _split(self, labelled: list[Review]) -> tuple[list[Review], list[Review]]:
+    def _split(self, labeled: list[Review]) -> tuple[list[Review], list[Review]]:
         if self.left_out is None:
-            parts = {
-                part: [review for review in labelled if review.split == part]
-                for part in ("train", "test")
-            }
-            if missing := [part for part, of_it in parts.items() if not of_it]:
-                raise UserError(f"{self.root}: no row with a label has split={missing[0]}")
-            return parts["train"], parts["test"]
-        if not 0 <= self.left_out < len(labelled) or len(labelled) < 2:
-            last = len(labelled) - 1
-            raise UserError(
-                f"data.left_out={self.left_out}: {self.root} has {last + 1} sentences with labels, 0 to {last}"
+            train, test = (
+                [review for review in labeled if review.split == split]
+                for split in ("train", "test")
             )
-        return labelled[: self.left_out] + labelled[self.left_out + 1 :], [labelled[self.left_out]]
+            for split, part in (("train", train), ("test", test)):
+                if not part:
+                    raise UserError(f"{self.root}: no row with a label has split={split}")
+            return train, test
+        if not 0 <= self.left_out < len(labeled) or len(labeled) < 2:
+            raise UserError(
+                f"data.left_out={self.left_out}: {self.root} has {len(labeled)} sentences with "
+                f"labels, 0 to {len(labeled) - 1}"
+            )
+        return labeled[: self.left_out] + labeled[self.left_out + 1 :], [labeled[self.left_out]]
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must know: which word each vector is of."""
+        """Return what a checkpoint has to know: the word of each vector."""
         return {"words": self.words}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Raise UserError where a checkpoint's vectors are of other words."""
+        """Raise UserError if the vectors of a checkpoint belong to other words."""
         expect_same_words(self.words, state_dict["words"], f"{self.root} has", "the run learned")
 
     def train_dataloader(self) -> DataLoader:
@@ -129,28 +138,28 @@ class Reviews(DataModule):
 
 
 def expect_same_words(now: list[str], learned: list[str], who: str, than: str) -> None:
-    """Raise UserError, '`who` other words than `than`', with the first that differs."""
+    """Raise UserError, '`who` other words than `than`', with the first word that differs."""
     if now != learned:
-        odd = sorted(set(now) ^ set(learned))
-        raise UserError(
-            f"{who} other words than {than} ({odd[0] if odd else 'the same, not equally often'})"
-        )
+        different = sorted(set(now) ^ set(learned))
+        example = different[0] if different else "the same, with other frequencies"
+        raise UserError(f"{who} other words than {than} ({example})")
 
 
 def tokenize(sentence: str) -> list[str]:
-    """Lower case, letters and the apostrophes between them; without stop words."""
+    """Return the words in lower case: letters, and apostrophes between them; no stop words."""
     words = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)*", sentence.lower().replace("\u2019", "'"))
     return [word for word in words if word not in STOP_WORDS]
 
 
 def read(path: Path) -> list[Review]:
-    """The file's rows; raises UserError that names the file and the line at fault."""
+    """Read the rows of a file; raises UserError that names the file and the line at fault."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file, strict=True)
             if missing := [name for name in COLUMNS if name not in (rows.fieldnames or ())]:
                 raise UserError(
-                    f"{path}: its first line names no column {missing[0]}; it should be {','.join(COLUMNS)}"
+                    f"{path}: its first line names no column {missing[0]}; "
+                    f"it should be {','.join(COLUMNS)}"
                 )
             return [_review(row, f"{path}, line {rows.line_num}") for row in rows]
     except OSError as error:
@@ -160,28 +169,32 @@ def read(path: Path) -> list[Review]:
 
 
 def _review(row: dict[str, str | None], where: str) -> Review:
+    """Check one row; `where` names file and line for errors."""
     text, label, split = ((row[name] or "").strip() for name in COLUMNS)
     if None in row or None in row.values():
         raise UserError(
-            f"{where}: it should have as many fields as the first line (a text with a comma stands in quotes)"
+            f"{where}: it should have as many fields as the first line "
+            "(put a text with a comma in quotes)"
         )
     if label not in ("", *CLASSES):
         raise UserError(f"{where}: label={label}; it takes {', '.join(CLASSES)}, or nothing")
     if split not in (("train", "test") if label else ("",)):
-        takes = "train or test" if label else "nothing where the label is empty"
-        raise UserError(f"{where}: split={split}; it takes {takes}")
+        allowed = "train or test" if label else "nothing where the label is empty"
+        raise UserError(f"{where}: split={split}; it takes {allowed}")
     words = tokenize(text)
     if len(words) < (1 if label else 2):
         raise UserError(
-            f"{where}: text={text}; without stop words, {len(words)} is left (it takes 1 with a label, 2 without)"
+            f"{where}: text={text}; it has {len(words)} words that are no stop words "
+            "(1 is needed with a label, 2 without)"
         )
     return Review(words, label, split)
 
 
-def _numbered(part: list[Review], number: dict[str, int], length: int) -> TensorDataset:
+def _to_tensors(part: list[Review], numbers: dict[str, int], length: int) -> TensorDataset:
+    """Return tokens (N, length) and labels (N,), both int64."""
     tokens = torch.zeros(len(part), length, dtype=torch.int64)
     for row, review in zip(tokens, part, strict=True):
-        known = [number[word] for word in review.words if word in number]
+        known = [numbers[word] for word in review.words if word in numbers]
         row[: len(known)] = torch.tensor(known)
     labels = [CLASSES.index(review.label) if review.label else -1 for review in part]
     return TensorDataset(tokens, torch.tensor(labels, dtype=torch.int64))

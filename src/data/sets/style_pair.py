@@ -1,4 +1,4 @@
-"""A photograph and the picture whose style it is to take on."""
+"""A photograph, and the picture whose style it is to take on."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -16,28 +16,28 @@ from src.data.transforms.pixels import to_float
 
 
 class Repeat(Dataset):
-    """`what`, n times."""
+    """The same batch, n times."""
 
-    def __init__(self, what: tuple[Tensor, Tensor], n: int) -> None:
-        self.what, self.n = what, n
+    def __init__(self, batch: tuple[Tensor, Tensor], n: int) -> None:
+        self.batch, self.n = batch, n
 
     def __len__(self) -> int:
         return self.n
 
     def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        return self.what
+        return self.batch
 
 
 class StylePair(DataModule):
-    """The same two images again and again: each batch is one step of the optimiser on the image that is being made.
+    """Two images as every batch; each batch is one optimizer step on the image that is made.
 
     Args:
-        name: what the set is called in figures.
-        content, style: image files; both are scaled to cover `size` and cropped at the centre.
+        name: name of the set in metrics.
+        content, style: image files, scaled to cover `size` and cropped at the center.
         size: height and width, one number for a square.
         channels: 1 or 3.
-        num_steps: batches an epoch.
-        background: the colour behind what is transparent, as of `ImageData`.
+        num_steps: batches per epoch.
+        background: color behind transparent image files, see `ImageData`.
     """
 
     holds = "a photograph and a style"
@@ -62,15 +62,13 @@ class StylePair(DataModule):
         self.paths = [Path(path).expanduser() for path in (content, style)]
         self.root = self.paths[0]
         self.augment = None
-        self.val = ImageSet(
-            torch.empty(0, channels, *self.size, dtype=torch.uint8),
-            torch.empty(0, dtype=torch.int64),
-        )
+        empty = torch.empty(0, channels, *self.size, dtype=torch.uint8)
+        self.val = ImageSet(empty, torch.empty(0, dtype=torch.int64))
         self.train: ImageSet
         self.test: ImageSet
 
     def setup(self, stage: str | None = None) -> None:
-        """Read both; once, whatever the stage."""
+        """Read both images. Does this once, whatever the stage."""
         if not hasattr(self, "train"):
             both = torch.stack(
                 [decode(path, self.size, self.channels, self.background) for path in self.paths]
@@ -78,11 +76,11 @@ class StylePair(DataModule):
             self.train = self.test = ImageSet(both, torch.tensor([-1, -1]))
 
     def eval_images(self, part: ImageSet, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """The pair, whatever is asked for."""
+        """Return content and style, whatever the arguments."""
         return self.pair()
 
     def pair(self) -> tuple[Tensor, Tensor]:
-        """Content and style, (1, C, H, W) in [0, 1]."""
+        """Return content and style, each (1, C, H, W) in [0, 1]."""
         content, style = to_float(self.train.images).split(1)
         return content, style
 

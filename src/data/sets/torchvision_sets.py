@@ -1,4 +1,4 @@
-"""Colour sets in torchvision's own file formats, read by torchvision, which checks each file's md5."""
+"""Color sets in torchvision's file formats, read by torchvision, which checks each file's MD5."""
 
 from pathlib import Path
 
@@ -7,27 +7,28 @@ import torchvision
 from torchvision.datasets.utils import check_integrity, download_and_extract_archive
 
 from src.core.errors import UserError
-from src.data.base import ImageData
 from src.data.download import download_missing
+from src.data.image_data import ImageData
 from src.data.images import ImageSet, Splits
 
 
 class Cifar10(ImageData):
-    """Krizhevsky's CIFAR-10: 50,000 and 10,000 images, 32 x 32, from root/cifar-10-batches-py."""
+    """Krizhevsky's CIFAR-10: 50,000 training and 10,000 test images of 32 x 32 pixels.
+
+    Reads root/cifar-10-batches-py.
+    """
 
     source: type[torchvision.datasets.CIFAR10] = torchvision.datasets.CIFAR10
 
     def read(self) -> Splits:
         source = self.source
-        names = (
-            source.meta["filename"],
-            source.meta["md5"],
-        )  # of the classes; torchvision itself would not fetch this file
+        # torchvision downloads the archive only if a batch file is missing, not for this file
+        class_names = (source.meta["filename"], source.meta["md5"])
         files = [
             (self.root / source.base_folder / name, md5)
-            for name, md5 in (*source.train_list, *source.test_list, names)
+            for name, md5 in (*source.train_list, *source.test_list, class_names)
         ]
-        _check(
+        _ensure_complete(
             self,
             files,
             lambda: download_and_extract_archive(
@@ -47,13 +48,19 @@ class Cifar10(ImageData):
 
 
 class Cifar100(Cifar10):
-    """Krizhevsky's CIFAR-100 by its 100 fine classes: 50,000 and 10,000 images, 32 x 32, from root/cifar-100-python."""
+    """Krizhevsky's CIFAR-100 with its 100 fine classes: 50,000 and 10,000 images of 32 x 32.
+
+    Reads root/cifar-100-python.
+    """
 
     source = torchvision.datasets.CIFAR100
 
 
 class Svhn(ImageData):
-    """Netzer's street view house numbers, cropped: 73,257 and 26,032 images, 32 x 32, from root/{train,test}_32x32.mat."""
+    """Netzer's street view house numbers, cropped: 73,257 and 26,032 images of 32 x 32 pixels.
+
+    Reads root/{train,test}_32x32.mat.
+    """
 
     source = torchvision.datasets.SVHN
 
@@ -61,25 +68,31 @@ class Svhn(ImageData):
         parts = []
         for split in ("train", "test"):
             _, name, md5 = self.source.split_list[split]
-            _check(
+            _ensure_complete(
                 self,
                 [(self.root / name, md5)],
                 lambda split=split: self.source(str(self.root), split, download=True),
             )
             part = self.source(str(self.root), split)
-            parts.append(
-                ImageSet(torch.from_numpy(part.data), torch.from_numpy(part.labels).long())
-            )
+            labels = torch.from_numpy(part.labels).long()
+            parts.append(ImageSet(torch.from_numpy(part.data), labels))
         return Splits(train=parts[0], test=parts[1])
 
 
-def _check(data: ImageData, files: list[tuple[Path, str]], download) -> None:
-    """Download where a file is absent; a file that is there and broken is named, never fetched over."""
+def _ensure_complete(data: ImageData, files: list[tuple[Path, str]], download) -> None:
+    """Download if a file is missing; raise UserError if one is broken, without overwriting it.
+
+    Args:
+        data: the set.
+        files: paths and MD5 digests.
+        download: () -> None.
+    """
     missing = [path for path, _ in files if not path.is_file()]
     if missing:
         download_missing(data, missing[0], download)
     for path, md5 in files:
         if not check_integrity(str(path), md5):
             raise UserError(
-                f"{data.name}: {path} is broken: its md5 is not {md5}; delete it and fetch it again"
+                f"{data.name}: {path} is broken: its MD5 is not {md5}; "
+                "delete it and download it again"
             )

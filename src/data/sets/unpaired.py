@@ -1,4 +1,4 @@
-"""Two domains of images, of which no image has a partner: what CycleGAN learns from."""
+"""Two domains of images without pairs, from which CycleGAN learns."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,73 +12,76 @@ from src.core.errors import UserError
 from src.core.files import Scan, images_below, summary
 from src.core.randomness import CounterRNG, generator
 from src.core.types import PathText
-from src.data.base import ImageData
-from src.data.images import Images, ImageSet, Splits, split_off_test
-from src.data.sets.folder import Folder, load_or_stream, make_file_set
+from src.data.image_data import ImageData
+from src.data.images import Images, ImageSet, Splits
+from src.data.sets.files import load_or_stream, make_file_set
+from src.data.sets.folder import Folder
+from src.data.splits import split_off_test
 from src.data.transforms.pixels import add_winter, to_float, to_uint8
 
 
 @dataclass
 class PairSet(Dataset):
-    """Images of two domains side by side.
+    """Images of two domains, side by side in rows.
 
     Attributes:
-        a, b: the domains' images.
-        rows: (n, 2), which image of each stands in a row. In training each column is shuffled for itself.
-        first: (n, 2), whether an image stands in no row before: where one domain is smaller, its images come again.
+        a, b: the images of the domains.
+        rows: (n, 2), the index in `a` and in `b` of each row. Training shuffles each column on its
+            own.
+        first: (n, 2) bool, whether this is the first row with that image. If one domain is smaller,
+            its images occur in several rows.
     """
 
     a: Images
     b: Images
     rows: Tensor
 
-    columns = 2  # that are shuffled
+    columns = 2  # read by `EpochSampler`
 
     @classmethod
     def align(cls, a: Images, b: Images) -> "PairSet":
-        """As many rows as the larger domain has images; the smaller begins again."""
+        """Make as many rows as the larger domain has images; the smaller one is repeated."""
         n = torch.arange(max(len(a), len(b)) if len(a) and len(b) else 0)
         return cls(a, b, torch.stack([n % max(len(a), 1), n % max(len(b), 1)], 1))
 
     def __post_init__(self) -> None:
         self.labels = self.rows.new_full((len(self.rows),), -1)
-        self.first = torch.stack([_first(column) for column in self.rows.unbind(1)], 1)
+        self.first = torch.stack([_first_occurrence(column) for column in self.rows.unbind(1)], 1)
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, places: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows (B, 2), one for each domain -> images of A and of B, (B, C, H, W) uint8.
+    def __getitem__(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return images of A and of B, each (B, C, H, W) uint8.
 
-        Rows (B,) are to be measured, each image once: fewer of the smaller domain, or none.
+        Args:
+            rows: (B, 2) in training, a row for each domain. (B,) in evaluation, where each image
+                counts once: the batch then has fewer images of the smaller domain, or none.
         """
-        a, b = (
-            places.unbind(1)
-            if places.ndim == 2
-            else (places[self.first[places, k]] for k in (0, 1))
-        )
-        return self.a[self.rows[a, 0]][0], self.b[self.rows[b, 1]][0]
+        if rows.ndim == 2:
+            rows_a, rows_b = rows.unbind(1)
+        else:
+            rows_a, rows_b = (rows[self.first[rows, k]] for k in (0, 1))
+        return self.a[self.rows[rows_a, 0]][0], self.b[self.rows[rows_b, 1]][0]
 
     @property
     def nbytes(self) -> int | None:
-        """What both domains take in memory, None where they lie in files."""
-        return (
-            self.a.nbytes + self.b.nbytes
-            if isinstance(self.a, ImageSet) and isinstance(self.b, ImageSet)
-            else None
-        )
+        """Size of both domains in bytes; None if they are read from files."""
+        if isinstance(self.a, ImageSet) and isinstance(self.b, ImageSet):
+            return self.a.nbytes + self.b.nbytes
+        return None
 
     def to(self, device: torch.device) -> "PairSet":
-        """The set on `device`."""
+        """Return the set on `device`."""
         return replace(self, **{name: getattr(self, name).to(device) for name in ("a", "b")})
 
     def subset(self, indices: Tensor) -> "PairSet":
-        """The rows at `indices`."""
+        """Return the rows at `indices`."""
         return replace(self, rows=self.rows[indices])
 
 
-def _first(column: Tensor) -> Tensor:
-    """Whether a number of (n,) stands nowhere before."""
+def _first_occurrence(column: Tensor) -> Tensor:
+    """Return for each number of (n,) whether it does not occur before."""
     order = column.argsort(stable=True)
     ordered = column[order]
     first = torch.ones_like(column, dtype=torch.bool)
@@ -90,10 +93,9 @@ class UnlabeledFolder(ImageData):
     """All image files in a folder and below it, without classes."""
 
     def read(self) -> Splits:
-        files, left_out = self.scan
-        (images,) = load_or_stream(
-            self, [make_file_set(self, files, torch.full((len(files),), -1))], left_out
-        )
+        paths, left_out = self.scan
+        files = make_file_set(self, paths, torch.full((len(paths),), -1))
+        (images,) = load_or_stream(self, [files], left_out)
         return split_off_test(images, self.test_size, self.split_seed, str(self.root))
 
     @cached_property
@@ -103,17 +105,17 @@ class UnlabeledFolder(ImageData):
 
 
 class Unpaired(ImageData):
-    """Photographs of domain A in root_a, of domain B in root_b, each cut into training, validation and test for itself.
+    """Photographs of domain A in root_a and of domain B in root_b, each domain split on its own.
 
-    A batch is images of A and images of B, each in an order of its own. Augmentation changes both, each image by draws of its
-    own; what mixes images mixes within the domain.
+    A batch holds images of A and images of B, each in an order of its own. Augmentation changes the
+    images of both domains independently; mixing stays inside a domain.
 
     Args:
-        root_a, root_b: folders, read with all below them.
-        settings: of `ImageData`; `train_size` and `limit` count pairs.
+        root_a, root_b: folders, read with all that is below them.
+        settings: settings of `ImageData`; `train_size` and `limit` count pairs.
 
     Attributes:
-        paired: is the image of B in a row of validation and test what that of A would be in B?
+        paired: whether the images of a row in validation and test are translations of each other.
     """
 
     holds = "two domains of images"
@@ -127,48 +129,54 @@ class Unpaired(ImageData):
     def __init__(self, root_a: PathText, root_b: PathText, **settings: Any) -> None:
         super().__init__(root=root_a, **settings)
         self.roots = (root_a, root_b)
-        whole = {"limit": None, "train_size": None, "train_per_class": None}
-        self.domain_settings = settings | {"root": root_a} | whole
+        everything = {"limit": None, "train_size": None, "train_per_class": None}
+        self.domain_settings = settings | {"root": root_a} | everything
 
     def read(self) -> Splits:
-        sides = [UnlabeledFolder(**self.domain_settings | {"root": root}) for root in self.roots]
-        for key, side in zip(("root_a", "root_b"), sides, strict=True):
-            if not side.scan.images:
-                why = summary(side.scan.left_out)
-                raise UserError(
-                    f"data.{key}={side.root} is no folder with images in it{f' ({why})' if why else ''}"
-                )
-        for side in sides:
-            side.setup()
+        domains = [UnlabeledFolder(**self.domain_settings | {"root": root}) for root in self.roots]
+        for key, domain in zip(("root_a", "root_b"), domains, strict=True):
+            if not domain.scan.images:
+                reasons = summary(domain.scan.left_out)
+                hint = f" ({reasons})" if reasons else ""
+                raise UserError(f"data.{key}={domain.root} is no folder with images in it{hint}")
+        for domain in domains:
+            domain.setup()
         train, test, val = (
-            PairSet.align(*(getattr(side, part) for side in sides))
+            PairSet.align(*(getattr(domain, part) for domain in domains))
             for part in ("train", "test", "val")
         )
         return Splits(train=train, test=test, val=val)
 
     def eval_images(self, part: Images, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Images of A and of B in the rows `indices`, (B, C, H, W) in [0, 1], on the CPU."""
+        """Return images of A and of B at the rows `indices`, (B, C, H, W) in [0, 1], on the CPU."""
         a, b = part[indices.unsqueeze(1).expand(-1, 2)]
         return to_float(a), to_float(b)
 
     def on_after_batch_transfer(
         self, batch: tuple[Tensor, ...], dataloader_idx: int
     ) -> tuple[Tensor, Tensor]:
-        """Two times (B, C, H, W) uint8 on the device -> float32 in [0, 1]."""
-        a, b, *numbers = batch
+        """Convert both domains (B, C, H, W) from uint8 to float32 in [0, 1], and augment them."""
+        a, b, *indices = batch
         domains = [to_float(a), to_float(b)]
-        if self.augment is not None and numbers:
-            loop = cast(Any, self.trainer).fit_loop
-            epoch, none = loop.epoch_progress.current.processed, torch.full((len(a),), -1)
+        if self.augment is not None and indices:
+            epoch = cast(Any, self.trainer).fit_loop.epoch_progress.current.processed
+            no_labels = torch.full((len(a),), -1)
             for k, domain in enumerate(("a", "b")):
-                draws = CounterRNG(numbers[0][:, k], self.seed, "augment", domain, epoch)
-                domains[k], _ = self.augment(domains[k], none, draws, None)
+                rng = CounterRNG(indices[0][:, k], self.seed, "augment", domain, epoch)
+                domains[k], _ = self.augment(domains[k], no_labels, rng, None)
         return domains[0], domains[1]
 
 
 class Winter(Unpaired):
-    """A domain that is made up, so that the true translation is known: half of a folder's training images stay as they are,
-    the other half is `add_winter`. No image is in both. Validation and test hold each image in both domains."""
+    """Photographs and photographs in artificial snow, so that the true translation is known.
+
+    Half of a folder's training images stay as they are, the other half goes through `add_winter`; no
+    image is in both. Validation and test hold each image in both domains.
+
+    Args:
+        root: a folder as `Folder` takes it.
+        settings: settings of `ImageData`.
+    """
 
     path_settings = ("root",)
     paired = True
@@ -179,7 +187,7 @@ class Winter(Unpaired):
     def read(self) -> Splits:
         if self.channels != 3:
             raise UserError(
-                f"data.channels={self.channels}: winter is in the colours, of which there are 3"
+                f"data.channels={self.channels}: data=winter needs color images, data.channels=3"
             )
         source = Folder(**self.domain_settings | {"in_memory": True})
         source.setup()

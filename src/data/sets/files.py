@@ -1,0 +1,209 @@
+"""Image files as a set: decoded a batch at a time, or all at once into memory and the cache."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from src.core.errors import UserError
+from src.core.files import LeftOut, count_line, printable
+from src.data.cache import cached
+from src.data.decode import WHITE, decode, parse_color, why_unreadable
+from src.data.image_data import ImageData
+from src.data.images import Images, ImageSet
+
+log = logging.getLogger(__name__)
+
+MEMORY_LIMIT = 4 * 2**30  # bytes of decoded images, for `in_memory: auto` and for the cache
+VERSION = 3  # of `decode`; a new number makes new cache entries
+
+
+@dataclass
+class FileSet(Dataset):
+    """Image files, decoded a batch at a time.
+
+    Attributes:
+        paths: N files.
+        labels: (N,) int64.
+        size, channels: what each image is brought to; size is (height, width).
+        background: red, green and blue from 0 to 255 behind transparent images.
+    """
+
+    paths: list[Path]
+    labels: Tensor
+    size: tuple[int, int]
+    channels: int
+    background: tuple[int, int, int] = WHITE
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.stack([self.image(i) for i in indices.tolist()]), self.labels[indices]
+
+    def image(self, i: int) -> Tensor:
+        """Return image i, (C, H, W) uint8. Raises UserError if its file cannot be read."""
+        return decode(self.paths[i], self.size, self.channels, self.background)
+
+    def subset(self, indices: Tensor) -> "FileSet":
+        """Return the files at `indices`."""
+        paths = [self.paths[i] for i in indices.tolist()]
+        return replace(self, paths=paths, labels=self.labels[indices])
+
+    def key(self) -> str:
+        """Return sixteen hex digits that identify the result of `decode_all`.
+
+        They depend on the files' paths, sizes and times, and on how they are decoded.
+        """
+        heic = find_spec("pillow_heif") is not None  # a HEIC file may be called .jpg
+        how = (VERSION, self.size, self.channels, self.background, heic)
+        digest = hashlib.blake2b(repr(how).encode(), digest_size=8)
+        for path in self.paths:
+            stat = path.stat()
+            line = f"{path.absolute()}\0{stat.st_size}\0{stat.st_mtime_ns}\0"
+            digest.update(line.encode(errors="surrogateescape"))
+        return digest.hexdigest()
+
+    def decode_all(self, strict: bool) -> tuple[Tensor, Tensor]:
+        """Decode all files, with one thread per core.
+
+        Args:
+            strict: raise for a file that cannot be read; False: leave it out.
+
+        Returns:
+            The M readable images, (M, C, H, W) uint8, and which they are, (N,) bool.
+
+        Raises:
+            UserError: `strict`, and a file cannot be read.
+        """
+        images = torch.empty(len(self), self.channels, *self.size, dtype=torch.uint8)
+
+        def decode_into(i: int) -> bool:
+            try:
+                images[i] = self.image(i)
+            except UserError:
+                if strict:
+                    raise
+                return False
+            return True
+
+        readable = self._for_each(decode_into, "decoding")
+        return (images if readable.all() else images[readable]), readable
+
+    def readable(self) -> Tensor:
+        """Return which files can be read completely, (N,) bool.
+
+        Takes about a quarter of the time of `decode_all`.
+        """
+        return self._for_each(
+            lambda i: why_unreadable(self.paths[i]) is None, "looking for files that cannot be read"
+        )
+
+    def _for_each(self, action: Callable[[int], bool], title: str) -> Tensor:
+        n = len(self)
+        with ThreadPoolExecutor() as pool:
+            results: Iterable[bool] = pool.map(action, range(n))
+            return torch.tensor([*tqdm(results, title, n, disable=None, leave=False)]).bool()
+
+
+def make_file_set(data: ImageData, paths: list[Path], labels: Tensor) -> FileSet:
+    """Return a set of the files at `paths`, with labels (N,), read as the settings of `data` say."""
+    return FileSet(paths, labels, data.size, data.channels, parse_color(data.background))
+
+
+def load_or_stream(
+    data: ImageData, parts: list[FileSet], left_out: LeftOut | None = None
+) -> list[Images]:
+    """Decode all parts into memory if they fit; otherwise keep them as files. Logs which.
+
+    Args:
+        data: the settings in_memory, cache and workers.
+        parts: the sets to read.
+        left_out: files that are not used, by reason. Unreadable files are added, and one line of the
+            log summarizes all. None: every file must be readable.
+
+    Raises:
+        UserError: no image of a class can be read, or `left_out` is None and a file cannot be.
+    """
+    n = sum(len(part) for part in parts)
+    needed = n * data.channels * data.size[0] * data.size[1]
+    keep = needed <= MEMORY_LIMIT if data.in_memory == "auto" else bool(data.in_memory)
+    log.info(
+        "%s: %d image files, %.1f MiB decoded: %s",
+        data.root,
+        n,
+        needed / 2**20,
+        "kept in memory"
+        if keep
+        else f"decoded as needed by {data.workers} workers (data.in_memory=true keeps them)",
+    )
+    strict = left_out is None
+    cache = data.cache if needed <= MEMORY_LIMIT or not keep else None
+    loaded: list[Images] = []
+    unreadable: list[Path] = []
+    for part in parts:
+        if keep:
+            images, readable = _decode_cached(part, strict, cache, data.name)
+            loaded.append(ImageSet(images, part.labels[readable]))
+        else:
+            all_readable = torch.ones(len(part)).bool()
+            readable = all_readable if strict else _readable_cached(part, cache, data.name)
+            loaded.append(part if readable.all() else part.subset(readable.nonzero().flatten()))
+        _expect_readable_classes(data, part, readable)
+        unreadable += [part.paths[i] for i in (~readable).nonzero().flatten().tolist()]
+    if left_out is not None:
+        if unreadable:
+            left_out[f"unreadable (the first: {_describe_fault(unreadable[0])})"] = unreadable
+        if left_out:
+            log.info("%s: %s", data.root, count_line(left_out))
+    return loaded
+
+
+def _decode_cached(
+    part: FileSet, strict: bool, cache: Path | None, name: str
+) -> tuple[Tensor, Tensor]:
+    """Return part.decode_all(strict), from the cache if possible."""
+
+    def fits(value: Any) -> bool:
+        images, readable = value
+        shape = (int(readable.sum()), part.channels, *part.size)
+        return images.dtype == torch.uint8 and images.shape == shape and len(readable) == len(part)
+
+    if cache is None:
+        return part.decode_all(strict)
+    path = cache / "decoded" / f"{name}-{part.key()}.pt"
+    return cached(path, fits, lambda: part.decode_all(strict))
+
+
+def _readable_cached(part: FileSet, cache: Path | None, name: str) -> Tensor:
+    """Return part.readable(), from the cache if possible."""
+    if cache is None:
+        return part.readable()
+    path = cache / "decoded" / f"{name}-{part.key()}-readable.pt"
+    return cached(path, lambda value: value.shape == (len(part),), part.readable)
+
+
+def _expect_readable_classes(data: ImageData, part: FileSet, readable: Tensor) -> None:
+    """Raise UserError if a class has files in `part`, but none of them is readable (N,)."""
+    for label in part.labels.unique().tolist():
+        in_class = part.labels == label
+        if not (readable & in_class).any():
+            which = f"class {data.class_names[label]}" if label >= 0 else str(data.root)
+            first = part.paths[int(in_class.nonzero()[0])]
+            raise UserError(
+                f"none of the {int(in_class.sum())} images of {which} can be read; "
+                f"the first: {_describe_fault(first)}"
+            )
+
+
+def _describe_fault(path: Path) -> str:
+    return f"{printable(path)}: {why_unreadable(path)}"
