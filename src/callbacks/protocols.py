@@ -66,6 +66,19 @@ class CanPaint(Protocol):
 
 
 @runtime_checkable
+class CanWeigh(Protocol):
+    """A latent variable model that gives the importance weight of a latent."""
+
+    def log_weights(self, x: Tensor, noise: torch.Generator) -> Tensor:
+        """Return log p(x, z) - log q(z | x) of one random z per image, (B,), in nats.
+
+        Args:
+            x: (B, C, H, W) in [0, 1].
+            noise: draws z; on the model's device.
+        """
+
+
+@runtime_checkable
 class CanSampleClasses(Protocol):
     """A model that draws images of a class, where num_classes says how many there are."""
 
