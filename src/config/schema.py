@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -70,7 +71,7 @@ def _plain(value: Any, kind: Any) -> str | None:
         return None if isinstance(value, str) and value and "\0" not in value else "text"
     if kind in (None, type(None)):
         return None if value is None else "null"
-    return "no value of a config" if kind is NotPlain else None
+    return "settings by name" if is_dataclass(kind) else "no value of a config"
 
 
 def _annotated(value: Any, kind: Any, marks: tuple[Any, ...]) -> str | None:

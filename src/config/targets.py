@@ -158,7 +158,11 @@ def _check_plain(path: str, value: Any, kind: Any, target: str = "") -> None:
     if get_origin(kind) is Annotated:
         kind = kind if not is_dataclass(get_args(kind)[0]) else get_args(kind)[0]
     if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, dict):
-        for name, child_kind in types_of(kind).items():
+        types = types_of(kind)
+        for name in value:
+            if name not in types:
+                raise UserError(f"unknown key '{path}.{name}'{near(str(name), list(types))}")
+        for name, child_kind in types.items():
             _check_plain(f"{path}.{name}", value.get(name), child_kind)
     elif isinstance(value, dict) and get_origin(kind) is not dict:
         raise UserError(f"{path}={shown(value)}: it takes one value, not settings by name")

@@ -1,0 +1,228 @@
+"""Annotations are the schema: their words, every parameter under src, every optimizer of torch, and any wrong value."""
+
+import inspect
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import Annotated, Literal
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from src.config.annotations import Unknown, resolve
+from src.config.checks import _check_fit, check
+from src.config.compose import CONF, compose, groups
+from src.config.overrides import path_settings
+from src.config.resume import resumable
+from src.config.schema import refusal
+from src.config.signatures import class_attribute, signature
+from src.config.targets import check_targets, kind_of
+from src.core import types
+from tests.properties import refused
+
+PAIR = ("data=style_pair", "data.content=a", "data.style=b")
+BASES = {  # configs that hold a setting of every family between them
+    "train": [
+        (),
+        ("model=vgg", "data=cifar10", "augment=strong", "callbacks=[default,early_stopping]"),
+        ("model=cdcgan", "data=pets", "data.size=64", "model/optimizer=rmsprop"),
+        ("model=wgan_gp", "model/schedule=one_cycle", "model/optimizer=adamw"),
+        ("model=draw", "data=two_digit_mnist", "model/schedule=cosine"),
+        ("model=resnet20", "data=folder", "data.root=a", "model/optimizer=muon", "augment=crop"),
+        ("model=densenet_bc100", "model/schedule=plateau", "augment=[cutmix,noise,salt_and_pepper]"),
+        ("model=googlenet", "model/schedule=step", "augment=[mixup,cutout,contrast]"),
+        ("model=sentiment", "data=reviews"),
+        ("model=word_vectors", "data=reviews"),
+        ("model=cyclegan", "data=unpaired", "data.root_a=a", "data.root_b=b"),
+        ("model=style_transfer", *PAIR),
+    ],
+    "augment": [("out=a",), ("out=a", "augment=model", "augment.run=b")],
+    "evaluate": [("run=a",)],
+    "sample": [("run=a",)],
+    "predict": [("run=a", "images=b")],
+    "translate": [("run=a", "images=b")],
+    "export": [("run=a",)],
+    "bench": [()],
+    "bench_augment": [()],
+    "leave_one_out": [()],
+}  # fmt: skip
+CONFIGS = [(name, given) for name, several in BASES.items() for given in several]
+NEVER = [[{"a": 1}], {"a": 1}, {None: None}]  # no setting takes these
+WRONG = [
+    None, True, -1, 0, 1.5, 10**30, float("nan"), float("inf"), "", "word", "größe 写真 🙂", "1e-3", "\0", "x" * 500, [], [1],
+    [0.5, 0.5], ["a", "b", "c"], [None], [[]],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad", "words"),
+    [
+        (types.PositiveInt, [1, 9], [0, 1.0, True, "1", None], "a whole number from 1"),
+        (types.Fraction, [0, 0.5], [1, -0.1, "a"], "a number from 0 to just below 1"),
+        (types.Positive, [1e-9, 3], [0, float("inf"), float("nan")], "a number above 0"),
+        (types.Probability | None, [None, 1], [1.1], "a number from 0 to 1, or null"),
+        (types.Counted, [None, 3], [0], "a whole number from 1, or null"),
+        (types.Pair[types.Fraction], [[0, 0.9]], [[0.9], [1, 1], 0.9], "a list of 2 members: a number from 0 to just below 1"),
+        (Sequence[int], [[1]], [[], 1, ["a"]], "a list of any number of members: a whole number"),
+        (types.AnyLength[int], [[], [1]], [[1.5]], "a list of any number of members: a whole number"),
+        (tuple[float, int], [[0.5, 1]], [[1, 0.5]], "a list of 2 members: a number; a whole number"),
+        (Literal["auto", -1, True], ["auto", -1, True], [1, "x"], "one of auto, -1, true"),
+        (bool, [True], [1, "true"], "true or false"),
+        (str, ["a"], ["", 3, "\0"], "text"),
+        (types.ImageSize, [28, [28, 32]], [0, [28], [28, 5000]], "a whole number from 1 to 4096, or a list of 2"),
+        (types.Color, ["red", "#fff", [0, 0, 255]], ["rad", [1, 2], [1, 2, 256]], "a color's name, '#rrggbb', or a list of 3"),
+        (types.Duration, ["00:12:00:00"], ["12:00", 3], "DD:HH:MM:SS"),
+        (types.PictureName, ["a.PNG"], ["a.txt", ".", 3], "a name that ends in one of .png"),
+        (dict[str, types.PathText], [{}, {"a": "b"}], [{"a": 1}, 3], "settings by name"),
+        (Annotated[int, types.Interval(ge=2, le=9)], [2, 9], [1, 10], "a whole number from 2 to 9"),
+        (float | torch.Tensor, [1.0], [], ""),
+    ],
+)  # fmt: skip
+def test_a_type_says_what_it_takes(kind, good, bad, words):
+    assert [refusal(value, kind) for value in good] == [None] * len(good)
+    for value in bad:
+        assert refusal(value, kind).startswith(words), value
+
+
+def test_annotations_are_resolved_without_importing_their_module():
+    assert resolve("PositiveInt | None", "src.callbacks.quality") == types.PositiveInt | None
+    assert resolve("Init", "src.models.gan") == resolve("Init", "src.nets.init")
+    assert resolve("Annotated[int, Interval(ge=2)]", "src.nets.cifar") == Annotated[int, types.Interval(ge=2)]  # fmt: skip
+    assert resolve("Literal['a', -1]", "src.data.base") == Literal["a", -1]
+    for nothing in ("", "Nothing", "np.ndarray", "a b", "list[Nothing, 1]["):
+        assert resolve(nothing, "src.data.base") is Unknown
+
+
+def targets_in_conf():
+    """Each class and function of src that a config names."""
+    text = "\n".join(path.read_text() for path in CONF.rglob("*.yaml"))
+    return sorted({*re.findall(r"_target_: (src\.\S+)", text), "src.data.transforms.augment.Augment"})  # fmt: skip
+
+
+@pytest.mark.parametrize("target", targets_in_conf())
+def test_every_parameter_says_what_it_takes(target):
+    for name, parameter in signature(target).parameters.items():
+        if name not in supplied(target) and kind_of(*parameter[:2]) is None:
+            kind = resolve(parameter.annotation, parameter.module)
+            assert kind is not Unknown, f"{target}: {name}: {parameter.annotation or 'nothing'}"
+            assert refusal([{"a": 1}], kind), f"{target}: {name} takes anything"
+
+
+def supplied(target):
+    """What the program passes itself; no config value is like it."""
+    own = {"transforms", "folder", "batches_done", "params"}
+    return own if target.startswith(("src.optim.muon", "src.callbacks", "src.data.transforms")) else ()  # fmt: skip
+
+
+def test_path_settings_of_data_are_paths():
+    for choice in groups()["data"]:
+        target = re.search(r"_target_: (\S+)", (CONF / "data" / f"{choice}.yaml").read_text())
+        for key in class_attribute(target[1], "path_settings") if target else ():
+            assert f"data.{key}" in path_settings()
+    for key in ("out", "run", "images", "model.init_from", "data.cache", "augment.run", "resume"):
+        assert key in path_settings()
+
+
+def test_resumable_settings_are_those_that_change_no_result():
+    names = set(resumable(compose("train", ["model=vgg"])))
+    assert names >= {"trainer.max_epochs", "trainer.devices", "data.workers", "data.root", "test"}
+    assert names >= {"callbacks", "checkpoint"}
+    assert not names & {"seed", "out", "trainer.precision", "data.batch_size", "model.optimizer"}
+
+
+OPTIMIZERS = [
+    name
+    for name, member in vars(torch.optim).items()
+    if inspect.isclass(member) and issubclass(member, torch.optim.Optimizer) and name != "Optimizer"
+]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_parameter_of_every_optimizer_can_be_set(name):
+    parameters = inspect.signature(getattr(torch.optim, name)).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+    assert defaults
+    plain = plain_config("train", ())
+    target = {"_target_": f"torch.optim.{name}", "_partial_": True}
+    given = {k: list(v) if isinstance(v, tuple) else v for k, v in defaults.items()}
+    check_targets(plain | {"model": plain["model"] | {"optimizer": target | given}}, "train")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "model.optimizer.dampening=0.1",
+        "model.optimizer.maximize=true",
+        "trainer.overfit_batches=2",
+        "model.schedule.gamma=2.0",
+        "data.train_per_class=3",
+    ],
+)
+def test_a_key_that_conf_does_not_mention_needs_no_plus(override):
+    cfg = compose("train", ["model=vgg", "model/optimizer=sgd", "model/schedule=step", override])
+    check(cfg)
+    key, _, value = override.partition("=")
+    assert str(OmegaConf.select(cfg, key)).lower() == value
+
+
+def plain_config(name, given):
+    return OmegaConf.to_container(_resolved(name, given))
+
+
+@cache
+def _resolved(name, given):
+    cfg = compose(name, list(given))
+    check(cfg, name)
+    return cfg
+
+
+def test_any_value_of_any_setting_passes_or_gets_one_line():
+    """Each parameter once, in the first config that has it."""
+    seen = set()
+    for name, given in CONFIGS:
+        plain = plain_config(name, given)
+        for path, node, key in places(plain):
+            place = (node.get("_target_", name), key)
+            if place not in seen:
+                seen.add(place)
+                fuzz(name, plain, path, node, key)
+    assert len(seen) > 200
+
+
+def fuzz(name, plain, path, node, key):
+    before = node[key]
+    for value in (*WRONG, *NEVER):
+        node[key] = value
+
+        def checked():
+            check_targets(plain, name)
+            if name == "train":
+                _check_fit(plain)
+
+        line = refused(checked)
+        if value in NEVER or value == "\0":
+            assert line or path in ("callbacks", "augment", "logger"), (path, value)
+        assert line is None or len(line) < 600
+    node[key] = before
+
+
+def places(node, path=""):
+    """Each value and node below `node`: its dotted path, the node that holds it and its key there."""
+    for key, child in list(node.items()):
+        yield f"{path}{key}", node, key
+        if isinstance(child, dict):
+            yield from places(child, f"{path}{key}.")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "given"), CONFIGS)
+def test_any_override_of_any_setting_passes_or_gets_one_line(name, given):
+    """The same, for every setting of every config, by way of Hydra's grammar."""
+    words = [
+        "null", "true", "-1", "1.5", "1e30", "nan", "''", "größe", "[]", "[0.5,a]", "{a:1}", "[{a:1}]", "${seed}", "???",
+    ]  # fmt: skip
+    for path, _, _ in places(OmegaConf.to_container(compose(name, list(given)), resolve=False)):
+        for word in words:
+            overrides = [*given, f"{path}={word}"]
+            refused(lambda: check(compose(name, overrides), name))  # noqa: B023
