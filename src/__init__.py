@@ -4,7 +4,13 @@ import os
 import signal
 import sys
 
-# `python -m src.COMMAND` imports this first. Until the command handles signals itself, Ctrl-C
-# during its imports ends it without a traceback.
-if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+
+def exit_on_interrupt() -> None:
+    """Have Ctrl-C end the process without a traceback, with exit code 130."""
     signal.signal(signal.SIGINT, lambda number, frame: os._exit(128 + number))
+
+
+# `python -m src.COMMAND` imports this first. A command handles signals itself from its start to its
+# end; before and after, during imports and Python's own exit, this holds.
+if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+    exit_on_interrupt()

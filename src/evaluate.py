@@ -17,9 +17,10 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from src.config import cli
-from src.config.signatures import class_attribute
+from src.config.targets import marked
 from src.core import runs
 from src.core.errors import UserError
+from src.core.types import PATH
 
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
@@ -36,7 +37,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     from src.engine.resume import batches_done
 
     run_cfg, model, _ = load_run(folder)
-    allowed = class_attribute(run_cfg.data._target_, "path_settings")
+    allowed = marked(run_cfg.data._target_, PATH)
     for key, path in cfg.data.items():
         if key not in allowed:
             names = ", ".join(f"data.{name}" for name in allowed)

@@ -29,7 +29,6 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     from src.engine import build, resume
     from src.engine.checks import expect_test_set
     from src.engine.fit import fit, test
-    from src.engine.pretrained import begin
     from src.engine.runtime import open_log
     from src.nets.inspect import count_parameters
 
@@ -42,9 +41,9 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     if cfg.test:
         expect_test_set(datamodule)
     model = build.model(cfg, datamodule)
-    if getattr(model, "init_from", None) and not cfg.resume:
-        log.info(begin(model, cfg.model, datamodule))
-    if checkpoint:
+    if checkpoint is None:
+        model.load_pretrained(datamodule)
+    else:
         resume.expect_fit(model, cfg, checkpoint, runs.last_checkpoint(folder))
         runs.move_broken_metrics(folder)
     trainer = build.trainer(cfg, folder, checkpoint=checkpoint)

@@ -71,6 +71,21 @@ def log_of_its_own():
 
 
 @pytest.fixture
+def log_lines():
+    """The lines that the project logs during a test."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    log = logging.getLogger("src")
+    level = log.level
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    yield lines
+    log.removeHandler(handler)
+    log.setLevel(level)
+
+
+@pytest.fixture
 def config(tmp_path_factory):
     """overrides -> a checked config of src.train, as the command line would make it; with a cache of the test's own."""
     cache = tmp_path_factory.mktemp("cache")

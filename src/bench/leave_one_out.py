@@ -86,13 +86,11 @@ def _right(cfg: DictConfig, folder: Path) -> bool:
     import torch
 
     from src.engine import build
-    from src.engine.pretrained import transfer_words
 
     torch.manual_seed(cfg.seed)
     data = build.datamodule(cfg)
     model: Any = build.model(cfg, data)
-    if model.init_from:
-        transfer_words(model, data.words)
+    model.load_pretrained(data)
     trainer = build.trainer(cfg, folder, keep=False)
     trainer.fit(model, datamodule=data)
     trainer.test(model, datamodule=data, verbose=False)

@@ -1,4 +1,7 @@
-"""Continue a run with the config that it was started with. The annotation `Resumable` marks the settings that may change."""
+"""Continue a run with the config that it was started with.
+
+The annotation `Resumable` marks the settings that may change.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +13,13 @@ from src.config.checks import check, check_saved
 from src.config.commands import Train, types_of
 from src.config.compose import complete, first_lines, nearest, paths
 from src.config.jobs import Task, run_alone
+from src.config.kinds import COLLECTIONS
 from src.config.overrides import value_of
 from src.config.schema import has_mark
-from src.config.signatures import class_attribute, signature
-from src.config.targets import COLLECTIONS, type_of
+from src.config.targets import marked
 from src.core import runs
 from src.core.errors import UserError
-from src.core.types import RESUMABLE
+from src.core.types import PATH, RESUMABLE
 
 
 def resume_run(task: Task, folder: Path, overrides: list[str]) -> None:
@@ -47,23 +50,23 @@ def resume_run(task: Task, folder: Path, overrides: list[str]) -> None:
 
 
 def resumable(cfg: DictConfig) -> Iterator[str]:
-    """Yield the dotted names of the settings and groups that a resumed run may change."""
+    """Yield the dotted names of the settings and groups that a resumed run may change.
+
+    The paths of a data set are among them, because the files may have moved.
+    """
     for key, kind in types_of(Train).items():
         if has_mark(kind, RESUMABLE):
             yield key
     for group in ("trainer", "data", "model"):
-        target = str(cfg[group]._target_)
-        if known := signature(target):
-            for key in known.parameters:
-                if has_mark(type_of(known, target, key), RESUMABLE):
-                    yield f"{group}.{key}"
-    for key in class_attribute(str(cfg.data._target_), "path_settings"):
-        yield f"data.{key}"
+        for key in marked(
+            str(cfg[group]._target_), RESUMABLE, *([PATH] if group == "data" else [])
+        ):
+            yield f"{group}.{key}"
     yield from (group for group, kind in COLLECTIONS.items() if kind.resumable)
 
 
 def _change(cfg: DictConfig, override: str) -> None:
-    """Do what one override of a resumed run says; `~callbacks.NAME` leaves that one out."""
+    """Apply one override to `cfg`; `~callbacks.NAME` removes that callback."""
     key = override.split("=")[0].lstrip("~")
     try:
         if override.startswith("~"):

@@ -26,7 +26,6 @@ class DataModule(pl.LightningDataModule):
 
     Attributes:
         holds: the kind of data, which a model names in `takes`.
-        path_settings: the settings that say where the files are. They may differ when a run is resumed or evaluated.
         can_augment: whether `augment` applies to its training data.
         refuses: its own settings that cannot have every value: {setting: (the possible values, the reason)}.
         state_keys: the keys of `state_dict`, by which a checkpoint knows what data its model learned from.
@@ -34,7 +33,6 @@ class DataModule(pl.LightningDataModule):
     """
 
     holds: ClassVar[str] = "images"
-    path_settings: ClassVar[tuple[str, ...]] = ("root",)
     can_augment: ClassVar[bool] = True
     refuses: ClassVar[dict[str, tuple[tuple[Any, ...], str]]] = {}
     state_keys: ClassVar[tuple[str, ...]] = ("class_names", "permutation")

@@ -15,8 +15,8 @@ from src.callbacks.checkpoint import Checkpoint
 from src.callbacks.nonfinite import NonFinite
 from src.callbacks.reproducibility import Reproducibility
 from src.callbacks.train_metrics import TrainMetrics
+from src.config.kinds import NODES
 from src.config.signatures import class_attribute
-from src.config.targets import NODES
 from src.core import runs
 from src.core.errors import UserError
 from src.data.transforms.augment import Augment
@@ -24,6 +24,7 @@ from src.engine import resume, runtime
 from src.engine.checkpoints import AtomicCheckpoints
 from src.engine.checks import expect_counts, expect_input_size, expect_labels
 from src.engine.instantiate import instantiate_node, root_cause
+from src.models.base import Family
 
 
 def datamodule(cfg: DictConfig, checkpoint: dict[str, Any] | None = None) -> Any:
@@ -70,7 +71,7 @@ def augmentation(cfg: DictConfig) -> Augment | None:
     return Augment(transforms, **settings) if transforms else None
 
 
-def model(cfg: DictConfig, datamodule: Any = None) -> pl.LightningModule:
+def model(cfg: DictConfig, datamodule: Any = None) -> Family:
     """Build the model, untrained; settings that are null and can be counted come from the data.
 
     Its optimizers are built once, so that bad settings fail now.
@@ -78,7 +79,7 @@ def model(cfg: DictConfig, datamodule: Any = None) -> pl.LightningModule:
     return model_with(cfg, {} if datamodule is None else data_counts(datamodule))
 
 
-def model_with(cfg: DictConfig, counts: dict[str, int]) -> pl.LightningModule:
+def model_with(cfg: DictConfig, counts: dict[str, int]) -> Family:
     """Build the model with `counts`, as `data_counts` returns them, in place of null settings."""
     settings = model_settings(cfg, counts)
     if runs.is_classifier(cfg.model):

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from src.config.checks import leaves
 from src.core.errors import UserError
 from src.engine.instantiate import root_cause
-from src.models.classifier import in_channels
+from src.models.normalize import in_channels
 
 
 def expect_test_set(datamodule: Any) -> None:

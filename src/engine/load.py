@@ -10,7 +10,8 @@ from src.config.checks import check_saved
 from src.core import runs
 from src.data.decode import parse_color
 from src.engine import build, resume
-from src.models.classifier import Classifier, Whole
+from src.models.classifier import Classifier
+from src.models.deployed import DeployedClassifier
 
 
 def load_run(folder: Path) -> tuple[DictConfig, pl.LightningModule, dict[str, Any]]:
@@ -48,7 +49,7 @@ class LoadedClassifier(NamedTuple):
         background: red, green, blue from 0 to 255, drawn behind transparent pixels.
     """
 
-    net: Whole
+    net: DeployedClassifier
     channels: int
     size: tuple[int, int]
     class_names: list[str]
@@ -65,7 +66,7 @@ def load_classifier(folder: Path) -> LoadedClassifier:
     size = cfg.data.size
     height, width = (size, size) if isinstance(size, int) else size
     return LoadedClassifier(
-        Whole(model, state["permutation"]).eval(),
+        DeployedClassifier(model, state["permutation"]).eval(),
         cfg.data.channels,
         (height, width),
         state["class_names"],

@@ -71,6 +71,15 @@ class Family(pl.LightningModule):
     optimizer_names: ClassVar[tuple[str, ...]] = ("lr",)
     memory_format: ClassVar[torch.memory_format] = torch.channels_last
 
+    def load_pretrained(self, datamodule: Any) -> None:
+        """Load and log the weights that the setting `init_from` names; by default there are none.
+
+        A new run calls this once, before training; a resumed one has its weights already.
+
+        Args:
+            datamodule: that the model will be trained on.
+        """
+
     @property
     def datamodule(self) -> Any:
         """The data module that the Trainer was given."""

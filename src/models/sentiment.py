@@ -1,27 +1,35 @@
-"""Is a sentence positive or negative: the mean of its words' vectors, and a small net on it."""
+"""Classify sentences as positive or negative, from the mean of their word vectors."""
 
+import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from src.core import runs
+from src.core.errors import UserError
 from src.core.types import Counted, PathText, PositiveInt
+from src.data.sets.reviews import expect_same_words
 from src.metrics.intervals import wilson
 from src.models.base import Family
 
+log = logging.getLogger(__name__)
+
 
 class Sentiment(Family):
-    """A classifier of sentences by cross-entropy.
+    """A small fully connected net on the mean word vector, trained by cross-entropy.
 
     Args:
         vocab_size: number of words; they are numbered from 1.
-        embedding_dim: of a word's vector.
-        hidden_dims: widths of the hidden layers, tanh behind each.
-        init_from: the run whose word vectors whoever trains it anew brings in (`src.engine.pretrained`); None: random ones.
-        freeze_vectors: leave the vectors as they are at the start.
-        optimizer: parameters -> optimiser.
+        embedding_dim: length of a word vector.
+        hidden_dims: widths of the hidden layers, each followed by tanh.
+        init_from: a run of model=word_vectors, whose vectors it starts with; None: random vectors.
+        freeze_vectors: do not train the vectors.
+        optimizer: parameters -> optimizer.
         schedule: progress in [0, 1) -> factor on the learning rate (see `src.optim.schedules`).
     """
 
@@ -50,11 +58,46 @@ class Sentiment(Family):
         self.net = nn.Sequential(*layers, nn.Linear(hidden_dims[-1], 2))
         self.confusion = MulticlassConfusionMatrix(2)  # (true, said) counts
 
+    def load_pretrained(self, datamodule: Any) -> None:
+        """Load the word vectors of the run `init_from`; a no-op where it is None.
+
+        Raises:
+            UserError: it is not a run of model=word_vectors, or its vectors are for other words or
+                of another dimension.
+        """
+        if self.init_from is None:
+            return
+        folder = Path(self.init_from).expanduser()
+        family = runs.load_config(folder).model._target_.rpartition(".")[2]
+        if family != "WordVectors":
+            raise UserError(
+                f"model.init_from={folder} holds a {family}: it takes the run of model=word_vectors"
+            )
+        path, checkpoint = runs.last_checkpoint(folder), runs.load_last(folder)
+        source, target = checkpoint["state_dict"].get("centre.weight"), self.vectors.weight
+        if not isinstance(source, Tensor) or "words" not in checkpoint.get("Reviews", {}):
+            raise UserError(f"model.init_from={folder}: {path} holds no word vectors")
+        words = datamodule.words
+        expect_same_words(
+            checkpoint["Reviews"]["words"],
+            words,
+            f"model.init_from={folder} learned",
+            "the data have",
+        )
+        if source.shape != target.shape:
+            raise UserError(
+                f"model.embedding_dim={target.shape[1]} does not fit model.init_from={folder}, "
+                f"whose vectors have {source.shape[1]}"
+            )
+        with torch.no_grad():
+            target[1:] = source[1:]  # row 0 stands for no word
+        log.info("vectors of %d words from %s", len(words), folder)
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer([p for p in self.parameters() if p.requires_grad])
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Sentences (B, L) of word numbers, 0 no word -> logits (B, 2): negative, positive."""
+        """Map sentences (B, L) of word numbers, 0 for no word, to logits (B, 2): negative, positive."""
         return self.net(self.vectors(tokens)).float()
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:

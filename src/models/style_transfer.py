@@ -1,22 +1,27 @@
-"""Neural style transfer (Gatys 2015): an image with the content of one picture and the style of another, as a VGG sees both."""
+"""Neural style transfer (Gatys 2015): an image with the content of one picture and another's style."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from src.core.errors import UserError
 from src.core.types import ImageSize, NonNegative, PathText, PositiveInt
 from src.losses import content_loss, gram, style_loss, total_variation
 from src.models.base import Family
+from src.models.pretrained import mismatch, read_source
+
+log = logging.getLogger(__name__)
 
 
 class Targets(NamedTuple):
-    """What the image's maps are to come near.
+    """The feature maps that the image should match.
 
     Attributes:
-        content: by layer, maps (1, N, h, w).
-        style: by layer, a Gram matrix (1, N, N) and how many places it was summed over.
+        content: maps (1, N, h, w) by layer.
+        style: a Gram matrix (1, N, N) and the number of pixels in its sums, by layer.
     """
 
     content: dict[str, Tensor]
@@ -24,23 +29,26 @@ class Targets(NamedTuple):
 
 
 class StyleTransfer(Family):
-    """What is learned is the image itself; a step of the optimiser is a batch.
+    """Learn one image; each batch is one optimizer step.
 
-    In float32 throughout: L-BFGS and its line search tell losses apart that bf16 takes for equal.
+    Computes in float32 throughout, since the line search of L-BFGS compares losses that are equal in
+    bf16.
 
     Args:
-        net: scaled images -> maps, a row of named layers (`src.nets.perceptual`); it stays as `init_from` brings it.
-        optimizer: parameters -> optimiser; L-BFGS is the paper's.
+        net: scaled images -> maps, a sequence of named layers (`src.nets.perceptual`). Its weights come
+            from `init_from` and stay fixed.
+        optimizer: parameters -> optimizer; the paper uses L-BFGS.
         schedule: progress in [0, 1) -> factor on the learning rate.
         channels, size: of the image.
-        num_steps: of the optimiser, where `translate` makes an image of its own.
-        content_layers, style_layers: names of the net's layers; each weighs as much as the others of its kind.
+        num_steps: optimizer steps when `translate` makes an image.
+        content_layers, style_layers: names of the net's layers, all with the same weight.
         content_weight, style_weight: alpha and beta (Gatys 2015, eq. 7).
         tv_weight: weight of the total variation.
-        init_image: the image starts as the `content`, or as uniform `noise`.
-        init_from: where the net was trained: a classifier's run, a checkpoint, or torchvision.
+        init_image: start from the `content`, or from uniform `noise`.
+        init_from: source of the net's weights: the run of a classifier, a checkpoint, or torchvision.
 
-    Raises ValueError where the net has no layer of a name, or the image is smaller than its poolings.
+    Raises:
+        ValueError: the net has no layer of a given name, or the image is smaller than the net's pooling.
     """
 
     takes = "a photograph and a style"
@@ -99,7 +107,7 @@ class StyleTransfer(Family):
             )
 
     def train(self, mode: bool = True) -> "StyleTransfer":
-        """The net is only ever looked through."""
+        """Keep the net in eval mode."""
         super().train(mode)
         self.net.eval()
         return self
@@ -110,6 +118,40 @@ class StyleTransfer(Family):
             self.content.copy_(content)
             self.style.copy_(style)
             self.image.data.copy_(self._begun(content, None)[0])
+
+    def load_pretrained(self, datamodule: Any) -> None:
+        """Load the convolutions that `init_from` names, with their mean and std; a no-op if None.
+
+        torchvision's VGG names its convolutions by position, `features.0.weight`; so do ours.
+
+        Raises:
+            UserError: a weight is missing or of another shape. Surplus ones are ignored.
+        """
+        if self.init_from is None:
+            return
+        init_from, target = self.init_from, self.net.state_dict()
+        try:
+            source = read_source(init_from, "model.init_from", self.net, "vgg19")
+        except UserError as error:
+            if init_from != "torchvision":
+                raise
+            raise UserError(
+                f"{error}; or model=style_transfer_own model.init_from=RUN, the run of a model=vgg"
+            ) from error
+        features = [value for name, value in source.weights.items() if name.startswith("features.")]
+        weights = dict(zip(target, features, strict=False)) or {
+            name: value for name, value in source.weights.items() if name in target
+        }
+        if why := mismatch(weights, target):
+            raise UserError(
+                f"model.init_from={init_from} does not fit the net, which is that of a model=vgg: "
+                f"{why}"
+            )
+        self.net.load_state_dict(weights)
+        self.mean.copy_(source.mean)
+        self.std.copy_(source.std)
+        count = sum(isinstance(layer, nn.Conv2d) for layer in self.net.children())
+        log.info("%d convolutions from %s", count, init_from)
 
     def _begun(self, content: Tensor, noise: torch.Generator | None) -> Tensor:
         return (
@@ -122,7 +164,14 @@ class StyleTransfer(Family):
         return self.optimizer([self.image])
 
     def maps(self, x: Tensor) -> dict[str, Tensor]:
-        """Images (B, C, H, W) in [0, 1] -> the maps (B, N, h, w) of each layer that is asked for, by name."""
+        """Return the maps of the content and style layers.
+
+        Args:
+            x: images (B, C, H, W) in [0, 1].
+
+        Returns:
+            Maps (B, N, h, w) by layer.
+        """
         found: dict[str, Tensor] = {}
         wanted = {*self.content_layers, *self.style_layers}
         x = (x - self.mean) / self.std
@@ -136,7 +185,7 @@ class StyleTransfer(Family):
 
     @torch.no_grad()
     def make_targets(self, content: Tensor, style: Tensor) -> Targets:
-        """What images (1, C, H, W) in [0, 1] ask for; they need not be of one size."""
+        """Return the targets for a content and a style image, (1, C, H, W) in [0, 1], of any sizes."""
         of_content, of_style = self.maps(content), self.maps(style)
         return Targets(
             {name: of_content[name] for name in self.content_layers},
@@ -147,7 +196,12 @@ class StyleTransfer(Family):
         )
 
     def losses(self, x: Tensor, targets: Targets) -> dict[str, Tensor]:
-        """Gatys 2015, eq. 7, and its terms, weighed, of the image x (1, C, H, W) in [0, 1]."""
+        """Return the loss of Gatys 2015, eq. 7, and its weighted terms.
+
+        Args:
+            x: the image (1, C, H, W) in [0, 1].
+            targets: see `make_targets`.
+        """
         maps = self.maps(x)
         content = [content_loss(maps[name], target) for name, target in targets.content.items()]
         style = [style_loss(maps[name], *target) for name, target in targets.style.items()]
@@ -161,7 +215,7 @@ class StyleTransfer(Family):
         return {"loss": total, **{name: value.detach() for name, value in weighed.items()}}
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """The losses of the image as it is; the optimiser asks as often as it likes."""
+        """Return the losses of the current image; L-BFGS calls this several times per step."""
         with torch.autocast(self.device.type, enabled=False):
             if self.targets is None:
                 self.targets = self.make_targets(self.content, self.style)
@@ -175,15 +229,22 @@ class StyleTransfer(Family):
         self.log_dict({f"test/{name}": value for name, value in values.items()}, batch_size=1)
 
     def translate(self, images: Tensor, to: str = "b") -> Tensor:
-        """Images (N, C, H, W) in [0, 1], each in the run's style: `num_steps` steps for each, from the same noise where
-        they begin
-        with noise. Raises ValueError where a side is smaller than the net's poolings."""
+        """Optimize an image for each content image, in the style of this run, with `num_steps` steps.
+
+        Args:
+            images: content images (N, C, H, W) in [0, 1]. If the run starts from noise, all start from the
+                same.
+            to: not used.
+
+        Raises:
+            ValueError: an image is smaller than the net's pooling.
+        """
         self._check(images.shape[2:])
         return torch.stack([self._made_of(content) for content in images.to(self.device).split(1)])
 
     @torch.enable_grad()
     def _made_of(self, content: Tensor) -> Tensor:
-        """One image (1, C, H, W) in the run's style, (C, H, W), by an optimisation of its own."""
+        """Optimize an image for the content (1, C, H, W); return it, (C, H, W)."""
         targets = self.make_targets(content, self.style)
         x = nn.Parameter(self._begun(content, torch.Generator().manual_seed(0))[0].contiguous())
         optimizer = self.optimizer([x])
@@ -199,7 +260,7 @@ class StyleTransfer(Family):
         return x.detach().clamp(0, 1)
 
     def compared(self, a: Tensor, b: Tensor) -> Tensor:
-        """One row (1, 3, C, H, W): content, style and the image as it is; in [0, 1]."""
+        """Return one row (1, 3, C, H, W) in [0, 1]: content, style and the current image."""
         return torch.stack(
             [self.content, self.style, self.image.detach().clamp(0, 1).unsqueeze(0)], 1
         )

@@ -13,7 +13,7 @@ from src.core.errors import UserError
 from src.engine import build
 from src.engine.load import LoadedClassifier, load_classifier, load_run
 from src.export import export, write_onnx, write_torch
-from src.models.classifier import Whole
+from src.models.deployed import DeployedClassifier
 from tests.conftest import call, command, logits_of_the_average
 
 
@@ -142,7 +142,11 @@ def test_nets_with_norms_heads_and_pools(config, tmp_path, name, size, write):
     """Grey images for nets of three channels too; BatchNorm's statistics are far from what a new net has."""
     model = build.model(
         config(
-            f"model={name}", "data=digits", f"data.size={size}", "model.mean=0.3", "model.std=0.4"
+            f"model={name}",
+            "data=digits",
+            f"data.size={size}",
+            "model.normalize.mean=0.3",
+            "model.normalize.std=0.4",
         )
     )
     for layer in model.modules():
@@ -150,7 +154,7 @@ def test_nets_with_norms_heads_and_pools(config, tmp_path, name, size, write):
             layer.running_mean.uniform_(-0.2, 0.2)
             layer.running_var.uniform_(0.5, 2)
     trained = LoadedClassifier(
-        Whole(model, None).eval(), 1, (size, size), [str(k) for k in range(10)]
+        DeployedClassifier(model, None).eval(), 1, (size, size), [str(k) for k in range(10)]
     )
     answer = write(trained, tmp_path / "x")
     for n in (1, 3):

@@ -15,6 +15,8 @@ from src.core.errors import UserError
 from tests.conftest import ROOT, command, wrong
 
 REVIEWS, WINTER = ["data=reviews"], ["data=winter", "data.root=somewhere"]
+UNFREEZE = ("model=vgg", "model.transfer.init_from=x", "model.transfer.freeze=2",
+            "model.transfer.unfreeze_epoch=5")  # fmt: skip
 PAIR = ["data=style_pair", "data.content=somewhere", "data.style=elsewhere"]
 CHOICES = [(group, choice) for group, choices in groups().items() for choice in choices]
 
@@ -94,25 +96,31 @@ MISTAKES = [
     (["trainer.precision=bf16-true"], ["trainer.precision=bf16-true", "auto, 32-true, bf16-mixed, 16-mixed"]),
     (["data=pets", "data.classes=bread"], ["data.classes=bread", "breeds, species", "a list"]),
     (["data=pets", "data.classes=[]"], ["data.classes=[]", "a list"]),
-    (["model=vgg", "model.freeze=head"], ["model.freeze=head", "none, backbone", "a whole number from 1"]),
-    (["model=vgg", "model.backbone_lr=0"], ["model.backbone_lr=0", "a number above 0"]),
+    (["model=vgg", "model.transfer.freeze=head"], ["model.transfer.freeze=head", "none, backbone", "a whole number from 1"]),
+    (["model=vgg", "model.transfer.backbone_lr=0"], ["model.transfer.backbone_lr=0", "a number above 0"]),
     (["data.cache=5"], ["data.cache=5", "text, or null"]),
     # what does not go together
     (["data.size=30"], ["data.size=30", "28, 32, 64", "model/net=fc takes any"]),
     (["data=cifar10", "model.net.discriminator.channels=1"], ["channels=1", "cifar10", "data.channels=3"]),
     (["data.train_size=9", "data.train_per_class=9"], ["data.train_size", "data.train_per_class", "one of them"]),
-    (["model=vgg", "model.init_from=torchvision"], ["init_from=torchvision", "src.nets.convnet.convnet has no weights there"]),
-    (["model=vgg", "model.shift=32", "data=cifar10"], ["model.shift=32", "data.size=32"]),
-    (["model=vgg", "model.init_from=x", "model.whiten=true"], ["model.whiten=true", "model.init_from=x"]),
-    (["model=vgg", "model.freeze=backbone"], ["model.freeze=backbone without model.init_from"]),
-    (["model=vgg", "model.unfreeze_epoch=1"], ["model.unfreeze_epoch=1", "model.freeze=none"]),
     (
-        ["model=vgg", "model.init_from=x", "model.freeze=2", "model.unfreeze_epoch=5", "trainer.max_epochs=5"],
-        ["model.unfreeze_epoch=5 never comes: trainer.max_epochs=5"],
+        ["model=vgg", "model.transfer.init_from=torchvision"],
+        ["init_from=torchvision", "src.nets.convnet.convnet has no weights there"],
+    ),
+    (["model=vgg", "model.tta.shift=32", "data=cifar10"], ["model.tta.shift=32", "data.size=32"]),
+    (
+        ["model=vgg", "model.transfer.init_from=x", "model.normalize.whiten=true"],
+        ["model.normalize.whiten=true", "model.transfer.init_from=x"],
+    ),
+    (["model=vgg", "model.transfer.freeze=backbone"], ["model.transfer.freeze=backbone without model.transfer.init_from"]),
+    (["model=vgg", "model.transfer.unfreeze_epoch=1"], ["model.transfer.unfreeze_epoch=1", "model.transfer.freeze=none"]),
+    (
+        [*UNFREEZE, "trainer.max_epochs=5"],
+        ["model.transfer.unfreeze_epoch=5 never comes: trainer.max_epochs=5"],
     ),
     (
-        ["model=vgg", "model.init_from=x", "model.freeze=2", "model.unfreeze_epoch=5", "trainer.devices=2"],
-        ["model.unfreeze_epoch=5", "trainer.devices=1"],
+        [*UNFREEZE, "trainer.devices=2"],
+        ["model.transfer.unfreeze_epoch=5", "trainer.devices=1"],
     ),
     (["trainer.gradient_clip_val=1"], ["trainer.gradient_clip_val=1", "steps its two optimizers itself"]),
     (["trainer.accumulate_grad_batches=2"], ["trainer.accumulate_grad_batches=2"]),

@@ -180,7 +180,7 @@ def test_what_is_wrong_is_named(config, pets, kind):
 @pytest.mark.slow
 def test_a_broken_image_met_by_a_worker_is_one_line_too(pets):
     (pets / "oxford-iiit-pet" / "images" / "Bengal_1.jpg").write_bytes(b"\xff\xd8")
-    result = command("train", *settings(pets), "data.in_memory=false", "model.mean=0.5", "model.std=0.5",
+    result = command("train", *settings(pets), "data.in_memory=false", "model.normalize.mean=0.5", "model.normalize.std=0.5",
                      "trainer=cpu", "callbacks=none", "logger=csv", f"out={pets / 'runs'}")  # fmt: skip
     assert result.returncode == 2
     assert "Traceback" not in result.stderr

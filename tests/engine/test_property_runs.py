@@ -102,12 +102,12 @@ def commands(kind: str, folder: Path, photos: Path, out: Path) -> dict:
 def begun(overrides: tuple[str, ...], source: Path) -> None:
     """Begin a model with what the run in `source` learned."""
     from src.engine import build
-    from src.engine.pretrained import begin
 
-    cfg = compose("train", [*overrides, f"model.init_from={source}"])
+    setting = "model.init_from" if "model=sentiment" in overrides else "model.transfer.init_from"
+    cfg = compose("train", [*overrides, f"{setting}={source}"])
     check(cfg)
     data = build.datamodule(cfg)
-    begin(build.model(cfg), cfg.model, data)
+    build.model(cfg, data).load_pretrained(data)
 
 
 CONTENTS = (b"", b"{}", b"[]", b"null", b"\0" * 64, b"\xff\xfe\x00", b"batches\n1", b"batches,a\n1,2,3\n", b"batches,a\nx,y\n",

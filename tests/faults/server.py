@@ -37,6 +37,7 @@ def serve() -> None:
 
 def _child(request: dict[str, Any]) -> int:
     """Be the process that the request describes; see `processes.start`."""
+    from src import exit_on_interrupt
     from src.config import cli
     from src.train import train
 
@@ -68,7 +69,7 @@ def _child(request: dict[str, Any]) -> int:
         os.setgroups([])
         os.setuid(request["uid"])
     heed_signals()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # as Python begins
+    exit_on_interrupt()  # as `python -m src.train` begins
     sys.argv = ["src.train", *request["start"]]
     return cli.launch("train", train, "")
 

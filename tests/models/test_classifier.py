@@ -17,7 +17,7 @@ from src.engine import build
 from src.engine.checks import why_input_size_fails
 from src.engine.instantiate import instantiate_node
 from src.metrics.intervals import wilson
-from src.models.classifier import Whole
+from src.models.deployed import DeployedClassifier
 from src.nets.cifar import Block, densenet_bc, resnet
 from src.nets.convnet import convnet
 from src.nets.init import whiten
@@ -177,14 +177,19 @@ def test_the_biases_of_norms_have_a_rate_of_their_own(config):
 
 def test_mirrored_answers_are_the_mean_of_two_also_for_others(config):
     cfg = config(
-        "model=lenet", "data=digits", "model.mirror=true", "model.mean=0.4", "model.std=0.5", *TINY
+        "model=lenet",
+        "data=digits",
+        "model.tta.flip=true",
+        "model.normalize.mean=0.4",
+        "model.normalize.std=0.5",
+        *TINY,
     )
     model = build.model(cfg).eval()
     images = torch.rand(5, 1, 28, 28)
     x = (images - 0.4) / 0.5
     expected = (model.net(x) + model.net(torch.from_numpy(x.numpy()[..., ::-1].copy()))) / 2
     assert torch.allclose(model(images), expected, atol=1e-6)
-    assert torch.allclose(Whole(model, None)(images), expected, atol=1e-6)
+    assert torch.allclose(DeployedClassifier(model, None)(images), expected, atol=1e-6)
     assert not torch.allclose(model(images), model.net(x), atol=1e-3)
     assert torch.allclose(model.train()(images), model.net(x), atol=1e-6)
 
@@ -192,10 +197,10 @@ def test_mirrored_answers_are_the_mean_of_two_also_for_others(config):
 @pytest.mark.parametrize("mirror", [False, True])
 def test_shifted_answers_are_those_of_an_image_and_of_two_moved_ones(config, mirror):
     given = (
-        "model.shift=2",
-        f"model.mirror={str(mirror).lower()}",
-        "model.mean=0.4",
-        "model.std=0.5",
+        "model.tta.shift=2",
+        f"model.tta.flip={str(mirror).lower()}",
+        "model.normalize.mean=0.4",
+        "model.normalize.std=0.5",
     )
     model = build.model(config("model=lenet", "data=digits", *given, *TINY)).eval()
     images = torch.rand(5, 1, 28, 28)
@@ -209,14 +214,16 @@ def test_shifted_answers_are_those_of_an_image_and_of_two_moved_ones(config, mir
             [model.net(torch.from_numpy(view.copy())).detach().numpy() for view in views], 0
         )
     assert np.allclose(model(images).detach(), expected, atol=1e-6)
-    assert np.allclose(Whole(model, None)(images).detach(), expected, atol=1e-6)
+    assert np.allclose(DeployedClassifier(model, None)(images).detach(), expected, atol=1e-6)
     assert not np.allclose(
         model(images).detach(), model.net(torch.from_numpy(x)).detach(), atol=1e-3
     )
 
 
 def test_a_whitened_first_layer_is_the_averages_too_and_of_training_images(config):
-    cfg = config("model=lenet", "data=digits", "model.whiten=true", "model.ema=0.9", *TINY)
+    cfg = config(
+        "model=lenet", "data=digits", "model.normalize.whiten=true", "model.ema=0.9", *TINY
+    )
     data = build.datamodule(cfg)
     model = build.model(cfg, data)
     data.test.images.fill_(255)
@@ -232,7 +239,7 @@ def test_a_whitened_first_layer_is_the_averages_too_and_of_training_images(confi
 
 def test_a_net_without_convolutions_is_not_whitened(config):
     with pytest.raises(UserError, match="whiten=true, but the net has no convolution"):
-        build.model(config("model=fc", "data=digits", "model.whiten=true", *TINY))
+        build.model(config("model=fc", "data=digits", "model.normalize.whiten=true", *TINY))
 
 
 def test_auxiliary_heads_are_trained_and_weigh_their_share(config):
@@ -298,14 +305,20 @@ def test_a_mean_of_other_channels_is_refused(config, channels, mean):
     with pytest.raises(UserError, match=f"mean has 2 values for images of {channels} channels"):
         build.model(
             config(
-                "model=fc", "data=digits", f"data.channels={channels}", f"model.mean={mean}", *TINY
+                "model=fc",
+                "data=digits",
+                f"data.channels={channels}",
+                f"model.normalize.mean={mean}",
+                *TINY,
             )
         )
 
 
 def test_metrics_of_a_known_answer(config):
     """A net that says of each image what its brightest pixel tells: accuracy, per class and top-5 against NumPy."""
-    cfg = config("model=fc", "data=digits", "model.mean=0", "model.std=1", *TINY)
+    cfg = config(
+        "model=fc", "data=digits", "model.normalize.mean=0", "model.normalize.std=1", *TINY
+    )
     data = build.datamodule(cfg)
     model = build.model(cfg, data)
     trainer = pl.Trainer(

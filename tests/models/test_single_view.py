@@ -10,13 +10,13 @@ from src.train import train
 from tests.conftest import TINY, saved
 
 
-@pytest.mark.parametrize("views", ["model.mirror=true", "model.shift=2", "model.shift=0"])
+@pytest.mark.parametrize("views", ["model.tta.flip=true", "model.tta.shift=2", "model.tta.shift=0"])
 def test_the_accuracy_of_the_single_view_stands_beside_that_of_all(config, tmp_path, views):
     """By NumPy from the net's own logits, with Wilson's interval; without other views it is not logged."""
     cfg = config("model=lenet", "data=digits", views, "trainer.max_epochs=2", *TINY)
     values = train(cfg, saved(cfg, tmp_path / "run"))
     names = {name for name in values if "single_view" in name}
-    if views == "model.shift=0":
+    if views == "model.tta.shift=0":
         assert not names
         return
     assert names == {
@@ -37,7 +37,7 @@ def test_the_accuracy_of_the_single_view_stands_beside_that_of_all(config, tmp_p
 
 
 def test_no_view_costs_another_forward_pass(config, tmp_path, monkeypatch):
-    cfg = config("model=lenet", "data=digits", "model.mirror=true", "model.shift=1", *TINY)
+    cfg = config("model=lenet", "data=digits", "model.tta.flip=true", "model.tta.shift=1", *TINY)
     model = build.model(cfg).eval()
     calls = []
     model.net.register_forward_hook(lambda module, args, out: calls.append(len(args[0])))

@@ -16,9 +16,10 @@ from src.config.checks import check, compose
 from src.core import runs
 from src.core.errors import UserError
 from src.data.decode import decode
-from src.engine import build, pretrained
+from src.engine import build
 from src.engine.load import load_run
 from src.evaluate import evaluate
+from src.models.pretrained import Source
 from src.models.style_transfer import StyleTransfer
 from src.nets.perceptual import perceptual
 from src.sample import sample
@@ -97,22 +98,24 @@ def test_cycle_consistency_is_the_mean_absolute_difference():
     assert losses.cycle_consistency(images, torch.zeros(3)).item() == pytest.approx(3.5 / 3)
 
 
-def test_vgg19_is_torchvisions(monkeypatch):
+def test_vgg19_is_torchvisions(monkeypatch, log_lines):
     """Of the same weights each named layer gives torchvision's maps: relu10 is what stands behind conv4_2 there."""
     theirs = torchvision.models.vgg19(weights=None).eval()
     mean, std = (
         torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1),
         torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1),
     )
-    source = pretrained.Source(theirs.state_dict(), mean, std, ["a"])
+    source = Source(theirs.state_dict(), mean, std, ["a"])
     monkeypatch.setattr(
-        pretrained, "pretrained", lambda net, name: source if name == "vgg19" else None
+        "src.models.pretrained.torchvision_source",
+        lambda net, name, setting: source if name == "vgg19" else None,
     )
     files = ("data.content=x", "data.style=y", "data.size=32", "model.net.pooling=max")
     cfg = compose("train", ["model=style_transfer", "data=style_pair", *files])
     check(cfg)
     model = build.model(cfg)
-    assert pretrained.begin(model, cfg.model, None) == "13 convolutions from torchvision"
+    model.load_pretrained(None)
+    assert log_lines[-1] == "13 convolutions from torchvision"
     x = torch.rand(1, 3, 48, 32)
     maps = model.maps(x)
     places = {"relu1": 1, "relu3": 6, "relu5": 11, "relu9": 20, "relu10": 22, "relu13": 29}
@@ -260,7 +263,7 @@ def test_a_checkpoint_serves_as_well_as_its_run(top, tmp_path):
     assert torch.equal(weights_of(tmp_path / "run")["net.conv1.weight"], learned)
 
 
-def test_a_run_whose_net_is_torchvisions_is_taken_by_place(config, tmp_path):
+def test_a_run_whose_net_is_torchvisions_is_taken_by_place(config, tmp_path, log_lines):
     """torchvision's VGG names its convolutions by their places: features.0, features.2, ..."""
     cfg = config(
         "model=style_transfer",
@@ -279,7 +282,8 @@ def test_a_run_whose_net_is_torchvisions_is_taken_by_place(config, tmp_path):
         tmp_path / "vgg19.ckpt",
     )
     model.init_from = str(tmp_path / "vgg19.ckpt")
-    assert pretrained.begin(model, cfg.model, None).startswith("13 convolutions")
+    model.load_pretrained(None)
+    assert log_lines[-1].startswith("13 convolutions")
     x = torch.rand(1, 3, 32, 32)
     expected = theirs.features[:23]((x - 0.4) / 0.2)  # behind conv4_2
     assert torch.allclose(model.maps(x)["relu10"], expected, atol=1e-5)
@@ -333,7 +337,7 @@ def test_a_run_is_a_style_for_other_pictures(top, uncut, tmp_path):
 def test_what_does_not_fit_is_named(top, config, more, words):
     cfg = config(*settings(top), *more)
     with pytest.raises(UserError) as error:
-        pretrained.begin(build.model(cfg), cfg.model, None)
+        build.model(cfg).load_pretrained(None)
     for word in words:
         assert word in str(error.value)
     assert "\n" not in str(error.value)
@@ -361,7 +365,7 @@ def test_what_is_not_there_is_one_line_that_says_what_to_do(top, tmp_path):
         ),
         (
             ["data=style_pair", photo, style, "model.init_from=RUN"],
-            "model.init_from must be given: it should be the folder",
+            "model.init_from must be given: give the folder",
         ),
         (
             ["data=style_pair", photo, "data.style=nothing.png"],
@@ -386,10 +390,10 @@ def test_weights_that_cannot_be_fetched_name_both_ways(top, config, tmp_path, mo
     files = (f"data.content={top / 'photo.png'}", f"data.style={top / 'style.jpg'}")
     cfg = config("model=style_transfer", "data=style_pair", "data.size=32", *files)
     with pytest.raises(UserError) as error:
-        pretrained.begin(build.model(cfg), cfg.model, None)
+        build.model(cfg).load_pretrained(None)
     for words in (
         "vgg19-dcbb9e9d.pth",
-        "cannot be fetched (no network)",
+        "cannot be downloaded (no network)",
         "model=style_transfer_own model.init_from=RUN",
     ):
         assert words in str(error.value)

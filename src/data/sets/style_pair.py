@@ -41,7 +41,6 @@ class StylePair(DataModule):
     """
 
     holds = "a photograph and a style"
-    path_settings = ("content", "style")
     can_augment = False
     state_keys = ()
 

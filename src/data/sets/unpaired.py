@@ -119,7 +119,6 @@ class Unpaired(ImageData):
     """
 
     holds = "two domains of images"
-    path_settings: ClassVar[tuple[str, ...]] = ("root_a", "root_b")
     refuses: ClassVar = {
         "permute": ((False,), "CycleGAN takes images as they are"),
         "binarize": ((False,), "CycleGAN takes images as they are"),
@@ -178,7 +177,6 @@ class Winter(Unpaired):
         settings: settings of `ImageData`.
     """
 
-    path_settings = ("root",)
     paired = True
 
     def __init__(self, root: PathText, **settings: Any) -> None:

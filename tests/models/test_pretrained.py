@@ -4,6 +4,7 @@ import builtins
 import hashlib
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.error import URLError
 
 import pytest
@@ -13,7 +14,7 @@ from torch import nn
 
 from src.core.errors import UserError
 from src.engine import build
-from src.engine.pretrained import of_checkpoint, pretrained, transfer
+from src.models.pretrained import checkpoint_source, torchvision_source
 from src.nets.inspect import classifier_heads
 
 
@@ -33,7 +34,7 @@ def hub(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["googlenet", pytest.param("densenet121", marks=pytest.mark.slow)])
-def test_torchvisions_weights_answer_as_in_torchvision(config, hub, name):
+def test_torchvisions_weights_answer_as_in_torchvision(config, hub, log_lines, name):
     """Beside torchvision's own loading and its own scaling, on grey images too; DenseNets are saved under older names."""
     torch.manual_seed(0)
     make = getattr(torchvision.models, name)
@@ -64,15 +65,17 @@ def test_torchvisions_weights_answer_as_in_torchvision(config, hub, name):
         "data=digits",
         "data.size=64",
         "data.num_classes=1000",
-        "model.init_from=torchvision",
+        "model.transfer.init_from=torchvision",
     )
     model = build.model(cfg)
-    said = transfer(model, cfg.model.net._target_, weights.meta["categories"])
-    assert "head included" in said
+    classes = weights.meta["categories"]
+    model.load_pretrained(SimpleNamespace(class_names=classes, permutation=None))
+    assert "head included" in log_lines[-1]
     with torch.no_grad():
         assert torch.allclose(model.eval()(x), expected, atol=1e-4 * expected.abs().max().item())
-    said = transfer(model, cfg.model.net._target_, [str(k) for k in range(1000)])
-    assert f"but {', '.join(classifier_heads(model.net))}: new for 1000 classes" in said
+    classes = [str(k) for k in range(1000)]
+    model.load_pretrained(SimpleNamespace(class_names=classes, permutation=None))
+    assert f"but {', '.join(classifier_heads(model.net))}: new for 1000 classes" in log_lines[-1]
 
 
 def re_dotted(key):
@@ -103,15 +106,15 @@ def squeeze(monkeypatch, tmp_path):
 def test_torchvisions_weights_are_downloaded_and_their_hash_is_checked(hub, squeeze, capfd):
     net = torchvision.models.squeezenet1_1()
     state = squeeze()
-    source = pretrained(net, "squeezenet1_1")
+    source = torchvision_source(net, "squeezenet1_1", "model.transfer.init_from")
     assert all(torch.equal(source.weights[key], state[key]) for key in state)
     assert capfd.readouterr() == ("", "")
     squeeze("00000000")
     with pytest.raises(
         UserError,
-        match=r"squeezenet1_1-00000000\.pth, from file:.* cannot be fetched \(invalid hash value",
+        match=r"squeezenet1_1-00000000\.pth, from file:.* cannot be downloaded \(invalid hash value",
     ):
-        pretrained(net, "squeezenet1_1")
+        torchvision_source(net, "squeezenet1_1", "model.transfer.init_from")
 
 
 def test_without_network_there_is_a_line(hub, monkeypatch):
@@ -120,9 +123,9 @@ def test_without_network_there_is_a_line(hub, monkeypatch):
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     with pytest.raises(
-        UserError, match=r"alexnet-.*\.pth is not there and|from https.*alexnet"
+        UserError, match=r"alexnet-.*\.pth does not exist and|from https.*alexnet"
     ) as error:
-        pretrained(nn.Sequential(), "alexnet")
+        torchvision_source(nn.Sequential(), "alexnet", "model.transfer.init_from")
     assert "\n" not in str(error.value)
     assert "Name or service not known" in str(error.value)
 
@@ -136,8 +139,8 @@ def test_no_pickle_is_executed(hub, tmp_path):
     path = hub("alexnet", {})
     path.write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(UserError, match="is broken: delete it"):
-        pretrained(nn.Sequential(), "alexnet")
+        torchvision_source(nn.Sequential(), "alexnet", "model.transfer.init_from")
     torch.save(Bomb(), tmp_path / "bomb.ckpt")
     with pytest.raises(UserError, match="is a broken checkpoint"):
-        of_checkpoint(tmp_path / "bomb.ckpt")
+        checkpoint_source(tmp_path / "bomb.ckpt", "model.transfer.init_from")
     assert not hasattr(builtins, "exploded")

@@ -15,7 +15,6 @@ from src.core.errors import UserError
 from src.engine import build
 from src.engine.instantiate import instantiate_node
 from src.engine.load import load_run
-from src.engine.pretrained import transfer
 from src.evaluate import evaluate
 from src.models.classifier import Classifier
 from src.nets.inspect import count_parameters
@@ -57,7 +56,7 @@ def backbone(images, tmp_path_factory):
 def settings(images, backbone, config):
     """overrides -> a config that begins with that run, on the two other classes."""
     return lambda *more: config(
-        *TARGET, f"data.root={images}", f"model.init_from={backbone}", *more
+        *TARGET, f"data.root={images}", f"model.transfer.init_from={backbone}", *more
     )
 
 
@@ -70,7 +69,7 @@ def started(cfg):
     torch.manual_seed(cfg.seed)
     data = build.datamodule(cfg)
     model = build.model(cfg, data)
-    transfer(model, cfg.model.net._target_, data.class_names, data.permutation)
+    model.load_pretrained(data)
     return model, data
 
 
@@ -98,7 +97,8 @@ def test_a_run_gives_its_average_its_mean_and_std_but_no_head(settings, backbone
 def test_of_the_same_classes_the_head_comes_too(settings, backbone):
     model, data = started(
         settings(
-            "data.classes=[c,a,b]", f"model.init_from={backbone / 'checkpoints' / 'last.ckpt'}"
+            "data.classes=[c,a,b]",
+            f"model.transfer.init_from={backbone / 'checkpoints' / 'last.ckpt'}",
         )
     )
     old = load_run(backbone)[1]
@@ -111,7 +111,7 @@ def test_of_the_same_classes_the_head_comes_too(settings, backbone):
 
 
 def test_what_is_given_is_not_overwritten(settings, backbone):
-    model, _ = started(settings("model.mean=0.25", "model.std=null"))
+    model, _ = started(settings("model.normalize.mean=0.25", "model.normalize.std=null"))
     assert model.mean.unique().tolist() == [0.25]
     assert torch.equal(model.std, state_of(backbone)["std"])
 
@@ -130,8 +130,8 @@ def frozen_run(images, backbone, tmp_path_factory):
     source = shutil.copytree(backbone, top / "source")
     begin = (
         f"data.root={images}",
-        f"model.init_from={source}",
-        "model.freeze=backbone",
+        f"model.transfer.init_from={source}",
+        "model.transfer.freeze=backbone",
         "model.ema=0",
     )
     cfg = compose("train", [*TARGET, *begin, "test=true", "trainer.max_epochs=2", *shown])
@@ -173,8 +173,8 @@ def test_a_finished_run_stands_without_what_it_began_from(frozen_run):
 
 def test_the_articles_arithmetic(config):
     """(2,048 features + 1) x 2 classes; all of ResNet-50 is torchvision's 25,557,032 with a head for 2 instead of 1,000."""
-    cfg = config("model=resnet50", "data=folder", "data.root=x", "data.num_classes=2", "model.init_from=torchvision",
-                 "model.freeze=backbone", "model.ema=0.9")  # fmt: skip
+    cfg = config("model=resnet50", "data=folder", "data.root=x", "data.num_classes=2", "model.transfer.init_from=torchvision",
+                 "model.transfer.freeze=backbone", "model.ema=0.9")  # fmt: skip
     with torch.device("meta"):
         model = instantiate_node(cfg.model, "model")
     assert count_parameters(model) == (4_098, 25_557_032 - 2_049 * 1_000 + 4_098)
@@ -184,8 +184,9 @@ def test_the_articles_arithmetic(config):
 def test_the_backbones_rate_is_a_share_of_the_heads_at_every_batch(
     settings, tmp_path, monkeypatch, decay_all
 ):
-    cfg = settings("model/schedule=cosine", "model.optimizer.lr=0.5", "model.backbone_lr=0.02", f"model.decay_all={decay_all}",
-                   "model.freeze=2", "model.unfreeze_epoch=1")  # fmt: skip
+    cfg = settings("model/schedule=cosine", "model.optimizer.lr=0.5",
+                   "model.transfer.backbone_lr=0.02", f"model.decay_all={decay_all}",
+                   "model.transfer.freeze=2", "model.transfer.unfreeze_epoch=1")  # fmt: skip
     seen, step = [], Classifier.training_step
 
     def noted(self, batch, batch_idx):
@@ -204,7 +205,7 @@ def test_the_backbones_rate_is_a_share_of_the_heads_at_every_batch(
         assert dict(found) == pytest.approx({True: rate, False: rate * 0.02})
 
 
-UNFREEZING = ("model.freeze=3", "model.unfreeze_epoch=1", "model/schedule=cosine")
+UNFREEZING = ("model.transfer.freeze=3", "model.transfer.unfreeze_epoch=1", "model/schedule=cosine")
 
 
 @pytest.fixture(scope="module", params=["sgd", "adam"])
@@ -212,7 +213,7 @@ def unfreezing(images, backbone, tmp_path_factory, request):
     """A run whose first three layers are frozen for an epoch, uncut; and the file that it began from."""
     top = tmp_path_factory.mktemp("unfreezing")
     shutil.copy(backbone / "checkpoints" / "last.ckpt", top / "source.ckpt")
-    cfg = compose("train", [*TARGET, f"data.root={images}", f"model.init_from={top / 'source.ckpt'}",
+    cfg = compose("train", [*TARGET, f"data.root={images}", f"model.transfer.init_from={top / 'source.ckpt'}",
                             *UNFREEZING, f"model/optimizer={request.param}"])  # fmt: skip
     check(cfg)
     train(cfg, saved(cfg, top / "uncut"))
@@ -233,7 +234,7 @@ def test_cut_before_at_and_after_the_unfreezing(unfreezing, tmp_path, monkeypatc
         return trained(cfg, folder)
 
     monkeypatch.setattr("tests.engine.test_resume.train", without_source)
-    cfg.model.init_from = str(moved)
+    cfg.model.transfer.init_from = str(moved)
     folder = cut_and_resumed(Classifier, cfg, tmp_path, monkeypatch, cut)
     assert_same_run(top / "uncut", folder)
 
@@ -255,7 +256,7 @@ def test_what_is_unfrozen_learns(settings, tmp_path, monkeypatch):
         return step(self, batch, batch_idx)
 
     monkeypatch.setattr(Classifier, "training_step", noted)
-    train(settings("model.freeze=4", "model.unfreeze_epoch=1"), tmp_path)
+    train(settings("model.transfer.freeze=4", "model.transfer.unfreeze_epoch=1"), tmp_path)
     assert "after epoch 1, " in (tmp_path / "train.log").read_text()
     *values, norms, dropouts = zip(*found, strict=True)
     assert norms == dropouts == (False,) * 4 + (True,) * 8
@@ -273,7 +274,7 @@ def test_what_is_unfrozen_learns(settings, tmp_path, monkeypatch):
         ),
         (
             ["model.net.norm=none"],
-            ["10 surplus (norm1.weight, norm1.bias, norm1.running_mean, ...)"],
+            ["10 unexpected (norm1.weight, norm1.bias, norm1.running_mean, ...)"],
         ),
         (
             ["model.net.features=[4,M,8,8,M,D]"],
@@ -285,9 +286,12 @@ def test_what_is_unfrozen_learns(settings, tmp_path, monkeypatch):
         ),
         (
             ["data.permute=true"],
-            ["its images' pixels stood in another order (data.permute, data.size)"],
+            ["its images had their pixels in another order (data.permute, data.size)"],
         ),
-        (["model.freeze=5"], ["model: freeze=5 leaves nothing to learn: the net has 5 layers"]),
+        (
+            ["model.transfer.freeze=5"],
+            ["model: freeze=5 leaves nothing to learn: the net has 5 layers"],
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(settings, more, words):
@@ -306,28 +310,28 @@ def test_the_order_of_permuted_pixels_must_be_the_same(settings, backbone, tmp_p
     )
     part["permutation"] = build.datamodule(settings("data.permute=true")).permutation
     torch.save(checkpoint, tmp_path / "permuted.ckpt")
-    source = f"model.init_from={tmp_path / 'permuted.ckpt'}"
+    source = f"model.transfer.init_from={tmp_path / 'permuted.ckpt'}"
     started(settings(source, "data.permute=true"))
     for other in ([], ["data.permute=true", "data.split_seed=1"]):
-        with pytest.raises(UserError, match="stood in another order"):
+        with pytest.raises(UserError, match="pixels in another order"):
             started(settings(source, *other))
 
 
 def test_what_is_not_there_costs_no_heavy_import_and_leaves_no_folder(tmp_path):
-    absent = f"model.init_from={tmp_path / 'x'}"
+    absent = f"model.transfer.init_from={tmp_path / 'x'}"
     line = wrong(command("train", "model=vgg", "data.size=32", absent, f"out={tmp_path / 'runs'}"))
-    assert f"{absent} is not there: it should be the folder of a run, or a checkpoint" in line
+    assert f"{absent} does not exist: give the folder of a run, or a checkpoint" in line
     assert not (tmp_path / "runs").exists()
 
 
 def test_the_experiments_ask_for_a_run():
     """A missing value would not do: over a value that stands it changes nothing, and the net would begin as drawn."""
     for name in ("transfer_frozen", "transfer_finetuned"):
-        source = compose("train", [f"experiment={name}", "data.root=x"]).model.init_from
+        source = compose("train", [f"experiment={name}", "data.root=x"]).model.transfer.init_from
         with pytest.raises(
-            UserError, match=r"model\.init_from must be given: it should be the folder of a run"
+            UserError, match=r"model\.transfer\.init_from must be given: give the folder of a run"
         ):
-            runs.checkpoint_at(Path(source))
+            runs.checkpoint_at(Path(source), "model.transfer.init_from")
 
 
 def test_other_files_and_families_are_refused(settings, tmp_path, gan_run):
@@ -335,11 +339,11 @@ def test_other_files_and_families_are_refused(settings, tmp_path, gan_run):
     torch.save([1], tmp_path / "list.ckpt")
     (tmp_path / "text.ckpt").write_text("nothing")
     for path, words in (
-        (tmp_path / "draw.ckpt", "is no checkpoint of a Classifier"),
-        (tmp_path / "list.ckpt", "is no checkpoint of a Classifier"),
+        (tmp_path / "draw.ckpt", "is not the checkpoint of a Classifier"),
+        (tmp_path / "list.ckpt", "is not the checkpoint of a Classifier"),
         (tmp_path / "text.ckpt", "is a broken checkpoint"),
         (gan_run, "holds a GAN"),
         (tmp_path, "is not a run's folder"),
     ):
         with pytest.raises(UserError, match=words):
-            started(settings(f"model.init_from={path}"))
+            started(settings(f"model.transfer.init_from={path}"))
