@@ -17,16 +17,19 @@ from src.viz import charts, explain, grids
 
 
 class Explanations(pl.Callback):
-    """Write pictures to TensorBoard, and the newest to images/{feature_maps,grad_cam,maximized}.png.
+    """Write pictures to TensorBoard, and the newest ones to images/.
+
+    The files are feature_maps.png, grad_cam.png and maximized.png.
 
     Args:
-        every_n_batches: interval of the feature maps of the first validation image. They are also drawn
-            after the first batch and at the end.
+        every_n_batches: interval of the feature maps of the first validation image. They are also
+            drawn after the first batch and at the end.
         max_layers: largest number of convolutions to show, evenly spaced from first to last.
         n: images for Grad-CAM, drawn at the end only.
-        n_classes: number of classes, from the first, for which an image is optimized at the end; 0: none.
-        seed: for the noise that these images start from. It has its own generator, so this callback does
-            not change training.
+        n_classes: number of classes, from the first, for which an image is optimized at the end;
+            0: none.
+        seed: for the noise that these images start from. The callback has its own generator, so it
+            does not change training.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Pictures of a classifier's predictions: worst mistakes, confusion matrix, accuracy of each class."""
+"""Pictures of a classifier's predictions: worst mistakes, confusion matrix, class accuracies."""
 
 from typing import Any
 

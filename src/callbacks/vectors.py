@@ -62,7 +62,7 @@ class WordProjector(pl.Callback):
                 writer.add_embedding(
                     vectors, metadata=words, tag="words", global_step=progress(trainer).batch
                 )
-            writer.add_text("neighbours", "  \n".join(lines), progress(trainer).batch)
+            writer.add_text("nearest_neighbors", "  \n".join(lines), progress(trainer).batch)
 
 
 def nearest_words(vectors: Tensor, words: list[str], n: int, each: int = 4) -> dict[str, list[str]]:

@@ -21,7 +21,7 @@ class Weights(pl.Callback):
     """Write histograms of all weight matrices and tiles of all filters to TensorBoard.
 
     Args:
-        every_n_batches: interval. They are also written at batches 1, 16, 32, 64 and so on before it.
+        every_n_batches: interval. Before it, they are also written at batches 1, 16, 32, 64 and so on.
     """
 
     def __init__(self, every_n_batches: PositiveInt) -> None:
@@ -59,7 +59,7 @@ class Weights(pl.Callback):
 
 
 class FilterEvolution(pl.Callback):
-    """Write images/filters_BATCHES.png of one layer's filters, and an animated filters.gif at the end.
+    """Write images/filters_BATCHES.png of one layer's filters, and filters.gif at the end.
 
     Writes nothing while the layer is frozen.
 
@@ -76,7 +76,8 @@ class FilterEvolution(pl.Callback):
         known = list(spatial_convolutions(pl_module))
         if self.layer is not None and self.layer not in known:
             raise UserError(
-                f"callbacks.filters.layer={self.layer} is no convolution here; there are {', '.join(known) or 'none'}"
+                f"callbacks.filters.layer={self.layer} is no convolution of this net; "
+                f"there are {', '.join(known) or 'none'}"
             )
         if progress(trainer).batch == 0:
             self._draw(trainer, pl_module)
@@ -108,7 +109,7 @@ class FilterEvolution(pl.Callback):
 
 
 def spatial_convolutions(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the convolutions with kernels larger than 1 x 1 by name, without those of an average."""
+    """Return the convolutions larger than 1 x 1 by name, without those of a moving average."""
     return {
         name: layer
         for name, layer in modules_without_average(model).items()

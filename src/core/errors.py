@@ -133,7 +133,10 @@ def _os_refusal(error: OSError) -> Refusal:
 
 
 def _free_inodes(path: str | bytes) -> bool:
-    """Return whether the file system of `path` can take another file; True if it does not count them."""
+    """Return whether the file system of `path` can take another file.
+
+    True if it does not count them.
+    """
     parents = Path(os.fsdecode(path)).absolute().parents
     disk = os.statvfs(next(parent for parent in parents if parent.exists()))
     return disk.f_files == 0 or disk.f_favail > 0

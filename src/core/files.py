@@ -82,7 +82,10 @@ def _why_not(path: Path) -> tuple[int, str]:
 
 
 def write_or_remove(path: Path, write: Callable[[Path], Any]) -> None:
-    """Call write(path), and remove the file if that fails. For files that may be lost, such as pictures."""
+    """Call write(path), and remove the file if that fails.
+
+    For files that may be lost, such as pictures.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         write(path)
@@ -93,7 +96,7 @@ def write_or_remove(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 class LogFile(logging.FileHandler):
-    """A log file that reports once on stderr that it cannot be written, not with a traceback per line."""
+    """A log file that reports a write error once on stderr, not with a traceback per line."""
 
     silent = False
 
@@ -111,7 +114,7 @@ class LogFile(logging.FileHandler):
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a broken file to NAME.broken, or with a number if that exists. Returns the new path."""
+    """Rename a broken file to NAME.broken, with a number if that exists; return the new path."""
     names = itertools.chain(
         [f"{path.name}.broken"], (f"{path.name}.broken-{n}" for n in itertools.count(2))
     )
@@ -120,7 +123,7 @@ def set_aside(path: Path) -> Path:
 
 
 def load_checked(path: Path, mmap: bool = False) -> Any:
-    """Load what torch.save wrote, on the CPU, and verify its checksums. Loads tensors and plain values only.
+    """Load tensors and plain values that torch.save wrote, on the CPU, and verify the checksums.
 
     Args:
         path: the file.
@@ -178,7 +181,10 @@ def images_below(folder: Path) -> Scan:
 
 
 def summary(left_out: LeftOut) -> str:
-    """Return how many files are left out for which reason: '40 hidden, 2 of other kinds (.json, .txt)'."""
+    """Return how many files are left out for which reason.
+
+    The format is '40 hidden, 2 of other kinds (.json, .txt)'.
+    """
     parts = []
     for reason, paths in sorted(left_out.items(), key=lambda item: -len(item[1])):
         words = reason
@@ -197,7 +203,10 @@ def count_line(left_out: LeftOut) -> str:
 
 
 def printable(path: Path | str) -> str:
-    r"""Return a path as one line of text. A byte that is not UTF-8 becomes \xHH, a line break \n."""
+    r"""Return a path as one line of text.
+
+    A byte that is not UTF-8 becomes \xHH, a line break \n.
+    """
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return re.sub(r"[\x00-\x1f\x7f]", lambda match: repr(match[0])[1:-1], text)
 

@@ -70,8 +70,8 @@ def reserve(wanted: Path, exact: bool) -> Path:
 def locked(folder: Path) -> Iterator[None]:
     """Lock the run in `folder` for this process. Raises UserError if another process holds it.
 
-    The kernel releases the lock when the process ends, for any reason. Unfinished files of a process
-    that was killed are removed.
+    The kernel releases the lock when the process ends, for any reason. Unfinished files of a
+    process that was killed are removed.
     """
     if not is_first_process():
         yield
@@ -96,7 +96,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def is_first_process() -> bool:
-    """Return whether this process is the one that writes, among those that train one model together.
+    """Return whether this process writes the files, if several train one model together.
 
     Lightning and torchrun number them by LOCAL_RANK, RANK and NODE_RANK, Slurm by SLURM_PROCID.
     """
@@ -127,7 +127,11 @@ def discard(folder: Path, parents: bool) -> None:
 
 
 def load_config(folder: Path) -> DictConfig:
-    """Load the config that the run in `folder` was started with. Raises UserError if there is none."""
+    """Load the config that the run in `folder` was started with.
+
+    Raises:
+        UserError: there is no run, or its config is damaged.
+    """
     last_checkpoint(folder)
     path = config_path(folder)
     try:
@@ -214,7 +218,11 @@ def checkpoint_at(path: Path, setting: str) -> Path:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Load a checkpoint, on the CPU, plain values only. Raises UserError if it is missing or damaged."""
+    """Load a checkpoint, on the CPU, plain values only.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
     try:
         return load_checked(path)
     except FileNotFoundError as error:
@@ -246,7 +254,7 @@ def batches_in(checkpoint: dict[str, Any]) -> int:
 
 
 def write_metrics(folder: Path, values: dict[str, Any], merge: bool = True) -> None:
-    """Write `values` to the metrics.json of a run. NaN and infinity become null, since JSON lacks them.
+    """Write `values` to the metrics.json of a run. NaN and infinity become null.
 
     Args:
         folder: the run.

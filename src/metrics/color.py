@@ -66,7 +66,8 @@ def transport_matrix(source: Tensor, target: Tensor) -> Tensor:
 def histogram_tables(source: Tensor, target: Tensor) -> Tensor:
     """Return a table (C, 256) in [0, 1] that matches each channel's histogram.
 
-    Each value of `source` maps to the smallest value of `target` with at least the same cumulative share.
+    Each value of `source` maps to the smallest value of `target` with at least the same cumulative
+    share.
     """
     shares = [_cumulative(images) for images in (source, target)]
     found = torch.searchsorted(shares[1], shares[0] - 1e-12).clamp(max=255)

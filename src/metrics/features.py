@@ -48,13 +48,14 @@ class FeatureNet(nn.Module):
             ]
 
         self.body = nn.Sequential(
-            *block(channels, 16, 1), *block(16, 32, 2), *block(32, 64, 2), *block(64, 64, 1), *block(64, 128, 2),
+            *block(channels, 16, 1), *block(16, 32, 2), *block(32, 64, 2), *block(64, 64, 1),
+            *block(64, 128, 2),
             nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(512, 64), nn.ReLU(),
         )  # fmt: skip
         self.head = nn.Linear(64, num_classes)
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the activations (B, 64) before the last layer, for images (B, C, H, W) in [0, 1]."""
+        """Return the activations (B, 64) before the last layer."""
         return self.body(images * 2 - 1)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -86,9 +87,10 @@ class FeatureNet(nn.Module):
 def feature_net(train: ImageSet, num_classes: int, name: str, cache: Path) -> FeatureNet:
     """Return the feature net of a data set, on the CPU, from the cache or newly trained.
 
-    It is a function of the images alone: trained on the CPU, by one thread, in float32. Another kind of
-    processor may round differently, which the digest shows. Several runs may train it at once. If it
-    cannot be cached, that is logged.
+    It is a function of the images alone: trained on the CPU, by one thread, in float32. Another
+        kind of
+    processor may round differently, which the digest shows. Several runs may train it at once. If
+    it cannot be cached, that is logged.
 
     Args:
         train: all training images of the data set, whatever part of them a run uses.

@@ -15,8 +15,9 @@ ROWS = 100  # rows of a distance matrix in memory at a time; few rows stay in th
 def frechet_distance(real: Tensor, fake: Tensor) -> float:
     """Return ||mu_r - mu_f||^2 + tr(S_r + S_f - 2 (S_r S_f)^(1/2)) (Heusel 2017, eq. 6).
 
-    It is 0 for equal Gaussians, and has no upper limit. It is biased upwards for few samples, so compare
-    only at equal N, and with the distance of real to real images. Needs two samples of each.
+    It is 0 for equal Gaussians, and has no upper limit. It is biased upwards for few samples, so
+    compare only at equal N, and with the distance of real to real images. Needs two samples of
+    each.
     """
     a, b = real.double().cpu().numpy(), fake.double().cpu().numpy()
     cov_a, cov_b = np.atleast_2d(np.cov(a, rowvar=False)), np.atleast_2d(np.cov(b, rowvar=False))
@@ -57,8 +58,8 @@ def _cubed(x: Tensor) -> Tensor:
 def neighbor_metrics(real: Tensor, fake: Tensor, k: int = 5) -> dict[str, float]:
     """Return how the two sets overlap, measured by balls around their points.
 
-    The ball of a point reaches its k-th nearest neighbor in its own set, which must have more than k
-    points.
+    The ball of a point reaches its k-th nearest neighbor in its own set, which must have more than
+    k points.
 
     Returns:
         precision: share of generated points inside some real ball.
@@ -85,6 +86,6 @@ def neighbor_metrics(real: Tensor, fake: Tensor, k: int = 5) -> dict[str, float]
 
 
 def _radius(x: Tensor, k: int) -> Tensor:
-    """Return the distance from each point to its k-th nearest neighbor, (N,), not counting the point."""
+    """Return the distance from each point to its k-th nearest neighbor, (N,)."""
     parts = [torch.cdist(part, x).topk(k + 1, largest=False).values for part in x.split(ROWS)]
     return torch.cat(parts)[:, k]

@@ -1,4 +1,4 @@
-"""FID, KID and Inception Score on Inception-v3 features, computed by torch-fidelity as in papers."""
+"""FID, KID and Inception Score on Inception-v3 features, computed by torch-fidelity."""
 
 import sys
 from pathlib import Path
@@ -71,8 +71,8 @@ def inception_quality(
         device: where the net runs; it takes 5.7 GFLOPs per image.
 
     Returns:
-        fid_inception (Heusel 2017); kid_inception, the mean over 100 subsets of at most 1,000 images
-        (Binkowski 2018); is_inception, the mean over 10 splits (Salimans 2016).
+        fid_inception (Heusel 2017); kid_inception, the mean over 100 subsets of at most 1,000
+        images (Binkowski 2018); is_inception, the mean over 10 splits (Salimans 2016).
     """
     n = min(len(samples), len(real))
     settings: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The importance-weighted estimate of -log p(x), which is tighter than the bound of a VAE or DRAW."""
+"""The importance-weighted estimate of -log p(x), which is tighter than the bound."""
 
 import math
 from collections.abc import Callable
@@ -15,7 +15,8 @@ def importance_weighted(log_weights: Callable[[int], Tensor], samples: int, chun
     Args:
         log_weights: m -> log p(x, z) - log q(z | x) for m new draws of z, (m, B).
         samples: k.
-        chunk: number of draws at a time. The sum is accumulated in float64, so this affects time only.
+        chunk: number of draws at a time. The sum is accumulated in float64, so this affects time
+            only.
     """
     total: Tensor | None = None
     for done in range(0, samples, chunk):

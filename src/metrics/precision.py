@@ -35,5 +35,8 @@ def measure_in_float32(trainer: Any) -> None:
 
 
 def float64(x: Tensor) -> Tensor:
-    """Return `x` in float64, which autocast does not change; on the CPU for Apple's GPUs, which lack it."""
+    """Return `x` in float64, which autocast does not change.
+
+    Apple's GPUs lack float64, so their tensors move to the CPU.
+    """
     return (x.cpu() if x.device.type == "mps" else x).double()

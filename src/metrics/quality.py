@@ -15,7 +15,8 @@ MEASURES: list[tuple[int, str, Measure]] = [
     (2, "fid_own, kid_own", lambda real, fake: {
         "fid_own": frechet_distance(real, fake), "kid_own": kernel_distance(real, fake)
     }),
-    (K + 1, "precision, recall, density, coverage", lambda real, fake: neighbor_metrics(real, fake, K)),
+    (K + 1, "precision, recall, density, coverage",
+     lambda real, fake: neighbor_metrics(real, fake, K)),
 ]  # fmt: skip
 
 
@@ -33,9 +34,10 @@ def quality(
         asked: the class that each sample was drawn for, (N,); None if there is none.
 
     Returns:
-        fid_own, kid_own, precision, recall, density, coverage (see `src.metrics.fid`), each also with
-        the suffix _floor; confidence: mean of the highest class probability of a sample; class_K: share
-        of samples that look like class K; least_class: the smallest of these shares; asked_acc: share of
+        fid_own, kid_own, precision, recall, density, coverage (see `src.metrics.fid`), each also
+        with the suffix _floor; confidence: mean of the highest class probability of a sample;
+        class_K: share of samples that look like class K; least_class: the smallest of these shares;
+            asked_acc: share of
         samples that look like the class `asked` for; features_acc: share of real images that `net`
         classifies correctly.
     """

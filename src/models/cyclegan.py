@@ -1,4 +1,4 @@
-"""CycleGAN (Zhu 2017): two translators that undo each other, and a discriminator for each domain."""
+"""CycleGAN (Zhu 2017): two translators that undo each other, and two discriminators."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar, cast
@@ -21,8 +21,8 @@ from src.models.base import Family
 class ImagePool(nn.Module):
     """A buffer of earlier fakes, so that a discriminator does not forget them (Zhu, section 4).
 
-    Until the pool is full, each fake is stored and passed on. After that, half of the fakes are passed
-    on, and the others are exchanged for a stored one (Shrivastava 2017).
+    Until the pool is full, each fake is stored and passed on. After that, half of the fakes are
+    passed on, and the others are exchanged for a stored one (Shrivastava 2017).
 
     Args:
         size: number of stored images; 0: every fake is passed on.
@@ -103,7 +103,7 @@ class CycleGAN(Family):
         self.color_maps: dict[str, dict[str, Map]] = {}  # by target domain, by name
 
     def setup(self, stage: str) -> None:
-        """Fit color maps on both training domains, as a baseline, if the true translations are known."""
+        """Fit color maps as a baseline, if the data hold true translations."""
         data = cast(Any, self.trainer).datamodule
         if data.paired and not self.color_maps:
             a, b = data.train.a.images, data.train.b.images
@@ -116,8 +116,8 @@ class CycleGAN(Family):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Train both translators, then both discriminators.
 
-        No net depends on the rest of its batch. So the images to translate and those for the identity loss
-        go through each translator together.
+        No net depends on the rest of its batch. So the images to translate and those for the
+        identity loss go through each translator together.
 
         Args:
             batch: images of A and of B, (B, C, H, W) in [0, 1].
@@ -228,7 +228,8 @@ class CycleGAN(Family):
         """
         net = self.g if to == "b" else self.f
         height, width = images.shape[2:]
-        # the residual blocks see a quarter of the image, and reflection padding needs 2 pixels of it
+        # the residual blocks see a quarter of the image, and reflection padding needs 2 pixels of
+        # it
         if min(height, width) < 5:
             raise ValueError(f"an image of {width} x {height} is too small: it needs 5 x 5")
         x = F.pad(images * 2 - 1, (0, -width % 4, 0, -height % 4), mode="replicate").to(self.device)
@@ -271,8 +272,8 @@ def psnr(predicted: Tensor, true: Tensor) -> Tensor:
 def ssim(predicted: Tensor, true: Tensor) -> Tensor:
     """Return the mean structural similarity (Wang 2004).
 
-    It is computed in float64, because it subtracts nearly equal squares, and because its convolutions
-    would run in bf16 under autocast.
+    It is computed in float64, because it subtracts nearly equal squares, and because its
+    convolutions would run in bf16 under autocast.
 
     Args:
         predicted, true: images (B, C, H, W) in [0, 1].

@@ -97,7 +97,10 @@ class Sentiment(Family):
         return self.optimizer([p for p in self.parameters() if p.requires_grad])
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Map sentences (B, L) of word numbers, 0 for no word, to logits (B, 2): negative, positive."""
+        """Map sentences (B, L) of word numbers to logits (B, 2): negative, positive.
+
+        Number 0 is no word.
+        """
         return self.net(self.vectors(tokens)).float()
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Neural style transfer (Gatys 2015): an image with the content of one picture and another's style."""
+"""Neural style transfer (Gatys 2015): the content of one picture in the style of another."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -31,12 +31,12 @@ class Targets(NamedTuple):
 class StyleTransfer(Family):
     """Learn one image; each batch is one optimizer step.
 
-    Computes in float32 throughout, since the line search of L-BFGS compares losses that are equal in
-    bf16.
+    Computes in float32 throughout, since the line search of L-BFGS compares losses that are equal
+    in bf16.
 
     Args:
-        net: scaled images -> maps, a sequence of named layers (`src.nets.perceptual`). Its weights come
-            from `init_from` and stay fixed.
+        net: scaled images -> maps, a sequence of named layers (`src.nets.perceptual`). Its weights
+            come from `init_from` and stay fixed.
         optimizer: parameters -> optimizer; the paper uses L-BFGS.
         schedule: progress in [0, 1) -> factor on the learning rate.
         channels, size: of the image.
@@ -45,10 +45,12 @@ class StyleTransfer(Family):
         content_weight, style_weight: alpha and beta (Gatys 2015, eq. 7).
         tv_weight: weight of the total variation.
         init_image: start from the `content`, or from uniform `noise`.
-        init_from: source of the net's weights: the run of a classifier, a checkpoint, or torchvision.
+        init_from: source of the net's weights: the run of a classifier, a checkpoint, or
+            torchvision.
 
     Raises:
-        ValueError: the net has no layer of a given name, or the image is smaller than the net's pooling.
+        ValueError: the net has no layer of a given name, or the image is smaller than the net's
+            pooling.
     """
 
     takes = "a photograph and a style"
@@ -103,7 +105,8 @@ class StyleTransfer(Family):
         )
         if min(sides) < min_side:
             raise ValueError(
-                f"an image of {sides[1]} x {sides[0]} is too small: it needs {min_side} x {min_side}"
+                f"an image of {sides[1]} x {sides[0]} is too small: "
+                f"it needs {min_side} x {min_side}"
             )
 
     def train(self, mode: bool = True) -> "StyleTransfer":
@@ -185,7 +188,7 @@ class StyleTransfer(Family):
 
     @torch.no_grad()
     def make_targets(self, content: Tensor, style: Tensor) -> Targets:
-        """Return the targets for a content and a style image, (1, C, H, W) in [0, 1], of any sizes."""
+        """Return the targets for content and style images (1, C, H, W) in [0, 1], of any size."""
         of_content, of_style = self.maps(content), self.maps(style)
         return Targets(
             {name: of_content[name] for name in self.content_layers},
@@ -229,11 +232,13 @@ class StyleTransfer(Family):
         self.log_dict({f"test/{name}": value for name, value in values.items()}, batch_size=1)
 
     def translate(self, images: Tensor, to: str = "b") -> Tensor:
-        """Optimize an image for each content image, in the style of this run, with `num_steps` steps.
+        """Optimize an image for each content image, in the style of this run.
+
+        Takes `num_steps` steps per image.
 
         Args:
-            images: content images (N, C, H, W) in [0, 1]. If the run starts from noise, all start from the
-                same.
+            images: content images (N, C, H, W) in [0, 1]. If the run starts from noise, all start
+                from the same.
             to: not used.
 
         Raises:

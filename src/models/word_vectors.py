@@ -25,10 +25,10 @@ class WordVectors(Family):
         optimizer: parameters -> optimizer.
         schedule: progress in [0, 1) -> factor on the learning rate (see `src.optim.schedules`).
         subsample: t. In training, each occurrence of a word with frequency f is discarded with
-            probability 1 - sqrt(t / f) before pairs are made (section 2.3); None: never. The paper's
-            value for 1e9 words is about 1e-5.
-        dynamic_window: draw the window of each center from 1 to `window`, as word2vec's code does, so
-            that near words count more. False: always use `window`.
+            probability 1 - sqrt(t / f) before pairs are made (section 2.3); None: never. The
+            paper's value for 1e9 words is about 1e-5.
+        dynamic_window: draw the window of each center from 1 to `window`, as word2vec's code does,
+            so that near words count more. False: always use `window`.
     """
 
     takes = "sentences"
@@ -77,7 +77,10 @@ class WordVectors(Family):
         return self.optimizer(self.parameters())
 
     def word_vectors(self) -> Tensor:
-        """Return the vectors (vocab_size, embedding_dim) without gradient; row k is that of word k + 1."""
+        """Return the vectors (vocab_size, embedding_dim) without gradient.
+
+        Row k is the vector of word k + 1.
+        """
         return self.centre.weight.detach()[1:]
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:

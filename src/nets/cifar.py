@@ -41,8 +41,8 @@ def resnet(
 ) -> nn.Sequential:
     """Build the ResNet for CIFAR of He 2015, section 4.2.
 
-    A 3 x 3 convolution, then three stages of (depth - 2) / 6 blocks. Maps images (B, C, H, W) to logits
-    (B, num_classes).
+    A 3 x 3 convolution, then three stages of (depth - 2) / 6 blocks. Maps images (B, C, H, W) to
+    logits (B, num_classes).
 
     Args:
         channels: channels of the images.
@@ -86,9 +86,9 @@ def densenet_bc(
 ) -> nn.Module:
     """Build the DenseNet-BC for CIFAR of Huang 2017, section 3.
 
-    Three dense blocks of (depth - 4) / 6 bottleneck layers, with transitions that halve the channels.
-    It is torchvision's DenseNet with its stem for 224 x 224 replaced by one convolution of
-    2 * growth_rate filters. Maps images (B, C, H, W) to logits (B, num_classes).
+    Three dense blocks of (depth - 4) / 6 bottleneck layers, with transitions that halve the
+    channels. It is torchvision's DenseNet with its stem for 224 x 224 replaced by one convolution
+    of 2 * growth_rate filters. Maps images (B, C, H, W) to logits (B, num_classes).
 
     Args:
         channels: channels of the images.

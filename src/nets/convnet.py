@@ -1,4 +1,4 @@
-"""Feed-forward nets as a sequence of layers: the models `fc`, `cnn`, `lenet`, `vgg` and `petnet`."""
+"""Feed-forward nets as a sequence of layers: `fc`, `cnn`, `lenet`, `vgg` and `petnet`."""
 
 from collections import Counter, OrderedDict
 from typing import Literal
@@ -35,7 +35,8 @@ def convnet(
         channels: channels of the images.
         size: side or (height, width) of the images.
         num_classes: number of classes.
-        features: a number is a convolution with so many filters, `M` a 2 x 2 max pooling, `D` a dropout.
+        features: a number is a convolution with so many filters, `M` a 2 x 2 max pooling, `D` a
+            dropout.
         hidden_dims: widths of the fully connected layers before the last.
         kernel, padding: of every convolution.
         norm: `batch` adds BatchNorm between each convolution and its ReLU; `none` adds nothing.

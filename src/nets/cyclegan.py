@@ -1,7 +1,7 @@
 """CycleGAN's nets (Zhu 2017, appendix 7.2): Johnson's residual generator, PatchGAN discriminator.
 
-Images are (B, C, H, W) in [-1, 1]. All norms are instance norms, so the output for a sample does not
-depend on the rest of its batch.
+Images are (B, C, H, W) in [-1, 1]. All norms are instance norms, so the output for a sample does
+not depend on the rest of its batch.
 """
 
 import math
@@ -18,7 +18,8 @@ from src.nets.init import initialize
 class InstanceNorm(nn.Module):
     """Normalize each map of each image to mean 0 and variance 1 (Ulyanov 2016), without weights.
 
-    The result equals nn.InstanceNorm2d. It is computed as a layer norm over the pixels, in the precision
+    The result equals nn.InstanceNorm2d. It is computed as a layer norm over the pixels, in the
+    precision
     of the input: torch's version casts bf16 back and forth and copies the maps.
     """
 
@@ -45,7 +46,7 @@ class AddToImage(nn.Module):
 
 
 class Residual(nn.Module):
-    """R256: x plus two 3 x 3 convolutions of x, with reflection padding, norms and a ReLU between."""
+    """R256: x plus two 3 x 3 convolutions of x, with reflection padding and norms."""
 
     def __init__(self, channels: PositiveInt) -> None:
         super().__init__()
@@ -74,8 +75,8 @@ def generator(
         base_channels: channels of the first layer.
         n_blocks: residual blocks; None: 9 for images of 256 pixels or more, else 6.
         n_downsampling: how often the sides are halved before the blocks, 1 or 2. None: 2 (as in the
-            paper) for images of 64 pixels or more, else 1: halving 32 pixels twice leaves 8, from which
-            a picture cannot be restored.
+            paper) for images of 64 pixels or more, else 1: halving 32 pixels twice leaves 8, from
+            which a picture cannot be restored.
         residual: learn the difference from the input instead of the whole image (see `AddToImage`).
 
     Returns:
@@ -110,7 +111,7 @@ def discriminator(
     base_channels: PositiveInt = 64,
     n_layers: PositiveInt | None = None,
 ) -> nn.Sequential:
-    """Build a PatchGAN: C64-C128-C256-C512 and a last convolution, without a norm in the first layer.
+    """Build a PatchGAN: C64-C128-C256-C512 and a last convolution; no norm in the first layer.
 
     Uses 4 x 4 convolutions and LeakyReLU 0.2. A score depends on 70 x 70 pixels with three strided
     layers (as in the paper), on 34 x 34 with two, on 16 x 16 with one.
@@ -119,8 +120,8 @@ def discriminator(
         channels: channels of the images.
         size: side or (height, width) of the training images.
         base_channels: channels of the first layer.
-        n_layers: number of strided layers; None: 3 for images of 128 pixels or more, 2 from 64, else 1,
-            so that a patch is smaller than the image.
+        n_layers: number of strided layers; None: 3 for images of 128 pixels or more, 2 from 64,
+            else 1, so that a patch is smaller than the image.
 
     Returns:
         Images (B, C, H, W) in [-1, 1] -> scores (B, 1, h, w), one per patch.
@@ -153,7 +154,10 @@ def discriminator(
 
 
 def _conv(n_in: int, n_out: int, kernel: int) -> list[nn.Module]:
-    """Return reflection padding, a convolution that keeps the size, and a norm, which replaces the bias."""
+    """Return reflection padding, a convolution that keeps the size, and a norm.
+
+    The norm removes the mean, so the convolution needs no bias.
+    """
     return [
         nn.ReflectionPad2d(kernel // 2),
         nn.Conv2d(n_in, n_out, kernel, bias=False),

@@ -19,8 +19,8 @@ def initialize(net: nn.Module, how: str) -> None:
     Args:
         net: the net.
         how: `default` (keep PyTorch's), `kaiming` (normal, fan in), `xavier` (uniform), `normal`
-            (0, 0.02; Radford 2015), or `dirac` (PyTorch's, but the first filters of each convolution
-            pass on one input channel each; Zagoruyko 2017).
+            (0, 0.02; Radford 2015), or `dirac` (PyTorch's, but the first filters of each
+            convolution pass on one input channel each; Zagoruyko 2017).
     """
     if how == "default":
         return
@@ -43,11 +43,13 @@ def initialize(net: nn.Module, how: str) -> None:
 
 @torch.no_grad()
 def whiten(layer: nn.Conv2d, images: Tensor) -> None:
-    """Initialize a convolution with the principal components of its input (Jordan 2024, section 3.3).
+    """Initialize a convolution with the principal components of its input.
+
+    See Jordan 2024, section 3.3.
 
     Each component becomes two filters, itself and its negative, scaled so that the response has
-    variance 1. The strongest come first. Filters that are left over keep their values. Components with
-    no variance are skipped, such as those of color in gray images.
+    variance 1. The strongest come first. Filters that are left over keep their values. Components
+    with no variance are skipped, such as those of color in gray images.
 
     Args:
         layer: changed in place.
@@ -66,7 +68,10 @@ def whiten(layer: nn.Conv2d, images: Tensor) -> None:
 
 
 def spectral_norm(net: nn.Module) -> nn.Module:
-    """Divide all linear and convolution weights by their largest singular value (Miyato 2018), in place."""
+    """Divide all weights by their largest singular value (Miyato 2018), in place.
+
+    Applies to linear and convolution layers; returns `net`.
+    """
     for layer in list(net.modules()):
         if isinstance(layer, LAYERS):
             nn.utils.parametrizations.spectral_norm(layer)

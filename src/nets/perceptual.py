@@ -20,8 +20,8 @@ def perceptual(
 ) -> nn.Sequential:
     """Build the convolutional part of `src.nets.convnet.convnet`, with the same layer names.
 
-    Names are conv1, relu1, pool1 and so on, so VGG-19's conv4_2 is conv10. Maps images (B, C, H, W) to
-    the last layer's feature maps (B, N, h, w).
+    Names are conv1, relu1, pool1 and so on, so VGG-19's conv4_2 is conv10. Maps images (B, C, H, W)
+    to the last layer's feature maps (B, N, h, w).
 
     Args:
         channels: channels of the images.

@@ -1,7 +1,7 @@
 """Learning rate schedules, as pure functions of progress; only `Plateau` has a state.
 
-`progress` is the fraction of the run's batches that are done, in [0, 1). The result is the factor on
-the base learning rate.
+`progress` is the fraction of the run's batches that are done, in [0, 1). The result is the factor
+on the base learning rate.
 """
 
 import functools
@@ -35,7 +35,10 @@ def linear(progress: float, start: Fraction = 0.0, end: Probability = 0.0) -> fl
 
 
 def cosine(progress: float, warmup: Fraction = 0.0, end: Probability = 0.0) -> float:
-    """Rise linearly from 0 during `warmup`, then fall by half a cosine to `end` (Loshchilov 2016)."""
+    """Rise linearly from 0 during `warmup`, then fall by half a cosine to `end`.
+
+    See Loshchilov 2016; without restarts.
+    """
     if progress < warmup:
         return progress / warmup
     return end + (1.0 - end) * 0.5 * (
@@ -46,7 +49,9 @@ def cosine(progress: float, warmup: Fraction = 0.0, end: Probability = 0.0) -> f
 def one_cycle(
     progress: float, warmup: Fraction = 0.3, start: Fraction = 0.04, end: Probability = 0.0
 ) -> float:
-    """Rise from `start` to 1 during `warmup`, then fall to `end`, both by half a cosine (Smith 2018).
+    """Rise from `start` to 1 during `warmup`, then fall to `end`, both by half a cosine.
+
+    See Smith 2018.
 
     This is the shape that fastai uses.
     """

@@ -34,8 +34,8 @@ def draw_captioned(
 
     Args:
         images: (N, C, H, W) in [0, 1], C 1 or 3.
-        captions: one per image, in any script, with a line break between lines. A line wider than 180
-            pixels and than its image is cut.
+        captions: one per image, in any script, with a line break between lines. A line wider than
+            180 pixels and than its image is cut.
         columns: images per row; None: as many columns as rows.
         scale: size of each pixel; None: enlarge the images to the width of the captions.
         colors: of the captions; None: black.
@@ -98,8 +98,8 @@ def draw_bars(
         title: text above the bars.
         height: height of the picture; upright names are added to it.
         width: width of the picture.
-        names: one below each bar, upright if one is wider than its bar; None: the numbers of the first
-            and last bar.
+        names: one below each bar, upright if one is wider than its bar; None: the numbers of the
+            first and last bar.
         intervals: (low, high) around each value, drawn as a line with two ends.
     """
     top, left = 30, 60
@@ -178,7 +178,8 @@ def draw_feature_maps(image: Tensor, maps: dict[str, Tensor], side: int = 48) ->
 
     Args:
         image: (C, H, W).
-        maps: (K, h, w) by layer; each map is stretched from its least value (black) to its greatest.
+        maps: (K, h, w) by layer; each map is stretched from its least value (black) to its
+            greatest.
         side: pixels of a map in the picture.
     """
     rows = [("image", image.unsqueeze(0))] + [

@@ -1,4 +1,4 @@
-"""What a classifier sees: feature maps, Grad-CAM and activation maximization, for any net of images."""
+"""What a classifier sees: feature maps, Grad-CAM and activation maximization."""
 
 from collections.abc import Callable, Sequence
 
@@ -48,8 +48,8 @@ def find_cam_layer(net: nn.Module, x: Tensor, side: int = 7) -> str | None:
     """Return the name of the module whose maps are best for Grad-CAM.
 
     This is the last module with non-negative maps of `side` pixels or more; without one, the last
-    convolution; without that, None. Smaller maps do not show a place, and behind poolings most gradients
-    are zero. Before a ReLU, values that count as evidence for a class may be negative.
+    convolution; without that, None. Smaller maps do not show a place, and behind poolings most
+    gradients are zero. Before a ReLU, values that count as evidence for a class may be negative.
 
     Args:
         net: the net.
@@ -86,7 +86,8 @@ def find_cam_layer(net: nn.Module, x: Tensor, side: int = 7) -> str | None:
 def grad_cam(net: nn.Module, layer: nn.Module, x: Tensor, classes: Tensor) -> Tensor:
     """Return where the evidence for a class is in each image (Selvaraju 2017, eq. 1 and 2).
 
-    The maps of the layer are weighted by the mean gradient of the class logit, summed, and rectified.
+    The maps of the layer are weighted by the mean gradient of the class logit, summed, and
+    rectified.
 
     Args:
         net: the net.

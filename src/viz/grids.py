@@ -24,9 +24,9 @@ class Canvases(NamedTuple):
 
     Attributes:
         frames: (T + 1, n, C, H, W) in [0, 1], the blank canvas first.
-        windows: `read` or `write` -> (T, n, 5): top, left, bottom and right of the window and its sigma,
-            in pixels from the center of the top left pixel. Windows t were used to make frame t + 1.
-            Empty for a model without windows.
+        windows: `read` or `write` -> (T, n, 5): top, left, bottom and right of the window and its
+            sigma, in pixels from the center of the top left pixel. Windows t were used to make
+            frame t + 1. Empty for a model without windows.
         images: the images (n, C, H, W) that are reconstructed; None for samples.
     """
 
@@ -60,10 +60,10 @@ def grid(images: Tensor, columns: int | None = None, scale: int = 1, gap: int = 
 
 
 def filter_tile(weight: Tensor, max_filters: int = 64, tile_pixels: int = 24) -> np.ndarray:
-    """Draw the filters of a convolution as a grid, from the layer's least weight (black) to its greatest.
+    """Draw the filters of a convolution as a grid, the least weight black, the greatest white.
 
-    Filters with three input channels are drawn in color, with one in gray; of others, the first input
-    channel is drawn.
+    Filters with three input channels are drawn in color, with one in gray; of others, the first
+    input channel is drawn.
 
     Args:
         weight: (out, in, h, w).
@@ -78,10 +78,10 @@ def filter_tile(weight: Tensor, max_filters: int = 64, tile_pixels: int = 24) ->
 
 
 def canvas_frames(canvases: Canvases, scale: int = 4) -> list[np.ndarray]:
-    """Draw a picture for each step: a grid of all canvases, with reading windows green, writing ones red.
+    """Draw a grid of all canvases for each step, with reading windows green, writing ones red.
 
-    The border of a window is as wide as the sigma of its filters, so a thin border means sharp. Above each
-    reconstruction is its image.
+    The border of a window is as wide as the sigma of its filters, so a thin border means sharp.
+    Above each reconstruction is its image.
     """
     painted = _painted(canvases, scale)  # (T + 1, n, 3, H, W)
     if canvases.images is None:
@@ -116,7 +116,7 @@ def canvas_strip(
 
 
 def _painted(canvases: Canvases, scale: int) -> Tensor:
-    """Return frames (T + 1, n, 3, H * scale, W * scale) in [0, 1] with the windows drawn on them."""
+    """Return frames (T + 1, n, 3, H * scale, W * scale) in [0, 1] with windows drawn on them."""
     frames = enlarge(canvases.frames.flatten(0, 1), scale).unflatten(0, canvases.frames.shape[:2])
     for t in range(1, len(frames)):
         for i in range(frames.shape[1]):
