@@ -9,7 +9,7 @@ from src.metrics.likelihood import importance_weighted
 from tests.nets.test_draw import batch, make, module
 
 
-def test_the_estimate_of_a_linear_gaussian_model_nears_its_evidence():
+def test_estimate_approaches_the_evidence_of_a_linear_gaussian_model():
     """z ~ N(0, 1), x | z ~ N(z, 1/4): x ~ N(0, 5/4). The proposal is off on purpose; each k improves on the one before."""
     x = torch.tensor([0.3, -1.2, 2.0])
     evidence = -Normal(0.0, 1.25**0.5).log_prob(x)
@@ -32,7 +32,7 @@ def test_the_estimate_of_a_linear_gaussian_model_nears_its_evidence():
     )
 
 
-def test_the_estimate_needs_no_more_than_one_draw_of_the_exact_posterior():
+def test_estimate_is_exact_with_the_exact_posterior():
     x = torch.tensor([0.3, -1.2])
     posterior = Normal(0.8 * x, 0.2**0.5)
 
@@ -48,7 +48,7 @@ def test_the_estimate_needs_no_more_than_one_draw_of_the_exact_posterior():
         )
 
 
-def test_the_estimate_is_safe_where_weights_are_beyond_floats():
+def test_estimate_is_stable_for_extreme_weights():
     """exp(-5000) is 0 in every float type."""
     weights = torch.tensor([[-5000.0], [-5001.0], [-5002.0]])
     queue = list(weights.split(1))
@@ -58,7 +58,7 @@ def test_the_estimate_is_safe_where_weights_are_beyond_floats():
     )
 
 
-def test_one_draw_is_the_bound_and_many_are_below_it():
+def test_estimate_with_one_draw_is_the_bound():
     """log_weights of DRAW: with k = 1 its mean is the bound's over many draws; k = 50 lies below."""
     model = module(make())
     x, _ = batch(model.net, 2)
