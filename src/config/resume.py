@@ -18,7 +18,7 @@ from src.config.overrides import value_of
 from src.config.schema import has_mark
 from src.config.targets import marked
 from src.core import runs
-from src.core.errors import UserError
+from src.core.errors import UserError, near
 from src.core.types import PATH, RESUMABLE
 
 
@@ -32,10 +32,7 @@ def resume_run(task: Task, folder: Path, overrides: list[str]) -> None:
         key = override.partition("=")[0].lstrip("~")
         is_allowed = any(key == name or key.startswith(f"{name}.") for name in allowed)
         if not is_allowed or (override.startswith("~") and not key.startswith("callbacks.")):
-            raise UserError(
-                f"resume: '{override}' cannot change: a resumed run keeps its own configuration; "
-                f"new may be {', '.join(allowed)}"
-            )
+            raise UserError(_refusal(cfg, key, override, allowed))
         _change(cfg, override)
     remembered = cfg.copy()
     cfg.resume = str(folder)
@@ -47,6 +44,19 @@ def resume_run(task: Task, folder: Path, overrides: list[str]) -> None:
         return task(cfg, folder)
 
     run_alone(go_on, cfg, folder)
+
+
+def _refusal(cfg: DictConfig, key: str, override: str, allowed: list[str]) -> str:
+    """Return why a resumed run does not take `override`."""
+    plain = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(plain, dict)
+    known = paths(plain)
+    if key not in known and (suggestion := near(key, known)):
+        return f"resume: unknown key '{key}'{suggestion}"
+    return (
+        f"resume: '{override}' cannot change: a resumed run keeps its own configuration, "
+        f"except {', '.join(allowed)}"
+    )
 
 
 def resumable(cfg: DictConfig) -> Iterator[str]:

@@ -194,7 +194,7 @@ def test_domains_without_validation_and_test_can_be_trained(config, photos, tmp_
     cfg.test = False
     values = train(cfg, saved(cfg, tmp_path / "run"))
     assert not [name for name in values if name.startswith(("test/", "val/"))]
-    assert (tmp_path / "run" / "images" / "samples.gif").is_file()
+    assert (tmp_path / "run" / "images" / "comparisons.gif").is_file()
     (photos / "cats" / "Thumbs.db").unlink()
 
 
