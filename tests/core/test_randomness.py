@@ -1,4 +1,4 @@
-"""Numbers that are a function of where one stands."""
+"""Random numbers as a function of their position."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Augmentation against NumPy, SciPy and torchvision, each image by draws of its own, of training images alone."""
+"""Augmentation against NumPy, SciPy and torchvision."""
 
 import numpy as np
 import pytest
@@ -84,7 +84,7 @@ def test_quarter_turn_equals_numpy_rot90():
 
 
 def test_composed_transforms_equal_one_scipy_resampling():
-    """Turned, then scaled, then moved, then mirrored: SciPy, one matrix, the inverse of each from the last to the first."""
+    """Rotate, scale, move, mirror: SciPy gets one matrix, the product of the inverses in reverse."""
     transforms = {
         "rotation": geometric.Rotation(40),
         "scale": geometric.Scale(0.5, 2),
@@ -124,7 +124,10 @@ def test_composed_transforms_equal_one_scipy_resampling():
 @pytest.mark.parametrize(("min_area", "aspect"), [(0.5, 1.333), (0.08, 4 / 3), (0.6, 3.0)])
 @pytest.mark.parametrize("size", [(3000, 3000), (2000, 3000)])
 def test_crops_have_the_distribution_of_torchvision(min_area, aspect, size):
-    """Large images, so that torchvision's whole pixels do not matter; its ratio is given relative to the image's."""
+    """Images are large, so that torchvision's rounding to whole pixels does not matter.
+
+    Its aspect ratio is given relative to that of the image.
+    """
     n, (height, width) = 3000, size
     ratio = width / height
     peer = v2.RandomResizedCrop(32, (min_area, 1), (ratio / aspect, ratio * aspect))
@@ -147,7 +150,7 @@ def test_crops_have_the_distribution_of_torchvision(min_area, aspect, size):
 
 
 def test_crops_stay_inside_the_image():
-    """No side is exactly the image's, save of the whole image after ten draws that do not fit (0.26 ** 10 of them)."""
+    """No side equals that of the image, except after ten attempts that do not fit (0.26^10 of them)."""
     values = geometric.Crop(0.5, 1.333).sample(CounterRNG(torch.arange(50000), 0), (32, 32))
     sides = torch.stack([values["width"], values["height"]])
     places = torch.stack([values["left"], values["top"]])

@@ -1,4 +1,4 @@
-"""Transparency is laid on a ground, white unless data.background says another, wherever image files are read."""
+"""Transparent images are blended over data.background, wherever image files are read."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ RNG = np.random.default_rng(0)
 
 
 def blended(rgb, alpha, ground):
-    """Porter and Duff's "over" on an opaque ground, in float64."""
+    """Compute Porter and Duff's "over" on an opaque background, in float64."""
     a = alpha[..., None] / 255
     return a * rgb + (1 - a) * np.asarray(ground)
 
@@ -55,7 +55,7 @@ def test_transparent_palette_color_shows_the_background(tmp_path):
 
 
 def icons(folder, flat):
-    """Black shapes on a transparent ground, whose colour is black too; `flat`: on white."""
+    """Black shapes on a transparent black background; `flat`: on white."""
     rng = np.random.default_rng(0)
     for kind in ("circle", "cross"):
         (folder / kind).mkdir(parents=True)
@@ -102,7 +102,7 @@ def test_transparent_icons_equal_icons_on_white(config, both, keep):
 
 @pytest.fixture
 def icons_run(both, config):
-    """A classifier of the clear icons, on a ground of its own."""
+    """A classifier of the transparent icons, with its own background."""
     cfg = config(*settings(both / "clear", "data.background=[200,200,200]", "trainer.max_epochs=30", "callbacks=none",
                            "logger=csv", "trainer=cpu", "trainer.precision=32-true", "data.batch_size=8"))  # fmt: skip
     folder = saved(cfg, both / "run")

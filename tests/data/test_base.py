@@ -1,4 +1,4 @@
-"""Splits, sizes, orders and batches, whatever the set."""
+"""Splits, sizes, orders and batches of any data set."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ def test_limit_and_train_size_set_the_number_of_images(config):
 
 
 def test_train_per_class_draws_equally_from_each_class(config):
-    """Drawn by split_seed from what validation leaves, more of them around fewer; validation and test stay as they are."""
+    """The draw depends on split_seed; a larger draw contains a smaller one; validation and test stay."""
     few, more, whole = (
         data_of(config, f"data.train_per_class={n}", "seed=1") for n in (5, 20, "null")
     )
@@ -149,7 +149,7 @@ def test_binarize_uses_pixel_values_as_probabilities():
 
 
 def epoch_batches(config, tmp_path, *overrides):
-    """The training images of two epochs and the validation images, as the model gets them."""
+    """Return the training images of two epochs and the validation images, as the model gets them."""
     cfg = config(
         *TINY,
         "model=draw",

@@ -1,4 +1,4 @@
-"""Decoded images are kept on disk: read again without decoding, made anew when anything changed or broke."""
+"""The cache of decoded images: read without decoding, replaced if anything changed or broke."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from tests.conftest import ROOT, data_of
 
 @pytest.fixture
 def decodes(monkeypatch):
-    """The paths that are decoded, as they are."""
+    """The paths that are decoded."""
     seen = []
     real = files_module.decode
     monkeypatch.setattr(
@@ -26,7 +26,7 @@ def decodes(monkeypatch):
 
 @pytest.fixture
 def images(tmp_path):
-    """A folder of 12 images in two classes, each of its own grey."""
+    """A folder of 12 images in two classes, each in its own gray."""
     for i in range(12):
         path = tmp_path / "images" / f"class{i % 2}" / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def images(tmp_path):
 
 
 def pixels(config, images, *more):
-    """Images and labels of the three sets, read anew, with the cache beside the folder."""
+    """Read images and labels of the three sets again, with the cache beside the folder."""
     settings = (
         "model=fc",
         "data=folder",

@@ -1,4 +1,4 @@
-"""A folder of one's own: levels, cuts, decoding, and the line that each broken one gets."""
+"""Folders of images: split folders, splits, decoding, and errors."""
 
 import numpy as np
 import pytest
@@ -124,7 +124,7 @@ def test_unknown_test_class_is_named(config, tmp_path):
 
 
 def test_data_classes_selects_and_orders_classes(config, tmp_path):
-    """Labelled in the order in which they are named; a folder that is not chosen may hold what cannot be read."""
+    """A folder that is not selected may hold unreadable files."""
     write_folder(tmp_path, ("train", "test"))
     for level in ("train", "test"):
         (tmp_path / level / "birds").mkdir()
@@ -158,7 +158,7 @@ def test_data_classes_accepts_names_of_digits(config, tmp_path):
 
 
 def test_other_files_are_ignored(config, tmp_path):
-    """What a file manager leaves among the images is passed over."""
+    """File managers leave hidden files among images."""
     write_folder(tmp_path)
     settings = ("data=folder", f"data.root={tmp_path}", "data.size=16", "data.test_size=2")
     before = len(data_of(config, *settings).train)

@@ -1,4 +1,4 @@
-"""Oxford-IIIT Pets: small files in its format, held against torchvision's reader; and the line that each broken copy gets."""
+"""Oxford-IIIT Pets: small files in its format against torchvision's reader, and errors."""
 
 import colorsys
 
@@ -22,7 +22,7 @@ BREEDS = [
 
 @pytest.fixture
 def pets(tmp_path):
-    """A root with four breeds, 6 images to train and 3 to test of each, in the archive's layout; each image one colour."""
+    """A root with four breeds, 6 training and 3 test images of each, each image of one color."""
     folder = tmp_path / "oxford-iiit-pet"
     (folder / "images").mkdir(parents=True)
     (folder / "annotations").mkdir()
@@ -128,7 +128,7 @@ def test_streamed_pets_have_the_same_images_and_moments(config, pets):
 
 
 def edited(name, change):
-    """root -> its list `name` as `change` makes it of the list's text."""
+    """Return a function that changes the text of the list `name` by `change`."""
 
     def edit(root):
         path = root / "oxford-iiit-pet" / "annotations" / name

@@ -1,4 +1,4 @@
-"""The sentences, and word vectors from those without labels."""
+"""The review sentences, and word vectors from the unlabeled ones."""
 
 import csv
 from collections import Counter
@@ -218,7 +218,7 @@ def test_nearest_words_of_known_vectors():
 
 
 def test_words_with_shared_contexts_become_neighbors(config, tmp_path):
-    """Two worlds of words that never meet: who is near whom is known."""
+    """Two groups of words never occur together, so the neighbors are known."""
     rng = np.random.default_rng(0)
     worlds = [[f"{side}{letter}" for letter in "abcd"] for side in ("x", "y")]
     rows = [f"{' '.join(rng.permutation(worlds[i % 2])[:3])},," for i in range(40)]

@@ -1,4 +1,4 @@
-"""Reading each data set's files, and the line that each broken one gets."""
+"""The files of each data set, and the errors for broken ones."""
 
 import gzip
 import hashlib
@@ -126,7 +126,7 @@ def test_broken_amat_file_is_named(tmp_path):
 
 
 def write_cifar(source, root, monkeypatch, labels_key, last):
-    """A CIFAR's own files with 4 images each, the last class among them, and torchvision's list of md5s brought to them."""
+    """Write CIFAR files with 4 images each, and put their MD5 digests into torchvision's list."""
     base = root / source.base_folder
     base.mkdir()
     lists = {}
@@ -301,7 +301,7 @@ def test_missing_set_on_the_command_line_is_one_line(tmp_path):
 
 
 def test_two_digit_mnist_places_two_digits(config, tmp_path):
-    """Each validation sheet is the sum, clipped at 1, of two digits of the set at places of their own."""
+    """Each validation sheet is the sum, clipped at 1, of two digits at different places."""
     raw = write_mnist(tmp_path, n=12)
     for part in (
         "train",

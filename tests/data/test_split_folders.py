@@ -1,4 +1,4 @@
-"""Which sub-folders of a person's folder are sets and which are classes; what is said where that cannot be told."""
+"""Which sub-folders are sets and which are classes, and the errors if that is ambiguous."""
 
 import pytest
 from PIL import Image
@@ -8,7 +8,7 @@ from tests.conftest import command, data_of, wrong
 
 
 def write(root, *folders, n=6):
-    """`n` images in each of `folders`, of other colours in each, and nothing else."""
+    """Write `n` images into each of `folders`, in different colors."""
     for k, folder in enumerate(folders):
         (root / folder).mkdir(parents=True)
         for i in range(n):

@@ -1,4 +1,4 @@
-"""Training, validation and test hold each class by its share; what a set lacks is said."""
+"""Training, validation and test keep class shares; missing classes are logged."""
 
 import numpy as np
 import pytest
@@ -9,11 +9,11 @@ from src.core.randomness import generator
 from src.data.images import ImageSet
 from src.data.splits import split_off_test, stratified_split
 from tests.conftest import TINY, data_of
-from tests.data.test_levels import write
+from tests.data.test_split_folders import write
 
 
 def shares(counts, n):
-    """How many of `n` each class gets: the whole part of its share, then one more for the largest remainders (Hamilton)."""
+    """Return how many of `n` images each class gets by largest remainders (Hamilton)."""
     exact = np.array(counts) * n / sum(counts)
     whole = np.floor(exact).astype(int)
     for k in np.argsort(-(exact - whole), kind="stable")[: n - whole.sum()]:

@@ -1,4 +1,4 @@
-"""Two domains of images: which are in which, in what order they come, what is refused."""
+"""Two domains of images: content, order, and errors."""
 
 import shutil
 
@@ -86,7 +86,7 @@ def test_domains_are_shuffled_independently(config, photos):
 
 
 def test_unpaired_folders_of_unequal_size(config, tmp_path):
-    """The smaller begins again; each is cut for itself; nothing below is missed."""
+    """The smaller domain repeats; each is split on its own; sub-folders are read."""
     for name, n in (("a", 9), ("b/more", 20)):
         (tmp_path / name).mkdir(parents=True)
         for i in range(n):
@@ -107,7 +107,7 @@ def test_unpaired_folders_of_unequal_size(config, tmp_path):
 
 
 def test_repeated_image_is_evaluated_once(config, tmp_path):
-    """Domain B is larger: after the rows that hold each image of A once, batches have images of B alone."""
+    """Domain B is larger, so the last batches hold images of B only."""
     noise = np.random.default_rng(0)
     for name, n in (("a", 6), ("b", 20)):
         (tmp_path / name).mkdir()
@@ -172,13 +172,13 @@ def test_unpaired_domains_log_no_psnr(config, photos, tmp_path):
     assert again["test/cycle_a"] != values["test/cycle_a"], "other photographs were measured"
     for word in (f"data.root={moved}", f"data.content={moved}"):
         with pytest.raises(
-            UserError, match="of data=unpaired only data.root_a, data.root_b can change"
+            UserError, match=r"of data=unpaired only data\.root_a, data\.root_b can change"
         ):
             call("evaluate", evaluate, f"run={tmp_path / 'run'}", word)
 
 
 def test_domains_without_validation_and_test_can_be_trained(config, photos, tmp_path):
-    """Nothing is measured then, and the grids show training images."""
+    """Nothing is evaluated, and the grids show training images."""
     (photos / "cats" / "Thumbs.db").write_bytes(b"no image")
     roots = (
         f"data.root_a={photos / 'cats'}",

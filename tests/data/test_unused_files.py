@@ -1,4 +1,4 @@
-"""Every file below a person's folder is read or counted by reason: HEIC, links, what is broken, what is no image."""
+"""Every file in a folder is read or counted by reason: HEIC, links, broken and other files."""
 
 import os
 import subprocess
@@ -39,7 +39,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def no_heif(monkeypatch):
-    """As where pillow-heif is not installed."""
+    """Pretend that pillow-heif is not installed."""
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     files.heic_readable.cache_clear()
     yield
@@ -140,7 +140,7 @@ def test_class_without_readable_images_is_an_error(config, folder, keep):
 
 
 def test_quick_check_finds_the_same_files_as_decoding(folder):
-    """A JPEG is looked through at an eighth of its size: it fails where decoding fails, and nowhere else."""
+    """JPEGs are checked at an eighth of their size, which fails exactly where decoding fails."""
     good = (folder / "red" / "0.jpg").read_bytes()
     rng = np.random.default_rng(1)
     path = folder / "red" / "x.jpg"

@@ -1,4 +1,4 @@
-"""Warps against numpy.pad, NumPy's flips and turns, and SciPy, in all five modes of the border."""
+"""Warps against numpy.pad, NumPy's flips and turns, and SciPy, with all five borders."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_whole_pixel_translations_equal_numpy_pad(size, border, interpolation):
 
 
 def test_borders_follow_their_specification():
-    """On [1 2 3 4], three to the left."""
+    """The image [1 2 3 4], moved three pixels to the left."""
     row = torch.tensor([1.0, 2, 3, 4]).view(1, 1, 1, 4)
     left = {
         border: warp(row, maps([1, 0, -4], [0, 1, 0])[:1], border).flatten()[1:].tolist()
@@ -103,7 +103,7 @@ def test_flips_and_quarter_turns_equal_numpy_bit_for_bit(border, interpolation):
 
 
 def test_border_table():
-    """The largest difference of each transform at each border, from numpy.pad or flip where they say it, else from SciPy."""
+    """The largest difference to numpy.pad, numpy.flip or SciPy, for each transform and border."""
     x = images(24, 32)
     draws = CounterRNG(torch.arange(3), 0)
     cases = {

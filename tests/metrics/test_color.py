@@ -1,4 +1,4 @@
-"""Maps of colors against NumPy and SciPy: what they make equal, and what they cannot know."""
+"""Color maps against NumPy and SciPy."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from tests.conftest import WINTER_RUN, saved
 
 @pytest.fixture(scope="module")
 def domains():
-    """Two sets of images of unequal size, none alike: warm and cold, (N, 3, 6, 5) uint8."""
+    """Two sets of unequal size, warm and cold images, (N, 3, 6, 5) uint8."""
     rng = np.random.default_rng(0)
     mix = np.array([[40, 10, 0], [5, 30, 10], [20, 5, 25]])
     sets = []
@@ -46,7 +46,7 @@ def test_transport_matrix_equals_scipy_and_maps_the_covariance(domains):
 
 
 def test_histogram_matching_equals_sorting(domains):
-    """Sets of equal size: the k-th smallest value of a channel becomes the k-th smallest of the other's, up to ties."""
+    """For sets of equal size, the k-th smallest value maps to the k-th smallest, up to ties."""
     a, b = (torch.from_numpy(images[:1000]) for images in domains)
     tables = (histogram_tables(a, b) * 255).round().int().numpy()
     for c in range(3):

@@ -1,4 +1,4 @@
-"""The feature net behind fid_own: a function of the data set alone, trained once for all runs, kept, and named."""
+"""The feature net behind fid_own: a function of the data set, trained once and cached."""
 
 import logging
 import os
@@ -18,13 +18,13 @@ DIGITS = ("model=gan", "data.size=16", "data.val_size=100", "data.test_size=300"
 
 @pytest.fixture(autouse=True)
 def few_steps(monkeypatch):
-    """How good its features are is test_metrics.py's business."""
+    """Train for a few steps only: test_fid.py checks the quality of the features."""
     monkeypatch.setattr(features, "STEPS", 12)
 
 
 @pytest.fixture
 def images():
-    """256 grey noises of 28 x 28, of ten classes."""
+    """256 images of gray noise, 28 x 28, in ten classes."""
     noise = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (256, 1, 28, 28), generator=noise, dtype=torch.uint8)
     return ImageSet(pixels, torch.arange(256) % 10)
@@ -32,7 +32,7 @@ def images():
 
 @pytest.fixture
 def lines(caplog, monkeypatch):
-    """What was said."""
+    """The logged lines."""
     monkeypatch.setattr(logging.getLogger("src"), "propagate", True)
     caplog.set_level(logging.INFO)
     return lambda: [record.getMessage() for record in caplog.records]
@@ -118,7 +118,7 @@ def test_feature_net_uses_the_full_training_set(config, cut):
 
 
 def test_feature_net_sees_permuted_pixels(config):
-    """Training images that are augmented rest as they are; what they are held against does not."""
+    """Augmented training images are stored without the permutation, evaluation images with it."""
     more = ("data.permute=true", "augment=flip", "data.val_size=0")
     data = data_of(config, *DIGITS, *more)
     indices = torch.arange(20)

@@ -1,4 +1,4 @@
-"""The measures against torchmetrics, scikit-learn and NumPy; the feature net and its cache."""
+"""Quality metrics against torchmetrics, scikit-learn and NumPy."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from src.metrics.quality import quality, too_few
 
 @pytest.fixture(scope="module")
 def clouds():
-    """Two sets of 400 points in 8 dimensions, near one another, of different spread."""
+    """Two overlapping sets of 400 points in 8 dimensions, with different spread."""
     rng = np.random.default_rng(0)
     mix = rng.normal(size=(8, 8))
     return tuple(
@@ -68,7 +68,7 @@ def test_kernel_distance_equals_torchmetrics(clouds):
 
 
 def test_kernel_distance_is_unbiased():
-    """Over many draws from one distribution its mean is 0, not above."""
+    """Its mean over many draws from one distribution is 0."""
     draws = [
         kernel_distance(*torch.randn(2, 30, 4, generator=generator(i), dtype=torch.float64))
         for i in range(400)
@@ -98,7 +98,7 @@ def test_neighbor_metrics_equal_scikit_learn(clouds):
 
 
 def test_neighbor_metrics_of_a_collapsed_generator():
-    """All samples on one real point: precise, and covering next to nothing."""
+    """All samples are one real point: precision is high, coverage is nearly 0."""
     real = torch.randn(200, 4, generator=generator(0))
     measured = neighbor_metrics(
         real, real[:1].expand(200, -1) + 1e-6 * torch.randn(200, 4, generator=generator(1))

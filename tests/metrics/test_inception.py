@@ -1,4 +1,4 @@
-"""FID, KID and Inception Score on Inception features, with weights of its format that are random: none can be fetched here."""
+"""FID, KID and Inception Score on Inception features, with random weights instead of a download."""
 
 import urllib.request
 
@@ -14,7 +14,7 @@ from src.evaluate import evaluate
 from src.metrics import features, inception
 from src.train import train
 from tests.conftest import TINY, TINY_NETS, call, saved
-from tests.metrics.test_figures import CARD
+from tests.metrics.test_precision import CARD
 
 GAN = (*TINY, *TINY_NETS, *CARD, "data.limit=30", "data.val_size=10", "trainer.max_epochs=1",
        "trainer.precision=bf16-mixed", "callbacks.quality.n=20")  # fmt: skip
@@ -23,7 +23,7 @@ NAME = URL_INCEPTION_V3.rpartition("/")[2]
 
 @pytest.fixture(scope="module")
 def state():
-    """A net's random weights, scaled so that its features are of an order of one."""
+    """Random weights of a net, scaled so that its features have a magnitude of about 1."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
         patch.setattr(
@@ -40,7 +40,7 @@ def state():
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """torch hub's folder, empty; and no network."""
+    """An empty folder for torch hub, and no network."""
 
     def offline(*_, **__):
         raise OSError("no network")

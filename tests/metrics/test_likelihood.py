@@ -1,4 +1,4 @@
-"""The importance-weighted estimate, held against models whose evidence is known, and against DRAW's own bound."""
+"""The importance-weighted estimate against models with known evidence, and against DRAW's bound."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from tests.nets.test_draw import batch, make, module
 
 
 def test_estimate_approaches_the_evidence_of_a_linear_gaussian_model():
-    """z ~ N(0, 1), x | z ~ N(z, 1/4): x ~ N(0, 5/4). The proposal is off on purpose; each k improves on the one before."""
+    """z ~ N(0, 1) and x | z ~ N(z, 1/4), so x ~ N(0, 5/4). A larger k improves the estimate."""
     x = torch.tensor([0.3, -1.2, 2.0])
     evidence = -Normal(0.0, 1.25**0.5).log_prob(x)
     generator = torch.Generator().manual_seed(0)
@@ -59,7 +59,7 @@ def test_estimate_is_stable_for_extreme_weights():
 
 
 def test_estimate_with_one_draw_is_the_bound():
-    """log_weights of DRAW: with k = 1 its mean is the bound's over many draws; k = 50 lies below."""
+    """DRAW's estimate with k = 1 equals the bound in the mean; with k = 50 it is lower."""
     model = module(make())
     x, _ = batch(model.net, 2)
     many = x.repeat(2000, 1, 1, 1)

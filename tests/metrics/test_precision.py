@@ -1,4 +1,4 @@
-"""Figures are right: in float32 whatever the training's precision, of a set and not of its first images, weighed by images."""
+"""Metrics are computed in float32, over the whole set, and weighted by images."""
 
 import copy
 import json
@@ -46,13 +46,13 @@ def few_steps(monkeypatch):
 
 
 def families():
-    """The classes that conf/model names."""
+    """Return the classes that conf/model names."""
     nodes = [OmegaConf.load(CONF / "model" / f"{choice}.yaml") for choice in groups()["model"]]
     return {str(node["_target_"]) for node in nodes if "_target_" in node} | {"src.models.gan.GAN"}
 
 
 def small(config, photos, family, *more):
-    """A checked config of a small run of `family`."""
+    """Return a checked config of a small run of `family`."""
     base = [name for name in TINY if "data=reviews" not in FAMILIES[family] or "data." not in name]
     words = [word.format(photos=photos) for word in FAMILIES[family]]
     return config(*base, *words, "trainer.max_epochs=1", *more)
@@ -64,7 +64,7 @@ def test_every_family_is_covered():
 
 @pytest.mark.parametrize("family", [name for name, words in FAMILIES.items() if words])
 def test_metrics_are_float32_whatever_the_training_precision(config, photos, tmp_path, family):
-    """Trained in bf16, measured by the run itself, then by a Trainer of either precision: always the same bits."""
+    """A run trained in bf16 has the same metrics, to the bit, from Trainers of either precision."""
     cfg = small(config, photos, family, BF16, "seed=3")
     values = train(cfg, saved(cfg, tmp_path / "run"))
     figures = {name: value for name, value in values.items() if name.startswith("test")}
@@ -90,7 +90,7 @@ def test_metrics_are_float32_whatever_the_training_precision(config, photos, tmp
 
 
 def structural_similarity(x, y):
-    """Wang 2004, eq. 13, in float64: 11 x 11 Gaussian window of sigma 1.5, borders reflected; images (C, H, W)."""
+    """Compute Wang 2004, eq. 13, in float64: 11 x 11 Gaussian window, sigma 1.5, reflected borders."""
     line = np.exp(-((np.arange(11) - 5.0) ** 2) / (2 * 1.5**2))
     window = np.outer(line, line) / line.sum() ** 2
 
@@ -238,7 +238,7 @@ def in_class_order(part):
 
 
 def test_perfect_sampler_is_perfect_on_a_sorted_set(config, monkeypatch):
-    """It draws from all classes; a KID of 2 on CIFAR's first 3,000 test images was of their three classes."""
+    """Regression: the first 3,000 test images of a sorted CIFAR hold three classes (KID 2)."""
     data = data_of(config, "model=gan", "data.size=16", "data.test_size=800")
     monkeypatch.setattr(features, "STEPS", 100)
     cards = {}
@@ -254,7 +254,10 @@ def test_perfect_sampler_is_perfect_on_a_sorted_set(config, monkeypatch):
 
 
 def measured(callback, data, drawn=None):
-    """The card of a sampler that draws real images; `drawn`: how the callback draws them instead of its own way."""
+    """Return the metrics of a sampler that draws real images.
+
+    `drawn` replaces the way in which the callback draws them.
+    """
 
     class Perfect(torch.nn.Module):
         device, logged = torch.device("cpu"), {}
@@ -307,7 +310,7 @@ def test_shortened_test_keeps_pairs(config, photos):
 
 
 def test_class_without_images_has_no_accuracy(config, photos, tmp_path):
-    """It was nan, and null in metrics.json."""
+    """Regression: it was NaN, and null in metrics.json."""
     cfg = config(*TINY, "model=fc", "data=folder", f"data.root={photos}", "data.size=16", "data.cache=null",
                  "data.val_size=0", "data.test_size=1", "trainer.max_epochs=1")  # fmt: skip
     train(cfg, saved(cfg, tmp_path / "run"))
@@ -322,7 +325,7 @@ def test_class_without_images_has_no_accuracy(config, photos, tmp_path):
 @pytest.mark.parametrize("family", ["src.models.gan.GAN", "src.models.draw.DRAW"])
 @pytest.mark.parametrize(("each", "missing"), [(10, ["precision"]), (3, ["fid_own", "precision"])])
 def test_training_on_few_own_images_yields_metrics(config, photos, tmp_path, family, each, missing):
-    """What needs more images is left out with a line that says which and why; the rest is there."""
+    """Metrics that need more images are left out and logged."""
     for name in ("cats", "dogs"):
         (tmp_path / "in" / name).mkdir(parents=True)
         for i in range(each):

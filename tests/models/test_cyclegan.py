@@ -1,4 +1,4 @@
-"""CycleGAN: its nets against the paper's sizes, a step against the step written out, its pool, resume, what it shows."""
+"""CycleGAN: net sizes, a training step against the formulas, pool, resume and pictures."""
 
 import copy
 
@@ -22,7 +22,7 @@ def count(net):
 
 
 def test_parameter_counts_equal_the_paper_without_biases_before_norms():
-    """The authors' own nets at 256 pixels have 11,378,179 and 2,764,737 parameters, with a bias before each norm."""
+    """The authors' nets at 256 pixels have 11,378,179 and 2,764,737 parameters, with these biases."""
     assert count(generator(3, 256)) == 11_378_179 - (64 + 128 + 256 + 9 * 2 * 256 + 128 + 64)
     assert count(generator(3, 128)) == count(generator(3, 256)) - 3 * 2 * 256 * 256 * 9
     assert count(discriminator(3, 256)) == 2_764_737 - (128 + 256 + 512)
@@ -47,7 +47,7 @@ def test_small_images_are_downsampled_once(config, size, halved):
     ("size", "scores", "seen"), [(256, 30, 70), (128, 14, 70), (64, 14, 34), (32, 14, 16)]
 )
 def test_discriminator_score_depends_on_a_patch(size, scores, seen):
-    """The field is found by its gradient; the norms, which look at all of an image, are left out for it."""
+    """The patch is found by the gradient, without the norms, which depend on the whole image."""
     net = discriminator(3, size, base_channels=2)
     for i, layer in enumerate(net):
         if isinstance(layer, InstanceNorm):
@@ -100,8 +100,11 @@ def test_generator_refuses_sides_that_are_no_multiple_of_four(config, photos, si
 
 
 def test_training_step_equals_the_formulas(config, photos, tmp_path):
-    """Zhu 2017, eq. 3 and section 5.2, each net asked about each domain for itself. Slips: half of the generators' objective,
-    identity of the wrong domain, discriminators that learn from the generators' step."""
+    """Zhu 2017, eq. 3 and section 5.2, with a separate call of each net for each domain.
+
+    Finds these mistakes: half of the generators' objective, identity loss on the wrong domain,
+    discriminators that learn from the generators' step.
+    """
     cfg = config(
         *WINTER_RUN,
         f"data.root={photos}",
@@ -201,7 +204,7 @@ def test_empty_pool_passes_on_and_small_pool_swaps_each_image_once():
 
 @pytest.mark.parametrize("cut", [1, 4, 7, 12])
 def test_resume_at_any_batch_is_bit_exact(winter_run, photos, config, tmp_path, monkeypatch, cut):
-    """Both pools, which fill in the third batch, both optimisers, both orders and the augmentation must come again."""
+    """Pools (full in the third batch), optimizers, orders and augmentation are restored."""
     cfg = config(*WINTER_RUN, f"data.root={photos}", "callbacks=default", "augment=flip")
     assert_same_run(winter_run, cut_and_resumed(CycleGAN, cfg, tmp_path, monkeypatch, cut))
 
@@ -226,7 +229,7 @@ def test_comparison_grid_holds_translations_and_reconstructions(winter_run, conf
 
 
 def test_psnr_is_the_mean_over_images(config, photos, tmp_path):
-    """By NumPy, and beside it that of the image left as it is."""
+    """Against NumPy, also for untranslated images."""
     cfg = config(
         *WINTER_RUN,
         f"data.root={photos}",
@@ -256,7 +259,7 @@ def test_psnr_is_the_mean_over_images(config, photos, tmp_path):
 
 
 def test_step_noise_depends_on_the_batch_number(config, photos, tmp_path, monkeypatch):
-    """The pools draw by where the run stands alone: `Reproducibility` seeds each batch."""
+    """`Reproducibility` seeds each batch, so the pools depend on the batch number only."""
     cfg = config(*WINTER_RUN, f"data.root={photos}", "model.pool_size=4")
     step, states = CycleGAN.training_step, []
     for draws in (0, 5):
@@ -286,7 +289,7 @@ def test_discriminator_refuses_too_many_strides():
 
 @pytest.mark.slow
 def test_cyclegan_learns_winter_from_unpaired_images(config, tmp_path):
-    """Fields of smooth colours, 8 epochs: far nearer to the truth than the images left as they are, both ways."""
+    """On smooth color fields, 8 epochs bring both translations much nearer to the truth."""
     noise = np.random.default_rng(0)
     for name in ("a", "b"):
         (tmp_path / "in" / name).mkdir(parents=True)

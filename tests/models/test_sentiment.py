@@ -1,4 +1,4 @@
-"""A classifier of sentences on word vectors from elsewhere, and how often it is right on a sentence left out."""
+"""The sentence classifier: its vectors, and leave-one-out evaluation."""
 
 import shutil
 
@@ -84,7 +84,7 @@ def seeded(config, seed):
 
 
 def test_resume_works_without_the_source_run(config, tmp_path, words_run):
-    """Resumed and evaluated, it has vectors of its own."""
+    """The checkpoint holds the vectors."""
     source = shutil.copytree(words_run, tmp_path / "source")
     cfg = config(*SENTIMENT, f"model.init_from={source}", "trainer.max_epochs=2")
     folder = saved(cfg, tmp_path / "run")
@@ -122,7 +122,7 @@ def test_mismatching_vectors_are_explained(config, tmp_path, words_run, gan_run)
 
 @pytest.mark.parametrize("cut", [4, 7])
 def test_resume_at_any_batch_is_bit_exact(config, tmp_path, monkeypatch, cut):
-    """Of 12 batches, four an epoch; the words discarded, the windows and the noise words of each come again."""
+    """12 batches, four per epoch: discarded words, windows and noise words are drawn again alike."""
     words = (*WORDS, *RESUMED, "data.batch_size=16", "model.subsample=0.02", "callbacks=none", "logger=csv",
              "test=false")  # fmt: skip
     labelled = (

@@ -1,4 +1,4 @@
-"""Neural style transfer: its losses by NumPy, VGG-19 against torchvision's own, what stays as it was, resume, its errors."""
+"""Style transfer: losses against NumPy, VGG-19 against torchvision, resume and errors."""
 
 import csv
 import itertools
@@ -38,7 +38,7 @@ STYLE = (*TINY[2:], "model=style_transfer_own", "data=style_pair", "model.net.fe
 
 @pytest.fixture(scope="module")
 def top(tmp_path_factory):
-    """A VGG trained on a folder of colours, a photograph and a style."""
+    """A folder with a VGG trained on images of one color, a photograph and a style."""
     top = tmp_path_factory.mktemp("style")
     write_folder(top / "in", n=8)
     cfg = compose("train", [*VGG, f"data.root={top / 'in'}", "model.ema=0.5"])
@@ -68,7 +68,7 @@ def uncut(top):
 
 
 def test_style_losses_equal_numpy():
-    """Equations 1, 3, 4; slips: means for sums, a Gram matrix divided, the factors 1/2 and 1/(4 N^2 M^2)."""
+    """Equations 1, 3 and 4. Finds means for sums, and the missing factors 1/2 and 1/(4 N^2 M^2)."""
     noise = np.random.default_rng(0)
     f, p = noise.normal(size=(1, 3, 4, 5)), noise.normal(size=(1, 3, 4, 5))
     g = np.array([[sum(f[0, i].ravel() * f[0, j].ravel()) for j in range(3)] for i in range(3)])
@@ -86,7 +86,7 @@ def test_style_losses_equal_numpy():
 
 
 def test_style_loss_does_not_depend_on_image_size():
-    """Tiled, a texture has the same statistics: its loss is zero though it covers more places."""
+    """A tiled texture has the same statistics, so its loss is zero."""
     maps = torch.rand(1, 3, 4, 4, dtype=torch.float64)
     assert losses.style_loss(
         maps.repeat(1, 1, 2, 3), losses.gram(maps), 16
@@ -99,7 +99,7 @@ def test_cycle_consistency_is_the_mean_absolute_difference():
 
 
 def test_vgg19_features_equal_torchvision(monkeypatch, log_lines):
-    """Of the same weights each named layer gives torchvision's maps: relu10 is what stands behind conv4_2 there."""
+    """Each named layer gives torchvision's maps: relu10 follows conv4_2."""
     theirs = torchvision.models.vgg19(weights=None).eval()
     mean, std = (
         torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1),
@@ -190,7 +190,7 @@ def _rows(folder):
 
 @pytest.mark.parametrize("cut", [1, 5, 12])
 def test_resume_at_any_batch_is_bit_exact(top, uncut, config, tmp_path, monkeypatch, cut):
-    """L-BFGS's memory of old steps and gradients must come again."""
+    """The history of L-BFGS is restored."""
     cfg = config(*settings(top, "callbacks=default", "~callbacks.quality"))
     folder = cut_and_resumed(StyleTransfer, cfg, tmp_path, monkeypatch, cut, "optimizer_step")
     assert_same_run(uncut, folder)
@@ -202,7 +202,7 @@ def test_resume_at_any_batch_is_bit_exact(top, uncut, config, tmp_path, monkeypa
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 def test_translations_are_independent_of_each_other(top, config, tmp_path, optimizer):
-    """The photograph of the run itself comes out as the run's own image; and images do not disturb each other."""
+    """The run's own photograph gives the run's own image, with any other images beside it."""
     given = [
         value
         for value in settings(top, "data.num_steps=4")
@@ -262,7 +262,7 @@ def test_init_from_takes_a_checkpoint_or_a_run(top, tmp_path):
 
 
 def test_torchvision_net_of_a_run_is_matched_by_position(config, tmp_path, log_lines):
-    """torchvision's VGG names its convolutions by their places: features.0, features.2, ..."""
+    """torchvision names the convolutions of a VGG by position: features.0, features.2, ..."""
     cfg = config(
         "model=style_transfer",
         "data=style_pair",
@@ -288,7 +288,7 @@ def test_torchvision_net_of_a_run_is_matched_by_position(config, tmp_path, log_l
 
 
 def test_translate_applies_the_style_of_a_run(top, uncut, tmp_path):
-    """src.translate, src.augment with a set of styles, src.sample."""
+    """By src.translate, src.augment with several styles, and src.sample."""
     call(
         "translate",
         translate,

@@ -1,4 +1,4 @@
-"""Word vectors' training sentences: frequent words are discarded, windows are drawn, as word2vec does."""
+"""Word vectors: subsampling of frequent words and dynamic windows."""
 
 import csv
 import inspect
@@ -60,7 +60,7 @@ def test_subsampling_and_dynamic_windows_apply_to_training_only(config, tmp_path
 
 
 def test_class_defaults_are_the_papers_settings(config, tmp_path):
-    """At t = 1e-5 nearly all words of 62 sentences are discarded, whole batches among them: no loss is NaN."""
+    """With t = 1e-5 nearly all words of 62 sentences are discarded, but no loss is NaN."""
     defaults = inspect.signature(WordVectors).parameters
     assert defaults["subsample"].default == 1e-5
     assert defaults["dynamic_window"].default is True

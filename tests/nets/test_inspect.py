@@ -1,4 +1,4 @@
-"""What a net is made of: against counts by hand, torchvision's published figures and torch's own counter."""
+"""Layer counts against values by hand, torchvision's published values and torch's counter."""
 
 import pytest
 import torch
@@ -122,7 +122,7 @@ def test_frozen_parts_of_a_convnet():
 
 
 def test_frozen_parts_of_torchvision_nets():
-    """Auxiliary heads learn, what is on the way to them does not; a parameter of a net's own (a class token) is frozen too."""
+    """Auxiliary heads are trained; a parameter of the net itself (a class token) is frozen, too."""
     with torch.device("meta"):
         google = torchvision.models.googlenet(num_classes=5, aux_logits=True, init_weights=False)
         vit = torchvision.models.VisionTransformer(32, 8, 1, 2, 16, 16, num_classes=5)

@@ -1,4 +1,4 @@
-"""Shapes, ranges and known sizes of the nets; initialisation; spectral norm."""
+"""Shapes, ranges and parameter counts of nets; initialization; spectral norm."""
 
 import math
 
@@ -61,7 +61,7 @@ def test_radford_nets_refuse_other_sizes():
 
 
 def test_norms_are_placed_as_in_the_papers():
-    """BatchNorm with PyTorch's eps and momentum (public code sets eps=0.8 for the momentum), 1-D after linear layers."""
+    """BatchNorm has PyTorch's eps and momentum; some public code passes the momentum 0.8 as eps."""
     norms = [
         layer
         for layer in dcgan.generator(96, 1, 28)
@@ -135,7 +135,7 @@ def test_whitened_responses_are_uncorrelated_with_variance_one():
 
 
 def test_whiten_in_parts_equals_whiten_at_once(monkeypatch):
-    """One unfolding of all would take the memory of nine images of doubles a filter's place: hundreds of GB at 224 pixels."""
+    """Unfolding all images at once would take hundreds of GB at 224 pixels."""
     images, unfold, parts = torch.rand(7, 3, 512, 512), F.unfold, []
     monkeypatch.setattr(F, "unfold", lambda x, kernel: parts.append(len(x)) or unfold(x, kernel))
     layer, small = nn.Conv2d(3, 8, 3), images[:, :, :64, :64]

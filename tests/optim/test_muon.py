@@ -1,4 +1,4 @@
-"""Muon against its step written out, what it leaves to SGD, and what torch's SGD would do there."""
+"""Muon against its formula, and against torch's SGD for the other parameters."""
 
 import copy
 
@@ -82,7 +82,7 @@ def test_muon_state_is_saved_and_loaded():
 
 
 def test_gradients_are_clipped_in_mixed_precision(config, tmp_path):
-    """Lightning refuses to clip before torch's fused steps there; and a clipped run is another."""
+    """Lightning refuses to clip before torch's fused optimizers, but not before Muon."""
     states = []
     for clip in ("null", "1e-3"):
         cfg = config("model=fc", "data=digits", *TINY, "trainer.precision=bf16-mixed", "trainer.max_epochs=1", "test=false",

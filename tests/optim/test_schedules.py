@@ -1,4 +1,4 @@
-"""Learning rates over a run, against known points and PyTorch's own schedulers; training that ends early."""
+"""Learning rate schedules against known points and PyTorch, and early stopping."""
 
 import pytest
 import torch
@@ -88,7 +88,7 @@ WATCHED = (
 
 
 def test_early_stopping_ends_training(config, tmp_path):
-    """A net that learns nothing: one epoch to set the mark, three that are borne, and the run cut there has ended too."""
+    """A net that learns nothing stops after one epoch plus a patience of three; so does a resumed run."""
     cfg = config(*WATCHED, "callbacks=[none,early_stopping]", "callbacks.early_stopping.patience=3",
                  "callbacks.early_stopping.min_delta=1e-3")  # fmt: skip
     values = train(cfg, saved(cfg, tmp_path))
@@ -126,7 +126,7 @@ def test_plateau_lowers_the_learning_rate_of_a_run(config, tmp_path):
 
 
 def test_batch_seeding_ignores_missing_accelerators(config, tmp_path):
-    """torch.manual_seed keeps a stack trace for each kind of them, at every call: a millisecond, and memory that grows."""
+    """torch.manual_seed stores a stack trace per accelerator at every call: slow, and memory grows."""
     queued = len(torch.cuda._queued_calls)
     train(config(*WATCHED, "trainer.max_epochs=1"), tmp_path)
     assert len(torch.cuda._queued_calls) <= queued + 2  # train.py's own seed of the weights

@@ -1,4 +1,4 @@
-"""What a classifier sees, against NumPy and SciPy; that looking changes nothing; the pictures that a run leaves."""
+"""Explanations against NumPy and SciPy, their effect on training, and the pictures of a run."""
 
 import json
 
@@ -23,7 +23,7 @@ from tests.engine.test_resume import assert_same
 
 
 class Pooled(nn.Module):
-    """Convolution, ReLU in place, mean over all places, one linear layer."""
+    """A convolution, a ReLU in place, a mean over all pixels, and a linear layer."""
 
     def __init__(self):
         super().__init__()
@@ -69,7 +69,7 @@ def test_feature_maps_are_in_execution_order(pooled):
 
 
 def test_grad_cam_of_pooled_maps_is_their_weighted_sum(pooled):
-    """With a mean and a linear layer behind the maps alpha is known: the class's weight over the number of places."""
+    """Behind a mean and a linear layer, alpha is the class weight divided by the number of pixels."""
     x, classes = torch.rand(5, 2, 6, 6), torch.tensor([0, 1, 2, 1, 0])
     cams = explain.grad_cam(pooled, pooled.pixel, x, classes).numpy()
     maps = pooled.pixel(torch.relu(pooled.conv(x))).detach().numpy()
@@ -98,7 +98,7 @@ def test_grad_cam_of_a_frozen_net(pooled):
 
 
 def test_maximized_image_of_a_linear_net_is_known():
-    """White where its weight is above zero, black where it is below."""
+    """White where the weight is positive, black where it is negative."""
     weight = torch.randn(3, 75, generator=generator(0))
     weight = weight.sign() * (weight.abs() + 0.1)
     best = explain.maximize_classes(
@@ -197,7 +197,7 @@ def test_run_writes_its_pictures(seen_run):
 
 
 def test_early_stopped_run_draws_its_last_predictions(config, tmp_path, monkeypatch):
-    """Nothing gets better: epoch 1 sets the mark, 2 and 3 are borne; 3 is no doubling, but the last."""
+    """No epoch improves on epoch 1, so patience ends the run at epoch 3, which is no power of two."""
     due = []
     monkeypatch.setattr(
         PredictionGallery, "_draw", lambda self, trainer, model, stage, due_now: due.append(due_now)
@@ -231,7 +231,7 @@ def test_class_without_images_has_no_bar(config, tmp_path, monkeypatch):
 
 
 def test_prediction_gallery_shows_the_worst_mistakes_first(config, tmp_path, monkeypatch):
-    """Of all test images over several batches, those whose true class got least, as NumPy sorts them."""
+    """The test images with the lowest probability of the true class, as NumPy sorts them."""
     kept = []
     monkeypatch.setattr(
         PredictionGallery, "_draw", lambda self, trainer, model, stage, due: kept.append(self.worst)

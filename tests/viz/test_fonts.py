@@ -1,4 +1,4 @@
-"""Captions in any script: every character has a glyph, words of every script stand in their own order."""
+"""Captions in any script: every character has a glyph, and every script its reading order."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ NAMES = [
 
 
 def ink(text, size=20):
-    """The rectangle of black that `text` makes, as an array; None where it makes none."""
+    """Return the bounding box of the ink of `text` as an array; None if there is no ink."""
     sheet = Image.new("L", (600, 60), 255)
     fonts.write(ImageDraw.Draw(sheet), (20, 15), text, size)
     dark = np.asarray(sheet) < 128
@@ -46,7 +46,7 @@ def test_similar_letters_differ():
 
 
 def test_composed_and_decomposed_letters_are_drawn_alike():
-    """As macOS writes the names of files."""
+    """macOS writes file names in decomposed letters."""
     assert np.array_equal(ink("한글é"), ink("한글é"))
 
 
@@ -54,7 +54,7 @@ def test_composed_and_decomposed_letters_are_drawn_alike():
     not features.check("raqm"), reason="Pillow without raqm draws letters one by one"
 )
 def test_right_to_left_text_is_reordered():
-    """The first word of a Hebrew line is at its right, whatever stands between the words; figures behind it stay behind."""
+    """The first word of a Hebrew line is at its right; numbers after it stay after it."""
     for line, first in (("שלום א", "א"), ("שלום_א", "א"), ("שלום (א", "א")):
         letter = ink(first)
         assert np.array_equal(ink(line)[-letter.shape[0] :, : letter.shape[1]].any(), True)
