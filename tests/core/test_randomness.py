@@ -1,4 +1,4 @@
-"""Numbers that are a function of where one stands."""
+"""Random numbers as a function of their position."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from scipy import stats
 from src.core.randomness import CounterRNG, _mixed
 
 
-def test_the_numbers_are_splitmix64s_and_uniform():
+def test_counter_rng_is_splitmix64_and_uniform():
     golden = 0x9E3779B97F4A7C15 - 2**64
     first = _mixed(
         torch.arange(1, 4) * golden

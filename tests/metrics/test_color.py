@@ -1,4 +1,4 @@
-"""Maps of colors against NumPy and SciPy: what they make equal, and what they cannot know."""
+"""Color maps against NumPy and SciPy."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from tests.conftest import WINTER_RUN, saved
 
 @pytest.fixture(scope="module")
 def domains():
-    """Two sets of images of unequal size, none alike: warm and cold, (N, 3, 6, 5) uint8."""
+    """Two sets of unequal size, warm and cold images, (N, 3, 6, 5) uint8."""
     rng = np.random.default_rng(0)
     mix = np.array([[40, 10, 0], [5, 30, 10], [20, 5, 25]])
     sets = []
@@ -27,13 +27,13 @@ def pixels(images):
     return images.transpose(1, 0, 2, 3).reshape(3, -1).astype(float) / 255
 
 
-def test_moments_are_numpys(domains):
+def test_color_moments_equal_numpy(domains):
     mean, covariance = color_moments(torch.from_numpy(domains[0]))
     assert np.allclose(mean, pixels(domains[0]).mean(1), atol=1e-12)
     assert np.allclose(covariance, np.cov(pixels(domains[0]), bias=True), atol=1e-12)
 
 
-def test_the_transport_is_scipys_closed_form_and_takes_one_covariance_to_the_other(domains):
+def test_transport_matrix_equals_scipy_and_maps_the_covariance(domains):
     s, t = (np.cov(pixels(images), bias=True) for images in domains)
     ours = transport_matrix(torch.from_numpy(s), torch.from_numpy(t)).numpy()
     root = sqrtm(s).real
@@ -45,8 +45,8 @@ def test_the_transport_is_scipys_closed_form_and_takes_one_covariance_to_the_oth
     assert np.allclose(ours @ grey @ ours.T, 0.25 * grey, atol=1e-12)
 
 
-def test_histograms_are_matched_as_by_sorting(domains):
-    """Sets of equal size: the k-th smallest value of a channel becomes the k-th smallest of the other's, up to ties."""
+def test_histogram_matching_equals_sorting(domains):
+    """For sets of equal size, the k-th smallest value maps to the k-th smallest, up to ties."""
     a, b = (torch.from_numpy(images[:1000]) for images in domains)
     tables = (histogram_tables(a, b) * 255).round().int().numpy()
     for c in range(3):
@@ -58,7 +58,7 @@ def test_histograms_are_matched_as_by_sorting(domains):
     assert np.array_equal((histogram_tables(a, a) * 255)[0][a[:, 0].long()].numpy(), a[:, 0])
 
 
-def test_the_maps_of_images_are_numpys_also_under_autocast(domains):
+def test_color_maps_equal_numpy_also_under_autocast(domains):
     a, b = (torch.from_numpy(images) for images in domains)
     maps = color_maps(a, b)
     assert list(maps) == ["mean_std", "histogram", "transport"]
@@ -81,13 +81,13 @@ def test_the_maps_of_images_are_numpys_also_under_autocast(domains):
     assert np.allclose(made["histogram"][:, 1], table[1][domains[0][:20, 1]], atol=1e-7)
 
 
-def test_a_channel_that_never_changes_is_moved_alone():
+def test_constant_channel_is_only_shifted():
     a, b = torch.full((4, 3, 2, 2), 51, dtype=torch.uint8), torch.full((4, 3, 2, 2), 102).byte()
     for name, change in color_maps(a, b).items():
         assert torch.allclose(change(a.float() / 255), torch.tensor(0.4), atol=1e-6), name
 
 
-def test_a_cyclegan_is_measured_beside_them(config, photos, tmp_path):
+def test_cyclegan_logs_color_maps_as_baseline(config, photos, tmp_path):
     cfg = config(*WINTER_RUN, f"data.root={photos}", "test=true", "trainer.max_epochs=1")
     values = train(cfg, saved(cfg, tmp_path / "run"))
     data = build.datamodule(cfg)

@@ -1,4 +1,4 @@
-"""A classifier of sentences on word vectors from elsewhere, and how often it is right on a sentence left out."""
+"""The sentence classifier: its vectors, and leave-one-out evaluation."""
 
 import shutil
 
@@ -27,7 +27,7 @@ RESUMED = (
 )
 
 
-def test_a_sentence_is_the_mean_of_its_words(config):
+def test_sentence_vector_is_the_mean_of_its_words(config):
     cfg = config(*SENTIMENT)
     data = build.datamodule(cfg)
     model = build.model(cfg, data)
@@ -46,7 +46,7 @@ def test_a_sentence_is_the_mean_of_its_words(config):
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_it_begins_with_the_runs_vectors(config, tmp_path, words_run, frozen):
+def test_vectors_start_from_the_run(config, tmp_path, words_run, frozen):
     cfg = config(
         *SENTIMENT,
         f"model.init_from={words_run}",
@@ -70,7 +70,7 @@ def test_it_begins_with_the_runs_vectors(config, tmp_path, words_run, frozen):
         assert (ours - theirs)[1:].abs().max() < 0.1, "from there"
 
 
-def test_without_a_run_the_vectors_are_the_seeds(config):
+def test_vectors_without_a_run_depend_on_the_seed(config):
     tables = [seeded(config, seed).vectors.weight for seed in (0, 0, 1)]
     assert torch.equal(tables[0], tables[1])
     assert not torch.equal(tables[0], tables[2])
@@ -83,8 +83,8 @@ def seeded(config, seed):
     return build.model(cfg, data)
 
 
-def test_the_run_that_it_began_with_may_be_gone(config, tmp_path, words_run):
-    """Resumed and evaluated, it has vectors of its own."""
+def test_resume_works_without_the_source_run(config, tmp_path, words_run):
+    """The checkpoint holds the vectors."""
     source = shutil.copytree(words_run, tmp_path / "source")
     cfg = config(*SENTIMENT, f"model.init_from={source}", "trainer.max_epochs=2")
     folder = saved(cfg, tmp_path / "run")
@@ -100,7 +100,7 @@ def test_the_run_that_it_began_with_may_be_gone(config, tmp_path, words_run):
     )
 
 
-def test_vectors_that_do_not_fit_get_a_line(config, tmp_path, words_run, gan_run):
+def test_mismatching_vectors_are_explained(config, tmp_path, words_run, gan_run):
     def line(*overrides):
         cfg = config(*SENTIMENT, *overrides)
         with pytest.raises(UserError) as error:
@@ -121,8 +121,8 @@ def test_vectors_that_do_not_fit_get_a_line(config, tmp_path, words_run, gan_run
 
 
 @pytest.mark.parametrize("cut", [4, 7])
-def test_cut_at_a_batch(config, tmp_path, monkeypatch, cut):
-    """Of 12 batches, four an epoch; the words discarded, the windows and the noise words of each come again."""
+def test_resume_at_any_batch_is_bit_exact(config, tmp_path, monkeypatch, cut):
+    """12 batches, four per epoch: discarded words, windows and noise words are drawn again alike."""
     words = (*WORDS, *RESUMED, "data.batch_size=16", "model.subsample=0.02", "callbacks=none", "logger=csv",
              "test=false")  # fmt: skip
     labelled = (
@@ -142,7 +142,7 @@ def test_cut_at_a_batch(config, tmp_path, monkeypatch, cut):
 # --- leave-one-out ---------------------------------------------------------------------------------------------------
 
 
-def test_leave_one_out_is_ordinary_runs_counted(config, tmp_path, words_run, capsys):
+def test_leave_one_out_equals_separate_runs(config, tmp_path, words_run, capsys):
     for seed in range(2):
         shutil.copytree(words_run, tmp_path / "sweep" / str(seed))
     few = (*CPU[1:], "trainer.max_epochs=3", "model.freeze_vectors=false")
@@ -180,13 +180,13 @@ def test_leave_one_out_needs_a_run_for_each_seed(tmp_path, words_run):
         call("leave_one_out", leave_one_out, "seeds=2", f"vectors={tmp_path}")
 
 
-def test_leave_one_out_looks_whether_it_can_write_before_it_trains(tmp_path, monkeypatch):
+def test_leave_one_out_checks_the_output_before_training(tmp_path, monkeypatch):
     monkeypatch.setattr("src.bench.leave_one_out._right", lambda *_: pytest.fail("it trained"))
     with pytest.raises(UserError, match=r"out=.* cannot be written: Is a directory"):
         call("leave_one_out", leave_one_out, "seeds=2", f"out={tmp_path}")
 
 
-def test_interval_of_a_mean():
+def test_mean_interval_equals_scipy():
     assert mean_interval([0.0, 1.0]) == pytest.approx(
         (0.5 - 12.7062 / 2, 0.5 + 12.7062 / 2), abs=1e-4
     )  # t table, 1 degree

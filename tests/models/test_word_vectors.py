@@ -1,4 +1,4 @@
-"""Word vectors' training sentences: frequent words are discarded, windows are drawn, as word2vec does."""
+"""Word vectors: subsampling of frequent words and dynamic windows."""
 
 import csv
 import inspect
@@ -14,7 +14,7 @@ from tests.conftest import data_of, saved, weights_of
 from tests.data.test_reviews import WORDS
 
 
-def test_frequent_words_are_discarded_and_the_others_move_together():
+def test_subsampled_discards_frequent_words_and_closes_gaps():
     rng = np.random.default_rng(0)
     counts = np.array([500, 300, 150, 40, 10])
     frequency = counts / counts.sum()
@@ -33,7 +33,7 @@ def test_frequent_words_are_discarded_and_the_others_move_together():
     assert share == pytest.approx(np.sqrt(0.05 / 0.5), abs=0.03)
 
 
-def test_training_alone_discards_words_and_draws_windows(config, tmp_path, monkeypatch):
+def test_subsampling_and_dynamic_windows_apply_to_training_only(config, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(
         WordVectors,
@@ -59,8 +59,8 @@ def test_training_alone_discards_words_and_draws_windows(config, tmp_path, monke
     assert torch.equal(test_tokens, plain.test.tensors[0])
 
 
-def test_the_papers_settings_are_the_class_defaults_and_leave_nothing_undefined(config, tmp_path):
-    """At t = 1e-5 nearly all words of 62 sentences are discarded, whole batches among them: no loss is NaN."""
+def test_class_defaults_are_the_papers_settings(config, tmp_path):
+    """With t = 1e-5 nearly all words of 62 sentences are discarded, but no loss is NaN."""
     defaults = inspect.signature(WordVectors).parameters
     assert defaults["subsample"].default == 1e-5
     assert defaults["dynamic_window"].default is True
