@@ -34,7 +34,7 @@ class Sentiment(Family):
     """
 
     takes = "sentences"
-    sentences = "labelled"
+    sentences = "labeled"
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Sentiment(Family):
                 f"model.init_from={folder} holds a {family}: it takes the run of model=word_vectors"
             )
         path, checkpoint = runs.last_checkpoint(folder), runs.load_last(folder)
-        source, target = checkpoint["state_dict"].get("centre.weight"), self.vectors.weight
+        source, target = checkpoint["state_dict"].get("center.weight"), self.vectors.weight
         if not isinstance(source, Tensor) or "words" not in checkpoint.get("Reviews", {}):
             raise UserError(f"model.init_from={folder}: {path} holds no word vectors")
         words = datamodule.words

@@ -189,12 +189,12 @@ def test_crop_enlarges_the_recorded_part():
 
 
 def test_noise_has_the_recorded_deviation():
-    grey = torch.full((50, 3, 40, 40), 0.5)
-    made, values = done(grey, CounterRNG(torch.arange(50), 0), noise=pixelwise.GaussianNoise(0.1))
-    assert torch.allclose((made - grey).std((1, 2, 3)).double(), values["noise"]["std"], rtol=0.06)
+    gray = torch.full((50, 3, 40, 40), 0.5)
+    made, values = done(gray, CounterRNG(torch.arange(50), 0), noise=pixelwise.GaussianNoise(0.1))
+    assert torch.allclose((made - gray).std((1, 2, 3)).double(), values["noise"]["std"], rtol=0.06)
     assert values["noise"]["std"].max() > 0.09
-    made, values = done(grey, CounterRNG(torch.arange(50), 0), salt=pixelwise.SaltAndPepper(0.4))
-    changed = (made != grey).double()
+    made, values = done(gray, CounterRNG(torch.arange(50), 0), salt=pixelwise.SaltAndPepper(0.4))
+    changed = (made != gray).double()
     assert torch.allclose(changed.mean((1, 2, 3)), values["salt"]["share"], atol=0.05)
     assert torch.equal(changed[:, 0], changed[:, 2])  # pixels, not values
     assert (made[changed.bool()] == 1).float().mean() == pytest.approx(0.5, abs=0.02)

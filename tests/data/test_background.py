@@ -33,20 +33,20 @@ def test_decode_blends_alpha_over_the_background(tmp_path, ground):
     Image.fromarray(np.dstack([rgb, alpha])).save(tmp_path / "rgba.png")
     assert np.abs(seen(tmp_path / "rgba.png", 3, ground) - blended(rgb, alpha, ground)).max() <= 1
     Image.fromarray(np.dstack([rgb[..., 0], alpha]), "LA").save(tmp_path / "la.png")
-    grey = np.repeat(rgb[..., :1], 3, 2)
-    assert np.abs(seen(tmp_path / "la.png", 3, ground) - blended(grey, alpha, ground)).max() <= 1
+    gray = np.repeat(rgb[..., :1], 3, 2)
+    assert np.abs(seen(tmp_path / "la.png", 3, ground) - blended(gray, alpha, ground)).max() <= 1
     luma = blended(rgb, alpha, ground) @ [0.299, 0.587, 0.114]
     assert np.abs(seen(tmp_path / "rgba.png", 1, ground)[..., 0] - luma).max() <= 2
 
 
 def test_transparent_palette_color_shows_the_background(tmp_path):
-    grey = np.array([[0, 60], [60, 200]], dtype=np.uint8)
-    Image.fromarray(grey).save(tmp_path / "l.png", transparency=60)
-    Image.fromarray(np.dstack([grey] * 3)).save(tmp_path / "rgb.png", transparency=(60, 60, 60))
-    indexed = Image.fromarray(grey).convert("P")
+    gray = np.array([[0, 60], [60, 200]], dtype=np.uint8)
+    Image.fromarray(gray).save(tmp_path / "l.png", transparency=60)
+    Image.fromarray(np.dstack([gray] * 3)).save(tmp_path / "rgb.png", transparency=(60, 60, 60))
+    indexed = Image.fromarray(gray).convert("P")
     indexed.save(tmp_path / "p.png", transparency=60)
     indexed.save(tmp_path / "p.gif", transparency=60)
-    expected = np.where(grey == 60, 255, grey)
+    expected = np.where(gray == 60, 255, gray)
     for name in ("l.png", "rgb.png", "p.png", "p.gif"):
         assert np.array_equal(seen(tmp_path / name)[..., 0], expected), name
     deep = np.array([[0, 60 * 257], [60 * 257, 200 * 257]], dtype=np.uint16)

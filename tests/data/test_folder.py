@@ -20,8 +20,8 @@ def write_folder(root, levels=("",), n=6, suffixes=("jpg", "png", "bmp", "gif", 
             folder = root / level / name
             folder.mkdir(parents=True)
             for j in range(n):
-                colour = (200 * i, 20 * j, 90)
-                Image.new("RGB", (30 + j, 20 + j), colour).save(
+                color = (200 * i, 20 * j, 90)
+                Image.new("RGB", (30 + j, 20 + j), color).save(
                     folder / f"{j}.{suffixes[j % len(suffixes)]}"
                 )
 

@@ -29,8 +29,8 @@ def pets(tmp_path):
     lines = {"trainval": [], "test": []}
     for number, (breed, species) in enumerate(BREEDS, 1):
         for i in range(9):
-            name, colour = f"{breed}_{i + 1}", colorsys.hsv_to_rgb(number / 5, 1, (i + 1) / 10)
-            pixels = np.full((40 + i, 50 - i, 3), [round(255 * c) for c in colour], np.uint8)
+            name, color = f"{breed}_{i + 1}", colorsys.hsv_to_rgb(number / 5, 1, (i + 1) / 10)
+            pixels = np.full((40 + i, 50 - i, 3), [round(255 * c) for c in color], np.uint8)
             Image.fromarray(pixels).save(
                 folder / "images" / f"{name}.jpg", quality=100, subsampling=0
             )

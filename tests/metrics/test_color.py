@@ -40,9 +40,9 @@ def test_transport_matrix_equals_scipy_and_maps_the_covariance(domains):
     expected = np.linalg.inv(root) @ sqrtm(root @ t @ root).real @ np.linalg.inv(root)
     assert np.allclose(ours, expected, atol=1e-8)
     assert np.allclose(ours @ s @ ours.T, t, atol=1e-12)
-    grey = np.ones((3, 3)) * 0.04  # of images without color: singular
-    ours = transport_matrix(torch.from_numpy(grey), torch.from_numpy(0.25 * grey)).numpy()
-    assert np.allclose(ours @ grey @ ours.T, 0.25 * grey, atol=1e-12)
+    gray = np.ones((3, 3)) * 0.04  # of images without color: singular
+    ours = transport_matrix(torch.from_numpy(gray), torch.from_numpy(0.25 * gray)).numpy()
+    assert np.allclose(ours @ gray @ ours.T, 0.25 * gray, atol=1e-12)
 
 
 def test_histogram_matching_equals_sorting(domains):

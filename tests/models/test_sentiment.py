@@ -16,7 +16,7 @@ from src.models.sentiment import Sentiment
 from src.models.word_vectors import WordVectors
 from src.train import train
 from tests.conftest import call, saved, weights_of
-from tests.data.test_reviews import CPU, HEADER, LABELLED, PLAIN, SENTIMENT, WORDS
+from tests.data.test_reviews import CPU, HEADER, LABELED, PLAIN, SENTIMENT, WORDS
 from tests.engine.test_resume import assert_same_run, cut_and_resumed, uncut_run
 
 RESUMED = (
@@ -56,7 +56,7 @@ def test_vectors_start_from_the_run(config, tmp_path, words_run, frozen):
     metrics = train(cfg, saved(cfg, tmp_path / "run"))
     ours, theirs = (
         weights_of(tmp_path / "run")["vectors.weight"],
-        weights_of(words_run)["centre.weight"],
+        weights_of(words_run)["center.weight"],
     )
     assert ours[0].eq(0).all()
     met = build.datamodule(cfg).train.tensors[0].unique()[1:]
@@ -96,7 +96,7 @@ def test_resume_works_without_the_source_run(config, tmp_path, words_run):
     cfg.resume, cfg.trainer.max_epochs = str(folder), 3
     assert train(cfg, folder)["batches"] == 3
     assert torch.equal(
-        weights_of(folder)["vectors.weight"][1:], weights_of(words_run)["centre.weight"][1:]
+        weights_of(folder)["vectors.weight"][1:], weights_of(words_run)["center.weight"][1:]
     )
 
 
@@ -108,7 +108,7 @@ def test_mismatching_vectors_are_explained(config, tmp_path, words_run, gan_run)
         assert "\n" not in str(error.value)
         return str(error.value)
 
-    (tmp_path / "mine.csv").write_text(HEADER + PLAIN + LABELLED)
+    (tmp_path / "mine.csv").write_text(HEADER + PLAIN + LABELED)
     mine = line(f"model.init_from={words_run}", f"data.root={tmp_path / 'mine.csv'}")
     assert "learned other words than the data have" in mine
     assert "model.embedding_dim=3 does not fit" in line(
@@ -125,14 +125,14 @@ def test_resume_at_any_batch_is_bit_exact(config, tmp_path, monkeypatch, cut):
     """12 batches, four per epoch: discarded words, windows and noise words are drawn again alike."""
     words = (*WORDS, *RESUMED, "data.batch_size=16", "model.subsample=0.02", "callbacks=none", "logger=csv",
              "test=false")  # fmt: skip
-    labelled = (
+    labeled = (
         *SENTIMENT,
         *RESUMED,
         "data.batch_size=2",
         "model.freeze_vectors=false",
         "test=false",
     )
-    for family, overrides in ((WordVectors, words), (Sentiment, labelled)):
+    for family, overrides in ((WordVectors, words), (Sentiment, labeled)):
         top = tmp_path / family.__name__
         uncut = uncut_run(top / "uncut", overrides)
         with monkeypatch.context() as patch:
