@@ -56,7 +56,7 @@ class Sentiment(Family):
         for n_in, n_out in zip([embedding_dim, *hidden_dims[:-1]], hidden_dims, strict=True):
             layers += [nn.Linear(n_in, n_out), nn.Tanh()]
         self.net = nn.Sequential(*layers, nn.Linear(hidden_dims[-1], 2))
-        self.confusion = MulticlassConfusionMatrix(2)  # (true, said) counts
+        self.confusion = MulticlassConfusionMatrix(2)  # counts by (true, predicted)
 
     def load_pretrained(self, datamodule: Any) -> None:
         """Load the word vectors of the run `init_from`; a no-op where it is None.

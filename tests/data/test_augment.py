@@ -135,17 +135,17 @@ def test_crops_have_the_distribution_of_torchvision(min_area, aspect, size):
     torch.manual_seed(0)
     parts = [peer.make_params([image]) for _ in range(n)]
     side = {"left": width, "top": height, "width": width, "height": height}
-    theirs = {name: np.array([p[name] for p in parts]) / side[name] for name in side}
-    ours = geometric.Crop(min_area, aspect).sample(CounterRNG(torch.arange(n), 0), size)
-    ours = {name: value.numpy() for name, value in ours.items()}
-    for crop in (ours, theirs):
+    reference = {name: np.array([p[name] for p in parts]) / side[name] for name in side}
+    actual = geometric.Crop(min_area, aspect).sample(CounterRNG(torch.arange(n), 0), size)
+    actual = {name: value.numpy() for name, value in actual.items()}
+    for crop in (actual, reference):
         crop["area"] = crop["width"] * crop["height"]
         crop["log ratio"] = np.log(crop["width"] / crop["height"])
-    for name in ours:
+    for name in actual:
         # torchvision's sides are whole pixels: 1e-3 of a side apart are equal
-        a, b = (np.round(crop[name] / 1e-3) for crop in (ours, theirs))
+        a, b = (np.round(crop[name] / 1e-3) for crop in (actual, reference))
         assert stats.ks_2samp(a, b).pvalue > 1e-3, name
-    whole = [np.mean((crop["width"] == 1) & (crop["height"] == 1)) for crop in (ours, theirs)]
+    whole = [np.mean((crop["width"] == 1) & (crop["height"] == 1)) for crop in (actual, reference)]
     assert whole[0] == pytest.approx(whole[1], abs=0.02)
 
 

@@ -112,8 +112,8 @@ def icons_run(both, config):
 
 def test_predict_uses_the_background_of_the_run(icons_run, both):
     out = (f"out={both}/x.csv", "picture=null")
-    said = call("predict", predict, f"run={icons_run}", f"images={both}/clear", *out)
-    corners = said.shown[:, :, 0, 0]
+    message = call("predict", predict, f"run={icons_run}", f"images={both}/clear", *out)
+    corners = message.shown[:, :, 0, 0]
     assert torch.allclose(corners, torch.full_like(corners, 200 / 255))
 
 

@@ -61,11 +61,11 @@ def test_images_and_labels_equal_torchvision(config, pets, classes, target):
     data = data_of(config, *settings(pets, f"data.classes={classes}"))
     assert data.num_classes == {"breeds": 4, "species": 2}[classes]
     for part, split in ((data.train, "trainval"), (data.test, "test")):
-        theirs = OxfordIIITPet(str(pets), split, target)
-        assert part.labels.tolist() == [label for _, label in theirs]
-        means = np.array([np.asarray(image).mean((0, 1)) for image, _ in theirs])
+        reference = OxfordIIITPet(str(pets), split, target)
+        assert part.labels.tolist() == [label for _, label in reference]
+        means = np.array([np.asarray(image).mean((0, 1)) for image, _ in reference])
         assert np.abs(part.images.numpy().mean((2, 3)) - means).max() < 1
-        names = theirs.classes if classes == "breeds" else theirs.bin_classes
+        names = reference.classes if classes == "breeds" else reference.bin_classes
     assert [name.lower().replace("_", " ") for name in data.class_names] == [
         name.lower() for name in names
     ]
@@ -114,10 +114,10 @@ def test_streamed_pets_have_the_same_images_and_moments(config, pets):
     assert not isinstance(lazy.train, ImageSet)
     pixels = kept.train.images.numpy() / 255
     for data in (kept, lazy):
-        for ours, numpys in zip(
+        for actual, numpys in zip(
             data.moments(), (pixels.mean((0, 2, 3)), pixels.std((0, 2, 3))), strict=True
         ):
-            assert np.allclose(ours.numpy(), numpys, rtol=1e-9)
+            assert np.allclose(actual.numpy(), numpys, rtol=1e-9)
     kept_batches, lazy_batches = (
         [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
         for data in (kept, lazy)
@@ -192,7 +192,7 @@ def test_broken_image_in_a_worker_is_a_one_line_error(pets):
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"real data for development are not at {SHARED}")
 def test_real_pets_are_read(config):
     data = data_of(config, "model=fc", "data=pets", f"data.root={SHARED}", "data.size=32")
-    theirs = OxfordIIITPet(str(SHARED), "test")
+    reference = OxfordIIITPet(str(SHARED), "test")
     assert (len(data.train), len(data.val), len(data.test)) == (259, 0, 111)
-    assert data.test.labels.tolist() == theirs._labels
+    assert data.test.labels.tolist() == reference._labels
     assert data.num_classes == 37

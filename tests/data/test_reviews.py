@@ -30,8 +30,10 @@ def sentences(part):
 
 
 def test_tokenize_lowercases_and_drops_stop_words():
-    said = "It\u2019s NOT the film's fault: I don't think 2 hours were \u201ctoo much\u201d for us!"
-    assert tokenize(said) == ["not", "film's", "fault", "don't", "think", "hours", "too", "much"]
+    message = (
+        "It\u2019s NOT the film's fault: I don't think 2 hours were \u201ctoo much\u201d for us!"
+    )
+    assert tokenize(message) == ["not", "film's", "fault", "don't", "think", "hours", "too", "much"]
     assert tokenize("Größe, naïve") == ["größe", "naïve"]
     assert tokenize("There it was.") == []
 

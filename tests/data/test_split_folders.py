@@ -54,9 +54,9 @@ def test_two_folders_for_one_set_are_an_error(config, tmp_path):
 
 def test_split_folder_beside_classes_needs_data_classes(config, tmp_path):
     write(tmp_path, "cats", "dogs", "test")
-    said = line(config, tmp_path)
-    assert "holds test, named like a set, beside cats, dogs" in said
-    assert "data.classes=[cats,dogs] says which folders are classes" in said
+    message = line(config, tmp_path)
+    assert "holds test, named like a set, beside cats, dogs" in message
+    assert "data.classes=[cats,dogs] says which folders are classes" in message
     assert read(config, tmp_path, "data.classes=[cats,dogs]").class_names == ["cats", "dogs"]
     assert read(config, tmp_path, "data.classes=[cats,test]").class_names == ["cats", "test"]
 
@@ -106,8 +106,8 @@ def test_nested_class_folders_are_named_in_the_error(config, tmp_path, inner):
 
 def test_nested_split_folders_are_named_in_the_error(config, tmp_path):
     write(tmp_path, "archive/Train/red", "archive/Train/blue", "archive/Test/red")
-    said = line(config, tmp_path)
-    assert f"one folder, archive, with Test, Train: use data.root={tmp_path / 'archive'}" in said
+    message = line(config, tmp_path)
+    assert f"one folder, archive, with Test, Train: use data.root={tmp_path / 'archive'}" in message
 
 
 def test_split_folder_inside_itself_is_found(config, tmp_path):

@@ -63,8 +63,8 @@ def test_winter_domains_are_disjoint_in_training_and_paired_in_test(config, phot
     everything = {decode(path, None, 3).numpy().tobytes() for path in photos.rglob("*.png")}
     assert all(image.numpy().tobytes() in everything for image in a)
     for part in (data.test, data.val):
-        of_a, of_b = part[torch.arange(len(part))]
-        assert torch.equal(wintery(of_a), of_b)
+        image_a, image_b = part[torch.arange(len(part))]
+        assert torch.equal(wintery(image_a), image_b)
 
 
 def test_domains_are_shuffled_independently(config, photos):

@@ -334,13 +334,13 @@ def test_training_on_few_own_images_yields_metrics(config, photos, tmp_path, fam
                 "data.val_size=0.1", BF16)  # fmt: skip
     train(cfg, saved(cfg, tmp_path / "run"))
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    said = (tmp_path / "run" / "train.log").read_text()
+    message = (tmp_path / "run" / "train.log").read_text()
     for name in ("fid_own", "precision"):
         assert (f"test/{name}" in metrics) == (name not in missing)
     assert metrics["test/samples"] == metrics["test/n"] == round(0.2 * 2 * each)
     assert (
         f"test: too few images ({metrics['test/n']}) for precision, recall, density, coverage"
-        in said
+        in message
     )
     assert None not in metrics.values()
     again = call("evaluate", evaluate, f"run={tmp_path / 'run'}")

@@ -72,10 +72,10 @@ def test_translation_does_not_depend_on_batch_or_mode():
 def test_instance_norm_equals_torch(dtype):
     x = (torch.randn(3, 5, 6, 7) * 4 + 2).to(dtype)
     with torch.autocast("cpu", torch.bfloat16):
-        ours = InstanceNorm()(x)
-    assert ours.dtype is dtype
+        actual = InstanceNorm()(x)
+    assert actual.dtype is dtype
     assert torch.allclose(
-        ours.float(),
+        actual.float(),
         torch.nn.InstanceNorm2d(5)(x.float()),
         atol=1e-5 if dtype is torch.float32 else 2e-2,
     )
@@ -138,8 +138,8 @@ def test_training_step_equals_the_formulas(config, photos, tmp_path):
     ):  # the pools are not full: these very fakes
         (0.5 * ((d(real) - 1).square().mean() + d(fake.detach()).square().mean())).backward()
     optimizer.step()
-    for ours, by_hand in ((model.g, g), (model.f, f), (model.d_a, d_a), (model.d_b, d_b)):
-        for (name, x), y in zip(ours.named_parameters(), by_hand.parameters(), strict=True):
+    for actual, by_hand in ((model.g, g), (model.f, f), (model.d_a, d_a), (model.d_b, d_b)):
+        for (name, x), y in zip(actual.named_parameters(), by_hand.parameters(), strict=True):
             assert torch.allclose(x, y, atol=1e-5), name
 
 
@@ -241,10 +241,10 @@ def test_psnr_is_the_mean_over_images(config, photos, tmp_path):
     _, model, _ = load_run(tmp_path / "run")
     a, b = (x.float().numpy() / 255 for x in build.datamodule(cfg).test[torch.arange(4)])
 
-    def decibels(said, true):
+    def decibels(message, true):
         return float(
             np.mean(
-                [-10 * np.log10(((x - y) ** 2).mean()) for x, y in zip(said, true, strict=True)]
+                [-10 * np.log10(((x - y) ** 2).mean()) for x, y in zip(message, true, strict=True)]
             )
         )
 

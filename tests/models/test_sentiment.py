@@ -54,20 +54,20 @@ def test_vectors_start_from_the_run(config, tmp_path, words_run, frozen):
         "trainer.max_epochs=2",
     )
     metrics = train(cfg, saved(cfg, tmp_path / "run"))
-    ours, theirs = (
+    actual, reference = (
         weights_of(tmp_path / "run")["vectors.weight"],
         weights_of(words_run)["center.weight"],
     )
-    assert ours[0].eq(0).all()
+    assert actual[0].eq(0).all()
     met = build.datamodule(cfg).train.tensors[0].unique()[1:]
     if frozen:
-        assert torch.equal(ours[1:], theirs[1:])
+        assert torch.equal(actual[1:], reference[1:])
         assert metrics["parameters"] == 4 * 8 + 8 + 8 * 2 + 2
     else:
-        assert (ours[met] != theirs[met]).any(1).all(), (
+        assert (actual[met] != reference[met]).any(1).all(), (
             "each word of the training sentences has moved"
         )
-        assert (ours - theirs)[1:].abs().max() < 0.1, "from there"
+        assert (actual - reference)[1:].abs().max() < 0.1, "from there"
 
 
 def test_vectors_without_a_run_depend_on_the_seed(config):
@@ -160,13 +160,13 @@ def test_leave_one_out_equals_separate_runs(config, tmp_path, words_run, capsys)
     assert right.shape == (2, 10)
     written = np.loadtxt(out, delimiter=",", skiprows=1, dtype=int)
     assert np.array_equal(written, np.column_stack([range(2), right]))
-    said = capsys.readouterr().out
+    message = capsys.readouterr().out
     assert all(
-        f"seed {seed}: {sum(row)} of 10 right" in said for seed, row in enumerate(right.tolist())
+        f"seed {seed}: {sum(row)} of 10 right" in message for seed, row in enumerate(right.tolist())
     )
-    assert f"accuracy {right.mean():.3f}, over 2 seeds ± {right.mean(1).std(ddof=1):.3f}" in said
+    assert f"accuracy {right.mean():.3f}, over 2 seeds ± {right.mean(1).std(ddof=1):.3f}" in message
     low, high = mean_interval(right.mean(0).tolist())
-    assert f"{max(0, low):.3f} to {min(1, high):.3f}" in said
+    assert f"{max(0, low):.3f} to {min(1, high):.3f}" in message
     for left_out in (0, 9):
         one = config(
             *SENTIMENT, *few, "seed=1", f"data.left_out={left_out}", f"model.init_from={words_run}"

@@ -27,8 +27,8 @@ def test_subsampled_discards_frequent_words_and_closes_gaps():
         row[:5] = rng.integers(1, 6, 5)
         stay = [word for word, draw in zip(row[:5], own, strict=False) if draw < kept[word]]
         left[: len(stay)] = stay
-    ours = subsampled(*(torch.from_numpy(part) for part in (tokens, kept, draws)))
-    assert np.array_equal(ours.numpy(), expected)
+    actual = subsampled(*(torch.from_numpy(part) for part in (tokens, kept, draws)))
+    assert np.array_equal(actual.numpy(), expected)
     share = (expected == 1).sum() / (tokens == 1).sum()
     assert share == pytest.approx(np.sqrt(0.05 / 0.5), abs=0.03)
 

@@ -161,5 +161,5 @@ def test_whiten_skips_colors_of_gray_images():
         F.conv2d(gray.expand(-1, 3, -1, -1), layer.weight[:9]),
         F.conv2d(gray, alone.weight[:9]),
     )
-    for ours, theirs in zip(*(x.transpose(0, 1).flatten(1) for x in answers), strict=True):
-        assert torch.allclose(ours * (ours @ theirs).sign(), theirs, atol=2e-3)
+    for actual, reference in zip(*(x.transpose(0, 1).flatten(1) for x in answers), strict=True):
+        assert torch.allclose(actual * (actual @ reference).sign(), reference, atol=2e-3)

@@ -48,13 +48,13 @@ def test_other_parameters_equal_torchs_sgd():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 2))
     other = copy.deepcopy(net)
     settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
-    ours, theirs = (
+    actual, reference = (
         Muon(net.parameters(), **settings),
         torch.optim.SGD(other.parameters(), nesterov=True, **settings),
     )
     for _ in range(3):
         x = torch.randn(5, 3, 4, 4)
-        for model, optimizer in ((net, ours), (other, theirs)):
+        for model, optimizer in ((net, actual), (other, reference)):
             optimizer.zero_grad()
             model(x).square().sum().backward()
             optimizer.step()

@@ -224,10 +224,10 @@ def test_class_without_images_has_no_bar(config, tmp_path, monkeypatch):
     held = list(shares)
     assert None not in shares.values()
     assert held == [str(label) for label in sorted(set(build.datamodule(cfg).test.labels.tolist()))]
-    ((of_class, title), more) = drawn[-1]
+    ((in_class, title), more) = drawn[-1]
     assert title.startswith("test")
     assert more["names"] == held
-    assert of_class == pytest.approx([shares[name] for name in held])
+    assert in_class == pytest.approx([shares[name] for name in held])
 
 
 def test_prediction_gallery_shows_the_worst_mistakes_first(config, tmp_path, monkeypatch):
@@ -245,14 +245,14 @@ def test_prediction_gallery_shows_the_worst_mistakes_first(config, tmp_path, mon
     data = build.datamodule(cfg)
     model = build.model(cfg, data)
     build.trainer(cfg, tmp_path).test(model, datamodule=data, verbose=False)
-    images, true, said, of_true, _ = kept[0]
+    images, true, message, of_true, _ = kept[0]
     with torch.no_grad():
         shares = model.eval()(data.test.images.float() / 255).softmax(1).numpy()
     of_each = shares[np.arange(100), data.test.labels]
     order = of_each.argsort()[:20]
     assert np.allclose(of_true, of_each[order], atol=1e-6)
     assert torch.equal(true, data.test.labels[order])
-    assert said.tolist() == shares[order].argmax(1).tolist()
+    assert message.tolist() == shares[order].argmax(1).tolist()
     assert torch.equal((images * 255).round().byte(), data.test.images[order])
 
 
