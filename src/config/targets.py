@@ -6,8 +6,7 @@ A parameter's annotation says what may stand there: `optimizer: Callable[..., to
 
 import ast
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from typing import Annotated, Any, get_args, get_origin
 
 from src.config import library
@@ -17,7 +16,7 @@ from src.config.compose import paths
 from src.config.schema import check_value, has_mark, shown
 from src.config.signatures import Parameter, Signature, definition, signature
 from src.core.errors import UserError, near
-from src.core.types import Mark, PositiveInt
+from src.core.types import Mark
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,6 @@ class Kind:
         returns: the annotation of its result, where it is a function of this project.
         partial: must `_partial_` leave it open (True), may it not (False), or either (None)?
         supplied: arguments that the code adds: so many positional ones, their names, or None for any.
-        extra: settings of this node that others take, each with its type.
         optional: may null stand here?
         resumable: may a resumed run change all settings here?
     """
@@ -43,17 +41,13 @@ class Kind:
     returns: str | None = None
     partial: bool | None = False
     supplied: int | tuple[str, ...] | None = ()
-    extra: Mapping[str, Any] = field(default_factory=dict)
     optional: bool = False
     resumable: bool = False
 
 
-DATA_EXTRA = dict.fromkeys(  # the Trainer and callbacks take them
-    ("epochs", "log_every_n_steps", "samples_every_n_batches"), PositiveInt
-)
 NODES = {
     "data": Kind("a data set of src.data", r"src\.data\.sets\.\w+\.\w+", "DataModule",
-                 supplied=("labelled",), extra=DATA_EXTRA),
+                 supplied=("labelled",)),
     "model": Kind("a model of src.models", r"src\.models\.\w+\.\w+", "Family"),
     "trainer": Kind("pytorch_lightning.Trainer", r"pytorch_lightning\.Trainer", supplied=(
         "logger", "callbacks", "plugins", "default_root_dir", "enable_progress_bar", "enable_model_summary",
@@ -204,13 +198,13 @@ def _check_setting(
     supplied = _supplied(known, kind)
     if key in supplied:
         raise UserError(f"{path}.{key} cannot be set: the program sets it itself")
-    names = [name for name in (*known.parameters, *kind.extra) if name not in supplied]
+    names = [name for name in known.parameters if name not in supplied]
     if key not in names and not known.more:
         raise UnknownSetting(path, key, target, names)
     annotation = known.parameters.get(key)
     child_kind = kind_of(annotation.annotation, annotation.module) if annotation else None
     if child_kind is None:
-        value_type = kind.extra[key] if key in kind.extra else type_of(known, target, key)
+        value_type = type_of(known, target, key)
         _check_plain(f"{path}.{key}", value, value_type, target)
     else:
         _check_node(f"{path}.{key}", value, child_kind)
