@@ -1,4 +1,4 @@
-"""What a classifier sees in a few images: feature maps layer by layer, Grad-CAM; and the images that its classes like best."""
+"""What a classifier sees: feature maps, Grad-CAM, and images that maximize each class."""
 
 from typing import Any
 
@@ -17,14 +17,19 @@ from src.viz import charts, explain, grids
 
 
 class Explanations(pl.Callback):
-    """To TensorBoard, and the newest to images/{feature_maps,grad_cam,maximised}.png.
+    """Write pictures to TensorBoard, and the newest ones to images/.
+
+    The files are feature_maps.png, grad_cam.png and maximized.png.
 
     Args:
-        every_n_batches: between feature maps, of the first validation image; the first batch and the end have theirs too.
-        max_layers: at most so many convolutions are shown, evenly chosen from first to last.
-        n: images for Grad-CAM, made at the end alone.
-        n_classes: so many, the first, whose favourite images are made at the end; 0: none.
-        seed: of the noise that those begin from; the callback's own generator, so looking changes nothing.
+        every_n_batches: interval of the feature maps of the first validation image. They are also
+            drawn after the first batch and at the end.
+        max_layers: largest number of convolutions to show, evenly spaced from first to last.
+        n: images for Grad-CAM, drawn at the end only.
+        n_classes: number of classes, from the first, for which an image is optimized at the end;
+            0: none.
+        seed: for the noise that these images start from. The callback has its own generator, so it
+            does not change training.
     """
 
     def __init__(
@@ -69,7 +74,7 @@ class Explanations(pl.Callback):
             self._feature_maps(trainer, model, net)
             if whole:
                 self._grad_cam(trainer, model, net)
-                self._maximised(trainer, model, net)
+                self._maximized(trainer, model, net)
         finally:
             model.train(was_training)  # not the net itself, some of which may be frozen
 
@@ -100,7 +105,7 @@ class Explanations(pl.Callback):
         )
         self._keep(trainer, "grad_cam", picture)
 
-    def _maximised(self, trainer: pl.Trainer, model: Any, net: nn.Module) -> None:
+    def _maximized(self, trainer: pl.Trainer, model: Any, net: nn.Module) -> None:
         data = datamodule(trainer)
         chosen = torch.arange(min(self.n_classes, model.num_classes), device=model.device)
         if not len(chosen):
@@ -109,7 +114,7 @@ class Explanations(pl.Callback):
         images = explain.maximize_classes(lambda x: net(model.scaled(x)), chosen, shape, noise)
         self._keep(
             trainer,
-            "maximised",
+            "maximized",
             charts.draw_captioned(
                 images, [data.class_names[k] for k in chosen.tolist()], max_side=128
             ),

@@ -13,14 +13,17 @@ from src.callbacks.loggers import Events
 
 @runtime_checkable
 class HasGraphs(Protocol):
-    """A model that names its nets, each with an input to trace it by."""
+    """A model that names its nets, each with an input for tracing."""
 
     def graphs(self) -> dict[str, tuple[nn.Module, Any]]:
-        """Name -> (net, example input)."""
+        """Return name -> (net, example input)."""
 
 
 class Graph(pl.Callback):
-    """One graph a net, each in a sub-run of its own (TensorBoard keeps one graph a run); traced in eval mode, once."""
+    """Write the graph of each net once, traced in eval mode.
+
+    Each is a sub-run of its own, since TensorBoard keeps one graph per run.
+    """
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         writer = summary_writer(trainer)

@@ -1,24 +1,17 @@
 """The importance-weighted estimate of test images' -log p(x), for models that can weigh their latents."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from src.callbacks.protocols import CanWeigh
 from src.core.errors import UserError
 from src.core.randomness import derive_seed
 from src.metrics.likelihood import importance_weighted
 from src.metrics.precision import float32
-
-
-@runtime_checkable
-class CanWeigh(Protocol):
-    """A latent variable model with log p(x, z) - log q(z | x)."""
-
-    def log_weights(self, x: Tensor, noise: torch.Generator) -> Tensor:
-        """Of one fresh draw of z for each x (B, C, H, W): (B,); `noise` lives on the model's device."""
 
 
 class ImportanceWeighted(pl.Callback):

@@ -1,4 +1,4 @@
-"""What a classifier answers: worst mistakes, confusion matrix, accuracy of each class."""
+"""Pictures of a classifier's predictions: worst mistakes, confusion matrix, class accuracies."""
 
 from typing import Any
 
@@ -14,17 +14,18 @@ from src.viz import charts
 
 
 class PredictionGallery(pl.Callback):
-    """To TensorBoard after validation, at each doubling of the epochs and the last; of the test also as images/test_*.png.
+    """Write pictures of validation to TensorBoard, and those of the test also to images/test_*.png.
+
+    Validation is drawn at epochs 1, 2, 4, 8 and so on, and at the last.
 
     Args:
-        n: images shown, those first whose true class got the least probability.
+        n: images to show, those with the lowest probability of the true class first.
     """
 
     def __init__(self, n: PositiveInt) -> None:
         self.n = n
-        self.worst: list[
-            Tensor
-        ] = []  # images, true, said, share of the true, share of the said; each (<= n, ...)
+        # images, true labels, predictions, probability of the true class, of the predicted class
+        self.worst: list[Tensor] = []  # each (<= n, ...)
 
     def on_validation_batch_end(
         self,
@@ -50,41 +51,42 @@ class PredictionGallery(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
-        self._show(trainer, pl_module, "val", epoch & (epoch - 1) == 0 or is_last_epoch(trainer))
+        is_power_of_two = epoch.bit_count() == 1
+        self._draw(trainer, pl_module, "val", is_power_of_two or is_last_epoch(trainer))
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._show(trainer, pl_module, "test", True)
+        self._draw(trainer, pl_module, "test", True)
 
     def _keep(self, model: Any, outputs: Any, batch: tuple[Tensor, Tensor]) -> None:
         if not isinstance(model, CanClassify):
             return
         images, labels = batch
-        shares = outputs["logits"].softmax(1)
-        share, said = shares.max(1)
-        new = [images, labels, said, shares.gather(1, labels.unsqueeze(1)).squeeze(1), share]
-        every = (
-            [torch.cat(pair) for pair in zip(self.worst, new, strict=True)] if self.worst else new
-        )
-        order = every[3].topk(min(self.n, len(every[3])), largest=False).indices
-        self.worst = [part[order] for part in every]
+        probabilities = outputs["logits"].softmax(1)
+        confidence, predicted = probabilities.max(1)
+        true_probability = probabilities.gather(1, labels.unsqueeze(1)).squeeze(1)
+        rows = [images, labels, predicted, true_probability, confidence]
+        if self.worst:
+            rows = [torch.cat(pair) for pair in zip(self.worst, rows, strict=True)]
+        order = rows[3].topk(min(self.n, len(rows[3])), largest=False).indices
+        self.worst = [part[order] for part in rows]
 
-    def _show(self, trainer: pl.Trainer, model: Any, stage: str, due: bool) -> None:
-        kept, self.worst = self.worst, []
-        if not (due and kept and trainer.is_global_zero):
+    def _draw(self, trainer: pl.Trainer, model: Any, stage: str, due: bool) -> None:
+        worst, self.worst = self.worst, []
+        if not (due and worst and trainer.is_global_zero):
             return
         names = datamodule(trainer).class_names
-        images, true, said, _, share = (part.cpu() for part in kept)
+        images, true, predicted, _, confidence = (part.cpu() for part in worst)
         counts = model.counts
-        held = counts.sum(1).nonzero().flatten()  # a class without images has no accuracy
-        of_class = (counts.diag() / counts.sum(1))[held].tolist()
+        present = counts.sum(1).nonzero().flatten()  # other classes have no accuracy
+        accuracies = (counts.diag() / counts.sum(1))[present].tolist()
         pictures = {
-            "mistakes": charts.draw_predictions(images, true, said, share, names),
+            "mistakes": charts.draw_predictions(images, true, predicted, confidence, names),
             "confusion": charts.draw_confusion(counts, names),
             "classes": charts.draw_bars(
-                of_class,
+                accuracies,
                 f"{stage}: accuracy of each class",
-                names=[names[k] for k in held.tolist()],
-                width=max(640, 16 * len(held)),
+                names=[names[k] for k in present.tolist()],
+                width=max(640, 16 * len(present)),
             ),
         }
         for name, picture in pictures.items():

@@ -25,6 +25,37 @@ class CanInterpolate(Protocol):
 
 
 @runtime_checkable
+class CanReconstruct(Protocol):
+    """A model that makes images again from its own code of them."""
+
+    def reconstruct(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the reconstructions of `images` (n, C, H, W) in [0, 1], the same shape and range.
+
+        Anything random comes from `generator`, a CPU one.
+        """
+
+
+@runtime_checkable
+class CanEncode(Protocol):
+    """A model that maps an image to one vector."""
+
+    latent_dim: int
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return z (n, latent_dim) of `images` (n, C, H, W) in [0, 1]."""
+
+
+@runtime_checkable
+class CanDecode(Protocol):
+    """A model that maps one vector to an image."""
+
+    latent_dim: int
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the images (n, C, H, W) in [0, 1] of z (n, latent_dim)."""
+
+
+@runtime_checkable
 class CanPaint(Protocol):
     """A model whose images grow step by step."""
 
@@ -32,6 +63,19 @@ class CanPaint(Protocol):
         self, n: int, generator: torch.Generator, images: Tensor | None = None
     ) -> Canvases:
         """How n samples grow, or the reconstructions of `images` (n, C, H, W) in [0, 1]."""
+
+
+@runtime_checkable
+class CanWeigh(Protocol):
+    """A latent variable model that gives the importance weight of a latent."""
+
+    def log_weights(self, x: Tensor, noise: torch.Generator) -> Tensor:
+        """Return log p(x, z) - log q(z | x) of one random z per image, (B,), in nats.
+
+        Args:
+            x: (B, C, H, W) in [0, 1].
+            noise: draws z; on the model's device.
+        """
 
 
 @runtime_checkable

@@ -133,11 +133,13 @@ class SampleQuality(pl.Callback):
         return ImageSet(torch.cat(images), torch.cat(labels))
 
     def _measure_inception(self, model: pl.LightningModule, samples: Tensor, real: Tensor) -> None:
-        from src.metrics.inception import LEAST, inception_quality
+        from src.metrics.inception import MIN_IMAGES, inception_quality
 
-        if len(real) < LEAST:
+        if len(real) < MIN_IMAGES:
             log.info(
-                "test: too few images (%d) for fid_inception (it needs %d images)", len(real), LEAST
+                "test: too few images (%d) for fid_inception (it needs %d images)",
+                len(real),
+                MIN_IMAGES,
             )
             return
         log.info("fid_inception: %d samples and as many images, minutes on a CPU", len(real))

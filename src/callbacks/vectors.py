@@ -1,4 +1,4 @@
-"""Word vectors as one looks at them: TensorBoard's projector, and which words lie near each other."""
+"""Word vectors in TensorBoard's projector, and the nearest neighbors of frequent words."""
 
 import logging
 from pathlib import Path
@@ -21,18 +21,20 @@ log = logging.getLogger(__name__)
 
 @runtime_checkable
 class HasWordVectors(Protocol):
-    """A model with a vector for each of its data's words."""
+    """A model with a vector for each word of its data."""
 
     def word_vectors(self) -> Tensor:
-        """(words, width), no gradient."""
+        """Return the vectors (words, dimensions) without gradient."""
 
 
 class WordProjector(pl.Callback):
-    """At the end of training: all vectors with their words to TensorBoard's projector, and the nearest neighbours of the most
-    frequent words, by cosine, to the log and to TensorBoard's text.
+    """Show word vectors at the end of training.
+
+    All vectors go to TensorBoard's projector. The nearest neighbors of the most frequent words, by
+    cosine similarity, go to the log and to TensorBoard's text tab.
 
     Args:
-        n: words whose neighbours are listed.
+        n: number of words whose neighbors are listed.
     """
 
     def __init__(self, n: PositiveInt) -> None:
@@ -60,11 +62,18 @@ class WordProjector(pl.Callback):
                 writer.add_embedding(
                     vectors, metadata=words, tag="words", global_step=progress(trainer).batch
                 )
-            writer.add_text("neighbours", "  \n".join(lines), progress(trainer).batch)
+            writer.add_text("nearest_neighbors", "  \n".join(lines), progress(trainer).batch)
 
 
 def nearest_words(vectors: Tensor, words: list[str], n: int, each: int = 4) -> dict[str, list[str]]:
-    """The first n words, each with the `each` others whose vectors (words, width) point most nearly the same way."""
+    """Return the words whose vectors point in the most similar directions.
+
+    Args:
+        vectors: (words, dimensions).
+        words: one per vector.
+        n: for the first n words.
+        each: neighbors per word.
+    """
     directions = F.normalize(vectors, dim=1)
     likeness = directions[:n] @ directions.T
     likeness.fill_diagonal_(-torch.inf)

@@ -1,4 +1,4 @@
-"""Histograms of weights, filters of convolutions as tiles and how one layer's change."""
+"""Histograms of weights, convolution filters as tiles, and an animation of one layer's filters."""
 
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ MAX_VALUES = 20_000  # values a histogram: the bins of more look the same and ta
 
 
 class Weights(pl.Callback):
-    """To TensorBoard: a histogram of each weight matrix, and each convolution's filters (see `grids.filter_tile`).
+    """Write histograms of all weight matrices and tiles of all filters to TensorBoard.
 
     Args:
-        every_n_batches: between them, and at powers of two before the first, beginning at 16.
+        every_n_batches: interval. Before it, they are also written at batches 1, 16, 32, 64 and so on.
     """
 
     def __init__(self, every_n_batches: PositiveInt) -> None:
@@ -59,12 +59,13 @@ class Weights(pl.Callback):
 
 
 class FilterEvolution(pl.Callback):
-    """How the filters of one convolution change: images/filters_BATCHES.png, and images/filters.gif at the end; while it is
-    frozen, nothing.
+    """Write images/filters_BATCHES.png of one layer's filters, and filters.gif at the end.
+
+    Writes nothing while the layer is frozen.
 
     Args:
-        every_n_batches: from frame to frame.
-        layer: its name in the model, `net.conv1` say; None: the first convolution of its kind.
+        every_n_batches: interval between frames.
+        layer: name of a convolution, such as `net.conv1`; None: the first.
     """
 
     def __init__(self, every_n_batches: PositiveInt, layer: str | None) -> None:
@@ -75,7 +76,8 @@ class FilterEvolution(pl.Callback):
         known = list(spatial_convolutions(pl_module))
         if self.layer is not None and self.layer not in known:
             raise UserError(
-                f"callbacks.filters.layer={self.layer} is no convolution here; there are {', '.join(known) or 'none'}"
+                f"callbacks.filters.layer={self.layer} is no convolution of this net; "
+                f"there are {', '.join(known) or 'none'}"
             )
         if progress(trainer).batch == 0:
             self._draw(trainer, pl_module)
@@ -107,7 +109,7 @@ class FilterEvolution(pl.Callback):
 
 
 def spatial_convolutions(model: nn.Module) -> dict[str, nn.Module]:
-    """The convolutions of `model` that see more than a pixel, by name; a moving average's are not among them."""
+    """Return the convolutions larger than 1 x 1 by name, without those of a moving average."""
     return {
         name: layer
         for name, layer in modules_without_average(model).items()
@@ -116,11 +118,11 @@ def spatial_convolutions(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def _filters(layer: Any) -> Tensor:
-    """(out, in, h, w) of either kind of convolution."""
+    """Return the filters (out, in, h, w) of a convolution or a transposed convolution."""
     return layer.weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else layer.weight
 
 
 def _thinned(values: Tensor) -> Tensor:
-    """About MAX_VALUES of the values, evenly spaced."""
+    """Return about MAX_VALUES of the values, evenly spaced."""
     flat = values.detach().float().flatten()
     return flat[:: max(1, len(flat) // MAX_VALUES)].cpu()

@@ -1,4 +1,4 @@
-"""From the text of an annotation to the type that it means, without importing the module that it stands in."""
+"""Turn the text of an annotation into a type, without importing the module that contains it."""
 
 import ast
 import builtins
@@ -8,21 +8,24 @@ from typing import Any, Literal, Union
 
 from src.config.signatures import assigned, definition, imported, statements
 
-LIGHT = ("typing", "typing_extensions", "collections.abc", "src.core.types")  # modules to import
+LIGHT = ("typing", "typing_extensions", "collections.abc", "src.core.types")  # cheap to import
 PLAIN = ("int", "float", "bool", "str", "list", "tuple", "dict", "object")
 
 
 class Unknown:
-    """Stands for a type that cannot be read from the source: any value may be one."""
+    """Stand for a type that cannot be found from source; any value passes."""
 
 
 class NotPlain:
-    """Stands for a class whose instances no config value can be, as a Tensor."""
+    """Stand for a class such as Tensor; no value of a config is an instance."""
 
 
 @cache
 def resolve(annotation: str, module: str) -> Any:
-    """Return the type that `annotation` means in `module`; `Unknown` where its parts cannot be found, or it is empty."""
+    """Return the type that `annotation` means in `module`.
+
+    `Unknown` if it is empty or names something that cannot be found.
+    """
     try:
         return _value(ast.parse(annotation, mode="eval").body, module)
     except (SyntaxError, TypeError):
@@ -52,7 +55,7 @@ def _value(node: ast.expr, module: str) -> Any:
 
 
 def _named(name: str, module: str) -> Any:
-    """The type that `module` calls `name`."""
+    """Return the type that `module` calls `name`."""
     first, _, rest = name.partition(".")
     if name.rpartition(".")[2] == "Tensor":
         return NotPlain

@@ -1,4 +1,7 @@
-"""What a config may say: checking it before anything heavy is imported, one line for whatever is wrong."""
+"""Check a config before torch is imported. Whatever is wrong gets one line.
+
+`src.config.targets` checks each setting on its own. This module checks that they fit together.
+"""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -17,11 +20,14 @@ from src.core.errors import UserError
 
 
 def check(cfg: DictConfig, command: str = "train") -> None:
-    """Resolve the interpolations in `cfg`. Raise UserError for the first thing in it that cannot work.
+    """Resolve the interpolations of a config and check it.
 
     Args:
-        cfg: what `compose` returns.
+        cfg: the result of `compose`, changed in place.
         command: the command that it is for, by the name of its file in conf/.
+
+    Raises:
+        UserError: something in it is wrong.
     """
     try:
         _check_kind(cfg)
@@ -46,7 +52,10 @@ def check(cfg: DictConfig, command: str = "train") -> None:
 
 
 def _at_source(cfg: DictConfig, error: WrongValue) -> str:
-    """Return the line of `error`, which names the setting that the value was given in: size: ${data.size} takes another's."""
+    """Return the message of `error`. It names the setting that a wrong value comes from.
+
+    A net with `size: ${data.size}` gets its value from data.size, which is what the user set.
+    """
     raw = OmegaConf.to_container(cfg, resolve=False)
     source, seen = error.path, {error.path}
     while found := re.fullmatch(r"\$\{([\w.]+)\}", str(_select(raw, source))):
@@ -57,18 +66,21 @@ def _at_source(cfg: DictConfig, error: WrongValue) -> str:
     if source == error.path:
         return str(error)
     name = error.path.rpartition(".")[2]
-    return f"{source}={shown(error.value)} does not fit {error.target}, whose {name} takes {error.allowed}"
+    return (
+        f"{source}={shown(error.value)} does not fit {error.target}, "
+        f"whose {name} takes {error.allowed}"
+    )
 
 
 def _select(node: Any, path: str) -> Any:
-    """The value at a dotted path in a plain config; None where there is none."""
+    """Return the value at a dotted path of a plain config; None if there is none."""
     for key in path.split("."):
         node = node.get(key) if isinstance(node, dict) else None
     return node
 
 
 def check_saved(cfg: DictConfig, path: Path) -> None:
-    """`check` for the config that a run keeps in the file `path`; an error names the file."""
+    """Check the config that a run keeps in the file `path`; an error names the file."""
     try:
         complete(cfg)
         check_keys(cfg, settings_of("train"))
@@ -80,7 +92,7 @@ def check_saved(cfg: DictConfig, path: Path) -> None:
 
 
 def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Each value of a plain config with its dotted path; a list is one value."""
+    """Yield each value of a plain config with its dotted path; a list is one value."""
     if isinstance(node, dict) and (node or not path):
         for key, child in node.items():
             yield from leaves(child, f"{path}.{key}" if path else str(key))
@@ -89,13 +101,16 @@ def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def takes(cfg: DictConfig) -> str | None:
-    """Return `takes` of the model in `cfg`; None where there is no such model."""
+    """Return the attribute `takes` of the model class in `cfg`; None if there is no such class."""
     kind: str | None = class_attribute(str(OmegaConf.select(cfg, "model._target_")), "takes")
     return kind
 
 
 def _check_kind(cfg: DictConfig) -> None:
-    """Raise UserError where the data are of another kind than the model takes, before the settings of either are checked."""
+    """Raise UserError if the model cannot learn from this kind of data.
+
+    This comes first, before either is asked for settings that only the other kind has.
+    """
     data = str(OmegaConf.select(cfg, "data._target_"))
     held, wanted = class_attribute(data, "holds"), takes(cfg)
     if "model" not in cfg and held not in (None, "images"):
@@ -105,7 +120,8 @@ def _check_kind(cfg: DictConfig) -> None:
     if held != wanted:
         name = cfg.model._target_.rpartition(".")[2]
         raise UserError(
-            f"a {name} takes {wanted} (data={' or '.join(_sets_of(wanted))}), and data={cfg.data.name} holds {held}"
+            f"a {name} takes {wanted} (data={' or '.join(_sets_of(wanted))}), "
+            f"and data={cfg.data.name} holds {held}"
         )
     _check_refused("data", cfg.data, data)
     augment = cfg.augment if isinstance(cfg.get("augment"), DictConfig) else {}
@@ -116,12 +132,13 @@ def _check_kind(cfg: DictConfig) -> None:
         )
     if "run" in augment:
         raise UserError(
-            "augment=model makes images beforehand: python -m src.augment augment=model augment.run=RUN out=OUT"
+            "augment=model works before training: "
+            "python -m src.augment augment=model augment.run=RUN out=OUT"
         )
 
 
 def _check_refused(path: str, node: Any, target: str) -> None:
-    """Raise UserError for the first setting of `node` with a value that the class `target` refuses."""
+    """Raise UserError if a setting of `node` has a value that the class `target` refuses."""
     refuses = class_attribute(target, "refuses") or {}
     for key, (possible, reason) in refuses.items():
         value = node.get(key, possible[0])
@@ -134,7 +151,7 @@ def _check_refused(path: str, node: Any, target: str) -> None:
 
 
 def _sets_of(kind: str) -> list[str]:
-    """The choices of data that hold `kind`."""
+    """Return the choices of data that hold `kind`."""
     nodes = {
         choice: OmegaConf.load(CONF / "data" / f"{choice}.yaml") for choice in groups()["data"]
     }
@@ -150,20 +167,22 @@ def _sets_of(kind: str) -> list[str]:
 
 
 def _check_fit(cfg: dict[str, Any]) -> None:
-    """Do model, data and trainer go together?"""
+    """Raise UserError if model, data and trainer do not fit together."""
     data, trainer = cfg.get("data"), cfg.get("trainer")
     model = cfg.get("model")
     if not (isinstance(data, dict) and isinstance(model, dict) and isinstance(trainer, dict)):
         return
     if data.get("train_per_class") is not None and data.get("train_size") is not None:
         raise UserError(
-            "data.train_size and data.train_per_class both say how many images to train on: give one of them"
+            "data.train_size and data.train_per_class both limit the training set: "
+            "set only one of them"
         )
     for path, value in leaves(model, "model"):
         key = path.rpartition(".")[2]
         if key in ("channels", "size") and value != data[key]:
             raise UserError(
-                f"{path}={value} does not fit {data['name']}, whose images have data.{key}={data[key]}"
+                f"{path}={value} does not fit {data['name']}, "
+                f"whose images have data.{key}={data[key]}"
             )
     if shift := (model.get("tta") or {}).get("shift"):
         side = min(data["size"]) if isinstance(data["size"], list) else data["size"]
@@ -176,14 +195,14 @@ def _check_fit(cfg: dict[str, Any]) -> None:
 
 
 def init_from(model: Mapping[str, Any]) -> tuple[str, str | None]:
-    """Return the setting that says where the model in this config was trained before, and its value."""
+    """Return the setting that names the weights which a model starts with, and its value."""
     if "transfer" in model:
         return "model.transfer.init_from", model["transfer"]["init_from"]
     return "model.init_from", model.get("init_from")
 
 
 def _check_transfer(model: dict[str, Any], trainer: dict[str, Any]) -> None:
-    """Do the settings of transfer learning go together?"""
+    """Raise UserError if the settings of transfer learning do not fit together."""
     setting, source = init_from(model)
     transfer = model.get("transfer") or {}
     freeze, epoch = transfer.get("freeze", "none"), transfer.get("unfreeze_epoch")
@@ -216,5 +235,5 @@ def _check_transfer(model: dict[str, Any], trainer: dict[str, Any]) -> None:
     devices = trainer["devices"]
     if devices != 1 and not (isinstance(devices, list) and len(devices) == 1):
         raise UserError(
-            f"{name} takes trainer.devices=1: several processes agree at the start on what they train"
+            f"{name} takes trainer.devices=1: several processes fix at the start what they train"
         )

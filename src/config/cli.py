@@ -1,7 +1,7 @@
-"""From a command line to a checked config: what every command does before it imports anything heavy.
+"""Turn a command line into a checked config and run the command.
 
-`launch` runs a command that makes runs (with Hydra's own multirun and launchers); `command` one that opens a finished run.
-Whatever a user got wrong ends as one line on stderr and exit code 2.
+`launch` is for commands that start runs, with Hydra's multirun and launchers. `command` is for
+those that open a finished run. A mistake of the user ends in one line on stderr and exit code 2.
 """
 
 import io
@@ -45,7 +45,7 @@ from src.core.errors import (
 
 
 def launch(config_name: str, task: Task, doc: str) -> int:
-    """Run `task(cfg, folder)` for the command line, once or as a sweep; returns the exit code."""
+    """Run `task(cfg, folder)` for the command line, once or as a sweep; return the exit code."""
     argv = sys.argv[1:]
     if "--help" in argv or "-h" in argv:
         return guarded(lambda: print(help_text(doc)))
@@ -53,7 +53,7 @@ def launch(config_name: str, task: Task, doc: str) -> int:
 
 
 def command(config_name: str, task: Callable[[DictConfig], Any], doc: str) -> int:
-    """Run `task(cfg)` for the command line of a command that makes no run of its own; returns the exit code."""
+    """Run `task(cfg)` for the command line; return the exit code."""
 
     def run_it() -> None:
         if "--help" in sys.argv or "-h" in sys.argv:
@@ -68,7 +68,7 @@ def command(config_name: str, task: Callable[[DictConfig], Any], doc: str) -> in
 
 
 def guarded(action: Callable[[], Any]) -> int:
-    """Call `action`; turn what it raises into the line and the exit code that the user meets."""
+    """Call `action`; print its error as one line and return the exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may hold what it cannot write
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -107,7 +107,7 @@ def guarded(action: Callable[[], Any]) -> int:
 
 
 def _closed(stream: TextIO) -> bool:
-    """Is `stream` a pipe that nobody reads any more (`| head`)?"""
+    """Return whether `stream` is a pipe that nobody reads any more (`| head`)."""
     poll = select.poll()
     poll.register(stream.fileno(), 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
@@ -164,7 +164,7 @@ def _launch(config_name: str, task: Task, argv: list[str]) -> None:
 
 
 class Place:
-    """Where a run or sweep works, known to whatever ends it.
+    """The folder of a run or sweep, for the signal handler that ends it.
 
     Attributes:
         folder: None until there is one.
@@ -176,7 +176,7 @@ class Place:
         self.is_named = True
 
     def leave(self, signal_name: str) -> str:
-        """Remove a folder that holds no training; return what a person needs to know."""
+        """Remove a folder that holds no training; return a line for the user."""
         if not runs.is_first_process():
             return ""
         if self.folder is None or not self.folder.exists():
@@ -190,7 +190,7 @@ class Place:
 def _reserved(
     config_name: str, overrides: list[str], args: Namespace, key: str
 ) -> tuple[Path, bool]:
-    """The new folder of a run or a sweep, and whether the user chose its name."""
+    """Return the new folder of a run or a sweep, and whether the user chose its name."""
     of_hydra = [o for o in args.overrides if o.startswith("hydra.")] if args.multirun else []
     hydra_cfg = compose(config_name, [*overrides, *of_hydra], with_hydra=True).hydra
     try:
@@ -205,7 +205,10 @@ def _reserved(
 
 
 def _jobs(overrides: list[str]) -> list[list[str]]:
-    """The override lists of a sweep's jobs; of a sweeper other than Hydra's basic one, the first corner of its space."""
+    """Return the overrides of each job of a sweep.
+
+    For a sweeper other than Hydra's basic one: of one job, without the settings that it varies.
+    """
     parsed = parse(overrides)
     own = [o for o in parsed if not o.get_key_element().lstrip("+~").startswith("hydra")]
     if any(o.is_sweep_override() and not o.is_discrete_sweep() for o in own):
@@ -217,12 +220,13 @@ def _jobs(overrides: list[str]) -> list[list[str]]:
 
 
 def help_text(doc: str) -> str:
-    """What `--help` prints: the command's own words, then each group with its choices."""
+    """Return the text of `--help`: the command's docstring, and each group with its choices."""
     lines = [doc.strip(), "", "Groups (GROUP=CHOICE):"]
     for group, choices in groups().items():
         lines.append(f"  {group + '=':22}{' | '.join(choices)}")
     lines += [
         "",
-        "Any value: by its dotted name. -m: a sweep over comma-separated values. --cfg job: the composed config.",
+        "Any setting: by its dotted name. -m: a sweep over comma-separated values.",
+        "--cfg job: print the composed config.",
     ]
     return "\n".join(lines)

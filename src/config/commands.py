@@ -1,4 +1,7 @@
-"""The settings of each command that belong to no group: conf/NAME.yaml gives their values and says what they are for."""
+"""Types of the settings that belong to a command itself, not to a group such as data or model.
+
+conf/NAME.yaml holds their default values and a comment for each.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Compose conf/ and a command's overrides into one config; what cannot be composed becomes one line that names the override."""
+"""Compose conf/ and overrides into one config. An error becomes one line."""
 
 import contextlib
 import copy
@@ -21,7 +21,7 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def compose(config_name: str, overrides: list[str], with_hydra: bool = False) -> DictConfig:
-    """The config that `overrides` make of conf/`config_name`.yaml. Raises UserError for what cannot be composed."""
+    """Return conf/`config_name`.yaml with `overrides`; raise UserError if they do not compose."""
     opened = new_keys(config_name, overrides)
     overrides = [f"++{o}" if o.partition("=")[0] in opened else o for o in overrides]
     try:
@@ -42,10 +42,10 @@ def compose(config_name: str, overrides: list[str], with_hydra: bool = False) ->
 
 
 def new_keys(config_name: str, overrides: list[str]) -> set[str]:
-    """Return the keys in `overrides` that the config lacks and that Hydra takes only with ++ before them.
+    """Return the keys in `overrides` that the config lacks; for Hydra they need a leading ++.
 
-    They name parameters that conf/ gives no value: below a `_target_` its signature says which there are, and
-    `src.config.targets` checks them. An empty node takes any key.
+    They are parameters of a `_target_` for which conf/ has no value. `src.config.targets` checks
+    them against the signature. A node that is empty in conf/ takes any key.
     """
     with contextlib.suppress(Exception):
         _composed(config_name, overrides)
@@ -69,14 +69,14 @@ def _is_new_key(override: str, base: Any) -> bool:
 
 
 def complete(cfg: DictConfig) -> None:
-    """Put what GROUP=null leaves out, or a run of before there was the group, into a config of a run: none of it."""
+    """Add an empty node for each group of a run that GROUP=null removed."""
     for group in ("augment", "callbacks", "logger") if "trainer" in cfg else ():
         if group not in cfg:
             cfg[group] = {}
 
 
 def parse(overrides: list[str]) -> list[Override]:
-    """The overrides as Hydra's grammar reads them. Raises UserError for one that it cannot read."""
+    """Parse overrides with Hydra's grammar. Raises UserError for one that it cannot read."""
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             loader = GlobalHydra.instance().config_loader()  # glob(*) asks it for a group's choices
@@ -87,7 +87,7 @@ def parse(overrides: list[str]) -> list[Override]:
 
 @cache
 def groups() -> dict[str, list[str]]:
-    """Each config group with its choices; a name that begins with _ is no choice."""
+    """Return each config group with its choices; a file name with a leading _ is not a choice."""
     found: dict[str, list[str]] = {}
     for path in sorted(CONF.glob("*/**/*.yaml")):
         if not path.name.startswith("_"):
@@ -97,7 +97,10 @@ def groups() -> dict[str, list[str]]:
 
 @cache
 def settings_of(config_name: str) -> dict[str, Any]:
-    """The top-level settings of conf/`config_name`.yaml and its groups, of which `trainer` has one list of settings."""
+    """Return the top-level settings of conf/`config_name`.yaml and its groups.
+
+    The value of a group is None, except for `trainer`, whose settings all choices share.
+    """
     own = OmegaConf.to_container(OmegaConf.load(CONF / f"{config_name}.yaml"))
     assert isinstance(own, dict)
     found: dict[str, Any] = {}
@@ -114,7 +117,10 @@ def settings_of(config_name: str) -> dict[str, Any]:
 
 
 def check_keys(cfg: DictConfig, settings: dict[str, Any], path: str = "") -> None:
-    """Raise UserError for a key of `cfg` that `settings` lacks, and for one that is missing; `_target_` says more itself."""
+    """Raise UserError for a key of `cfg` that is not in `settings`, or the reverse.
+
+    The keys of a node with a `_target_` are checked elsewhere, against its signature.
+    """
     names = [str(key) for key in settings]
     for key in map(str, cfg):
         if key not in settings and "_target_" not in settings:
@@ -144,7 +150,7 @@ def _composed_once(config_name: str, overrides: tuple[str, ...]) -> DictConfig:
 
 
 def _explanation(config_name: str, overrides: list[str], error: Exception) -> str:
-    """The line for what composing raised."""
+    """Return the error message for an exception that composing raised."""
     if isinstance(error, OverrideParseException):
         return _unreadable(error)
     given, error = _at_fault(config_name, overrides, error)
@@ -170,11 +176,17 @@ def _explanation(config_name: str, overrides: list[str], error: Exception) -> st
 
 
 def _unreadable(error: OverrideParseException) -> str:
-    return f"cannot read '{error.override}': an override is written key=value (quote what the shell would take)"
+    return (
+        f"cannot read '{error.override}': an override is written key=value "
+        "(quote characters that are special to the shell)"
+    )
 
 
 def _at_fault(config_name: str, overrides: list[str], error: Exception) -> tuple[str, Exception]:
-    """The override that composing fails at, and how: the last of the shortest row that fails, choices of groups first."""
+    """Return the override that makes composing fail, and the exception.
+
+    Group choices are applied first. The override is the last of the shortest list that fails.
+    """
     row = sorted(overrides, key=lambda override: _key(override) not in groups())
     low, high = 0, len(row)  # `low` of them compose, `high` do not
     while high - low > 1:
@@ -192,7 +204,7 @@ def _key(override: str) -> str:
 
 
 def _known(config_name: str, overrides: list[str], given: str) -> list[str]:
-    """The keys and groups that there are with the choices among `overrides`."""
+    """Return the keys and groups that exist with the group choices among `overrides`."""
     chosen = [o for o in overrides if o != given and _key(o) in groups()]
     try:
         plain = OmegaConf.to_container(_composed(config_name, chosen), resolve=False)
@@ -205,7 +217,7 @@ def _known(config_name: str, overrides: list[str], given: str) -> list[str]:
 
 
 def paths(node: dict[Any, Any], path: str = "") -> list[str]:
-    """The dotted names of all keys, those of nodes included."""
+    """Return the dotted names of all keys, including those of nodes."""
     found = []
     for key, child in node.items():
         found.append(f"{path}{key}")
@@ -214,7 +226,11 @@ def paths(node: dict[Any, Any], path: str = "") -> list[str]:
 
 
 def nearest(key: str, known: list[str]) -> str:
-    """', did you mean X?': the key of the same last word in the same part of the config, else the nearest by its letters."""
+    """Return '; did you mean X?', or an empty text.
+
+    X has the same last word and preferably the same first word as `key`. Otherwise it is the most
+    similar name.
+    """
     first, last = re.split(r"[./]", key)[0], key.rpartition(".")[2]
     known = [name for name in known if not key.startswith(f"{name}.")]
     same = [name for name in known if name.rpartition(".")[2] == last]
@@ -234,6 +250,6 @@ def _unknown_choice(error: MissingConfigException) -> str | None:
 
 
 def first_lines(error: Exception) -> str:
-    """The first two lines of what a library raised, as one."""
+    """Return the first two lines of the message of a library's exception, as one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:2]) or type(error).__name__

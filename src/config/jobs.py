@@ -1,4 +1,4 @@
-"""Jobs that Hydra runs: one run, or those of a sweep. Each says when it fails, and a sweep what became of all of them."""
+"""Run the jobs of Hydra: a single run, or the runs of a sweep. Report those that fail."""
 
 import contextlib
 import os
@@ -28,7 +28,11 @@ Task = Callable[[DictConfig, Path], Any]
 
 
 def run_once(config_name: str, task: Task, folder: Path, is_named: bool) -> None:
-    """Run one job in `folder`; a wrong setting removes it, and unless `is_named` the folders above it."""
+    """Run one job in `folder`.
+
+    A wrong setting removes the folder, and empty folders above it unless `is_named` (the user chose
+    the name).
+    """
     raised: list[Exception] = []
 
     def job(cfg: DictConfig) -> Any:
@@ -50,7 +54,7 @@ def run_once(config_name: str, task: Task, folder: Path, is_named: bool) -> None
 
 
 def run_alone(task: Task, cfg: DictConfig, folder: Path) -> Any:
-    """Run `task` in `folder`, which no other process may use meanwhile; its log gets the line of an error too.
+    """Run `task` in `folder`, locked against other processes. An error is also written to its log.
 
     Raises TrainingFailed where the machine refuses something: a full disk, a process that is gone.
     """
@@ -67,7 +71,9 @@ def run_alone(task: Task, cfg: DictConfig, folder: Path) -> Any:
 
 
 def failure(error: Exception, folder: Path) -> TrainingFailed | None:
-    """Return what the machine refused the run in `folder`, what is safe and what to do; None where `error` is of another kind.
+    """Return what the machine refused to the run in `folder`, what is safe and what to do.
+
+    None if `error` is of another kind.
 
     A folder that holds no training is removed.
     """
@@ -87,7 +93,7 @@ def failure(error: Exception, folder: Path) -> TrainingFailed | None:
 
 
 def is_lost_process(error: Exception) -> bool:
-    """Return whether a collective operation failed: gloo raises plain RuntimeErrors, others a DistError."""
+    """Return whether a collective operation failed: a RuntimeError of gloo, or a DistError."""
     words = f"{type(error).__name__} {error}".lower()
     return isinstance(error, RuntimeError) and any(w in words for w in ("gloo", "nccl", "dist"))
 
@@ -95,7 +101,7 @@ def is_lost_process(error: Exception) -> bool:
 class Sweep:
     """The jobs of a sweep, run by Hydra's sweeper and launcher.
 
-    A job that fails writes its line to stderr and to the train.log of its folder, which stays; the others go on.
+    A job that fails writes its error to stderr and to its train.log, and the others continue.
 
     Args:
         config_name: conf/`config_name`.yaml.

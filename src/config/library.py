@@ -1,7 +1,7 @@
-"""Types of library settings that people mistype most, so that a wrong value is answered before torch is imported.
+"""Types of the library settings that people mistype most: stricter than the library's own.
 
-A library's own signature says which settings there are. What is not here is checked by the annotation there, and by the class
-itself when the object is built.
+The library's signature says which settings there are. A setting that is not listed here is checked
+by its annotation there, and by the class itself when the object is built.
 """
 
 import re
@@ -9,6 +9,7 @@ from typing import Any, Literal, get_type_hints
 
 from src.core.types import (
     AnyLength,
+    Counted,
     Duration,
     Fraction,
     NonNegative,
@@ -22,7 +23,7 @@ from src.core.types import (
 
 
 class Optimizers:
-    """Of every optimizer of torch.optim."""
+    """Settings of the optimizers in torch.optim."""
 
     lr: Positive
     betas: Pair[Fraction]
@@ -31,7 +32,7 @@ class Optimizers:
 
 
 class Trainer:
-    """Of pytorch_lightning.Trainer, with what a resumed run may change."""
+    """Settings of pytorch_lightning.Trainer; `Resumable` ones may change when a run is resumed."""
 
     accelerator: Resumable[Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]]
     devices: Resumable[Literal["auto", -1] | PositiveInt | AnyLength[NonNegativeInt]]
@@ -55,14 +56,21 @@ class Trainer:
     detect_anomaly: Resumable[bool]
 
 
+class Networks:
+    """Settings of the networks in torchvision.models."""
+
+    num_classes: Counted
+
+
 TYPES = {
+    r"torchvision\.models\.\w+": get_type_hints(Networks, include_extras=True),
     r"torch\.optim\.\w+": get_type_hints(Optimizers, include_extras=True),
     r"pytorch_lightning\.Trainer": get_type_hints(Trainer, include_extras=True),
 }
 
 
 def type_of(target: str, name: str) -> Any:
-    """Return the type of the setting `name` of the library's class `target`; None where it is not listed here."""
+    """Return the type of the setting `name` of a library's class; None if it is not listed."""
     found = (
         types[name]
         for pattern, types in TYPES.items()

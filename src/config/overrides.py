@@ -1,4 +1,4 @@
-"""Overrides as a person types them, in the notation that Hydra reads: a path may hold anything that a file system allows."""
+"""Quote overrides for Hydra, so that a path may contain any character that a file system allows."""
 
 import os
 import re
@@ -51,15 +51,16 @@ def _targets(node: Any, path: str) -> Iterator[tuple[str, str]]:
 
 
 def quoted(override: str, sweep: bool = False) -> str:
-    """Return `override` as Hydra reads it, its value in quotes where that is a path or holds what Hydra's grammar cannot read.
+    """Return `override` in Hydra's grammar: its value in quotes if it is a path or needs them.
 
-    The value of a setting in `path_settings` is null or a path: no character of it means anything, but for a ~ at its head,
-    the home folder. Only where no such file or folder exists it may be what Hydra has: a text in quotes of its own, a list of
-    paths in brackets, ${key} for another setting's value, and with `sweep` several paths with commas between, where these do
-    not belong to a folder that exists.
+    The value of a setting in `path_settings` is null or a path. Its characters have no special
+    meaning, except a leading ~ for the home folder. If no such file or folder exists, the value may
+    also be a text in quotes, a list of paths in brackets, or ${key} for the value of another
+    setting. With `sweep` it may be several paths with commas between them, unless the commas are
+    part of the name of an existing folder.
 
     Raises:
-        UserError: it exists, or a folder that it lies in, and holds ${.
+        UserError: the path or a folder above it exists, and its name contains ${.
     """
     key, equals, value = override.partition("=")
     if not equals:
@@ -67,7 +68,8 @@ def quoted(override: str, sweep: bool = False) -> str:
     is_path = key.lstrip("+") in path_settings() and value not in ("", "null", "???")
     if is_path and "${" in value and "${" not in _missing(value):
         raise UserError(
-            f"{override}: a path may not hold ${{, which begins another setting's name; rename it or link to it (ln -s)"
+            f"{override}: a path must not contain ${{, which refers to another setting; "
+            "rename it or link to it (ln -s)"
         )
     if is_path and _exists(value):
         return f"{key}={_in_quotes(value)}"
@@ -80,7 +82,7 @@ def quoted(override: str, sweep: bool = False) -> str:
 
 
 def value_of(override: str) -> str | None:
-    """Return the text that `override`, as `quoted` returns it, sets; None where it is no text in quotes."""
+    """Return the text in quotes that an override from `quoted` sets; None if it sets none."""
     parsed = _parsed(override)
     value = parsed.value() if parsed and override.endswith("'") else None
     return value if isinstance(value, str) else None
@@ -96,7 +98,7 @@ def _exists(value: str) -> bool:
 
 
 def _missing(value: str) -> str:
-    """The end of the path `value` that does not exist."""
+    """Return the last part of the path `value`, which does not exist."""
     path = Path(os.path.expanduser(value))  # noqa: PTH111
     head = next((head for head in (path, *path.parents) if os.path.lexists(head)), Path())
     return str(path.relative_to(head))
@@ -110,22 +112,22 @@ def _parsed(override: str) -> Override | None:
 
 
 def _in_quotes(path: str) -> str:
-    """`path` in Hydra's quotes, without a ~ at its head: no code after this takes it for another home folder than is meant."""
+    """Return `path` in Hydra's quotes, with ~ expanded so that no later code expands it."""
     if path.split("/")[0] == "~" or not os.path.lexists(path):
-        path = os.path.expanduser(path)  # noqa: PTH111 (Path's own raises where there is no such user)
+        path = os.path.expanduser(path)  # noqa: PTH111 (Path's raises for an unknown user)
     if str(Path(path)).startswith("~"):
         path = os.path.abspath(path)  # noqa: PTH100 (as it is named, not where its links lead)
     return _text(path)
 
 
 def _text(value: str) -> str:
-    """`value` in Hydra's quotes."""
+    """Return `value` in Hydra's quotes."""
     inside = re.sub(r"(\\+)(?='|$)", r"\1\1", value).replace("'", r"\'")
     return f"'{inside}'"
 
 
 def _readable(value: str, is_path: bool) -> str:
-    """One value as Hydra reads it; a list's members, in quotes where it cannot read them."""
+    """Return one value as Hydra can read it; in a list, each member."""
     if value.startswith("[") and value.endswith("]"):
         return f"[{','.join(_readable(word.strip(), False) for word in _split(value[1:-1]))}]"
     if not (is_path and value[:1] not in "'\"") and _parsed(f"key={value}"):
@@ -134,5 +136,5 @@ def _readable(value: str, is_path: bool) -> str:
 
 
 def _split(words: str) -> list[str]:
-    """`words` at its commas, those in quotes or brackets left out."""
+    """Split `words` at commas outside quotes and brackets."""
     return re.findall(r"""(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\[[^\]]*\]|[^,])+""", words)

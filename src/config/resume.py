@@ -1,4 +1,7 @@
-"""Continue a run with the config that it was started with. The annotation `Resumable` marks the settings that may change."""
+"""Continue a run with the config that it was started with.
+
+The annotation `Resumable` marks the settings that may change.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +13,12 @@ from src.config.checks import check, check_saved
 from src.config.commands import Train, types_of
 from src.config.compose import complete, first_lines, nearest, paths
 from src.config.jobs import Task, run_alone
+from src.config.kinds import COLLECTIONS
 from src.config.overrides import value_of
 from src.config.schema import has_mark
-from src.config.targets import COLLECTIONS, marked
+from src.config.targets import marked
 from src.core import runs
-from src.core.errors import UserError
+from src.core.errors import UserError, near
 from src.core.types import PATH, RESUMABLE
 
 
@@ -28,10 +32,7 @@ def resume_run(task: Task, folder: Path, overrides: list[str]) -> None:
         key = override.partition("=")[0].lstrip("~")
         is_allowed = any(key == name or key.startswith(f"{name}.") for name in allowed)
         if not is_allowed or (override.startswith("~") and not key.startswith("callbacks.")):
-            raise UserError(
-                f"resume: '{override}' cannot change: a resumed run keeps its own configuration; "
-                f"new may be {', '.join(allowed)}"
-            )
+            raise UserError(_refusal(cfg, key, override, allowed))
         _change(cfg, override)
     remembered = cfg.copy()
     cfg.resume = str(folder)
@@ -45,8 +46,24 @@ def resume_run(task: Task, folder: Path, overrides: list[str]) -> None:
     run_alone(go_on, cfg, folder)
 
 
+def _refusal(cfg: DictConfig, key: str, override: str, allowed: list[str]) -> str:
+    """Return why a resumed run does not take `override`."""
+    plain = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(plain, dict)
+    known = paths(plain)
+    if key not in known and (suggestion := near(key, known)):
+        return f"resume: unknown key '{key}'{suggestion}"
+    return (
+        f"resume: '{override}' cannot change: a resumed run keeps its own configuration, "
+        f"except {', '.join(allowed)}"
+    )
+
+
 def resumable(cfg: DictConfig) -> Iterator[str]:
-    """Yield the dotted names of the settings and groups that a resumed run may change. Data may have moved."""
+    """Yield the dotted names of the settings and groups that a resumed run may change.
+
+    The paths of a data set are among them, because the files may have moved.
+    """
     for key, kind in types_of(Train).items():
         if has_mark(kind, RESUMABLE):
             yield key
@@ -59,7 +76,7 @@ def resumable(cfg: DictConfig) -> Iterator[str]:
 
 
 def _change(cfg: DictConfig, override: str) -> None:
-    """Do what one override of a resumed run says; `~callbacks.NAME` leaves that one out."""
+    """Apply one override to `cfg`; `~callbacks.NAME` removes that callback."""
     key = override.split("=")[0].lstrip("~")
     try:
         if override.startswith("~"):

@@ -1,4 +1,7 @@
-"""What a class or function takes, read from its source by `ast`: nothing is imported, so that torch costs no time."""
+"""Read signatures and class attributes from source code with `ast`.
+
+Nothing is imported, so a mistake in a config is answered before torch is loaded.
+"""
 
 import ast
 from collections.abc import Iterable
@@ -25,15 +28,15 @@ class Parameter(NamedTuple):
 
 @dataclass(frozen=True)
 class Signature:
-    """What a class or function takes.
+    """The signature of a class or function.
 
     Attributes:
         parameters: by name, in order.
-        more: does it take others too, by a `**kwargs` whose receiver cannot be found?
+        more: whether it takes other names too, by a `**kwargs` whose receiver is not found.
         module: where it is defined.
         bases: names of the classes that it derives from; empty for a function.
         returns: the annotation of a function's result.
-        called: is it a class whose instances are called?
+        called: whether it is a class with a `__call__` method.
     """
 
     parameters: dict[str, Parameter]
@@ -51,7 +54,7 @@ class Signature:
 
 @cache
 def signature(target: str) -> Signature | None:
-    """Return what the class or function with this dotted name takes; None where there is none."""
+    """Return the signature of the class or function `target`; None if it does not exist."""
     found = definition(target)
     if found is None:
         return None
@@ -86,12 +89,12 @@ def signature(target: str) -> Signature | None:
 
 
 def _of_base(base: str, module: str) -> Signature | None:
-    """The signature of a base class that `module` calls `base`."""
+    """Return the signature of the class that `module` calls `base`."""
     return signature(_full_name(base, module))
 
 
 def _full_name(name: str, module: str) -> str:
-    """The dotted name of what `module` calls `name`."""
+    """Return the dotted name of the object that `module` calls `name`."""
     first, _, rest = name.partition(".")
     full = imported(module, first) or f"{module}.{first}"
     return f"{full}.{rest}" if rest else full
@@ -100,9 +103,10 @@ def _full_name(name: str, module: str) -> str:
 def _parameters(
     function: ast.FunctionDef, module: str, parent: Signature | None = None
 ) -> tuple[dict[str, Parameter], bool]:
-    """The parameters of a function, or of `__init__` of a class that derives from `parent`; whether it takes others too.
+    """Return the parameters of a function, and whether it takes others too.
 
-    A `**kwargs` stands for the parameters of what it is handed on to.
+    A `**kwargs` stands for the parameters of the function that it is passed to. For `__init__` that
+    may be the `parent` class.
     """
     args = function.args
     positional = [*args.posonlyargs, *args.args][function.name == "__init__" :]
@@ -138,9 +142,9 @@ def _parameters(
 
 @cache
 def class_attribute(target: str, name: str) -> Any:
-    """Return the attribute `name` of the class with the dotted name `target`, or of the nearest class that it derives from.
+    """Return the attribute `name` of the class `target`, which may be inherited; None if missing.
 
-    None where there is none. Its value must be written with literals and names of constants of the same module.
+    Its value must be a literal or the name of a constant in the same module.
     """
     module, node = definition(target) or ("", None)
     if not isinstance(node, ast.ClassDef):
@@ -156,7 +160,7 @@ def class_attribute(target: str, name: str) -> Any:
 
 
 def assigned(statement: ast.stmt, name: str) -> ast.expr | None:
-    """The value that `statement` gives to the variable `name`."""
+    """Return the expression that `statement` assigns to `name`, if any."""
     if isinstance(statement, ast.AnnAssign):
         return statement.value if ast.unparse(statement.target) == name else None
     if isinstance(statement, ast.Assign):
@@ -173,7 +177,10 @@ def _literal(value: ast.expr, module: str) -> Any:
 
 @cache
 def definition(name: str) -> tuple[str, ast.ClassDef | ast.FunctionDef] | None:
-    """The module that defines what has this dotted name, and its definition there; imports are followed."""
+    """Return the module that defines the object with this dotted name, and its definition.
+
+    Imports are followed. None if there is no such class or function.
+    """
     module, _, last = name.rpartition(".")
     for node in statements(module):
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == last:
@@ -187,7 +194,7 @@ def definition(name: str) -> tuple[str, ast.ClassDef | ast.FunctionDef] | None:
 
 
 def imported(module: str, name: str) -> str | None:
-    """The full name of what `module` imports as `name`."""
+    """Return the full name of the object that `module` imports as `name`."""
     for node in statements(module):
         if isinstance(node, ast.Import | ast.ImportFrom):
             for alias in node.names:
@@ -204,7 +211,7 @@ def _stars(module: str) -> Iterable[str]:
 
 
 def _source(module: str, node: ast.ImportFrom) -> str:
-    """The module that `node`, an import in `module`, imports from; relative ones made absolute."""
+    """Return the absolute name of the module that the import `node` in `module` refers to."""
     parts = module.split(".")
     path = _path(module)
     package = parts if path and path.name == "__init__.py" else parts[:-1]
@@ -220,7 +227,7 @@ def statements(module: str) -> list[ast.stmt]:
 
 @cache
 def _path(module: str) -> Path | None:
-    """The file of a module; it is not imported, nor is any package above it."""
+    """Return the file of a module. Neither it nor a package above it is imported."""
     first, *rest = module.split(".")
     spec = find_spec(first) if first else None
     if spec is None or not spec.submodule_search_locations:

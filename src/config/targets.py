@@ -1,93 +1,20 @@
-"""What a `_target_` may name at each place of a config, and which settings it takes there: checked without importing it.
+"""Check every target, setting and value of a config against signatures, without importing them."""
 
-A parameter's annotation says what may stand there: `optimizer: Callable[..., torch.optim.Optimizer]` is an optimizer that
-`_partial_` leaves open, `net: nn.Module` a net, any other a value that `src.config.schema` checks.
-"""
-
-import ast
 import re
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import is_dataclass
 from typing import Annotated, Any, get_args, get_origin
 
 from src.config import library
 from src.config.annotations import resolve
 from src.config.commands import COMMANDS, AugmentByModel, types_of
 from src.config.compose import paths
+from src.config.kinds import COLLECTIONS, NODES, Kind, is_of_kind, kind_of
 from src.config.schema import check_value, has_mark, shown
-from src.config.signatures import Parameter, Signature, definition, signature
+from src.config.signatures import Parameter, Signature, signature
 from src.core.errors import UserError, near
 from src.core.types import Mark
 
-
-@dataclass(frozen=True)
-class Kind:
-    """What may stand at a place of a config.
-
-    Attributes:
-        words: its name in an error.
-        names: the pattern of the dotted names that are allowed. Each fixes how many dots there are: a longer name would lead
-            through a module to what that imports.
-        base: the class that it derives from, where it is a class of this project.
-        returns: the annotation of its result, where it is a function of this project.
-        partial: must `_partial_` leave it open (True), may it not (False), or either (None)?
-        supplied: arguments that the code adds: so many positional ones, their names, or None for any.
-        optional: may null stand here?
-        resumable: may a resumed run change all settings here?
-    """
-
-    words: str
-    names: str
-    base: str | None = None
-    returns: str | None = None
-    partial: bool | None = False
-    supplied: int | tuple[str, ...] | None = ()
-    optional: bool = False
-    resumable: bool = False
-
-
-NODES = {
-    "data": Kind("a data set of src.data", r"src\.data\.sets\.\w+\.\w+", "DataModule",
-                 supplied=("labelled",)),
-    "model": Kind("a model of src.models", r"src\.models\.\w+\.\w+", "Family"),
-    "trainer": Kind("pytorch_lightning.Trainer", r"pytorch_lightning\.Trainer", supplied=(
-        "logger", "callbacks", "plugins", "default_root_dir", "enable_progress_bar", "enable_model_summary",
-        "enable_checkpointing", "use_distributed_sampler")),
-}  # fmt: skip
-COLLECTIONS = {
-    "callbacks": Kind(
-        "callbacks of src.callbacks or pytorch_lightning.callbacks",
-        r"src\.callbacks\.\w+\.\w+|pytorch_lightning\.callbacks\.[A-Z]\w*",
-        "Callback",
-        resumable=True,
-    ),
-    "logger": Kind(
-        "loggers of src.callbacks.loggers",
-        r"src\.callbacks\.loggers\.\w+",
-        "Logger",
-        partial=True,
-        supplied=("folder", "batches_done"),
-    ),
-    "augment": Kind(
-        "transforms of src.data", r"src\.data\.transforms\.(geometric|pixelwise|mixing)\.\w+"
-    ),
-}
-AUGMENT = "src.data.transforms.augment.Augment"  # takes what of `augment` is no transform
-NETS = (
-    r"src\.nets\.\w+\.\w+|torch\.nn\.[A-Z]\w*|torchvision\.models\.(alexnet|googlenet|[a-z]+\d\w*)"
-)
-NET = Kind("a net of src.nets, torch.nn or torchvision.models", NETS, "Module")
-RESULTS = {  # of a parameter that is a Callable
-    "torch.optim.Optimizer": Kind(
-        "an optimizer of torch.optim or src.optim.muon",
-        r"torch\.optim\.[A-Z]\w*|src\.optim\.muon\.[A-Z]\w*",
-        "Optimizer",
-    ),
-    "float": Kind(
-        "a schedule of src.optim.schedules", r"src\.optim\.schedules\.\w+", returns="float"
-    ),
-    "Tensor": Kind("a loss of src.losses", r"src\.losses\.\w+", returns="Tensor"),
-    "nn.Module": NET,
-}
+AUGMENT = "src.data.transforms.augment.Augment"  # has the settings of `augment` besides transforms
 
 
 class UnknownSetting(UserError):
@@ -96,7 +23,7 @@ class UnknownSetting(UserError):
     Args:
         path: dotted name of the node.
         key: the setting.
-        target: dotted name of the node's class or function.
+        target: dotted name of the class or function that the node builds.
         names: the settings that it has.
     """
 
@@ -107,7 +34,7 @@ class UnknownSetting(UserError):
         self.key = key
 
     def suggestion(self, cfg: dict[str, Any]) -> str:
-        """Return the nearest setting of the target, else the same one elsewhere in `cfg`, else what the target takes."""
+        """Return the nearest setting of the target, else the same key elsewhere, else all."""
         first = self.path.partition(".")[0]
         same = [path for path in paths({first: cfg[first]}) if path.endswith(f".{self.key}")]
         elsewhere = [path for path in same if path != f"{self.path}.{self.key}"]
@@ -117,13 +44,18 @@ class UnknownSetting(UserError):
 
 
 def check_targets(cfg: dict[str, Any], command: str) -> None:
-    """Raise UserError for the first value in the plain config `cfg` of a command that its place does not take.
+    """Raise UserError for the first wrong target, setting or value in a config.
 
-    That is a `_target_` of another kind, a setting that the target does not have or lacks, or a value that the annotation of
-    its parameter excludes.
+    A target must be of the kind that its place takes. It must have every setting that the config
+    gives, and the config must give every setting without a default. A value must be of the type
+    that the annotation of its parameter means.
+
+    Args:
+        cfg: the config as plain dicts, lists and values.
+        command: the command that it is for, by the name of its file in conf/.
     """
     own = types_of(COMMANDS[command])
-    for key in sorted(cfg, key=lambda key: key not in own):  # groups refer to the command's own
+    for key in sorted(cfg, key=lambda key: key not in own):  # groups refer to a command's own
         if key in own:
             _check_plain(key, cfg[key], own[key])
         elif key in NODES:
@@ -173,7 +105,7 @@ def _check_node(path: str, node: Any, kind: Kind) -> None:
     if target is None:
         raise UserError(f"{path}._target_ is missing: {path} takes {kind.words}")
     known = signature(target) if re.fullmatch(kind.names, str(target)) else None
-    if known is None or not _of_kind(known, str(target), kind):
+    if known is None or not is_of_kind(known, str(target), kind):
         raise UserError(
             f"{path}._target_={shown(target)} is not allowed: {path} takes {kind.words}"
         )
@@ -194,7 +126,7 @@ def _check_node(path: str, node: Any, kind: Kind) -> None:
 def _check_setting(
     path: str, key: str, value: Any, known: Signature, kind: Kind, target: str
 ) -> None:
-    """Check the setting `key` of the node at `path`, whose target is `known`."""
+    """Check one setting of the node at `path`, whose `target` has the signature `known`."""
     supplied = _supplied(known, kind)
     if key in supplied:
         raise UserError(f"{path}.{key} cannot be set: the program sets it itself")
@@ -218,9 +150,9 @@ def type_of(known: Signature, target: str, key: str) -> Any:
 
 
 def marked(target: str, *marks: Mark) -> list[str]:
-    """Return the settings of `target` whose annotation has any of `marks`, by dotted names.
+    """Return the dotted names of the settings of `target` whose annotation has one of `marks`.
 
-    Those of a parameter that takes a class of src, as `transfer: Transfer` does, are included.
+    They include the settings of a parameter that takes a class of src (`transfer: Transfer`).
     """
     names: list[str] = []
     if (known := signature(target)) is None:
@@ -235,41 +167,9 @@ def marked(target: str, *marks: Mark) -> list[str]:
 
 
 def _supplied(known: Signature, kind: Kind) -> list[str]:
-    """Names of the parameters that no config may give."""
-    if known.called:  # its instances are what the place takes
+    """Return the names of the parameters that no config may give."""
+    if known.called:  # the place takes its instances, and the program calls those
         return []
     if isinstance(kind.supplied, int):
         return list(known.parameters)[: kind.supplied]
     return ["params"] if kind.supplied is None else list(kind.supplied)
-
-
-def _of_kind(known: Signature, target: str, kind: Kind) -> bool:
-    """Is a target whose name fits also what `kind` asks for? A class that is no more than a Protocol is not."""
-    if not target.startswith("src."):
-        return True
-    if known.module != target.rpartition(".")[0] or "Protocol" in known.bases:
-        return False
-    if kind.base and (known.bases or kind.words.endswith(f".{kind.base}")):
-        return kind.base in known.bases or target == kind.words
-    return known.called or kind.returns in (None, known.returns)
-
-
-def kind_of(annotation: str, module: str) -> Kind | None:
-    """What a parameter of this annotation in `module` takes; None for a plain value."""
-    if annotation.endswith(" | None"):
-        kind = kind_of(annotation.removesuffix(" | None"), module)
-        return kind and replace(kind, optional=True)
-    if found := re.fullmatch(r"Callable\[(\.\.\.|\[.*\]), (.+)\]", annotation):
-        given, result = found.groups()
-        count = None if given == "..." else len([word for word in given[1:-1].split(",") if word])
-        kind = RESULTS.get(result, Kind(f"what returns {result}", r"src\.\w+(\.\w+)+"))
-        return replace(kind, partial=True, supplied=count)
-    if annotation == "nn.Module":
-        return NET
-    if re.fullmatch(r"[A-Z]\w+", annotation) and (found_at := definition(f"{module}.{annotation}")):
-        name, node = f"{found_at[0]}.{annotation}", found_at[1]
-        abstract = isinstance(node, ast.ClassDef) and "ABC" in map(ast.unparse, node.bases)
-        if name.startswith("src."):
-            words = f"a class that derives from {name}" if abstract else name
-            return Kind(words, r"src(\.\w+)+", base=annotation)
-    return None

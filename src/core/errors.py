@@ -1,4 +1,4 @@
-"""What is said to the person at the keyboard when something is wrong."""
+"""Errors as a user sees them: one line that says what is wrong and what to do."""
 
 import difflib
 import errno
@@ -13,25 +13,28 @@ log = logging.getLogger(__name__)
 
 
 class UserError(Exception):
-    """Something the user can mend: one line that says what, where, and what is allowed. Commands print it and exit with 2."""
+    """An error that the user can fix. Commands print its message and exit with 2.
+
+    The message is one line: what was given, where, and what is allowed.
+    """
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.splitlines()))
 
 
 class Incomplete(Exception):
-    """Done, but for a part that the message tells; commands print it and exit with 1."""
+    """The command finished, but some items failed. Commands print the message and exit with 1."""
 
 
 class TrainingFailed(Exception):
-    """Training cannot go on: one line that says why and what is kept. Commands print it and exit with 1."""
+    """Training cannot continue. Commands print why, and what was saved, and exit with 1."""
 
 
 class Interrupted(BaseException):
-    """Training was stopped by a signal, after a checkpoint; commands exit with 128 + signum.
+    """A signal stopped training, after a checkpoint. Commands exit with 128 + signum.
 
-    No `Exception`: a sweep takes those for one failed job, and would go on with the next. The message is empty where the run's
-    log has said it.
+    It is no `Exception`, because a sweep would count that as one failed job and start the next. The
+    message is empty if the log of the run has it already.
     """
 
     def __init__(self, signum: int, message: str = "") -> None:
@@ -40,25 +43,30 @@ class Interrupted(BaseException):
 
 
 def near(word: str, candidates: list[str]) -> str:
-    """', did you mean X?' for the nearest of `candidates`, or nothing."""
+    """Return '; did you mean X?' for the candidate nearest to `word`, or ''."""
     matches = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
     return f"; did you mean {matches[0]}?" if matches else ""
 
 
 def user_error_line(error: Exception) -> str:
-    """The line of an error of ours; a DataLoader's worker puts its traceback before it."""
+    """Return the message of a UserError; a DataLoader worker puts its traceback in front of it."""
     return str(error).rstrip().rpartition("src.core.errors.UserError: ")[2]
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what a library raised; its kind where it says nothing."""
+    """Return the first line of a library's error message, or its class name if it has none."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 
 
 @contextmanager
 def writing(what: str, advice: str = "") -> Iterator[None]:
-    """An OSError in here becomes the line that `what`, a setting with its path, cannot be written, with `advice`."""
+    """Turn an OSError in the block into a UserError.
+
+    Args:
+        what: the setting with its path, as in 'out=DIR'.
+        advice: what to do about it.
+    """
     try:
         yield
     except OSError as error:
@@ -67,10 +75,10 @@ def writing(what: str, advice: str = "") -> Iterator[None]:
 
 
 class Refusal(NamedTuple):
-    """What the machine refused to do.
+    """An operation that the operating system refused.
 
     Attributes:
-        reason: the path and the system's words for it.
+        reason: the path, and the system's message.
         advice: what to do about it.
     """
 
@@ -92,13 +100,13 @@ ADVICE = {
 
 
 def refusal(error: BaseException | None) -> Refusal | None:
-    """Return what the machine refused, where that raised `error` or caused it; None where `error` is of another kind."""
+    """Return what the system refused, if that raised or caused `error`; None for other errors."""
     while error is not None:
         words = str(error)
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
             if error.errno is not None:
                 return _os_refusal(error)
-            if "[Errno " in words:  # a worker's: its text is all that came through
+            if "[Errno " in words:  # of a worker: only its text arrived
                 return Refusal(words.strip().rpartition("\n")[2], "try again")
         if isinstance(error, RuntimeError) and words.startswith("DataLoader worker (pid"):
             return Refusal(
@@ -125,7 +133,10 @@ def _os_refusal(error: OSError) -> Refusal:
 
 
 def _free_inodes(path: str | bytes) -> bool:
-    """Return whether the file system of `path` takes another file; True where it does not count them."""
+    """Return whether the file system of `path` can take another file.
+
+    True if it does not count them.
+    """
     parents = Path(os.fsdecode(path)).absolute().parents
     disk = os.statvfs(next(parent for parent in parents if parent.exists()))
     return disk.f_files == 0 or disk.f_favail > 0
@@ -136,7 +147,10 @@ _left_out: set[tuple[str, Path]] = set()
 
 @contextmanager
 def optional(outcome: str, folder: Path) -> Iterator[None]:
-    """Go on without what the machine refuses in here; say so by `outcome` and the reason, once for each `folder`."""
+    """Continue without an output that the system refuses to write.
+
+    Logs `outcome` and the reason, once per folder.
+    """
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and read only where every byte is what was written; those that hold images."""
+"""Files that are written completely or not at all, and the search for images in folders."""
 
 import contextlib
 import errno
@@ -20,27 +20,29 @@ from PIL import Image
 from src.core.errors import refusal
 
 TORCH_WRITER = ("inline_container.cc", "PytorchStreamWriter", "cannot be opened")
-HEIC = (".heic", ".heics", ".heif", ".heifs", ".hif")  # photographs as phones take them
+HEIC = (".heic", ".heics", ".heif", ".heifs", ".hif")  # photographs from phones
 SYSTEM = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 OTHER_KINDS, NO_HEIC = "of other kinds", "HEIC (to read them: pip install pillow-heif)"
 
-LeftOut = dict[str, list[Path]]  # a reason, and the files that are not used for it
+LeftOut = dict[str, list[Path]]  # files that are not used, by reason
 
 
 class Broken(Exception):
-    """A file holds something else than what was written; the message says what."""
+    """A file does not hold what was written to it; the message says how it differs."""
 
 
 def write_atomically(
     path: Path, write: Callable[[Path], Any], previous: Path | None = None
 ) -> None:
-    """Call write(temporary path) beside `path`, bring it to the disk, rename: a reader sees the old file or the new one.
+    """Write a file so that a reader sees the old or the new content, never a part.
 
     Args:
-        previous: the name that the old file is given; None: it is gone.
+        path: the file.
+        write: called with a temporary path beside it, which is then synced and renamed.
+        previous: new name for the old file; None: it is replaced.
 
     Raises:
-        OSError that names `path`, where the disk refuses; the old file is then as it was.
+        OSError: the disk refuses. It names `path`; the old file is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -65,7 +67,10 @@ def write_atomically(
 
 
 def _why_not(path: Path) -> tuple[int, str]:
-    """Return errno and words for why `path` cannot be written, which torch's RuntimeError does not say: ask the disk again."""
+    """Return errno and message of why `path` cannot be written.
+
+    torch's RuntimeError does not say, so this tries to write once more.
+    """
     try:
         with path.open("ab") as file:
             file.write(bytes(2**20))
@@ -77,7 +82,10 @@ def _why_not(path: Path) -> tuple[int, str]:
 
 
 def write_or_remove(path: Path, write: Callable[[Path], Any]) -> None:
-    """Call write(path), and leave no half of a file there where it fails: for what may be lost, a picture say."""
+    """Call write(path), and remove the file if that fails.
+
+    For files that may be lost, such as pictures.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         write(path)
@@ -88,7 +96,7 @@ def write_or_remove(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 class LogFile(logging.FileHandler):
-    """A log file that says once on stderr that it cannot be written, instead of a traceback for each line."""
+    """A log file that reports a write error once on stderr, not with a traceback per line."""
 
     silent = False
 
@@ -106,7 +114,7 @@ class LogFile(logging.FileHandler):
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a file that is broken to NAME.broken, or a number behind it where that is taken; returns its new path."""
+    """Rename a broken file to NAME.broken, with a number if that exists; return the new path."""
     names = itertools.chain(
         [f"{path.name}.broken"], (f"{path.name}.broken-{n}" for n in itertools.count(2))
     )
@@ -115,27 +123,27 @@ def set_aside(path: Path) -> Path:
 
 
 def load_checked(path: Path, mmap: bool = False) -> Any:
-    """What torch.save wrote to `path`, on the CPU; plain values and tensors only.
+    """Load tensors and plain values that torch.save wrote, on the CPU, and verify the checksums.
 
     Args:
         path: the file.
-        mmap: map the tensors from the file instead of copying them; what is written to them stays in this process.
+        mmap: map the tensors from the file instead of copying them. Changes to them stay in this
+            process.
 
     Raises:
-        FileNotFoundError, and Broken where a byte is wrong.
+        FileNotFoundError: there is no file.
+        Broken: the file is damaged.
     """
     import torch
 
     try:
-        with zipfile.ZipFile(
-            path
-        ) as archive:  # torch.load checks no checksum: a flipped byte would load silently
+        with zipfile.ZipFile(path) as archive:  # torch.load verifies no checksums
             if wrong := archive.testzip():
                 raise Broken(f"wrong checksum in {wrong}")
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (FileNotFoundError, Broken):
         raise
-    except Exception as error:  # zipfile, pickle and torch each raise their own
+    except Exception as error:  # zipfile, pickle and torch raise different errors
         raise Broken(str(error).partition("\n")[0] or type(error).__name__) from error
 
 
@@ -143,8 +151,8 @@ class Scan(NamedTuple):
     """Every file below a folder.
 
     Attributes:
-        images: those that may be read, by their endings, sorted.
-        left_out: all others.
+        images: files whose endings are those of images, sorted.
+        left_out: all other files, by the reason.
     """
 
     images: list[Path]
@@ -152,11 +160,11 @@ class Scan(NamedTuple):
 
 
 def images_below(folder: Path) -> Scan:
-    """Find the images below `folder`, in linked folders too; each file once, by its own name rather than a link's.
+    """Find the images below `folder`, also through links. Each file counts once, by its own name.
 
-    Hidden files, and those that a system puts among people's files, are left out.
+    Hidden files are left out, and those that operating systems put into folders.
     """
-    images: dict[str, Path] = {}  # by where they lie
+    images: dict[str, Path] = {}  # by real path
     links: list[Path] = []
     left_out: LeftOut = {}
     for path in _files_below(folder, left_out):
@@ -173,7 +181,10 @@ def images_below(folder: Path) -> Scan:
 
 
 def summary(left_out: LeftOut) -> str:
-    """Return how many files are left out for each reason, as '40 hidden, 2 of other kinds (.json, .txt)'."""
+    """Return how many files are left out for which reason.
+
+    The format is '40 hidden, 2 of other kinds (.json, .txt)'.
+    """
     parts = []
     for reason, paths in sorted(left_out.items(), key=lambda item: -len(item[1])):
         words = reason
@@ -192,14 +203,17 @@ def count_line(left_out: LeftOut) -> str:
 
 
 def printable(path: Path | str) -> str:
-    """Return `path` as one line of text: a byte that is not UTF-8 becomes \\xHH, a line break \\n."""
+    r"""Return a path as one line of text.
+
+    A byte that is not UTF-8 becomes \xHH, a line break \n.
+    """
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return re.sub(r"[\x00-\x1f\x7f]", lambda match: repr(match[0])[1:-1], text)
 
 
 @cache
 def heic_readable() -> bool:
-    """Teach Pillow to read HEIC, once. Is pillow-heif, which does it, installed?"""
+    """Register pillow-heif with Pillow, once. Returns whether pillow-heif is installed."""
     try:
         from pillow_heif import register_heif_opener
     except ImportError:
@@ -209,7 +223,10 @@ def heic_readable() -> bool:
 
 
 def _files_below(folder: Path, left_out: LeftOut) -> Iterator[Path]:
-    """Each file below `folder`; folders behind links come last, so that one that is met twice goes by its own name."""
+    """Yield each file below `folder`.
+
+    Folders behind links come last, so that a file that is reachable twice gets its own name.
+    """
     seen = {os.path.realpath(parent) for parent in folder.absolute().parents}
     own, linked = [folder], list[Path]()
     while own or linked:
@@ -228,7 +245,7 @@ def _files_below(folder: Path, left_out: LeftOut) -> Iterator[Path]:
             continue
         for entry in inside:
             path, is_link = here / entry.name, entry.is_symlink()
-            is_folder = os.path.isdir(path)  # noqa: PTH112 (Path's own raises where it may not look)
+            is_folder = os.path.isdir(path)  # noqa: PTH112 (Path.is_dir raises without permission)
             if is_folder and not (is_link and _hidden(entry.name)):
                 (linked if is_link else own).append(path)
             else:
@@ -237,7 +254,12 @@ def _files_below(folder: Path, left_out: LeftOut) -> Iterator[Path]:
 
 
 def _reason(path: Path, parts: tuple[str, ...]) -> str | None:
-    """Why the file at `path`, by its `parts` below the folder that is read, is left out; None for an image."""
+    """Return why a file is left out; None for an image.
+
+    Args:
+        path: the file.
+        parts: its path, relative to the folder that is searched.
+    """
     if any(_hidden(part) for part in parts):
         return "hidden"
     try:

@@ -1,7 +1,7 @@
 """Random numbers as a function of the position in a run: (seed, epoch, batch) or (seed, sample).
 
-No random state is carried from one batch to the next. So a resumed run draws the same numbers as a run
-that was never interrupted, and a callback, which has a generator of its own, changes nothing.
+No random state is carried from one batch to the next. So a resumed run draws the same numbers as a
+run that was never interrupted, and a callback, which has a generator of its own, changes nothing.
 """
 
 import hashlib
@@ -27,9 +27,9 @@ def generator(*parts: int | str) -> torch.Generator:
 class CounterRNG:
     """A random number generator for each sample of a batch.
 
-    The numbers of a sample depend only on `parts` and its index: not on its batch, the worker or the
-    process. A counter is hashed (SplitMix64: Steele 2014, figure 17), so a whole batch is drawn at
-    once, on any device.
+    The numbers of a sample depend only on `parts` and its index: not on its batch, the worker or
+    the process. A counter is hashed (SplitMix64: Steele 2014, figure 17), so a whole batch is drawn
+    at once, on any device.
 
     Args:
         samples: (B,) int64, index of each sample in its set.

@@ -1,4 +1,4 @@
-"""What a run leaves behind, and opening it again: its folder, its config, its checkpoints, metrics.json."""
+"""The folder of a run: its lock, its config, its checkpoints and metrics.json."""
 
 import contextlib
 import errno
@@ -20,11 +20,15 @@ from src.core.files import Broken, load_checked, set_aside, write_atomically
 
 log = logging.getLogger(__name__)
 
-LAST, PREVIOUS = "last.ckpt", "previous.ckpt"  # the newest checkpoint and the one before it
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"  # the newest two checkpoints
 DAMAGED = "damaged.ckpt"  # a last.ckpt that could not be read, when a run was resumed
-TRAINED = (f"checkpoints/{LAST}", f"checkpoints/{PREVIOUS}", "metrics.json")  # one: worth keeping
-PUT_BACK = "put a copy of it back, or train again"
-PARTS: dict[str, type] = {  # of a checkpoint that training wrote
+TRAINED = (
+    f"checkpoints/{LAST}",
+    f"checkpoints/{PREVIOUS}",
+    "metrics.json",
+)  # any of these: keep it
+PUT_BACK = "restore a copy of it, or train again"
+PARTS: dict[str, type] = {  # what a checkpoint of training holds
     "state_dict": dict,
     "loops": dict,
     "callbacks": dict,
@@ -36,11 +40,11 @@ PARTS: dict[str, type] = {  # of a checkpoint that training wrote
 
 
 def reserve(wanted: Path, exact: bool) -> Path:
-    """Make a new folder for a run, atomically, so that no two launches share one.
+    """Make a new folder for a run, atomically, so that two launches never share one.
 
     Args:
-        wanted: its name; a number is put behind it where it is taken.
-        exact: the user chose the name: it must be new, empty, or of a run that never trained.
+        wanted: its name. A number is appended if it exists.
+        exact: the user chose the name. Then it must be new, empty, or a run that never trained.
     """
     if exact and wanted.exists():
         if wanted.is_dir() and (wanted / ".hydra").is_dir() and not holds_training(wanted):
@@ -49,7 +53,8 @@ def reserve(wanted: Path, exact: bool) -> Path:
             wanted.mkdir(parents=True, exist_ok=True)
         if not wanted.is_dir() or any(wanted.iterdir()):
             raise UserError(
-                f"{wanted} exists and is not empty: resume={wanted} goes on with a run, another name starts one"
+                f"{wanted} exists and is not empty: continue that run with resume={wanted}, "
+                "or choose another name"
             )
         return wanted
     wanted.parent.mkdir(parents=True, exist_ok=True)
@@ -58,15 +63,15 @@ def reserve(wanted: Path, exact: bool) -> Path:
         with contextlib.suppress(FileExistsError):
             folder.mkdir()
             return folder
-    raise UserError(f"{wanted} and 10,000 names after it are taken")
+    raise UserError(f"{wanted} and 10,000 numbered names exist already")
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the run in `folder` for this process alone; raises UserError where another holds it.
+    """Lock the run in `folder` for this process. Raises UserError if another process holds it.
 
-    The kernel releases the lock when the process ends, however it ends. Unfinished files that a
-    killed process left behind are removed.
+    The kernel releases the lock when the process ends, for any reason. Unfinished files of a
+    process that was killed are removed.
     """
     if not is_first_process():
         yield
@@ -81,7 +86,7 @@ def locked(folder: Path) -> Iterator[None]:
                 raise UserError(
                     f"{folder} is in use by {owner}: wait for it, or stop it"
                 ) from error
-            # else the file system has no locks: go on without
+            # any other error: the file system has no locks, so continue without
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}")
         file.flush()
@@ -91,7 +96,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def is_first_process() -> bool:
-    """Return whether this process writes, of those that train one model together.
+    """Return whether this process writes the files, if several train one model together.
 
     Lightning and torchrun number them by LOCAL_RANK, RANK and NODE_RANK, Slurm by SLURM_PROCID.
     """
@@ -100,14 +105,16 @@ def is_first_process() -> bool:
 
 
 def holds_training(folder: Path) -> bool:
-    """Return whether a checkpoint or figures lie in `folder`, of a run or of a sweep's jobs."""
+    """Return whether `folder` holds a checkpoint or metrics, of a run or of the jobs of a sweep."""
     return any(path for name in TRAINED for path in folder.rglob(name))
 
 
 def discard(folder: Path, parents: bool) -> None:
-    """Remove the folder of a run (or sweep) that has nothing to go on with.
+    """Remove the folder of a run or sweep, unless it holds training.
 
-    With `parents` the two folders above it go too, where they are empty.
+    Args:
+        folder: the folder.
+        parents: remove the two folders above it, too, if they are empty.
     """
     if holds_training(folder):
         return
@@ -120,12 +127,16 @@ def discard(folder: Path, parents: bool) -> None:
 
 
 def load_config(folder: Path) -> DictConfig:
-    """The configuration that the run in `folder` was started with; a run without a checkpoint is an error."""
+    """Load the config that the run in `folder` was started with.
+
+    Raises:
+        UserError: there is no run, or its config is damaged.
+    """
     last_checkpoint(folder)
     path = config_path(folder)
     try:
         cfg = OmegaConf.load(path)
-        assert isinstance(cfg, DictConfig), "it holds no settings by name"
+        assert isinstance(cfg, DictConfig), "it holds no settings"
         assert isinstance(OmegaConf.select(cfg, "model._target_"), str), "it names no model"
     except Exception as error:  # YAML, OmegaConf and the disk each raise their own
         raise UserError(f"{path} is damaged ({first_line(error)}): {PUT_BACK}") from error
@@ -133,32 +144,30 @@ def load_config(folder: Path) -> DictConfig:
 
 
 def config_path(folder: Path) -> Path:
-    """Where the run in `folder` keeps its configuration."""
+    """Return the path of a run's config."""
     return folder / ".hydra" / "config.yaml"
 
 
 def write_config(folder: Path, cfg: DictConfig) -> None:
-    """Have the run in `folder` go on as `cfg` says from now on."""
+    """Replace the config of the run in `folder`."""
     write_atomically(config_path(folder), lambda path: path.write_text(OmegaConf.to_yaml(cfg)))
 
 
 def is_classifier(model: DictConfig) -> bool:
-    """Does this config of a model make a Classifier?"""
+    """Return whether a model's config is that of a Classifier."""
     return bool(model._target_ == "src.models.classifier.Classifier")
 
 
 def expect_classifier(folder: Path, setting: str = "run") -> None:
-    """Raise UserError, naming `setting`, unless the run in `folder` trained a classifier; its config tells."""
+    """Raise UserError, naming `setting`, unless the run in `folder` trained a classifier."""
     model = load_config(folder).model
     if not is_classifier(model):
         family = model._target_.rpartition(".")[2]
-        raise UserError(
-            f"{setting}={folder} holds a {family}, which names no classes; a classifier's run is needed"
-        )
+        raise UserError(f"{setting}={folder} holds a {family}: it must be the run of a classifier")
 
 
 def last_checkpoint(folder: Path) -> Path:
-    """The newest checkpoint of the run in `folder`; `load_last` reads it."""
+    """Return the path of the newest checkpoint of a run; `load_last` reads it."""
     if not config_path(folder).is_file():
         raise UserError(f"{folder} is not a run's folder: {config_path(folder)} is not there")
     paths = [folder / "checkpoints" / name for name in (LAST, PREVIOUS)]
@@ -166,15 +175,19 @@ def last_checkpoint(folder: Path) -> Path:
         if path.is_file():
             return path
     raise UserError(
-        f"{folder} has no checkpoint: {paths[0]} is not there (nothing to go on with; start a new run)"
+        f"{folder} has no checkpoint: {paths[0]} is not there (nothing to resume; start a new run)"
     )
 
 
 def load_last(folder: Path, repair: bool = False) -> dict[str, Any]:
-    """Read the newest checkpoint of the run in `folder`, or the one before it where that is damaged.
+    """Load the newest checkpoint of a run, or the one before it if that is damaged.
 
-    With `repair` a damaged one is set aside, so that the next save does not put it in the good
-    one's place. Raises UserError where there is none, or both are damaged.
+    Args:
+        folder: the run.
+        repair: rename a damaged checkpoint, so that the next save does not replace the good one.
+
+    Raises:
+        UserError: there is no checkpoint, or both are damaged.
     """
     path = last_checkpoint(folder)
     previous = path.with_name(PREVIOUS)
@@ -184,25 +197,32 @@ def load_last(folder: Path, repair: bool = False) -> dict[str, Any]:
         if path == previous or not previous.is_file():
             raise
         checkpoint = load_training(previous)
-        print(f"warning: {error}; {previous} takes its place", file=sys.stderr)
+        print(f"warning: {error}; using {previous} instead", file=sys.stderr)
         if repair:
             path.replace(path.with_name(DAMAGED))
         return checkpoint
 
 
 def checkpoint_at(path: Path, setting: str) -> Path:
-    """Return the checkpoint that `setting`=`path` names: a file, or the newest one in the folder of a classifier's run."""
+    """Return the checkpoint that `setting`=`path` names.
+
+    It is a file, or the newest one in the folder of a classifier's run.
+    """
     if path.is_dir():
         expect_classifier(path, setting)
         return last_checkpoint(path)
-    if not path.is_file():  # RUN stands in recipes for a run that they cannot know
+    if not path.is_file():  # recipes that need a run say RUN
         wrong = " must be given" if str(path) == "RUN" else f"={path} does not exist"
         raise UserError(f"{setting}{wrong}: give the folder of a run, or a checkpoint")
     return path
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The checkpoint at `path`, on the CPU; plain values only. Raises UserError where a byte of it is wrong."""
+    """Load a checkpoint, on the CPU, plain values only.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
     try:
         return load_checked(path)
     except FileNotFoundError as error:
@@ -212,7 +232,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def load_training(path: Path) -> dict[str, Any]:
-    """The checkpoint at `path`, as `load_checkpoint`. Raises UserError where training did not write it."""
+    """Load a checkpoint as `load_checkpoint`. Raises UserError if training did not write it."""
     checkpoint = load_checkpoint(path)
     parts = checkpoint if isinstance(checkpoint, dict) else {}
     wrong = [key for key, kind in PARTS.items() if not isinstance(parts.get(key), kind)]
@@ -222,18 +242,25 @@ def load_training(path: Path) -> dict[str, Any]:
         begun = False
     if wrong or not begun:
         raise UserError(
-            f"{path} holds no training of this version of the project (see its '{[*wrong, 'loops'][0]}'): {PUT_BACK}"
+            f"{path} was not written by training with this version of the project "
+            f"(see its '{[*wrong, 'loops'][0]}'): {PUT_BACK}"
         )
     return parts
 
 
 def batches_in(checkpoint: dict[str, Any]) -> int:
-    """How many batches the run had seen when it was written."""
+    """Return how many batches the run had trained on at this checkpoint."""
     return int(checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"])
 
 
 def write_metrics(folder: Path, values: dict[str, Any], merge: bool = True) -> None:
-    """Merge `values` into the run's metrics.json, or replace it; NaN and infinity, which JSON lacks, become null."""
+    """Write `values` to the metrics.json of a run. NaN and infinity become null.
+
+    Args:
+        folder: the run.
+        values: metrics by name.
+        merge: keep the metrics that are there already.
+    """
     finite = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in values.items()
@@ -245,7 +272,7 @@ def write_metrics(folder: Path, values: dict[str, Any], merge: bool = True) -> N
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
-    """The run's metrics.json; empty where there is none yet. Raises UserError where it is damaged."""
+    """Read the metrics.json of a run; {} if there is none. Raises UserError if it is damaged."""
     path = folder / "metrics.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -254,12 +281,12 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:  # not UTF-8, or no JSON
         raise UserError(f"{path} is damaged ({first_line(error)}): move it away") from error
     if not isinstance(values, dict):
-        raise UserError(f"{path} is damaged (it holds no figures by name): move it away")
+        raise UserError(f"{path} is damaged (it is no JSON object): move it away")
     return values
 
 
 def move_broken_metrics(folder: Path) -> None:
-    """Rename a metrics.json that cannot be read, and say so: the figures that come must not be lost with it."""
+    """Rename a metrics.json that cannot be read, and log it, so that new metrics can be written."""
     try:
         read_metrics(folder)
     except UserError as error:

@@ -1,11 +1,14 @@
-"""Words for the annotations of settings: `lr: Positive`, `dropout: Fraction`, `images: PathText | Sequence[PathText]`.
+"""Types for the annotations of settings: `lr: Positive`, `dropout: Fraction`, `root: PathText`.
 
-An annotation says which values a config may give. To a type checker they are plain `int`, `float` or `str`. The checks of a
-config (`src.config.schema`) read the annotations of `__init__` and of functions from their source, so that a wrong value is
-answered before torch is imported. Other annotations mean what they mean in Python: `bool`, `str` (not empty),
-`Literal["min", "max"]`, `X | None`, `Sequence[X]` and `list[X]` (at least one member), `tuple[X, Y]`, `dict[str, X]`.
+The annotation of a parameter says which values a config may give it. `src.config.schema` checks
+them, and reads the annotations from source, so a wrong value is answered before torch is imported.
+For a type checker they are plain `int`, `float` and `str`.
 
-The limits have the names that annotated-types gives them (Ge, Gt, Le, Lt).
+Other annotations have their usual meaning: `bool`, `Literal["min", "max"]`, `X | None`,
+`tuple[X, Y]`, `dict[str, X]`. A `str` must not be empty. A `list[X]` or `Sequence[X]` needs at
+least one member; `AnyLength[X]` does not.
+
+The limits have the names of the package annotated-types (ge, gt, le, lt).
 """
 
 import re
@@ -18,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Interval:
-    """Limits of a number: `ge` and `le` are allowed values themselves, `gt` and `lt` are not."""
+    """Limits of a number: >= ge, > gt, <= le, < lt."""
 
     ge: float | None = None
     gt: float | None = None
@@ -36,7 +39,7 @@ class Length:
 
 @dataclass(frozen=True)
 class Where:
-    """A condition that only code can state.
+    """A condition that a function checks.
 
     Attributes:
         holds: value -> whether it is allowed.
@@ -49,14 +52,14 @@ class Where:
 
 @dataclass(frozen=True)
 class Advice:
-    """Words for the error message of a wrong value, besides the allowed ones."""
+    """Advice to append to the error message of a wrong value."""
 
     words: str
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A property of a setting that is no limit of its value."""
+    """A property of a setting other than its values."""
 
     name: str
 

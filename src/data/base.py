@@ -1,8 +1,8 @@
 """The contract of all data sets, and how images become batches.
 
-uint8 in memory -> one index operation per batch -> device -> float in [0, 1] -> augmented there. The
-order of an epoch is a function of (seed, epoch), and a resumed run skips to its batch. So it sees the
-same batches as a run that was never interrupted.
+uint8 in memory -> one index operation per batch -> device -> float in [0, 1] -> augmented there.
+The order of an epoch is a function of (seed, epoch), and a resumed run skips to its batch. So it
+sees the same batches as a run that was never interrupted.
 """
 
 from typing import Any, ClassVar, cast
@@ -22,13 +22,16 @@ from src.data.transforms.pixels import permute_pixels, to_float
 class DataModule(pl.LightningDataModule):
     """Base of all data sets. A subclass overrides the attributes that differ.
 
-    The checks of a config read these from the source, without importing the module. So write them as literals.
+    The checks of a config read these from the source, without importing the module. So write them
+    as literals.
 
     Attributes:
         holds: the kind of data, which a model names in `takes`.
         can_augment: whether `augment` applies to its training data.
-        refuses: its own settings that cannot have every value: {setting: (the possible values, the reason)}.
-        state_keys: the keys of `state_dict`, by which a checkpoint knows what data its model learned from.
+        refuses: its own settings that cannot have every value: {setting: (the possible values, the
+            reason)}.
+        state_keys: the keys of `state_dict`, by which a checkpoint knows what data its model
+            learned from.
         labelled: whether its items carry labels.
     """
 

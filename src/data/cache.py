@@ -35,9 +35,9 @@ def shared_folder(cache: str | Path | None) -> Path | None:
 def cached(path: Path, fits: Callable[[Any], bool], make: Callable[[], Any]) -> Any:
     """Return the result of `make`, read from `path` if it is there already.
 
-    The file is memory-mapped, so it is read as fast as the disk allows. A file that is broken or does
-    not fit is replaced. Several runs may write the same file at once and may be killed: each writes a
-    temporary file and renames it. If nothing can be written, nothing is cached.
+    The file is memory-mapped, so it is read as fast as the disk allows. A file that is broken or
+    does not fit is replaced. Several runs may write the same file at once and may be killed: each
+    writes a temporary file and renames it. If nothing can be written, nothing is cached.
 
     Args:
         path: its name must depend on everything that the value depends on.

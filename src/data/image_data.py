@@ -58,14 +58,15 @@ class ImageData(ImageBatches, ABC):
         batch_size: images per training batch.
         eval_batch_size: images per batch of validation and test.
         train_size: training images; None: all that validation leaves.
-        train_per_class: training images of each class, drawn by `split_seed`; replaces `train_size`.
+        train_per_class: training images of each class, drawn by `split_seed`; replaces
+            `train_size`.
         val_size: validation images, cut from the training set by `split_seed` so that each class
             keeps its share; below 1: a fraction. Ignored if the source has a validation set.
         test_size: the same for the test set. Ignored if the source has a test set.
         split_seed: seed of these cuts. It is not `seed`, so that runs with different seeds are
             evaluated on the same images.
-        limit: at most so many images of each set, for a quick look: drawn by `split_seed`, each class
-            keeps its share; None: all.
+        limit: at most so many images of each set, for a quick look: drawn by `split_seed`, each
+            class keeps its share; None: all.
         in_memory: True: keep the decoded set in memory (on the device, if it fits there); False:
             decode each batch; `auto`: decide by size.
         workers: processes that decode images of a set that is not in memory.
@@ -174,7 +175,8 @@ class ImageData(ImageBatches, ABC):
         """
         if self.num_classes not in (None, len(class_names)):
             raise UserError(
-                f"data.num_classes={self.num_classes}, but {folder} holds {len(class_names)} classes"
+                f"data.num_classes={self.num_classes}, "
+                f"but {folder} holds {len(class_names)} classes"
             )
         self.class_names, self.num_classes = class_names, len(class_names)
 

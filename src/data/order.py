@@ -23,13 +23,13 @@ class EpochSampler(Sampler):
 
     Args:
         n: images in the set.
-        batch_size: images per batch. The last batch may be smaller. If it would have one image, that
-            image joins the batch before it, because BatchNorm needs two.
+        batch_size: images per batch. The last batch may be smaller. If it would have one image,
+            that image joins the batch before it, because BatchNorm needs two.
         seed: seed of the run.
         shuffle: draw a new order every epoch; False: the stored order.
         position: () -> (epoch, first batch); called when iteration starts.
-        columns: number of sets that are read side by side, each shuffled on its own. A batch is then
-            (B, columns) indices; for one column it is (B,).
+        columns: number of sets that are read side by side, each shuffled on its own. A batch is
+            then (B, columns) indices; for one column it is (B,).
         rank, world: this process takes every world-th index. All processes get the same number of
             batches, because each forward pass may wait for the others. In training, short ranks
             repeat images from the start. In evaluation, every image comes once, and batch sizes
@@ -100,9 +100,9 @@ def loader(
 ) -> DataLoader:
     """Return a loader that reads each batch of `part` by one index operation, part[indices].
 
-    Training batches are shuffled, and start where `trainer` stands. If the trainer cuts validation or
-    test short (trainer.limit_val_batches), these are shuffled too, in the same order for all runs:
-    files are often sorted by class, so the first images do not represent the set.
+    Training batches are shuffled, and start where `trainer` stands. If the trainer cuts validation
+    or test short (trainer.limit_val_batches), these are shuffled too, in the same order for all
+    runs: files are often sorted by class, so the first images do not represent the set.
 
     Args:
         part: the set, with len(part) and part[indices].
@@ -213,8 +213,8 @@ class _AsArrays(Sampler):
 def _try_queues(n: int) -> None:
     """Create `n` queues and close them; raises OSError if the machine has no room for them.
 
-    A queue takes open files, and semaphores in /dev/shm. Without this check torch would fail halfway
-    through its own queues, and print a traceback while cleaning up.
+    A queue takes open files, and semaphores in /dev/shm. Without this check torch would fail
+    halfway through its own queues, and print a traceback while cleaning up.
     """
     queues: list[Any] = [torch.multiprocessing.Queue() for _ in range(n)]
     for queue in queues:

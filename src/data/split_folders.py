@@ -1,4 +1,4 @@
-"""Decide which sub-folders of a folder are sets (train, validation, test), and which are classes."""
+"""Decide which sub-folders are sets (train, validation, test), and which are classes."""
 
 import re
 from collections.abc import Sequence
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from src.core.errors import UserError
 
-# Names of sets, in any case. Words in FILLERS, digits, and words that all folders share are ignored,
-# so that seg_train and seg_test are found.
+# Names of sets, in any case. Words in FILLERS, digits, and words that all folders share are
+# ignored, so that seg_train and seg_test are found.
 NAMES = {
     "train": ("train", "training", "trainset"),
     "val": ("val", "valid", "validation", "valset", "dev"),
@@ -21,8 +21,8 @@ def find_split_folders(
 ) -> dict[str, Path]:
     """Return the folder that holds the classes of `train`, and of `val` and `test` if they exist.
 
-    A set holds class folders, which hold images. A folder named like a set counts as one only if the
-    others are sets too. If a set holds a single folder with the class folders in it, as in
+    A set holds class folders, which hold images. A folder named like a set counts as one only if
+    the others are sets too. If a set holds a single folder with the class folders in it, as in
     seg_train/seg_train, the inner folder is returned.
 
     Args:
@@ -58,8 +58,8 @@ def find_split_folders(
         )
     if "train" not in sets:
         raise UserError(
-            f"data.root={root} holds {set_names} and no train: rename it, or put the training images "
-            "beside it into train, with a sub-folder for each class"
+            f"data.root={root} holds {set_names} and no train: rename it, or put the training "
+            "images beside it into train, with a sub-folder for each class"
         )
     raise UserError(
         f"{found['train']} holds no class folders: "
@@ -88,8 +88,8 @@ def _named_like_sets(root: Path, folders: Sequence[str]) -> dict[str, str]:
             if distinctive and distinctive <= set(names):
                 if split in sets:
                     raise UserError(
-                        f"data.root={root} holds both {sets[split]} and {name}, which both mean the "
-                        f"{split} set: remove one, or move its images into the other"
+                        f"data.root={root} holds both {sets[split]} and {name}, which both mean "
+                        f"the {split} set: remove one, or move its images into the other"
                     )
                 sets[split] = name
     return sets

@@ -1,4 +1,4 @@
-"""Maps of single pixels that bring one set of images near another, from unpaired statistics: a translator should beat them."""
+"""Baselines for translation: maps of single pixels that match the color statistics of two sets."""
 
 from collections.abc import Callable
 
@@ -9,16 +9,16 @@ Map = Callable[[Tensor], Tensor]
 
 
 def color_maps(source: Tensor, target: Tensor) -> dict[str, Map]:
-    """Learn maps from images like `source` to images like `target`, none of which is a partner of another.
+    """Fit maps from images like `source` to images like `target`, without pairs.
 
     Args:
         source, target: (N, C, H, W) and (M, C, H, W) uint8.
 
     Returns:
-        mean_std: each channel's mean and standard deviation become the target's (Reinhard 2001, in RGB).
-        histogram: each channel's histogram becomes the target's.
-        transport: the linear map of least cost between the Gaussians of both sets' colors (Pitie 2007).
-        Each takes images (B, C, H, W) in [0, 1] and returns the same shape, range and kind.
+        Maps of images (B, C, H, W) in [0, 1] to images of the same kind:
+        mean_std: match each channel's mean and standard deviation (Reinhard 2001, in RGB).
+        histogram: match each channel's histogram.
+        transport: the linear map of least cost between Gaussians of the colors (Pitie 2007).
     """
     mean_a, covariance_a = color_moments(source)
     mean_b, covariance_b = color_moments(target)
@@ -34,7 +34,11 @@ def color_maps(source: Tensor, target: Tensor) -> dict[str, Map]:
 
 
 def color_moments(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Images (N, C, H, W) uint8 -> mean (C,) and covariance (C, C) of their pixels in [0, 1], float64."""
+    """Return mean (C,) and covariance (C, C) of the pixels in [0, 1], both float64.
+
+    Args:
+        images: (N, C, H, W) uint8.
+    """
     n, channels = 0, images.shape[1]
     total = torch.zeros(channels, dtype=torch.float64)
     products = torch.zeros(channels, channels, dtype=torch.float64)
@@ -50,32 +54,43 @@ def color_moments(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def transport_matrix(source: Tensor, target: Tensor) -> Tensor:
-    """Covariances S and T (C, C) -> S^(-1/2) (S^(1/2) T S^(1/2))^(1/2) S^(-1/2), symmetric, which takes S to T."""
+    """Return S^(-1/2) (S^(1/2) T S^(1/2))^(1/2) S^(-1/2), the symmetric matrix that maps S to T.
+
+    Args:
+        source, target: covariances S and T, (C, C).
+    """
     root, inverse = _root(source), torch.linalg.pinv(_root(source), hermitian=True)
     return inverse @ _root(root @ target @ root) @ inverse
 
 
 def histogram_tables(source: Tensor, target: Tensor) -> Tensor:
-    """(C, 256) in [0, 1]: for each value of a channel the least value of `target` that as many of its pixels do not exceed."""
+    """Return a table (C, 256) in [0, 1] that matches each channel's histogram.
+
+    Each value of `source` maps to the smallest value of `target` with at least the same cumulative
+    share.
+    """
     shares = [_cumulative(images) for images in (source, target)]
     found = torch.searchsorted(shares[1], shares[0] - 1e-12).clamp(max=255)
     return found.double() / 255
 
 
 def _cumulative(images: Tensor) -> Tensor:
-    """(C, 256): the share of each channel's pixels that are at most 0, 1, ..., 255."""
+    """Return the share of each channel's pixels that are at most 0, 1, ..., 255, (C, 256)."""
     counts = torch.stack([torch.bincount(c.flatten(), minlength=256) for c in images.unbind(1)])
     return counts.cumsum(1).double() / counts.sum(1, keepdim=True)
 
 
 def _root(matrix: Tensor) -> Tensor:
-    """The symmetric square root of a symmetric matrix without negative eigenvalues, but for rounding."""
+    """Return the symmetric square root of a positive semidefinite matrix."""
     values, vectors = torch.linalg.eigh(matrix)
     return vectors @ values.clamp(min=0).sqrt().diag() @ vectors.T
 
 
 def _affine(images: Tensor, mean: Tensor, matrix: Tensor, new_mean: Tensor) -> Tensor:
-    """matrix (x - mean) + new_mean of each pixel x, term by term, since a matrix product is bf16 under autocast."""
+    """Return matrix (x - mean) + new_mean of each pixel x, clipped to [0, 1].
+
+    The sum is written out, because a matrix product would run in bf16 under autocast.
+    """
     offset = new_mean - matrix @ mean
     matrix, offset = matrix.to(images), offset.to(images)
     moved = (images.unsqueeze(1) * matrix.unsqueeze(2).unsqueeze(3)).sum(2)

@@ -1,8 +1,7 @@
-"""A small classifier that the project trains itself on a data set: the features behind `fid_own`.
+"""A small classifier, trained by the project itself, whose features are behind `fid_own`.
 
-It is trained once, kept for all runs, and named by a digest of its weights.
-
-Its FID compares models of one data set with one another. It is not the FID of Inception features, and does not compare with it.
+It is trained once per data set, cached for all runs, and identified by a digest of its weights. Its
+FID compares models on one data set. It cannot be compared with the FID on Inception features.
 """
 
 import hashlib
@@ -25,13 +24,18 @@ from src.metrics.precision import float32
 
 log = logging.getLogger(__name__)
 
-VERSION = 2  # of net and recipe: a new number, a new cache entry
+VERSION = 2  # of net and training; a new number makes new cache entries
 STEPS, BATCH, RATE = 600, 128, 3e-3
-EVERY_N_SECONDS = 10  # between lines of progress, where the output is no terminal
+EVERY_N_SECONDS = 10  # between progress lines, if the output is no terminal
 
 
 class FeatureNet(nn.Module):
-    """Images (B, C, H, W) in [0, 1] -> features (B, 64) by `features`, class logits (B, K) by `forward`."""
+    """A net with features (B, 64) by `features` and class logits (B, K) by `forward`.
+
+    Args:
+        channels: channels of the images.
+        num_classes: K.
+    """
 
     def __init__(self, channels: int, num_classes: int) -> None:
         super().__init__()
@@ -44,13 +48,14 @@ class FeatureNet(nn.Module):
             ]
 
         self.body = nn.Sequential(
-            *block(channels, 16, 1), *block(16, 32, 2), *block(32, 64, 2), *block(64, 64, 1), *block(64, 128, 2),
+            *block(channels, 16, 1), *block(16, 32, 2), *block(32, 64, 2), *block(64, 64, 1),
+            *block(64, 128, 2),
             nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(512, 64), nn.ReLU(),
         )  # fmt: skip
         self.head = nn.Linear(64, num_classes)
 
     def features(self, images: Tensor) -> Tensor:
-        """The 64 activations before the last layer."""
+        """Return the activations (B, 64) before the last layer."""
         return self.body(images * 2 - 1)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -58,7 +63,11 @@ class FeatureNet(nn.Module):
 
     @torch.no_grad()
     def describe(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 images (N, C, H, W) -> features (N, 64) and class probabilities (N, K), on the CPU, in float32."""
+        """Return features (N, 64) and class probabilities (N, K), on the CPU in float32.
+
+        Args:
+            images: (N, C, H, W) uint8.
+        """
         device = self.head.weight.device
         features = torch.cat(
             [self.features(to_float(part.to(device))) for part in images.split(500)]
@@ -66,26 +75,28 @@ class FeatureNet(nn.Module):
         return features.cpu(), self.head(features).softmax(1).cpu()
 
     def digest(self) -> str:
-        """Twelve hex digits that name these very weights."""
+        """Return twelve hex digits that identify the weights."""
         state = hashlib.sha256()
         for name, value in self.state_dict().items():
             state.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
         return state.hexdigest()[:12]
 
 
-@torch.inference_mode(False)  # Lightning evaluates in inference mode, in which no net is trained
+@torch.inference_mode(False)  # Lightning evaluates in inference mode, which allows no training
 @torch.enable_grad()
 def feature_net(train: ImageSet, num_classes: int, name: str, cache: Path) -> FeatureNet:
-    """Return the feature net of a data set, on the CPU: from the cache, or trained now and kept there.
+    """Return the feature net of a data set, on the CPU, from the cache or newly trained.
 
-    It is a function of the images alone: trained on the CPU, by one thread, in float32. (Another kind of processor may round
-    otherwise: the digest tells.) Several runs may train it at once. Where it cannot be kept, a line says so.
+    It is a function of the images alone: trained on the CPU, by one thread, in float32. Another
+        kind of
+    processor may round differently, which the digest shows. Several runs may train it at once. If
+    it cannot be cached, that is logged.
 
     Args:
-        train: all images that the data set has to learn from, whatever part of them a run takes.
-        num_classes: how many labels there are.
-        name: of the data set, for the file's name.
-        cache: the folder of what many runs share.
+        train: all training images of the data set, whatever part of them a run uses.
+        num_classes: number of labels.
+        name: name of the data set, for the file name.
+        cache: folder shared by all runs.
     """
     digest = hashlib.blake2b(
         repr((VERSION, STEPS, BATCH, RATE, num_classes)).encode(), digest_size=8
@@ -95,7 +106,7 @@ def feature_net(train: ImageSet, num_classes: int, name: str, cache: Path) -> Fe
         digest.update(part.cpu().contiguous().numpy().data)
     folder = shared_folder(cache)
     path = folder / "features" / f"{name}-{digest.hexdigest()}.pt" if folder else None
-    with torch.random.fork_rng(devices=[]):  # the run's own random numbers stay as they were
+    with torch.random.fork_rng(devices=[]):  # keeps the random state of the run
         torch.default_generator.manual_seed(derive_seed("features"))
         net = FeatureNet(train.images.shape[1], num_classes).to(memory_format=torch.channels_last)
     try:
@@ -104,7 +115,7 @@ def feature_net(train: ImageSet, num_classes: int, name: str, cache: Path) -> Fe
             return net.eval()
     except FileNotFoundError:
         pass
-    except (Broken, RuntimeError, AttributeError, TypeError) as error:  # it may hold anything
+    except (Broken, RuntimeError, AttributeError, TypeError) as error:  # the file may hold anything
         log.info("%s is broken (%s): training it again", path, first_line(error))
     _train(net, train, name)
     if path is not None:
@@ -115,7 +126,7 @@ def feature_net(train: ImageSet, num_classes: int, name: str, cache: Path) -> Fe
 
 
 def _train(net: FeatureNet, train: ImageSet, name: str) -> None:
-    """Train `net` by one thread, in float32; the run keeps its own number of threads."""
+    """Train `net` with one thread, in float32, and restore the number of threads."""
     start, threads = time.monotonic(), torch.get_num_threads()
     log.info("feature net: training on all %d images of %s, once for all runs", len(train), name)
     torch.set_num_threads(1)
@@ -128,7 +139,7 @@ def _train(net: FeatureNet, train: ImageSet, name: str) -> None:
 
 
 def _fit(net: FeatureNet, train: ImageSet) -> None:
-    """AdamW, one cycle, label smoothing: about 99% on MNIST."""
+    """Train with AdamW, one cycle, and label smoothing; reaches about 99% on MNIST."""
     optimizer = torch.optim.AdamW(net.parameters(), RATE, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
     draw = generator("features", "batches")

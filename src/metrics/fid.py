@@ -1,6 +1,7 @@
-"""How far samples are from images, on any features: Frechet and kernel distances, precision and recall, density and coverage.
+"""Distances between generated and real images, on features of any kind.
 
-Features are (N, D) float tensors; real ones first, generated ones second. All is computed in float64.
+Frechet and kernel distance, precision and recall, density and coverage. Features are (N, D) float
+tensors, real ones first. Everything is computed in float64.
 """
 
 import numpy as np
@@ -8,17 +9,20 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-ROWS = 100  # of a matrix of distances that are in memory at a time: few stay in the caches
+ROWS = 100  # rows of a distance matrix in memory at a time; few rows stay in the CPU's cache
 
 
 def frechet_distance(real: Tensor, fake: Tensor) -> float:
-    """||mu_r - mu_f||^2 + tr(S_r + S_f - 2 (S_r S_f)^(1/2)), Heusel 2017, eq. 6; 0 for equal Gaussians, no upper end.
+    """Return ||mu_r - mu_f||^2 + tr(S_r + S_f - 2 (S_r S_f)^(1/2)) (Heusel 2017, eq. 6).
 
-    It takes two points of each. It is biased upwards for few: compare only at equal N, beside the floor of real against real.
+    It is 0 for equal Gaussians, and has no upper limit. It is biased upwards for few samples, so
+    compare only at equal N, and with the distance of real to real images. Needs two samples of
+    each.
     """
     a, b = real.double().cpu().numpy(), fake.double().cpu().numpy()
     cov_a, cov_b = np.atleast_2d(np.cov(a, rowvar=False)), np.atleast_2d(np.cov(b, rowvar=False))
-    # tr (A B)^(1/2) is the sum of the roots of AB's eigenvalues, and AB has those of the symmetric A^(1/2) B A^(1/2)
+    # tr (A B)^(1/2) is the sum of the square roots of the eigenvalues of A B, which equal those of
+    # the symmetric matrix A^(1/2) B A^(1/2)
     values, vectors = scipy.linalg.eigh(cov_a)
     root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
     cross = np.sqrt(scipy.linalg.eigvalsh(root @ cov_b @ root).clip(0)).sum()
@@ -28,35 +32,40 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
 
 
 def kernel_distance(real: Tensor, fake: Tensor) -> float:
-    """The unbiased squared MMD under (x.y / D + 1)^3, Binkowski 2018 (KID); may be slightly below 0. It takes two points of
-    each."""
+    """Return the unbiased squared MMD with the kernel (x.y / D + 1)^3 (KID; Binkowski 2018).
+
+    It may be slightly negative. Needs two samples of each.
+    """
     real, fake = real.double(), fake.double()
 
     def total(x: Tensor, y: Tensor) -> Tensor:
         return torch.stack([_cubed(part @ y.T / y.shape[1]).sum() for part in x.split(ROWS)]).sum()
 
     def within(x: Tensor) -> Tensor:
-        of_itself = _cubed(x.square().sum(1) / x.shape[1]).sum()
-        return (total(x, x) - of_itself) / (len(x) * (len(x) - 1))
+        diagonal = _cubed(x.square().sum(1) / x.shape[1]).sum()
+        return (total(x, x) - diagonal) / (len(x) * (len(x) - 1))
 
     between = total(real, fake) / (len(real) * len(fake))
     return float(within(real) + within(fake) - 2 * between)
 
 
 def _cubed(x: Tensor) -> Tensor:
-    """(x + 1)^3; as products, which are ten times as fast as a power."""
+    """Return (x + 1)^3 as products, which is ten times as fast as a power."""
     x = x + 1
     return x * x * x
 
 
 def neighbor_metrics(real: Tensor, fake: Tensor, k: int = 5) -> dict[str, float]:
-    """How the two sets lie in each other, by balls that reach each point's k-th nearest neighbour in its own set, which must
-    have more than k points.
+    """Return how the two sets overlap, measured by balls around their points.
+
+    The ball of a point reaches its k-th nearest neighbor in its own set, which must have more than
+    k points.
 
     Returns:
-        precision: share of samples inside some real ball; recall: share of images inside some sample's ball (both
-        Kynkaanniemi 2019, eq. 1-3); density: real balls around a sample, over k (above 1 where samples crowd); coverage:
-        share of real balls that hold a sample (both Naeem 2020, eq. 4-5).
+        precision: share of generated points inside some real ball.
+        recall: share of real points inside some generated ball (both Kynkaanniemi 2019, eq. 1-3).
+        density: number of real balls around a generated point, divided by k; may exceed 1.
+        coverage: share of real balls with a generated point inside (both Naeem 2020, eq. 4-5).
     """
     real, fake = real.double(), fake.double()
     real_radius, fake_radius = _radius(real, k), _radius(fake, k)
@@ -77,6 +86,6 @@ def neighbor_metrics(real: Tensor, fake: Tensor, k: int = 5) -> dict[str, float]
 
 
 def _radius(x: Tensor, k: int) -> Tensor:
-    """How far each point's k-th nearest neighbour is, (N,); the nearest is the point itself."""
+    """Return the distance from each point to its k-th nearest neighbor, (N,)."""
     parts = [torch.cdist(part, x).topk(k + 1, largest=False).values for part in x.split(ROWS)]
     return torch.cat(parts)[:, k]

@@ -1,4 +1,4 @@
-"""FID, KID and Inception Score on Inception-v3 features, by torch-fidelity: the figures that papers give."""
+"""FID, KID and Inception Score on Inception-v3 features, computed by torch-fidelity."""
 
 import sys
 from pathlib import Path
@@ -17,11 +17,11 @@ NAMES = {
     "kernel_inception_distance_mean": "kid_inception",
     "inception_score_mean": "is_inception",
 }
-LEAST = 2  # images of each set that a covariance takes
+MIN_IMAGES = 2  # of each set, for a covariance
 
 
-class Colour(Dataset):
-    """uint8 images (N, C, H, W) one by one, grey ones three times.
+class ColorImages(Dataset):
+    """uint8 images (N, C, H, W) one by one, in color: gray images are repeated three times.
 
     Args:
         images: C is 1 or 3.
@@ -38,9 +38,10 @@ class Colour(Dataset):
 
 
 def inception_weights() -> Path:
-    """Return where the weights lie in torch hub's cache, fetched where they are not there.
+    """Return the path of the weights in torch hub's cache; downloads them if they are missing.
 
-    Raises UserError that says why they cannot be had.
+    Raises:
+        UserError: they cannot be downloaded, or the file is broken.
     """
     path = Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rpartition("/")[2]
     try:
@@ -49,9 +50,9 @@ def inception_weights() -> Path:
             torch.hub.download_url_to_file(
                 URL_INCEPTION_V3, str(path), progress=sys.stderr.isatty()
             )
-    except Exception as error:  # urllib, http, ssl and the disk each raise their own
+    except Exception as error:  # urllib, http, ssl and the disk raise different errors
         raise UserError(f"{URL_INCEPTION_V3} cannot be fetched into {path} ({error})") from error
-    try:  # torch-fidelity would run code that a file holds
+    try:  # torch-fidelity would unpickle any code in the file
         torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).partition("\n")[0]
@@ -62,19 +63,20 @@ def inception_weights() -> Path:
 def inception_quality(
     samples: Tensor, real: Tensor, weights: Path, device: torch.device
 ) -> dict[str, float]:
-    """Measure `samples` against `real`, both (N, C, H, W) uint8, N at least 2, with torch-fidelity's settings.
+    """Compare samples with real images, with torch-fidelity's settings.
 
     Args:
+        samples, real: (N, C, H, W) uint8, N at least 2.
         weights: see `inception_weights`.
-        device: where the net runs; it is one of 5.7 GFLOPs an image.
+        device: where the net runs; it takes 5.7 GFLOPs per image.
 
     Returns:
-        fid_inception (Heusel 2017); kid_inception: the mean over 100 subsets of 1,000 images, or all where there are fewer
-        (Binkowski 2018); is_inception: the mean over 10 splits (Salimans 2016).
+        fid_inception (Heusel 2017); kid_inception, the mean over 100 subsets of at most 1,000
+        images (Binkowski 2018); is_inception, the mean over 10 splits (Salimans 2016).
     """
     n = min(len(samples), len(real))
     settings: dict[str, Any] = {
-        "input1": Colour(samples.cpu()), "input2": Colour(real.cpu()),
+        "input1": ColorImages(samples.cpu()), "input2": ColorImages(real.cpu()),
         "fid": True, "kid": True, "isc": True,
         "feature_extractor_weights_path": str(weights),
         "kid_subset_size": min(1000, n), "isc_splits": min(10, n),

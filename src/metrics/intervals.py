@@ -1,14 +1,22 @@
-"""How sure a share or a mean is."""
+"""Confidence intervals of a share and of a mean."""
 
 import math
 import statistics
 from collections.abc import Sequence
 
-Z = 1.959963984540054  # of 95%, two-sided
+Z = 1.959963984540054  # quantile for two-sided 95%
 
 
 def wilson(successes: int, n: int, z: float = Z) -> tuple[float, float]:
-    """The 95% interval of a share, `successes` of `n`, n at least 1 (Wilson 1927, eq. 4); unlike Wald's it stays in [0, 1]."""
+    """Return the 95% interval of the share `successes` / `n` (Wilson 1927, eq. 4).
+
+    Unlike Wald's interval it stays in [0, 1].
+
+    Args:
+        successes: from 0 to n.
+        n: at least 1.
+        z: quantile of the standard normal distribution.
+    """
     share = successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
@@ -16,7 +24,12 @@ def wilson(successes: int, n: int, z: float = Z) -> tuple[float, float]:
 
 
 def mean_interval(values: Sequence[float], share: float = 0.95) -> tuple[float, float]:
-    """The interval of the mean of n independent values, n at least 2, by Student's t with n - 1 degrees of freedom."""
+    """Return the interval of the mean, by Student's t with n - 1 degrees of freedom.
+
+    Args:
+        values: n independent values, n at least 2.
+        share: confidence level.
+    """
     from scipy.stats import t
 
     half = (

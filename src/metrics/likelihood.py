@@ -1,4 +1,4 @@
-"""What a latent variable model's bound leaves out: the importance-weighted estimate of -log p(x)."""
+"""The importance-weighted estimate of -log p(x), which is tighter than the bound."""
 
 import math
 from collections.abc import Callable
@@ -8,13 +8,15 @@ from torch import Tensor
 
 
 def importance_weighted(log_weights: Callable[[int], Tensor], samples: int, chunk: int) -> Tensor:
-    """-log (1/k sum_i p(x, z_i) / q(z_i | x)) in nats, (B,), Burda 2016, eq. 8: k = 1 is the bound, more can only lower it
-    in expectation.
+    """Return -log (1/k sum_i p(x, z_i) / q(z_i | x)) in nats, (B,) (Burda 2016, eq. 8).
+
+    With k = 1 this is the bound. A larger k lowers it in expectation.
 
     Args:
-        log_weights: m -> log p(x, z) - log q(z | x) of m fresh draws of z, (m, B).
+        log_weights: m -> log p(x, z) - log q(z | x) for m new draws of z, (m, B).
         samples: k.
-        chunk: draws at a time; the sum goes on over the chunks in float64, so nothing but time depends on it.
+        chunk: number of draws at a time. The sum is accumulated in float64, so this affects time
+            only.
     """
     total: Tensor | None = None
     for done in range(0, samples, chunk):

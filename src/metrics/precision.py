@@ -1,4 +1,4 @@
-"""Figures are computed in float32 or better, whatever precision a run trains in."""
+"""Metrics are computed in float32 or better, whatever the precision of training."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from torch import Tensor
 
 @contextlib.contextmanager
 def float32(device: torch.device) -> Iterator[None]:
-    """Compute in float32 on `device`: no autocast and, on an NVIDIA GPU, no TF32."""
+    """Compute in float32 on `device`: without autocast, and without TF32 on an NVIDIA GPU."""
     kinds: list[Any] = [torch.backends.cudnn, torch.backends.cuda.matmul]
     kinds = kinds if device.type == "cuda" else []
     before = [kind.allow_tf32 for kind in kinds]
@@ -25,12 +25,18 @@ def float32(device: torch.device) -> Iterator[None]:
 
 
 def measure_in_float32(trainer: Any) -> None:
-    """Have the validation and test steps of `trainer` run in `float32`, which Lightning runs in the training's precision."""
+    """Run validation, test and prediction steps of `trainer` in `float32`.
+
+    Lightning would run them in the precision of training.
+    """
     device = trainer.strategy.root_device
     for stage in ("val", "test", "predict"):
         setattr(trainer.precision_plugin, f"{stage}_step_context", lambda: float32(device))
 
 
 def float64(x: Tensor) -> Tensor:
-    """Return `x` in float64, which autocast leaves alone; on the CPU where its device has none (Apple's)."""
+    """Return `x` in float64, which autocast does not change.
+
+    Apple's GPUs lack float64, so their tensors move to the CPU.
+    """
     return (x.cpu() if x.device.type == "mps" else x).double()

@@ -1,4 +1,4 @@
-"""The card of a generative model: its samples held against real images, with the floor beside it."""
+"""Quality metrics of a generative model, with the value for training images as a floor."""
 
 from collections.abc import Callable
 
@@ -8,34 +8,38 @@ from src.data.images import ImageSet
 from src.metrics.features import FeatureNet
 from src.metrics.fid import frechet_distance, kernel_distance, neighbor_metrics
 
-K = 5  # nearest neighbours of precision, recall, density and coverage
+K = 5  # nearest neighbors for precision, recall, density and coverage
 Measure = Callable[[Tensor, Tensor], dict[str, float]]
-# the least images of each set, what they are enough for, and its measure of (real, fake) features
+# the number of images it needs of each set, its metrics, and the function of (real, fake) features
 MEASURES: list[tuple[int, str, Measure]] = [
     (2, "fid_own, kid_own", lambda real, fake: {
         "fid_own": frechet_distance(real, fake), "kid_own": kernel_distance(real, fake)
     }),
-    (K + 1, "precision, recall, density, coverage", lambda real, fake: neighbor_metrics(real, fake, K)),
+    (K + 1, "precision, recall, density, coverage",
+     lambda real, fake: neighbor_metrics(real, fake, K)),
 ]  # fmt: skip
 
 
 def quality(
     samples: Tensor, real: ImageSet, train: Tensor, net: FeatureNet, asked: Tensor | None = None
 ) -> dict[str, float]:
-    """Measure `samples` against `real`, and as a floor `train` (as many training images) against `real`.
+    """Compare samples with real images, and training images with the same real images as a floor.
 
-    A measure that needs more images than there are is left out (see `too_few`).
+    Metrics that need more images than there are are left out (see `too_few`).
 
     Args:
-        samples, train: (N, C, H, W) uint8; real: as many images, distances being biased by N.
-        net: what features and classes are read off by.
-        asked: the class that each sample was drawn for, (N,), where there is such.
+        samples, train: (N, C, H, W) uint8.
+        real: N images; metrics depend on N, so it must be equal for both.
+        net: computes features and classes.
+        asked: the class that each sample was drawn for, (N,); None if there is none.
 
     Returns:
-        fid_own, kid_own, precision, recall, density, coverage (see `src.metrics.fid`), each with its ..._floor;
-        confidence: mean of the highest class probability of a sample; class_K: share of samples that look like class K;
-        least_class: the smallest of those shares; asked_acc: share of samples that look like the class `asked` for;
-        features_acc: share of the real images whose class `net` tells.
+        fid_own, kid_own, precision, recall, density, coverage (see `src.metrics.fid`), each also
+        with the suffix _floor; confidence: mean of the highest class probability of a sample;
+        class_K: share of samples that look like class K; least_class: the smallest of these shares;
+            asked_acc: share of
+        samples that look like the class `asked` for; features_acc: share of real images that `net`
+        classifies correctly.
     """
     real_features, real_probabilities = net.describe(real.images)
     sample_features, probabilities = net.describe(samples)
@@ -58,7 +62,7 @@ def quality(
 
 
 def too_few(n: int) -> list[str]:
-    """Name the measures that need more than `n` images of each set, each with how many it needs."""
+    """Return the metrics that need more than `n` images of each set, and how many they need."""
     return [f"{names} (they need {least} images)" for least, names, _ in MEASURES if n < least]
 
 

@@ -1,4 +1,4 @@
-"""What every model family promises to the commands, the callbacks and the checks of a config."""
+"""The contract of all models: what the commands, the callbacks and the config checks rely on."""
 
 from typing import Any, ClassVar
 
@@ -7,17 +7,62 @@ import torch
 
 
 class Family(pl.LightningModule):
-    """Base of all models. A subclass overrides the attributes that differ.
+    """Base of all models. Write `training_step` and `configure_optimizers`; override what differs.
 
-    The checks of a config read `takes`, `sentences` and `refuses` from the source, without importing the module. So write
-    them as literals, or as names of constants that are.
+    `docs/adding-a-model.md` has a worked example, `tests/contract/` tests every model in
+    `conf/model/` against this page.
+
+    Steps:
+        configure_optimizers(): returns one optimizer, or a list as long as `optimizer_names`.
+            Build each by calling the `optimizer` that `__init__` gets from the config.
+        training_step(batch, batch_idx): returns a flat dict of scalars. With one optimizer it has
+            the key `loss`, which Lightning minimizes; a model with several optimizers sets
+            `self.automatic_optimization = False` and steps them itself. Every
+            `trainer.log_every_n_steps` batches each value is logged as `train/KEY`, so detach all
+            but `loss`. Keys that end in `loss` are shown on the progress bar.
+        validation_step, test_step(batch, batch_idx): optional; log means with
+            `self.log_dict({"val/NAME": value}, batch_size=n, sync_dist=True)`, `test/NAME` in the
+            test. They run in float32 whatever the precision of training.
+
+    Names: losses end in `_loss`, nats per image in `_nats`; accuracies are fractions. A likelihood
+    model logs its bound on -log p(x) as `bound_nats`; the report then says which pixels the nats
+    are of.
+
+    Randomness: draw with torch's global generator, which is seeded anew for every batch from
+    (seed, epoch, batch), or with a generator that a method is given. Keep no other random state:
+    it would be lost when a run is resumed. State that must survive goes into parameters or buffers.
+
+    Pictures and figures: a callback asks for a Protocol (`src.callbacks.protocols`) and does
+    nothing for a model without it.
+
+        method                          picture or figure
+        sample(n, generator)            samples; FID and the like; `src.sample`
+          + labels, num_classes         samples with one class per column
+        interpolate(n, steps, ...)      `src.sample interpolate=...`
+        reconstruct(images, generator)  reconstructions beside their images
+        encode(images), decode(z)       walks between images; the latent plane if latent_dim is 2
+        canvases(n, generator, images)  canvases step by step, as strips and GIFs
+        log_weights(x, noise)           importance-weighted -log p(x); `src.evaluate iwae_samples=k`
+        compared(a, b)                  images beside the model's versions of them
+        translate(images, to)           `src.translate`; augmentation of a folder
+        graphs()                        TensorBoard's graphs: {name: (net, example input)}
+
+    All methods take and return images (n, C, H, W) in [0, 1], whatever range the networks use.
 
     Attributes:
-        takes: the kind of data that it learns from, one of the values of `src.data.base.DataModule.holds`.
-        sentences: which sentences of a data set that holds sentences: `labelled` or `unlabelled`; None for other data.
-        refuses: Trainer settings that it cannot follow: {setting: (the values that it can follow, the reason)}.
+        schedule: instance attribute; progress in [0, 1) -> factor on all learning rates, see
+            `src.optim.schedules`. Without it the rates stay constant.
+        takes: the kind of data it learns from, one of the values of
+            `src.data.base.DataModule.holds`.
+        sentences: `labelled` or `unlabelled`: which sentences of a data set of sentences it takes;
+            None for other data.
+        refuses: Trainer settings that it cannot follow: {setting: (the values that it can follow,
+            the reason)}.
         optimizer_names: a name in the logs for the learning rate of each optimizer.
-        memory_format: of the weights and images on the device.
+        memory_format: of weights and images on the device.
+
+    The config checks read `takes`, `sentences` and `refuses` from the source, without importing
+    the module: write them as literals, or as names of constants that are literals.
     """
 
     takes: ClassVar[str] = "images"

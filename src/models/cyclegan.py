@@ -1,4 +1,4 @@
-"""CycleGAN (Zhu 2017): two translators that must undo each other, each against a discriminator of its target domain."""
+"""CycleGAN (Zhu 2017): two translators that undo each other, and two discriminators."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar, cast
@@ -19,14 +19,14 @@ from src.models.base import Family
 
 
 class ImagePool(nn.Module):
-    """The last fakes, so that a discriminator does not forget what it learned of earlier ones (Shrivastava 2017; Zhu, sec. 4).
+    """A buffer of earlier fakes, so that a discriminator does not forget them (Zhu, section 4).
 
-    Each fake that comes is put in while there is room. Later it is passed on as it is, or, half the time, put in the place of
-    an old one, which is passed on instead.
+    Until the pool is full, each fake is stored and passed on. After that, half of the fakes are
+    passed on, and the others are exchanged for a stored one (Shrivastava 2017).
 
     Args:
-        size: images that it holds; 0: each fake is passed on.
-        shape: of an image, (C, H, W).
+        size: number of stored images; 0: every fake is passed on.
+        shape: shape of an image, (C, H, W).
     """
 
     def __init__(self, size: ImageSize, shape: tuple[int, ...]) -> None:
@@ -38,7 +38,7 @@ class ImagePool(nn.Module):
 
     @torch.no_grad()
     def forward(self, fakes: Tensor) -> Tensor:
-        """Fakes (B, C, H, W) -> as many, some of them older."""
+        """Take fakes (B, C, H, W), and return as many, some of them older."""
         passed, size = fakes.clone(), len(self.images)
         filled = int(self.filled)
         new = min(size - filled, len(fakes))
@@ -46,25 +46,26 @@ class ImagePool(nn.Module):
         self.filled += new
         late = torch.arange(new, len(fakes), device=fakes.device)
         swapped = late[torch.rand(len(late), device=fakes.device) < 0.5][:size]
-        places = torch.randperm(size, device=fakes.device)[
-            : len(swapped)
-        ]  # each old image leaves once
+        # distinct places, so that each stored image leaves once
+        places = torch.randperm(size, device=fakes.device)[: len(swapped)]
         passed[swapped] = self.images[places].to(fakes.dtype)
         self.images[places] = fakes[swapped].float()
         return passed
 
 
 class CycleGAN(Family):
-    """G: A -> B and F: B -> A, learned from images that are not paired.
+    """Learn G: A -> B and F: B -> A from unpaired images.
 
     Args:
         generator, discriminator: () -> a net, each called twice (see `src.nets.cyclegan`).
-        optimizer: parameters -> optimiser, called for both translators together and for both discriminators.
-        schedule: progress in [0, 1) -> factor on both learning rates; the paper's is constant, then linear down to 0.
+        optimizer: parameters -> optimizer; called for both translators together, and for both
+            discriminators.
+        schedule: progress in [0, 1) -> factor on both learning rates. The paper's is constant, then
+            falls linearly to 0.
         channels, size: of the images.
         lambda_cycle: weight of the cycle-consistency losses.
         lambda_identity: weight of the identity losses, relative to `lambda_cycle`; 0: none.
-        pool_size: fakes that each discriminator's `ImagePool` holds.
+        pool_size: fakes that the `ImagePool` of each discriminator holds.
     """
 
     takes = "two domains of images"
@@ -76,7 +77,7 @@ class CycleGAN(Family):
         ),
         "gradient_clip_val": ((None,), "CycleGAN steps its two optimizers itself"),
     }
-    memory_format = torch.contiguous_format  # an instance norm goes map by map
+    memory_format = torch.contiguous_format  # instance norms work map by map
 
     def __init__(
         self,
@@ -94,80 +95,89 @@ class CycleGAN(Family):
         self.automatic_optimization = False
         self.g, self.f = generator(), generator()
         self.d_a, self.d_b = discriminator(), discriminator()
-        self.optimizer, self.schedule, self.lambda_cycle, self.lambda_identity = (
-            optimizer,
-            schedule,
-            lambda_cycle,
-            lambda_identity,
-        )
+        self.optimizer, self.schedule = optimizer, schedule
+        self.lambda_cycle, self.lambda_identity = lambda_cycle, lambda_identity
         self.loss = LeastSquares()
         shape = (channels, size, size) if isinstance(size, int) else (channels, *size)
         self.pool_a, self.pool_b = ImagePool(pool_size, shape), ImagePool(pool_size, shape)
-        self.color_maps: dict[str, dict[str, Map]] = {}  # by the domain that they lead to, by name
+        self.color_maps: dict[str, dict[str, Map]] = {}  # by target domain, by name
 
     def setup(self, stage: str) -> None:
-        """Where the truth is known, learn what maps of single pixels make of it, from both training domains."""
+        """Fit color maps as a baseline, if the data hold true translations."""
         data = cast(Any, self.trainer).datamodule
         if data.paired and not self.color_maps:
             a, b = data.train.a.images, data.train.b.images
             self.color_maps = {"b": color_maps(a, b), "a": color_maps(b, a)}
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        players = ((self.d_a, self.d_b), (self.g, self.f))
-        return [self.optimizer([p for net in pair for p in net.parameters()]) for pair in players]
+        pairs = ((self.d_a, self.d_b), (self.g, self.f))
+        return [self.optimizer([p for net in pair for p in net.parameters()]) for pair in pairs]
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """A step of both translators, then one of both discriminators, on images (B, C, H, W) in [0, 1] of A and of B.
+        """Train both translators, then both discriminators.
 
-        As no net here knows its batch, each sees all that it is to answer at once: what it translates and what it is to leave.
+        No net depends on the rest of its batch. So the images to translate and those for the
+        identity loss go through each translator together.
+
+        Args:
+            batch: images of A and of B, (B, C, H, W) in [0, 1].
+            batch_idx: not used.
+
+        Returns:
+            The losses.
         """
         a, b = batch[0] * 2 - 1, batch[1] * 2 - 1
         d_optimizer, g_optimizer = cast(Any, self.optimizers())
 
-        for net in (
-            self.d_a,
-            self.d_b,
-        ):  # their gradients in the translators' step would be thrown away
-            net.requires_grad_(False)
+        # 1. translators: fool the discriminators, undo each other, keep images of the target domain
+        self._set_discriminators_trainable(False)  # their gradients would not be used
+        fake_a, fake_b, losses = self._translator_losses(a, b)
+        g_loss = losses["fool"] + self.lambda_cycle * (
+            losses["cycle"] + self.lambda_identity * losses["identity"]
+        )
+        g_optimizer.zero_grad()
+        self.manual_backward(g_loss)
+        g_optimizer.step()
+
+        # 2. discriminators: tell real images from fakes, some of them older
+        self._set_discriminators_trainable(True)
+        old_a, old_b = self.pool_a(fake_a.detach()), self.pool_b(fake_b.detach())
+        loss_a = self._discriminator_loss(self.d_a, a, old_a)
+        d_loss = loss_a + self._discriminator_loss(self.d_b, b, old_b)
+        d_optimizer.zero_grad()
+        self.manual_backward(d_loss)
+        d_optimizer.step()
+        return {
+            "g_loss": g_loss.detach(),
+            "d_loss": d_loss.detach(),
+            "cycle_loss": losses["cycle"].detach(),
+            "identity_loss": losses["identity"].detach(),
+        }
+
+    def _set_discriminators_trainable(self, trainable: bool) -> None:
+        for net in (self.d_a, self.d_b):
+            net.requires_grad_(trainable)
+
+    def _translator_losses(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Return the fakes of A and of B, and the terms of the translators' loss."""
         if self.lambda_identity > 0:
-            (fake_b, same_b), (fake_a, same_a) = (
-                self.g(torch.cat([a, b])).chunk(2),
-                self.f(torch.cat([b, a])).chunk(2),
-            )
+            fake_b, same_b = self.g(torch.cat([a, b])).chunk(2)
+            fake_a, same_a = self.f(torch.cat([b, a])).chunk(2)
             identity = cycle_consistency(a, same_a) + cycle_consistency(b, same_b)
         else:
             fake_b, fake_a, identity = self.g(a), self.f(b), a.new_zeros(())
         cycle = cycle_consistency(a, self.f(fake_b)) + cycle_consistency(b, self.g(fake_a))
         # Zhu 2017, section 4: only the discriminators' objective is halved, so undo the 1/2 here
-        fooled = 2 * (
+        fool = 2 * (
             self.loss.generator(None, self.d_b(fake_b).float())
             + self.loss.generator(None, self.d_a(fake_a).float())
         )
-        g_loss = fooled + self.lambda_cycle * (cycle + self.lambda_identity * identity)
-        g_optimizer.zero_grad()
-        self.manual_backward(g_loss)
-        g_optimizer.step()
+        return fake_a, fake_b, {"fool": fool, "cycle": cycle, "identity": identity}
 
-        for net in (self.d_a, self.d_b):
-            net.requires_grad_(True)
-        old_a, old_b = self.pool_a(fake_a.detach()), self.pool_b(fake_b.detach())
-        d_loss = self._judged(self.d_a, a, old_a) + self._judged(self.d_b, b, old_b)
-        d_optimizer.zero_grad()
-        self.manual_backward(d_loss)
-        d_optimizer.step()
-        outputs = {
-            "g_loss": g_loss,
-            "d_loss": d_loss,
-            "cycle_loss": cycle,
-            "identity_loss": identity,
-        }
-        return {name: value.detach() for name, value in outputs.items()}
-
-    def _judged(self, discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
-        real_scores, fake_scores = (
-            discriminator(torch.cat([real, fake.to(real.dtype)])).float().chunk(2)
-        )
-        return self.loss.discriminator(real_scores, fake_scores)
+    def _discriminator_loss(self, discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+        logits = discriminator(torch.cat([real, fake.to(real.dtype)])).float()
+        real_logits, fake_logits = logits.chunk(2)
+        return self.loss.discriminator(real_logits, fake_logits)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._measure(batch, "val")
@@ -176,13 +186,15 @@ class CycleGAN(Family):
         self._measure(batch, "test")
 
     def _measure(self, batch: tuple[Tensor, Tensor], stage: str) -> None:
-        """Log the cycles' distances in [0, 1], of as many images as each domain has. Where the data pair each image with its
-        true translation, also PSNR (dB) and SSIM to it, beside those of the image left as it is, and of maps of single pixels.
+        """Log the cycle distances in [0, 1], for as many images as each domain has.
+
+        If the data hold true translations, also log PSNR (dB) and SSIM of the translations, of the
+        untranslated images, and of the color maps.
         """
         a, b = batch
         made_b, made_a = self.translate(a, "b"), self.translate(b, "a")
-        self._note(stage, len(a), cycle_a=cycle_consistency(a, self.translate(made_b, "a")))
-        self._note(stage, len(b), cycle_b=cycle_consistency(b, self.translate(made_a, "b")))
+        self._log_means(stage, len(a), cycle_a=cycle_consistency(a, self.translate(made_b, "a")))
+        self._log_means(stage, len(b), cycle_b=cycle_consistency(b, self.translate(made_a, "b")))
         if cast(Any, self.trainer).datamodule.paired:
             mapped = [
                 (f"{to}_{name}", change(image), true)
@@ -192,30 +204,44 @@ class CycleGAN(Family):
             rows = [("b", made_b, b), ("a", made_a, a), ("untranslated", a, b), *mapped]
             for name, made, true in rows:
                 values = {f"psnr_{name}": psnr(made, true), f"ssim_{name}": ssim(made, true)}
-                self._note(stage, len(a), **values)
+                self._log_means(stage, len(a), **values)
 
-    def _note(self, stage: str, n: int, **values: Tensor) -> None:
-        """Log means over `n` images; of none there is nothing to say."""
+    def _log_means(self, stage: str, n: int, **values: Tensor) -> None:
+        """Log means over `n` images; nothing if there are none."""
         if n:
             named = {f"{stage}/{name}": value for name, value in values.items()}
             self.log_dict(named, batch_size=n, sync_dist=True)
 
     @torch.no_grad()
     def translate(self, images: Tensor, to: str = "b") -> Tensor:
-        """Images (N, C, H, W) in [0, 1] of any size from 5 x 5 on -> what they are in the domain `to`, b or a, likewise,
-        float32. Raises ValueError for smaller ones."""
+        """Translate images.
+
+        Args:
+            images: (N, C, H, W) in [0, 1], of any size from 5 x 5.
+            to: the target domain, a or b.
+
+        Returns:
+            (N, C, H, W) float32 in [0, 1].
+
+        Raises:
+            ValueError: an image is smaller than 5 x 5.
+        """
         net = self.g if to == "b" else self.f
         height, width = images.shape[2:]
-        if (
-            min(height, width) < 5
-        ):  # a quarter of it, at least 2, is what the residual blocks' borders reflect
+        # the residual blocks see a quarter of the image, and reflection padding needs 2 pixels of
+        # it
+        if min(height, width) < 5:
             raise ValueError(f"an image of {width} x {height} is too small: it needs 5 x 5")
         x = F.pad(images * 2 - 1, (0, -width % 4, 0, -height % 4), mode="replicate").to(self.device)
         made = torch.cat([net(part).float() for part in x.split(64)]) if len(x) else x
         return (made[:, :, :height, :width] + 1) / 2
 
     def compared(self, a: Tensor, b: Tensor) -> Tensor:
-        """Rows of six (n, 6, C, H, W): A, G(A), F(G(A)), B, F(B), G(F(B)); of images (n, C, H, W) in [0, 1] of each domain."""
+        """Return rows of six images (n, 6, C, H, W): A, G(A), F(G(A)), B, F(B), G(F(B)).
+
+        Args:
+            a, b: images of each domain, (n, C, H, W) in [0, 1].
+        """
         a, b = a.to(self.device), b.to(self.device)
         made_b, made_a = self.translate(a, "b"), self.translate(b, "a")
         return torch.stack(
@@ -223,20 +249,34 @@ class CycleGAN(Family):
         )
 
     def graphs(self) -> dict[str, tuple[nn.Module, Any]]:
-        """One translator and one discriminator, the others being alike, with two blank images."""
+        """Return one translator and one discriminator, each with two blank images as input."""
         x = torch.zeros(2, *self.pool_a.images.shape[1:], device=self.device)
         return {"generator": (self.g, x), "discriminator": (self.d_b, x)}
 
 
-def psnr(said: Tensor, true: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of images (B, C, H, W) in [0, 1], the mean over B, in float64."""
+def psnr(predicted: Tensor, true: Tensor) -> Tensor:
+    """Return the mean peak signal-to-noise ratio in dB, in float64.
+
+    Args:
+        predicted, true: images (B, C, H, W) in [0, 1].
+    """
     return peak_signal_noise_ratio(
-        float64(said), float64(true), data_range=1.0, dim=(1, 2, 3), reduction="elementwise_mean"
+        float64(predicted),
+        float64(true),
+        data_range=1.0,
+        dim=(1, 2, 3),
+        reduction="elementwise_mean",
     )
 
 
-def ssim(said: Tensor, true: Tensor) -> Tensor:
-    """Structural similarity (Wang 2004) of images (B, C, H, W) in [0, 1], the mean over B, in float64: it convolves, which
-    autocast would do in bf16, and subtracts squares that are nearly equal."""
-    said, true = float64(said), float64(true)
-    return cast(Tensor, structural_similarity_index_measure(said, true, data_range=1.0))
+def ssim(predicted: Tensor, true: Tensor) -> Tensor:
+    """Return the mean structural similarity (Wang 2004).
+
+    It is computed in float64, because it subtracts nearly equal squares, and because its
+    convolutions would run in bf16 under autocast.
+
+    Args:
+        predicted, true: images (B, C, H, W) in [0, 1].
+    """
+    predicted, true = float64(predicted), float64(true)
+    return cast(Tensor, structural_similarity_index_measure(predicted, true, data_range=1.0))

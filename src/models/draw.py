@@ -65,7 +65,7 @@ class DRAW(Family):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Return the bound on -log p(x) of images x (B, C, H, W) in [0, 1], in nats per image.
 
-        `bound_nats` (B,) is the sum of `recon_nats` (B,), L_x, and of `kl_nats` (B, T), L_z per step.
+        `bound_nats` (B,) is the sum of `recon_nats` (B,), L_x, and `kl_nats` (B, T), L_z per step.
         """
         eps = torch.randn(self.net.num_steps, len(x), self.net.latent_dim, device=x.device)
         paths = self.net(x, eps)
@@ -131,6 +131,14 @@ class DRAW(Family):
         return torch.cat(
             [self.net.decode(z)[0][-1] for z in self.noise(n, generator).split(500, dim=1)]
         ).sigmoid()
+
+    @torch.no_grad()
+    def reconstruct(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the reconstructions of `images` (n, C, H, W) in [0, 1], also in [0, 1]."""
+        with torch.compiler.set_stance("force_eager"):  # see `canvases`
+            return self.net(
+                images.to(self.device), self.noise(len(images), generator)
+            ).logits.sigmoid()
 
     @torch.no_grad()
     def canvases(

@@ -1,4 +1,4 @@
-"""Is a sentence positive or negative: the mean of its words' vectors, and a small net on it."""
+"""Classify sentences as positive or negative, from the mean of their word vectors."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -21,15 +21,15 @@ log = logging.getLogger(__name__)
 
 
 class Sentiment(Family):
-    """A classifier of sentences by cross-entropy.
+    """A small fully connected net on the mean word vector, trained by cross-entropy.
 
     Args:
         vocab_size: number of words; they are numbered from 1.
-        embedding_dim: of a word's vector.
-        hidden_dims: widths of the hidden layers, tanh behind each.
-        init_from: the run whose word vectors it starts with; None: random ones.
-        freeze_vectors: leave the vectors as they are at the start.
-        optimizer: parameters -> optimiser.
+        embedding_dim: length of a word vector.
+        hidden_dims: widths of the hidden layers, each followed by tanh.
+        init_from: a run of model=word_vectors, whose vectors it starts with; None: random vectors.
+        freeze_vectors: do not train the vectors.
+        optimizer: parameters -> optimizer.
         schedule: progress in [0, 1) -> factor on the learning rate (see `src.optim.schedules`).
     """
 
@@ -97,7 +97,10 @@ class Sentiment(Family):
         return self.optimizer([p for p in self.parameters() if p.requires_grad])
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Sentences (B, L) of word numbers, 0 no word -> logits (B, 2): negative, positive."""
+        """Map sentences (B, L) of word numbers to logits (B, 2): negative, positive.
+
+        Number 0 is no word.
+        """
         return self.net(self.vectors(tokens)).float()
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:

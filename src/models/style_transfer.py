@@ -1,4 +1,4 @@
-"""Neural style transfer (Gatys 2015): an image with the content of one picture and the style of another, as a VGG sees both."""
+"""Neural style transfer (Gatys 2015): the content of one picture in the style of another."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 
 
 class Targets(NamedTuple):
-    """What the image's maps are to come near.
+    """The feature maps that the image should match.
 
     Attributes:
-        content: by layer, maps (1, N, h, w).
-        style: by layer, a Gram matrix (1, N, N) and how many places it was summed over.
+        content: maps (1, N, h, w) by layer.
+        style: a Gram matrix (1, N, N) and the number of pixels in its sums, by layer.
     """
 
     content: dict[str, Tensor]
@@ -29,23 +29,28 @@ class Targets(NamedTuple):
 
 
 class StyleTransfer(Family):
-    """What is learned is the image itself; a step of the optimiser is a batch.
+    """Learn one image; each batch is one optimizer step.
 
-    In float32 throughout: L-BFGS and its line search tell losses apart that bf16 takes for equal.
+    Computes in float32 throughout, since the line search of L-BFGS compares losses that are equal
+    in bf16.
 
     Args:
-        net: scaled images -> maps, a row of named layers (`src.nets.perceptual`); it stays as `init_from` brings it.
-        optimizer: parameters -> optimiser; L-BFGS is the paper's.
+        net: scaled images -> maps, a sequence of named layers (`src.nets.perceptual`). Its weights
+            come from `init_from` and stay fixed.
+        optimizer: parameters -> optimizer; the paper uses L-BFGS.
         schedule: progress in [0, 1) -> factor on the learning rate.
         channels, size: of the image.
-        num_steps: of the optimiser, where `translate` makes an image of its own.
-        content_layers, style_layers: names of the net's layers; each weighs as much as the others of its kind.
+        num_steps: optimizer steps when `translate` makes an image.
+        content_layers, style_layers: names of the net's layers, all with the same weight.
         content_weight, style_weight: alpha and beta (Gatys 2015, eq. 7).
         tv_weight: weight of the total variation.
-        init_image: the image starts as the `content`, or as uniform `noise`.
-        init_from: where the net was trained: a classifier's run, a checkpoint, or torchvision.
+        init_image: start from the `content`, or from uniform `noise`.
+        init_from: source of the net's weights: the run of a classifier, a checkpoint, or
+            torchvision.
 
-    Raises ValueError where the net has no layer of a name, or the image is smaller than its poolings.
+    Raises:
+        ValueError: the net has no layer of a given name, or the image is smaller than the net's
+            pooling.
     """
 
     takes = "a photograph and a style"
@@ -100,11 +105,12 @@ class StyleTransfer(Family):
         )
         if min(sides) < min_side:
             raise ValueError(
-                f"an image of {sides[1]} x {sides[0]} is too small: it needs {min_side} x {min_side}"
+                f"an image of {sides[1]} x {sides[0]} is too small: "
+                f"it needs {min_side} x {min_side}"
             )
 
     def train(self, mode: bool = True) -> "StyleTransfer":
-        """The net is only ever looked through."""
+        """Keep the net in eval mode."""
         super().train(mode)
         self.net.eval()
         return self
@@ -161,7 +167,14 @@ class StyleTransfer(Family):
         return self.optimizer([self.image])
 
     def maps(self, x: Tensor) -> dict[str, Tensor]:
-        """Images (B, C, H, W) in [0, 1] -> the maps (B, N, h, w) of each layer that is asked for, by name."""
+        """Return the maps of the content and style layers.
+
+        Args:
+            x: images (B, C, H, W) in [0, 1].
+
+        Returns:
+            Maps (B, N, h, w) by layer.
+        """
         found: dict[str, Tensor] = {}
         wanted = {*self.content_layers, *self.style_layers}
         x = (x - self.mean) / self.std
@@ -175,7 +188,7 @@ class StyleTransfer(Family):
 
     @torch.no_grad()
     def make_targets(self, content: Tensor, style: Tensor) -> Targets:
-        """What images (1, C, H, W) in [0, 1] ask for; they need not be of one size."""
+        """Return the targets for content and style images (1, C, H, W) in [0, 1], of any size."""
         of_content, of_style = self.maps(content), self.maps(style)
         return Targets(
             {name: of_content[name] for name in self.content_layers},
@@ -186,7 +199,12 @@ class StyleTransfer(Family):
         )
 
     def losses(self, x: Tensor, targets: Targets) -> dict[str, Tensor]:
-        """Gatys 2015, eq. 7, and its terms, weighed, of the image x (1, C, H, W) in [0, 1]."""
+        """Return the loss of Gatys 2015, eq. 7, and its weighted terms.
+
+        Args:
+            x: the image (1, C, H, W) in [0, 1].
+            targets: see `make_targets`.
+        """
         maps = self.maps(x)
         content = [content_loss(maps[name], target) for name, target in targets.content.items()]
         style = [style_loss(maps[name], *target) for name, target in targets.style.items()]
@@ -200,7 +218,7 @@ class StyleTransfer(Family):
         return {"loss": total, **{name: value.detach() for name, value in weighed.items()}}
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """The losses of the image as it is; the optimiser asks as often as it likes."""
+        """Return the losses of the current image; L-BFGS calls this several times per step."""
         with torch.autocast(self.device.type, enabled=False):
             if self.targets is None:
                 self.targets = self.make_targets(self.content, self.style)
@@ -214,15 +232,24 @@ class StyleTransfer(Family):
         self.log_dict({f"test/{name}": value for name, value in values.items()}, batch_size=1)
 
     def translate(self, images: Tensor, to: str = "b") -> Tensor:
-        """Images (N, C, H, W) in [0, 1], each in the run's style: `num_steps` steps for each, from the same noise where
-        they begin
-        with noise. Raises ValueError where a side is smaller than the net's poolings."""
+        """Optimize an image for each content image, in the style of this run.
+
+        Takes `num_steps` steps per image.
+
+        Args:
+            images: content images (N, C, H, W) in [0, 1]. If the run starts from noise, all start
+                from the same.
+            to: not used.
+
+        Raises:
+            ValueError: an image is smaller than the net's pooling.
+        """
         self._check(images.shape[2:])
         return torch.stack([self._made_of(content) for content in images.to(self.device).split(1)])
 
     @torch.enable_grad()
     def _made_of(self, content: Tensor) -> Tensor:
-        """One image (1, C, H, W) in the run's style, (C, H, W), by an optimisation of its own."""
+        """Optimize an image for the content (1, C, H, W); return it, (C, H, W)."""
         targets = self.make_targets(content, self.style)
         x = nn.Parameter(self._begun(content, torch.Generator().manual_seed(0))[0].contiguous())
         optimizer = self.optimizer([x])
@@ -238,7 +265,7 @@ class StyleTransfer(Family):
         return x.detach().clamp(0, 1)
 
     def compared(self, a: Tensor, b: Tensor) -> Tensor:
-        """One row (1, 3, C, H, W): content, style and the image as it is; in [0, 1]."""
+        """Return one row (1, 3, C, H, W) in [0, 1]: content, style and the current image."""
         return torch.stack(
             [self.content, self.style, self.image.detach().clamp(0, 1).unsqueeze(0)], 1
         )

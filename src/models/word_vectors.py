@@ -1,4 +1,4 @@
-"""Word vectors from plain sentences: skip-gram with negative sampling (Mikolov 2013b)."""
+"""Word vectors by skip-gram with negative sampling (Mikolov 2013b)."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -12,21 +12,23 @@ from src.models.base import Family
 
 
 class WordVectors(Family):
-    """A vector for each word, by which the words around it are told from words drawn at random.
+    """Learn a vector for each word that separates the words around it from random words.
+
+    The test loss is computed over all words and full windows.
 
     Args:
         vocab_size: number of words; they are numbered from 1.
-        embedding_dim: of a vector.
-        window: words each side of a word that are its context, at most; stop words are gone before.
-        negatives: k, noise words for each pair, drawn from the words' frequencies to the power of 3/4 (section 2.2).
-        optimizer: parameters -> optimiser.
+        embedding_dim: length of a vector.
+        window: largest distance between a word and its context, without stop words.
+        negatives: k, noise words per pair, drawn with probability proportional to frequency^(3/4)
+            (section 2.2).
+        optimizer: parameters -> optimizer.
         schedule: progress in [0, 1) -> factor on the learning rate (see `src.optim.schedules`).
-        subsample: t; each time that a word w, a share f(w) of all words, comes in training, it is discarded with probability
-            1 - sqrt(t / f(w)) before pairs are made (section 2.3); None: none is. The paper's is about 1e-5, for 1e9 words.
-        dynamic_window: draw each centre's window uniformly from 1 to `window`, each time, as word2vec's own code does, so that
-            near words count more; False: always `window`.
-
-    The test loss is of all words and whole windows.
+        subsample: t. In training, each occurrence of a word with frequency f is discarded with
+            probability 1 - sqrt(t / f) before pairs are made (section 2.3); None: never. The
+            paper's value for 1e9 words is about 1e-5.
+        dynamic_window: draw the window of each center from 1 to `window`, as word2vec's code does,
+            so that near words count more. False: always use `window`.
     """
 
     takes = "sentences"
@@ -75,7 +77,10 @@ class WordVectors(Family):
         return self.optimizer(self.parameters())
 
     def word_vectors(self) -> Tensor:
-        """(vocab_size, embedding_dim), the first that of word 1; no gradient."""
+        """Return the vectors (vocab_size, embedding_dim) without gradient.
+
+        Row k is the vector of word k + 1.
+        """
         return self.centre.weight.detach()[1:]
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
@@ -106,14 +111,14 @@ class WordVectors(Family):
 
 
 def pairs(tokens: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
-    """All (centre, context) pairs of words in a sentence that are at most the centre's window apart.
+    """Return all (center, context) pairs of words within the center's window.
 
     Args:
-        tokens: (B, L) int64, 0 behind a sentence's end.
-        windows: (B, L) int64, that of the word at each place as a centre.
+        tokens: (B, L) int64, 0 after the end of a sentence.
+        windows: (B, L) int64, the window of each center.
 
     Returns:
-        two of (P,).
+        Two tensors (P,): centers and contexts.
     """
     centres, contexts = [tokens.new_empty(0)], [tokens.new_empty(0)]
     for distance in range(1, min(int(windows.max()), tokens.shape[1] - 1) + 1):
@@ -129,22 +134,41 @@ def pairs(tokens: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def subsampled(tokens: Tensor, kept: Tensor, draws: Tensor) -> Tensor:
-    """Return sentences (B, L) without the words whose draw (B, L) in [0, 1) is not below their share in `kept` (vocab_size
-    + 1,).
+    """Discard frequent words from sentences at random.
 
-    The words that are left move together, as in word2vec's own code: a window reaches over those that are gone.
+    The remaining words move together, as in word2vec's code, so a window reaches over the gaps.
+
+    Args:
+        tokens: (B, L) int64.
+        kept: (vocab_size + 1,), the probability of keeping each word.
+        draws: (B, L), uniform in [0, 1).
     """
     left = torch.where(draws < kept[tokens], tokens, 0)
     return left.gather(1, (left == 0).int().argsort(dim=1, stable=True))
 
 
 def kept_shares(counts: Tensor, subsample: float) -> Tensor:
-    """How often each of n words occurs (n,) -> how likely it is to stay (n + 1,), sqrt(t / f) and at most 1 (section 2.3)."""
+    """Return the probability of keeping each word, sqrt(t / f), at most 1 (section 2.3).
+
+    Args:
+        counts: (n,), occurrences of each word.
+        subsample: t.
+
+    Returns:
+        (n + 1,); entry 0 stands for no word.
+    """
     shares = (subsample * counts.sum() / counts.double()).sqrt().clamp(max=1)
     return torch.cat([shares.new_ones(1), shares]).float()
 
 
 def noise_shares(counts: Tensor) -> Tensor:
-    """How often each of n words occurs (n,) -> shares (n + 1,) of U(w)^(3/4) / Z, 0 for the number 0 (section 2.2)."""
+    """Return the noise distribution U(w)^(3/4) / Z (section 2.2).
+
+    Args:
+        counts: (n,), occurrences of each word.
+
+    Returns:
+        (n + 1,); entry 0 stands for no word, and is 0.
+    """
     shares = counts.double().pow(0.75)
     return torch.cat([shares.new_zeros(1), shares / shares.sum()]).float()

@@ -1,4 +1,4 @@
-"""Nets for 32 x 32 images as their papers have them: ResNet-20 and its deeper kin, DenseNet-BC-100."""
+"""Nets for 32 x 32 images as in their papers: ResNet-20 and deeper, DenseNet-BC-100."""
 
 from typing import Annotated
 
@@ -10,7 +10,11 @@ from src.core.types import Counted, Fraction, Interval, PositiveInt
 
 
 class Block(nn.Module):
-    """Two 3 x 3 convolutions around which the input is carried: subsampled, and its new channels zero (He 2015, option A)."""
+    """Two 3 x 3 convolutions with a shortcut.
+
+    Where the shape changes, the shortcut is subsampled, and its new channels are zero (He 2015,
+    option A).
+    """
 
     def __init__(self, n_in: int, n_out: int, stride: int) -> None:
         super().__init__()
@@ -35,8 +39,20 @@ def resnet(
     depth: Annotated[int, Interval(ge=2)] = 20,
     base_channels: PositiveInt = 16,
 ) -> nn.Sequential:
-    """He 2015, section 4.2: a 3 x 3 convolution, three stages of (depth - 2) / 6 blocks at `base_channels`, 2 and 4 times
-    it."""
+    """Build the ResNet for CIFAR of He 2015, section 4.2.
+
+    A 3 x 3 convolution, then three stages of (depth - 2) / 6 blocks. Maps images (B, C, H, W) to
+    logits (B, num_classes).
+
+    Args:
+        channels: channels of the images.
+        num_classes: number of classes.
+        depth: number of layers, 6 n + 2.
+        base_channels: channels of the first stage; the others have 2 and 4 times as many.
+
+    Raises:
+        ValueError: the depth is not 6 n + 2.
+    """
     if depth % 6 != 2:
         raise ValueError(f"depth={depth}: a CIFAR ResNet has 6 n + 2 layers: 20, 32, 44, 56, 110")
     net = nn.Sequential()
@@ -68,9 +84,21 @@ def densenet_bc(
     growth_rate: PositiveInt = 12,
     dropout: Fraction = 0.0,
 ) -> nn.Module:
-    """Huang 2017, section 3: bottlenecks, transitions that halve the channels, three blocks of (depth - 4) / 6 layers.
+    """Build the DenseNet-BC for CIFAR of Huang 2017, section 3.
 
-    torchvision's DenseNet, whose stem for 224 x 224 makes way for the paper's one convolution of 2 * growth_rate filters.
+    Three dense blocks of (depth - 4) / 6 bottleneck layers, with transitions that halve the
+    channels. It is torchvision's DenseNet with its stem for 224 x 224 replaced by one convolution
+    of 2 * growth_rate filters. Maps images (B, C, H, W) to logits (B, num_classes).
+
+    Args:
+        channels: channels of the images.
+        num_classes: number of classes.
+        depth: number of layers, 6 n + 4.
+        growth_rate: channels that each layer adds.
+        dropout: rate behind each layer.
+
+    Raises:
+        ValueError: the depth is not 6 n + 4.
     """
     if depth % 6 != 4:
         raise ValueError(

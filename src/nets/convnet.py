@@ -1,4 +1,4 @@
-"""Nets that are a plain row of layers: `fc`, `cnn`, `lenet`, `vgg` and `petnet` differ by their settings alone."""
+"""Feed-forward nets as a sequence of layers: `fc`, `cnn`, `lenet`, `vgg` and `petnet`."""
 
 from collections import Counter, OrderedDict
 from typing import Literal
@@ -29,17 +29,25 @@ def convnet(
     dropout: Fraction | Pair[Fraction] = 0.0,
     init: Init = "default",
 ) -> nn.Sequential:
-    """Convolutions, then fully connected layers, ReLU behind each but the last: images (B, C, H, W) -> logits (B, num_classes).
+    """Build convolutions, then fully connected layers, with a ReLU behind all but the last.
 
     Args:
-        features: a number is a convolution of so many filters, `M` a 2 x 2 max pooling, `D` a dropout.
+        channels: channels of the images.
+        size: side or (height, width) of the images.
+        num_classes: number of classes.
+        features: a number is a convolution with so many filters, `M` a 2 x 2 max pooling, `D` a
+            dropout.
         hidden_dims: widths of the fully connected layers before the last.
         kernel, padding: of every convolution.
-        norm: `batch` puts BatchNorm between each convolution and its ReLU, `none` nothing.
-        dropout: its rates among the features, and behind each hidden layer; one number for both.
-        init: of the weights, see `initialize`.
+        norm: `batch` adds BatchNorm between each convolution and its ReLU; `none` adds nothing.
+        dropout: the rates of `D` and behind the hidden layers; one number for both.
+        init: initialization of the weights, see `initialize`.
 
-    Raises ValueError where the images are too small for the features.
+    Returns:
+        Images (B, C, H, W) -> logits (B, num_classes).
+
+    Raises:
+        ValueError: the images are too small for the features.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     numbers: Counter[str] = Counter()

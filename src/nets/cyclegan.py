@@ -1,6 +1,7 @@
-"""CycleGAN's nets (Zhu 2017, appendix 7.2): Johnson's residual generator and the PatchGAN discriminator.
+"""CycleGAN's nets (Zhu 2017, appendix 7.2): Johnson's residual generator, PatchGAN discriminator.
 
-Images are (B, C, H, W) in [-1, 1]. Every norm is an instance norm, so a sample's answer does not depend on its batch.
+Images are (B, C, H, W) in [-1, 1]. All norms are instance norms, so the output for a sample does
+not depend on the rest of its batch.
 """
 
 import math
@@ -15,9 +16,11 @@ from src.nets.init import initialize
 
 
 class InstanceNorm(nn.Module):
-    """Each map of each image to mean 0 and variance 1 (Ulyanov 2016), without weights: nn.InstanceNorm2d's numbers.
+    """Normalize each map of each image to mean 0 and variance 1 (Ulyanov 2016), without weights.
 
-    As a layer norm over the places, and in the precision that comes: torch's own casts bf16 to and fro and copies the maps.
+    The result equals nn.InstanceNorm2d. It is computed as a layer norm over the pixels, in the
+    precision
+    of the input: torch's version casts bf16 back and forth and copies the maps.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -43,7 +46,7 @@ class AddToImage(nn.Module):
 
 
 class Residual(nn.Module):
-    """R256: x + two 3 x 3 convolutions of x, reflection padding, a norm behind each, ReLU between."""
+    """R256: x plus two 3 x 3 convolutions of x, with reflection padding and norms."""
 
     def __init__(self, channels: PositiveInt) -> None:
         super().__init__()
@@ -63,18 +66,24 @@ def generator(
     n_downsampling: Annotated[int, Interval(ge=1, le=2)] | None = 2,
     residual: bool = False,
 ) -> nn.Module:
-    """c7s1-64, d128, d256, R256 x blocks, u128, u64, c7s1-C, tanh: images of one domain -> images of the other.
+    """Build a translator: c7s1-64, d128, d256, R256 x n_blocks, u128, u64, c7s1-C, tanh.
 
     Args:
-        size: of the training images; any whose sides are multiples of 4 will do.
+        channels: channels of the images.
+        size: side or (height, width) of the training images. The net then takes images of any size
+            whose sides are multiples of 4.
         base_channels: channels of the first layer.
-        n_blocks: None: 9 from 256 pixels on, else 6.
-        n_downsampling: how often the sides are halved before the blocks, 1 or 2. None: twice, the paper's, from 64 pixels
-            on; once
-            below, since what is left of 32 pixels by two, 8, is too little to put the picture back from.
-        residual: learn the difference from the image instead of the whole image (`AddToImage`).
+        n_blocks: residual blocks; None: 9 for images of 256 pixels or more, else 6.
+        n_downsampling: how often the sides are halved before the blocks, 1 or 2. None: 2 (as in the
+            paper) for images of 64 pixels or more, else 1: halving 32 pixels twice leaves 8, from
+            which a picture cannot be restored.
+        residual: learn the difference from the input instead of the whole image (see `AddToImage`).
 
-    Raises ValueError where the sides are not multiples of 4, 16 or more.
+    Returns:
+        Images of one domain (B, C, H, W) in [-1, 1] -> images of the other.
+
+    Raises:
+        ValueError: a side is not a multiple of 4, or below 16.
     """
     sides = (size, size) if isinstance(size, int) else tuple(size)
     if any(side % 4 or side < 16 for side in sides):
@@ -102,17 +111,23 @@ def discriminator(
     base_channels: PositiveInt = 64,
     n_layers: PositiveInt | None = None,
 ) -> nn.Sequential:
-    """C64-C128-C256-C512 and a last convolution: images -> raw scores (B, 1, h, w), one for each patch.
+    """Build a PatchGAN: C64-C128-C256-C512 and a last convolution; no norm in the first layer.
 
-    4 x 4 convolutions, LeakyReLU 0.2, no norm on the first. A score sees 70 x 70 pixels with three strided layers, the paper's,
-    34 with two, 16 with one.
+    Uses 4 x 4 convolutions and LeakyReLU 0.2. A score depends on 70 x 70 pixels with three strided
+    layers (as in the paper), on 34 x 34 with two, on 16 x 16 with one.
 
     Args:
-        size: of the training images.
+        channels: channels of the images.
+        size: side or (height, width) of the training images.
         base_channels: channels of the first layer.
-        n_layers: how many are strided; None: three from 128 pixels on, two from 64, one below, so that a patch is a part.
+        n_layers: number of strided layers; None: 3 for images of 128 pixels or more, 2 from 64,
+            else 1, so that a patch is smaller than the image.
 
-    Raises ValueError where the strides leave no patch.
+    Returns:
+        Images (B, C, H, W) in [-1, 1] -> scores (B, 1, h, w), one per patch.
+
+    Raises:
+        ValueError: no patch is left behind the strides.
     """
     side = size if isinstance(size, int) else min(size)
     n_strided = n_layers or max(1, min(3, int(math.log2(side / 16))))
@@ -139,7 +154,10 @@ def discriminator(
 
 
 def _conv(n_in: int, n_out: int, kernel: int) -> list[nn.Module]:
-    """Reflection padding, a convolution that keeps the size, a norm (which would take a bias away again)."""
+    """Return reflection padding, a convolution that keeps the size, and a norm.
+
+    The norm removes the mean, so the convolution needs no bias.
+    """
     return [
         nn.ReflectionPad2d(kernel // 2),
         nn.Conv2d(n_in, n_out, kernel, bias=False),

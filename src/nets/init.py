@@ -1,4 +1,4 @@
-"""Weight initialisation, by name and from images."""
+"""Initialization of weights, by name or from images."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -12,12 +12,15 @@ LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
 
 def initialize(net: nn.Module, how: str) -> None:
-    """Draw the weights of all linear and convolution layers anew; biases become zero.
+    """Initialize the weights of all linear and convolution layers in place; biases become zero.
+
+    Norm layers keep their ones and zeros.
 
     Args:
-        net: changed in place; norm layers keep their ones and zeros.
-        how: `default` (leave PyTorch's), `kaiming` (normal, fan in), `xavier` (uniform), `normal` (0, 0.02; Radford 2015), or
-            `dirac` (PyTorch's, but that each convolution's first filters hand on its input, one a channel; Zagoruyko 2017).
+        net: the net.
+        how: `default` (keep PyTorch's), `kaiming` (normal, fan in), `xavier` (uniform), `normal`
+            (0, 0.02; Radford 2015), or `dirac` (PyTorch's, but the first filters of each
+            convolution pass on one input channel each; Zagoruyko 2017).
     """
     if how == "default":
         return
@@ -40,19 +43,23 @@ def initialize(net: nn.Module, how: str) -> None:
 
 @torch.no_grad()
 def whiten(layer: nn.Conv2d, images: Tensor) -> None:
-    """Have `layer` begin with the principal components of what it sees, each as a filter and as its negative, of variance 1.
+    """Initialize a convolution with the principal components of its input.
 
-    The components of `images` (N, C, H, W), the strongest first, in as many pairs of filters as there are; what filters are
-    left over stay as drawn (Jordan 2024, section 3.3). Those that no image has, as of grey shown in colour, are left out.
+    See Jordan 2024, section 3.3.
+
+    Each component becomes two filters, itself and its negative, scaled so that the response has
+    variance 1. The strongest come first. Filters that are left over keep their values. Components
+    with no variance are skipped, such as those of color in gray images.
+
+    Args:
+        layer: changed in place.
+        images: (N, C, H, W).
     """
-    n, total = (
-        0,
-        torch.zeros([layer.weight[0].numel()] * 2, dtype=torch.float64, device=images.device),
-    )
+    n, dims = 0, layer.weight[0].numel()
+    total = torch.zeros(dims, dims, dtype=torch.float64, device=images.device)
     for part in images.split(max(1, 2**20 // images[0].numel())):  # bounds memory
-        patches = (
-            F.unfold(part.double(), layer.kernel_size).transpose(1, 2).flatten(0, 1)
-        )  # (places, C * h * w)
+        unfolded = F.unfold(part.double(), layer.kernel_size)
+        patches = unfolded.transpose(1, 2).flatten(0, 1)  # (patches, C * h * w)
         n, total = n + len(patches), total + patches.T @ patches
     values, vectors = torch.linalg.eigh(total / n)
     pairs = min(int((values > 1e-6 * values[-1]).sum()), layer.out_channels // 2)
@@ -61,7 +68,10 @@ def whiten(layer: nn.Conv2d, images: Tensor) -> None:
 
 
 def spectral_norm(net: nn.Module) -> nn.Module:
-    """Divide every linear and convolution weight by its largest singular value (Miyato 2018); changes `net` in place."""
+    """Divide all weights by their largest singular value (Miyato 2018), in place.
+
+    Applies to linear and convolution layers; returns `net`.
+    """
     for layer in list(net.modules()):
         if isinstance(layer, LAYERS):
             nn.utils.parametrizations.spectral_norm(layer)

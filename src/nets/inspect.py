@@ -1,6 +1,6 @@
-"""What a net is made of, layer by layer: shapes, parameters, multiply-adds, head and backbone.
+"""Inspect a net: its layers with shapes, parameters and multiply-adds, its head and backbone.
 
-Works without memory, on the meta device.
+Works on the meta device, where nets take no memory.
 """
 
 from collections.abc import Sequence
@@ -20,9 +20,10 @@ class Layer(NamedTuple):
     Attributes:
         name: dotted, as `net.get_submodule` takes it.
         kind: the name of its class: Conv2d, Linear, ...
-        shape_in, shape_out: of one image, without the batch: (C, H, W) or (features,).
-        parameters: its own, in its first call; 0 in a later one.
-        multiply_adds: for one image; of convolutions and fully connected layers, whose biases are left out; else 0.
+        shape_in, shape_out: for one image, without the batch: (C, H, W) or (features,).
+        parameters: number of its own parameters; 0 if the layer was called before.
+        multiply_adds: for one image, of convolutions and fully connected layers without their
+            biases; 0 for other layers.
     """
 
     name: str
@@ -34,31 +35,31 @@ class Layer(NamedTuple):
 
 
 def layer_calls(net: nn.Module, shape: Sequence[int]) -> list[Layer]:
-    """Every call of a layer, in order, while `net` looks at images of `shape` (C, H, W).
+    """Return every call of a layer, in order, when `net` processes images of `shape` (C, H, W).
 
-    The net is tried in the mode that it is in: GoogLeNet's auxiliary heads are there in training only. A layer is a module with
-    parameters of its own or without modules below it; what `forward` does by functions is not seen.
+    A layer is a module with parameters of its own, or without submodules. Functions that `forward`
+    calls are not seen. The net keeps its mode: GoogLeNet's auxiliary heads run in training only.
     """
     rows: list[Layer] = []
     names = {module: name for name, module in net.named_modules()}
     counted: set[nn.Parameter] = set()
 
-    def note(module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
-        own = set(module.parameters(recurse=False)) - counted
-        counted.update(own)
+    def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        new = set(module.parameters(recurse=False)) - counted
+        counted.update(new)
         rows.append(
             Layer(
                 names[module],
                 type(module).__name__,
-                tuple(given[0].shape[1:]),
-                tuple(out.shape[1:]),
-                sum(p.numel() for p in own),
-                _multiply_adds(module, given[0], out),
+                tuple(inputs[0].shape[1:]),
+                tuple(output.shape[1:]),
+                sum(p.numel() for p in new),
+                _multiply_adds(module, inputs[0], output),
             )
         )
 
-    found = [m for m in names if not list(m.children()) or list(m.parameters(recurse=False))]
-    hooks = [module.register_forward_hook(note) for module in found]
+    layers = [m for m in names if not list(m.children()) or list(m.parameters(recurse=False))]
+    hooks = [module.register_forward_hook(record) for module in layers]
     try:
         with torch.no_grad():
             net(torch.zeros(2, *shape, device=next(net.parameters()).device))
@@ -69,7 +70,10 @@ def layer_calls(net: nn.Module, shape: Sequence[int]) -> list[Layer]:
 
 
 def _multiply_adds(module: nn.Module, x: Tensor, out: Tensor) -> int:
-    """Each weight is used once at each place: of the output, or of the input of a transposed convolution."""
+    """Count how often weights are used for one image.
+
+    Each weight is used once per pixel: of the output, or of the input of a transposed convolution.
+    """
     if isinstance(module, CONVOLUTIONS):
         return module.weight.numel() * out[0, 0].numel()
     if isinstance(module, TRANSPOSED):
@@ -80,7 +84,7 @@ def _multiply_adds(module: nn.Module, x: Tensor, out: Tensor) -> int:
 
 
 def modules_without_average(model: nn.Module) -> dict[str, nn.Module]:
-    """The modules of `model` by name, but those of a moving average."""
+    """Return the modules of `model` by name, without those of a moving average."""
     averaged = {
         part
         for module in model.modules()
@@ -91,60 +95,65 @@ def modules_without_average(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """How many parameters of `model` are trained, and how many there are; those of a moving average do not count."""
-    parameters = {
-        p
-        for module in modules_without_average(model).values()
-        for p in module.parameters(recurse=False)
-    }
+    """Return the number of trained parameters and of all, without those of a moving average."""
+    modules = modules_without_average(model).values()
+    parameters = {p for module in modules for p in module.parameters(recurse=False)}
     return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)
 
 
 def classifier_heads(net: nn.Module) -> list[str]:
-    """The names of the layers that answer with classes: the last convolution or fully connected layer of `net`, and that of
-    each of its auxiliary classifiers (GoogLeNet's aux1 and aux2)."""
-    parts = [
-        ("", net),
-        *((f"{name}.", part) for name, part in net.named_children() if name.startswith("aux")),
-    ]
-    return [
-        prefix + name
-        for prefix, part in parts
-        for name in [
+    """Return the names of the layers that compute class logits.
+
+    These are the last convolution or fully connected layer of `net`, and that of each of its
+    auxiliary classifiers (aux1 and aux2 of GoogLeNet).
+    """
+    parts = {"": net}
+    parts |= {f"{name}.": part for name, part in net.named_children() if name.startswith("aux")}
+    heads = []
+    for prefix, part in parts.items():
+        names = [
             name
             for name, layer in part.named_modules()
             if isinstance(layer, (nn.Linear, nn.Conv2d))
-        ][-1:]
-    ]
+        ]
+        heads += [prefix + name for name in names[-1:]]
+    return heads
 
 
 def frozen_parts(net: nn.Module, freeze: str | int) -> tuple[list[nn.Parameter], list[nn.Module]]:
-    """What `freeze` keeps as it is: `none`, `backbone` (all but the heads), or so many layers from the first on.
+    """Return what is not trained.
 
-    A layer is a module with parameters of its own, a BatchNorm as well as a convolution. Returns the parameters of the frozen
-    layers, and the modules that are to stay in eval mode: those layers, what lies behind one of them without parameters (a
-    dropout, say), and what is made of nothing else.
+    A layer is a module with parameters of its own: a BatchNorm counts as well as a convolution.
 
-    Raises ValueError where that would leave nothing to learn.
+    Args:
+        net: the net.
+        freeze: `none`, `backbone` (all but the heads), or the number of layers from the first on.
+
+    Returns:
+        The parameters of the frozen layers, and the modules that stay in eval mode. These are the
+        frozen layers, modules without parameters (such as dropout) that follow one of them, and
+        containers in which every layer is frozen.
+
+    Raises:
+        ValueError: nothing would be left to train.
     """
-    layers = [
-        module for module in net.modules() if any(True for _ in module.parameters(recurse=False))
-    ]
+    layers = [module for module in net.modules() if list(module.parameters(recurse=False))]
     if freeze == "none":
         return [], []
     if freeze == "backbone":
-        chosen = set(layers) - {net.get_submodule(name) for name in classifier_heads(net)}
+        frozen = set(layers) - {net.get_submodule(name) for name in classifier_heads(net)}
     elif int(freeze) < len(layers):
-        chosen = set(layers[: int(freeze)])
+        frozen = set(layers[: int(freeze)])
     else:
         raise ValueError(
-            f"freeze={freeze} leaves nothing to learn: the net has {len(layers)} layers with parameters"
+            f"freeze={freeze} leaves nothing to learn: "
+            f"the net has {len(layers)} layers with parameters"
         )
-    every, at_rest, behind_frozen = set(layers), [], True
+    in_eval_mode, last_layer_is_frozen = [], True
     for module in net.modules():
-        within = every.intersection(module.modules())
-        if module in every:
-            behind_frozen = module in chosen
-        if chosen.issuperset(within) if within else behind_frozen:
-            at_rest.append(module)
-    return [p for layer in chosen for p in layer.parameters(recurse=False)], at_rest
+        inner_layers = set(layers).intersection(module.modules())
+        if module in layers:
+            last_layer_is_frozen = module in frozen
+        if inner_layers <= frozen if inner_layers else last_layer_is_frozen:
+            in_eval_mode.append(module)
+    return [p for layer in frozen for p in layer.parameters(recurse=False)], in_eval_mode

@@ -1,4 +1,4 @@
-"""The convolutions of a VGG as a measure of what pictures are alike in."""
+"""VGG features for perceptual losses."""
 
 from collections import OrderedDict
 from itertools import takewhile
@@ -18,13 +18,15 @@ def perceptual(
     norm: Literal["batch", "none"] = "none",
     pooling: Literal["max", "average"] = "max",
 ) -> nn.Sequential:
-    """The features of `src.nets.convnet.convnet`, its layers by the names that they have there: conv1, relu1, pool1, ...
+    """Build the convolutional part of `src.nets.convnet.convnet`, with the same layer names.
 
-    Images (B, C, H, W) of any size that leaves something behind the poolings -> the last layer's maps. VGG-19's conv4_2 is its
-    tenth convolution, conv10 here.
+    Names are conv1, relu1, pool1 and so on, so VGG-19's conv4_2 is conv10. Maps images (B, C, H, W)
+    to the last layer's feature maps (B, N, h, w).
 
     Args:
-        pooling: `max`, or `average`, with which Gatys 2015 (section 2) found the gradient to flow better.
+        channels: channels of the images.
+        features, kernel, padding, norm: as in `convnet`.
+        pooling: `max`, or `average`, which improves the gradient flow (Gatys 2015, section 2).
     """
     net = convnet(channels, 256, 1, features, kernel=kernel, padding=padding, norm=norm)
     layers = OrderedDict(takewhile(lambda named: named[0] != "flatten", net.named_children()))

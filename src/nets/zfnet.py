@@ -1,4 +1,4 @@
-"""ZFNet: AlexNet looked into and mended (Zeiler & Fergus 2014)."""
+"""ZFNet: an improved AlexNet (Zeiler & Fergus 2014)."""
 
 from torch import nn
 
@@ -6,10 +6,21 @@ from src.core.types import Counted, Fraction, PositiveInt
 
 
 def zfnet(channels: PositiveInt, num_classes: Counted, dropout: Fraction = 0.5) -> nn.Sequential:
-    """AlexNet with a first layer of 7 x 7 and stride 2, and conv3 to conv5 of 512, 1024 and 512 filters.
+    """Build ZFNet.
 
-    Images (B, C, H, W), 224 x 224 in the paper -> logits (B, num_classes). As in torchvision's AlexNet the last pooling
-    brings any size to 6 x 6, and there is no local response normalisation.
+    It is an AlexNet whose first layer is 7 x 7 with stride 2, with 512, 1024 and 512 filters in conv3
+    to conv5.
+
+    As in torchvision's AlexNet, the last pooling yields 6 x 6 for any input size, and there is no
+    local response normalization.
+
+    Args:
+        channels: channels of the images.
+        num_classes: number of classes.
+        dropout: rate before each of the two hidden layers.
+
+    Returns:
+        Images (B, C, H, W), 224 x 224 in the paper -> logits (B, num_classes).
     """
     net = nn.Sequential()
     shapes = [(96, 7, 2, 1), (256, 5, 2, 0), (512, 3, 1, 1), (1024, 3, 1, 1), (512, 3, 1, 1)]

@@ -1,4 +1,4 @@
-"""Optimisers that torch does not have."""
+"""Muon, an optimizer that torch does not have."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -10,17 +10,19 @@ from src.core.types import Fraction, NonNegative, Positive, Probability
 
 
 class Muon(torch.optim.Optimizer):
-    """Filters step by their momentum made orthogonal (Jordan 2024, "Muon"), all else by SGD with Nesterov's momentum.
+    """Update filters by orthogonalized momentum (Jordan 2024), the rest by Nesterov SGD.
 
-    Filters (out, in, h, w) are a matrix (out, in * h * w) here. Before a step they are brought to the norm sqrt(out), so that
-    the rate says by how much they turn, whatever they had grown to; so they need a norm behind them, and no weight decay. The
-    first layer, which sees images of three channels or one, is one of the rest, as it is in the author's nets.
+    A filter bank (out, in, h, w) counts as a matrix (out, in * h * w). Before each step it is
+    scaled to the norm sqrt(out), so the learning rate sets the angle of the step, whatever the size
+    of the weights. So each convolution needs a norm behind it, and no weight decay. The first
+    layer, whose input has at most three channels, is updated like the other parameters, as in the
+    author's nets.
 
     Args:
         params: parameters, or groups of them.
-        lr, momentum, weight_decay: of the rest.
-        filter_lr: of the filters, as a factor on lr.
-        filter_momentum: of the filters.
+        lr, momentum, weight_decay: for the other parameters.
+        filter_lr: learning rate of the filters, as a factor on `lr`.
+        filter_momentum: momentum of the filters.
     """
 
     def __init__(
@@ -40,7 +42,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step of every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -49,7 +51,7 @@ class Muon(torch.optim.Optimizer):
             for p in group["params"]:
                 if p.grad is None:
                     continue
-                if p.ndim == 4 and p.shape[1] > 3:
+                if _is_inner_convolution(p):
                     direction = self._moved(p, p.grad, group["filter_momentum"])
                     p.mul_(len(p) ** 0.5 / p.norm())
                     p.add_(
@@ -62,15 +64,24 @@ class Muon(torch.optim.Optimizer):
         return loss
 
     def _moved(self, p: Tensor, grad: Tensor, momentum: float) -> Tensor:
-        """Nesterov's direction, from the gradient and all before it."""
+        """Return the direction of Nesterov's momentum, and update the momentum buffer."""
         buffer = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
         buffer.mul_(momentum).add_(grad)
         return grad.add(buffer, alpha=momentum)
 
 
+def _is_inner_convolution(p: Tensor) -> bool:
+    """Return whether `p` is the weight of a convolution whose input is not an image."""
+    return p.ndim == 4 and p.shape[1] > 3
+
+
 def orthogonal(matrix: Tensor, steps: int = 3) -> Tensor:
-    """U V^T of matrix (m, n) = U S V^T, about: Newton and Schulz's iteration in bf16 with Jordan's coefficients, which bring
-    each singular value near 1 (0.7 to 1.2 after five steps) fast rather than close."""
+    """Return approximately U V^T for matrix (m, n) = U S V^T, in the same shape.
+
+    Uses the Newton-Schulz iteration in bf16 with Jordan's coefficients. They bring singular values
+    near
+    1 quickly rather than exactly: to 0.7 to 1.2 after five steps.
+    """
     a, b, c = 3.4445, -4.7750, 2.0315
     x = matrix.bfloat16()
     x = x / (x.norm() + 1e-7)

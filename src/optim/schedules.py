@@ -1,6 +1,7 @@
-"""Learning rate schedules: pure functions of progress, so that a resumed run needs nothing to go on with; all but `Plateau`.
+"""Learning rate schedules, as pure functions of progress; only `Plateau` has a state.
 
-`progress` is the fraction of the run's batches already seen, in [0, 1); the result is the factor on the base rate.
+`progress` is the fraction of the run's batches that are done, in [0, 1). The result is the factor
+on the base learning rate.
 """
 
 import functools
@@ -11,24 +12,33 @@ from src.core.types import Fraction, NonNegative, NonNegativeInt, Positive, Prob
 
 
 def unwrap_partial(schedule: Any) -> Any:
-    """A partial as Python has it: Hydra's own looks its permissions up at every call, which takes longer than a small step."""
+    """Turn Hydra's partial into a plain one, which is much faster to call.
+
+    Hydra's wrapper checks the target's permissions at every call.
+    """
     if isinstance(schedule, functools.partial):
         return functools.partial(schedule.func, *schedule.args, **schedule.keywords)
     return schedule
 
 
 def constant(progress: float) -> float:
-    """1 throughout."""
+    """Return 1 throughout."""
     return 1.0
 
 
 def linear(progress: float, start: Fraction = 0.0, end: Probability = 0.0) -> float:
-    """1 until `start`, then straight down to `end` at the last batch; start = 0.5 is CycleGAN's."""
+    """Return 1 until `start`, then fall linearly to `end` at the last batch.
+
+    CycleGAN uses start=0.5.
+    """
     return 1.0 if progress <= start else 1.0 + (end - 1.0) * (progress - start) / (1.0 - start)
 
 
 def cosine(progress: float, warmup: Fraction = 0.0, end: Probability = 0.0) -> float:
-    """Up from 0 during `warmup`, then half a cosine down to `end` (Loshchilov 2016, without restarts)."""
+    """Rise linearly from 0 during `warmup`, then fall by half a cosine to `end`.
+
+    See Loshchilov 2016; without restarts.
+    """
     if progress < warmup:
         return progress / warmup
     return end + (1.0 - end) * 0.5 * (
@@ -39,7 +49,12 @@ def cosine(progress: float, warmup: Fraction = 0.0, end: Probability = 0.0) -> f
 def one_cycle(
     progress: float, warmup: Fraction = 0.3, start: Fraction = 0.04, end: Probability = 0.0
 ) -> float:
-    """From `start` up to 1 during `warmup`, then down to `end`, each half a cosine (Smith 2018, fastai's shape)."""
+    """Rise from `start` to 1 during `warmup`, then fall to `end`, both by half a cosine.
+
+    See Smith 2018.
+
+    This is the shape that fastai uses.
+    """
     if progress < warmup:
         return start + (1.0 - start) * 0.5 * (1.0 - math.cos(math.pi * progress / warmup))
     return cosine((progress - warmup) / (1.0 - warmup), end=end)
@@ -48,21 +63,21 @@ def one_cycle(
 def step(
     progress: float, milestones: tuple[Probability, ...] = (0.5, 0.75), gamma: Positive = 0.1
 ) -> float:
-    """Multiplied by `gamma` at every milestone passed."""
+    """Multiply by `gamma` at every milestone, a fraction of the run."""
     return gamma ** sum(progress >= milestone for milestone in milestones)
 
 
 class Plateau:
-    """Multiplied by `gamma` when a measure has not got better for more than `patience` validations.
+    """Multiply by `gamma` when a metric has not improved for more than `patience` validations.
 
-    Its state is kept in the checkpoint by whoever lets it observe.
+    Whoever calls `observe` stores `state` in the checkpoint.
 
     Args:
-        monitor: the measure's name, `val/loss` say.
-        mode: is `min` or `max` better?
+        monitor: name of the metric, such as `val/loss`.
+        mode: whether `min` or `max` is better.
         gamma: the factor, in (0, 1).
-        patience: validations in a row without a better value that are borne.
-        min_delta: what is better by no more than this is not.
+        patience: validations without improvement to wait before multiplying.
+        min_delta: smallest change that counts as an improvement.
         min_factor: lower limit of the factor.
     """
 
@@ -83,7 +98,7 @@ class Plateau:
         return self.state["factor"]
 
     def observe(self, value: float) -> None:
-        """Take note of a validation's measure."""
+        """Record the metric of a validation."""
         if self.sign * value < self.state["best"] - self.min_delta:
             self.state |= {"best": self.sign * value, "waited": 0}
         elif self.state["waited"] < self.patience:

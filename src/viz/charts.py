@@ -1,6 +1,6 @@
-"""Pictures with words: draw_captioned images, bars, a confusion matrix, feature maps by layer.
+"""Pictures with text: captioned images, bar charts, confusion matrices, feature maps by layer.
 
-Every picture is uint8, (H, W) grey or (H, W, 3).
+Every picture is uint8, (H, W) gray or (H, W, 3).
 """
 
 import math
@@ -15,13 +15,11 @@ from torch import Tensor
 from src.viz import fonts
 from src.viz.grids import enlarge, grid, stretch_contrast
 
-FONT, LINE, MAX_TEXT = (
-    13,
-    18,
-    180,
-)  # of captions, in pixels: letters, from line to line, the widest line that images grow for
-SMALL = 11  # letters in charts, in pixels
-RIGHT, WRONG = (0, 120, 0), (200, 0, 0)  # captions of answers
+FONT = 13  # height of letters in captions, in pixels
+LINE = 18  # from line to line
+MAX_TEXT = 180  # images are enlarged to the width of their caption, up to this
+SMALL = 11  # height of letters in charts, in pixels
+RIGHT, WRONG = (0, 120, 0), (200, 0, 0)  # colors of captions
 
 
 def draw_captioned(
@@ -29,18 +27,19 @@ def draw_captioned(
     captions: Sequence[str],
     columns: int | None = None,
     scale: int | None = None,
-    colours: Sequence[tuple[int, int, int]] | None = None,
+    colors: Sequence[tuple[int, int, int]] | None = None,
     max_side: int = 256,
 ) -> np.ndarray:
-    """Images (N, C, H, W) in [0, 1], C 1 or 3, row by row on a white sheet, each with its caption beneath it.
+    """Draw images in rows on a white sheet, each with a caption below it.
 
     Args:
-        captions: one an image, in any script, a line break where a line ends; a line wider than 180 pixels and than its image
-            is cut short.
-        columns: images a row, None for a square.
-        scale: each pixel drawn as scale x scale; None: as makes the images as wide as the captions.
-        colours: of each caption, None for black.
-        max_side: pixels along an image's longer side; what is larger is shrunk.
+        images: (N, C, H, W) in [0, 1], C 1 or 3.
+        captions: one per image, in any script, with a line break between lines. A line wider than
+            180 pixels and than its image is cut.
+        columns: images per row; None: as many columns as rows.
+        scale: size of each pixel; None: enlarge the images to the width of the captions.
+        colors: of the captions; None: black.
+        max_side: images with a longer side are shrunk to it, in pixels.
     """
     if max(images.shape[-2:]) > max_side:
         shrunk = max_side / max(images.shape[-2:])
@@ -58,21 +57,30 @@ def draw_captioned(
         draw = ImageDraw.Draw(sheet)
         for row, line in enumerate(lines[i]):
             place = (cell / 2, height + row * LINE + 2)
-            colour = colours[i] if colours else (0, 0, 0)
-            fonts.write(draw, place, _cut(line, cell), FONT, colour, anchor="ma")
+            color = colors[i] if colors else (0, 0, 0)
+            fonts.write(draw, place, _cut(line, cell), FONT, color, anchor="ma")
         sheets.append(torch.from_numpy(np.array(sheet)).permute(2, 0, 1) / 255)
     return grid(torch.stack(sheets), columns, gap=8)
 
 
 def draw_predictions(
-    images: Tensor, true: Tensor, said: Tensor, share: Tensor, names: Sequence[str]
+    images: Tensor, true: Tensor, predicted: Tensor, confidence: Tensor, names: Sequence[str]
 ) -> np.ndarray:
-    """Images (N, C, H, W) in [0, 1] with what was said of each (N,), its probability (N,) and what it is (N,): green or red."""
+    """Draw images with their predicted and true classes, in green if they agree, else in red.
+
+    Args:
+        images: (N, C, H, W) in [0, 1].
+        true: true classes (N,).
+        predicted: predicted classes (N,).
+        confidence: probability of the predicted class (N,).
+        names: names of the classes.
+    """
     captions = [
-        f"{names[s]} {p:.0%}\n(is {names[t]})" for s, p, t in zip(said, share, true, strict=True)
+        f"{names[s]} {p:.0%}\n(is {names[t]})"
+        for s, p, t in zip(predicted, confidence, true, strict=True)
     ]
-    colours = [RIGHT if s == t else WRONG for s, t in zip(said, true, strict=True)]
-    return draw_captioned(images, captions, colours=colours, max_side=128)
+    colors = [RIGHT if s == t else WRONG for s, t in zip(predicted, true, strict=True)]
+    return draw_captioned(images, captions, colors=colors, max_side=128)
 
 
 def draw_bars(
@@ -83,11 +91,15 @@ def draw_bars(
     names: Sequence[str] | None = None,
     intervals: Sequence[tuple[float, float]] | None = None,
 ) -> np.ndarray:
-    """A bar for each value, from 0 up, with the greatest value (or end of an interval) written beside them.
+    """Draw a bar for each value, from 0 up, labeled with the greatest value or end of an interval.
 
     Args:
-        height: of the picture; names that must stand upright add to it.
-        names: one below each bar, upright where one is wider than its bar; None: the first and the last place.
+        values: one per bar.
+        title: text above the bars.
+        height: height of the picture; upright names are added to it.
+        width: width of the picture.
+        names: one below each bar, upright if one is wider than its bar; None: the numbers of the
+            first and last bar.
         intervals: (low, high) around each value, drawn as a line with two ends.
     """
     top, left = 30, 60
@@ -124,7 +136,14 @@ def draw_bars(
 
 
 def draw_confusion(counts: Tensor, names: Sequence[str]) -> np.ndarray:
-    """Counts (true, said): a row a true class, a column an answer, shaded by the row's shares; 20 classes with numbers."""
+    """Draw a confusion matrix: a row per true class, a column per predicted class.
+
+    Cells are shaded by their share of the row. Up to 20 classes the counts are written into them.
+
+    Args:
+        counts: (K, K), by true and predicted class.
+        names: K class names.
+    """
     n = len(names)
     numbered = n <= 20
     cell = 44 if numbered else max(14, 700 // n) if n <= 100 else max(1, 1400 // n)
@@ -133,7 +152,7 @@ def draw_confusion(counts: Tensor, names: Sequence[str]) -> np.ndarray:
     shares = counts.double() / counts.sum(1, keepdim=True).clamp_min(1)
     shade = (
         (255 * (1 - shares.sqrt())).round().byte().numpy()
-    )  # the root: a few mistakes must be seen
+    )  # the square root makes a few mistakes visible
     sheet = Image.new("L", (margin + n * cell, margin + n * cell), 255)
     sheet.paste(
         Image.fromarray(shade).resize((n * cell, n * cell), Image.Resampling.NEAREST),
@@ -155,9 +174,13 @@ def draw_confusion(counts: Tensor, names: Sequence[str]) -> np.ndarray:
 
 
 def draw_feature_maps(image: Tensor, maps: dict[str, Tensor], side: int = 48) -> np.ndarray:
-    """A row a layer under the image (C, H, W): its name and its maps (K, h, w), each from its least (black) to its greatest.
+    """Draw an image, and below it a row per layer: its name and its maps.
 
-    Maps are brought to `side` pixels, whole times where they are smaller.
+    Args:
+        image: (C, H, W).
+        maps: (K, h, w) by layer; each map is stretched from its least value (black) to its
+            greatest.
+        side: pixels of a map in the picture.
     """
     rows = [("image", image.unsqueeze(0))] + [
         (name, layer.unsqueeze(1)) for name, layer in maps.items()
@@ -179,7 +202,7 @@ def draw_feature_maps(image: Tensor, maps: dict[str, Tensor], side: int = 48) ->
 
 
 def _cut(line: str, width: int) -> str:
-    """`line`, or as much of it as fits `width` pixels with dots behind it."""
+    """Return `line`, or as much of it as fits into `width` pixels with dots behind it."""
     if fonts.length(line, FONT) <= width:
         return line
     return next(

@@ -1,4 +1,4 @@
-"""What a classifier sees: feature maps, Grad-CAM, the images that a class likes best. Each takes any net of images."""
+"""What a classifier sees: feature maps, Grad-CAM and activation maximization."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,10 +9,17 @@ from torch import Tensor, nn
 
 @torch.no_grad()
 def feature_maps(net: nn.Module, x: Tensor, max_channels: int = 16) -> dict[str, Tensor]:
-    """What each convolution of `net` answers to x (B, C, H, W): name -> its first `max_channels` channels (B, <=
-    max_channels, h, w).
+    """Return the output of each convolution of `net`, in the order in which they run.
 
-    In the order in which they run, 1 x 1 ones left out where there are others; of one that runs twice, the last time.
+    1 x 1 convolutions are left out if there are others. If one runs twice, the last output counts.
+
+    Args:
+        net: the net.
+        x: images (B, C, H, W).
+        max_channels: number of channels to keep.
+
+    Returns:
+        (B, <= max_channels, h, w) by layer name.
     """
     maps: dict[str, Tensor] = {}
     convolutions = {
@@ -25,7 +32,7 @@ def feature_maps(net: nn.Module, x: Tensor, max_channels: int = 16) -> dict[str,
     def keep(name: str) -> Callable[..., None]:
         return lambda module, inputs, output: maps.update(
             {name: output[:, :max_channels].clone()}
-        )  # a ReLU in place comes behind it
+        )  # copied, because an in-place ReLU may follow
 
     handles = [layer.register_forward_hook(keep(name)) for name, layer in wide.items()]
     try:
@@ -38,10 +45,16 @@ def feature_maps(net: nn.Module, x: Tensor, max_channels: int = 16) -> dict[str,
 
 @torch.no_grad()
 def find_cam_layer(net: nn.Module, x: Tensor, side: int = 7) -> str | None:
-    """The name of the module of `net` to ask for a Grad-CAM: the last to answer x with rectified maps of `side` pixels or more.
+    """Return the name of the module whose maps are best for Grad-CAM.
 
-    Seven is what ImageNet's nets end with: maps of 2 x 2 say nothing of a place, behind poolings most gradients are none, and
-    maps before a ReLU may be negative where they speak for a class. Without such a module: the last convolution, or None.
+    This is the last module with non-negative maps of `side` pixels or more; without one, the last
+    convolution; without that, None. Smaller maps do not show a place, and behind poolings most
+    gradients are zero. Before a ReLU, values that count as evidence for a class may be negative.
+
+    Args:
+        net: the net.
+        x: images (B, C, H, W).
+        side: smallest map; 7 is the size of the last maps in nets for ImageNet.
     """
     rectified: list[str] = []
 
@@ -71,10 +84,19 @@ def find_cam_layer(net: nn.Module, x: Tensor, side: int = 7) -> str | None:
 
 
 def grad_cam(net: nn.Module, layer: nn.Module, x: Tensor, classes: Tensor) -> Tensor:
-    """Where in x (B, C, H, W) the evidence for `classes` (B,) lies: (B, H, W) in [0, 1] (Selvaraju 2017, eq. 1 and 2).
+    """Return where the evidence for a class is in each image (Selvaraju 2017, eq. 1 and 2).
 
-    ReLU of the sum of the layer's maps, each weighed by the mean over its places of the class's logit's gradient; each image's
-    greatest value is 1, and none where nothing speaks for the class.
+    The maps of the layer are weighted by the mean gradient of the class logit, summed, and
+    rectified.
+
+    Args:
+        net: the net.
+        layer: a module of it, see `find_cam_layer`.
+        x: images (B, C, H, W).
+        classes: (B,).
+
+    Returns:
+        (B, H, W) in [0, 1]. The maximum of each image is 1, or 0 if there is no evidence.
     """
     kept: list[Tensor] = []
     handle = layer.register_forward_hook(lambda module, inputs, output: kept.append(output))
@@ -98,15 +120,23 @@ def maximize_classes(
     tv_weight: float = 30.0,
     jitter: int = 2,
 ) -> Tensor:
-    """Images that speak for `classes` (B,) as loudly as can be: activation maximisation (Erhan 2009), (B, C, H, W) in [0, 1].
+    """Optimize images that maximize the logit of a class (activation maximization, Erhan 2009).
 
-    Adam climbs the logit from a grey noise, less `tv_weight` times the neighbours' mean absolute difference (Mahendran 2015),
-    on images rolled by up to `jitter` pixels each step (Mordvintsev 2015): without the two it finds what looks like noise.
+    Adam maximizes the logit, minus `tv_weight` times the mean absolute difference of neighbors
+    (Mahendran 2015), on images shifted by up to `jitter` pixels at each step (Mordvintsev 2015).
+    Without these two the result looks like noise.
 
     Args:
-        logits_fn: images (B, C, H, W) in [0, 1] -> logits; differentiable in them.
+        logits_fn: images (B, C, H, W) in [0, 1] -> logits; differentiable.
+        classes: (B,).
         shape: (C, H, W).
-        noise: a CPU generator.
+        noise: a CPU generator; the images start from gray with noise.
+        steps: number of steps.
+        tv_weight: weight of the differences.
+        jitter: largest shift, in pixels.
+
+    Returns:
+        (B, C, H, W) in [0, 1].
     """
     start = 0.5 + 0.05 * torch.randn(len(classes), *shape, generator=noise)
     images = start.to(classes.device).requires_grad_()

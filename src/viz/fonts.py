@@ -1,4 +1,4 @@
-"""Text in any script, drawn with the Noto fonts: a font for each run of characters, each run in its reading direction."""
+"""Draw text in any script with the Noto fonts, each run of characters in its font and direction."""
 
 import unicodedata
 from functools import cache
@@ -10,12 +10,12 @@ from typing import Any
 from PIL import ImageDraw, ImageFont, features
 
 LATIN = "NotoSans[wght].ttf"  # Greek and Cyrillic too
-LOST = "\U0010ffff"  # no font has a glyph for it
+LOST = "\U0010ffff"  # a character that no font has
 SHAPING: dict[str, Any] = {"direction": "ltr"} if features.check("raqm") else {}
 
 
 def length(text: str, size: int) -> float:
-    """Return how many pixels wide `text` is in letters of `size` pixels."""
+    """Return the width of `text` in pixels, in letters of `size` pixels."""
     return sum(_face(font, size).getlength(run, **SHAPING) for font, run in _runs(text))
 
 
@@ -27,14 +27,15 @@ def write(
     fill: Any = 0,
     anchor: str = "la",
 ) -> None:
-    """Draw `text`, one line, in letters of `size` pixels.
+    """Draw one line of text.
 
     Args:
         draw: of the picture.
         place: x and y of the anchor, in pixels.
-        text: in any script; what no font has becomes a box.
-        fill: colour of the letters.
-        anchor: l, m or r (left, middle, right), then a or m (top, middle), as Pillow's.
+        text: in any script; characters that no font has become boxes.
+        size: height of the letters in pixels.
+        fill: color of the letters.
+        anchor: l, m or r (left, middle, right), then a or m (top, middle), as in Pillow.
     """
     x, y = place
     x -= {"l": 0, "m": 0.5, "r": 1}[anchor[0]] * length(text, size)
@@ -47,7 +48,7 @@ def write(
 
 
 def _runs(text: str) -> list[tuple[Path, str]]:
-    """`text` in pieces of one font each, from left to right."""
+    """Split `text` into pieces with one font each, from left to right."""
     characters = unicodedata.normalize("NFC", text.encode(errors="backslashreplace").decode())
     font, fonts, before = _files()[0], list[Path](), ""
     for i, character in enumerate(characters):
@@ -66,7 +67,10 @@ def _runs(text: str) -> list[tuple[Path, str]]:
 
 
 def _from_left_to_right(runs: list[tuple[Path, str]]) -> list[tuple[Path, str]]:
-    """Reverse runs that are read from right to left, with what is neutral between them; Pillow does so inside of a run."""
+    """Reverse runs that are read from right to left, and neutral characters between them.
+
+    Pillow does this inside a run.
+    """
     ordered: list[tuple[Path, str]] = []
     while runs:
         last = 0
@@ -86,7 +90,7 @@ def _is_from_right(text: str) -> bool:
 
 
 def _is_neutral(character: str) -> bool:
-    """Is it a space or punctuation, which may stand in words of any script?"""
+    """Return whether a character is space or punctuation, which occurs in words of any script."""
     return unicodedata.category(character)[0] in "ZP"
 
 
@@ -97,7 +101,10 @@ def _font_for(character: str) -> Path:
 
 @cache
 def _has(font: Path, character: str) -> bool:
-    """Has `font` a glyph for `character`? Pillow does not say, so it is compared with the box that stands for a lost one."""
+    """Return whether `font` has a glyph for `character`.
+
+    Pillow does not say, so the glyph is compared with the box for a missing one.
+    """
     return _drawn(font, character) != _drawn(font, LOST)
 
 
@@ -113,7 +120,7 @@ def _face(font: Path, size: int, layout: Any = None) -> ImageFont.FreeTypeFont:
 
 @cache
 def _files() -> list[Path]:
-    """The fonts, those that most text needs first."""
+    """Return the fonts, most used first."""
     noto = Path(str(files("manimgx_fonts")))
     cjk = Path(str(files("noto_cjk_sans_jp_regular"))) / "NotoSansCJKjp-Regular.otf"
     others = sorted(path for path in noto.glob("*.ttf") if "Italic" not in path.name)

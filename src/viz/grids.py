@@ -1,6 +1,6 @@
-"""Tensors to pictures: grids, tiles, canvases, GIFs; `charts` has those with words. Knows no model.
+"""Tensors to pictures: grids, tiles, canvases and GIFs. `charts` has those with text.
 
-Every picture is uint8, (H, W) grey or (H, W, 3).
+Every picture is uint8, (H, W) gray or (H, W, 3).
 """
 
 import io
@@ -16,17 +16,18 @@ from torch import Tensor
 
 from src.core.files import write_or_remove
 
-COLOURS = {"read": (0, 170, 0), "write": (220, 0, 0)}
+COLORS = {"read": (0, 170, 0), "write": (220, 0, 0)}
 
 
 class Canvases(NamedTuple):
-    """Images as they grow.
+    """Images as they are drawn step by step.
 
     Attributes:
         frames: (T + 1, n, C, H, W) in [0, 1], the blank canvas first.
-        windows: `read` or `write` -> (T, n, 5): top, left, bottom, right of the window and its sigma, in pixels, the top left
-            pixel's middle at (0, 0); what was read and written to make frame t + 1. Empty for a model without windows.
-        images: (n, C, H, W) that are reconstructed; None for samples.
+        windows: `read` or `write` -> (T, n, 5): top, left, bottom and right of the window and its
+            sigma, in pixels from the center of the top left pixel. Windows t were used to make
+            frame t + 1. Empty for a model without windows.
+        images: the images (n, C, H, W) that are reconstructed; None for samples.
     """
 
     frames: Tensor
@@ -35,11 +36,12 @@ class Canvases(NamedTuple):
 
 
 def grid(images: Tensor, columns: int | None = None, scale: int = 1, gap: int = 2) -> np.ndarray:
-    """Images (N, C, H, W) in [0, 1], C 1 or 3, row by row on a white sheet.
+    """Draw images in rows on a white sheet.
 
     Args:
-        columns: images a row, None for a square.
-        scale: each pixel drawn as scale x scale.
+        images: (N, C, H, W) in [0, 1], C 1 or 3.
+        columns: images per row; None: as many columns as rows.
+        scale: size of each pixel.
         gap: white pixels between images and around them.
     """
     n, _, height, width = images.shape
@@ -58,11 +60,15 @@ def grid(images: Tensor, columns: int | None = None, scale: int = 1, gap: int = 
 
 
 def filter_tile(weight: Tensor, max_filters: int = 64, tile_pixels: int = 24) -> np.ndarray:
-    """The filters of a convolution, weight (out, in, h, w), as a grid: black the least weight of the layer, white the greatest.
+    """Draw the filters of a convolution as a grid, the least weight black, the greatest white.
 
-    Three input channels show in colour, one in grey, more as the filters' first input channel. At most `max_filters`
-    filters, each
-    enlarged to about `tile_pixels` pixels.
+    Filters with three input channels are drawn in color, with one in gray; of others, the first
+    input channel is drawn.
+
+    Args:
+        weight: (out, in, h, w).
+        max_filters: number of filters to draw.
+        tile_pixels: each filter is enlarged to about so many pixels.
     """
     filters = weight.detach().float().cpu()
     filters = filters if filters.shape[1] in (1, 3) else filters[:, :1]
@@ -72,9 +78,10 @@ def filter_tile(weight: Tensor, max_filters: int = 64, tile_pixels: int = 24) ->
 
 
 def canvas_frames(canvases: Canvases, scale: int = 4) -> list[np.ndarray]:
-    """A picture for each step: a grid of all canvases with their windows, green for reading, red for writing.
+    """Draw a grid of all canvases for each step, with reading windows green, writing ones red.
 
-    A window's border is as wide as its filters' sigma: thin is sharp. Above each reconstruction stands its image.
+    The border of a window is as wide as the sigma of its filters, so a thin border means sharp.
+    Above each reconstruction is its image.
     """
     painted = _painted(canvases, scale)  # (T + 1, n, 3, H, W)
     if canvases.images is None:
@@ -92,9 +99,14 @@ def canvas_frames(canvases: Canvases, scale: int = 4) -> list[np.ndarray]:
 def canvas_strip(
     canvases: Canvases, scale: int = 2, max_images: int = 8, columns: int = 16
 ) -> np.ndarray:
-    """A row an image, at most `max_images`: its canvas from blank to the last, at most `columns` steps evenly chosen, and
-    behind a
-    reconstruction the image itself."""
+    """Draw a row per image: its canvas from blank to the last.
+
+    Args:
+        canvases: see `Canvases`.
+        scale: size of each pixel.
+        max_images: number of rows.
+        columns: number of steps, evenly spaced. The image itself follows a reconstruction.
+    """
     painted = _painted(canvases, scale)[:, :max_images]
     steps = np.linspace(0, len(painted) - 1, min(columns, len(painted))).round()
     rows = painted[torch.tensor(steps).long()].transpose(0, 1)  # (n, columns, 3, H, W)
@@ -104,7 +116,7 @@ def canvas_strip(
 
 
 def _painted(canvases: Canvases, scale: int) -> Tensor:
-    """(T + 1, n, 3, H * scale, W * scale) in [0, 1] with the windows drawn on."""
+    """Return frames (T + 1, n, 3, H * scale, W * scale) in [0, 1] with windows drawn on them."""
     frames = enlarge(canvases.frames.flatten(0, 1), scale).unflatten(0, canvases.frames.shape[:2])
     for t in range(1, len(frames)):
         for i in range(frames.shape[1]):
@@ -114,56 +126,72 @@ def _painted(canvases: Canvases, scale: int) -> Tensor:
                 *corners, sigma = windows[t - 1, i].float().tolist()
                 top, left, bottom, right = ((corner + 0.5) * scale for corner in corners)
                 border = round(min(max(sigma * scale / 2, 1), scale * 2))
-                draw.rectangle([left, top, right, bottom], outline=COLOURS[name], width=border)
+                draw.rectangle([left, top, right, bottom], outline=COLORS[name], width=border)
             frames[t, i] = torch.from_numpy(np.array(picture)).permute(2, 0, 1) / 255
     return frames
 
 
 def enlarge(images: Tensor, scale: int) -> Tensor:
-    """Images (N, C, H, W) in [0, 1] on the CPU in colour, each pixel scale x scale."""
+    """Return images (N, C, H, W) in [0, 1] in color, on the CPU, each pixel scale x scale."""
     images = images.detach().float().cpu().clamp(0, 1).expand(-1, 3, -1, -1)
     return images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
 
 
 def overlay_heatmap(images: Tensor, heat: Tensor) -> Tensor:
-    """Images (N, C, H, W) in [0, 1], greyed, with heat (N, H, W) in [0, 1] laid over them from blue to red: (N, 3, H, W)."""
+    """Blend heat maps over gray images, from blue (0) to red (1).
+
+    Args:
+        images: (N, C, H, W) in [0, 1].
+        heat: (N, H, W) in [0, 1].
+
+    Returns:
+        (N, 3, H, W) in [0, 1].
+    """
     h = heat.detach().float().cpu()
-    colours = torch.stack(
+    colors = torch.stack(
         [(1.5 - (4 * h - k).abs()).clamp(0, 1) for k in (3, 2, 1)], 1
-    )  # the "jet" of heat maps
-    return 0.5 * images.detach().float().cpu().mean(1, keepdim=True) + 0.5 * colours
+    )  # the "jet" color map
+    return 0.5 * images.detach().float().cpu().mean(1, keepdim=True) + 0.5 * colors
 
 
 def map_tile(maps: Tensor, tile_pixels: int = 48) -> np.ndarray:
-    """One layer's maps (K, h, w) as a square grid, each stretch_contrast from black to white and enlarged to about
-    `tile_pixels`
-    pixels."""
+    """Draw the maps (K, h, w) of a layer as a square grid, each from black to white.
+
+    Args:
+        maps: (K, h, w).
+        tile_pixels: each map is enlarged to about so many pixels.
+    """
     return grid(stretch_contrast(maps.unsqueeze(1)), scale=max(1, tile_pixels // maps.shape[-1]))
 
 
 def stretch_contrast(images: Tensor) -> Tensor:
-    """Images (N, C, H, W), any numbers, each from its least (0) to its greatest (1)."""
+    """Scale each image (N, C, H, W) of any values from its least (0) to its greatest (1)."""
     values = images.detach().float().cpu()
     low, high = values.amin((1, 2, 3), keepdim=True), values.amax((1, 2, 3), keepdim=True)
     return (values - low) / (high - low).clamp_min(1e-12)
 
 
 def save_png(picture: np.ndarray, path: Path) -> None:
-    """Write `picture` as PNG, making the folder where it is not there."""
+    """Write a picture as PNG, and create its folder if needed."""
     write_or_remove(path, Image.fromarray(picture).save)
 
 
 def save_gif(
     frames: Sequence[np.ndarray | Path], path: Path, seconds: float = 8.0, max_frames: int = 120
 ) -> None:
-    """An endless GIF of `frames`, pictures or their files, in order: at most `max_frames`, evenly chosen, the last held a
-    while."""
+    """Write an endless GIF, see `gif`."""
     picture = gif(frames, seconds, max_frames)
     write_or_remove(path, lambda file: file.write_bytes(picture))
 
 
 def gif(frames: Sequence[np.ndarray | Path], seconds: float = 8.0, max_frames: int = 120) -> bytes:
-    """What `save_gif` writes."""
+    """Return the bytes of an endless GIF, which holds its last frame a little longer.
+
+    Args:
+        frames: pictures or their files, in order.
+        seconds: duration.
+        max_frames: if there are more, some are chosen, evenly spaced.
+    """
     chosen = [
         frames[round(i)] for i in np.linspace(0, len(frames) - 1, min(max_frames, len(frames)))
     ]

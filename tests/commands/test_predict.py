@@ -153,7 +153,7 @@ def test_what_cannot_be_asked_gets_a_line(averaged_run, gan_run, photos, tmp_pat
             )
         return str(error.value)
 
-    assert "holds a GAN, which names no classes; a classifier's run is needed" in line(
+    assert "holds a GAN: it must be the run of a classifier" in line(
         f"images={folder}", run=gan_run
     )
     assert f"images={tmp_path}/none: a folder without images" in line(f"images={tmp_path}/none")
@@ -213,7 +213,7 @@ def test_a_caption_stands_beneath_its_image():
     images = torch.rand(3, 1, 5, 40, generator=torch.Generator().manual_seed(0))
     red, blue = (255, 0, 0), (0, 0, 255)
     picture = charts.draw_captioned(
-        images, ["one\ntwo", "", "long " * 50], columns=3, scale=3, colours=[red, red, blue]
+        images, ["one\ntwo", "", "long " * 50], columns=3, scale=3, colors=[red, red, blue]
     )
     gap, height, width = 8, 15, 180  # a long line does not widen its cell beyond this
     assert picture.shape[1] == gap + 3 * (width + gap)

@@ -150,7 +150,7 @@ def test_what_a_model_cannot_augment_is_one_line(winter_run, photos, averaged_ru
         call("augment", augment, root, out, "augment=[flip,model]", f"augment.run={winter_run}")
     with pytest.raises(UserError, match=r"augment\.run must be given"):
         call("augment", augment, root, out, "augment=model")
-    with pytest.raises(UserError, match="augment=model makes images beforehand"):
+    with pytest.raises(UserError, match="augment=model works before training"):
         check(compose("train", ["model=lenet", "augment=model", f"augment.run={winter_run}"]))
     with pytest.raises(UserError, match="holds a Classifier, which makes no image of an image"):
         call("translate", translate, f"run={averaged_run}", f"images={photos}", out)

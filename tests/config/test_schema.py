@@ -13,12 +13,14 @@ from omegaconf import OmegaConf
 from src.config.annotations import Unknown, resolve
 from src.config.checks import _check_fit, check
 from src.config.compose import CONF, compose
+from src.config.kinds import kind_of
 from src.config.overrides import path_settings
 from src.config.resume import resumable
 from src.config.schema import refusal
 from src.config.signatures import signature
-from src.config.targets import check_targets, kind_of
+from src.config.targets import check_targets
 from src.core import types
+from tests.config.test_config import CHOICES, chosen
 from tests.properties import refused
 
 PAIR = ("data=style_pair", "data.content=a", "data.style=b")
@@ -214,13 +216,22 @@ def places(node, path=""):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("group", "choice"), CHOICES, ids=[f"{g}={c}" for g, c in CHOICES])
+def test_any_value_in_any_config_passes_or_gets_one_line(group, choice):
+    """The full product: each setting of each choice with each value."""
+    name = "augment" if (group, choice) == ("augment", "model") else "train"
+    plain = plain_config(name, chosen(group, choice))
+    for path, node, key in places(plain):
+        fuzz(name, plain, path, node, key)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "given"), CONFIGS)
-def test_any_override_of_any_setting_passes_or_gets_one_line(name, given):
-    """The same, for every setting of every config, by way of Hydra's grammar."""
-    words = [
-        "null", "true", "-1", "1.5", "1e30", "nan", "''", "größe", "[]", "[0.5,a]", "{a:1}", "[{a:1}]", "${seed}", "???",
-    ]  # fmt: skip
-    for path, _, _ in places(OmegaConf.to_container(compose(name, list(given)), resolve=False)):
-        for word in words:
-            overrides = [*given, f"{path}={word}"]
-            refused(lambda: check(compose(name, overrides), name))  # noqa: B023
+def test_any_override_passes_or_gets_one_line(name, given):
+    """The same through Hydra's grammar, with another text for each setting in turn."""
+    words = ["null", "true", "-1", "1.5", "1e30", "nan", "''", "größe", "[]", "[0.5,a]", "{a:1}"]
+    words += ["[{a:1}]", "${seed}", "${nope}", "???", "a,b", "'1e-3'"]
+    plain = OmegaConf.to_container(compose(name, list(given)), resolve=False)
+    for k, (path, _, _) in enumerate(places(plain)):
+        overrides = [*given, f"{path}={words[k % len(words)]}"]
+        refused(lambda: check(compose(name, overrides), name))  # noqa: B023

@@ -9,7 +9,7 @@ from importlib import import_module
 import pytest
 
 from src.config.compose import CONF
-from src.config.signatures import signature
+from src.config.signatures import class_attribute, signature
 from tests.conftest import ROOT
 
 TARGETS = sorted(
@@ -43,7 +43,7 @@ def parameters_of(target):
 def test_settings_that_are_handed_on_are_the_parents():
     folder, winter, base = (
         signature(f"src.data.{name}")
-        for name in ("sets.folder.Folder", "sets.unpaired.Winter", "base.ImageData")
+        for name in ("sets.folder.Folder", "sets.unpaired.Winter", "image_data.ImageData")
     )
     assert folder.parameters.keys() == {*base.parameters, "classes"}
     assert folder.required == base.required
@@ -73,3 +73,14 @@ def test_reading_imports_nothing():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert said.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "target", [name for name in TARGETS if name.startswith(("src.models", "src.data.sets"))]
+)
+def test_class_attributes_are_those_that_python_finds(target):
+    module, _, name = target.rpartition(".")
+    found = getattr(import_module(module), name)
+    for key in ("takes", "sentences", "refuses", "holds", "can_augment", "state_keys"):
+        assert class_attribute(target, key) == getattr(found, key, None)
+    assert class_attribute(target, "nothing") is None

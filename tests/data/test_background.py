@@ -147,7 +147,7 @@ def test_a_photograph_and_a_style_are_laid_on_it_too(config, both):
 @pytest.mark.parametrize("wrong", ["whyte", "[1,2]", "[1,2,256]", "7", "true", "[1,2,x]", "null"])
 def test_what_is_no_colour_is_named(wrong):
     cfg = compose("train", ["data=folder", "data.root=x", f"data.background={wrong}"])
-    with pytest.raises(UserError, match=r"data\.background=.*: it takes a colour's name"):
+    with pytest.raises(UserError, match=r"data\.background=.*: it takes a color's name"):
         check(cfg)
 
 

@@ -50,7 +50,7 @@ def test_so_many_of_each_class(config):
     for part in ("val", "test"):
         assert torch.equal(getattr(few, part).images, getattr(whole, part).images)
     with pytest.raises(
-        UserError, match=r"data\.train_per_class=200: of [0-9] there are 1\d\d images to train on"
+        UserError, match=r"data\.train_per_class=200: class [0-9] has only 1\d\d training images"
     ):
         data_of(config, "data.train_per_class=200")
 

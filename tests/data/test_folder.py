@@ -138,7 +138,7 @@ def test_chosen_classes_are_all_that_is_read(config, tmp_path):
             "dogs are painted reddish"
         )
     for classes, words in (("[dogs,cat]", "cat is none of the classes birds, cats, dogs; did you mean cats?"),
-                           ("[cats,cats]", "stands there twice"), ("breeds", "is a choice of data=pets")):  # fmt: skip
+                           ("[cats,cats]", "a class occurs twice"), ("breeds", "is a choice of data=pets")):  # fmt: skip
         with pytest.raises(UserError, match=words.replace("?", "[?]")):
             data_of(config, *settings, f"data.classes={classes}")
 

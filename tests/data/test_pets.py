@@ -145,7 +145,7 @@ def without_images(root):
 BROKEN = {  # what is done to a good copy, what is asked of it, what the line says
     "half extracted": (without_images, [], ["2 of the 36 images", "Bengal_", ".jpg: delete"]),
     "no list": (
-        lambda root: (root / "oxford-iiit-pet/annotations/test.txt").unlink(), [], ["test.txt is not there", "fetch it"],
+        lambda root: (root / "oxford-iiit-pet/annotations/test.txt").unlink(), [], ["test.txt is not there", "download it"],
     ),
     "a cut line": (edited("test.txt", lambda text: text[:-3]), [], ["test.txt, line 12"]),
     "no lines": (edited("test.txt", lambda text: ""), [], ["do not match", "only one of them has Abyssinian"]),

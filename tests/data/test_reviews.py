@@ -203,7 +203,7 @@ def test_the_projector_has_each_word_with_its_vector(words_run):
 def test_neighbours_are_told(words_run):
     events = EventAccumulator(str(words_run))
     events.Reload()
-    (event,) = events.Tensors("nearest_words/text_summary")
+    (event,) = events.Tensors("nearest_neighbors/text_summary")
     lines = event.tensor_proto.string_val[0].decode().splitlines()
     assert len(lines) == 10
     assert f"near {lines[0].strip()}" in (words_run / "train.log").read_text()

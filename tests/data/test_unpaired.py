@@ -167,10 +167,10 @@ def test_unpaired_domains_have_no_truth(config, photos, tmp_path):
     measured = {name for name in values if name.startswith("test/")}
     assert measured == {"test/cycle_a", "test/cycle_b", "test/n"}
     moved = shutil.copytree(photos, tmp_path / "moved")
-    places = (f"root_a={moved / 'dogs'}", f"root_b={moved / 'dogs'}")
+    places = (f"data.root_a={moved / 'dogs'}", f"data.root_b={moved / 'dogs'}")
     again = call("evaluate", evaluate, f"run={tmp_path / 'run'}", *places)
     assert again["test/cycle_a"] != values["test/cycle_a"], "other photographs were measured"
-    for word in (f"root={moved}", f"content={moved}"):
+    for word in (f"data.root={moved}", f"data.content={moved}"):
         with pytest.raises(UserError, match="the run's data=unpaired lie in root_a, root_b"):
             call("evaluate", evaluate, f"run={tmp_path / 'run'}", word)
 
@@ -192,7 +192,7 @@ def test_a_domain_may_be_all_for_training(config, photos, tmp_path):
     cfg.test = False
     values = train(cfg, saved(cfg, tmp_path / "run"))
     assert not [name for name in values if name.startswith(("test/", "val/"))]
-    assert (tmp_path / "run" / "images" / "samples.gif").is_file()
+    assert (tmp_path / "run" / "images" / "comparisons.gif").is_file()
     (photos / "cats" / "Thumbs.db").unlink()
 
 

@@ -93,11 +93,21 @@ def test_worked_dataset_trains(tmp_path):
 
 
 def test_worked_loss_trains(tmp_path):
-    trained("adding-a-loss.md", tmp_path, "model.net.generator.hidden=[16]")
+    trained("adding-a-loss.md", tmp_path)
+    line = refusal(tmp_path, "model=gan", "model/loss=lsgan_targets", "model.loss.real_target=high")
+    assert "model.loss.real_target=high" in line
 
 
-def test_worked_model_trains_and_resumes(tmp_path):
+def test_worked_model_trains(tmp_path):
     trained("adding-a-model.md", tmp_path)
+    assert "model.noise=-1" in refusal(tmp_path, "model=autoencoder", "model.noise=-1")
+
+
+@pytest.mark.slow
+def test_worked_model_resumes(tmp_path):
+    out = trained("adding-a-model.md", tmp_path)
+    code, printed = run(tmp_path, ["src.train", f"resume={out}", "trainer.max_epochs=2"])
+    assert code == 0, printed
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_a_checkpoint_that_no_training_wrote(folder, photos, content):
     torch.save(content, path)
     images = ("predict", predict, f"run={folder}", f"images={photos}")
     for said in (line(resume, folder), line(call, *images)):
-        assert f"{path} holds no training" in said
+        assert f"{path} was not written by training" in said
 
 
 def test_another_familys_checkpoint(folder, other):

@@ -218,9 +218,9 @@ def test_the_pictures_hold_what_was_made_and_what_came_back(winter_run, config):
     assert torch.allclose(rows[:, 1], made, atol=1e-5)
     assert torch.allclose(rows[:, 2], back, atol=1e-5)
     assert torch.allclose(rows[:, 4], (model.f(rows[:, 3] * 2 - 1) + 1) / 2, atol=1e-5)
-    names = [path.name for path in sorted((winter_run / "images").glob("samples*"))]
-    assert names == ["samples.gif", *(f"samples_{n:08d}.png" for n in (1, 2, 4, 8, 12))]
-    picture = np.asarray(Image.open(winter_run / "images" / "samples_00000012.png"))
+    names = [path.name for path in sorted((winter_run / "images").glob("comparisons*"))]
+    assert names == ["comparisons.gif", *(f"comparisons_{n:08d}.png" for n in (1, 2, 4, 8, 12))]
+    picture = np.asarray(Image.open(winter_run / "images" / "comparisons_00000012.png"))
     shown = picture[2 : 2 + 32, 2 : 2 + 32].reshape(16, 2, 16, 2, 3)[:, 0, :, 0]
     assert np.array_equal(shown, a[0].permute(1, 2, 0).numpy())
 

@@ -178,8 +178,8 @@ def test_the_losses_fall_and_every_step_is_seen(uncut):
     assert all(later <= earlier for earlier, later in itertools.pairwise(rows)), (
         "a line search does not go up"
     )
-    names = [path.name for path in sorted((uncut / "images").glob("samples*"))]
-    assert names == ["samples.gif", *(f"samples_{n:08d}.png" for n in range(1, 13))]
+    names = [path.name for path in sorted((uncut / "images").glob("comparisons*"))]
+    assert names == ["comparisons.gif", *(f"comparisons_{n:08d}.png" for n in range(1, 13))]
     assert not list((uncut / "images").glob("filters*")), "the net's never change"
 
 

@@ -177,7 +177,7 @@ def test_the_pictures_of_a_run(seen_run):
 
     made = {path.name for path in (seen_run / "images").iterdir()}
     assert made == {
-        "feature_maps.png", "grad_cam.png", "maximised.png", "test_mistakes.png", "test_confusion.png", "test_classes.png",
+        "feature_maps.png", "grad_cam.png", "maximized.png", "test_mistakes.png", "test_confusion.png", "test_classes.png",
         "filters.gif", *(f"filters_{n:08d}.png" for n in (0, 2, 4, 6, 8)),
     }  # fmt: skip
     assert Image.open(seen_run / "images" / "filters.gif").n_frames == 5
@@ -188,7 +188,7 @@ def test_the_pictures_of_a_run(seen_run):
         "feature_maps/conv1",
         "feature_maps/conv2",
         "grad_cam",
-        "maximised",
+        "maximized",
         "filters/net.conv1",
     } <= tags
     assert {"val_mistakes", "val_confusion", "val_classes", "test_confusion"} <= tags
@@ -200,7 +200,7 @@ def test_a_run_that_stops_early_shows_its_last_answers(config, tmp_path, monkeyp
     """Nothing gets better: epoch 1 sets the mark, 2 and 3 are borne; 3 is no doubling, but the last."""
     due = []
     monkeypatch.setattr(
-        PredictionGallery, "_show", lambda self, trainer, model, stage, due_now: due.append(due_now)
+        PredictionGallery, "_draw", lambda self, trainer, model, stage, due_now: due.append(due_now)
     )
     cfg = config(*SEEN, "callbacks=[default,early_stopping]", "callbacks.early_stopping.patience=2", "data.limit=40",
                  "callbacks.early_stopping.min_delta=1e9", "trainer.max_epochs=9", "test=false")  # fmt: skip
@@ -234,7 +234,7 @@ def test_worst_mistakes_come_first(config, tmp_path, monkeypatch):
     """Of all test images over several batches, those whose true class got least, as NumPy sorts them."""
     kept = []
     monkeypatch.setattr(
-        PredictionGallery, "_show", lambda self, trainer, model, stage, due: kept.append(self.worst)
+        PredictionGallery, "_draw", lambda self, trainer, model, stage, due: kept.append(self.worst)
     )
     cfg = config(
         *SEEN,

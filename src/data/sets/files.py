@@ -116,7 +116,7 @@ class FileSet(Dataset):
 
 
 def make_file_set(data: ImageData, paths: list[Path], labels: Tensor) -> FileSet:
-    """Return a set of the files at `paths`, with labels (N,), read as the settings of `data` say."""
+    """Return the files at `paths` as a set, with labels (N,) and the settings of `data`."""
     return FileSet(paths, labels, data.size, data.channels, parse_color(data.background))
 
 
@@ -128,8 +128,8 @@ def load_or_stream(
     Args:
         data: the settings in_memory, cache and workers.
         parts: the sets to read.
-        left_out: files that are not used, by reason. Unreadable files are added, and one line of the
-            log summarizes all. None: every file must be readable.
+        left_out: files that are not used, by reason. Unreadable files are added, and one line of
+            the log summarizes all. None: every file must be readable.
 
     Raises:
         UserError: no image of a class can be read, or `left_out` is None and a file cannot be.

@@ -20,9 +20,9 @@ from src.data.splits import resolve_classes, split_off_test
 class Folder(ImageData):
     """Images in root/CLASS/ or root/{train,val,test}/CLASS/, in any format that Pillow reads.
 
-    HEIC is read if pillow-heif is installed. `src.data.split_folders` says which sub-folders count as
-    train, val and test. If there is no test folder, `test_size` images are cut off; if there is no
-    val folder, `val_size`. A size below 1 is a fraction.
+    HEIC is read if pillow-heif is installed. `src.data.split_folders` says which sub-folders count
+    as train, val and test. If there is no test folder, `test_size` images are cut off; if there is
+    no val folder, `val_size`. A size below 1 is a fraction.
 
     Args:
         classes: names of sub-folders, labeled in this order; others are not read. None: all.

@@ -59,8 +59,8 @@ class FashionMnist(Mnist):
 class TwoDigitMnist(Mnist):
     """Two digits placed at random on one sheet, added and clipped at 1 (Gregor 2015, section 4.3).
 
-    The paper's sheet is 60 x 60. In training, each digit meets another of its batch, at new places in
-    every epoch. No labels.
+    The paper's sheet is 60 x 60. In training, each digit meets another of its batch, at new places
+    in every epoch. No labels.
     """
 
     randomizes = True
@@ -106,9 +106,9 @@ class BinarizedMnist(ImageData):
         for path in paths:
             if _existing(path) is None:
                 raise UserError(
-                    f"{self.name}: {path} (or {path.name}.gz) is not there; put the three .amat files "
-                    f"of Larochelle's binarized MNIST into {folder}, or name its parent folder with "
-                    "data.root=; data=digits needs nothing"
+                    f"{self.name}: {path} (or {path.name}.gz) is not there; put the three .amat "
+                    f"files of Larochelle's binarized MNIST into {folder}, or name its parent "
+                    "folder with data.root=; data=digits needs nothing"
                 )
         train, val, test = (read_amat(_existing(path) or path) for path in paths)
         return Splits(train=train, val=val, test=test)

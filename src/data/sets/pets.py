@@ -111,7 +111,7 @@ def _read_annotations(path: Path) -> list[Pet]:
 
 
 def _check_complete(folder: Path, train: list[Pet], test: list[Pet]) -> None:
-    """Raise UserError if files are missing or the lists do not match, as after a broken download."""
+    """Raise UserError if files are missing or the lists do not match."""
     advice = f"delete {folder} and download it again"
     annotations = f"{folder / 'annotations'}: trainval.txt and test.txt"
     images = [folder / "images" / f"{pet.image}.jpg" for pet in train + test]

@@ -46,8 +46,8 @@ class Reviews(DataModule):
     """Sentences (B, L) of word numbers, 0 after the end, and labels (B,).
 
     Labels are 0 negative, 1 positive, -1 none. The vocabulary comes from the unlabeled sentences
-    only; other words are ignored. So every word has a context to learn from, and the vocabulary does
-    not depend on which labeled sentence is left out, and knows nothing about it.
+    only; other words are ignored. So every word has a context to learn from, and the vocabulary
+    does not depend on which labeled sentence is left out, and knows nothing about it.
 
     Args:
         name: name of the set in metrics.

@@ -169,8 +169,8 @@ class Unpaired(ImageData):
 class Winter(Unpaired):
     """Photographs and photographs in artificial snow, so that the true translation is known.
 
-    Half of a folder's training images stay as they are, the other half goes through `add_winter`; no
-    image is in both. Validation and test hold each image in both domains.
+    Half of a folder's training images stay as they are, the other half goes through `add_winter`;
+    no image is in both. Validation and test hold each image in both domains.
 
     Args:
         root: a folder as `Folder` takes it.

@@ -1,0 +1,22 @@
+"""Images beside the images that a model makes of them."""
+
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+
+from src.callbacks.image_series import ImageSeries, image_grid
+from src.callbacks.protocols import CanCompare
+from src.callbacks.trainer_state import probe_images
+
+
+class Comparisons(ImageSeries):
+    """Rows of input images and the model's versions of them, at most n rows."""
+
+    name = "comparisons"
+
+    def draw(self, trainer: pl.Trainer, model: Any) -> np.ndarray | None:
+        if not isinstance(model, CanCompare):
+            return None
+        rows = model.compared(*probe_images(trainer, self.n))  # (n, k, C, H, W)
+        return image_grid(rows.flatten(0, 1), rows.shape[1])

@@ -1,0 +1,32 @@
+"""Walks through latent space, from one validation image to another."""
+
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from src.callbacks.image_series import ImageSeries, image_grid
+from src.callbacks.protocols import CanDecode, CanEncode
+from src.callbacks.trainer_state import probe_images
+
+STEPS = 8  # decoded images in a walk
+
+
+class LatentWalks(ImageSeries):
+    """n walks, a row each: an image, the decoded straight line to another image, that image."""
+
+    name = "walks"
+
+    def draw(self, trainer: pl.Trainer, model: Any) -> np.ndarray | None:
+        if not (isinstance(model, CanEncode) and isinstance(model, CanDecode)):
+            return None
+        images, _ = probe_images(trainer, 2 * self.n)
+        n = len(images) // 2
+        start, end = model.encode(images[: 2 * n]).split(n)  # (n, latent_dim) each
+        weights = torch.linspace(0, 1, STEPS, device=start.device).view(1, STEPS, 1)
+        z = torch.lerp(start.unsqueeze(1), end.unsqueeze(1), weights)  # (n, STEPS, latent_dim)
+        walks = model.decode(z.flatten(0, 1)).cpu().unflatten(0, (n, STEPS))
+        ends = images[: 2 * n].unflatten(0, (2, n)).unsqueeze(2)  # (2, n, 1, C, H, W)
+        rows = torch.cat([ends[0], walks, ends[1]], 1)
+        return image_grid(rows.flatten(0, 1), STEPS + 2)
