@@ -38,7 +38,7 @@ def datamodule(cfg: DictConfig, checkpoint: dict[str, Any] | None = None) -> Any
     settings = dict(cfg.data)
     model_class = str(OmegaConf.select(cfg, "model._target_"))
     if (sentences := class_attribute(model_class, "sentences")) is not None:
-        settings["labelled"] = sentences == "labelled"
+        settings["labeled"] = sentences == "labeled"
     module = instantiate_node(settings, "data")
     module.augment = augmentation(cfg)
     module.setup()
