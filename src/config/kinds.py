@@ -41,11 +41,7 @@ class Kind:
 
 NODES = {
     "data": Kind("a data set of src.data", r"src\.data\.sets\.\w+\.\w+", "DataModule",
-<<<<<<< HEAD
-                 supplied=("labelled",)),
-=======
-                 supplied=("labeled",), extra=DATA_EXTRA),
->>>>>>> main
+                 supplied=("labeled",)),
     "model": Kind("a model of src.models", r"src\.models\.\w+\.\w+", "Family"),
     "trainer": Kind("pytorch_lightning.Trainer", r"pytorch_lightning\.Trainer", supplied=(
         "logger", "callbacks", "plugins", "default_root_dir", "enable_progress_bar",
