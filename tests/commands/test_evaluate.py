@@ -138,7 +138,7 @@ def test_a_run_without_samples_measured_refuses_n(config, tmp_path):
             call("evaluate", evaluate, f"run={tmp_path / 'run'}", word)
 
 
-# --- time -------------------------------------------------------------------------------------------------------------
+# --- time -----------------------------------------------------------------------------------------
 
 PHASES = ("setup_seconds", "train_seconds", "val_seconds", "test_seconds")
 

@@ -84,7 +84,8 @@ def test_quarter_turn_equals_numpy_rot90():
 
 
 def test_composed_transforms_equal_one_scipy_resampling():
-    """Rotate, scale, move, mirror: SciPy gets one matrix, the product of the inverses in reverse."""
+    """Rotate, scale, move, mirror: SciPy gets one matrix, the product of the inverses in
+    reverse."""
     transforms = {
         "rotation": geometric.Rotation(40),
         "scale": geometric.Scale(0.5, 2),
@@ -135,22 +136,23 @@ def test_crops_have_the_distribution_of_torchvision(min_area, aspect, size):
     torch.manual_seed(0)
     parts = [peer.make_params([image]) for _ in range(n)]
     side = {"left": width, "top": height, "width": width, "height": height}
-    theirs = {name: np.array([p[name] for p in parts]) / side[name] for name in side}
-    ours = geometric.Crop(min_area, aspect).sample(CounterRNG(torch.arange(n), 0), size)
-    ours = {name: value.numpy() for name, value in ours.items()}
-    for crop in (ours, theirs):
+    reference = {name: np.array([p[name] for p in parts]) / side[name] for name in side}
+    actual = geometric.Crop(min_area, aspect).sample(CounterRNG(torch.arange(n), 0), size)
+    actual = {name: value.numpy() for name, value in actual.items()}
+    for crop in (actual, reference):
         crop["area"] = crop["width"] * crop["height"]
         crop["log ratio"] = np.log(crop["width"] / crop["height"])
-    for name in ours:
+    for name in actual:
         # torchvision's sides are whole pixels: 1e-3 of a side apart are equal
-        a, b = (np.round(crop[name] / 1e-3) for crop in (ours, theirs))
+        a, b = (np.round(crop[name] / 1e-3) for crop in (actual, reference))
         assert stats.ks_2samp(a, b).pvalue > 1e-3, name
-    whole = [np.mean((crop["width"] == 1) & (crop["height"] == 1)) for crop in (ours, theirs)]
+    whole = [np.mean((crop["width"] == 1) & (crop["height"] == 1)) for crop in (actual, reference)]
     assert whole[0] == pytest.approx(whole[1], abs=0.02)
 
 
 def test_crops_stay_inside_the_image():
-    """No side equals that of the image, except after ten attempts that do not fit (0.26^10 of them)."""
+    """No side equals that of the image, except after ten attempts that do not fit (0.26^10 of
+    them)."""
     values = geometric.Crop(0.5, 1.333).sample(CounterRNG(torch.arange(50000), 0), (32, 32))
     sides = torch.stack([values["width"], values["height"]])
     places = torch.stack([values["left"], values["top"]])
@@ -189,12 +191,12 @@ def test_crop_enlarges_the_recorded_part():
 
 
 def test_noise_has_the_recorded_deviation():
-    grey = torch.full((50, 3, 40, 40), 0.5)
-    made, values = done(grey, CounterRNG(torch.arange(50), 0), noise=pixelwise.GaussianNoise(0.1))
-    assert torch.allclose((made - grey).std((1, 2, 3)).double(), values["noise"]["std"], rtol=0.06)
+    gray = torch.full((50, 3, 40, 40), 0.5)
+    made, values = done(gray, CounterRNG(torch.arange(50), 0), noise=pixelwise.GaussianNoise(0.1))
+    assert torch.allclose((made - gray).std((1, 2, 3)).double(), values["noise"]["std"], rtol=0.06)
     assert values["noise"]["std"].max() > 0.09
-    made, values = done(grey, CounterRNG(torch.arange(50), 0), salt=pixelwise.SaltAndPepper(0.4))
-    changed = (made != grey).double()
+    made, values = done(gray, CounterRNG(torch.arange(50), 0), salt=pixelwise.SaltAndPepper(0.4))
+    changed = (made != gray).double()
     assert torch.allclose(changed.mean((1, 2, 3)), values["salt"]["share"], atol=0.05)
     assert torch.equal(changed[:, 0], changed[:, 2])  # pixels, not values
     assert (made[changed.bool()] == 1).float().mean() == pytest.approx(0.5, abs=0.02)
@@ -245,9 +247,8 @@ def test_mixup_follows_the_paper(alpha):
     both = torch.cat([IMAGES.flatten(1), one_hot], 1).numpy()
     mixture = torch.cat([made.flatten(1), labels], 1).numpy()
     others = set()
-    for i in range(
-        400
-    ):  # the one other image on whose line through image i the mixture lies, with the label on it as well
+    for i in range(400):
+        # find the partner: the image on the line through image i and its mixture
         line, seen = both - both[i], mixture[i] - both[i]
         along = (line @ seen) / np.maximum((line * line).sum(1), 1e-9)
         away = np.abs(along[:, None] * line - seen).max(1)
@@ -314,7 +315,8 @@ def _inside(row, other):
 
 def test_augmented_images_do_not_depend_on_workers_or_batch_size(config, tmp_path):
     write_folder(tmp_path / "in", ("train", "test"), n=12)
-    settings = ("data=folder", f"data.root={tmp_path / 'in'}", "data.size=28", "data.val_size=0", "data.limit=null",
+    settings = ("data=folder", f"data.root={tmp_path / 'in'}", "data.size=28", "data.val_size=0",
+                "data.limit=null",
                 "augment=strong", "model=fc", "data.channels=1")  # fmt: skip
     seen = []
     for i, more in enumerate(

@@ -33,20 +33,20 @@ def test_decode_blends_alpha_over_the_background(tmp_path, ground):
     Image.fromarray(np.dstack([rgb, alpha])).save(tmp_path / "rgba.png")
     assert np.abs(seen(tmp_path / "rgba.png", 3, ground) - blended(rgb, alpha, ground)).max() <= 1
     Image.fromarray(np.dstack([rgb[..., 0], alpha]), "LA").save(tmp_path / "la.png")
-    grey = np.repeat(rgb[..., :1], 3, 2)
-    assert np.abs(seen(tmp_path / "la.png", 3, ground) - blended(grey, alpha, ground)).max() <= 1
+    gray = np.repeat(rgb[..., :1], 3, 2)
+    assert np.abs(seen(tmp_path / "la.png", 3, ground) - blended(gray, alpha, ground)).max() <= 1
     luma = blended(rgb, alpha, ground) @ [0.299, 0.587, 0.114]
     assert np.abs(seen(tmp_path / "rgba.png", 1, ground)[..., 0] - luma).max() <= 2
 
 
 def test_transparent_palette_color_shows_the_background(tmp_path):
-    grey = np.array([[0, 60], [60, 200]], dtype=np.uint8)
-    Image.fromarray(grey).save(tmp_path / "l.png", transparency=60)
-    Image.fromarray(np.dstack([grey] * 3)).save(tmp_path / "rgb.png", transparency=(60, 60, 60))
-    indexed = Image.fromarray(grey).convert("P")
+    gray = np.array([[0, 60], [60, 200]], dtype=np.uint8)
+    Image.fromarray(gray).save(tmp_path / "l.png", transparency=60)
+    Image.fromarray(np.dstack([gray] * 3)).save(tmp_path / "rgb.png", transparency=(60, 60, 60))
+    indexed = Image.fromarray(gray).convert("P")
     indexed.save(tmp_path / "p.png", transparency=60)
     indexed.save(tmp_path / "p.gif", transparency=60)
-    expected = np.where(grey == 60, 255, grey)
+    expected = np.where(gray == 60, 255, gray)
     for name in ("l.png", "rgb.png", "p.png", "p.gif"):
         assert np.array_equal(seen(tmp_path / name)[..., 0], expected), name
     deep = np.array([[0, 60 * 257], [60 * 257, 200 * 257]], dtype=np.uint16)
@@ -103,8 +103,10 @@ def test_transparent_icons_equal_icons_on_white(config, both, keep):
 @pytest.fixture
 def icons_run(both, config):
     """A classifier of the transparent icons, with its own background."""
-    cfg = config(*settings(both / "clear", "data.background=[200,200,200]", "trainer.max_epochs=30", "callbacks=none",
-                           "logger=csv", "trainer=cpu", "trainer.precision=32-true", "data.batch_size=8"))  # fmt: skip
+    cfg = config(*settings(both / "clear", "data.background=[200,200,200]",
+                           "trainer.max_epochs=30", "callbacks=none",
+                           "logger=csv", "trainer=cpu", "trainer.precision=32-true",
+                           "data.batch_size=8"))  # fmt: skip
     folder = saved(cfg, both / "run")
     assert train(cfg, folder)["test/acc"] == 1, "they have shapes"
     return folder
@@ -112,8 +114,8 @@ def icons_run(both, config):
 
 def test_predict_uses_the_background_of_the_run(icons_run, both):
     out = (f"out={both}/x.csv", "picture=null")
-    said = call("predict", predict, f"run={icons_run}", f"images={both}/clear", *out)
-    corners = said.shown[:, :, 0, 0]
+    message = call("predict", predict, f"run={icons_run}", f"images={both}/clear", *out)
+    corners = message.shown[:, :, 0, 0]
     assert torch.allclose(corners, torch.full_like(corners, 200 / 255))
 
 
@@ -126,7 +128,8 @@ def test_cache_distinguishes_backgrounds(config, both, tmp_path):
 
 def test_augment_uses_its_background_and_keeps_the_files(both):
     out = both / "out"
-    call("augment", augment, f"data.root={both}/clear", "augment=flip", f"out={out}", "data.background=red", "data.test_size=0",
+    call("augment", augment, f"data.root={both}/clear", "augment=flip", f"out={out}",
+         "data.background=red", "data.test_size=0",
          "data.val_size=0")  # fmt: skip
     made = seen(out / "train" / "circle" / "00.png.1.png")
     assert made[0, 0].tolist() == [255, 0, 0]
@@ -139,8 +142,10 @@ def test_augment_uses_its_background_and_keeps_the_files(both):
 
 
 def test_style_pair_uses_the_background(config, both):
-    data = data_of(config, "model=style_transfer", "data=style_pair", f"data.content={both}/clear/circle/00.png",
-                   f"data.style={both}/clear/cross/00.png", "data.size=16", "data.background=lime")  # fmt: skip
+    data = data_of(config, "model=style_transfer", "data=style_pair",
+                   f"data.content={both}/clear/circle/00.png",
+                   f"data.style={both}/clear/cross/00.png", "data.size=16",
+                   "data.background=lime")  # fmt: skip
     assert data.train.images[:, :, 0, 0].tolist() == [[0, 255, 0]] * 2
 
 

@@ -130,7 +130,7 @@ def test_broken_cache_entry_is_replaced(config, images, tmp_path, decodes, caplo
     assert len(decodes) == 24, "the entry is whole again"
 
 
-def of_shape(*shape):
+def has_shape(*shape):
     return lambda images: images.dtype == torch.uint8 and images.shape == shape
 
 
@@ -139,13 +139,13 @@ def test_cache_entry_of_another_shape_is_replaced(tmp_path):
         torch.zeros(2, 3, 4, 4, dtype=torch.uint8),
         torch.ones(3, 3, 4, 4, dtype=torch.uint8),
     )
-    cached(tmp_path / "x.pt", of_shape(2, 3, 4, 4), lambda: one)
-    assert torch.equal(cached(tmp_path / "x.pt", of_shape(3, 3, 4, 4), lambda: other), other)
+    cached(tmp_path / "x.pt", has_shape(2, 3, 4, 4), lambda: one)
+    assert torch.equal(cached(tmp_path / "x.pt", has_shape(3, 3, 4, 4), lambda: other), other)
     torch.save(other.float(), tmp_path / "x.pt")
-    assert cached(tmp_path / "x.pt", of_shape(3, 3, 4, 4), lambda: other).dtype == torch.uint8
+    assert cached(tmp_path / "x.pt", has_shape(3, 3, 4, 4), lambda: other).dtype == torch.uint8
     torch.save({"no": "tensor"}, tmp_path / "x.pt")
-    assert torch.equal(cached(tmp_path / "x.pt", of_shape(3, 3, 4, 4), lambda: other), other)
-    again = cached(tmp_path / "x.pt", of_shape(3, 3, 4, 4), lambda: pytest.fail("made anew"))
+    assert torch.equal(cached(tmp_path / "x.pt", has_shape(3, 3, 4, 4), lambda: other), other)
+    again = cached(tmp_path / "x.pt", has_shape(3, 3, 4, 4), lambda: pytest.fail("made anew"))
     assert torch.equal(again, other)
 
 
@@ -153,16 +153,17 @@ def test_unwritable_cache_is_skipped(tmp_path, caplog):
     caplog.set_level("INFO", logger="src")
     (tmp_path / "file").touch()
     one = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
-    assert cached(tmp_path / "file" / "x.pt", of_shape(2, 3, 4, 4), lambda: one) is one
+    assert cached(tmp_path / "file" / "x.pt", has_shape(2, 3, 4, 4), lambda: one) is one
     assert "cannot be kept" in caplog.text
 
 
 def test_writing_to_cached_images_does_not_change_the_file(tmp_path):
     one = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
     for _ in range(2):
-        cached(tmp_path / "x.pt", of_shape(2, 3, 4, 4), lambda: one.clone()).fill_(9)
+        cached(tmp_path / "x.pt", has_shape(2, 3, 4, 4), lambda: one.clone()).fill_(9)
     assert (
-        cached(tmp_path / "x.pt", of_shape(2, 3, 4, 4), lambda: pytest.fail("made anew")).max() == 0
+        cached(tmp_path / "x.pt", has_shape(2, 3, 4, 4), lambda: pytest.fail("made anew")).max()
+        == 0
     )
 
 
@@ -173,7 +174,8 @@ import torch
 from src.data.cache import cached
 
 path, me, other = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
-images = torch.arange(6_144_000, dtype=torch.int32).view(2000, 3, 32, 32).byte()  # two writers of 6 MB overlap
+images = torch.arange(6_144_000, dtype=torch.int32).view(2000, 3, 32,
+                                                         32).byte()  # two writers of 6 MB overlap
 
 def make():
     me.touch()
@@ -207,6 +209,6 @@ def test_concurrent_and_killed_writers_leave_a_valid_cache(tmp_path):
     assert [process.wait(timeout=120) for process in both] == [0, 0]
     assert [p.name for p in path.parent.iterdir() if not p.name.startswith(".")] == ["x.pt"]
     assert (
-        cached(path, of_shape(2000, 3, 32, 32), lambda: pytest.fail("not kept")).sum().item()
+        cached(path, has_shape(2000, 3, 32, 32), lambda: pytest.fail("not kept")).sum().item()
         == sum(range(256)) * 24_000
     )

@@ -29,8 +29,8 @@ def pets(tmp_path):
     lines = {"trainval": [], "test": []}
     for number, (breed, species) in enumerate(BREEDS, 1):
         for i in range(9):
-            name, colour = f"{breed}_{i + 1}", colorsys.hsv_to_rgb(number / 5, 1, (i + 1) / 10)
-            pixels = np.full((40 + i, 50 - i, 3), [round(255 * c) for c in colour], np.uint8)
+            name, color = f"{breed}_{i + 1}", colorsys.hsv_to_rgb(number / 5, 1, (i + 1) / 10)
+            pixels = np.full((40 + i, 50 - i, 3), [round(255 * c) for c in color], np.uint8)
             Image.fromarray(pixels).save(
                 folder / "images" / f"{name}.jpg", quality=100, subsampling=0
             )
@@ -61,11 +61,11 @@ def test_images_and_labels_equal_torchvision(config, pets, classes, target):
     data = data_of(config, *settings(pets, f"data.classes={classes}"))
     assert data.num_classes == {"breeds": 4, "species": 2}[classes]
     for part, split in ((data.train, "trainval"), (data.test, "test")):
-        theirs = OxfordIIITPet(str(pets), split, target)
-        assert part.labels.tolist() == [label for _, label in theirs]
-        means = np.array([np.asarray(image).mean((0, 1)) for image, _ in theirs])
+        reference = OxfordIIITPet(str(pets), split, target)
+        assert part.labels.tolist() == [label for _, label in reference]
+        means = np.array([np.asarray(image).mean((0, 1)) for image, _ in reference])
         assert np.abs(part.images.numpy().mean((2, 3)) - means).max() < 1
-        names = theirs.classes if classes == "breeds" else theirs.bin_classes
+        names = reference.classes if classes == "breeds" else reference.bin_classes
     assert [name.lower().replace("_", " ") for name in data.class_names] == [
         name.lower() for name in names
     ]
@@ -114,10 +114,10 @@ def test_streamed_pets_have_the_same_images_and_moments(config, pets):
     assert not isinstance(lazy.train, ImageSet)
     pixels = kept.train.images.numpy() / 255
     for data in (kept, lazy):
-        for ours, numpys in zip(
+        for actual, numpys in zip(
             data.moments(), (pixels.mean((0, 2, 3)), pixels.std((0, 2, 3))), strict=True
         ):
-            assert np.allclose(ours.numpy(), numpys, rtol=1e-9)
+            assert np.allclose(actual.numpy(), numpys, rtol=1e-9)
     kept_batches, lazy_batches = (
         [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
         for data in (kept, lazy)
@@ -145,25 +145,50 @@ def without_images(root):
 BROKEN = {  # what is done to a good copy, what is asked of it, what the line says
     "half extracted": (without_images, [], ["2 of the 36 images", "Bengal_", ".jpg: delete"]),
     "no list": (
-        lambda root: (root / "oxford-iiit-pet/annotations/test.txt").unlink(), [], ["test.txt is not there", "download it"],
+        lambda root: (root / "oxford-iiit-pet/annotations/test.txt").unlink(),
+        [],
+        ["test.txt is not there", "download it"],
     ),
     "a cut line": (edited("test.txt", lambda text: text[:-3]), [], ["test.txt, line 12"]),
-    "no lines": (edited("test.txt", lambda text: ""), [], ["do not match", "only one of them has Abyssinian"]),
+    "no lines": (
+        edited("test.txt", lambda text: ""),
+        [],
+        ["do not match", "only one of them has Abyssinian"],
+    ),
     "a cut list": (
-        edited("trainval.txt", lambda text: "".join(line for line in text.splitlines(True) if "Bengal" not in line)),
-        [], ["do not match", "only one of them has Bengal"],
+        edited(
+            "trainval.txt",
+            lambda text: "".join(line for line in text.splitlines(True) if "Bengal" not in line),
+        ),
+        [],
+        ["do not match", "only one of them has Bengal"],
     ),
     "one list twice": (
-        edited("test.txt", lambda text: text + "Bengal_1 3 1 1\n"), [], ["both list Bengal_1"],
+        edited("test.txt", lambda text: text + "Bengal_1 3 1 1\n"),
+        [],
+        ["both list Bengal_1"],
     ),
     "truncated image": (
         lambda root: (root / "oxford-iiit-pet/images/Bengal_1.jpg").write_bytes(b"\xff\xd8"),
-        [], ["Bengal_1.jpg is not a readable image"],
+        [],
+        ["Bengal_1.jpg is not a readable image"],
     ),
-    "unknown breed": (lambda root: None, ["data.classes=[bengel]"], ["bengel", "Abyssinian, american_bulldog", "mean bengal?"]),
-    "a breed twice": (lambda root: None, ["data.classes=[Bengal,bengal]"], ["[Bengal, bengal]", "twice"]),
-    "wrong number": (lambda root: None, ["data.num_classes=37"], ["data.num_classes=37", "4 classes"]),
-}  # fmt: skip
+    "unknown breed": (
+        lambda root: None,
+        ["data.classes=[bengel]"],
+        ["bengel", "Abyssinian, american_bulldog", "mean bengal?"],
+    ),
+    "a breed twice": (
+        lambda root: None,
+        ["data.classes=[Bengal,bengal]"],
+        ["[Bengal, bengal]", "twice"],
+    ),
+    "wrong number": (
+        lambda root: None,
+        ["data.num_classes=37"],
+        ["data.num_classes=37", "4 classes"],
+    ),
+}
 
 
 @pytest.mark.parametrize("kind", BROKEN)
@@ -180,8 +205,17 @@ def test_broken_pets_are_explained(config, pets, kind):
 @pytest.mark.slow
 def test_broken_image_in_a_worker_is_a_one_line_error(pets):
     (pets / "oxford-iiit-pet" / "images" / "Bengal_1.jpg").write_bytes(b"\xff\xd8")
-    result = command("train", *settings(pets), "data.in_memory=false", "model.normalize.mean=0.5", "model.normalize.std=0.5",
-                     "trainer=cpu", "callbacks=none", "logger=csv", f"out={pets / 'runs'}")  # fmt: skip
+    result = command(
+        "train",
+        *settings(pets),
+        "data.in_memory=false",
+        "model.normalize.mean=0.5",
+        "model.normalize.std=0.5",
+        "trainer=cpu",
+        "callbacks=none",
+        "logger=csv",
+        f"out={pets / 'runs'}",
+    )
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
     assert result.stderr.splitlines()[-1].startswith(
@@ -192,7 +226,7 @@ def test_broken_image_in_a_worker_is_a_one_line_error(pets):
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"real data for development are not at {SHARED}")
 def test_real_pets_are_read(config):
     data = data_of(config, "model=fc", "data=pets", f"data.root={SHARED}", "data.size=32")
-    theirs = OxfordIIITPet(str(SHARED), "test")
+    reference = OxfordIIITPet(str(SHARED), "test")
     assert (len(data.train), len(data.val), len(data.test)) == (259, 0, 111)
-    assert data.test.labels.tolist() == theirs._labels
+    assert data.test.labels.tolist() == reference._labels
     assert data.num_classes == 37

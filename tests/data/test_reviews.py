@@ -17,21 +17,23 @@ from src.models.word_vectors import noise_shares, pairs
 from src.train import train
 from tests.conftest import data_of, saved, weights_of
 
-CPU = ("data=reviews", "trainer.accelerator=cpu", "trainer.precision=32-true")
-WORDS = ("model=word_vectors", *CPU)
-SENTIMENT = ("model=sentiment", *CPU, "callbacks=none", "logger=csv")
+CPU = ("trainer.accelerator=cpu", "trainer.precision=32-true")
+WORDS = ("model=word_vectors", "data=reviews", *CPU)
+SENTIMENT = ("model=sentiment", "data=reviews", *CPU, "callbacks=none", "logger=csv")
 
 
 def sentences(part):
     return [tuple(row.tolist()) for row in part.tensors[0]]
 
 
-# --- words and pairs -------------------------------------------------------------------------------------------------
+# --- words and pairs ------------------------------------------------------------------------------
 
 
 def test_tokenize_lowercases_and_drops_stop_words():
-    said = "It\u2019s NOT the film's fault: I don't think 2 hours were \u201ctoo much\u201d for us!"
-    assert tokenize(said) == ["not", "film's", "fault", "don't", "think", "hours", "too", "much"]
+    message = (
+        "It\u2019s NOT the film's fault: I don't think 2 hours were \u201ctoo much\u201d for us!"
+    )
+    assert tokenize(message) == ["not", "film's", "fault", "don't", "think", "hours", "too", "much"]
     assert tokenize("Größe, naïve") == ["größe", "naïve"]
     assert tokenize("There it was.") == []
 
@@ -57,10 +59,13 @@ def test_pairs_equal_those_of_a_loop(window, dynamic):
     for row, reach, length in zip(tokens, windows, (0, 1, 2, 5, 8), strict=True):
         row[:length] = rng.integers(1, 6, length)
         expected.update(
-            (row[i], row[j]) for i in range(length) for j in range(length) if i != j and abs(i - j) <= reach[i]
-        )  # fmt: skip
-    centres, contexts = pairs(torch.from_numpy(tokens), torch.from_numpy(windows))
-    assert Counter(zip(centres.tolist(), contexts.tolist(), strict=True)) == expected
+            (row[i], row[j])
+            for i in range(length)
+            for j in range(length)
+            if i != j and abs(i - j) <= reach[i]
+        )
+    centers, contexts = pairs(torch.from_numpy(tokens), torch.from_numpy(windows))
+    assert Counter(zip(centers.tolist(), contexts.tolist(), strict=True)) == expected
 
 
 def test_noise_words_follow_the_unigram_distribution():
@@ -84,20 +89,20 @@ def test_noise_distribution_of_a_run_counts_its_sentences(words_run):
 
 def test_skip_gram_loss_equals_numpy():
     rng = np.random.default_rng(0)
-    centre, context, noise = (
+    center, context, noise = (
         rng.normal(size=(6, 4)),
         rng.normal(size=(6, 4)),
         rng.normal(size=(6, 3, 4)),
     )
     expected = 0.0
     for p in range(6):
-        expected += np.logaddexp(0, -context[p] @ centre[p])
-        expected += sum(np.logaddexp(0, noise[p, k] @ centre[p]) for k in range(3))
-    value = losses.skip_gram(*map(torch.from_numpy, (centre, context, noise)))
+        expected += np.logaddexp(0, -context[p] @ center[p])
+        expected += sum(np.logaddexp(0, noise[p, k] @ center[p]) for k in range(3))
+    value = losses.skip_gram(*map(torch.from_numpy, (center, context, noise)))
     assert value.item() == pytest.approx(expected / 6, rel=1e-12)
 
 
-# --- the sentences ---------------------------------------------------------------------------------------------------
+# --- the sentences --------------------------------------------------------------------------------
 
 
 def test_bundled_reviews_have_72_sentences(config):
@@ -111,7 +116,7 @@ def test_bundled_reviews_have_72_sentences(config):
     with FILE.open(newline="") as file:
         texts = [row["text"] for row in csv.DictReader(file)]
     assert len({" ".join(tokenize(text)) for text in texts}) == 72, (
-        "no labelled sentence repeats another"
+        "no labeled sentence repeats another"
     )
     assert all(5 <= len(text.split()) <= 14 for text in texts)
 
@@ -126,12 +131,12 @@ def test_left_out_sentence_is_tested_and_not_trained_on(config):
         assert sorted(met) == sorted(every[:i] + every[i + 1 :])
         assert sentences(data.test) == [every[i]]
         assert data.words == whole.words, "nothing of it in the vocabulary"
-    assert "stumble" not in whole.words, "only a labelled sentence has it"
+    assert "stumble" not in whole.words, "only a labeled sentence has it"
 
 
 HEADER = "text,label,split\n"
 PLAIN = "good film cast,,\nbad film plot,,\n"
-LABELLED = "good cast,positive,train\nbad plot,negative,test\n"
+LABELED = "good cast,positive,train\nbad plot,negative,test\n"
 
 
 @pytest.mark.parametrize(
@@ -156,9 +161,9 @@ LABELLED = "good cast,positive,train\nbad plot,negative,test\n"
             HEADER + PLAIN + "what is it,positive,train\n",
             ["line 4: text=what is it", "no stop words"],
         ),
-        (HEADER + LABELLED, ["every row has a label"]),
+        (HEADER + LABELED, ["every row has a label"]),
         (
-            HEADER + PLAIN + LABELLED.replace("test", "train"),
+            HEADER + PLAIN + LABELED.replace("test", "train"),
             ["no row with a label has split=test"],
         ),
     ],
@@ -177,7 +182,7 @@ def test_broken_review_file_is_explained(config, tmp_path, content, words):
 def test_own_review_file_is_read(config, tmp_path):
     path = tmp_path / "mine.csv"
     path.write_text(
-        "\ufeff" + HEADER + PLAIN + LABELLED, encoding="utf-8"
+        "\ufeff" + HEADER + PLAIN + LABELED, encoding="utf-8"
     )  # as spreadsheets write it
     data = data_of(config, *SENTIMENT, f"data.root={path}")
     assert data.words == ["film", "bad", "cast", "good", "plot"]
@@ -188,7 +193,7 @@ def test_own_review_file_is_read(config, tmp_path):
         data_of(config, *SENTIMENT, f"data.root={path}", "data.left_out=2")
 
 
-# --- word vectors ----------------------------------------------------------------------------------------------------
+# --- word vectors ---------------------------------------------------------------------------------
 
 
 def test_projector_holds_each_word_with_its_vector(words_run):
@@ -196,7 +201,7 @@ def test_projector_holds_each_word_with_its_vector(words_run):
     shown = np.loadtxt(folder / "tensors.tsv")
     checkpoint = runs.load_checkpoint(runs.last_checkpoint(words_run))
     assert (folder / "metadata.tsv").read_text().split() == checkpoint["Reviews"]["words"]
-    assert np.allclose(shown, checkpoint["state_dict"]["centre.weight"][1:], atol=1e-6)
+    assert np.allclose(shown, checkpoint["state_dict"]["center.weight"][1:], atol=1e-6)
     assert "words" in (words_run / "projector_config.pbtxt").read_text()
 
 
@@ -235,6 +240,6 @@ def test_words_with_shared_contexts_become_neighbors(config, tmp_path):
     train(cfg, saved(cfg, tmp_path / "run"))
     words = runs.load_checkpoint(runs.last_checkpoint(tmp_path / "run"))["Reviews"]["words"]
     for word, near in nearest_words(
-        weights_of(tmp_path / "run")["centre.weight"][1:], words, n=8, each=3
+        weights_of(tmp_path / "run")["center.weight"][1:], words, n=8, each=3
     ).items():
         assert {other[0] for other in near} == {word[0]}

@@ -106,14 +106,14 @@ def test_unreadable_images_are_left_out_and_the_first_is_named(config, folder, c
     data = read(config, folder, f"data.in_memory={keep}")
     assert isinstance(data.train, ImageSet) == (keep == "true")
     assert everything(data) == 16
-    (said,) = [r.getMessage() for r in caplog.records if "left out" in r.getMessage()]
-    assert said.startswith(
+    (message,) = [r.getMessage() for r in caplog.records if "left out" in r.getMessage()]
+    assert message.startswith(
         f"{folder}: left out 4 files: 4 unreadable (the first: {folder / 'blue' / 'cut.jpg'}: "
     )
-    assert "truncated" in said
+    assert "truncated" in message
     caplog.clear()
     again = read(config, folder, f"data.in_memory={keep}")  # from the cache
-    assert said in caplog.text
+    assert message in caplog.text
     for one, other in ((data.train, again.train), (data.test, again.test)):
         everyone = torch.arange(len(one))
         assert torch.equal(one[everyone][0], other[everyone][0])
@@ -228,8 +228,8 @@ def test_unlabeled_folders_are_read_alike(config, folder, caplog, tmp_path, caps
     assert sizes == [14, 7, 2, 1]
     assert "left out 2 files: 1 of other kinds (.json), 1 unreadable (the first: " in caplog.text
     assert len(found([str(folder / "red")])) == 17, "predict tries each, and names what it cannot"
-    said = capsys.readouterr().err
-    assert said == f"{folder / 'red'}: left out 1 file: 1 of other kinds (.json)\n"
+    message = capsys.readouterr().err
+    assert message == f"{folder / 'red'}: left out 1 file: 1 of other kinds (.json)\n"
 
 
 @pytest.mark.parametrize("command_line", ["train", "augment"])

@@ -35,14 +35,14 @@ def test_color_moments_equal_numpy(domains):
 
 def test_transport_matrix_equals_scipy_and_maps_the_covariance(domains):
     s, t = (np.cov(pixels(images), bias=True) for images in domains)
-    ours = transport_matrix(torch.from_numpy(s), torch.from_numpy(t)).numpy()
+    actual = transport_matrix(torch.from_numpy(s), torch.from_numpy(t)).numpy()
     root = sqrtm(s).real
     expected = np.linalg.inv(root) @ sqrtm(root @ t @ root).real @ np.linalg.inv(root)
-    assert np.allclose(ours, expected, atol=1e-8)
-    assert np.allclose(ours @ s @ ours.T, t, atol=1e-12)
-    grey = np.ones((3, 3)) * 0.04  # of images without color: singular
-    ours = transport_matrix(torch.from_numpy(grey), torch.from_numpy(0.25 * grey)).numpy()
-    assert np.allclose(ours @ grey @ ours.T, 0.25 * grey, atol=1e-12)
+    assert np.allclose(actual, expected, atol=1e-8)
+    assert np.allclose(actual @ s @ actual.T, t, atol=1e-12)
+    gray = np.ones((3, 3)) * 0.04  # of images without color: singular
+    actual = transport_matrix(torch.from_numpy(gray), torch.from_numpy(0.25 * gray)).numpy()
+    assert np.allclose(actual @ gray @ actual.T, 0.25 * gray, atol=1e-12)
 
 
 def test_histogram_matching_equals_sorting(domains):
@@ -50,11 +50,11 @@ def test_histogram_matching_equals_sorting(domains):
     a, b = (torch.from_numpy(images[:1000]) for images in domains)
     tables = (histogram_tables(a, b) * 255).round().int().numpy()
     for c in range(3):
-        mine, theirs = (np.sort(images[:1000, c].ravel()) for images in domains)
+        mine, reference = (np.sort(images[:1000, c].ravel()) for images in domains)
         last = (
             np.searchsorted(mine, mine, side="right") - 1
         )  # of equal values, the last one's place
-        assert np.array_equal(tables[c][mine], theirs[last])
+        assert np.array_equal(tables[c][mine], reference[last])
     assert np.array_equal((histogram_tables(a, a) * 255)[0][a[:, 0].long()].numpy(), a[:, 0])
 
 
@@ -74,9 +74,9 @@ def test_color_maps_equal_numpy_also_under_autocast(domains):
         "transport": turn @ (flat - mean) + new,
     }
     for name, values in expected.items():
-        ours = made[name].permute(1, 0, 2, 3).reshape(3, -1).numpy()
+        actual = made[name].permute(1, 0, 2, 3).reshape(3, -1).numpy()
         assert made[name].dtype is torch.float32
-        assert np.abs(ours - values.clip(0, 1)).max() < 1e-6, name
+        assert np.abs(actual - values.clip(0, 1)).max() < 1e-6, name
     table = histogram_tables(a, b).numpy()
     assert np.allclose(made["histogram"][:, 1], table[1][domains[0][:20, 1]], atol=1e-7)
 

@@ -152,7 +152,7 @@ def test_unwritable_feature_cache_is_logged(images, tmp_path, lines):
 def test_feature_net_logs_its_training(images, tmp_path, lines, monkeypatch):
     monkeypatch.setattr(features, "EVERY_N_SECONDS", 0)
     feature_net(images, 10, "noise", tmp_path)
-    said = "\n".join(lines())
-    assert "training on all 256 images of noise, once for all runs" in said
-    assert "step 6 of 12" in said
-    assert "12 steps in" in said
+    message = "\n".join(lines())
+    assert "training on all 256 images of noise, once for all runs" in message
+    assert "step 6 of 12" in message
+    assert "12 steps in" in message

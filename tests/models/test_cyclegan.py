@@ -22,7 +22,8 @@ def count(net):
 
 
 def test_parameter_counts_equal_the_paper_without_biases_before_norms():
-    """The authors' nets at 256 pixels have 11,378,179 and 2,764,737 parameters, with these biases."""
+    """The authors' nets at 256 pixels have 11,378,179 and 2,764,737 parameters, with these
+    biases."""
     assert count(generator(3, 256)) == 11_378_179 - (64 + 128 + 256 + 9 * 2 * 256 + 128 + 64)
     assert count(generator(3, 128)) == count(generator(3, 256)) - 3 * 2 * 256 * 256 * 9
     assert count(discriminator(3, 256)) == 2_764_737 - (128 + 256 + 512)
@@ -72,10 +73,10 @@ def test_translation_does_not_depend_on_batch_or_mode():
 def test_instance_norm_equals_torch(dtype):
     x = (torch.randn(3, 5, 6, 7) * 4 + 2).to(dtype)
     with torch.autocast("cpu", torch.bfloat16):
-        ours = InstanceNorm()(x)
-    assert ours.dtype is dtype
+        actual = InstanceNorm()(x)
+    assert actual.dtype is dtype
     assert torch.allclose(
-        ours.float(),
+        actual.float(),
         torch.nn.InstanceNorm2d(5)(x.float()),
         atol=1e-5 if dtype is torch.float32 else 2e-2,
     )
@@ -138,8 +139,8 @@ def test_training_step_equals_the_formulas(config, photos, tmp_path):
     ):  # the pools are not full: these very fakes
         (0.5 * ((d(real) - 1).square().mean() + d(fake.detach()).square().mean())).backward()
     optimizer.step()
-    for ours, by_hand in ((model.g, g), (model.f, f), (model.d_a, d_a), (model.d_b, d_b)):
-        for (name, x), y in zip(ours.named_parameters(), by_hand.parameters(), strict=True):
+    for actual, by_hand in ((model.g, g), (model.f, f), (model.d_a, d_a), (model.d_b, d_b)):
+        for (name, x), y in zip(actual.named_parameters(), by_hand.parameters(), strict=True):
             assert torch.allclose(x, y, atol=1e-5), name
 
 
@@ -241,10 +242,10 @@ def test_psnr_is_the_mean_over_images(config, photos, tmp_path):
     _, model, _ = load_run(tmp_path / "run")
     a, b = (x.float().numpy() / 255 for x in build.datamodule(cfg).test[torch.arange(4)])
 
-    def decibels(said, true):
+    def decibels(message, true):
         return float(
             np.mean(
-                [-10 * np.log10(((x - y) ** 2).mean()) for x, y in zip(said, true, strict=True)]
+                [-10 * np.log10(((x - y) ** 2).mean()) for x, y in zip(message, true, strict=True)]
             )
         )
 
@@ -298,10 +299,13 @@ def test_cyclegan_learns_winter_from_unpaired_images(config, tmp_path):
                 (16, 16), Image.Resampling.BICUBIC
             )
             field.save(tmp_path / "in" / name / f"{i}.png")
-    cfg = config(*TINY, "model=cyclegan", "data=winter", f"data.root={tmp_path / 'in'}", "data.limit=null", "data.size=16",
-                 "model.generator.base_channels=8", "model.generator.n_blocks=1", "model.discriminator.base_channels=16",
+    cfg = config(*TINY, "model=cyclegan", "data=winter", f"data.root={tmp_path / 'in'}",
+                 "data.limit=null", "data.size=16",
+                 "model.generator.base_channels=8", "model.generator.n_blocks=1",
+                 "model.discriminator.base_channels=16",
                  "data.batch_size=4",
-                 "model.optimizer.lr=1e-3", "trainer.max_epochs=8", "data.test_size=60", "data.val_size=0")  # fmt: skip
+                 "model.optimizer.lr=1e-3", "trainer.max_epochs=8", "data.test_size=60",
+                 "data.val_size=0")  # fmt: skip
     values = train(cfg, saved(cfg, tmp_path / "run"))
     assert values["test/psnr_b"] > values["test/psnr_untranslated"] + 6
     assert values["test/psnr_a"] > values["test/psnr_untranslated"] + 3

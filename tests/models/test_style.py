@@ -25,15 +25,19 @@ from src.nets.perceptual import perceptual
 from src.sample import sample
 from src.train import train
 from src.translate import translate
-from tests.conftest import TINY, call, command, saved, weights_of, wrong
+from tests.conftest import ON_CPU, TINY, call, command, saved, weights_of, wrong
 from tests.data.test_folder import write_folder
 from tests.engine.test_resume import assert_same_run, cut_and_resumed
 
-VGG = (*TINY, "model=vgg", "data=folder", "model.net.features=[4,M,8,8]", "data.size=16", "data.cache=null", "test=false",
+VGG = (*TINY, "model=vgg", "data=folder", "model.net.features=[4,M,8,8]", "data.size=16",
+       "data.cache=null", "test=false",
        "data.channels=3", "trainer.max_epochs=1")  # fmt: skip
-STYLE = (*TINY[2:], "model=style_transfer_own", "data=style_pair", "model.net.features=[4,M,8]", "data.size=[16,20]",
-         "model.content_layers=[relu2]", "model.style_layers=[relu1,relu2]", "model.optimizer.max_iter=3", "data.num_steps=12",
-         "model.style_weight=100", "model.tv_weight=0.01", "checkpoint.every_n_batches=null", "test=false")  # fmt: skip
+STYLE = (*ON_CPU, "model=style_transfer_own", "data=style_pair", "model.net.features=[4,M,8]",
+         "data.size=[16,20]",
+         "model.content_layers=[relu2]", "model.style_layers=[relu1,relu2]",
+         "model.optimizer.max_iter=3", "data.num_steps=12",
+         "model.style_weight=100", "model.tv_weight=0.01", "checkpoint.every_n_batches=null",
+         "test=false")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -100,12 +104,12 @@ def test_cycle_consistency_is_the_mean_absolute_difference():
 
 def test_vgg19_features_equal_torchvision(monkeypatch, log_lines):
     """Each named layer gives torchvision's maps: relu10 follows conv4_2."""
-    theirs = torchvision.models.vgg19(weights=None).eval()
+    reference = torchvision.models.vgg19(weights=None).eval()
     mean, std = (
         torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1),
         torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1),
     )
-    source = Source(theirs.state_dict(), mean, std, ["a"])
+    source = Source(reference.state_dict(), mean, std, ["a"])
     monkeypatch.setattr(
         "src.models.pretrained.torchvision_source",
         lambda net, name, setting: source if name == "vgg19" else None,
@@ -122,7 +126,7 @@ def test_vgg19_features_equal_torchvision(monkeypatch, log_lines):
     assert maps.keys() == places.keys()
     with torch.no_grad():
         for name, place in places.items():
-            expected = theirs.features[: place + 1]((x - mean) / std)
+            expected = reference.features[: place + 1]((x - mean) / std)
             assert torch.allclose(maps[name], expected, atol=1e-5), name
 
 
@@ -272,8 +276,8 @@ def test_torchvision_net_of_a_run_is_matched_by_position(config, tmp_path, log_l
         "model.net.pooling=max",
     )
     model = build.model(cfg)
-    theirs = torchvision.models.vgg19(weights=None)
-    state = {f"net.{name}": value for name, value in theirs.state_dict().items()}
+    reference = torchvision.models.vgg19(weights=None)
+    state = {f"net.{name}": value for name, value in reference.state_dict().items()}
     state |= {name: torch.full((3, 1, 1), value) for name, value in (("mean", 0.4), ("std", 0.2))}
     torch.save(
         {"state_dict": state, "Folder": {"class_names": ["a"], "permutation": None}},
@@ -283,7 +287,7 @@ def test_torchvision_net_of_a_run_is_matched_by_position(config, tmp_path, log_l
     model.load_pretrained(None)
     assert log_lines[-1].startswith("13 convolutions")
     x = torch.rand(1, 3, 32, 32)
-    expected = theirs.features[:23]((x - 0.4) / 0.2)  # behind conv4_2
+    expected = reference.features[:23]((x - 0.4) / 0.2)  # behind conv4_2
     assert torch.allclose(model.maps(x)["relu10"], expected, atol=1e-5)
 
 

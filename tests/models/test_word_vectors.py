@@ -27,8 +27,8 @@ def test_subsampled_discards_frequent_words_and_closes_gaps():
         row[:5] = rng.integers(1, 6, 5)
         stay = [word for word, draw in zip(row[:5], own, strict=False) if draw < kept[word]]
         left[: len(stay)] = stay
-    ours = subsampled(*(torch.from_numpy(part) for part in (tokens, kept, draws)))
-    assert np.array_equal(ours.numpy(), expected)
+    actual = subsampled(*(torch.from_numpy(part) for part in (tokens, kept, draws)))
+    assert np.array_equal(actual.numpy(), expected)
     share = (expected == 1).sum() / (tokens == 1).sum()
     assert share == pytest.approx(np.sqrt(0.05 / 0.5), abs=0.03)
 
@@ -39,7 +39,7 @@ def test_subsampling_and_dynamic_windows_apply_to_training_only(config, tmp_path
         WordVectors,
         "_loss",
         lambda self, tokens, windows: (
-            seen.append((tokens, windows)) or self.centre.weight.sum() * 0
+            seen.append((tokens, windows)) or self.center.weight.sum() * 0
         ),
     )
     settings = ("model.subsample=0.01", "model.window=3", "trainer.max_epochs=2", "test=true")
@@ -72,4 +72,4 @@ def test_class_defaults_are_the_papers_settings(config, tmp_path):
         losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
     assert 0 in losses
     assert np.isfinite(losses).all()
-    assert weights_of(folder)["centre.weight"].isfinite().all()
+    assert weights_of(folder)["center.weight"].isfinite().all()

@@ -48,7 +48,8 @@ def test_parameter_counts_by_hand():
         count(dcgan.discriminator(1, 28))
         == (25 * 32 + 32) + (32 * 64 * 25 + 64) + 1025 * 1024 + 1025
     )
-    # Radford's generator at 64 with width 64: 4x4 kernels between 100, 512, 256, 128, 64 and 3 channels
+    # Radford's generator at 64 with width 64: 4x4 kernels between 100, 512, 256, 128, 64 and 3
+    # channels
     convolutions = (
         sum(16 * a * b for a, b in [(100, 512), (512, 256), (256, 128), (128, 64), (64, 3)]) + 3
     )
@@ -117,7 +118,7 @@ def test_dirac_passes_the_input_on_and_keeps_other_filters():
 def test_whitened_responses_are_uncorrelated_with_variance_one():
     images = F.avg_pool2d(
         torch.randn(200, 3, 18, 18, generator=torch.Generator().manual_seed(0)), 3, 1
-    )  # neighbours alike
+    )  # neighbors alike
     layer = nn.Conv2d(3, 64, 3)
     rest = layer.weight[54:].clone()
     whiten(layer, images)
@@ -151,15 +152,15 @@ def test_whiten_in_parts_equals_whiten_at_once(monkeypatch):
 
 
 def test_whiten_skips_colors_of_gray_images():
-    grey = torch.rand(50, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    gray = torch.rand(50, 1, 12, 12, generator=torch.Generator().manual_seed(0))
     layer, alone = nn.Conv2d(3, 64, 3), nn.Conv2d(1, 18, 3)
     rest = layer.weight[18:].clone()
-    whiten(layer, grey.expand(-1, 3, -1, -1))
-    whiten(alone, grey)
+    whiten(layer, gray.expand(-1, 3, -1, -1))
+    whiten(alone, gray)
     assert torch.equal(layer.weight[18:], rest), "there are 9 components, not 27"
     answers = (
-        F.conv2d(grey.expand(-1, 3, -1, -1), layer.weight[:9]),
-        F.conv2d(grey, alone.weight[:9]),
+        F.conv2d(gray.expand(-1, 3, -1, -1), layer.weight[:9]),
+        F.conv2d(gray, alone.weight[:9]),
     )
-    for ours, theirs in zip(*(x.transpose(0, 1).flatten(1) for x in answers), strict=True):
-        assert torch.allclose(ours * (ours @ theirs).sign(), theirs, atol=2e-3)
+    for actual, reference in zip(*(x.transpose(0, 1).flatten(1) for x in answers), strict=True):
+        assert torch.allclose(actual * (actual @ reference).sign(), reference, atol=2e-3)

@@ -48,13 +48,13 @@ def test_other_parameters_equal_torchs_sgd():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 2))
     other = copy.deepcopy(net)
     settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
-    ours, theirs = (
+    actual, reference = (
         Muon(net.parameters(), **settings),
         torch.optim.SGD(other.parameters(), nesterov=True, **settings),
     )
     for _ in range(3):
         x = torch.randn(5, 3, 4, 4)
-        for model, optimizer in ((net, ours), (other, theirs)):
+        for model, optimizer in ((net, actual), (other, reference)):
             optimizer.zero_grad()
             model(x).square().sum().backward()
             optimizer.step()
@@ -82,10 +82,12 @@ def test_muon_state_is_saved_and_loaded():
 
 
 def test_gradients_are_clipped_in_mixed_precision(config, tmp_path):
-    """Lightning refuses to clip for fused optimizers, so the project does it; clipped runs differ."""
+    """Lightning refuses to clip for fused optimizers, so the project does it; clipped runs
+    differ."""
     states = []
     for clip in ("null", "1e-3"):
-        cfg = config("model=fc", "data=digits", *TINY, "trainer.precision=bf16-mixed", "trainer.max_epochs=1", "test=false",
+        cfg = config("model=fc", "data=digits", *TINY, "trainer.precision=bf16-mixed",
+                     "trainer.max_epochs=1", "test=false",
                      f"trainer.gradient_clip_val={clip}", "model/optimizer=sgd")  # fmt: skip
         train(cfg, saved(cfg, tmp_path / clip))
         states.append(weights_of(tmp_path / clip)["net.fc1.weight"])

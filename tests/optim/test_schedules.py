@@ -31,7 +31,7 @@ def test_schedules_at_known_points():
 
 def test_one_cycle_equals_pytorch():
     optimizer = torch.optim.SGD([torch.zeros(1)], 1.0)
-    theirs = torch.optim.lr_scheduler.OneCycleLR(
+    reference = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
         1.0,
         total_steps=100_000,
@@ -43,16 +43,16 @@ def test_one_cycle_equals_pytorch():
     for batch in range(99_999):
         if batch % 1000 == 0:
             assert schedules.one_cycle(batch / 100_000) == pytest.approx(
-                theirs.get_last_lr()[0], abs=1e-4
+                reference.get_last_lr()[0], abs=1e-4
             )
         optimizer.step()
-        theirs.step()
+        reference.step()
 
 
 @pytest.mark.parametrize("mode", ["min", "max"])
 def test_plateau_equals_pytorch(mode):
     optimizer = torch.optim.SGD([torch.zeros(1)], 1.0)
-    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+    reference = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer,
         mode=mode,
         factor=0.5,
@@ -62,17 +62,17 @@ def test_plateau_equals_pytorch(mode):
         min_lr=0.1,
         eps=0,
     )
-    ours = schedules.Plateau(
+    actual = schedules.Plateau(
         "val/loss", mode, gamma=0.5, patience=2, min_delta=0.01, min_factor=0.1
     )
     noise = torch.Generator().manual_seed(0)
     factors = set()
     for i in range(60):
         value = 1 / (1 + i) + torch.rand((), generator=noise).item() / 2
-        theirs.step(value)
-        ours.observe(value)
-        assert ours(0.5) == theirs.optimizer.param_groups[0]["lr"]
-        factors.add(ours(0.5))
+        reference.step(value)
+        actual.observe(value)
+        assert actual(0.5) == reference.optimizer.param_groups[0]["lr"]
+        factors.add(actual(0.5))
     assert min(factors) == 0.1
     assert len(factors) >= 4
 
@@ -88,7 +88,8 @@ WATCHED = (
 
 
 def test_early_stopping_ends_training(config, tmp_path):
-    """A net that learns nothing stops after one epoch plus a patience of three; so does a resumed run."""
+    """A net that learns nothing stops after one epoch plus a patience of three; so does a resumed
+    run."""
     cfg = config(*WATCHED, "callbacks=[none,early_stopping]", "callbacks.early_stopping.patience=3",
                  "callbacks.early_stopping.min_delta=1e-3")  # fmt: skip
     values = train(cfg, saved(cfg, tmp_path))
@@ -116,7 +117,8 @@ def test_missing_monitor_is_named(config, tmp_path, who):
 
 
 def test_plateau_lowers_the_learning_rate_of_a_run(config, tmp_path):
-    cfg = config(*WATCHED, "model/schedule=plateau", "model.schedule.patience=1", "model.schedule.min_delta=1e-3",
+    cfg = config(*WATCHED, "model/schedule=plateau", "model.schedule.patience=1",
+                 "model.schedule.min_delta=1e-3",
                  "trainer.max_epochs=6", "trainer.log_every_n_steps=1")  # fmt: skip
     train(cfg, tmp_path)
     lines = (tmp_path / "metrics.csv").read_text().splitlines()
@@ -126,7 +128,8 @@ def test_plateau_lowers_the_learning_rate_of_a_run(config, tmp_path):
 
 
 def test_batch_seeding_ignores_missing_accelerators(config, tmp_path):
-    """torch.manual_seed stores a stack trace per accelerator at every call: slow, and memory grows."""
+    """torch.manual_seed stores a stack trace per accelerator at every call: slow, and memory
+    grows."""
     queued = len(torch.cuda._queued_calls)
     train(config(*WATCHED, "trainer.max_epochs=1"), tmp_path)
     assert len(torch.cuda._queued_calls) <= queued + 2  # train.py's own seed of the weights
