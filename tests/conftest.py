@@ -21,14 +21,8 @@ from src.train import train
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
-TINY = (
-    "data.limit=100",
-    "data.batch_size=32",
-    "trainer.accelerator=cpu",
-    "trainer.precision=32-true",
-    "callbacks=none",
-    "logger=csv",
-)
+ON_CPU = ("trainer.accelerator=cpu", "trainer.precision=32-true", "callbacks=none", "logger=csv")
+TINY = ("data.limit=100", "data.batch_size=32", *ON_CPU)
 TINY_NETS = (
     "model=gan",
     "model.net.generator.hidden_dims=[16]",
@@ -207,7 +201,7 @@ def data_of(config, *overrides: str):
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
-    """A folder of two classes, 36 coloured noises each, no two alike."""
+    """A folder of two classes, 36 colored noises each, no two alike."""
     root, noise = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
     for name in ("cats", "dogs"):
         (root / name).mkdir()

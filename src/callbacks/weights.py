@@ -14,7 +14,7 @@ from src.core.types import PositiveInt
 from src.nets.inspect import modules_without_average
 from src.viz import grids
 
-MAX_VALUES = 20_000  # values a histogram: the bins of more look the same and take seconds
+MAX_VALUES = 20_000  # per histogram; with more it looks the same and takes seconds
 
 
 class Weights(pl.Callback):
@@ -51,7 +51,7 @@ class Weights(pl.Callback):
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1 and parameter.requires_grad:
                 values = _thinned(parameter)
-                values = values[values.abs() < 1e20]  # the writer's bins end there; it refuses NaN
+                values = values[values.abs() < 1e20]  # the range of the writer's bins; NaN is dropped, too
                 if len(values):
                     writer.add_histogram(f"weights/{name}", values, step)
         for name, layer in spatial_convolutions(model).items():

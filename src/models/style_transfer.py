@@ -85,9 +85,8 @@ class StyleTransfer(Family):
             raise ValueError(f"the net has no layer {unknown[0]}; it has {', '.join(names)}")
         shape = (1, channels, size, size) if isinstance(size, int) else (1, channels, *size)
         self._check(shape[2:])
-        self.image = nn.Parameter(
-            torch.zeros(shape[1:])
-        )  # of three dimensions: L-BFGS wants it contiguous
+        # without a batch dimension, since L-BFGS needs a contiguous parameter
+        self.image = nn.Parameter(torch.zeros(shape[1:]))
         self.content: Tensor
         self.style: Tensor
         self.mean: Tensor
@@ -189,11 +188,11 @@ class StyleTransfer(Family):
     @torch.no_grad()
     def make_targets(self, content: Tensor, style: Tensor) -> Targets:
         """Return the targets for content and style images (1, C, H, W) in [0, 1], of any size."""
-        of_content, of_style = self.maps(content), self.maps(style)
+        content_maps, style_maps = self.maps(content), self.maps(style)
         return Targets(
-            {name: of_content[name] for name in self.content_layers},
+            {name: content_maps[name] for name in self.content_layers},
             {
-                name: (gram(of_style[name]), of_style[name][0, 0].numel())
+                name: (gram(style_maps[name]), style_maps[name][0, 0].numel())
                 for name in self.style_layers
             },
         )

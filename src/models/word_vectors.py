@@ -32,7 +32,7 @@ class WordVectors(Family):
     """
 
     takes = "sentences"
-    sentences = "unlabelled"
+    sentences = "unlabeled"
 
     def __init__(
         self,
@@ -47,23 +47,16 @@ class WordVectors(Family):
     ) -> None:
         super().__init__()
         self.subsample, self.dynamic_window = subsample, dynamic_window
-        self.window, self.negatives, self.optimizer, self.schedule = (
-            window,
-            negatives,
-            optimizer,
-            schedule,
-        )
-        self.centre, self.context = (
-            nn.Embedding(vocab_size + 1, embedding_dim),
-            nn.Embedding(vocab_size + 1, embedding_dim),
-        )  # row 0: no word
-        nn.init.uniform_(
-            self.centre.weight, -0.5 / embedding_dim, 0.5 / embedding_dim
-        )  # as word2vec's own code begins
+        self.window, self.negatives = window, negatives
+        self.optimizer, self.schedule = optimizer, schedule
+        self.center = nn.Embedding(vocab_size + 1, embedding_dim)  # row 0 stands for no word
+        self.context = nn.Embedding(vocab_size + 1, embedding_dim)
+        # initialized as in word2vec's code
+        nn.init.uniform_(self.center.weight, -0.5 / embedding_dim, 0.5 / embedding_dim)
         nn.init.zeros_(self.context.weight)
-        self.noise: Tensor  # (vocab_size + 1,) how likely each is as a noise word
+        self.noise: Tensor  # (vocab_size + 1,), the noise distribution
         self.register_buffer("noise", torch.ones(vocab_size + 1))
-        self.kept: Tensor  # (vocab_size + 1,) how likely each is to stay in its sentence
+        self.kept: Tensor  # (vocab_size + 1,), probability of keeping a word
         self.register_buffer("kept", torch.ones(vocab_size + 1), persistent=False)
 
     def setup(self, stage: str) -> None:
@@ -81,7 +74,7 @@ class WordVectors(Family):
 
         Row k is the vector of word k + 1.
         """
-        return self.centre.weight.detach()[1:]
+        return self.center.weight.detach()[1:]
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         tokens, windows = batch[0], torch.full_like(batch[0], self.window)
@@ -101,13 +94,13 @@ class WordVectors(Family):
         )
 
     def _loss(self, tokens: Tensor, windows: Tensor) -> Tensor:
-        centres, contexts = pairs(tokens, windows)
-        if not len(centres):  # all but single words were discarded
-            return self.centre.weight.sum() * 0
+        centers, contexts = pairs(tokens, windows)
+        if not len(centers):  # at most one word per sentence is left
+            return self.center.weight.sum() * 0
         noise = torch.multinomial(
-            self.noise.expand(len(centres), -1), self.negatives, replacement=True
+            self.noise.expand(len(centers), -1), self.negatives, replacement=True
         )
-        return skip_gram(self.centre(centres), self.context(contexts), self.context(noise))
+        return skip_gram(self.center(centers), self.context(contexts), self.context(noise))
 
 
 def pairs(tokens: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,17 +113,17 @@ def pairs(tokens: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Two tensors (P,): centers and contexts.
     """
-    centres, contexts = [tokens.new_empty(0)], [tokens.new_empty(0)]
+    centers, contexts = [tokens.new_empty(0)], [tokens.new_empty(0)]
     for distance in range(1, min(int(windows.max()), tokens.shape[1] - 1) + 1):
         left, right = tokens[:, :-distance], tokens[:, distance:]
-        for centre, context, window in (
+        for center, context, window in (
             (left, right, windows[:, :-distance]),
             (right, left, windows[:, distance:]),
         ):
-            near = (right > 0) & (window >= distance)  # words stand before the zeros
-            centres.append(centre[near])
+            near = (right > 0) & (window >= distance)  # zeros are at the end
+            centers.append(center[near])
             contexts.append(context[near])
-    return torch.cat(centres), torch.cat(contexts)
+    return torch.cat(centers), torch.cat(contexts)
 
 
 def subsampled(tokens: Tensor, kept: Tensor, draws: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from src.evaluate import evaluate
 from src.metrics import features
 from src.train import train
 from tests.conftest import TINY, TINY_NETS, call, saved
-from tests.metrics.test_figures import CARD, small
+from tests.metrics.test_precision import CARD, small
 
 GAN = (
     *TINY,
@@ -138,7 +138,7 @@ def test_a_run_without_samples_measured_refuses_n(config, tmp_path):
             call("evaluate", evaluate, f"run={tmp_path / 'run'}", word)
 
 
-# --- time -------------------------------------------------------------------------------------------------------------
+# --- time -----------------------------------------------------------------------------------------
 
 PHASES = ("setup_seconds", "train_seconds", "val_seconds", "test_seconds")
 

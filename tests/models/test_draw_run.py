@@ -175,7 +175,7 @@ def test_bench_has_a_plain_loop_of_draw(capsys):
     assert "ratio ours (32-true) / plain (32-true): median" in capsys.readouterr().out
 
 
-# --- plots -----------------------------------------------------------------------------------------------------------
+# --- plots ----------------------------------------------------------------------------------------
 
 
 def test_canvas_frames_show_windows_in_their_colours():
@@ -263,7 +263,7 @@ def test_a_box_is_the_grid_in_pixels_from_0():
     assert box(window(torch.zeros(1, 5), 5, 9, 7)).tolist() == [[0, -1, 8, 7, 1]]
 
 
-# --- recipes ---------------------------------------------------------------------------------------------------------
+# --- recipes --------------------------------------------------------------------------------------
 
 TABLE = {  # Gregor 2015, table 3, and the tutorial: T, LSTM, n_z, read, write
     "draw_tutorial": (10, 256, 10, 5, 5),
