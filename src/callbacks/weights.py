@@ -51,7 +51,9 @@ class Weights(pl.Callback):
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1 and parameter.requires_grad:
                 values = _thinned(parameter)
-                values = values[values.abs() < 1e20]  # the range of the writer's bins; NaN is dropped, too
+                values = values[
+                    values.abs() < 1e20
+                ]  # the range of the writer's bins; NaN is dropped, too
                 if len(values):
                     writer.add_histogram(f"weights/{name}", values, step)
         for name, layer in spatial_convolutions(model).items():
