@@ -49,7 +49,7 @@ DATA_EXTRA = dict.fromkeys(  # the Trainer and callbacks take them
 )
 NODES = {
     "data": Kind("a data set of src.data", r"src\.data\.sets\.\w+\.\w+", "DataModule",
-                 supplied=("labelled",), extra=DATA_EXTRA),
+                 supplied=("labeled",), extra=DATA_EXTRA),
     "model": Kind("a model of src.models", r"src\.models\.\w+\.\w+", "Family"),
     "trainer": Kind("pytorch_lightning.Trainer", r"pytorch_lightning\.Trainer", supplied=(
         "logger", "callbacks", "plugins", "default_root_dir", "enable_progress_bar",

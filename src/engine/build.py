@@ -39,7 +39,7 @@ def datamodule(cfg: DictConfig, checkpoint: dict[str, Any] | None = None) -> Any
     settings = {key: value for key, value in cfg.data.items() if key not in NODES["data"].extra}
     model_class = str(OmegaConf.select(cfg, "model._target_"))
     if (sentences := class_attribute(model_class, "sentences")) is not None:
-        settings["labelled"] = sentences == "labelled"
+        settings["labeled"] = sentences == "labeled"
     module = instantiate_node(settings, "data")
     module.augment = augmentation(cfg)
     module.setup()
