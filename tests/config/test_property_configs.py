@@ -1,4 +1,5 @@
-"""Whatever the overrides of a command: they are refused in one line, or pass the checks, and then also train."""
+"""Whatever the overrides of a command: they are refused in one line, or pass the checks, and then
+also train."""
 
 import tempfile
 from functools import cache
@@ -25,11 +26,13 @@ BASES = [  # of commands, each with what must be given
     ("bench_augment", ()),
     ("leave_one_out", ()),
     ("bench", ()),
-    *[("train", (f"model={name}",)) for name in ("cnn", "draw", "fc", "gan", "googlenet", "wgan_gp", "cdcgan")],
+    *[("train", (f"model={name}",)) for name in ("cnn", "draw", "fc", "gan", "googlenet",
+                                                 "wgan_gp", "cdcgan")],
     *[("train", (f"model={name}", "data=reviews")) for name in ("sentiment", "word_vectors")],
     ("train", ("model=cyclegan", "data=winter", "data.root=x")),
     ("train", ("model=style_transfer", *PAIR)),
-    ("train", ("callbacks=[default,early_stopping]", "augment=strong", "model/schedule=plateau", "model=cnn")),
+    ("train", ("callbacks=[default,early_stopping]", "augment=strong", "model/schedule=plateau",
+               "model=cnn")),
 ]  # fmt: skip
 VALUES = """
     null nan inf -inf -0.0 0 1 -1 2 28 1e999 1e-3 .5 1. 1_000 0x10 true false on None abc ü 🙂 ~ = a=b a:b a,b
@@ -112,7 +115,8 @@ def test_any_sweep_is_split_or_refused_in_a_line(count):
 
 @st.composite
 def small_runs(draw) -> list[str]:
-    """The overrides of a run of two batches, in which one setting, or two, has a value that it might take."""
+    """The overrides of a run of two batches, in which one setting, or two, has a value that it
+    might take."""
     model = draw(st.sampled_from(sorted(LIGHT)))
     given = (
         f"model={model}",
