@@ -1,7 +1,6 @@
 """Execute the notebooks of this folder: python -m notebooks.execute [FOLDER]
 
-The executed copies go to FOLDER, else to runs/notebooks. The notebooks themselves stay without
-outputs.
+The executed copies go to FOLDER, else to runs/notebooks. The notebooks themselves stay without outputs.
 """
 
 import sys
@@ -35,11 +34,9 @@ class ThisPython(AsyncKernelManager):
 
 
 def execute(path: Path, folder: Path) -> Path:
-    """Run the notebook at `path` in the repository's root; returns its copy with outputs, in
-    `folder`.
+    """Run the notebook at `path` in the repository's root; returns its copy with outputs, in `folder`.
 
-    Raises UserError that names the notebook, the cell and what it raised; the copy is there then
-    too, as far as it came.
+    Raises UserError that names the notebook, the cell and what it raised; the copy is there then too, as far as it came.
     """
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(

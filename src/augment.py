@@ -1,19 +1,14 @@
-"""Augment a set of images into a folder that trains as data=folder, or look at what each
-augmentation does.
+"""Augment a set of images into a folder that trains as data=folder, or look at what each augmentation does.
 
 python -m src.augment data=folder data.root=IN augment=strong factor=3 seed=0 out=OUT
-python -m src.augment data=mnist augment=warp factor=2 out=OUT                     any set of
-src.train python -m src.augment data=folder data.root=IN augment=model augment.run=RUN out=OUT
-by a finished run: of cyclegan
-                                                   (augment.to=a: the other way), of style_transfer,
-                                                   or of cdcgan
-python -m src.augment preview=photo.jpg out=sheet.png                              every
-augmentation at every border
+python -m src.augment data=mnist augment=warp factor=2 out=OUT                     any set of src.train
+python -m src.augment data=folder data.root=IN augment=model augment.run=RUN out=OUT         by a finished run: of cyclegan
+                                                   (augment.to=a: the other way), of style_transfer, or of cdcgan
+python -m src.augment preview=photo.jpg out=sheet.png                              every augmentation at every border
 
-OUT/train holds each training image as it is and factor - 1 made from it at its own size
-(augment.size of what a model looks at, that of its training of what a cdcgan draws), OUT/val and
-OUT/test what is held out, as it is. OUT/manifest.csv says of each made image its source, the seed,
-and what each transform did. The same seed, the same bytes.
+OUT/train holds each training image as it is and factor - 1 made from it at its own size (augment.size of what a model looks
+at, that of its training of what a cdcgan draws), OUT/val and OUT/test what is held out, as it is. OUT/manifest.csv says of each
+made image its source, the seed, and what each transform did. The same seed, the same bytes.
 """
 
 import csv
@@ -129,11 +124,9 @@ def by_transforms(augment: "Augment") -> Maker:
 
 
 def by_models(runs: list[str], to: str, data: "ImageData", cfg: DictConfig) -> Maker:
-    """Images by the models of finished runs, the first drawn for each image and the others in turn
-    for its further copies: what a CycleGAN or a style transfer makes of it, or what a conditional
-        GAN draws of its class. Raises UserError where one can do
-    neither, or knows other classes, or drew its classes from other images than those that `cfg` has
-    to train on: it would tell
+    """Images by the models of finished runs, the first drawn for each image and the others in turn for its further copies: what
+    a CycleGAN or a style transfer makes of it, or what a conditional GAN draws of its class. Raises UserError where one can do
+    neither, or knows other classes, or drew its classes from other images than those that `cfg` has to train on: it would tell
     of what is held out; and where a copy would be another's equal."""
     from src.callbacks.protocols import CanSampleClasses, CanTranslate
     from src.engine.load import load_run
@@ -238,8 +231,7 @@ def _make(
     make: Maker,
     cfg: DictConfig,
 ) -> list[tuple[Any, ...]]:
-    """Write what is made of training image i to `paths`; its rows of the manifest. What copy k is,
-    is what epoch k would have
+    """Write what is made of training image i to `paths`; its rows of the manifest. What copy k is, is what epoch k would have
     seen."""
     import torch
 
@@ -274,8 +266,7 @@ def _make(
 
 
 def _places(part: "Images", class_names: list[str]) -> list[Path]:
-    """CLASS/NAME of each image: its file's own name, with its number before it where another of the
-    class has the same; all
+    """CLASS/NAME of each image: its file's own name, with its number before it where another of the class has the same; all
     with their numbers where such a name is there too."""
     paths = getattr(part, "paths", None) or [Path(f"{i:05d}.png") for i in range(len(part))]
     places = [
@@ -291,8 +282,7 @@ def _places(part: "Images", class_names: list[str]) -> list[Path]:
 
 
 def _made_places(places: list[Path], factor: int) -> list[list[Path]]:
-    """CLASS/NAME.COPY.png of what is made of each image, with a number between where that is the
-    name of another: IN may be
+    """CLASS/NAME.COPY.png of what is made of each image, with a number between where that is the name of another: IN may be
     another's OUT."""
     taken, found = set(places), []
     for place in places:
@@ -341,8 +331,7 @@ def _save(image: "Tensor", path: Path) -> None:
 
 
 def preview(path: Path, out: Path, seed: int, background: Any = "white") -> Path:
-    """A sheet of what each choice of conf/augment makes of one image: a geometric one at every
-    border, others five times."""
+    """A sheet of what each choice of conf/augment makes of one image: a geometric one at every border, others five times."""
     if out.suffix.lower() not in PICTURES:
         raise UserError(f"out={out}: a picture's name ends in one of {', '.join(PICTURES)}")
 

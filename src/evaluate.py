@@ -2,14 +2,13 @@
 
 python -m src.evaluate run=DIR                   the run's own test, bit for bit on the same machine
 python -m src.evaluate run=DIR n=50000 seed=1    other samples: so many, from another noise
-python -m src.evaluate run=DIR inception=true    FID, KID and Inception Score on Inception features
-too python -m src.evaluate run=DIR iwae_samples=100  DRAW: the importance-weighted estimate beside
-the bound python -m src.evaluate run=DIR data.root=DATA    the data lie elsewhere now
+python -m src.evaluate run=DIR inception=true    FID, KID and Inception Score on Inception features too
+python -m src.evaluate run=DIR iwae_samples=100  DRAW: the importance-weighted estimate beside the bound
+python -m src.evaluate run=DIR data.root=DATA    the data lie elsewhere now
 
-metrics.json says what each figure stands on: `test/n` images; `test/samples` drawn, and as many
-images, for fid_own and its kin; `test/inception_samples`; `test/iwae_samples` draws for each image.
-A measurement on less than metrics.json has is printed and not kept (n=500 where its test/fid_own
-stands on 10,000); one on as much or more takes the old one's place.
+metrics.json says what each figure stands on: `test/n` images; `test/samples` drawn, and as many images, for fid_own and its
+kin; `test/inception_samples`; `test/iwae_samples` draws for each image. A measurement on less than metrics.json has is printed
+and not kept (n=500 where its test/fid_own stands on 10,000); one on as much or more takes the old one's place.
 """
 
 import sys

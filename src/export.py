@@ -4,11 +4,10 @@ python -m src.export run=DIR                                  ONNX, model.onnx
 python -m src.export run=DIR out=digits.onnx
 python -m src.export run=DIR format=torch out=digits.pt2      for torch.export.load
 
-The file takes `images`, any number of them, (B, C, H, W) float32 in [0, 1], and gives `logits`, (B,
-classes): what scales the images, and puts their pixels in another order where the run did so, is
-inside; of a moving average, the average is exported. With it go `class_names` and `size` (height,
-width), both JSON: in an ONNX file's metadata_props, in a .pt2's extra files. What was written is
-read again and asked beside the net itself, before it takes its name.
+The file takes `images`, any number of them, (B, C, H, W) float32 in [0, 1], and gives `logits`, (B, classes): what scales the
+images, and puts their pixels in another order where the run did so, is inside; of a moving average, the average is exported.
+With it go `class_names` and `size` (height, width), both JSON: in an ONNX file's metadata_props, in a .pt2's extra files.
+What was written is read again and asked beside the net itself, before it takes its name.
 """
 
 import json
@@ -89,8 +88,7 @@ def write_onnx(trained: "LoadedClassifier", path: Path) -> "Callable[[Tensor], T
 
 
 def write_torch(trained: "LoadedClassifier", path: Path) -> "Callable[[Tensor], Tensor]":
-    """Write an ExportedProgram to `path` and return it as torch.export.load reads it: images ->
-    logits."""
+    """Write an ExportedProgram to `path` and return it as torch.export.load reads it: images -> logits."""
     import torch
 
     program = torch.export.export(
@@ -108,8 +106,7 @@ def described(trained: "LoadedClassifier") -> dict[str, str]:
 
 
 def difference(trained: "LoadedClassifier", exported: "Callable[[Tensor], Tensor]") -> float:
-    """The largest difference of the logits on noise, relative to the largest logit. Raises
-    UserError above TOLERANCE."""
+    """The largest difference of the logits on noise, relative to the largest logit. Raises UserError above TOLERANCE."""
     import torch
 
     from src.core.randomness import generator
@@ -124,8 +121,7 @@ def difference(trained: "LoadedClassifier", exported: "Callable[[Tensor], Tensor
     worst = torch.stack(found).max().item()  # nan, where any is
     if not worst <= TOLERANCE:
         raise UserError(
-            f"what was exported says otherwise than the net: its logits differ by {worst:.1e} of "
-            "their scale"
+            f"what was exported says otherwise than the net: its logits differ by {worst:.1e} of their scale"
         )
     return worst
 

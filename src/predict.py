@@ -1,16 +1,15 @@
 """Ask a finished classifier about images of your own.
 
 python -m src.predict run=DIR images=photo.jpg              one image
-python -m src.predict run=DIR images=PHOTOS top=5           a folder and all below it, five classes
-for each image python -m src.predict run=DIR images='PHOTOS/**/*.jpg'      a glob; quoted, lest the
-shell takes it python -m src.predict run=DIR images='[a.png,PHOTOS]' out=said.csv picture=null
+python -m src.predict run=DIR images=PHOTOS top=5           a folder and all below it, five classes for each image
+python -m src.predict run=DIR images='PHOTOS/**/*.jpg'      a glob; quoted, lest the shell takes it
+python -m src.predict run=DIR images='[a.png,PHOTOS]' out=said.csv picture=null
 
-Any format, size and mode that Pillow reads, and HEIC by pillow-heif: turned upright by EXIF, laid
-on the run's background where it is transparent, brought to the run's channels, scaled to cover its
-size, cropped at the center. Nothing else is done: a net that learned white digits on black must be
-shown such, no photo is inverted. In a folder only files with an image's ending count, and hidden
-ones do not; a line on stderr counts what is left out. What is named or matched by a glob is always
-tried; what cannot be read is named on stderr and left out, and the exit code is then 1.
+Any format, size and mode that Pillow reads, and HEIC by pillow-heif: turned upright by EXIF, laid on the run's background where
+it is transparent, brought to the run's channels, scaled to cover its size, cropped at the center. Nothing else is done: a net
+that learned white digits on black must be shown such, no photo is inverted. In a folder only files with an image's ending
+count, and hidden ones do not; a line on stderr counts what is left out. What is named or matched by a glob is always tried;
+what cannot be read is named on stderr and left out, and the exit code is then 1.
 """
 
 import csv
@@ -55,8 +54,7 @@ class Answers(NamedTuple):
 
 
 def predict(cfg: DictConfig) -> Answers:
-    """Print, write and draw what the run in cfg.run says of cfg.images. Raises Incomplete where
-    some cannot be read."""
+    """Print, write and draw what the run in cfg.run says of cfg.images. Raises Incomplete where some cannot be read."""
     folder, out = Path(cfg.run).expanduser(), Path(cfg.out).expanduser()
     runs.expect_classifier(folder)
     paths = found([cfg.images] if isinstance(cfg.images, str) else list(cfg.images))
@@ -77,8 +75,7 @@ def predict(cfg: DictConfig) -> Answers:
 
 
 def found(given: list[str]) -> list[Path]:
-    """The files that paths, folders and globs name, each once, in order. Says on stderr what it
-    leaves out of folders. Raises
+    """The files that paths, folders and globs name, each once, in order. Says on stderr what it leaves out of folders. Raises
     UserError for one that names nothing."""
     files: dict[Path, Path] = {}  # by where they lie
     for word in given:
@@ -104,16 +101,14 @@ def found(given: list[str]) -> list[Path]:
 
 
 def _globbed(path: Path) -> list[Path]:
-    """What the glob `path` matches, sorted; the folders at its head that exist mean themselves,
-    whatever their names hold."""
+    """What the glob `path` matches, sorted; the folders at its head that exist mean themselves, whatever their names hold."""
     head = next(parent for parent in path.parents if parent.is_dir())
     pattern = str(Path(glob.escape(str(head))) / path.relative_to(head))
     return [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207 (Path's own takes hidden files too)
 
 
 def answers_for(trained: "LoadedClassifier", paths: list[Path], batch_size: int) -> Answers:
-    """Decode `paths` by a thread a core and ask `trained`, a batch at a time. Raises UserError
-    where none can be read."""
+    """Decode `paths` by a thread a core and ask `trained`, a batch at a time. Raises UserError where none can be read."""
     import torch
 
     from src.data.decode import decode
@@ -172,8 +167,7 @@ def table(answers: Answers, class_names: list[str], top: int) -> str:
 
 
 def write_csv(answers: Answers, class_names: list[str], path: Path) -> None:
-    """A header, then a row an image: file, likeliest class, its probability, and the probability of
-    each class."""
+    """A header, then a row an image: file, likeliest class, its probability, and the probability of each class."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "class", "probability", *class_names])
@@ -183,8 +177,7 @@ def write_csv(answers: Answers, class_names: list[str], path: Path) -> None:
 
 
 def draw(answers: Answers, class_names: list[str], path: Path) -> str:
-    """Draw the first images with class, probability and file beneath; returns a line that says
-    so."""
+    """Draw the first images with class, probability and file beneath; returns a line that says so."""
     from src.viz import charts, grids
 
     n = len(answers.shown)

@@ -1,10 +1,9 @@
 """Draw from a finished run.
 
 python -m src.sample run=DIR n=64 seed=0 out=samples.png        a grid of n images
-python -m src.sample run=DIR n=8 interpolate=8 out=lines.png    n lines of 8 images between two
-latents python -m src.sample run=DIR n=16 out=canvas.gif                DRAW: how n images grow,
-with the window that writes python -m src.sample run=DIR n=8 out=rows.png
-CycleGAN: n rows of A, G(A), back, B, F(B), back, of test images
+python -m src.sample run=DIR n=8 interpolate=8 out=lines.png    n lines of 8 images between two latents
+python -m src.sample run=DIR n=16 out=canvas.gif                DRAW: how n images grow, with the window that writes
+python -m src.sample run=DIR n=8 out=rows.png                   CycleGAN: n rows of A, G(A), back, B, F(B), back, of test images
 """
 
 import sys
@@ -45,8 +44,7 @@ def sample(cfg: DictConfig) -> Path:
     if out.suffix.lower() == ".gif":
         if cfg.interpolate is not None or not isinstance(model, CanPaint):
             raise UserError(
-                f"out={out}: {folder} holds a {type(model).__name__}, which has nothing that "
-                "moves; a .png shows it"
+                f"out={out}: {folder} holds a {type(model).__name__}, which has nothing that moves; a .png shows it"
             )
         frames = grids.canvas_frames(model.canvases(cfg.n, noise), cfg.scale)
         with writing(f"out={out}"):
@@ -64,15 +62,13 @@ def sample(cfg: DictConfig) -> Path:
         images, columns = rows.flatten(0, 1), rows.shape[1]
         if len(rows) < cfg.n:
             print(
-                f"n={cfg.n}: "
-                f"{'there is one row' if len(rows) == 1 else f'there are {len(rows)} rows'} to show"
+                f"n={cfg.n}: {'there is one row' if len(rows) == 1 else f'there are {len(rows)} rows'} to show"
             )
     elif cfg.interpolate is not None and isinstance(model, CanInterpolate):
         images = model.interpolate(cfg.n, cfg.interpolate, noise)
     else:
         raise UserError(
-            f"{folder}: a {type(model).__name__} cannot "
-            f"{'sample' if cfg.interpolate is None else 'interpolate'}"
+            f"{folder}: a {type(model).__name__} cannot {'sample' if cfg.interpolate is None else 'interpolate'}"
         )
     with writing(f"out={out}"):
         grids.save_png(grids.grid(images, columns, scale=cfg.scale), out)

@@ -1,7 +1,7 @@
 """Train a model: compose, check, build, fit, test, report.
 
-python -m src.train                                      a DCGAN on scikit-learn's digits, no
-download python -m src.train model=dcgan data=mnist               the same on MNIST
+python -m src.train                                      a DCGAN on scikit-learn's digits, no download
+python -m src.train model=dcgan data=mnist               the same on MNIST
 python -m src.train model=wgan_gp data=cifar10           another loss, color
 python -m src.train model=dcgan model/loss=lsgan model.optimizer.lr=2e-4
 python -m src.train -m model=gan,lsgan seed=0,1,2        a sweep, one run after another
@@ -19,8 +19,7 @@ from src.core import runs
 
 
 def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
-    """Train what `cfg` says into `folder`; go on from its last checkpoint where cfg.resume is set.
-    Returns metrics.json."""
+    """Train what `cfg` says into `folder`; go on from its last checkpoint where cfg.resume is set. Returns metrics.json."""
     start = time.perf_counter()
     import torch
 

@@ -1,13 +1,12 @@
 """Have a finished run translate images of your own: a folder in, a folder out.
 
-python -m src.translate run=DIR images=PHOTOS out=OUT             a CycleGAN, from A to B; the style
-of a style transfer python -m src.translate run=DIR images=PHOTOS out=OUT to=a        a CycleGAN the
-other way python -m src.translate run=DIR images='PHOTOS/*.jpg' out=OUT size=256
+python -m src.translate run=DIR images=PHOTOS out=OUT             a CycleGAN, from A to B; the style of a style transfer
+python -m src.translate run=DIR images=PHOTOS out=OUT to=a        a CycleGAN the other way
+python -m src.translate run=DIR images='PHOTOS/*.jpg' out=OUT size=256
 
-`images` is a file, a folder with all below it, a glob, or a list of such, as `src.predict` takes
-it. Each becomes a PNG of the same name and place in OUT, at its own size unless `size` says
-another. What cannot be read, or is too small for the nets, is named on stderr and left out, and the
-exit code is then 1.
+`images` is a file, a folder with all below it, a glob, or a list of such, as `src.predict` takes it. Each becomes a PNG of the
+same name and place in OUT, at its own size unless `size` says another. What cannot be read, or is too small for the nets, is
+named on stderr and left out, and the exit code is then 1.
 """
 
 import os
@@ -24,8 +23,7 @@ from src.predict import found
 
 
 def translate(cfg: DictConfig) -> list[Path]:
-    """Translate what cfg.images names into cfg.out; returns the new files. Raises Incomplete where
-    some cannot be read."""
+    """Translate what cfg.images names into cfg.out; returns the new files. Raises Incomplete where some cannot be read."""
     folder, out = Path(cfg.run).expanduser(), Path(cfg.out).expanduser()
     runs.last_checkpoint(folder)
     paths = found([cfg.images] if isinstance(cfg.images, str) else list(cfg.images))
@@ -44,8 +42,7 @@ def translate(cfg: DictConfig) -> list[Path]:
     if not isinstance(model, CanTranslate):
         family = type(model).__name__
         raise UserError(
-            f"{folder} holds a {family}, which makes no image of an image; cyclegan and "
-            "style_transfer do"
+            f"{folder} holds a {family}, which makes no image of an image; cyclegan and style_transfer do"
         )
     channels, background = (
         run_cfg.data.channels,

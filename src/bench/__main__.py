@@ -1,14 +1,12 @@
-"""Our training loop beside a plain PyTorch one: same nets, same losses, same data, same machine, in
-turn.
+"""Our training loop beside a plain PyTorch one: same nets, same losses, same data, same machine, in turn.
 
-  python -m src.bench model=dcgan data=mnist          images per second of both, and their ratio
-  round by round python -m src.bench model=gan data=digits rounds=3
+  python -m src.bench model=dcgan data=mnist          images per second of both, and their ratio round by round
+  python -m src.bench model=gan data=digits rounds=3
 
-The plain loop is what a tutorial writes: a DataLoader that fetches one image at a time (of
-data=folder, torchvision's ImageFolder, which opens its file), the optimizer as it comes, float32.
-Of a GAN, fakes made anew for each player, the discriminator's gradients computed in the generator's
-step too; of DRAW, one LSTMCell, Linear or filter after another. Ours runs with TensorBoard,
-metrics.csv, the progress bar and the pictures of callbacks=default, in each round twice: in the
+The plain loop is what a tutorial writes: a DataLoader that fetches one image at a time (of data=folder, torchvision's
+ImageFolder, which opens its file), the optimizer as it comes, float32. Of a GAN, fakes made anew for each player, the
+discriminator's gradients computed in the generator's step too; of DRAW, one LSTMCell, Linear or filter after another.
+Ours runs with TensorBoard, metrics.csv, the progress bar and the pictures of callbacks=default, in each round twice: in the
 run's own precision (trainer.precision) and in float32, so that one ratio is of the loops alone.
 """
 
@@ -26,8 +24,7 @@ from src.core.errors import UserError
 
 
 def bench(cfg: DictConfig) -> dict[str, list[float]]:
-    """Time all loops for cfg.rounds rounds; prints each, returns the ratios ours / plain by our
-    precision."""
+    """Time all loops for cfg.rounds rounds; prints each, returns the ratios ours / plain by our precision."""
     import torch
 
     from src.engine import build

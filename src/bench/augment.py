@@ -1,13 +1,11 @@
-"""Augmentation of a whole batch beside torchvision's of single images and kornia's of the batch, in
-turn.
+"""Augmentation of a whole batch beside torchvision's of single images and kornia's of the batch, in turn.
 
 python -m src.bench.augment size=32 batch_size=128
 python -m src.bench.augment size=224 batch_size=32 batches=5
 
-Each takes uint8 images (B, 3, H, W) and leaves float32 in [0, 1], flipped, turned, scaled and moved
-as augment=standard says.
-kornia is timed where it is installed: it is in the project's extra `bench` (pip install '.[bench]',
-or pip install kornia). torchvision knows no border but `constant`.
+Each takes uint8 images (B, 3, H, W) and leaves float32 in [0, 1], flipped, turned, scaled and moved as augment=standard says.
+kornia is timed where it is installed: it is in the project's extra `bench` (pip install '.[bench]', or pip install kornia).
+torchvision knows no border but `constant`.
 """
 
 import statistics
@@ -25,21 +23,18 @@ PEERS = {"flip", "rotation", "scale", "translation"}  # what peers are written f
 
 
 def bench_augment(cfg: DictConfig) -> dict[str, list[float]]:
-    """Time all for cfg.rounds rounds; prints images a second and ours / theirs, returns the ratios
-    by peer."""
+    """Time all for cfg.rounds rounds; prints images a second and ours / theirs, returns the ratios by peer."""
     import torch
 
     transforms = {name for name, node in cfg.augment.items() if isinstance(node, DictConfig)}
     if transforms != PEERS:
         raise UserError(
-            f"augment: peers are written for {', '.join(sorted(PEERS))} together, as "
-            "augment=standard has them"
+            f"augment: peers are written for {', '.join(sorted(PEERS))} together, as augment=standard has them"
         )
     images = torch.randint(0, 256, (cfg.batch_size, 3, cfg.size, cfg.size), dtype=torch.uint8)
     ways = {"ours": ours(cfg), "torchvision": torchvision_single(cfg), "kornia": kornia_batch(cfg)}
     print(
-        f"batches of {cfg.batch_size} x 3 x {cfg.size} x {cfg.size}, {torch.get_num_threads()} "
-        f"threads, {cfg.batches} a round"
+        f"batches of {cfg.batch_size} x 3 x {cfg.size} x {cfg.size}, {torch.get_num_threads()} threads, {cfg.batches} a round"
     )
     ratios: dict[str, list[float]] = {
         name: [] for name, way in ways.items() if way and name != "ours"
@@ -55,8 +50,7 @@ def bench_augment(cfg: DictConfig) -> dict[str, list[float]]:
         )
     for name, values in ratios.items():
         print(
-            f"ours / {name}: median {statistics.median(values):.2f}, from {min(values):.2f} to "
-            f"{max(values):.2f}"
+            f"ours / {name}: median {statistics.median(values):.2f}, from {min(values):.2f} to {max(values):.2f}"
         )
     if "kornia" not in ratios:
         print("kornia is not installed and was not timed; to time it: pip install '.[bench]'")

@@ -1,5 +1,4 @@
-"""What tutorials write, for `src.bench` to time: one image fetched at a time, float32, the
-optimizer as it comes."""
+"""What tutorials write, for `src.bench` to time: one image fetched at a time, float32, the optimizer as it comes."""
 
 import time
 from collections.abc import Callable
@@ -27,8 +26,7 @@ class Clock:
 
 
 def one_by_one(data: Any, *changes: Any) -> Any:
-    """A DataLoader of training batches that fetches and transforms one image after another; a
-    folder's from its files."""
+    """A DataLoader of training batches that fetches and transforms one image after another; a folder's from its files."""
     import torch
     from PIL import Image
     from torch.utils.data import DataLoader, Dataset
@@ -126,8 +124,7 @@ def plain_penalty(critic: Any, real: Any, fake: Any) -> Any:
 
 
 def plain_cyclegan_rate(cfg: DictConfig, data: Any) -> float:
-    """Images of each domain per second of the plain CycleGAN loop: each net is asked for each thing
-    by itself, as the authors'
+    """Images of each domain per second of the plain CycleGAN loop: each net is asked for each thing by itself, as the authors'
     code does."""
     import itertools
     import random

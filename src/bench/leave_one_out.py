@@ -1,16 +1,13 @@
-"""How often a classifier of sentences is right on one that it was not trained on: each labeled
-sentence left out in turn.
+"""How often a classifier of sentences is right on one that it was not trained on: each labeled sentence left out in turn.
 
-python -m src.bench.leave_one_out                               20 seeds, random vectors, left as
-they are python -m src.bench.leave_one_out model.freeze_vectors=false    random vectors, trained
-python -m src.bench.leave_one_out vectors=SWEEP                 those of the runs in SWEEP/0,
-SWEEP/1, ..., one a seed, from
+python -m src.bench.leave_one_out                               20 seeds, random vectors, left as they are
+python -m src.bench.leave_one_out model.freeze_vectors=false    random vectors, trained
+python -m src.bench.leave_one_out vectors=SWEEP                 those of the runs in SWEEP/0, SWEEP/1, ..., one a seed, from
     python -m src.train -m model=word_vectors data=reviews 'seed=range(0,20)' hydra.sweep.dir=SWEEP
 
-Prints the mean accuracy over seeds 0, 1, ..., with its standard deviation over the seeds, and an
-interval over the sentences: the seeds share those, so that a hundred seeds say nothing about other
-sentences. What each seed said goes to the CSV file out= as soon as it is known. Of ten sentences,
-20 seeds are 200 trainings.
+Prints the mean accuracy over seeds 0, 1, ..., with its standard deviation over the seeds, and an interval over the sentences:
+the seeds share those, so that a hundred seeds say nothing about other sentences. What each seed said goes to the CSV file
+out= as soon as it is known. Of ten sentences, 20 seeds are 200 trainings.
 """
 
 import csv
@@ -28,8 +25,7 @@ from src.core.errors import UserError, writing
 
 
 def leave_one_out(cfg: DictConfig) -> list[list[bool]]:
-    """Train and test cfg.seeds times on each labeled sentence; returns whether it was right: a row
-    a seed."""
+    """Train and test cfg.seeds times on each labeled sentence; returns whether it was right: a row a seed."""
     if cfg.model._target_ != "src.models.sentiment.Sentiment":
         raise UserError(f"leave_one_out is for model=sentiment, not {cfg.model._target_}")
     sources = [
@@ -76,12 +72,10 @@ def _report(right: list[list[bool]], out: Path) -> None:
     of_sentence = [statistics.mean(column) for column in zip(*right, strict=True)]
     low, high = mean_interval(of_sentence)
     print(
-        f"accuracy {statistics.mean(of_seed):.3f}, over {len(of_seed)} seeds ± "
-        f"{statistics.stdev(of_seed):.3f}"
+        f"accuracy {statistics.mean(of_seed):.3f}, over {len(of_seed)} seeds ± {statistics.stdev(of_seed):.3f}"
     )
     print(
-        f"95% interval over {len(of_sentence)} sentences (Student's t): {max(0, low):.3f} to "
-        f"{min(1, high):.3f}"
+        f"95% interval over {len(of_sentence)} sentences (Student's t): {max(0, low):.3f} to {min(1, high):.3f}"
     )
     print(f"sentence by sentence: {', '.join(f'{share:.2f}' for share in of_sentence)}")
     print(f"answers: {out}")

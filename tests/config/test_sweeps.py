@@ -1,5 +1,4 @@
-"""Sweeps: a job that fails says so at once and in its log, the others go on, and the end says which
-failed."""
+"""Sweeps: a job that fails says so at once and in its log, the others go on, and the end says which failed."""
 
 import os
 import signal

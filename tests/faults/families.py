@@ -1,5 +1,4 @@
-"""A tiny run of each model family, with all of its training state in use: seconds long, saved
-often."""
+"""A tiny run of each model family, with all of its training state in use: seconds long, saved often."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,8 +165,7 @@ FAMILIES = {
 
 
 def make_inputs(folder: Path, server: Server) -> Path:
-    """Write what the runs read into `folder`: photographs of two classes, a style, a classifier to
-    take features from."""
+    """Write what the runs read into `folder`: photographs of two classes, a style, a classifier to take features from."""
     noise = np.random.default_rng(0)
 
     def image(path: Path, height: int, width: int) -> None:

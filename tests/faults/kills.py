@@ -1,11 +1,9 @@
-"""Cut runs at random moments, resume them until they end, and compare them with runs that were
-never cut.
+"""Cut runs at random moments, resume them until they end, and compare them with runs that were never cut.
 
 python -m tests.faults.kills                       200 kills over all families, about 40 minutes
 python -m tests.faults.kills --only gan --seed 7   one cut run again
 
-Each cut run is a line in the CSV file. A seed that is there already is skipped, so what was stopped
-goes on.
+Each cut run is a line in the CSV file. A seed that is there already is skipped, so what was stopped goes on.
 """
 
 import argparse
@@ -195,8 +193,7 @@ def batches_saved(folder: Path) -> int:
 
 
 def differences(uncut: Path, cut: Path) -> list[str]:
-    """Return how two finished runs differ, times and what the sessions say of themselves left
-    out."""
+    """Return how two finished runs differ, times and what the sessions say of themselves left out."""
     found: list[str] = []
     states = [torch.load(f / "checkpoints/last.ckpt", weights_only=True) for f in (uncut, cut)]
     compare(*states, "last.ckpt", found.append)
@@ -246,8 +243,7 @@ def _files(folder: Path) -> set[str]:
 
 
 def plan(kills: int, seed: int, only: str | None) -> list[tuple[str, str, int]]:
-    """Return (family, precision, seed) of each run to cut, about `kills` kills in all, families in
-    turn."""
+    """Return (family, precision, seed) of each run to cut, about `kills` kills in all, families in turn."""
     kinds = [(name, precision) for name, run in FAMILIES.items() for precision in run.precisions]
     kinds = [(name, precision) for name, precision in kinds if only in (None, name)]
     rounds = max(1, round(kills / (2.2 * len(kinds))))
