@@ -1,5 +1,4 @@
-"""How a recurrent painter paints: canvases of reconstructions and of samples, over the steps and
-over training."""
+"""How a recurrent painter paints: canvases of reconstructions and of samples, over the steps and over training."""
 
 from typing import Any
 
@@ -17,13 +16,10 @@ from src.viz import charts, grids
 
 
 class CanvasSequences(pl.Callback):
-    """The canvas after each step, with the windows on it, of the first validation images and of a
-    fixed noise.
+    """The canvas after each step, with the windows on it, of the first validation images and of a fixed noise.
 
-    As strips: to TensorBoard and images/canvas_{samples,reconstructions}_BATCHES.png. As moving
-        GIFs, which are large and so
-    made at each doubling of training only: to TensorBoard's images and, the newest,
-        images/canvas_*.gif. After validation a
+    As strips: to TensorBoard and images/canvas_{samples,reconstructions}_BATCHES.png. As moving GIFs, which are large and so
+    made at each doubling of training only: to TensorBoard's images and, the newest, images/canvas_*.gif. After validation a
     bar for each step's KL.
 
     Args:
@@ -92,8 +88,7 @@ class CanvasSequences(pl.Callback):
 
 
 def _moving(tag: str, gif: bytes, frame: np.ndarray) -> Summary:
-    """An image summary whose picture moves: TensorBoard hands its bytes to the browser as they
-    are."""
+    """An image summary whose picture moves: TensorBoard hands its bytes to the browser as they are."""
     height, width = frame.shape[:2]
     image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
     return Summary(value=[Summary.Value(tag=tag, image=image)])

@@ -93,8 +93,7 @@ class CanTranslate(Protocol):
     """A model that makes an image of an image."""
 
     def translate(self, images: Tensor, to: str = "b") -> Tensor:
-        """Images (N, C, H, W) in [0, 1] -> likewise; `to`: into which of two domains, a or b, where
-        there are two."""
+        """Images (N, C, H, W) in [0, 1] -> likewise; `to`: into which of two domains, a or b, where there are two."""
 
 
 @runtime_checkable
@@ -102,15 +101,13 @@ class CanCompare(Protocol):
     """A model that shows what it makes beside what it is made of."""
 
     def compared(self, a: Tensor, b: Tensor) -> Tensor:
-        """Rows of k pictures, (n, k, C, H, W) in [0, 1]: images of a set of pairs, (n, C, H, W)
-        likewise, and what is made of
+        """Rows of k pictures, (n, k, C, H, W) in [0, 1]: images of a set of pairs, (n, C, H, W) likewise, and what is made of
         them."""
 
 
 @runtime_checkable
 class CanClassify(Protocol):
-    """A model that says of images (B, C, H, W) in [0, 1] which of `num_classes` they are of; its
-    measuring steps return the
+    """A model that says of images (B, C, H, W) in [0, 1] which of `num_classes` they are of; its measuring steps return the
     `logits`, and `counts`, (true, predicted), are those of the last evaluation."""
 
     num_classes: int
