@@ -34,7 +34,10 @@ def compose(config_name: str, overrides: list[str], with_hydra: bool = False) ->
     OmegaConf.set_struct(cfg, False)
     del cfg["hydra"]
     complete(cfg)
-    check_keys(cfg, settings_of(config_name))
+    known = settings_of(config_name)
+    if "recommended" not in known:  # a data set recommends settings of training
+        cfg.pop("recommended", None)
+    check_keys(cfg, known)
     return cfg
 
 
@@ -154,6 +157,8 @@ def _explanation(config_name: str, overrides: list[str], error: Exception) -> st
     words = first_lines(error)
     if isinstance(error, MissingConfigException):
         return _unknown_choice(error) or f"{given}: {words}"
+    if _key(given) in groups() and "No match in the defaults list" in words:
+        return f"{given}: no other choice in this config uses the group {_key(given)}"
     if _key(given) in groups() and not words.startswith("Ambiguous value"):
         return f"{given}: it takes one of {', '.join(groups()[_key(given)])}"
     key, _, value = given.partition("=")
