@@ -1,5 +1,7 @@
-"""What a model can show. A callback asks for one of these, and does nothing if the model lacks
-it."""
+"""Protocols of what a model can show.
+
+A callback asks for one of these, and does nothing if the model lacks it.
+"""
 
 from typing import Protocol, runtime_checkable
 

@@ -88,7 +88,7 @@ class SampleQuality(pl.Callback):
             assert isinstance(whole, ImageSet)
             self.net = feature_net(whole, data.num_classes, data.name, self.cache)
             self.features = f"{data.name} {self.net.digest()}"
-            log.info("fid_own and its kin stand on the feature net %s", self.features)
+            log.info("fid_own and related metrics use the feature net %s", self.features)
         except UserError as error:
             log.info("fid_own is not measured: %s", error)
         try:
