@@ -2,7 +2,7 @@
 
 python -m src.predict run=DIR images=photo.jpg              one image
 python -m src.predict run=DIR images=PHOTOS top=5           a folder and all below it, five classes for each image
-python -m src.predict run=DIR images='PHOTOS/**/*.jpg'      a glob; quoted, lest the shell takes it
+python -m src.predict run=DIR images='PHOTOS/**/*.jpg'      a glob, in quotes so that the shell keeps it
 python -m src.predict run=DIR images='[a.png,PHOTOS]' out=said.csv picture=null
 
 Any format, size and mode that Pillow reads, and HEIC by pillow-heif: turned upright by EXIF, laid on the run's background where
