@@ -93,7 +93,7 @@ def augment(cfg: DictConfig) -> Path:
         raise UserError(
             f"augment={next(iter(data.augment.mixing))} mixes labels, which a folder cannot hold; train with it instead"
         )
-    if not data.labelled:
+    if not data.labeled:
         raise UserError(
             f"data={cfg.data.name} has no labels, which the folders of OUT are named by"
         )

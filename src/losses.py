@@ -164,7 +164,7 @@ def bernoulli_nll(logits: Tensor, x: Tensor) -> Tensor:
     Args:
         logits: (B, C, H, W), any real number.
         x: (B, C, H, W) in [0, 1]. A value between 0 and 1 counts as that share of ones, which is
-            not a likelihood of grey images.
+            not a likelihood of gray images.
     """
     return (
         F.binary_cross_entropy_with_logits(logits.float(), x.float(), reduction="none")

@@ -6,7 +6,7 @@ python -m src.predict run=DIR images='PHOTOS/**/*.jpg'      a glob; quoted, lest
 python -m src.predict run=DIR images='[a.png,PHOTOS]' out=said.csv picture=null
 
 Any format, size and mode that Pillow reads, and HEIC by pillow-heif: turned upright by EXIF, laid on the run's background where
-it is transparent, brought to the run's channels, scaled to cover its size, cropped at the centre. Nothing else is done: a net
+it is transparent, brought to the run's channels, scaled to cover its size, cropped at the center. Nothing else is done: a net
 that learned white digits on black must be shown such, no photo is inverted. In a folder only files with an image's ending
 count, and hidden ones do not; a line on stderr counts what is left out. What is named or matched by a glob is always tried;
 what cannot be read is named on stderr and left out, and the exit code is then 1.

@@ -207,7 +207,7 @@ def data_of(config, *overrides: str):
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
-    """A folder of two classes, 36 coloured noises each, no two alike."""
+    """A folder of two classes, 36 colored noises each, no two alike."""
     root, noise = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
     for name in ("cats", "dogs"):
         (root / name).mkdir()

@@ -4,7 +4,7 @@
   python -m src.bench model=gan data=digits rounds=3
 
 The plain loop is what a tutorial writes: a DataLoader that fetches one image at a time (of data=folder, torchvision's
-ImageFolder, which opens its file), the optimiser as it comes, float32. Of a GAN, fakes made anew for each player, the
+ImageFolder, which opens its file), the optimizer as it comes, float32. Of a GAN, fakes made anew for each player, the
 discriminator's gradients computed in the generator's step too; of DRAW, one LSTMCell, Linear or filter after another.
 Ours runs with TensorBoard, metrics.csv, the progress bar and the pictures of callbacks=default, in each round twice: in the
 run's own precision (trainer.precision) and in float32, so that one ratio is of the loops alone.

@@ -1,4 +1,4 @@
-"""What tutorials write, for `src.bench` to time: one image fetched at a time, float32, the optimiser as it comes."""
+"""What tutorials write, for `src.bench` to time: one image fetched at a time, float32, the optimizer as it comes."""
 
 import time
 from collections.abc import Callable
@@ -37,9 +37,9 @@ def one_by_one(data: Any, *changes: Any) -> Any:
     from src.data.sets.unpaired import PairSet
 
     if isinstance(data, Folder):
-        grey = [transforms.Grayscale()] if data.channels == 1 else []
+        gray = [transforms.Grayscale()] if data.channels == 1 else []
         steps = transforms.Compose(
-            [transforms.Resize(data.size), *grey, transforms.ToTensor(), *changes]
+            [transforms.Resize(data.size), *gray, transforms.ToTensor(), *changes]
         )
         return DataLoader(
             datasets.ImageFolder(data.split_folders()["train"], steps),

@@ -1,4 +1,4 @@
-"""How often a classifier of sentences is right on one that it was not trained on: each labelled sentence left out in turn.
+"""How often a classifier of sentences is right on one that it was not trained on: each labeled sentence left out in turn.
 
 python -m src.bench.leave_one_out                               20 seeds, random vectors, left as they are
 python -m src.bench.leave_one_out model.freeze_vectors=false    random vectors, trained
@@ -25,7 +25,7 @@ from src.core.errors import UserError, writing
 
 
 def leave_one_out(cfg: DictConfig) -> list[list[bool]]:
-    """Train and test cfg.seeds times on each labelled sentence; returns whether it was right: a row a seed."""
+    """Train and test cfg.seeds times on each labeled sentence; returns whether it was right: a row a seed."""
     if cfg.model._target_ != "src.models.sentiment.Sentiment":
         raise UserError(f"leave_one_out is for model=sentiment, not {cfg.model._target_}")
     sources = [

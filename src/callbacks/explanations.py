@@ -98,10 +98,10 @@ class Explanations(pl.Callback):
         if layer is None:
             return
         with torch.no_grad():
-            share, said = net(scaled).float().softmax(1).max(1)
-        heat = explain.grad_cam(net, net.get_submodule(layer), scaled, said)
+            confidence, predicted = net(scaled).float().softmax(1).max(1)
+        heat = explain.grad_cam(net, net.get_submodule(layer), scaled, predicted)
         picture = charts.draw_predictions(
-            grids.overlay_heatmap(images, heat), labels, said, share, names
+            grids.overlay_heatmap(images, heat), labels, predicted, confidence, names
         )
         self._keep(trainer, "grad_cam", picture)
 

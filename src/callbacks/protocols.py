@@ -108,7 +108,7 @@ class CanCompare(Protocol):
 @runtime_checkable
 class CanClassify(Protocol):
     """A model that says of images (B, C, H, W) in [0, 1] which of `num_classes` they are of; its measuring steps return the
-    `logits`, and `counts`, (true, said), are those of the last measure."""
+    `logits`, and `counts`, (true, predicted), are those of the last evaluation."""
 
     num_classes: int
     counts: Tensor

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class SampleQuality(pl.Callback):
-    """Log {val,test}/fid_own and its kin for any model that samples and any labelled set in memory.
+    """Log {val,test}/fid_own and its kin for any model that samples and any labeled set in memory.
 
     The nets are made ready before training, so that nothing they need is missing after it. Images are drawn from the whole set,
     the same for all runs. What cannot be measured is left out with a line that says why.

@@ -23,7 +23,7 @@ class TrainMetrics(pl.Callback):
 
     Straight to the loggers, not by `self.log`, which hands a batch's values on only after its checkpoint is written (a run
     resumed from there would miss them) and costs a quarter of a millisecond each. With them go train/images_per_second of
-    the interval and each optimiser's learning rate, named by the model's `optimizer_names`. The clock leaves validation out
+    the interval and each optimizer's learning rate, named by the model's `optimizer_names`. The clock leaves validation out
     and has pictures, checkpoints and logging in.
 
     Validation and test are made to run in float32 (see `src.metrics.precision`), timed, and their images counted. Times and

@@ -155,7 +155,10 @@ def _sets_of(kind: str) -> list[str]:
     nodes = {
         choice: OmegaConf.load(CONF / "data" / f"{choice}.yaml") for choice in groups()["data"]
     }
-    targets = {choice: OmegaConf.select(node, "_target_") for choice, node in nodes.items()}
+    targets = {  # a file that also recommends settings of training has its own below `data`
+        choice: OmegaConf.select(node, "data._target_") or OmegaConf.select(node, "_target_")
+        for choice, node in nodes.items()
+    }
     return [
         name
         for name, target in targets.items()

@@ -5,18 +5,18 @@ those that open a finished run. A mistake of the user ends in one line on stderr
 """
 
 import io
+import itertools
 import os
 import re
 import select
 import signal
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
@@ -114,53 +114,72 @@ def _closed(stream: TextIO) -> bool:
 
 
 def _launch(config_name: str, task: Task, argv: list[str]) -> None:
-    args = get_args_parser().parse_args(argv)
+    args = _parser().parse_args(argv)
     given = {override: quoted(override, sweep=args.multirun) for override in args.overrides}
     argv = [given.get(argument, argument) for argument in argv]
     args.overrides = list(given.values())
     if args.config_name or args.config_path or args.config_dir:
         raise UserError(f"--config-name, --config-path, --config-dir: configs live in {CONF}")
-    if args.cfg or args.info or args.shell_completion or args.hydra_help:
-        if args.cfg or args.info:
-            cfg = compose(config_name, args.overrides)
-            if opened := new_keys(config_name, args.overrides):
-                check(cfg, config_name)
-            argv = [f"++{o}" if o.partition("=")[0] in opened else o for o in argv]
-        sys.argv = [sys.argv[0], *argv]
-        through_hydra(config_name, lambda cfg: None)
+    if args.cfg or args.info or args.shell_completion or args.hydra_help or args.version:
+        _show(config_name, args, argv)
         return
     resumed = [o for o in args.overrides if re.match(r"resume=(?!null$|$)", o)]
     if resumed and args.multirun:
-        raise UserError(f"{resumed[-1]} goes on with one run: leave -m out")
+        raise UserError(f"{resumed[-1]} continues a single run: leave -m out")
     place = Place()
     with signals.exit_on_signals(place.leave, is_rank=not runs.is_first_process()):
         if resumed:
             place.folder = Path(value_of(resumed[-1]) or resumed[-1].removeprefix("resume="))
             changes = [o for o in args.overrides if not o.startswith("resume=")]
             resume_run(task, place.folder, changes)
-            return
-        jobs = _jobs(args.overrides) if args.multirun else [args.overrides]
-        for overrides in jobs:
-            cfg = compose(config_name, overrides)
-            check(cfg, config_name)
-            name, source = init_from(cfg.model)
-            if source not in (None, "torchvision"):
-                path = Path(str(source)).expanduser()
-                if takes(cfg) == "sentences":
-                    runs.last_checkpoint(path)
-                else:
-                    runs.checkpoint_at(path, name)
-        key = "hydra.sweep.dir" if args.multirun else "hydra.run.dir"
-        folder, place.is_named = _reserved(config_name, jobs[-1], args, key)
-        place.folder = folder
-        opened = new_keys(config_name, jobs[0])
-        argv = [f"++{o}" if o.partition("=")[0] in opened else o for o in argv]
-        kept = [argument for argument in argv if not argument.startswith(f"{key}=")]
-        sys.argv = [sys.argv[0], *kept, setting(key, folder)]
-        if args.multirun:
-            Sweep(config_name, task, folder, jobs).run()
         else:
-            run_once(config_name, task, folder, place.is_named)
+            _start(config_name, task, args, argv, place)
+
+
+def _show(config_name: str, args: Namespace, argv: list[str]) -> None:
+    """Have Hydra print what an option such as --cfg asks for."""
+    if args.cfg or args.info:
+        cfg = compose(config_name, args.overrides)
+        if opened := new_keys(config_name, args.overrides):
+            check(cfg, config_name)
+        argv = _with_new_keys(argv, opened)
+    through_hydra(config_name, argv, lambda cfg: None)
+
+
+def _start(config_name: str, task: Task, args: Namespace, argv: list[str], place: "Place") -> None:
+    """Check the config of each job, make the folder and run the jobs."""
+    jobs = _jobs(args.overrides) if args.multirun else [args.overrides]
+    for overrides in jobs:
+        cfg = compose(config_name, overrides)
+        check(cfg, config_name)
+        _expect_pretrained(cfg)
+    key = "hydra.sweep.dir" if args.multirun else "hydra.run.dir"
+    folder, place.is_named = _reserved(config_name, jobs[-1], args, key)
+    place.folder = folder
+    argv = _with_new_keys(argv, new_keys(config_name, jobs[0]))
+    kept = [argument for argument in argv if not argument.startswith(f"{key}=")]
+    arguments = [*kept, setting(key, folder)]
+    if args.multirun:
+        Sweep(config_name, arguments, task, folder, jobs).run()
+    else:
+        run_once(config_name, arguments, task, folder, place.is_named)
+
+
+def _with_new_keys(argv: list[str], keys: set[str]) -> list[str]:
+    """Return `argv` with ++ before each override of one of `keys`, which Hydra needs."""
+    return [f"++{word}" if word.partition("=")[0] in keys else word for word in argv]
+
+
+def _expect_pretrained(cfg: DictConfig) -> None:
+    """Raise UserError if the run or checkpoint that a model starts from does not exist."""
+    name, source = init_from(cfg.model)
+    if source in (None, "torchvision"):
+        return
+    path = Path(str(source)).expanduser()
+    if takes(cfg) == "sentences":
+        runs.last_checkpoint(path)
+    else:
+        runs.checkpoint_at(path, name)
 
 
 class Place:
@@ -214,9 +233,36 @@ def _jobs(overrides: list[str]) -> list[list[str]]:
     if any(o.is_sweep_override() and not o.is_discrete_sweep() for o in own):
         return [[o.input_line or "" for o in own if not o.is_sweep_override()]]
     try:
-        return BasicSweeper.split_arguments(own, max_batch_size=None)[0]
+        choices = {o.get_key_element(): _values(o) for o in own}
+        pairs = [[f"{key}={value}" for value in values] for key, values in choices.items()]
+        return [list(job) for job in itertools.product(*pairs)]
     except HydraException as error:  # glob(*) over a setting that has no choices
         raise UserError(first_lines(error)) from error
+
+
+def _values(override: Override) -> list[str]:
+    """Return the values that one override of a sweep takes in turn."""
+    if override.is_sweep_override():
+        return list(override.sweep_string_iterator())
+    return [override.get_value_element_as_str()]
+
+
+def _parser() -> ArgumentParser:
+    """Return a parser for the options that Hydra has, except --help."""
+    parser = ArgumentParser(add_help=False)
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--multirun", "-m", action="store_true")
+    parser.add_argument("--run", "-r", action="store_true")
+    parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
+    parser.add_argument("--resolve", action="store_true")
+    parser.add_argument("--package", "-p")
+    parser.add_argument("--info", "-i", nargs="?", const="all")
+    parser.add_argument("--hydra-help", action="store_true")
+    parser.add_argument("--version", action="store_true")
+    parser.add_argument("--shell-completion", "-sc", action="store_true")
+    for option, short in (("path", "p"), ("name", "n"), ("dir", "d")):
+        parser.add_argument(f"--config-{option}", f"-c{short}")
+    return parser
 
 
 def help_text(doc: str) -> str:

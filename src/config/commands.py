@@ -29,6 +29,15 @@ class Checkpointing:
 
 
 @dataclass
+class Recommended:
+    """The node `recommended` of train: what a data set recommends to the Trainer and the callbacks."""
+
+    max_epochs: PositiveInt
+    log_every_n_steps: PositiveInt
+    samples_every_n_batches: PositiveInt
+
+
+@dataclass
 class Train:
     """python -m src.train"""
 
@@ -39,6 +48,7 @@ class Train:
     test: Resumable[bool]
     cache: Resumable[PathText]
     checkpoint: Resumable[Checkpointing]
+    recommended: Recommended
 
 
 @dataclass

@@ -34,7 +34,10 @@ def compose(config_name: str, overrides: list[str], with_hydra: bool = False) ->
     OmegaConf.set_struct(cfg, False)
     del cfg["hydra"]
     complete(cfg)
-    check_keys(cfg, settings_of(config_name))
+    known = settings_of(config_name)
+    if "recommended" not in known:  # a data set recommends settings of training
+        cfg.pop("recommended", None)
+    check_keys(cfg, known)
     return cfg
 
 

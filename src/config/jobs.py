@@ -27,8 +27,10 @@ from src.core.errors import (
 Task = Callable[[DictConfig, Path], Any]
 
 
-def run_once(config_name: str, task: Task, folder: Path, is_named: bool) -> None:
-    """Run one job in `folder`.
+def run_once(
+    config_name: str, arguments: list[str], task: Task, folder: Path, is_named: bool
+) -> None:
+    """Run one job in `folder`, which `arguments` name.
 
     A wrong setting removes the folder, and empty folders above it unless `is_named` (the user chose
     the name).
@@ -43,7 +45,7 @@ def run_once(config_name: str, task: Task, folder: Path, is_named: bool) -> None
             raised.append(error)  # past Hydra, which would announce it in words of its own
 
     try:
-        through_hydra(config_name, job)
+        through_hydra(config_name, arguments, job)
         for error in raised:
             raise error
     except UserError:
@@ -105,13 +107,22 @@ class Sweep:
 
     Args:
         config_name: conf/`config_name`.yaml.
+        arguments: of the command line, as Hydra reads them.
         task: what a job does.
         folder: of the sweep.
         jobs: the overrides of each.
     """
 
-    def __init__(self, config_name: str, task: Task, folder: Path, jobs: list[list[str]]) -> None:
-        self.config_name, self.task, self.folder, self.count = config_name, task, folder, len(jobs)
+    def __init__(
+        self,
+        config_name: str,
+        arguments: list[str],
+        task: Task,
+        folder: Path,
+        jobs: list[list[str]],
+    ) -> None:
+        self.config_name, self.arguments, self.task = config_name, arguments, task
+        self.folder, self.count = folder, len(jobs)
         self.shared = set(jobs[0]).intersection(*jobs)  # what all jobs have says nothing of one
         self.begun: list[str] = []
         self.done: list[str] = []
@@ -120,7 +131,7 @@ class Sweep:
     def run(self) -> None:
         """Run all jobs. Raises Incomplete where some fail."""
         try:
-            through_hydra(self.config_name, self._job)
+            through_hydra(self.config_name, self.arguments, self._job)
         except (Interrupted, KeyboardInterrupt):
             print(self._state(), file=sys.stderr)
             raise
@@ -170,14 +181,18 @@ class Sweep:
         return f"sweep {self.folder} stopped; jobs: {'; '.join(parts)}"
 
 
-def through_hydra(config_name: str, job: Callable[[DictConfig], Any]) -> None:
-    """Have Hydra call `job` for sys.argv. Raises UserError for what Hydra itself refuses."""
+def through_hydra(config_name: str, arguments: list[str], job: Callable[[DictConfig], Any]) -> None:
+    """Have Hydra call `job` for `arguments`, which it and its launchers read from sys.argv.
+
+    Raises UserError for an error of Hydra itself.
+    """
     begun: list[bool] = []
 
     def marked(cfg: DictConfig) -> Any:
         begun.append(True)
         return job(cfg)
 
+    own_arguments, sys.argv = sys.argv, [sys.argv[0], *arguments]
     wants_traceback = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # it then raises, and prints no tracebacks of its own
     try:
@@ -189,6 +204,7 @@ def through_hydra(config_name: str, job: Callable[[DictConfig], Any]) -> None:
             raise
         raise UserError(f"Hydra cannot begin: {first_lines(error)}") from error
     finally:
+        sys.argv = own_arguments
         if not wants_traceback:
             del os.environ["HYDRA_FULL_ERROR"]
 

@@ -7,12 +7,9 @@ class that derives from it. Any other annotation takes a plain value.
 
 import ast
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from src.config.signatures import Signature, definition
-from src.core.types import PositiveInt
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,6 @@ class Kind:
         partial: whether `_partial_` must be true (True), false (False), or may be either (None).
         supplied: arguments that the program adds: their names, or the number of positional ones.
             None: any; then no argument is required.
-        extra: settings of the node that other nodes read, with their types.
         optional: whether null is allowed.
         resumable: whether a resumed run may change all settings of the node.
     """
@@ -39,17 +35,13 @@ class Kind:
     returns: str | None = None
     partial: bool | None = False
     supplied: int | tuple[str, ...] | None = ()
-    extra: Mapping[str, Any] = field(default_factory=dict)
     optional: bool = False
     resumable: bool = False
 
 
-DATA_EXTRA = dict.fromkeys(  # the Trainer and callbacks take them
-    ("epochs", "log_every_n_steps", "samples_every_n_batches"), PositiveInt
-)
 NODES = {
     "data": Kind("a data set of src.data", r"src\.data\.sets\.\w+\.\w+", "DataModule",
-                 supplied=("labelled",), extra=DATA_EXTRA),
+                 supplied=("labeled",)),
     "model": Kind("a model of src.models", r"src\.models\.\w+\.\w+", "Family"),
     "trainer": Kind("pytorch_lightning.Trainer", r"pytorch_lightning\.Trainer", supplied=(
         "logger", "callbacks", "plugins", "default_root_dir", "enable_progress_bar",

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_type_hints
 
 from src.core.types import (
     AnyLength,
+    Counted,
     Duration,
     Fraction,
     NonNegative,
@@ -55,7 +56,14 @@ class Trainer:
     detect_anomaly: Resumable[bool]
 
 
+class Networks:
+    """Settings of the networks in torchvision.models."""
+
+    num_classes: Counted
+
+
 TYPES = {
+    r"torchvision\.models\.\w+": get_type_hints(Networks, include_extras=True),
     r"torch\.optim\.\w+": get_type_hints(Optimizers, include_extras=True),
     r"pytorch_lightning\.Trainer": get_type_hints(Trainer, include_extras=True),
 }

@@ -2,10 +2,12 @@
 
 import os
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import get_origin
+from typing import Any, get_origin
 
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -32,9 +34,20 @@ def path_settings() -> frozenset[str]:
     }
     for group in ("data", "model"):
         for path in (CONF / group).glob("*.yaml"):
-            for target in re.findall(r"^_target_: (\S+)", path.read_text(), re.MULTILINE):
-                names |= {f"{group}.{key}" for key in marked(target, PATH)}
+            text = path.read_text()
+            package = "" if text.startswith("# @package _global_") else group
+            for node, target in _targets(yaml.load(text, yaml.CSafeLoader), package):
+                names |= {f"{node}.{key}" for key in marked(target, PATH)}
     return frozenset((*HYDRA_PATHS, *names))
+
+
+def _targets(node: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Yield the dotted path and the target of each node of a YAML file that names one."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield path, node["_target_"]
+        for key, child in node.items():
+            yield from _targets(child, f"{path}.{key}" if path else str(key))
 
 
 def quoted(override: str, sweep: bool = False) -> str:

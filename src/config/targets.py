@@ -130,13 +130,13 @@ def _check_setting(
     supplied = _supplied(known, kind)
     if key in supplied:
         raise UserError(f"{path}.{key} cannot be set: the program sets it itself")
-    names = [name for name in (*known.parameters, *kind.extra) if name not in supplied]
+    names = [name for name in known.parameters if name not in supplied]
     if key not in names and not known.more:
         raise UnknownSetting(path, key, target, names)
     annotation = known.parameters.get(key)
     child_kind = kind_of(annotation.annotation, annotation.module) if annotation else None
     if child_kind is None:
-        value_type = kind.extra[key] if key in kind.extra else type_of(known, target, key)
+        value_type = type_of(known, target, key)
         _check_plain(f"{path}.{key}", value, value_type, target)
     else:
         _check_node(f"{path}.{key}", value, child_kind)

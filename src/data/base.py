@@ -32,14 +32,14 @@ class DataModule(pl.LightningDataModule):
             reason)}.
         state_keys: the keys of `state_dict`, by which a checkpoint knows what data its model
             learned from.
-        labelled: whether its items carry labels.
+        labeled: whether its items carry labels.
     """
 
     holds: ClassVar[str] = "images"
     can_augment: ClassVar[bool] = True
     refuses: ClassVar[dict[str, tuple[tuple[Any, ...], str]]] = {}
     state_keys: ClassVar[tuple[str, ...]] = ("class_names", "permutation")
-    labelled: bool = True
+    labeled: bool = True
 
 
 class ImageBatches(DataModule):
@@ -138,7 +138,7 @@ class ImageBatches(DataModule):
         batch = trainer.fit_loop.epoch_loop.batch_progress.current.ready
         if self.augment is not None and indices is not None:
             rng = CounterRNG(indices, self.seed, "augment", epoch)
-            num_classes = self.num_classes if self.labelled else None
+            num_classes = self.num_classes if self.labeled else None
             images, labels = self.augment(images, labels, rng, num_classes)
         if self.randomizes:
             seed = derive_seed(self.seed, "vary", epoch, batch, trainer.global_rank)

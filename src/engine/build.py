@@ -15,7 +15,6 @@ from src.callbacks.checkpoint import Checkpoint
 from src.callbacks.nonfinite import NonFinite
 from src.callbacks.reproducibility import Reproducibility
 from src.callbacks.train_metrics import TrainMetrics
-from src.config.kinds import NODES
 from src.config.signatures import class_attribute
 from src.core import runs
 from src.core.errors import UserError
@@ -36,10 +35,10 @@ def datamodule(cfg: DictConfig, checkpoint: dict[str, Any] | None = None) -> Any
     Raises:
         UserError: the files are missing or broken, or do not fit the model or the checkpoint.
     """
-    settings = {key: value for key, value in cfg.data.items() if key not in NODES["data"].extra}
+    settings = dict(cfg.data)
     model_class = str(OmegaConf.select(cfg, "model._target_"))
     if (sentences := class_attribute(model_class, "sentences")) is not None:
-        settings["labelled"] = sentences == "labelled"
+        settings["labeled"] = sentences == "labeled"
     module = instantiate_node(settings, "data")
     module.augment = augmentation(cfg)
     module.setup()

@@ -26,7 +26,7 @@ def expect_labels(cfg: DictConfig, datamodule: Any) -> None:
     if "num_classes" not in (cfg.get("model") or {}):
         return
     classes, name = datamodule.num_classes, cfg.data.name
-    if not classes or not datamodule.labelled:
+    if not classes or not datamodule.labeled:
         raise UserError(f"{cfg.model._target_} needs labels, and data={name} has none")
     parts = (datamodule.train, datamodule.val, datamodule.test)
     highest = max(int(part.labels.max()) for part in parts if len(part))

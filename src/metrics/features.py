@@ -143,7 +143,7 @@ def _fit(net: FeatureNet, train: ImageSet) -> None:
     optimizer = torch.optim.AdamW(net.parameters(), RATE, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
     draw = generator("features", "batches")
-    said = time.monotonic()
+    last_line = time.monotonic()
     net.train()
     with tqdm(total=STEPS, desc="feature net", unit="step", disable=None, leave=False) as bar:
         for step in range(1, STEPS + 1):
@@ -154,6 +154,6 @@ def _fit(net: FeatureNet, train: ImageSet) -> None:
             optimizer.step()
             schedule.step()
             bar.update()
-            if bar.disable and time.monotonic() > said + EVERY_N_SECONDS:
-                said = time.monotonic()
+            if bar.disable and time.monotonic() > last_line + EVERY_N_SECONDS:
+                last_line = time.monotonic()
                 log.info("feature net: step %d of %d", step, STEPS)

@@ -18,9 +18,9 @@ def wilson(successes: int, n: int, z: float = Z) -> tuple[float, float]:
         z: quantile of the standard normal distribution.
     """
     share = successes / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    center = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return max(0.0, center - half), min(1.0, center + half)
 
 
 def mean_interval(values: Sequence[float], share: float = 0.95) -> tuple[float, float]:

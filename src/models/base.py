@@ -54,7 +54,7 @@ class Family(pl.LightningModule):
             `src.optim.schedules`. Without it the rates stay constant.
         takes: the kind of data it learns from, one of the values of
             `src.data.base.DataModule.holds`.
-        sentences: `labelled` or `unlabelled`: which sentences of a data set of sentences it takes;
+        sentences: `labeled` or `unlabeled`: which sentences of a data set of sentences it takes;
             None for other data.
         refuses: Trainer settings that it cannot follow: {setting: (the values that it can follow,
             the reason)}.

@@ -34,7 +34,7 @@ class Sentiment(Family):
     """
 
     takes = "sentences"
-    sentences = "labelled"
+    sentences = "labeled"
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Sentiment(Family):
         for n_in, n_out in zip([embedding_dim, *hidden_dims[:-1]], hidden_dims, strict=True):
             layers += [nn.Linear(n_in, n_out), nn.Tanh()]
         self.net = nn.Sequential(*layers, nn.Linear(hidden_dims[-1], 2))
-        self.confusion = MulticlassConfusionMatrix(2)  # (true, said) counts
+        self.confusion = MulticlassConfusionMatrix(2)  # counts by (true, predicted)
 
     def load_pretrained(self, datamodule: Any) -> None:
         """Load the word vectors of the run `init_from`; a no-op where it is None.
@@ -74,7 +74,7 @@ class Sentiment(Family):
                 f"model.init_from={folder} holds a {family}: it takes the run of model=word_vectors"
             )
         path, checkpoint = runs.last_checkpoint(folder), runs.load_last(folder)
-        source, target = checkpoint["state_dict"].get("centre.weight"), self.vectors.weight
+        source, target = checkpoint["state_dict"].get("center.weight"), self.vectors.weight
         if not isinstance(source, Tensor) or "words" not in checkpoint.get("Reviews", {}):
             raise UserError(f"model.init_from={folder}: {path} holds no word vectors")
         words = datamodule.words

@@ -189,11 +189,11 @@ class StyleTransfer(Family):
     @torch.no_grad()
     def make_targets(self, content: Tensor, style: Tensor) -> Targets:
         """Return the targets for content and style images (1, C, H, W) in [0, 1], of any size."""
-        of_content, of_style = self.maps(content), self.maps(style)
+        content_maps, style_maps = self.maps(content), self.maps(style)
         return Targets(
-            {name: of_content[name] for name in self.content_layers},
+            {name: content_maps[name] for name in self.content_layers},
             {
-                name: (gram(of_style[name]), of_style[name][0, 0].numel())
+                name: (gram(style_maps[name]), style_maps[name][0, 0].numel())
                 for name in self.style_layers
             },
         )

@@ -32,7 +32,7 @@ class WordVectors(Family):
     """
 
     takes = "sentences"
-    sentences = "unlabelled"
+    sentences = "unlabeled"
 
     def __init__(
         self,
@@ -53,12 +53,12 @@ class WordVectors(Family):
             optimizer,
             schedule,
         )
-        self.centre, self.context = (
+        self.center, self.context = (
             nn.Embedding(vocab_size + 1, embedding_dim),
             nn.Embedding(vocab_size + 1, embedding_dim),
         )  # row 0: no word
         nn.init.uniform_(
-            self.centre.weight, -0.5 / embedding_dim, 0.5 / embedding_dim
+            self.center.weight, -0.5 / embedding_dim, 0.5 / embedding_dim
         )  # as word2vec's own code begins
         nn.init.zeros_(self.context.weight)
         self.noise: Tensor  # (vocab_size + 1,) how likely each is as a noise word
@@ -81,7 +81,7 @@ class WordVectors(Family):
 
         Row k is the vector of word k + 1.
         """
-        return self.centre.weight.detach()[1:]
+        return self.center.weight.detach()[1:]
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         tokens, windows = batch[0], torch.full_like(batch[0], self.window)
@@ -101,13 +101,13 @@ class WordVectors(Family):
         )
 
     def _loss(self, tokens: Tensor, windows: Tensor) -> Tensor:
-        centres, contexts = pairs(tokens, windows)
-        if not len(centres):  # all but single words were discarded
-            return self.centre.weight.sum() * 0
+        centers, contexts = pairs(tokens, windows)
+        if not len(centers):  # all but single words were discarded
+            return self.center.weight.sum() * 0
         noise = torch.multinomial(
-            self.noise.expand(len(centres), -1), self.negatives, replacement=True
+            self.noise.expand(len(centers), -1), self.negatives, replacement=True
         )
-        return skip_gram(self.centre(centres), self.context(contexts), self.context(noise))
+        return skip_gram(self.center(centers), self.context(contexts), self.context(noise))
 
 
 def pairs(tokens: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,17 +120,17 @@ def pairs(tokens: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Two tensors (P,): centers and contexts.
     """
-    centres, contexts = [tokens.new_empty(0)], [tokens.new_empty(0)]
+    centers, contexts = [tokens.new_empty(0)], [tokens.new_empty(0)]
     for distance in range(1, min(int(windows.max()), tokens.shape[1] - 1) + 1):
         left, right = tokens[:, :-distance], tokens[:, distance:]
-        for centre, context, window in (
+        for center, context, window in (
             (left, right, windows[:, :-distance]),
             (right, left, windows[:, distance:]),
         ):
             near = (right > 0) & (window >= distance)  # words stand before the zeros
-            centres.append(centre[near])
+            centers.append(center[near])
             contexts.append(context[near])
-    return torch.cat(centres), torch.cat(contexts)
+    return torch.cat(centers), torch.cat(contexts)
 
 
 def subsampled(tokens: Tensor, kept: Tensor, draws: Tensor) -> Tensor:

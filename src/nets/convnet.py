@@ -56,14 +56,16 @@ def convnet(
         numbers[kind] += 1
         layers[f"{kind}{numbers[kind]}"] = layer
 
-    of_features, of_hidden = (dropout, dropout) if isinstance(dropout, (int, float)) else dropout
+    feature_dropout, hidden_dropout = (
+        (dropout, dropout) if isinstance(dropout, (int, float)) else dropout
+    )
     height, width = (size, size) if isinstance(size, int) else size
     for feature in features:
         if feature == "M":
             add("pool", nn.MaxPool2d(2))
             height, width = height // 2, width // 2
         elif feature == "D":
-            add("dropout", nn.Dropout(of_features))
+            add("dropout", nn.Dropout(feature_dropout))
         else:
             add("conv", nn.Conv2d(channels, int(feature), kernel, padding=padding))
             if norm == "batch":
@@ -81,8 +83,8 @@ def convnet(
     for n_out in hidden_dims:
         add("fc", nn.Linear(n_in, n_out))
         add("relu", nn.ReLU())
-        if of_hidden:
-            add("dropout", nn.Dropout(of_hidden))
+        if hidden_dropout:
+            add("dropout", nn.Dropout(hidden_dropout))
         n_in = n_out
     add("fc", nn.Linear(n_in, num_classes))
     net = nn.Sequential(layers)

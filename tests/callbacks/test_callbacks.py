@@ -53,7 +53,7 @@ def test_pictures_of_one_noise_as_pngs_and_a_gif(seen):
     first, last = (np.asarray(Image.open(seen[1] / "images" / names[i])) for i in (1, -1))
     assert first.shape == (3 * 58 + 2, 3 * 58 + 2)
     assert not np.array_equal(first, last)
-    assert last.std() > 10, "not a grey square"
+    assert last.std() > 10, "not a gray square"
     with Image.open(seen[1] / "images" / "samples.gif") as gif:
         assert gif.n_frames == 5
 
@@ -98,7 +98,7 @@ def test_looking_changes_nothing(seen, config, tmp_path):
 
 
 def test_scalars_stand_at_batches_seen(events):
-    """Two optimisers step each batch; the axis counts batches all the same, as the images' axis does."""
+    """Two optimizers step each batch; the axis counts batches all the same, as the images' axis does."""
     tags = events.Tags()["scalars"]
     for name in (
         "d_loss",

@@ -34,7 +34,7 @@ def digit(data, i, size):
 
 
 def seen_as(image):
-    """What the run sees of an upright image: grey on white, the square in its middle, 28 x 28."""
+    """What the run sees of an upright image: gray on white, the square in its middle, 28 x 28."""
     if image.mode == "RGBA":
         rgba = np.asarray(image).astype(float)
         alpha = rgba[..., 3:] / 255
@@ -55,8 +55,8 @@ def photos(averaged_run, tmp_path_factory):
     (folder / ".hidden").mkdir()
     clear = Image.new("L", (60, 60), 255)
     clear.paste(90, (0, 0, 30, 60))  # transparency, which is laid on white
-    colour = digit(data, 0, (60, 60)).convert("RGB")
-    rgba = Image.merge("RGBA", (*colour.split(), clear))
+    color = digit(data, 0, (60, 60)).convert("RGB")
+    rgba = Image.merge("RGBA", (*color.split(), clear))
     turned = digit(data, 1, (90, 70)).convert("RGB")
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned a quarter clockwise
@@ -209,7 +209,7 @@ def test_files_are_found_in_order_each_once(tmp_path, monkeypatch):
 
 
 def test_a_caption_stands_beneath_its_image():
-    """The images unchanged but larger, ink of the caption's colour beneath each, nothing beneath the one without a caption."""
+    """The images unchanged but larger, ink of the caption's color beneath each, nothing beneath the one without a caption."""
     images = torch.rand(3, 1, 5, 40, generator=torch.Generator().manual_seed(0))
     red, blue = (255, 0, 0), (0, 0, 255)
     picture = charts.draw_captioned(
@@ -218,7 +218,7 @@ def test_a_caption_stands_beneath_its_image():
     gap, height, width = 8, 15, 180  # a long line does not widen its cell beyond this
     assert picture.shape[1] == gap + 3 * (width + gap)
     bytes_ = (images * 255).round().byte().numpy()
-    for i, (rows, colour) in enumerate(((2, red), (0, red), (1, blue))):
+    for i, (rows, color) in enumerate(((2, red), (0, red), (1, blue))):
         cell = picture[gap:, gap + i * (width + gap) :][:, :width]
         left = (width - 120) // 2
         assert np.array_equal(
@@ -228,9 +228,9 @@ def test_a_caption_stands_beneath_its_image():
         ink = (text != 255).any(2)
         lines = np.diff(ink.any(1).astype(int), prepend=0) == 1
         assert lines.sum() == rows
-        for channel in (0, 1, 2):  # ink is a shade between white and its colour
+        for channel in (0, 1, 2):  # ink is a shade between white and its color
             assert not ink.any() or (text[..., channel][ink] == 255).all() == (
-                colour[channel] == 255
+                color[channel] == 255
             )
     between = picture[gap + height :, gap + width : 2 * gap + width]
     assert (between == 255).all()

@@ -1,15 +1,15 @@
-"""Numbers that are a function of where one stands."""
+"""Random numbers as a function of their position."""
 
 import numpy as np
 import torch
 from scipy import stats
 
-from src.core.randomness import CounterRNG, _mixed
+from src.core.randomness import CounterRNG, _hash
 
 
-def test_the_numbers_are_splitmix64s_and_uniform():
+def test_counter_rng_is_splitmix64_and_uniform():
     golden = 0x9E3779B97F4A7C15 - 2**64
-    first = _mixed(
+    first = _hash(
         torch.arange(1, 4) * golden
     )  # of the seed 0, as Steele's, Java's and Vigna's give them
     assert [value % 2**64 for value in first.tolist()] == [

@@ -1,4 +1,4 @@
-"""Augmentation against NumPy, SciPy and torchvision, each image by draws of its own, of training images alone."""
+"""Augmentation against NumPy, SciPy and torchvision."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def done(images=IMAGES, draws=DRAWS, border="constant", **transforms):
     return chosen.apply(images, values, draws), values
 
 
-def test_a_draw_is_the_samples_own_whatever_its_batch():
+def test_random_numbers_of_a_sample_do_not_depend_on_its_batch():
     order = torch.randperm(400, generator=torch.Generator().manual_seed(1))
     shuffled = CounterRNG(order, 0)
     transforms = {
@@ -51,7 +51,7 @@ def test_a_draw_is_the_samples_own_whatever_its_batch():
 
 
 @pytest.mark.parametrize("vertical", [False, True])
-def test_flips_are_numpys_or_untouched(vertical):
+def test_flips_equal_numpy(vertical):
     made, values = done(flip=geometric.Flip(0.3, vertical))
     flipped = values["flip"]["flipped"].bool()
     assert np.mean(flipped.numpy()) == pytest.approx(0.3, abs=0.07)
@@ -62,7 +62,7 @@ def test_flips_are_numpys_or_untouched(vertical):
 
 
 @pytest.mark.parametrize("border", ["constant", "reflect", "wrap"])
-def test_whole_translations_are_crops_of_numpys_padded_images_and_all_come(border):
+def test_whole_pixel_translations_equal_numpy_pad_and_are_uniform(border):
     most = 4
     made, values = done(border=border, shift=geometric.Translation(most, whole_pixels=True))
     padded = np.pad(IMAGES.numpy(), [(0, 0), (0, 0), (most, most), (most, most)], mode=border)
@@ -75,7 +75,7 @@ def test_whole_translations_are_crops_of_numpys_padded_images_and_all_come(borde
     assert stats.chisquare(np.unique(places, return_counts=True)[1]).pvalue > 0.001
 
 
-def test_a_quarter_turn_is_counter_clockwise_and_numpys():
+def test_quarter_turn_equals_numpy_rot90():
     square = IMAGES[:, :, :, :6]
     turned = Augment({"rotation": geometric.Rotation(180)}).apply(
         square, {"rotation": {"degrees": torch.full((400,), 90.0, dtype=torch.float64)}}, DRAWS
@@ -83,8 +83,8 @@ def test_a_quarter_turn_is_counter_clockwise_and_numpys():
     assert np.array_equal(turned.numpy(), np.rot90(square.numpy(), 1, (2, 3)))
 
 
-def test_transforms_are_composed_in_their_order_and_sampled_once():
-    """Turned, then scaled, then moved, then mirrored: SciPy, one matrix, the inverse of each from the last to the first."""
+def test_composed_transforms_equal_one_scipy_resampling():
+    """Rotate, scale, move, mirror: SciPy gets one matrix, the product of the inverses in reverse."""
     transforms = {
         "rotation": geometric.Rotation(40),
         "scale": geometric.Scale(0.5, 2),
@@ -123,8 +123,11 @@ def test_transforms_are_composed_in_their_order_and_sampled_once():
 
 @pytest.mark.parametrize(("min_area", "aspect"), [(0.5, 1.333), (0.08, 4 / 3), (0.6, 3.0)])
 @pytest.mark.parametrize("size", [(3000, 3000), (2000, 3000)])
-def test_crops_are_distributed_as_torchvisions(min_area, aspect, size):
-    """Large images, so that torchvision's whole pixels do not matter; its ratio is given relative to the image's."""
+def test_crops_have_the_distribution_of_torchvision(min_area, aspect, size):
+    """Images are large, so that torchvision's rounding to whole pixels does not matter.
+
+    Its aspect ratio is given relative to that of the image.
+    """
     n, (height, width) = 3000, size
     ratio = width / height
     peer = v2.RandomResizedCrop(32, (min_area, 1), (ratio / aspect, ratio * aspect))
@@ -132,22 +135,22 @@ def test_crops_are_distributed_as_torchvisions(min_area, aspect, size):
     torch.manual_seed(0)
     parts = [peer.make_params([image]) for _ in range(n)]
     side = {"left": width, "top": height, "width": width, "height": height}
-    theirs = {name: np.array([p[name] for p in parts]) / side[name] for name in side}
-    ours = geometric.Crop(min_area, aspect).sample(CounterRNG(torch.arange(n), 0), size)
-    ours = {name: value.numpy() for name, value in ours.items()}
-    for crop in (ours, theirs):
+    reference = {name: np.array([p[name] for p in parts]) / side[name] for name in side}
+    actual = geometric.Crop(min_area, aspect).sample(CounterRNG(torch.arange(n), 0), size)
+    actual = {name: value.numpy() for name, value in actual.items()}
+    for crop in (actual, reference):
         crop["area"] = crop["width"] * crop["height"]
         crop["log ratio"] = np.log(crop["width"] / crop["height"])
-    for name in ours:
+    for name in actual:
         # torchvision's sides are whole pixels: 1e-3 of a side apart are equal
-        a, b = (np.round(crop[name] / 1e-3) for crop in (ours, theirs))
+        a, b = (np.round(crop[name] / 1e-3) for crop in (actual, reference))
         assert stats.ks_2samp(a, b).pvalue > 1e-3, name
-    whole = [np.mean((crop["width"] == 1) & (crop["height"] == 1)) for crop in (ours, theirs)]
+    whole = [np.mean((crop["width"] == 1) & (crop["height"] == 1)) for crop in (actual, reference)]
     assert whole[0] == pytest.approx(whole[1], abs=0.02)
 
 
-def test_no_crop_is_clamped_to_the_image():
-    """No side is exactly the image's, save of the whole image after ten draws that do not fit (0.26 ** 10 of them)."""
+def test_crops_stay_inside_the_image():
+    """No side equals that of the image, except after ten attempts that do not fit (0.26^10 of them)."""
     values = geometric.Crop(0.5, 1.333).sample(CounterRNG(torch.arange(50000), 0), (32, 32))
     sides = torch.stack([values["width"], values["height"]])
     places = torch.stack([values["left"], values["top"]])
@@ -162,7 +165,7 @@ def test_no_crop_is_clamped_to_the_image():
     assert all((never[name] == 0).all() for name in ("left", "top"))
 
 
-def test_a_crop_is_the_part_that_it_says_enlarged():
+def test_crop_enlarges_the_recorded_part():
     images = torch.rand(300, 1, 12, 16, generator=torch.Generator().manual_seed(1))
     made, values = done(
         images, CounterRNG(torch.arange(300), 0), border="edge", crop=geometric.Crop(0.3, 1.5)
@@ -185,19 +188,19 @@ def test_a_crop_is_the_part_that_it_says_enlarged():
         assert np.abs(made[i, 0].numpy() - expected).max() < 1e-4
 
 
-def test_noise_has_the_deviation_that_it_says():
-    grey = torch.full((50, 3, 40, 40), 0.5)
-    made, values = done(grey, CounterRNG(torch.arange(50), 0), noise=pixelwise.GaussianNoise(0.1))
-    assert torch.allclose((made - grey).std((1, 2, 3)).double(), values["noise"]["std"], rtol=0.06)
+def test_noise_has_the_recorded_deviation():
+    gray = torch.full((50, 3, 40, 40), 0.5)
+    made, values = done(gray, CounterRNG(torch.arange(50), 0), noise=pixelwise.GaussianNoise(0.1))
+    assert torch.allclose((made - gray).std((1, 2, 3)).double(), values["noise"]["std"], rtol=0.06)
     assert values["noise"]["std"].max() > 0.09
-    made, values = done(grey, CounterRNG(torch.arange(50), 0), salt=pixelwise.SaltAndPepper(0.4))
-    changed = (made != grey).double()
+    made, values = done(gray, CounterRNG(torch.arange(50), 0), salt=pixelwise.SaltAndPepper(0.4))
+    changed = (made != gray).double()
     assert torch.allclose(changed.mean((1, 2, 3)), values["salt"]["share"], atol=0.05)
     assert torch.equal(changed[:, 0], changed[:, 2])  # pixels, not values
     assert (made[changed.bool()] == 1).float().mean() == pytest.approx(0.5, abs=0.02)
 
 
-def test_cutout_is_a_box_about_any_place_in_the_mean_colour():
+def test_cutout_fills_a_box_with_the_mean_color():
     images = torch.rand(300, 3, 12, 16, generator=torch.Generator().manual_seed(2))
     made, values = done(images, CounterRNG(torch.arange(300), 0), cutout=pixelwise.Cutout(0.5))
     areas = []
@@ -216,7 +219,7 @@ def test_cutout_is_a_box_about_any_place_in_the_mean_colour():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_brightness_and_contrast_are_torchvisions(channels):
+def test_brightness_and_contrast_equal_torchvision(channels):
     images = IMAGES[:, :channels]
     for transform, peer in (
         (pixelwise.Brightness(0.5), TF.adjust_brightness),
@@ -232,7 +235,7 @@ def test_brightness_and_contrast_are_torchvisions(channels):
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 3.0])
-def test_mixup_is_zhangs(alpha):
+def test_mixup_follows_the_paper(alpha):
     many = CounterRNG(torch.arange(20000), 0)
     share = mixing.MixUp(alpha).sample(many, (1, 1))["share"].numpy()
     assert stats.kstest(share, stats.beta(alpha, alpha).cdf).pvalue > 0.01
@@ -254,7 +257,7 @@ def test_mixup_is_zhangs(alpha):
     assert len(others) == 400  # nobody is twice a partner
 
 
-def test_cutmix_shares_labels_by_the_area_of_its_box():
+def test_cutmix_mixes_labels_by_box_area():
     images = IMAGES[:200] + torch.arange(200).view(
         -1, 1, 1, 1
     )  # the whole part of a value says which image it is of
@@ -276,7 +279,7 @@ def test_cutmix_shares_labels_by_the_area_of_its_box():
     assert 0.2 < np.mean(areas) < 0.5  # half, less what the edge cuts off
 
 
-def test_training_alone_is_augmented_anew_every_epoch(config, tmp_path):
+def test_only_training_images_are_augmented_differently_each_epoch(config, tmp_path):
     chosen = ("augment=crop_flip", "data.permute=true")
     first, second, validation, data = epoch_batches(config, tmp_path / "a", *chosen)
     assert not torch.equal(first.sum(0), second.sum(0))
@@ -297,7 +300,7 @@ def test_training_alone_is_augmented_anew_every_epoch(config, tmp_path):
     assert all(found)
 
 
-def test_images_are_augmented_before_they_are_binarised(config, tmp_path):
+def test_images_are_augmented_before_binarization(config, tmp_path):
     first, *_ = epoch_batches(config, tmp_path / "a", "augment=warp", "data.binarize=true")
     plain, *_ = epoch_batches(config, tmp_path / "b", "data.binarize=true")
     assert set(first.unique().tolist()) == {0, 1}
@@ -309,7 +312,7 @@ def _inside(row, other):
     return any(bytes(row) in bytes(way) for way in (whole, whole[::-1]))
 
 
-def test_workers_and_batch_sizes_change_no_image(config, tmp_path):
+def test_augmented_images_do_not_depend_on_workers_or_batch_size(config, tmp_path):
     write_folder(tmp_path / "in", ("train", "test"), n=12)
     settings = ("data=folder", f"data.root={tmp_path / 'in'}", "data.size=28", "data.val_size=0", "data.limit=null",
                 "augment=strong", "model=fc", "data.channels=1")  # fmt: skip
@@ -331,7 +334,7 @@ def test_workers_and_batch_sizes_change_no_image(config, tmp_path):
     assert seen[0] != seen[3]
 
 
-def test_a_choice_is_one_or_a_list_and_its_border_a_setting(config):
+def test_augment_takes_one_name_or_a_list_and_a_border(config):
     both = build.augmentation(
         config("augment=[standard,noise,cutmix]", "augment.border=wrap", *TINY, "model=fc")
     )

@@ -1,4 +1,4 @@
-"""Transparency is laid on a ground, white unless data.background says another, wherever image files are read."""
+"""Transparent images are blended over data.background, wherever image files are read."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ RNG = np.random.default_rng(0)
 
 
 def blended(rgb, alpha, ground):
-    """Porter and Duff's "over" on an opaque ground, in float64."""
+    """Compute Porter and Duff's "over" on an opaque background, in float64."""
     a = alpha[..., None] / 255
     return a * rgb + (1 - a) * np.asarray(ground)
 
@@ -27,26 +27,26 @@ def seen(path, channels=3, ground=(255, 255, 255)):
 
 
 @pytest.mark.parametrize("ground", [(255, 255, 255), (0, 0, 0), (10, 200, 90)])
-def test_alpha_is_blended(tmp_path, ground):
+def test_decode_blends_alpha_over_the_background(tmp_path, ground):
     rgb = RNG.integers(0, 256, (12, 9, 3), dtype=np.uint8)
     alpha = RNG.integers(0, 256, (12, 9), dtype=np.uint8)
     Image.fromarray(np.dstack([rgb, alpha])).save(tmp_path / "rgba.png")
     assert np.abs(seen(tmp_path / "rgba.png", 3, ground) - blended(rgb, alpha, ground)).max() <= 1
     Image.fromarray(np.dstack([rgb[..., 0], alpha]), "LA").save(tmp_path / "la.png")
-    grey = np.repeat(rgb[..., :1], 3, 2)
-    assert np.abs(seen(tmp_path / "la.png", 3, ground) - blended(grey, alpha, ground)).max() <= 1
+    gray = np.repeat(rgb[..., :1], 3, 2)
+    assert np.abs(seen(tmp_path / "la.png", 3, ground) - blended(gray, alpha, ground)).max() <= 1
     luma = blended(rgb, alpha, ground) @ [0.299, 0.587, 0.114]
     assert np.abs(seen(tmp_path / "rgba.png", 1, ground)[..., 0] - luma).max() <= 2
 
 
-def test_a_transparent_colour_is_the_ground(tmp_path):
-    grey = np.array([[0, 60], [60, 200]], dtype=np.uint8)
-    Image.fromarray(grey).save(tmp_path / "l.png", transparency=60)
-    Image.fromarray(np.dstack([grey] * 3)).save(tmp_path / "rgb.png", transparency=(60, 60, 60))
-    indexed = Image.fromarray(grey).convert("P")
+def test_transparent_palette_color_shows_the_background(tmp_path):
+    gray = np.array([[0, 60], [60, 200]], dtype=np.uint8)
+    Image.fromarray(gray).save(tmp_path / "l.png", transparency=60)
+    Image.fromarray(np.dstack([gray] * 3)).save(tmp_path / "rgb.png", transparency=(60, 60, 60))
+    indexed = Image.fromarray(gray).convert("P")
     indexed.save(tmp_path / "p.png", transparency=60)
     indexed.save(tmp_path / "p.gif", transparency=60)
-    expected = np.where(grey == 60, 255, grey)
+    expected = np.where(gray == 60, 255, gray)
     for name in ("l.png", "rgb.png", "p.png", "p.gif"):
         assert np.array_equal(seen(tmp_path / name)[..., 0], expected), name
     deep = np.array([[0, 60 * 257], [60 * 257, 200 * 257]], dtype=np.uint16)
@@ -55,7 +55,7 @@ def test_a_transparent_colour_is_the_ground(tmp_path):
 
 
 def icons(folder, flat):
-    """Black shapes on a transparent ground, whose colour is black too; `flat`: on white."""
+    """Black shapes on a transparent black background; `flat`: on white."""
     rng = np.random.default_rng(0)
     for kind in ("circle", "cross"):
         (folder / kind).mkdir(parents=True)
@@ -89,7 +89,7 @@ def settings(root, *more):
 
 
 @pytest.mark.parametrize("keep", ["true", "false"])
-def test_clear_icons_are_those_on_white(config, both, keep):
+def test_transparent_icons_equal_icons_on_white(config, both, keep):
     clear, white = (
         data_of(config, *settings(both / name, f"data.in_memory={keep}"))
         for name in ("clear", "white")
@@ -102,7 +102,7 @@ def test_clear_icons_are_those_on_white(config, both, keep):
 
 @pytest.fixture
 def icons_run(both, config):
-    """A classifier of the clear icons, on a ground of its own."""
+    """A classifier of the transparent icons, with its own background."""
     cfg = config(*settings(both / "clear", "data.background=[200,200,200]", "trainer.max_epochs=30", "callbacks=none",
                            "logger=csv", "trainer=cpu", "trainer.precision=32-true", "data.batch_size=8"))  # fmt: skip
     folder = saved(cfg, both / "run")
@@ -110,21 +110,21 @@ def icons_run(both, config):
     return folder
 
 
-def test_predict_lays_them_on_the_runs_own_ground(icons_run, both):
+def test_predict_uses_the_background_of_the_run(icons_run, both):
     out = (f"out={both}/x.csv", "picture=null")
-    said = call("predict", predict, f"run={icons_run}", f"images={both}/clear", *out)
-    corners = said.shown[:, :, 0, 0]
+    message = call("predict", predict, f"run={icons_run}", f"images={both}/clear", *out)
+    corners = message.shown[:, :, 0, 0]
     assert torch.allclose(corners, torch.full_like(corners, 200 / 255))
 
 
-def test_the_cache_tells_grounds_apart(config, both, tmp_path):
+def test_cache_distinguishes_backgrounds(config, both, tmp_path):
     cache = f"cache={tmp_path / 'cache'}"
     for ground, corner in (("white", 255), ("black", 0), ("[1,2,3]", 1), ("'#070000'", 7)):
         data = data_of(config, *settings(both / "clear", cache, f"data.background={ground}"))
         assert (data.train.images[:, 0, 0, 0] == corner).all(), ground
 
 
-def test_augment_lays_them_on_its_ground_and_keeps_the_files(both):
+def test_augment_uses_its_background_and_keeps_the_files(both):
     out = both / "out"
     call("augment", augment, f"data.root={both}/clear", "augment=flip", f"out={out}", "data.background=red", "data.test_size=0",
          "data.val_size=0")  # fmt: skip
@@ -138,19 +138,19 @@ def test_augment_lays_them_on_its_ground_and_keeps_the_files(both):
     assert not (first == [0, 0, 0]).all(2)[:8].any(), "black is the shape's alone"
 
 
-def test_a_photograph_and_a_style_are_laid_on_it_too(config, both):
+def test_style_pair_uses_the_background(config, both):
     data = data_of(config, "model=style_transfer", "data=style_pair", f"data.content={both}/clear/circle/00.png",
                    f"data.style={both}/clear/cross/00.png", "data.size=16", "data.background=lime")  # fmt: skip
     assert data.train.images[:, :, 0, 0].tolist() == [[0, 255, 0]] * 2
 
 
 @pytest.mark.parametrize("wrong", ["whyte", "[1,2]", "[1,2,256]", "7", "true", "[1,2,x]", "null"])
-def test_what_is_no_colour_is_named(wrong):
+def test_invalid_background_color_is_named(wrong):
     cfg = compose("train", ["data=folder", "data.root=x", f"data.background={wrong}"])
     with pytest.raises(UserError, match=r"data\.background=.*: it takes a color's name"):
         check(cfg)
 
 
-def test_a_colour_may_be_named_or_given_in_numbers():
+def test_color_is_parsed_from_names_and_numbers():
     for background in ("red", "#f00", "#ff0000", "rgb(255,0,0)", [255, 0, 0]):
         assert parse_color(background) == (255, 0, 0)

@@ -1,4 +1,4 @@
-"""Splits, sizes, orders and batches, whatever the set."""
+"""Splits, sizes, orders and batches of any data set."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from src.engine import build
 from tests.conftest import TINY, data_of
 
 
-def test_the_three_sets_are_disjoint_and_whole(config):
+def test_the_three_sets_are_disjoint_and_complete(config):
     data = data_of(config)
     rows = [
         {bytes(image.numpy()) for image in part.images}
@@ -22,7 +22,7 @@ def test_the_three_sets_are_disjoint_and_whole(config):
     assert not rows[1] & rows[2]
 
 
-def test_limit_and_train_size(config):
+def test_limit_and_train_size_set_the_number_of_images(config):
     data = data_of(config, "data.train_size=700", "data.val_size=50")
     assert (len(data.train), len(data.val), len(data.test)) == (700, 50, 360)
     data = data_of(config, "data.limit=30")
@@ -33,8 +33,8 @@ def test_limit_and_train_size(config):
         data_of(config, "data.train_size=1500")
 
 
-def test_so_many_of_each_class(config):
-    """Drawn by split_seed from what validation leaves, more of them around fewer; validation and test stay as they are."""
+def test_train_per_class_draws_equally_from_each_class(config):
+    """The draw depends on split_seed; a larger draw contains a smaller one; validation and test stay."""
     few, more, whole = (
         data_of(config, f"data.train_per_class={n}", "seed=1") for n in (5, 20, "null")
     )
@@ -55,7 +55,7 @@ def test_so_many_of_each_class(config):
         data_of(config, "data.train_per_class=200")
 
 
-def test_every_run_of_every_seed_is_measured_on_the_same_images(config):
+def test_evaluation_images_do_not_depend_on_the_seed(config):
     one, other = data_of(config, "seed=0"), data_of(config, "seed=1")
     assert torch.equal(one.test.images, other.test.images)
     assert torch.equal(one.val.images, other.val.images)
@@ -64,7 +64,7 @@ def test_every_run_of_every_seed_is_measured_on_the_same_images(config):
 
 
 @pytest.mark.parametrize(("size", "channels"), [(28, 1), (32, 3), (64, 1), (14, 1)])
-def test_resized(size, channels):
+def test_resize_sets_size_and_channels(size, channels):
     images = torch.arange(256).byte().view(1, 1, 16, 16).repeat(3, 1, 1, 1)
     out = resize(images, (size, size + 4), channels)
     assert out.shape == (3, channels, size, size + 4)
@@ -72,12 +72,12 @@ def test_resized(size, channels):
     assert resize(images, (16, 16), 1).equal(images), "identity is exact"
 
 
-def test_colour_to_grey_is_itu_601():
+def test_color_to_gray_uses_itu_601_luma():
     red = torch.tensor([255, 0, 0]).byte().view(1, 3, 1, 1).repeat(1, 1, 4, 4)
     assert resize(red, (4, 4), 1).unique().tolist() == [76]
 
 
-def test_batches_are_floats_in_0_1(config):
+def test_batches_are_float32_in_0_1(config):
     data = data_of(config)
     batch = next(iter(data.train_dataloader()))
     assert batch[0].dtype == torch.uint8
@@ -89,7 +89,7 @@ def test_batches_are_floats_in_0_1(config):
     assert labels.dtype == torch.int64
 
 
-def test_a_batch_is_one_call(config):
+def test_a_batch_is_one_index_operation(config):
     data = data_of(config, "data.limit=100", "data.batch_size=32")
     calls = []
     get = data.train.__class__.__getitem__
@@ -112,7 +112,7 @@ def batches(**changes):
     return out
 
 
-def test_the_order_is_a_function_of_seed_and_epoch():
+def test_epoch_order_depends_on_seed_and_epoch_only():
     first = batches()
     torch.manual_seed(12345)
     assert batches() == first
@@ -123,17 +123,17 @@ def test_the_order_is_a_function_of_seed_and_epoch():
     assert batches(position=lambda: (1, 0)) != first
 
 
-def test_a_resumed_epoch_begins_where_it_was_cut():
+def test_resumed_epoch_starts_at_the_next_batch():
     assert batches(position=lambda: (0, 2)) == batches()[2:]
 
 
-def test_a_single_image_left_over_joins_the_batch_before():
+def test_single_leftover_image_joins_the_previous_batch():
     assert [len(batch) for batch in batches(n=65)] == [32, 33]
     assert [len(batch) for batch in batches(n=66)] == [32, 32, 2]
     assert [len(batch) for batch in batches(n=1)] == [1]
 
 
-def test_ranks_share_an_epoch_in_equal_batches():
+def test_ranks_get_equally_many_batches():
     parts = [batches(rank=rank, world=3, batch_size=10) for rank in range(3)]
     assert len({len(part) for part in parts}) == 1
     seen = [i for part in parts for batch in part for i in batch]
@@ -141,7 +141,7 @@ def test_ranks_share_an_epoch_in_equal_batches():
     assert len(seen) == 102
 
 
-def test_binarized_pixels_have_their_values_as_probabilities():
+def test_binarize_uses_pixel_values_as_probabilities():
     images = torch.tensor([0.0, 0.2, 0.7, 1.0]).view(4, 1, 1, 1).expand(4, 1, 100, 100)
     drawn = binarize(images, torch.Generator().manual_seed(0))
     assert set(drawn.unique().tolist()) == {0.0, 1.0}
@@ -149,7 +149,7 @@ def test_binarized_pixels_have_their_values_as_probabilities():
 
 
 def epoch_batches(config, tmp_path, *overrides):
-    """The training images of two epochs and the validation images, as the model gets them."""
+    """Return the training images of two epochs and the validation images, as the model gets them."""
     cfg = config(
         *TINY,
         "model=draw",
@@ -183,7 +183,7 @@ def epoch_batches(config, tmp_path, *overrides):
     )
 
 
-def test_binarisation_is_drawn_anew_every_epoch_and_kept_in_validation(config, tmp_path):
+def test_binarization_differs_each_epoch_in_training_only(config, tmp_path):
     first, second, validation, data = epoch_batches(config, tmp_path / "a", "data.binarize=true")
     assert set(first.unique().tolist()) == {0.0, 1.0}
     assert not torch.equal(first.sum(0), second.sum(0)), "another draw"
@@ -198,7 +198,7 @@ def test_binarisation_is_drawn_anew_every_epoch_and_kept_in_validation(config, t
     )
 
 
-def test_scattered_images_are_whole_and_anywhere():
+def test_place_randomly_keeps_images_complete_and_covers_all_places():
     images = torch.rand(500, 2, 3, 4, generator=torch.Generator().manual_seed(0)) + 0.1
     sheets = place_randomly(images, (5, 9), torch.Generator().manual_seed(1))
     assert sheets.shape == (500, 2, 5, 9)

@@ -1,4 +1,4 @@
-"""Decoded images are kept on disk: read again without decoding, made anew when anything changed or broke."""
+"""The cache of decoded images: read without decoding, replaced if anything changed or broke."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from tests.conftest import ROOT, data_of
 
 @pytest.fixture
 def decodes(monkeypatch):
-    """The paths that are decoded, as they are."""
+    """The paths that are decoded."""
     seen = []
     real = files_module.decode
     monkeypatch.setattr(
@@ -26,7 +26,7 @@ def decodes(monkeypatch):
 
 @pytest.fixture
 def images(tmp_path):
-    """A folder of 12 images in two classes, each of its own grey."""
+    """A folder of 12 images in two classes, each in its own gray."""
     for i in range(12):
         path = tmp_path / "images" / f"class{i % 2}" / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def images(tmp_path):
 
 
 def pixels(config, images, *more):
-    """Images and labels of the three sets, read anew, with the cache beside the folder."""
+    """Read images and labels of the three sets again, with the cache beside the folder."""
     settings = (
         "model=fc",
         "data=folder",
@@ -55,7 +55,7 @@ def same(a, b):
     )
 
 
-def test_the_second_read_decodes_nothing_however_it_is_cut(config, images, decodes):
+def test_second_read_comes_from_the_cache(config, images, decodes):
     first = pixels(config, images)
     assert len(decodes) == 12
     assert same(first, pixels(config, images))
@@ -67,7 +67,7 @@ def test_the_second_read_decodes_nothing_however_it_is_cut(config, images, decod
     ]
 
 
-def test_what_changes_the_pixels_makes_another_entry(config, images, decodes):
+def test_settings_that_change_pixels_make_a_new_cache_entry(config, images, decodes):
     first = pixels(config, images)
     for n, more in enumerate((["data.size=9"], ["data.size=[8,9]"], ["data.channels=1"]), 2):
         pixels(config, images, *more)
@@ -89,7 +89,7 @@ def test_what_changes_the_pixels_makes_another_entry(config, images, decodes):
     assert len(decodes) == 72
 
 
-def test_what_is_not_to_be_kept_is_not(config, images, tmp_path, decodes, monkeypatch):
+def test_nothing_is_cached_if_disabled_or_too_large(config, images, tmp_path, decodes, monkeypatch):
     pixels(config, images, "data.cache=null")
     monkeypatch.setattr(files_module, "MEMORY_LIMIT", 12 * 3 * 8 * 8 - 1)
     pixels(config, images, "data.in_memory=true")
@@ -112,7 +112,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_a_broken_entry_is_decoded_anew(config, images, tmp_path, decodes, caplog, kind):
+def test_broken_cache_entry_is_replaced(config, images, tmp_path, decodes, caplog, kind):
     caplog.set_level("INFO", logger="src")
     first = pixels(config, images)
     (entry,) = (tmp_path / "cache" / "decoded").iterdir()
@@ -130,39 +130,40 @@ def test_a_broken_entry_is_decoded_anew(config, images, tmp_path, decodes, caplo
     assert len(decodes) == 24, "the entry is whole again"
 
 
-def of_shape(*shape):
+def has_shape(*shape):
     return lambda images: images.dtype == torch.uint8 and images.shape == shape
 
 
-def test_an_entry_of_another_shape_is_made_anew(tmp_path):
+def test_cache_entry_of_another_shape_is_replaced(tmp_path):
     one, other = (
         torch.zeros(2, 3, 4, 4, dtype=torch.uint8),
         torch.ones(3, 3, 4, 4, dtype=torch.uint8),
     )
-    cached(tmp_path / "x.pt", of_shape(2, 3, 4, 4), lambda: one)
-    assert torch.equal(cached(tmp_path / "x.pt", of_shape(3, 3, 4, 4), lambda: other), other)
+    cached(tmp_path / "x.pt", has_shape(2, 3, 4, 4), lambda: one)
+    assert torch.equal(cached(tmp_path / "x.pt", has_shape(3, 3, 4, 4), lambda: other), other)
     torch.save(other.float(), tmp_path / "x.pt")
-    assert cached(tmp_path / "x.pt", of_shape(3, 3, 4, 4), lambda: other).dtype == torch.uint8
+    assert cached(tmp_path / "x.pt", has_shape(3, 3, 4, 4), lambda: other).dtype == torch.uint8
     torch.save({"no": "tensor"}, tmp_path / "x.pt")
-    assert torch.equal(cached(tmp_path / "x.pt", of_shape(3, 3, 4, 4), lambda: other), other)
-    again = cached(tmp_path / "x.pt", of_shape(3, 3, 4, 4), lambda: pytest.fail("made anew"))
+    assert torch.equal(cached(tmp_path / "x.pt", has_shape(3, 3, 4, 4), lambda: other), other)
+    again = cached(tmp_path / "x.pt", has_shape(3, 3, 4, 4), lambda: pytest.fail("made anew"))
     assert torch.equal(again, other)
 
 
-def test_where_nothing_can_be_written_nothing_is_kept(tmp_path, caplog):
+def test_unwritable_cache_is_skipped(tmp_path, caplog):
     caplog.set_level("INFO", logger="src")
     (tmp_path / "file").touch()
     one = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
-    assert cached(tmp_path / "file" / "x.pt", of_shape(2, 3, 4, 4), lambda: one) is one
+    assert cached(tmp_path / "file" / "x.pt", has_shape(2, 3, 4, 4), lambda: one) is one
     assert "cannot be kept" in caplog.text
 
 
-def test_what_is_written_to_the_images_stays_in_the_process(tmp_path):
+def test_writing_to_cached_images_does_not_change_the_file(tmp_path):
     one = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
     for _ in range(2):
-        cached(tmp_path / "x.pt", of_shape(2, 3, 4, 4), lambda: one.clone()).fill_(9)
+        cached(tmp_path / "x.pt", has_shape(2, 3, 4, 4), lambda: one.clone()).fill_(9)
     assert (
-        cached(tmp_path / "x.pt", of_shape(2, 3, 4, 4), lambda: pytest.fail("made anew")).max() == 0
+        cached(tmp_path / "x.pt", has_shape(2, 3, 4, 4), lambda: pytest.fail("made anew")).max()
+        == 0
     )
 
 
@@ -195,7 +196,7 @@ def child(*args):
     return subprocess.Popen([sys.executable, "-c", CHILD, *map(str, args)], cwd=ROOT)
 
 
-def test_two_processes_at_once_leave_one_good_entry_and_a_killed_one_none(tmp_path):
+def test_concurrent_and_killed_writers_leave_a_valid_cache(tmp_path):
     path, one, other = tmp_path / "decoded" / "x.pt", tmp_path / "one", tmp_path / "other"
     assert child(path, one, one, "killed").wait(timeout=120) == -9
     assert not path.exists()
@@ -207,6 +208,6 @@ def test_two_processes_at_once_leave_one_good_entry_and_a_killed_one_none(tmp_pa
     assert [process.wait(timeout=120) for process in both] == [0, 0]
     assert [p.name for p in path.parent.iterdir() if not p.name.startswith(".")] == ["x.pt"]
     assert (
-        cached(path, of_shape(2000, 3, 32, 32), lambda: pytest.fail("not kept")).sum().item()
+        cached(path, has_shape(2000, 3, 32, 32), lambda: pytest.fail("not kept")).sum().item()
         == sum(range(256)) * 24_000
     )

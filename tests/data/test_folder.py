@@ -1,4 +1,4 @@
-"""A folder of one's own: levels, cuts, decoding, and the line that each broken one gets."""
+"""Folders of images: split folders, splits, decoding, and errors."""
 
 import numpy as np
 import pytest
@@ -20,13 +20,13 @@ def write_folder(root, levels=("",), n=6, suffixes=("jpg", "png", "bmp", "gif", 
             folder = root / level / name
             folder.mkdir(parents=True)
             for j in range(n):
-                colour = (200 * i, 20 * j, 90)
-                Image.new("RGB", (30 + j, 20 + j), colour).save(
+                color = (200 * i, 20 * j, 90)
+                Image.new("RGB", (30 + j, 20 + j), color).save(
                     folder / f"{j}.{suffixes[j % len(suffixes)]}"
                 )
 
 
-def test_a_folder_without_levels_is_cut_by_a_fixed_seed(config, tmp_path):
+def test_folder_without_split_folders_is_split_by_split_seed(config, tmp_path):
     write_folder(tmp_path, n=10)
     settings = (
         "data=folder",
@@ -48,7 +48,7 @@ def test_a_folder_without_levels_is_cut_by_a_fixed_seed(config, tmp_path):
 @pytest.mark.parametrize(
     "levels", [("train", "test"), ("train", "val", "test"), ("train", "valid")]
 )
-def test_a_folder_with_levels_keeps_them(config, tmp_path, levels):
+def test_folder_keeps_its_split_folders(config, tmp_path, levels):
     write_folder(tmp_path, levels)
     data = data_of(
         config,
@@ -62,7 +62,7 @@ def test_a_folder_with_levels_keeps_them(config, tmp_path, levels):
     assert len(data.test) == (12 if "test" in levels else 4)
 
 
-def test_a_folder_too_large_for_memory_gives_the_same_batches_by_workers(config, tmp_path):
+def test_streamed_batches_equal_batches_in_memory(config, tmp_path):
     write_folder(tmp_path, ("train", "test"))
     settings = (
         "data=folder",
@@ -83,7 +83,7 @@ def test_a_folder_too_large_for_memory_gives_the_same_batches_by_workers(config,
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_benchmarks_plain_loop_opens_the_same_images_one_by_one(config, tmp_path, channels):
+def test_bench_baseline_reads_the_same_images(config, tmp_path, channels):
     write_folder(tmp_path, ("train", "test"), suffixes=("png",))
     data = data_of(
         config,
@@ -102,7 +102,7 @@ def test_the_benchmarks_plain_loop_opens_the_same_images_one_by_one(config, tmp_
         list(one_by_one(data))
 
 
-def test_broken_folders_name_what_is_wrong(config, tmp_path):
+def test_broken_folder_is_explained(config, tmp_path):
     def line(*overrides):
         with pytest.raises(UserError) as error:
             data_of(config, "data=folder", f"data.root={tmp_path}", "data.size=16", *overrides)
@@ -116,15 +116,15 @@ def test_broken_folders_name_what_is_wrong(config, tmp_path):
     assert f"{tmp_path / 'emus'}: a class with no images" in line()
 
 
-def test_a_test_class_unknown_in_training_is_named(config, tmp_path):
+def test_unknown_test_class_is_named(config, tmp_path):
     write_folder(tmp_path, ("train", "test"))
     (tmp_path / "test" / "yaks").mkdir()
     with pytest.raises(UserError, match="yaks: no such class"):
         data_of(config, "data=folder", f"data.root={tmp_path}", "data.size=16")
 
 
-def test_chosen_classes_are_all_that_is_read(config, tmp_path):
-    """Labelled in the order in which they are named; a folder that is not chosen may hold what cannot be read."""
+def test_data_classes_selects_and_orders_classes(config, tmp_path):
+    """A folder that is not selected may hold unreadable files."""
     write_folder(tmp_path, ("train", "test"))
     for level in ("train", "test"):
         (tmp_path / level / "birds").mkdir()
@@ -143,7 +143,7 @@ def test_chosen_classes_are_all_that_is_read(config, tmp_path):
             data_of(config, *settings, f"data.classes={classes}")
 
 
-def test_classes_named_by_digits_may_be_chosen(config, tmp_path):
+def test_data_classes_accepts_names_of_digits(config, tmp_path):
     write_folder(tmp_path)
     (tmp_path / "cats").rename(tmp_path / "10")
     data = data_of(
@@ -157,8 +157,8 @@ def test_classes_named_by_digits_may_be_chosen(config, tmp_path):
     assert data.class_names == ["10", "dogs"]
 
 
-def test_only_images_count(config, tmp_path):
-    """What a file manager leaves among the images is passed over."""
+def test_other_files_are_ignored(config, tmp_path):
+    """File managers leave hidden files among images."""
     write_folder(tmp_path)
     settings = ("data=folder", f"data.root={tmp_path}", "data.size=16", "data.test_size=2")
     before = len(data_of(config, *settings).train)
@@ -168,7 +168,7 @@ def test_only_images_count(config, tmp_path):
     assert len(data_of(config, *settings).train) == before
 
 
-def test_sixteen_bits_become_eight_by_scaling_and_what_says_no_white_is_refused(tmp_path):
+def test_16_bit_images_are_scaled_and_float_images_refused(tmp_path):
     ramp = np.linspace(0, 65535, 64).round().astype(np.uint16).reshape(8, 8)
     Image.fromarray(ramp).save(tmp_path / "ramp.png")
     for channels in (1, 3):
@@ -179,7 +179,7 @@ def test_sixteen_bits_become_eight_by_scaling_and_what_says_no_white_is_refused(
         decode(tmp_path / "float.tiff", None, 1)
 
 
-def test_decode_turns_upright_and_crops_the_centre(tmp_path):
+def test_decode_applies_exif_and_center_crops(tmp_path):
     image = Image.new("RGB", (40, 20), "black")
     image.paste("white", (0, 0, 20, 20))
     exif = Image.Exif()

@@ -1,4 +1,4 @@
-"""Oxford-IIIT Pets: small files in its format, held against torchvision's reader; and the line that each broken copy gets."""
+"""Oxford-IIIT Pets: small files in its format against torchvision's reader, and errors."""
 
 import colorsys
 
@@ -22,15 +22,15 @@ BREEDS = [
 
 @pytest.fixture
 def pets(tmp_path):
-    """A root with four breeds, 6 images to train and 3 to test of each, in the archive's layout; each image one colour."""
+    """A root with four breeds, 6 training and 3 test images of each, each image of one color."""
     folder = tmp_path / "oxford-iiit-pet"
     (folder / "images").mkdir(parents=True)
     (folder / "annotations").mkdir()
     lines = {"trainval": [], "test": []}
     for number, (breed, species) in enumerate(BREEDS, 1):
         for i in range(9):
-            name, colour = f"{breed}_{i + 1}", colorsys.hsv_to_rgb(number / 5, 1, (i + 1) / 10)
-            pixels = np.full((40 + i, 50 - i, 3), [round(255 * c) for c in colour], np.uint8)
+            name, color = f"{breed}_{i + 1}", colorsys.hsv_to_rgb(number / 5, 1, (i + 1) / 10)
+            pixels = np.full((40 + i, 50 - i, 3), [round(255 * c) for c in color], np.uint8)
             Image.fromarray(pixels).save(
                 folder / "images" / f"{name}.jpg", quality=100, subsampling=0
             )
@@ -57,21 +57,21 @@ def settings(root, *more):
 @pytest.mark.parametrize(
     ("classes", "target"), [("breeds", "category"), ("species", "binary-category")]
 )
-def test_images_and_labels_are_torchvisions(config, pets, classes, target):
+def test_images_and_labels_equal_torchvision(config, pets, classes, target):
     data = data_of(config, *settings(pets, f"data.classes={classes}"))
     assert data.num_classes == {"breeds": 4, "species": 2}[classes]
     for part, split in ((data.train, "trainval"), (data.test, "test")):
-        theirs = OxfordIIITPet(str(pets), split, target)
-        assert part.labels.tolist() == [label for _, label in theirs]
-        means = np.array([np.asarray(image).mean((0, 1)) for image, _ in theirs])
+        reference = OxfordIIITPet(str(pets), split, target)
+        assert part.labels.tolist() == [label for _, label in reference]
+        means = np.array([np.asarray(image).mean((0, 1)) for image, _ in reference])
         assert np.abs(part.images.numpy().mean((2, 3)) - means).max() < 1
-        names = theirs.classes if classes == "breeds" else theirs.bin_classes
+        names = reference.classes if classes == "breeds" else reference.bin_classes
     assert [name.lower().replace("_", " ") for name in data.class_names] == [
         name.lower() for name in names
     ]
 
 
-def test_chosen_breeds_in_any_spelling_are_all_that_is_read(config, pets):
+def test_data_classes_selects_breeds_in_any_spelling(config, pets):
     data = data_of(
         config,
         *settings(
@@ -89,7 +89,7 @@ def test_chosen_breeds_in_any_spelling_are_all_that_is_read(config, pets):
     )
 
 
-def test_validation_is_cut_from_trainval_and_the_split_stays(config, pets):
+def test_validation_is_cut_from_trainval(config, pets):
     whole, cut = (data_of(config, *settings(pets, f"data.val_size={n}")) for n in (0, 0.25))
     assert (len(whole.train), len(whole.val), len(whole.test)) == (24, 0, 12)
     assert (len(cut.train), len(cut.val), len(cut.test)) == (18, 6, 12)
@@ -102,7 +102,7 @@ def pixels_of(part):
     return [image.numpy().tobytes() for image in part.images]
 
 
-def test_left_in_files_they_are_the_same_images_and_moments(config, pets):
+def test_streamed_pets_have_the_same_images_and_moments(config, pets):
     kept, lazy = (
         data_of(
             config,
@@ -114,10 +114,10 @@ def test_left_in_files_they_are_the_same_images_and_moments(config, pets):
     assert not isinstance(lazy.train, ImageSet)
     pixels = kept.train.images.numpy() / 255
     for data in (kept, lazy):
-        for ours, numpys in zip(
+        for actual, numpys in zip(
             data.moments(), (pixels.mean((0, 2, 3)), pixels.std((0, 2, 3))), strict=True
         ):
-            assert np.allclose(ours.numpy(), numpys, rtol=1e-9)
+            assert np.allclose(actual.numpy(), numpys, rtol=1e-9)
     kept_batches, lazy_batches = (
         [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
         for data in (kept, lazy)
@@ -128,7 +128,7 @@ def test_left_in_files_they_are_the_same_images_and_moments(config, pets):
 
 
 def edited(name, change):
-    """root -> its list `name` as `change` makes it of the list's text."""
+    """Return a function that changes the text of the list `name` by `change`."""
 
     def edit(root):
         path = root / "oxford-iiit-pet" / "annotations" / name
@@ -167,7 +167,7 @@ BROKEN = {  # what is done to a good copy, what is asked of it, what the line sa
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_what_is_wrong_is_named(config, pets, kind):
+def test_broken_pets_are_explained(config, pets, kind):
     breaks, more, words = BROKEN[kind]
     breaks(pets)
     with pytest.raises(UserError) as error:
@@ -178,7 +178,7 @@ def test_what_is_wrong_is_named(config, pets, kind):
 
 
 @pytest.mark.slow
-def test_a_broken_image_met_by_a_worker_is_one_line_too(pets):
+def test_broken_image_in_a_worker_is_a_one_line_error(pets):
     (pets / "oxford-iiit-pet" / "images" / "Bengal_1.jpg").write_bytes(b"\xff\xd8")
     result = command("train", *settings(pets), "data.in_memory=false", "model.normalize.mean=0.5", "model.normalize.std=0.5",
                      "trainer=cpu", "callbacks=none", "logger=csv", f"out={pets / 'runs'}")  # fmt: skip
@@ -190,9 +190,9 @@ def test_a_broken_image_met_by_a_worker_is_one_line_too(pets):
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"real data for development are not at {SHARED}")
-def test_real_pets(config):
+def test_real_pets_are_read(config):
     data = data_of(config, "model=fc", "data=pets", f"data.root={SHARED}", "data.size=32")
-    theirs = OxfordIIITPet(str(SHARED), "test")
+    reference = OxfordIIITPet(str(SHARED), "test")
     assert (len(data.train), len(data.val), len(data.test)) == (259, 0, 111)
-    assert data.test.labels.tolist() == theirs._labels
+    assert data.test.labels.tolist() == reference._labels
     assert data.num_classes == 37

@@ -1,4 +1,4 @@
-"""Whatever bytes a file holds: `decode` returns an image of the shape that was asked for, or says in a line why not."""
+"""Whatever bytes a file holds, `decode` returns the requested shape or raises a one-line error."""
 
 import io
 import warnings
@@ -43,7 +43,7 @@ SIDES = st.one_of(st.integers(1, 40), st.sampled_from([1, 2, 3, 257, 3000]))
 
 @st.composite
 def files(draw) -> bytes:
-    """The bytes of a file: noise behind a format's first bytes, or an image of any mode and size, whole, cut or changed."""
+    """The bytes of a file: noise behind a format's signature, or an image, complete, cut or changed."""
     if draw(st.integers(0, 4)) == 0:
         return draw(st.sampled_from(MAGIC)) + draw(st.binary(max_size=300))
     data = bytearray(encoded(draw))
@@ -59,7 +59,7 @@ def files(draw) -> bytes:
 
 
 def encoded(draw) -> bytes:
-    """An image file; of a mode that the format does not hold, in colours."""
+    """An image file; in color if the format does not support the mode."""
     size = (draw(SIDES), draw(SIDES))
     mode, name = draw(st.sampled_from(MODES)), draw(st.sampled_from(FORMATS))
     exif = Image.Exif()
@@ -77,7 +77,7 @@ def encoded(draw) -> bytes:
 
 
 @draws(150, 1200)
-def test_any_file_decodes_to_the_shape_or_is_refused_in_a_line(count, tmp_path):
+def test_any_file_is_decoded_or_refused_in_one_line(count, tmp_path):
     path, seen = tmp_path / "file.png", {True: 0, False: 0}
 
     def claim(drawn):

@@ -1,4 +1,4 @@
-"""The sentences, and word vectors from those without labels."""
+"""The review sentences, and word vectors from the unlabeled ones."""
 
 import csv
 from collections import Counter
@@ -29,14 +29,16 @@ def sentences(part):
 # --- words and pairs -------------------------------------------------------------------------------------------------
 
 
-def test_words_are_lower_case_without_stop_words():
-    said = "It\u2019s NOT the film's fault: I don't think 2 hours were \u201ctoo much\u201d for us!"
-    assert tokenize(said) == ["not", "film's", "fault", "don't", "think", "hours", "too", "much"]
+def test_tokenize_lowercases_and_drops_stop_words():
+    message = (
+        "It\u2019s NOT the film's fault: I don't think 2 hours were \u201ctoo much\u201d for us!"
+    )
+    assert tokenize(message) == ["not", "film's", "fault", "don't", "think", "hours", "too", "much"]
     assert tokenize("Größe, naïve") == ["größe", "naïve"]
     assert tokenize("There it was.") == []
 
 
-def test_pairs_of_a_sentence_by_hand():
+def test_pairs_of_a_known_sentence():
     tokens = torch.tensor([[1, 2, 3, 1, 0]])
     found = Counter(
         zip(*(part.tolist() for part in pairs(tokens, torch.full_like(tokens, 2))), strict=True)
@@ -48,7 +50,7 @@ def test_pairs_of_a_sentence_by_hand():
 
 @pytest.mark.parametrize("window", [1, 3, 99])
 @pytest.mark.parametrize("dynamic", [False, True])
-def test_pairs_are_those_that_a_loop_finds(window, dynamic):
+def test_pairs_equal_those_of_a_loop(window, dynamic):
     rng = np.random.default_rng(window)
     tokens, windows = np.zeros((5, 8), int), np.full((5, 8), window)
     if dynamic:
@@ -59,16 +61,16 @@ def test_pairs_are_those_that_a_loop_finds(window, dynamic):
         expected.update(
             (row[i], row[j]) for i in range(length) for j in range(length) if i != j and abs(i - j) <= reach[i]
         )  # fmt: skip
-    centres, contexts = pairs(torch.from_numpy(tokens), torch.from_numpy(windows))
-    assert Counter(zip(centres.tolist(), contexts.tolist(), strict=True)) == expected
+    centers, contexts = pairs(torch.from_numpy(tokens), torch.from_numpy(windows))
+    assert Counter(zip(centers.tolist(), contexts.tolist(), strict=True)) == expected
 
 
-def test_noise_words_come_by_the_unigrams_to_three_quarters():
+def test_noise_words_follow_the_unigram_distribution():
     shares = noise_shares(torch.tensor([81, 16, 1]))
     assert shares.tolist() == pytest.approx([0, 27 / 36, 8 / 36, 1 / 36])
 
 
-def test_a_runs_noise_is_counted_in_its_sentences(words_run):
+def test_noise_distribution_of_a_run_counts_its_sentences(words_run):
     with FILE.open(newline="") as file:
         counts = Counter(
             word
@@ -82,25 +84,25 @@ def test_a_runs_noise_is_counted_in_its_sentences(words_run):
     assert np.allclose(weights_of(words_run)["noise"][1:], expected / expected.sum())
 
 
-def test_skip_gram_against_numpy():
+def test_skip_gram_loss_equals_numpy():
     rng = np.random.default_rng(0)
-    centre, context, noise = (
+    center, context, noise = (
         rng.normal(size=(6, 4)),
         rng.normal(size=(6, 4)),
         rng.normal(size=(6, 3, 4)),
     )
     expected = 0.0
     for p in range(6):
-        expected += np.logaddexp(0, -context[p] @ centre[p])
-        expected += sum(np.logaddexp(0, noise[p, k] @ centre[p]) for k in range(3))
-    value = losses.skip_gram(*map(torch.from_numpy, (centre, context, noise)))
+        expected += np.logaddexp(0, -context[p] @ center[p])
+        expected += sum(np.logaddexp(0, noise[p, k] @ center[p]) for k in range(3))
+    value = losses.skip_gram(*map(torch.from_numpy, (center, context, noise)))
     assert value.item() == pytest.approx(expected / 6, rel=1e-12)
 
 
 # --- the sentences ---------------------------------------------------------------------------------------------------
 
 
-def test_the_projects_own_72(config):
+def test_bundled_reviews_have_72_sentences(config):
     data = data_of(config, *SENTIMENT)
     assert (len(data.train), len(data.val), len(data.test)) == (8, 0, 2)
     assert data.train.tensors[1].sort().values.tolist() == [0] * 4 + [1] * 4
@@ -111,12 +113,12 @@ def test_the_projects_own_72(config):
     with FILE.open(newline="") as file:
         texts = [row["text"] for row in csv.DictReader(file)]
     assert len({" ".join(tokenize(text)) for text in texts}) == 72, (
-        "no labelled sentence repeats another"
+        "no labeled sentence repeats another"
     )
     assert all(5 <= len(text.split()) <= 14 for text in texts)
 
 
-def test_a_sentence_left_out_is_tested_on_and_in_no_training_batch(config):
+def test_left_out_sentence_is_tested_and_not_trained_on(config):
     whole = data_of(config, *WORDS)
     every = sentences(whole.test)
     assert len(set(every)) == 10
@@ -126,12 +128,12 @@ def test_a_sentence_left_out_is_tested_on_and_in_no_training_batch(config):
         assert sorted(met) == sorted(every[:i] + every[i + 1 :])
         assert sentences(data.test) == [every[i]]
         assert data.words == whole.words, "nothing of it in the vocabulary"
-    assert "stumble" not in whole.words, "only a labelled sentence has it"
+    assert "stumble" not in whole.words, "only a labeled sentence has it"
 
 
 HEADER = "text,label,split\n"
 PLAIN = "good film cast,,\nbad film plot,,\n"
-LABELLED = "good cast,positive,train\nbad plot,negative,test\n"
+LABELED = "good cast,positive,train\nbad plot,negative,test\n"
 
 
 @pytest.mark.parametrize(
@@ -156,14 +158,14 @@ LABELLED = "good cast,positive,train\nbad plot,negative,test\n"
             HEADER + PLAIN + "what is it,positive,train\n",
             ["line 4: text=what is it", "no stop words"],
         ),
-        (HEADER + LABELLED, ["every row has a label"]),
+        (HEADER + LABELED, ["every row has a label"]),
         (
-            HEADER + PLAIN + LABELLED.replace("test", "train"),
+            HEADER + PLAIN + LABELED.replace("test", "train"),
             ["no row with a label has split=test"],
         ),
     ],
 )
-def test_a_broken_file_gets_a_line(config, tmp_path, content, words):
+def test_broken_review_file_is_explained(config, tmp_path, content, words):
     path = tmp_path / "mine.csv"
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -174,10 +176,10 @@ def test_a_broken_file_gets_a_line(config, tmp_path, content, words):
         assert word in str(error.value)
 
 
-def test_a_file_of_ones_own(config, tmp_path):
+def test_own_review_file_is_read(config, tmp_path):
     path = tmp_path / "mine.csv"
     path.write_text(
-        "\ufeff" + HEADER + PLAIN + LABELLED, encoding="utf-8"
+        "\ufeff" + HEADER + PLAIN + LABELED, encoding="utf-8"
     )  # as spreadsheets write it
     data = data_of(config, *SENTIMENT, f"data.root={path}")
     assert data.words == ["film", "bad", "cast", "good", "plot"]
@@ -191,16 +193,16 @@ def test_a_file_of_ones_own(config, tmp_path):
 # --- word vectors ----------------------------------------------------------------------------------------------------
 
 
-def test_the_projector_has_each_word_with_its_vector(words_run):
+def test_projector_holds_each_word_with_its_vector(words_run):
     (folder,) = [path.parent for path in words_run.rglob("tensors.tsv")]
     shown = np.loadtxt(folder / "tensors.tsv")
     checkpoint = runs.load_checkpoint(runs.last_checkpoint(words_run))
     assert (folder / "metadata.tsv").read_text().split() == checkpoint["Reviews"]["words"]
-    assert np.allclose(shown, checkpoint["state_dict"]["centre.weight"][1:], atol=1e-6)
+    assert np.allclose(shown, checkpoint["state_dict"]["center.weight"][1:], atol=1e-6)
     assert "words" in (words_run / "projector_config.pbtxt").read_text()
 
 
-def test_neighbours_are_told(words_run):
+def test_nearest_words_are_logged(words_run):
     events = EventAccumulator(str(words_run))
     events.Reload()
     (event,) = events.Tensors("nearest_neighbors/text_summary")
@@ -209,7 +211,7 @@ def test_neighbours_are_told(words_run):
     assert f"near {lines[0].strip()}" in (words_run / "train.log").read_text()
 
 
-def test_neighbours_by_hand():
+def test_nearest_words_of_known_vectors():
     table = torch.tensor([[1.0, 0.0], [9.0, 1.0], [0.0, 1.0], [-1.0, 0.1]])
     assert nearest_words(table, ["a", "b", "c", "d"], n=2, each=2) == {
         "a": ["b", "c"],
@@ -217,8 +219,8 @@ def test_neighbours_by_hand():
     }
 
 
-def test_words_that_share_their_company_come_to_lie_together(config, tmp_path):
-    """Two worlds of words that never meet: who is near whom is known."""
+def test_words_with_shared_contexts_become_neighbors(config, tmp_path):
+    """Two groups of words never occur together, so the neighbors are known."""
     rng = np.random.default_rng(0)
     worlds = [[f"{side}{letter}" for letter in "abcd"] for side in ("x", "y")]
     rows = [f"{' '.join(rng.permutation(worlds[i % 2])[:3])},," for i in range(40)]
@@ -235,6 +237,6 @@ def test_words_that_share_their_company_come_to_lie_together(config, tmp_path):
     train(cfg, saved(cfg, tmp_path / "run"))
     words = runs.load_checkpoint(runs.last_checkpoint(tmp_path / "run"))["Reviews"]["words"]
     for word, near in nearest_words(
-        weights_of(tmp_path / "run")["centre.weight"][1:], words, n=8, each=3
+        weights_of(tmp_path / "run")["center.weight"][1:], words, n=8, each=3
     ).items():
         assert {other[0] for other in near} == {word[0]}

@@ -1,4 +1,4 @@
-"""Reading each data set's files, and the line that each broken one gets."""
+"""The files of each data set, and the errors for broken ones."""
 
 import gzip
 import hashlib
@@ -44,7 +44,7 @@ def write_mnist(root, folder="MNIST", gz=False, n=40):
 @pytest.mark.parametrize(
     ("name", "folder"), [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST")]
 )
-def test_idx_sets(config, tmp_path, name, folder, gz):
+def test_idx_sets_are_read(config, tmp_path, name, folder, gz):
     write_mnist(tmp_path, folder, gz)
     data = data_of(config, f"data={name}", f"data.root={tmp_path}", "data.val_size=10")
     assert (len(data.train), len(data.val), len(data.test)) == (30, 10, 20)
@@ -53,7 +53,7 @@ def test_idx_sets(config, tmp_path, name, folder, gz):
     assert data.train.images.dtype == torch.uint8
 
 
-def test_idx_holds_the_very_bytes(tmp_path):
+def test_read_idx_returns_the_written_bytes(tmp_path):
     array = RNG.integers(0, 256, (3, 4, 5))
     (tmp_path / "x").write_bytes(idx(array))
     assert np.array_equal(read_idx(tmp_path / "x").numpy(), array)
@@ -71,20 +71,20 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_broken_idx_file_is_named(tmp_path, kind):
+def test_broken_idx_file_is_named(tmp_path, kind):
     (tmp_path / "some-idx3").write_bytes(BROKEN[kind])
     with pytest.raises(UserError, match="some-idx3") as error:
         read_idx(tmp_path / "some-idx3")
     assert "\n" not in str(error.value)
 
 
-def test_a_broken_gzip_file_is_named(tmp_path):
+def test_broken_gzip_file_is_named(tmp_path):
     (tmp_path / "x.gz").write_bytes(gzip.compress(GOOD)[:-9])
     with pytest.raises(UserError, match=r"x\.gz cannot be read"):
         read_idx(tmp_path / "x.gz")
 
 
-def test_a_label_out_of_range_and_a_wrong_count_are_named(config, tmp_path):
+def test_wrong_labels_and_counts_are_named(config, tmp_path):
     raw = write_mnist(tmp_path)
     path = raw / "train-labels-idx1-ubyte"
     path.write_bytes(idx(np.arange(40) % 11))
@@ -108,14 +108,14 @@ def write_amat(root, n=6, gz=False):
 
 
 @pytest.mark.parametrize("gz", [False, True])
-def test_amat(config, tmp_path, gz):
+def test_amat_files_are_read(config, tmp_path, gz):
     arrays = write_amat(tmp_path, gz=gz)
     data = data_of(config, "data=binarized_mnist", f"data.root={tmp_path}")
     for part, name in ((data.train, "train"), (data.val, "valid"), (data.test, "test")):
         assert np.array_equal(to_float(part.images).view(-1, 784).numpy(), arrays[name])
 
 
-def test_a_broken_amat_file_is_named(tmp_path):
+def test_broken_amat_file_is_named(tmp_path):
     for text in (b"", b"0 1 0\n", b"2 " * 784):
         (tmp_path / "x.amat").write_bytes(text)
         with pytest.raises(UserError, match=r"x.amat is broken"):
@@ -126,7 +126,7 @@ def test_a_broken_amat_file_is_named(tmp_path):
 
 
 def write_cifar(source, root, monkeypatch, labels_key, last):
-    """A CIFAR's own files with 4 images each, the last class among them, and torchvision's list of md5s brought to them."""
+    """Write CIFAR files with 4 images each, and put their MD5 digests into torchvision's list."""
     base = root / source.base_folder
     base.mkdir()
     lists = {}
@@ -170,7 +170,7 @@ def _write(path, data):
 
 
 @pytest.mark.parametrize("name", CIFARS)
-def test_cifar(config, tmp_path, monkeypatch, name):
+def test_cifar_is_read(config, tmp_path, monkeypatch, name):
     family, labels_key, n, sizes, files = CIFARS[name]
     base = write_cifar(family.source, tmp_path, monkeypatch, labels_key, n - 1)
     settings = (
@@ -197,7 +197,7 @@ def test_cifar(config, tmp_path, monkeypatch, name):
         (base / file).write_bytes(whole)
 
 
-def test_svhn(config, tmp_path, monkeypatch):
+def test_svhn_is_read(config, tmp_path, monkeypatch):
     source = torchvision_sets.Svhn.source
     lists, pixels = dict(source.split_list), {}
     for split in ("train", "test"):
@@ -218,7 +218,7 @@ def test_svhn(config, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "name", ["mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "pets", "binarized_mnist"]
 )
-def test_an_absent_set_says_what_where_and_how(config, tmp_path, name):
+def test_missing_set_is_explained(config, tmp_path, name):
     with pytest.raises(UserError) as error:
         data_of(config, "model=fc", f"data={name}", f"data.root={tmp_path}", "data.download=false")
     line = str(error.value)
@@ -228,7 +228,7 @@ def test_an_absent_set_says_what_where_and_how(config, tmp_path, name):
     assert "\n" not in line
 
 
-def test_a_failed_download_is_one_line_and_leaves_nothing(config, tmp_path, monkeypatch):
+def test_failed_download_is_one_line_and_leaves_no_files(config, tmp_path, monkeypatch):
     from src.data.sets.mnist import Mnist
 
     class Offline:
@@ -244,7 +244,7 @@ def test_a_failed_download_is_one_line_and_leaves_nothing(config, tmp_path, monk
     assert not (tmp_path / "none").exists()
 
 
-def test_present_files_never_touch_the_network(config, tmp_path, monkeypatch):
+def test_existing_files_are_not_downloaded(config, tmp_path, monkeypatch):
     import socket
 
     write_mnist(tmp_path)
@@ -260,7 +260,7 @@ shared = pytest.mark.skipif(
 
 
 @shared
-def test_the_real_mnist(config):
+def test_real_mnist_is_read(config):
     data = data_of(config, "data=mnist", f"data.root={SHARED}", "data.train_size=50000")
     assert (len(data.train), len(data.val), len(data.test)) == (50000, 5000, 10000)
     assert data.test.labels[:5].tolist() == [7, 2, 1, 0, 4]
@@ -279,14 +279,14 @@ def test_the_real_mnist(config):
 
 
 @shared
-def test_the_real_binarised_mnist(config):
+def test_real_binarized_mnist_is_read(config):
     data = data_of(config, "data=binarized_mnist", f"data.root={SHARED}")
     assert (len(data.train), len(data.val), len(data.test)) == (50000, 10000, 10000)
     assert data.test.images.unique().tolist() == [0, 255]
 
 
 @pytest.mark.slow
-def test_a_missing_set_on_the_command_line(tmp_path):
+def test_missing_set_on_the_command_line_is_one_line(tmp_path):
     result = command(
         "train",
         "data=mnist",
@@ -300,8 +300,8 @@ def test_a_missing_set_on_the_command_line(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_two_digits_share_a_sheet(config, tmp_path):
-    """Each validation sheet is the sum, clipped at 1, of two digits of the set at places of their own."""
+def test_two_digit_mnist_places_two_digits(config, tmp_path):
+    """Each validation sheet is the sum, clipped at 1, of two digits at different places."""
     raw = write_mnist(tmp_path, n=12)
     for part in (
         "train",

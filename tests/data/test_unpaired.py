@@ -1,4 +1,4 @@
-"""Two domains of images: which are in which, in what order they come, what is refused."""
+"""Two domains of images: content, order, and errors."""
 
 import shutil
 
@@ -19,7 +19,7 @@ from src.train import train
 from tests.conftest import WINTER_NET, WINTER_RUN, call, command, data_of, saved, wrong
 
 
-def test_winter_equals_scipy():
+def test_add_winter_equals_scipy():
     image = np.random.default_rng(0).random((2, 3, 9, 12))
     foggy = ndimage.gaussian_filter(image, 2, axes=(2, 3), mode="mirror", radius=6)
     luma = 0.299 * foggy[:, 0] + 0.587 * foggy[:, 1] + 0.114 * foggy[:, 2]
@@ -32,7 +32,7 @@ def test_winter_equals_scipy():
     assert np.allclose(add_winter(torch.tensor(image)).numpy(), expected, atol=1e-6)
 
 
-def test_winter_depends_on_neighbors_and_on_which_way_is_up():
+def test_add_winter_depends_on_neighbors_and_orientation():
     image = torch.full((1, 3, 16, 16), 0.8)
     image[:, :, 8:] = 0.2
     winter = add_winter(image)
@@ -43,7 +43,7 @@ def test_winter_depends_on_neighbors_and_on_which_way_is_up():
     assert torch.allclose(add_winter(image.flip(3)).flip(3), winter, atol=1e-6)
 
 
-def test_no_image_is_in_both_domains_and_those_held_out_are_paired(config, photos):
+def test_winter_domains_are_disjoint_in_training_and_paired_in_test(config, photos):
     data = data_of(
         config,
         *WINTER_NET,
@@ -63,11 +63,11 @@ def test_no_image_is_in_both_domains_and_those_held_out_are_paired(config, photo
     everything = {decode(path, None, 3).numpy().tobytes() for path in photos.rglob("*.png")}
     assert all(image.numpy().tobytes() in everything for image in a)
     for part in (data.test, data.val):
-        of_a, of_b = part[torch.arange(len(part))]
-        assert torch.equal(wintery(of_a), of_b)
+        image_a, image_b = part[torch.arange(len(part))]
+        assert torch.equal(wintery(image_a), image_b)
 
 
-def test_both_domains_are_shuffled_each_for_itself(config, photos):
+def test_domains_are_shuffled_independently(config, photos):
     data = data_of(config, *WINTER_RUN, f"data.root={photos}")
     sampler = data._loader(data.train, training=True).sampler
     first, second = (torch.cat(list(sampler)) for _ in range(2))
@@ -85,8 +85,8 @@ def test_both_domains_are_shuffled_each_for_itself(config, photos):
     assert not torch.equal(first[:, 1], other[:, 1])
 
 
-def test_two_folders_of_unequal_size(config, tmp_path):
-    """The smaller begins again; each is cut for itself; nothing below is missed."""
+def test_unpaired_folders_of_unequal_size(config, tmp_path):
+    """The smaller domain repeats; each is split on its own; sub-folders are read."""
     for name, n in (("a", 9), ("b/more", 20)):
         (tmp_path / name).mkdir(parents=True)
         for i in range(n):
@@ -106,8 +106,8 @@ def test_two_folders_of_unequal_size(config, tmp_path):
     assert not data.paired
 
 
-def test_an_image_that_comes_again_is_measured_once(config, tmp_path):
-    """Domain B is larger: after the rows that hold each image of A once, batches have images of B alone."""
+def test_repeated_image_is_evaluated_once(config, tmp_path):
+    """Domain B is larger, so the last batches hold images of B only."""
     noise = np.random.default_rng(0)
     for name, n in (("a", 6), ("b", 20)):
         (tmp_path / name).mkdir()
@@ -130,7 +130,7 @@ def test_an_image_that_comes_again_is_measured_once(config, tmp_path):
     assert values["test/n"] == 10
 
 
-def test_augmentation_changes_both_domains_each_image_by_draws_of_its_own(config, photos):
+def test_both_domains_are_augmented_independently(config, photos):
     data = data_of(config, *WINTER_RUN, f"data.root={photos}", "augment=flip")
     (rows,) = list(data._loader(data.train, training=True).sampler)[:1]
     batch = (*data.train[rows], rows)
@@ -151,7 +151,7 @@ def _at_epoch(epoch):
     return Loop
 
 
-def test_unpaired_domains_have_no_truth(config, photos, tmp_path):
+def test_unpaired_domains_log_no_psnr(config, photos, tmp_path):
     roots = (f"data.root_a={photos / 'cats'}", f"data.root_b={photos / 'dogs'}")
     cfg = config(
         *WINTER_NET,
@@ -171,12 +171,14 @@ def test_unpaired_domains_have_no_truth(config, photos, tmp_path):
     again = call("evaluate", evaluate, f"run={tmp_path / 'run'}", *places)
     assert again["test/cycle_a"] != values["test/cycle_a"], "other photographs were measured"
     for word in (f"data.root={moved}", f"data.content={moved}"):
-        with pytest.raises(UserError, match="the run's data=unpaired lie in root_a, root_b"):
+        with pytest.raises(
+            UserError, match=r"of data=unpaired only data\.root_a, data\.root_b can change"
+        ):
             call("evaluate", evaluate, f"run={tmp_path / 'run'}", word)
 
 
-def test_a_domain_may_be_all_for_training(config, photos, tmp_path):
-    """Nothing is measured then, and the grids show training images."""
+def test_domains_without_validation_and_test_can_be_trained(config, photos, tmp_path):
+    """Nothing is evaluated, and the grids show training images."""
     (photos / "cats" / "Thumbs.db").write_bytes(b"no image")
     roots = (
         f"data.root_a={photos / 'cats'}",
@@ -226,7 +228,7 @@ def test_a_domain_may_be_all_for_training(config, photos, tmp_path):
         ),
     ],
 )
-def test_what_is_wrong_is_one_line(overrides, words):
+def test_invalid_settings_are_one_line_errors(overrides, words):
     with pytest.raises(UserError) as error:
         _read(compose("train", ["model=cyclegan", *overrides]))
     for word in words:
@@ -239,7 +241,7 @@ def _read(cfg):
     build.datamodule(cfg)
 
 
-def test_images_are_no_domains_for_a_user_either(tmp_path):
+def test_plain_images_are_refused_by_cyclegan(tmp_path):
     line = wrong(
         command("train", "model=dcgan", "data=winter", "data.root=x", f"out={tmp_path / 'runs'}")
     )

@@ -1,4 +1,4 @@
-"""Warps against numpy.pad, NumPy's flips and turns, and SciPy, in all five modes of the border."""
+"""Warps against numpy.pad, NumPy's flips and turns, and SciPy, with all five borders."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def maps(*rows):
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 @pytest.mark.parametrize("border", BORDERS)
 @pytest.mark.parametrize("size", SIZES)
-def test_whole_translations_are_crops_of_numpys_padded_images(size, border, interpolation):
+def test_whole_pixel_translations_equal_numpy_pad(size, border, interpolation):
     x, (height, width) = images(*size), size
     for dx, dy in ((0, 0), (1, 0), (0, -1), (-3, 2), (17, -40), (-100, 100)):
         made = warp(x, maps([1, 0, dx], [0, 1, dy]), border, interpolation, FILL)
@@ -44,8 +44,8 @@ def test_whole_translations_are_crops_of_numpys_padded_images(size, border, inte
         )
 
 
-def test_the_borders_are_the_specifications():
-    """On [1 2 3 4], three to the left."""
+def test_borders_follow_their_specification():
+    """The image [1 2 3 4], moved three pixels to the left."""
     row = torch.tensor([1.0, 2, 3, 4]).view(1, 1, 1, 4)
     left = {
         border: warp(row, maps([1, 0, -4], [0, 1, 0])[:1], border).flatten()[1:].tolist()
@@ -58,7 +58,7 @@ def test_the_borders_are_the_specifications():
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 @pytest.mark.parametrize("border", BORDERS)
-def test_any_map_is_scipys(border, interpolation):
+def test_warp_equals_scipy(border, interpolation):
     draw = torch.Generator().manual_seed(1)
     for height, width in SIZES:
         x = images(height, width)
@@ -84,7 +84,7 @@ def test_any_map_is_scipys(border, interpolation):
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 @pytest.mark.parametrize("border", BORDERS)
-def test_flips_and_quarter_turns_are_numpys_bit_for_bit(border, interpolation):
+def test_flips_and_quarter_turns_equal_numpy_bit_for_bit(border, interpolation):
     for size in SIZES:
         x = images(*size)
         for rows, axes in (
@@ -102,8 +102,8 @@ def test_flips_and_quarter_turns_are_numpys_bit_for_bit(border, interpolation):
         assert np.array_equal(made.numpy(), np.rot90(x.numpy(), turns, (2, 3)))
 
 
-def test_the_table_of_borders():
-    """The largest difference of each transform at each border, from numpy.pad or flip where they say it, else from SciPy."""
+def test_border_table():
+    """The largest difference to numpy.pad, numpy.flip or SciPy, for each transform and border."""
     x = images(24, 32)
     draws = CounterRNG(torch.arange(3), 0)
     cases = {

@@ -108,7 +108,7 @@ def test_cut_at_any_batch(uncut, config, tmp_path, monkeypatch, cut):
 
 @pytest.mark.parametrize("cut", [2, 4, 7, 12])
 def test_draw_cut_at_a_batch(uncut_draw, config, tmp_path, monkeypatch, cut):
-    """Its noise, the binarisation drawn anew each epoch and the windows' pictures among what must come again."""
+    """Its noise, the binarization drawn anew each epoch and the windows' pictures among what must come again."""
     assert_same_run(
         uncut_draw, cut_and_resumed(DRAW, config(*DRAW_RUN), tmp_path, monkeypatch, cut)
     )

@@ -1,4 +1,4 @@
-"""Maps of colors against NumPy and SciPy: what they make equal, and what they cannot know."""
+"""Color maps against NumPy and SciPy."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from tests.conftest import WINTER_RUN, saved
 
 @pytest.fixture(scope="module")
 def domains():
-    """Two sets of images of unequal size, none alike: warm and cold, (N, 3, 6, 5) uint8."""
+    """Two sets of unequal size, warm and cold images, (N, 3, 6, 5) uint8."""
     rng = np.random.default_rng(0)
     mix = np.array([[40, 10, 0], [5, 30, 10], [20, 5, 25]])
     sets = []
@@ -27,38 +27,38 @@ def pixels(images):
     return images.transpose(1, 0, 2, 3).reshape(3, -1).astype(float) / 255
 
 
-def test_moments_are_numpys(domains):
+def test_color_moments_equal_numpy(domains):
     mean, covariance = color_moments(torch.from_numpy(domains[0]))
     assert np.allclose(mean, pixels(domains[0]).mean(1), atol=1e-12)
     assert np.allclose(covariance, np.cov(pixels(domains[0]), bias=True), atol=1e-12)
 
 
-def test_the_transport_is_scipys_closed_form_and_takes_one_covariance_to_the_other(domains):
+def test_transport_matrix_equals_scipy_and_maps_the_covariance(domains):
     s, t = (np.cov(pixels(images), bias=True) for images in domains)
-    ours = transport_matrix(torch.from_numpy(s), torch.from_numpy(t)).numpy()
+    actual = transport_matrix(torch.from_numpy(s), torch.from_numpy(t)).numpy()
     root = sqrtm(s).real
     expected = np.linalg.inv(root) @ sqrtm(root @ t @ root).real @ np.linalg.inv(root)
-    assert np.allclose(ours, expected, atol=1e-8)
-    assert np.allclose(ours @ s @ ours.T, t, atol=1e-12)
-    grey = np.ones((3, 3)) * 0.04  # of images without color: singular
-    ours = transport_matrix(torch.from_numpy(grey), torch.from_numpy(0.25 * grey)).numpy()
-    assert np.allclose(ours @ grey @ ours.T, 0.25 * grey, atol=1e-12)
+    assert np.allclose(actual, expected, atol=1e-8)
+    assert np.allclose(actual @ s @ actual.T, t, atol=1e-12)
+    gray = np.ones((3, 3)) * 0.04  # of images without color: singular
+    actual = transport_matrix(torch.from_numpy(gray), torch.from_numpy(0.25 * gray)).numpy()
+    assert np.allclose(actual @ gray @ actual.T, 0.25 * gray, atol=1e-12)
 
 
-def test_histograms_are_matched_as_by_sorting(domains):
-    """Sets of equal size: the k-th smallest value of a channel becomes the k-th smallest of the other's, up to ties."""
+def test_histogram_matching_equals_sorting(domains):
+    """For sets of equal size, the k-th smallest value maps to the k-th smallest, up to ties."""
     a, b = (torch.from_numpy(images[:1000]) for images in domains)
     tables = (histogram_tables(a, b) * 255).round().int().numpy()
     for c in range(3):
-        mine, theirs = (np.sort(images[:1000, c].ravel()) for images in domains)
+        mine, reference = (np.sort(images[:1000, c].ravel()) for images in domains)
         last = (
             np.searchsorted(mine, mine, side="right") - 1
         )  # of equal values, the last one's place
-        assert np.array_equal(tables[c][mine], theirs[last])
+        assert np.array_equal(tables[c][mine], reference[last])
     assert np.array_equal((histogram_tables(a, a) * 255)[0][a[:, 0].long()].numpy(), a[:, 0])
 
 
-def test_the_maps_of_images_are_numpys_also_under_autocast(domains):
+def test_color_maps_equal_numpy_also_under_autocast(domains):
     a, b = (torch.from_numpy(images) for images in domains)
     maps = color_maps(a, b)
     assert list(maps) == ["mean_std", "histogram", "transport"]
@@ -74,20 +74,20 @@ def test_the_maps_of_images_are_numpys_also_under_autocast(domains):
         "transport": turn @ (flat - mean) + new,
     }
     for name, values in expected.items():
-        ours = made[name].permute(1, 0, 2, 3).reshape(3, -1).numpy()
+        actual = made[name].permute(1, 0, 2, 3).reshape(3, -1).numpy()
         assert made[name].dtype is torch.float32
-        assert np.abs(ours - values.clip(0, 1)).max() < 1e-6, name
+        assert np.abs(actual - values.clip(0, 1)).max() < 1e-6, name
     table = histogram_tables(a, b).numpy()
     assert np.allclose(made["histogram"][:, 1], table[1][domains[0][:20, 1]], atol=1e-7)
 
 
-def test_a_channel_that_never_changes_is_moved_alone():
+def test_constant_channel_is_only_shifted():
     a, b = torch.full((4, 3, 2, 2), 51, dtype=torch.uint8), torch.full((4, 3, 2, 2), 102).byte()
     for name, change in color_maps(a, b).items():
         assert torch.allclose(change(a.float() / 255), torch.tensor(0.4), atol=1e-6), name
 
 
-def test_a_cyclegan_is_measured_beside_them(config, photos, tmp_path):
+def test_cyclegan_logs_color_maps_as_baseline(config, photos, tmp_path):
     cfg = config(*WINTER_RUN, f"data.root={photos}", "test=true", "trainer.max_epochs=1")
     values = train(cfg, saved(cfg, tmp_path / "run"))
     data = build.datamodule(cfg)

@@ -1,4 +1,4 @@
-"""The feature net behind fid_own: a function of the data set alone, trained once for all runs, kept, and named."""
+"""The feature net behind fid_own: a function of the data set, trained once and cached."""
 
 import logging
 import os
@@ -18,13 +18,13 @@ DIGITS = ("model=gan", "data.size=16", "data.val_size=100", "data.test_size=300"
 
 @pytest.fixture(autouse=True)
 def few_steps(monkeypatch):
-    """How good its features are is test_metrics.py's business."""
+    """Train for a few steps only: test_fid.py checks the quality of the features."""
     monkeypatch.setattr(features, "STEPS", 12)
 
 
 @pytest.fixture
 def images():
-    """256 grey noises of 28 x 28, of ten classes."""
+    """256 images of gray noise, 28 x 28, in ten classes."""
     noise = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (256, 1, 28, 28), generator=noise, dtype=torch.uint8)
     return ImageSet(pixels, torch.arange(256) % 10)
@@ -32,7 +32,7 @@ def images():
 
 @pytest.fixture
 def lines(caplog, monkeypatch):
-    """What was said."""
+    """The logged lines."""
     monkeypatch.setattr(logging.getLogger("src"), "propagate", True)
     caplog.set_level(logging.INFO)
     return lambda: [record.getMessage() for record in caplog.records]
@@ -54,7 +54,7 @@ print(net.digest())
 
 
 @pytest.mark.slow
-def test_it_is_the_same_net_however_many_threads_there_are(tmp_path):
+def test_feature_net_does_not_depend_on_threads(tmp_path):
     digests = set()
     for threads in ("1", "2", "3"):
         environment = {**os.environ, "OMP_NUM_THREADS": threads}
@@ -65,7 +65,7 @@ def test_it_is_the_same_net_however_many_threads_there_are(tmp_path):
     assert len(digests) == 1
 
 
-def test_it_is_the_same_net_under_autocast_and_in_inference_mode(images, tmp_path):
+def test_feature_net_ignores_autocast_and_inference_mode(images, tmp_path):
     plain = feature_net(images, 10, "noise", tmp_path / "a")
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         other = feature_net(images, 10, "noise", tmp_path / "b")
@@ -73,20 +73,20 @@ def test_it_is_the_same_net_under_autocast_and_in_inference_mode(images, tmp_pat
     assert len(plain.digest()) == 12
 
 
-def test_the_runs_own_random_numbers_and_threads_are_left_alone(images, tmp_path):
+def test_feature_net_keeps_random_state_and_threads(images, tmp_path):
     before, threads = torch.get_rng_state(), torch.get_num_threads()
     feature_net(images, 10, "noise", tmp_path)
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.get_num_threads() == threads
 
 
-def test_it_comes_from_the_cache_the_second_time(images, tmp_path, monkeypatch):
+def test_feature_net_is_cached(images, tmp_path, monkeypatch):
     net = feature_net(images, 10, "noise", tmp_path)
     monkeypatch.setattr(features, "_fit", lambda *_: pytest.fail("trained again"))
     assert feature_net(images, 10, "noise", tmp_path).digest() == net.digest()
 
 
-def test_other_images_labels_or_classes_have_a_net_of_their_own(images, tmp_path, monkeypatch):
+def test_feature_net_depends_on_images_labels_and_classes(images, tmp_path, monkeypatch):
     trained = []
     monkeypatch.setattr(features, "_fit", lambda *_: trained.append(1))
     feature_net(images, 10, "noise", tmp_path)
@@ -106,7 +106,7 @@ def test_other_images_labels_or_classes_have_a_net_of_their_own(images, tmp_path
         "augment=flip",
     ],
 )
-def test_a_part_of_a_data_set_has_the_net_of_the_whole(config, cut):
+def test_feature_net_uses_the_full_training_set(config, cut):
     whole, part = data_of(config, *DIGITS), data_of(config, *DIGITS, cut)
     sources = [data.full_training_set() for data in (whole, part)]
     assert len(sources[0]) == 1497
@@ -117,8 +117,8 @@ def test_a_part_of_a_data_set_has_the_net_of_the_whole(config, cut):
     assert sum(image in pixels for image in test) < 3, "test images are not learned (but for twins)"
 
 
-def test_permuted_pixels_are_learned_permuted_and_drawn_permuted(config):
-    """Training images that are augmented rest as they are; what they are held against does not."""
+def test_feature_net_sees_permuted_pixels(config):
+    """Augmented training images are stored without the permutation, evaluation images with it."""
     more = ("data.permute=true", "augment=flip", "data.val_size=0")
     data = data_of(config, *DIGITS, *more)
     indices = torch.arange(20)
@@ -129,7 +129,7 @@ def test_permuted_pixels_are_learned_permuted_and_drawn_permuted(config):
     assert not torch.equal(data.train.images, whole.images)
 
 
-def test_a_broken_file_is_said_and_trained_again(images, tmp_path, lines):
+def test_broken_feature_net_is_trained_again(images, tmp_path, lines):
     net = feature_net(images, 10, "noise", tmp_path)
     (path,) = (tmp_path / "features").iterdir()
     good = path.read_bytes()
@@ -142,17 +142,17 @@ def test_a_broken_file_is_said_and_trained_again(images, tmp_path, lines):
     assert feature_net(images, 10, "noise", tmp_path).digest() == net.digest()
 
 
-def test_a_cache_that_cannot_be_written_costs_a_line(images, tmp_path, lines):
+def test_unwritable_feature_cache_is_logged(images, tmp_path, lines):
     (tmp_path / "file").write_text("no folder")
     net = feature_net(images, 10, "noise", tmp_path / "file")
     assert net.digest() == feature_net(images, 10, "noise", tmp_path / "good").digest()
     assert sum("cannot be kept" in line for line in lines()) == 1
 
 
-def test_it_says_what_it_does(images, tmp_path, lines, monkeypatch):
+def test_feature_net_logs_its_training(images, tmp_path, lines, monkeypatch):
     monkeypatch.setattr(features, "EVERY_N_SECONDS", 0)
     feature_net(images, 10, "noise", tmp_path)
-    said = "\n".join(lines())
-    assert "training on all 256 images of noise, once for all runs" in said
-    assert "step 6 of 12" in said
-    assert "12 steps in" in said
+    message = "\n".join(lines())
+    assert "training on all 256 images of noise, once for all runs" in message
+    assert "step 6 of 12" in message
+    assert "12 steps in" in message

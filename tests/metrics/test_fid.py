@@ -1,4 +1,4 @@
-"""The measures against torchmetrics, scikit-learn and NumPy; the feature net and its cache."""
+"""Quality metrics against torchmetrics, scikit-learn and NumPy."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from src.metrics.quality import quality, too_few
 
 @pytest.fixture(scope="module")
 def clouds():
-    """Two sets of 400 points in 8 dimensions, near one another, of different spread."""
+    """Two overlapping sets of 400 points in 8 dimensions, with different spread."""
     rng = np.random.default_rng(0)
     mix = rng.normal(size=(8, 8))
     return tuple(
@@ -27,7 +27,7 @@ def clouds():
     )
 
 
-def test_frechet_distance_against_torchmetrics(clouds):
+def test_frechet_distance_equals_torchmetrics(clouds):
     from torchmetrics.image.fid import FrechetInceptionDistance
 
     class Same(nn.Module):
@@ -55,12 +55,12 @@ def test_frechet_distance_of_known_gaussians():
     assert value == pytest.approx(3**2 + (2 - 1) ** 2, rel=1e-9)
 
 
-def test_frechet_distance_of_a_set_to_itself_is_zero_even_where_the_covariance_is_singular():
+def test_frechet_distance_to_itself_is_zero_for_singular_covariance():
     few = torch.randn(5, 20, generator=generator(0))
     assert frechet_distance(few, few) == pytest.approx(0, abs=1e-5)
 
 
-def test_kernel_distance_against_torchmetrics(clouds):
+def test_kernel_distance_equals_torchmetrics(clouds):
     from torchmetrics.image.kid import poly_mmd
 
     expected = poly_mmd(*clouds, degree=3, gamma=1 / 8, coef=1.0)
@@ -68,7 +68,7 @@ def test_kernel_distance_against_torchmetrics(clouds):
 
 
 def test_kernel_distance_is_unbiased():
-    """Over many draws from one distribution its mean is 0, not above."""
+    """Its mean over many draws from one distribution is 0."""
     draws = [
         kernel_distance(*torch.randn(2, 30, 4, generator=generator(i), dtype=torch.float64))
         for i in range(400)
@@ -77,7 +77,7 @@ def test_kernel_distance_is_unbiased():
     assert min(draws) < 0
 
 
-def test_neighbours_against_scikit_learn(clouds):
+def test_neighbor_metrics_equal_scikit_learn(clouds):
     real, fake = (cloud.numpy() for cloud in clouds)
     k = 3
     radius = {
@@ -97,8 +97,8 @@ def test_neighbours_against_scikit_learn(clouds):
         assert measured[name] == pytest.approx(value, abs=1e-6), name
 
 
-def test_neighbours_of_a_collapsed_generator():
-    """All samples on one real point: precise, and covering next to nothing."""
+def test_neighbor_metrics_of_a_collapsed_generator():
+    """All samples are one real point: precision is high, coverage is nearly 0."""
     real = torch.randn(200, 4, generator=generator(0))
     measured = neighbor_metrics(
         real, real[:1].expand(200, -1) + 1e-6 * torch.randn(200, 4, generator=generator(1))
@@ -147,13 +147,13 @@ def test_quality_ranks_real_above_noisy_above_noise(net, digits):
     assert cards[0]["least_class"] == min(shares) > 0.04
 
 
-def test_a_dropped_class_shows_as_the_least_class(net, digits: ImageSet):
+def test_dropped_class_lowers_least_class(net, digits: ImageSet):
     without = digits.train.images[digits.train.labels != 4][:300]
     card = quality(without, digits.test, digits.train.images[:300], net)
     assert card["class_4"] == card["least_class"] < 0.02
 
 
-def test_of_conditional_samples_it_is_told_how_many_look_as_asked(net, digits):
+def test_conditional_samples_get_asked_acc(net, digits):
     real, train, labels = (
         digits.test.subset(torch.arange(100)),
         digits.train.images[:100],
@@ -168,7 +168,7 @@ def test_of_conditional_samples_it_is_told_how_many_look_as_asked(net, digits):
     assert "asked_acc" not in quality(samples, real, train, net)
 
 
-def test_the_card_holds_what_so_few_images_are_enough_for(net, digits):
+def test_few_images_get_only_the_metrics_they_suffice_for(net, digits):
     sets = {"fid_own", "kid_own"}, {"precision", "recall", "density", "coverage"}
     for n, measured, left_out in ((1, 0, 2), (2, 1, 1), (5, 1, 1), (6, 2, 0)):
         some = digits.train.images[:n]
@@ -180,12 +180,12 @@ def test_the_card_holds_what_so_few_images_are_enough_for(net, digits):
         assert not any(np.isnan(value) for value in card.values())
 
 
-def test_measures_do_not_depend_on_how_many_rows_are_in_memory(clouds, monkeypatch):
+def test_metrics_do_not_depend_on_the_chunk_size(clouds, monkeypatch):
     before = kernel_distance(*clouds), neighbor_metrics(*clouds)
     monkeypatch.setattr(fid, "ROWS", 7)
     assert kernel_distance(*clouds) == pytest.approx(before[0], rel=1e-9)
     assert neighbor_metrics(*clouds) == before[1]
 
 
-def test_to_bytes_rounds_and_clamps():
+def test_to_uint8_rounds_and_clamps():
     assert to_uint8(torch.tensor([-0.2, 0.0, 0.5, 0.999, 1.3])).tolist() == [0, 0, 128, 255, 255]

@@ -1,4 +1,4 @@
-"""FID, KID and Inception Score on Inception features, with weights of its format that are random: none can be fetched here."""
+"""FID, KID and Inception Score on Inception features, with random weights instead of a download."""
 
 import urllib.request
 
@@ -14,7 +14,7 @@ from src.evaluate import evaluate
 from src.metrics import features, inception
 from src.train import train
 from tests.conftest import TINY, TINY_NETS, call, saved
-from tests.metrics.test_figures import CARD
+from tests.metrics.test_precision import CARD
 
 GAN = (*TINY, *TINY_NETS, *CARD, "data.limit=30", "data.val_size=10", "trainer.max_epochs=1",
        "trainer.precision=bf16-mixed", "callbacks.quality.n=20")  # fmt: skip
@@ -23,7 +23,7 @@ NAME = URL_INCEPTION_V3.rpartition("/")[2]
 
 @pytest.fixture(scope="module")
 def state():
-    """A net's random weights, scaled so that its features are of an order of one."""
+    """Random weights of a net, scaled so that its features have a magnitude of about 1."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
         patch.setattr(
@@ -40,7 +40,7 @@ def state():
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """torch hub's folder, empty; and no network."""
+    """An empty folder for torch hub, and no network."""
 
     def offline(*_, **__):
         raise OSError("no network")
@@ -54,7 +54,7 @@ def hub(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_figures_against_numpy_and_the_papers_formulas(state, hub):
+def test_inception_metrics_equal_numpy(state, hub):
     torch.save(state, hub / NAME)
     noise = torch.Generator().manual_seed(0)
     fake, real = (
@@ -96,7 +96,7 @@ def test_figures_against_numpy_and_the_papers_formulas(state, hub):
 
 
 @pytest.mark.slow
-def test_a_run_and_evaluate_measure_it_alike(config, state, hub, tmp_path):
+def test_run_and_evaluate_give_the_same_inception_metrics(config, state, hub, tmp_path):
     torch.save(state, hub / NAME)
     cfg = config(*GAN, "callbacks.quality.inception=true")
     values = train(cfg, saved(cfg, tmp_path / "run"))
@@ -110,7 +110,7 @@ def test_a_run_and_evaluate_measure_it_alike(config, state, hub, tmp_path):
 
 
 @pytest.mark.parametrize("what", ["absent", "broken"])
-def test_weights_that_cannot_be_had_cost_a_line(config, hub, tmp_path, what):
+def test_missing_inception_weights_are_logged(config, hub, tmp_path, what):
     if what == "broken":
         (hub / NAME).write_bytes(b"no weights")
     cfg = config(*GAN, "callbacks.quality.inception=true")
@@ -119,7 +119,7 @@ def test_weights_that_cannot_be_had_cost_a_line(config, hub, tmp_path, what):
     assert "test/fid_inception" not in values
 
 
-def test_a_line_says_what_is_wrong_with_the_weights(hub):
+def test_broken_inception_weights_are_explained(hub):
     with pytest.raises(inception.UserError, match=r"cannot be fetched into .*\(no network\)$"):
         inception.inception_weights()
     (hub / NAME).write_bytes(b"no weights")

@@ -1,4 +1,4 @@
-"""The importance-weighted estimate, held against models whose evidence is known, and against DRAW's own bound."""
+"""The importance-weighted estimate against models with known evidence, and against DRAW's bound."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,8 @@ from src.metrics.likelihood import importance_weighted
 from tests.nets.test_draw import batch, make, module
 
 
-def test_the_estimate_of_a_linear_gaussian_model_nears_its_evidence():
-    """z ~ N(0, 1), x | z ~ N(z, 1/4): x ~ N(0, 5/4). The proposal is off on purpose; each k improves on the one before."""
+def test_estimate_approaches_the_evidence_of_a_linear_gaussian_model():
+    """z ~ N(0, 1) and x | z ~ N(z, 1/4), so x ~ N(0, 5/4). A larger k improves the estimate."""
     x = torch.tensor([0.3, -1.2, 2.0])
     evidence = -Normal(0.0, 1.25**0.5).log_prob(x)
     generator = torch.Generator().manual_seed(0)
@@ -32,7 +32,7 @@ def test_the_estimate_of_a_linear_gaussian_model_nears_its_evidence():
     )
 
 
-def test_the_estimate_needs_no_more_than_one_draw_of_the_exact_posterior():
+def test_estimate_is_exact_with_the_exact_posterior():
     x = torch.tensor([0.3, -1.2])
     posterior = Normal(0.8 * x, 0.2**0.5)
 
@@ -48,7 +48,7 @@ def test_the_estimate_needs_no_more_than_one_draw_of_the_exact_posterior():
         )
 
 
-def test_the_estimate_is_safe_where_weights_are_beyond_floats():
+def test_estimate_is_stable_for_extreme_weights():
     """exp(-5000) is 0 in every float type."""
     weights = torch.tensor([[-5000.0], [-5001.0], [-5002.0]])
     queue = list(weights.split(1))
@@ -58,8 +58,8 @@ def test_the_estimate_is_safe_where_weights_are_beyond_floats():
     )
 
 
-def test_one_draw_is_the_bound_and_many_are_below_it():
-    """log_weights of DRAW: with k = 1 its mean is the bound's over many draws; k = 50 lies below."""
+def test_estimate_with_one_draw_is_the_bound():
+    """DRAW's estimate with k = 1 equals the bound in the mean; with k = 50 it is lower."""
     model = module(make())
     x, _ = batch(model.net, 2)
     many = x.repeat(2000, 1, 1, 1)

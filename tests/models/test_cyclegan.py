@@ -1,4 +1,4 @@
-"""CycleGAN: its nets against the paper's sizes, a step against the step written out, its pool, resume, what it shows."""
+"""CycleGAN: net sizes, a training step against the formulas, pool, resume and pictures."""
 
 import copy
 
@@ -21,15 +21,15 @@ def count(net):
     return sum(p.numel() for p in net.parameters())
 
 
-def test_parameters_are_the_papers_without_the_biases_that_a_norm_takes_away():
-    """The authors' own nets at 256 pixels have 11,378,179 and 2,764,737 parameters, with a bias before each norm."""
+def test_parameter_counts_equal_the_paper_without_biases_before_norms():
+    """The authors' nets at 256 pixels have 11,378,179 and 2,764,737 parameters, with these biases."""
     assert count(generator(3, 256)) == 11_378_179 - (64 + 128 + 256 + 9 * 2 * 256 + 128 + 64)
     assert count(generator(3, 128)) == count(generator(3, 256)) - 3 * 2 * 256 * 256 * 9
     assert count(discriminator(3, 256)) == 2_764_737 - (128 + 256 + 512)
 
 
 @pytest.mark.parametrize(("size", "halved"), [(256, 2), (64, 2), (32, 1)])
-def test_small_images_are_halved_once_before_the_blocks(config, size, halved):
+def test_small_images_are_downsampled_once(config, size, halved):
     cfg = config(
         *WINTER_SMALL,
         "data=winter",
@@ -46,8 +46,8 @@ def test_small_images_are_halved_once_before_the_blocks(config, size, halved):
 @pytest.mark.parametrize(
     ("size", "scores", "seen"), [(256, 30, 70), (128, 14, 70), (64, 14, 34), (32, 14, 16)]
 )
-def test_a_score_sees_a_patch(size, scores, seen):
-    """The field is found by its gradient; the norms, which look at all of an image, are left out for it."""
+def test_discriminator_score_depends_on_a_patch(size, scores, seen):
+    """The patch is found by the gradient, without the norms, which depend on the whole image."""
     net = discriminator(3, size, base_channels=2)
     for i, layer in enumerate(net):
         if isinstance(layer, InstanceNorm):
@@ -60,7 +60,7 @@ def test_a_score_sees_a_patch(size, scores, seen):
     assert int(rows.max() - rows.min()) + 1 == seen
 
 
-def test_an_image_is_translated_alike_in_every_batch_and_mode():
+def test_translation_does_not_depend_on_batch_or_mode():
     net = generator(3, 32, base_channels=4, n_blocks=2)
     x = torch.rand(3, 3, 32, 32) * 2 - 1
     assert torch.allclose(net(x)[:1], net.eval()(x[:1]), atol=1e-5)
@@ -69,19 +69,19 @@ def test_an_image_is_translated_alike_in_every_batch_and_mode():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_instance_norm_is_torchs(dtype):
+def test_instance_norm_equals_torch(dtype):
     x = (torch.randn(3, 5, 6, 7) * 4 + 2).to(dtype)
     with torch.autocast("cpu", torch.bfloat16):
-        ours = InstanceNorm()(x)
-    assert ours.dtype is dtype
+        actual = InstanceNorm()(x)
+    assert actual.dtype is dtype
     assert torch.allclose(
-        ours.float(),
+        actual.float(),
         torch.nn.InstanceNorm2d(5)(x.float()),
         atol=1e-5 if dtype is torch.float32 else 2e-2,
     )
 
 
-def test_the_first_convolution_sees_a_reflected_border():
+def test_first_convolution_uses_reflection_padding():
     net = generator(1, 16, base_channels=1)
     x = torch.arange(256.0).view(1, 1, 16, 16)
     padded = np.pad(x[0, 0].numpy(), 3, mode="reflect")
@@ -91,7 +91,7 @@ def test_the_first_convolution_sees_a_reflected_border():
 
 
 @pytest.mark.parametrize("size", [18, 12])
-def test_sides_that_cannot_be_halved_twice_are_refused(config, photos, size):
+def test_generator_refuses_sides_that_are_no_multiple_of_four(config, photos, size):
     with pytest.raises(
         UserError,
         match=f"data.size={size} does not fit: its sides must be multiples of 4, 16 or more",
@@ -99,9 +99,12 @@ def test_sides_that_cannot_be_halved_twice_are_refused(config, photos, size):
         build.model(config(*WINTER_NET, "data=winter", f"data.root={photos}", f"data.size={size}"))
 
 
-def test_one_step_equals_the_step_written_out(config, photos, tmp_path):
-    """Zhu 2017, eq. 3 and section 5.2, each net asked about each domain for itself. Slips: half of the generators' objective,
-    identity of the wrong domain, discriminators that learn from the generators' step."""
+def test_training_step_equals_the_formulas(config, photos, tmp_path):
+    """Zhu 2017, eq. 3 and section 5.2, with a separate call of each net for each domain.
+
+    Finds these mistakes: half of the generators' objective, identity loss on the wrong domain,
+    discriminators that learn from the generators' step.
+    """
     cfg = config(
         *WINTER_RUN,
         f"data.root={photos}",
@@ -135,12 +138,12 @@ def test_one_step_equals_the_step_written_out(config, photos, tmp_path):
     ):  # the pools are not full: these very fakes
         (0.5 * ((d(real) - 1).square().mean() + d(fake.detach()).square().mean())).backward()
     optimizer.step()
-    for ours, by_hand in ((model.g, g), (model.f, f), (model.d_a, d_a), (model.d_b, d_b)):
-        for (name, x), y in zip(ours.named_parameters(), by_hand.parameters(), strict=True):
+    for actual, by_hand in ((model.g, g), (model.f, f), (model.d_a, d_a), (model.d_b, d_b)):
+        for (name, x), y in zip(actual.named_parameters(), by_hand.parameters(), strict=True):
             assert torch.allclose(x, y, atol=1e-5), name
 
 
-def test_without_identity_no_net_is_asked_about_its_own_domain(config, photos, tmp_path):
+def test_without_identity_loss_nets_see_one_domain(config, photos, tmp_path):
     cfg = config(
         *WINTER_RUN,
         f"data.root={photos}",
@@ -154,12 +157,12 @@ def test_without_identity_no_net_is_asked_about_its_own_domain(config, photos, t
     assert seen[:2] == [8, 8]
 
 
-def test_the_rate_stays_and_then_falls_to_nothing(config):
+def test_learning_rate_is_constant_then_falls_to_zero(config):
     schedule = build.model(config(*WINTER_SMALL, "data=winter", "data.root=x")).schedule
     assert [round(schedule(p), 9) for p in (0, 0.25, 0.5, 0.75, 0.9)] == [1, 1, 1, 0.5, 0.2]
 
 
-def test_the_pool_fills_then_half_of_the_fakes_are_older_ones():
+def test_full_pool_returns_older_fakes_half_the_time():
     torch.manual_seed(0)
     pool, number = ImagePool(50, (1, 2, 2)), 0
     known: list[float] = []
@@ -190,7 +193,7 @@ def test_the_pool_fills_then_half_of_the_fakes_are_older_ones():
     assert len(set(known)) == len(known), "an old fake is passed on once, and then gone"
 
 
-def test_a_pool_of_none_passes_on_and_one_of_few_swaps_each_once():
+def test_empty_pool_passes_on_and_small_pool_swaps_each_image_once():
     assert torch.equal(ImagePool(0, (1, 2, 2))(torch.ones(3, 1, 2, 2)), torch.ones(3, 1, 2, 2))
     torch.manual_seed(0)
     pool = ImagePool(2, (1, 1, 1))
@@ -200,13 +203,13 @@ def test_a_pool_of_none_passes_on_and_one_of_few_swaps_each_once():
 
 
 @pytest.mark.parametrize("cut", [1, 4, 7, 12])
-def test_cut_at_a_batch(winter_run, photos, config, tmp_path, monkeypatch, cut):
-    """Both pools, which fill in the third batch, both optimisers, both orders and the augmentation must come again."""
+def test_resume_at_any_batch_is_bit_exact(winter_run, photos, config, tmp_path, monkeypatch, cut):
+    """Pools (full in the third batch), optimizers, orders and augmentation are restored."""
     cfg = config(*WINTER_RUN, f"data.root={photos}", "callbacks=default", "augment=flip")
     assert_same_run(winter_run, cut_and_resumed(CycleGAN, cfg, tmp_path, monkeypatch, cut))
 
 
-def test_the_pictures_hold_what_was_made_and_what_came_back(winter_run, config):
+def test_comparison_grid_holds_translations_and_reconstructions(winter_run, config):
     cfg, model, _ = load_run(winter_run)
     data = build.datamodule(cfg)
     a, b = data.val[torch.arange(4)]
@@ -225,8 +228,8 @@ def test_the_pictures_hold_what_was_made_and_what_came_back(winter_run, config):
     assert np.array_equal(shown, a[0].permute(1, 2, 0).numpy())
 
 
-def test_psnr_is_of_each_image_and_of_the_truth(config, photos, tmp_path):
-    """By NumPy, and beside it that of the image left as it is."""
+def test_psnr_is_the_mean_over_images(config, photos, tmp_path):
+    """Against NumPy, also for untranslated images."""
     cfg = config(
         *WINTER_RUN,
         f"data.root={photos}",
@@ -238,10 +241,10 @@ def test_psnr_is_of_each_image_and_of_the_truth(config, photos, tmp_path):
     _, model, _ = load_run(tmp_path / "run")
     a, b = (x.float().numpy() / 255 for x in build.datamodule(cfg).test[torch.arange(4)])
 
-    def decibels(said, true):
+    def decibels(message, true):
         return float(
             np.mean(
-                [-10 * np.log10(((x - y) ** 2).mean()) for x, y in zip(said, true, strict=True)]
+                [-10 * np.log10(((x - y) ** 2).mean()) for x, y in zip(message, true, strict=True)]
             )
         )
 
@@ -255,8 +258,8 @@ def test_psnr_is_of_each_image_and_of_the_truth(config, photos, tmp_path):
     assert values["test/ssim_b"] <= 1
 
 
-def test_the_seed_of_a_step_is_the_batches(config, photos, tmp_path, monkeypatch):
-    """The pools draw by where the run stands alone: `Reproducibility` seeds each batch."""
+def test_step_noise_depends_on_the_batch_number(config, photos, tmp_path, monkeypatch):
+    """`Reproducibility` seeds each batch, so the pools depend on the batch number only."""
     cfg = config(*WINTER_RUN, f"data.root={photos}", "model.pool_size=4")
     step, states = CycleGAN.training_step, []
     for draws in (0, 5):
@@ -272,7 +275,7 @@ def test_the_seed_of_a_step_is_the_batches(config, photos, tmp_path, monkeypatch
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
-def test_a_discriminator_whose_strides_leave_nothing_is_refused():
+def test_discriminator_refuses_too_many_strides():
     for size, layers in ((16, 3), (32, 4)):
         with pytest.raises(ValueError, match=f"{layers} strides leave nothing of {size} pixels"):
             discriminator(3, size, base_channels=2, n_layers=layers)
@@ -285,8 +288,8 @@ def test_a_discriminator_whose_strides_leave_nothing_is_refused():
 
 
 @pytest.mark.slow
-def test_it_learns_a_winter_that_it_never_saw_beside_its_summer(config, tmp_path):
-    """Fields of smooth colours, 8 epochs: far nearer to the truth than the images left as they are, both ways."""
+def test_cyclegan_learns_winter_from_unpaired_images(config, tmp_path):
+    """On smooth color fields, 8 epochs bring both translations much nearer to the truth."""
     noise = np.random.default_rng(0)
     for name in ("a", "b"):
         (tmp_path / "in" / name).mkdir(parents=True)

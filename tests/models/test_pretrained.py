@@ -35,7 +35,7 @@ def hub(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["googlenet", pytest.param("densenet121", marks=pytest.mark.slow)])
 def test_torchvisions_weights_answer_as_in_torchvision(config, hub, log_lines, name):
-    """Beside torchvision's own loading and its own scaling, on grey images too; DenseNets are saved under older names."""
+    """Beside torchvision's own loading and its own scaling, on gray images too; DenseNets are saved under older names."""
     torch.manual_seed(0)
     make = getattr(torchvision.models, name)
     net = make(**({"aux_logits": True, "init_weights": False} if name == "googlenet" else {}))

@@ -1,4 +1,4 @@
-"""A classifier of sentences on word vectors from elsewhere, and how often it is right on a sentence left out."""
+"""The sentence classifier: its vectors, and leave-one-out evaluation."""
 
 import shutil
 
@@ -16,7 +16,7 @@ from src.models.sentiment import Sentiment
 from src.models.word_vectors import WordVectors
 from src.train import train
 from tests.conftest import call, saved, weights_of
-from tests.data.test_reviews import CPU, HEADER, LABELLED, PLAIN, SENTIMENT, WORDS
+from tests.data.test_reviews import CPU, HEADER, LABELED, PLAIN, SENTIMENT, WORDS
 from tests.engine.test_resume import assert_same_run, cut_and_resumed, uncut_run
 
 RESUMED = (
@@ -27,7 +27,7 @@ RESUMED = (
 )
 
 
-def test_a_sentence_is_the_mean_of_its_words(config):
+def test_sentence_vector_is_the_mean_of_its_words(config):
     cfg = config(*SENTIMENT)
     data = build.datamodule(cfg)
     model = build.model(cfg, data)
@@ -46,7 +46,7 @@ def test_a_sentence_is_the_mean_of_its_words(config):
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_it_begins_with_the_runs_vectors(config, tmp_path, words_run, frozen):
+def test_vectors_start_from_the_run(config, tmp_path, words_run, frozen):
     cfg = config(
         *SENTIMENT,
         f"model.init_from={words_run}",
@@ -54,23 +54,23 @@ def test_it_begins_with_the_runs_vectors(config, tmp_path, words_run, frozen):
         "trainer.max_epochs=2",
     )
     metrics = train(cfg, saved(cfg, tmp_path / "run"))
-    ours, theirs = (
+    actual, reference = (
         weights_of(tmp_path / "run")["vectors.weight"],
-        weights_of(words_run)["centre.weight"],
+        weights_of(words_run)["center.weight"],
     )
-    assert ours[0].eq(0).all()
+    assert actual[0].eq(0).all()
     met = build.datamodule(cfg).train.tensors[0].unique()[1:]
     if frozen:
-        assert torch.equal(ours[1:], theirs[1:])
+        assert torch.equal(actual[1:], reference[1:])
         assert metrics["parameters"] == 4 * 8 + 8 + 8 * 2 + 2
     else:
-        assert (ours[met] != theirs[met]).any(1).all(), (
+        assert (actual[met] != reference[met]).any(1).all(), (
             "each word of the training sentences has moved"
         )
-        assert (ours - theirs)[1:].abs().max() < 0.1, "from there"
+        assert (actual - reference)[1:].abs().max() < 0.1, "from there"
 
 
-def test_without_a_run_the_vectors_are_the_seeds(config):
+def test_vectors_without_a_run_depend_on_the_seed(config):
     tables = [seeded(config, seed).vectors.weight for seed in (0, 0, 1)]
     assert torch.equal(tables[0], tables[1])
     assert not torch.equal(tables[0], tables[2])
@@ -83,8 +83,8 @@ def seeded(config, seed):
     return build.model(cfg, data)
 
 
-def test_the_run_that_it_began_with_may_be_gone(config, tmp_path, words_run):
-    """Resumed and evaluated, it has vectors of its own."""
+def test_resume_works_without_the_source_run(config, tmp_path, words_run):
+    """The checkpoint holds the vectors."""
     source = shutil.copytree(words_run, tmp_path / "source")
     cfg = config(*SENTIMENT, f"model.init_from={source}", "trainer.max_epochs=2")
     folder = saved(cfg, tmp_path / "run")
@@ -96,11 +96,11 @@ def test_the_run_that_it_began_with_may_be_gone(config, tmp_path, words_run):
     cfg.resume, cfg.trainer.max_epochs = str(folder), 3
     assert train(cfg, folder)["batches"] == 3
     assert torch.equal(
-        weights_of(folder)["vectors.weight"][1:], weights_of(words_run)["centre.weight"][1:]
+        weights_of(folder)["vectors.weight"][1:], weights_of(words_run)["center.weight"][1:]
     )
 
 
-def test_vectors_that_do_not_fit_get_a_line(config, tmp_path, words_run, gan_run):
+def test_mismatching_vectors_are_explained(config, tmp_path, words_run, gan_run):
     def line(*overrides):
         cfg = config(*SENTIMENT, *overrides)
         with pytest.raises(UserError) as error:
@@ -108,7 +108,7 @@ def test_vectors_that_do_not_fit_get_a_line(config, tmp_path, words_run, gan_run
         assert "\n" not in str(error.value)
         return str(error.value)
 
-    (tmp_path / "mine.csv").write_text(HEADER + PLAIN + LABELLED)
+    (tmp_path / "mine.csv").write_text(HEADER + PLAIN + LABELED)
     mine = line(f"model.init_from={words_run}", f"data.root={tmp_path / 'mine.csv'}")
     assert "learned other words than the data have" in mine
     assert "model.embedding_dim=3 does not fit" in line(
@@ -121,18 +121,18 @@ def test_vectors_that_do_not_fit_get_a_line(config, tmp_path, words_run, gan_run
 
 
 @pytest.mark.parametrize("cut", [4, 7])
-def test_cut_at_a_batch(config, tmp_path, monkeypatch, cut):
-    """Of 12 batches, four an epoch; the words discarded, the windows and the noise words of each come again."""
+def test_resume_at_any_batch_is_bit_exact(config, tmp_path, monkeypatch, cut):
+    """12 batches, four per epoch: discarded words, windows and noise words are drawn again alike."""
     words = (*WORDS, *RESUMED, "data.batch_size=16", "model.subsample=0.02", "callbacks=none", "logger=csv",
              "test=false")  # fmt: skip
-    labelled = (
+    labeled = (
         *SENTIMENT,
         *RESUMED,
         "data.batch_size=2",
         "model.freeze_vectors=false",
         "test=false",
     )
-    for family, overrides in ((WordVectors, words), (Sentiment, labelled)):
+    for family, overrides in ((WordVectors, words), (Sentiment, labeled)):
         top = tmp_path / family.__name__
         uncut = uncut_run(top / "uncut", overrides)
         with monkeypatch.context() as patch:
@@ -142,7 +142,7 @@ def test_cut_at_a_batch(config, tmp_path, monkeypatch, cut):
 # --- leave-one-out ---------------------------------------------------------------------------------------------------
 
 
-def test_leave_one_out_is_ordinary_runs_counted(config, tmp_path, words_run, capsys):
+def test_leave_one_out_equals_separate_runs(config, tmp_path, words_run, capsys):
     for seed in range(2):
         shutil.copytree(words_run, tmp_path / "sweep" / str(seed))
     few = (*CPU[1:], "trainer.max_epochs=3", "model.freeze_vectors=false")
@@ -160,13 +160,13 @@ def test_leave_one_out_is_ordinary_runs_counted(config, tmp_path, words_run, cap
     assert right.shape == (2, 10)
     written = np.loadtxt(out, delimiter=",", skiprows=1, dtype=int)
     assert np.array_equal(written, np.column_stack([range(2), right]))
-    said = capsys.readouterr().out
+    message = capsys.readouterr().out
     assert all(
-        f"seed {seed}: {sum(row)} of 10 right" in said for seed, row in enumerate(right.tolist())
+        f"seed {seed}: {sum(row)} of 10 right" in message for seed, row in enumerate(right.tolist())
     )
-    assert f"accuracy {right.mean():.3f}, over 2 seeds ± {right.mean(1).std(ddof=1):.3f}" in said
+    assert f"accuracy {right.mean():.3f}, over 2 seeds ± {right.mean(1).std(ddof=1):.3f}" in message
     low, high = mean_interval(right.mean(0).tolist())
-    assert f"{max(0, low):.3f} to {min(1, high):.3f}" in said
+    assert f"{max(0, low):.3f} to {min(1, high):.3f}" in message
     for left_out in (0, 9):
         one = config(
             *SENTIMENT, *few, "seed=1", f"data.left_out={left_out}", f"model.init_from={words_run}"
@@ -180,13 +180,13 @@ def test_leave_one_out_needs_a_run_for_each_seed(tmp_path, words_run):
         call("leave_one_out", leave_one_out, "seeds=2", f"vectors={tmp_path}")
 
 
-def test_leave_one_out_looks_whether_it_can_write_before_it_trains(tmp_path, monkeypatch):
+def test_leave_one_out_checks_the_output_before_training(tmp_path, monkeypatch):
     monkeypatch.setattr("src.bench.leave_one_out._right", lambda *_: pytest.fail("it trained"))
     with pytest.raises(UserError, match=r"out=.* cannot be written: Is a directory"):
         call("leave_one_out", leave_one_out, "seeds=2", f"out={tmp_path}")
 
 
-def test_interval_of_a_mean():
+def test_mean_interval_equals_scipy():
     assert mean_interval([0.0, 1.0]) == pytest.approx(
         (0.5 - 12.7062 / 2, 0.5 + 12.7062 / 2), abs=1e-4
     )  # t table, 1 degree

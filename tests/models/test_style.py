@@ -1,4 +1,4 @@
-"""Neural style transfer: its losses by NumPy, VGG-19 against torchvision's own, what stays as it was, resume, its errors."""
+"""Style transfer: losses against NumPy, VGG-19 against torchvision, resume and errors."""
 
 import csv
 import itertools
@@ -38,7 +38,7 @@ STYLE = (*TINY[2:], "model=style_transfer_own", "data=style_pair", "model.net.fe
 
 @pytest.fixture(scope="module")
 def top(tmp_path_factory):
-    """A VGG trained on a folder of colours, a photograph and a style."""
+    """A folder with a VGG trained on images of one color, a photograph and a style."""
     top = tmp_path_factory.mktemp("style")
     write_folder(top / "in", n=8)
     cfg = compose("train", [*VGG, f"data.root={top / 'in'}", "model.ema=0.5"])
@@ -67,8 +67,8 @@ def uncut(top):
     return top / "uncut"
 
 
-def test_gatys_losses_by_numpy():
-    """Equations 1, 3, 4; slips: means for sums, a Gram matrix divided, the factors 1/2 and 1/(4 N^2 M^2)."""
+def test_style_losses_equal_numpy():
+    """Equations 1, 3 and 4. Finds means for sums, and the missing factors 1/2 and 1/(4 N^2 M^2)."""
     noise = np.random.default_rng(0)
     f, p = noise.normal(size=(1, 3, 4, 5)), noise.normal(size=(1, 3, 4, 5))
     g = np.array([[sum(f[0, i].ravel() * f[0, j].ravel()) for j in range(3)] for i in range(3)])
@@ -85,8 +85,8 @@ def test_gatys_losses_by_numpy():
     assert losses.total_variation(x).item() == pytest.approx((down**2).sum() + (right**2).sum())
 
 
-def test_a_style_of_another_size_is_the_same_style():
-    """Tiled, a texture has the same statistics: its loss is zero though it covers more places."""
+def test_style_loss_does_not_depend_on_image_size():
+    """A tiled texture has the same statistics, so its loss is zero."""
     maps = torch.rand(1, 3, 4, 4, dtype=torch.float64)
     assert losses.style_loss(
         maps.repeat(1, 1, 2, 3), losses.gram(maps), 16
@@ -98,14 +98,14 @@ def test_cycle_consistency_is_the_mean_absolute_difference():
     assert losses.cycle_consistency(images, torch.zeros(3)).item() == pytest.approx(3.5 / 3)
 
 
-def test_vgg19_is_torchvisions(monkeypatch, log_lines):
-    """Of the same weights each named layer gives torchvision's maps: relu10 is what stands behind conv4_2 there."""
-    theirs = torchvision.models.vgg19(weights=None).eval()
+def test_vgg19_features_equal_torchvision(monkeypatch, log_lines):
+    """Each named layer gives torchvision's maps: relu10 follows conv4_2."""
+    reference = torchvision.models.vgg19(weights=None).eval()
     mean, std = (
         torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1),
         torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1),
     )
-    source = Source(theirs.state_dict(), mean, std, ["a"])
+    source = Source(reference.state_dict(), mean, std, ["a"])
     monkeypatch.setattr(
         "src.models.pretrained.torchvision_source",
         lambda net, name, setting: source if name == "vgg19" else None,
@@ -122,11 +122,11 @@ def test_vgg19_is_torchvisions(monkeypatch, log_lines):
     assert maps.keys() == places.keys()
     with torch.no_grad():
         for name, place in places.items():
-            expected = theirs.features[: place + 1]((x - mean) / std)
+            expected = reference.features[: place + 1]((x - mean) / std)
             assert torch.allclose(maps[name], expected, atol=1e-5), name
 
 
-def test_average_pooling_takes_the_place_of_max():
+def test_average_pooling_replaces_max_pooling():
     net = perceptual(1, [1, "M"], pooling="average")
     x = torch.arange(16.0).view(1, 1, 4, 4)
     assert torch.equal(net.pool1(x), torch.tensor([[[[2.5, 4.5], [10.5, 12.5]]]]))
@@ -135,7 +135,7 @@ def test_average_pooling_takes_the_place_of_max():
     )
 
 
-def test_the_loss_is_the_weighed_sum_of_its_layers(uncut):
+def test_loss_is_the_weighted_sum_over_layers(uncut):
     _, model, _ = load_run(uncut)
     assert isinstance(model, StyleTransfer)
     x = model.image.detach().unsqueeze(0)
@@ -158,7 +158,7 @@ def test_the_loss_is_the_weighed_sum_of_its_layers(uncut):
     assert measured["test/loss"] == pytest.approx(values["loss"].item(), rel=1e-4)
 
 
-def test_the_net_is_the_average_of_its_run_and_nothing_but_the_image_changes(top, uncut):
+def test_net_comes_from_the_runs_average_and_stays_fixed(top, uncut):
     source, state = weights_of(top / "vgg"), weights_of(uncut)
     for name, value in state.items():
         if name.startswith("net."):
@@ -171,7 +171,7 @@ def test_the_net_is_the_average_of_its_run_and_nothing_but_the_image_changes(top
     assert not torch.allclose(state["image"], photo, atol=0.01)
 
 
-def test_the_losses_fall_and_every_step_is_seen(uncut):
+def test_losses_fall_and_every_step_is_logged(uncut):
     rows = [float(row["train/loss"]) for row in _rows(uncut) if row["train/loss"]]
     assert len(rows) == 12
     assert rows[-1] < 0.5 * rows[0]
@@ -189,8 +189,8 @@ def _rows(folder):
 
 
 @pytest.mark.parametrize("cut", [1, 5, 12])
-def test_cut_at_a_batch(top, uncut, config, tmp_path, monkeypatch, cut):
-    """L-BFGS's memory of old steps and gradients must come again."""
+def test_resume_at_any_batch_is_bit_exact(top, uncut, config, tmp_path, monkeypatch, cut):
+    """The history of L-BFGS is restored."""
     cfg = config(*settings(top, "callbacks=default", "~callbacks.quality"))
     folder = cut_and_resumed(StyleTransfer, cfg, tmp_path, monkeypatch, cut, "optimizer_step")
     assert_same_run(uncut, folder)
@@ -201,10 +201,8 @@ def test_cut_at_a_batch(top, uncut, config, tmp_path, monkeypatch, cut):
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
-def test_a_translation_is_a_run_of_its_own_whatever_else_is_translated(
-    top, config, tmp_path, optimizer
-):
-    """The photograph of the run itself comes out as the run's own image; and images do not disturb each other."""
+def test_translations_are_independent_of_each_other(top, config, tmp_path, optimizer):
+    """The run's own photograph gives the run's own image, with any other images beside it."""
     given = [
         value
         for value in settings(top, "data.num_steps=4")
@@ -224,7 +222,7 @@ def test_a_translation_is_a_run_of_its_own_whatever_else_is_translated(
         model.translate(torch.rand(1, 3, 1, 9))
 
 
-def test_noise_is_another_beginning(top, config, tmp_path):
+def test_init_image_noise_starts_from_noise(top, config, tmp_path):
     cfg = config(
         *settings(
             top,
@@ -253,7 +251,7 @@ def test_noise_is_another_beginning(top, config, tmp_path):
     assert (once - photo).abs().mean() > 0.2
 
 
-def test_a_checkpoint_serves_as_well_as_its_run(top, tmp_path):
+def test_init_from_takes_a_checkpoint_or_a_run(top, tmp_path):
     given = settings(
         top, f"model.init_from={top / 'vgg' / 'checkpoints' / 'last.ckpt'}", "data.num_steps=1"
     )
@@ -263,8 +261,8 @@ def test_a_checkpoint_serves_as_well_as_its_run(top, tmp_path):
     assert torch.equal(weights_of(tmp_path / "run")["net.conv1.weight"], learned)
 
 
-def test_a_run_whose_net_is_torchvisions_is_taken_by_place(config, tmp_path, log_lines):
-    """torchvision's VGG names its convolutions by their places: features.0, features.2, ..."""
+def test_torchvision_net_of_a_run_is_matched_by_position(config, tmp_path, log_lines):
+    """torchvision names the convolutions of a VGG by position: features.0, features.2, ..."""
     cfg = config(
         "model=style_transfer",
         "data=style_pair",
@@ -274,8 +272,8 @@ def test_a_run_whose_net_is_torchvisions_is_taken_by_place(config, tmp_path, log
         "model.net.pooling=max",
     )
     model = build.model(cfg)
-    theirs = torchvision.models.vgg19(weights=None)
-    state = {f"net.{name}": value for name, value in theirs.state_dict().items()}
+    reference = torchvision.models.vgg19(weights=None)
+    state = {f"net.{name}": value for name, value in reference.state_dict().items()}
     state |= {name: torch.full((3, 1, 1), value) for name, value in (("mean", 0.4), ("std", 0.2))}
     torch.save(
         {"state_dict": state, "Folder": {"class_names": ["a"], "permutation": None}},
@@ -285,12 +283,12 @@ def test_a_run_whose_net_is_torchvisions_is_taken_by_place(config, tmp_path, log
     model.load_pretrained(None)
     assert log_lines[-1].startswith("13 convolutions")
     x = torch.rand(1, 3, 32, 32)
-    expected = theirs.features[:23]((x - 0.4) / 0.2)  # behind conv4_2
+    expected = reference.features[:23]((x - 0.4) / 0.2)  # behind conv4_2
     assert torch.allclose(model.maps(x)["relu10"], expected, atol=1e-5)
 
 
-def test_a_run_is_a_style_for_other_pictures(top, uncut, tmp_path):
-    """src.translate, src.augment with a set of styles, src.sample."""
+def test_translate_applies_the_style_of_a_run(top, uncut, tmp_path):
+    """By src.translate, src.augment with several styles, and src.sample."""
     call(
         "translate",
         translate,
@@ -334,7 +332,7 @@ def test_a_run_is_a_style_for_other_pictures(top, uncut, tmp_path):
         ),
     ],
 )
-def test_what_does_not_fit_is_named(top, config, more, words):
+def test_mismatching_net_is_explained(top, config, more, words):
     cfg = config(*settings(top), *more)
     with pytest.raises(UserError) as error:
         build.model(cfg).load_pretrained(None)
@@ -343,7 +341,7 @@ def test_what_does_not_fit_is_named(top, config, more, words):
     assert "\n" not in str(error.value)
 
 
-def test_what_is_not_there_is_one_line_that_says_what_to_do(top, tmp_path):
+def test_missing_files_are_explained_in_one_line(top, tmp_path):
     photo, style = f"data.content={top / 'photo.png'}", f"data.style={top / 'style.jpg'}"
     for args, words in (
         (["data=style_pair", photo], "data.style must be given"),
@@ -384,7 +382,7 @@ def test_what_is_not_there_is_one_line_that_says_what_to_do(top, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_weights_that_cannot_be_fetched_name_both_ways(top, config, tmp_path, monkeypatch):
+def test_failed_download_of_weights_names_alternatives(top, config, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", _no_network)
     files = (f"data.content={top / 'photo.png'}", f"data.style={top / 'style.jpg'}")

@@ -32,7 +32,7 @@ TARGET = (*NET, "data.classes=[e,d]", "data.val_size=8", "data.test_size=8", "da
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """A folder of five classes, 40 coloured noises each."""
+    """A folder of five classes, 40 colored noises each."""
     root, noise = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
     for k, name in enumerate("abcde"):
         (root / name).mkdir()
@@ -222,7 +222,7 @@ def unfreezing(images, backbone, tmp_path_factory, request):
 
 @pytest.mark.parametrize("cut", [2, 4, 5, 7])
 def test_cut_before_at_and_after_the_unfreezing(unfreezing, tmp_path, monkeypatch, cut):
-    """The optimiser's state of what was frozen included; what it began from is gone when the run is resumed."""
+    """The optimizer's state of what was frozen included; what it began from is gone when the run is resumed."""
     cfg, top = unfreezing
     cfg = cfg.copy()
     moved = shutil.copy(top / "source.ckpt", tmp_path / "source.ckpt")

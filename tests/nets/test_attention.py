@@ -15,10 +15,10 @@ def paper(parameters, n, height, width):
     g_x, g_y = (width + 1) / 2 * (gx + 1), (height + 1) / 2 * (gy + 1)
     delta = 0.0 if n == 1 else (max(width, height) - 1) / (n - 1) * np.exp(log_delta)
     banks = []
-    for centre, pixels in ((g_y, height), (g_x, width)):
+    for center, pixels in ((g_y, height), (g_x, width)):
         bank = np.zeros((n, pixels))
         for i in range(1, n + 1):
-            mu = centre + (i - n / 2 - 0.5) * delta
+            mu = center + (i - n / 2 - 0.5) * delta
             for a in range(1, pixels + 1):
                 bank[i - 1, a - 1] = np.exp(-((a - mu) ** 2) / (2 * np.exp(log_sigma2)))
         banks.append(bank / bank.sum(axis=1, keepdims=True))
@@ -54,9 +54,9 @@ def test_filter_banks_are_the_papers(height, width, n):
 def test_the_neutral_window_spans_the_image(n, size):
     """All parameters 0: the first filter on pixel 1, the last on pixel A, the middle of the grid on the image's."""
     w = window(torch.zeros(1, 5), n, size, size)
-    centres = np.linspace(1, size, n) if n > 1 else np.array([(size + 1) / 2])
-    assert np.allclose(w.mu_x[0], centres, atol=1e-5)
-    assert np.allclose(w.mu_y[0], centres, atol=1e-5)
+    centers = np.linspace(1, size, n) if n > 1 else np.array([(size + 1) / 2])
+    assert np.allclose(w.mu_x[0], centers, atol=1e-5)
+    assert np.allclose(w.mu_y[0], centers, atol=1e-5)
 
 
 def test_a_filter_far_outside_still_sums_to_one():

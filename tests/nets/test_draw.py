@@ -15,7 +15,7 @@ from tests.nets.test_attention import paper
 
 SHAPES = {
     "attention": (1, (9, 7)),
-    "colour": (3, (6, 8)),
+    "color": (3, (6, 8)),
     "single filter": (1, (5, 5)),
     "none": (3, (5, 4)),
 }

@@ -1,4 +1,4 @@
-"""What a net is made of: against counts by hand, torchvision's published figures and torch's own counter."""
+"""Layer counts against values by hand, torchvision's published values and torch's counter."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def on_meta(make, *args, **kwargs):
         return make(*args, **kwargs).eval()
 
 
-def test_lenet_by_hand():
+def test_lenet_layers_by_hand():
     net = on_meta(convnet, 3, 32, 10, features=[6, "M", 16, "M"], hidden_dims=[120, 84], kernel=5)
     rows = layer_calls(net, (3, 32, 32))
     assert [row for row in rows if row.kind != "ReLU"] == [
@@ -34,7 +34,7 @@ def test_lenet_by_hand():
     assert sum(row.parameters for row in rows) == 62_006
 
 
-def test_alexnets_sides():
+def test_alexnet_map_sizes():
     rows = layer_calls(on_meta(torchvision.models.alexnet), IMAGE)
     assert [row.shape_out[1] for row in rows if row.kind in ("Conv2d", "MaxPool2d")] == [
         55,
@@ -49,7 +49,7 @@ def test_alexnets_sides():
 
 
 @pytest.mark.parametrize("name", ["alexnet", "vgg16", "googlenet", "resnet50", "densenet121"])
-def test_torchvisions_published_figures(name):
+def test_parameters_and_multiply_adds_equal_torchvisions_published_values(name):
     published = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].meta
     kwargs = {"init_weights": False, "aux_logits": False} if name == "googlenet" else {}
     rows = layer_calls(on_meta(torchvision.models.get_model, name, **kwargs), IMAGE)
@@ -69,7 +69,7 @@ def test_torchvisions_published_figures(name):
     ],
     ids=["transposed", "groups", "channels last", "places"],
 )
-def test_multiply_adds_against_torchs_counter(make, shape):
+def test_multiply_adds_equal_torchs_counter(make, shape):
     net = on_meta(make)
     with FlopCounterMode(display=False) as counter:
         net(torch.zeros(1, *shape, device="meta"))
@@ -78,13 +78,13 @@ def test_multiply_adds_against_torchs_counter(make, shape):
     )
 
 
-def test_auxiliary_heads_are_there_in_training_only():
+def test_auxiliary_heads_run_in_training_only():
     net = on_meta(torchvision.models.googlenet, init_weights=False)
     assert sum(row.parameters for row in layer_calls(net, IMAGE)) == 6_624_904
     assert sum(row.parameters for row in layer_calls(net.train(), IMAGE)) == 13_004_888
 
 
-def test_a_layer_used_twice_works_twice_and_has_its_parameters_once():
+def test_shared_layer_counts_its_parameters_once():
     shared = nn.Linear(4, 4)
     rows = layer_calls(nn.Sequential(shared, nn.ReLU(), shared), (4,))
     assert [row.parameters for row in rows] == [20, 0, 0]
@@ -92,7 +92,7 @@ def test_a_layer_used_twice_works_twice_and_has_its_parameters_once():
     assert not shared._forward_hooks, "none is left behind"
 
 
-def test_the_layers_of_a_plain_net():
+def test_frozen_parts_of_a_convnet():
     net = convnet(
         3,
         8,
@@ -121,8 +121,8 @@ def test_the_layers_of_a_plain_net():
         frozen_parts(net, 6)
 
 
-def test_the_layers_of_torchvisions_nets():
-    """Auxiliary heads learn, what is on the way to them does not; a parameter of a net's own (a class token) is frozen too."""
+def test_frozen_parts_of_torchvision_nets():
+    """Auxiliary heads are trained; a parameter of the net itself (a class token) is frozen, too."""
     with torch.device("meta"):
         google = torchvision.models.googlenet(num_classes=5, aux_logits=True, init_weights=False)
         vit = torchvision.models.VisionTransformer(32, 8, 1, 2, 16, 16, num_classes=5)

@@ -1,4 +1,4 @@
-"""Shapes, ranges and known sizes of the nets; initialisation; spectral norm."""
+"""Shapes, ranges and parameter counts of nets; initialization; spectral norm."""
 
 import math
 
@@ -20,7 +20,7 @@ def count(net):
 @pytest.mark.parametrize("size", [28, 32, 64])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("batch", [2, 5])
-def test_shapes(nets, size, channels, batch):
+def test_gan_nets_have_the_right_shapes(nets, size, channels, batch):
     images = nets.generator(96, channels, size)(torch.rand(batch, 96))
     assert images.shape == (batch, channels, size, size)
     assert images.abs().max() <= 1
@@ -55,13 +55,13 @@ def test_parameter_counts_by_hand():
     assert count(dcgan.generator(100, 3, 64)) == convolutions + 2 * (512 + 256 + 128 + 64)
 
 
-def test_radford_refuses_other_sides():
+def test_radford_nets_refuse_other_sizes():
     with pytest.raises(ValueError, match="power of two"):
         dcgan.generator(96, 1, 40)
 
 
-def test_norms_are_where_the_papers_have_them():
-    """BatchNorm with PyTorch's eps and momentum (public code sets eps=0.8 for the momentum), 1-D after linear layers."""
+def test_norms_are_placed_as_in_the_papers():
+    """BatchNorm has PyTorch's eps and momentum; some public code passes the momentum 0.8 as eps."""
     norms = [
         layer
         for layer in dcgan.generator(96, 1, 28)
@@ -74,7 +74,7 @@ def test_norms_are_where_the_papers_have_them():
     assert sum(isinstance(layer, nn.GroupNorm) and layer.num_groups == 1 for layer in critic) == 3
 
 
-def test_a_critic_with_layer_norm_scores_each_image_by_itself():
+def test_critic_with_layer_norm_scores_images_independently():
     critic = dcgan.discriminator(1, 32, norm="layer")
     images = torch.rand(4, 1, 32, 32)
     assert torch.allclose(critic(images)[:1], critic(images[:1]), atol=1e-5)
@@ -84,7 +84,7 @@ def test_a_critic_with_layer_norm_scores_each_image_by_itself():
     ("how", "spread"),
     [("kaiming", math.sqrt(2 / 400)), ("xavier", math.sqrt(2 / 700)), ("normal", 0.02)],
 )
-def test_initialise(how, spread):
+def test_initialize_by_name(how, spread):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(400, 300), nn.BatchNorm1d(300))
     initialize(net, how)
@@ -102,7 +102,7 @@ def test_spectral_norm_bounds_the_largest_singular_value():
     assert torch.linalg.matrix_norm(net[0].weight, 2).item() == pytest.approx(1, abs=1e-3)
 
 
-def test_dirac_hands_on_what_comes_in_and_leaves_the_other_filters():
+def test_dirac_passes_the_input_on_and_keeps_other_filters():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 3, padding=1))
     before = [layer.weight.clone() for layer in net]
@@ -114,10 +114,10 @@ def test_dirac_hands_on_what_comes_in_and_leaves_the_other_filters():
         assert torch.equal(layer.weight[3:], were[3:]) or n_in == 4
 
 
-def test_whitened_filters_see_components_of_variance_one_without_correlation():
+def test_whitened_responses_are_uncorrelated_with_variance_one():
     images = F.avg_pool2d(
         torch.randn(200, 3, 18, 18, generator=torch.Generator().manual_seed(0)), 3, 1
-    )  # neighbours alike
+    )  # neighbors alike
     layer = nn.Conv2d(3, 64, 3)
     rest = layer.weight[54:].clone()
     whiten(layer, images)
@@ -134,8 +134,8 @@ def test_whitened_filters_see_components_of_variance_one_without_correlation():
     assert torch.allclose(few.weight[:3], layer.weight[:3], atol=1e-5)
 
 
-def test_many_images_are_whitened_in_parts(monkeypatch):
-    """One unfolding of all would take the memory of nine images of doubles a filter's place: hundreds of GB at 224 pixels."""
+def test_whiten_in_parts_equals_whiten_at_once(monkeypatch):
+    """Unfolding all images at once would take hundreds of GB at 224 pixels."""
     images, unfold, parts = torch.rand(7, 3, 512, 512), F.unfold, []
     monkeypatch.setattr(F, "unfold", lambda x, kernel: parts.append(len(x)) or unfold(x, kernel))
     layer, small = nn.Conv2d(3, 8, 3), images[:, :, :64, :64]
@@ -150,16 +150,16 @@ def test_many_images_are_whitened_in_parts(monkeypatch):
     )
 
 
-def test_of_grey_in_three_channels_the_components_are_those_of_grey():
-    grey = torch.rand(50, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+def test_whiten_skips_colors_of_gray_images():
+    gray = torch.rand(50, 1, 12, 12, generator=torch.Generator().manual_seed(0))
     layer, alone = nn.Conv2d(3, 64, 3), nn.Conv2d(1, 18, 3)
     rest = layer.weight[18:].clone()
-    whiten(layer, grey.expand(-1, 3, -1, -1))
-    whiten(alone, grey)
+    whiten(layer, gray.expand(-1, 3, -1, -1))
+    whiten(alone, gray)
     assert torch.equal(layer.weight[18:], rest), "there are 9 components, not 27"
     answers = (
-        F.conv2d(grey.expand(-1, 3, -1, -1), layer.weight[:9]),
-        F.conv2d(grey, alone.weight[:9]),
+        F.conv2d(gray.expand(-1, 3, -1, -1), layer.weight[:9]),
+        F.conv2d(gray, alone.weight[:9]),
     )
-    for ours, theirs in zip(*(x.transpose(0, 1).flatten(1) for x in answers), strict=True):
-        assert torch.allclose(ours * (ours @ theirs).sign(), theirs, atol=2e-3)
+    for actual, reference in zip(*(x.transpose(0, 1).flatten(1) for x in answers), strict=True):
+        assert torch.allclose(actual * (actual @ reference).sign(), reference, atol=2e-3)

@@ -1,4 +1,4 @@
-"""Muon against its step written out, what it leaves to SGD, and what torch's SGD would do there."""
+"""Muon against its formula, and against torch's SGD for the other parameters."""
 
 import copy
 
@@ -11,7 +11,7 @@ from src.train import train
 from tests.conftest import TINY, saved, weights_of
 
 
-def test_the_iteration_brings_singular_values_near_one_and_keeps_their_vectors():
+def test_orthogonal_brings_singular_values_near_one():
     for shape in ((8, 40), (40, 8)):
         noise = torch.Generator().manual_seed(0)
         matrix = torch.randn(shape, generator=noise) * torch.linspace(0.5, 3, shape[1])
@@ -25,7 +25,7 @@ def test_the_iteration_brings_singular_values_near_one_and_keeps_their_vectors()
         )
 
 
-def test_a_step_of_filters_is_the_one_written_out():
+def test_filter_step_equals_the_formula():
     torch.manual_seed(0)
     layer = nn.Conv2d(4, 6, 3, bias=False)
     optimizer = Muon(
@@ -43,18 +43,18 @@ def test_a_step_of_filters_is_the_one_written_out():
         assert torch.allclose(layer.weight, weight, atol=1e-5)
 
 
-def test_the_rest_is_torchs_sgd():
+def test_other_parameters_equal_torchs_sgd():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 2))
     other = copy.deepcopy(net)
     settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
-    ours, theirs = (
+    actual, reference = (
         Muon(net.parameters(), **settings),
         torch.optim.SGD(other.parameters(), nesterov=True, **settings),
     )
     for _ in range(3):
         x = torch.randn(5, 3, 4, 4)
-        for model, optimizer in ((net, ours), (other, theirs)):
+        for model, optimizer in ((net, actual), (other, reference)):
             optimizer.zero_grad()
             model(x).square().sum().backward()
             optimizer.step()
@@ -62,7 +62,7 @@ def test_the_rest_is_torchs_sgd():
         assert torch.allclose(a, b, atol=1e-5)
 
 
-def test_its_state_is_kept():
+def test_muon_state_is_saved_and_loaded():
     torch.manual_seed(0)
     layers = [nn.Conv2d(4, 6, 3) for _ in range(2)]
     layers[1].load_state_dict(layers[0].state_dict())
@@ -81,8 +81,8 @@ def test_its_state_is_kept():
     assert torch.equal(layers[0].weight, layers[1].weight)
 
 
-def test_gradients_are_clipped_in_mixed_precision_too(config, tmp_path):
-    """Lightning refuses to clip before torch's fused steps there; and a clipped run is another."""
+def test_gradients_are_clipped_in_mixed_precision(config, tmp_path):
+    """Lightning refuses to clip for fused optimizers, so the project does it; clipped runs differ."""
     states = []
     for clip in ("null", "1e-3"):
         cfg = config("model=fc", "data=digits", *TINY, "trainer.precision=bf16-mixed", "trainer.max_epochs=1", "test=false",

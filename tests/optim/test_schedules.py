@@ -1,4 +1,4 @@
-"""Learning rates over a run, against known points and PyTorch's own schedulers; training that ends early."""
+"""Learning rate schedules against known points and PyTorch, and early stopping."""
 
 import pytest
 import torch
@@ -29,9 +29,9 @@ def test_schedules_at_known_points():
     ]
 
 
-def test_one_cycle_is_pytorchs():
+def test_one_cycle_equals_pytorch():
     optimizer = torch.optim.SGD([torch.zeros(1)], 1.0)
-    theirs = torch.optim.lr_scheduler.OneCycleLR(
+    reference = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
         1.0,
         total_steps=100_000,
@@ -43,16 +43,16 @@ def test_one_cycle_is_pytorchs():
     for batch in range(99_999):
         if batch % 1000 == 0:
             assert schedules.one_cycle(batch / 100_000) == pytest.approx(
-                theirs.get_last_lr()[0], abs=1e-4
+                reference.get_last_lr()[0], abs=1e-4
             )
         optimizer.step()
-        theirs.step()
+        reference.step()
 
 
 @pytest.mark.parametrize("mode", ["min", "max"])
-def test_plateau_is_pytorchs(mode):
+def test_plateau_equals_pytorch(mode):
     optimizer = torch.optim.SGD([torch.zeros(1)], 1.0)
-    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+    reference = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer,
         mode=mode,
         factor=0.5,
@@ -62,17 +62,17 @@ def test_plateau_is_pytorchs(mode):
         min_lr=0.1,
         eps=0,
     )
-    ours = schedules.Plateau(
+    actual = schedules.Plateau(
         "val/loss", mode, gamma=0.5, patience=2, min_delta=0.01, min_factor=0.1
     )
     noise = torch.Generator().manual_seed(0)
     factors = set()
     for i in range(60):
         value = 1 / (1 + i) + torch.rand((), generator=noise).item() / 2
-        theirs.step(value)
-        ours.observe(value)
-        assert ours(0.5) == theirs.optimizer.param_groups[0]["lr"]
-        factors.add(ours(0.5))
+        reference.step(value)
+        actual.observe(value)
+        assert actual(0.5) == reference.optimizer.param_groups[0]["lr"]
+        factors.add(actual(0.5))
     assert min(factors) == 0.1
     assert len(factors) >= 4
 
@@ -87,8 +87,8 @@ WATCHED = (
 )
 
 
-def test_training_ends_when_nothing_gets_better(config, tmp_path):
-    """A net that learns nothing: one epoch to set the mark, three that are borne, and the run cut there has ended too."""
+def test_early_stopping_ends_training(config, tmp_path):
+    """A net that learns nothing stops after one epoch plus a patience of three; so does a resumed run."""
     cfg = config(*WATCHED, "callbacks=[none,early_stopping]", "callbacks.early_stopping.patience=3",
                  "callbacks.early_stopping.min_delta=1e-3")  # fmt: skip
     values = train(cfg, saved(cfg, tmp_path))
@@ -98,7 +98,7 @@ def test_training_ends_when_nothing_gets_better(config, tmp_path):
 
 
 @pytest.mark.parametrize("who", ["model/schedule=plateau", "callbacks=[none,early_stopping]"])
-def test_a_measure_that_is_not_there_is_named(config, tmp_path, who):
+def test_missing_monitor_is_named(config, tmp_path, who):
     key = "model.schedule" if "schedule" in who else "callbacks.early_stopping"
     cfg = config(*WATCHED, who, f"{key}.monitor=val/los")
     with pytest.raises(
@@ -115,7 +115,7 @@ def test_a_measure_that_is_not_there_is_named(config, tmp_path, who):
         train(cfg, tmp_path)
 
 
-def test_plateau_lowers_the_rate_of_a_run(config, tmp_path):
+def test_plateau_lowers_the_learning_rate_of_a_run(config, tmp_path):
     cfg = config(*WATCHED, "model/schedule=plateau", "model.schedule.patience=1", "model.schedule.min_delta=1e-3",
                  "trainer.max_epochs=6", "trainer.log_every_n_steps=1")  # fmt: skip
     train(cfg, tmp_path)
@@ -125,8 +125,8 @@ def test_plateau_lowers_the_rate_of_a_run(config, tmp_path):
     assert rates[::4] == [pytest.approx(rate) for rate in (1e-9, 1e-9, 1e-9, 1e-10, 1e-10, 1e-11)]
 
 
-def test_a_batch_is_seeded_without_telling_absent_accelerators(config, tmp_path):
-    """torch.manual_seed keeps a stack trace for each kind of them, at every call: a millisecond, and memory that grows."""
+def test_batch_seeding_ignores_missing_accelerators(config, tmp_path):
+    """torch.manual_seed stores a stack trace per accelerator at every call: slow, and memory grows."""
     queued = len(torch.cuda._queued_calls)
     train(config(*WATCHED, "trainer.max_epochs=1"), tmp_path)
     assert len(torch.cuda._queued_calls) <= queued + 2  # train.py's own seed of the weights

@@ -1,4 +1,4 @@
-"""What a classifier sees, against NumPy and SciPy; that looking changes nothing; the pictures that a run leaves."""
+"""Explanations against NumPy and SciPy, their effect on training, and the pictures of a run."""
 
 import json
 
@@ -23,7 +23,7 @@ from tests.engine.test_resume import assert_same
 
 
 class Pooled(nn.Module):
-    """Convolution, ReLU in place, mean over all places, one linear layer."""
+    """A convolution, a ReLU in place, a mean over all pixels, and a linear layer."""
 
     def __init__(self):
         super().__init__()
@@ -42,7 +42,7 @@ def pooled():
     return Pooled().eval()
 
 
-def test_feature_maps_are_the_convolutions_answers(pooled):
+def test_feature_maps_are_the_outputs_of_convolutions(pooled):
     x = torch.rand(2, 2, 7, 9)
     maps = explain.feature_maps(pooled, x, max_channels=3)
     assert list(maps) == ["conv"]
@@ -56,7 +56,7 @@ def test_feature_maps_are_the_convolutions_answers(pooled):
     assert maps["conv"].shape == (2, 3, 7, 9)
 
 
-def test_feature_maps_come_in_the_order_in_which_they_run(pooled):
+def test_feature_maps_are_in_execution_order(pooled):
     assert list(
         explain.feature_maps(
             nn.Sequential(pooled.pixel, nn.Sequential(nn.Conv2d(4, 2, 1))), torch.rand(1, 4, 5, 5)
@@ -69,7 +69,7 @@ def test_feature_maps_come_in_the_order_in_which_they_run(pooled):
 
 
 def test_grad_cam_of_pooled_maps_is_their_weighted_sum(pooled):
-    """With a mean and a linear layer behind the maps alpha is known: the class's weight over the number of places."""
+    """Behind a mean and a linear layer, alpha is the class weight divided by the number of pixels."""
     x, classes = torch.rand(5, 2, 6, 6), torch.tensor([0, 1, 2, 1, 0])
     cams = explain.grad_cam(pooled, pooled.pixel, x, classes).numpy()
     maps = pooled.pixel(torch.relu(pooled.conv(x))).detach().numpy()
@@ -80,7 +80,7 @@ def test_grad_cam_of_pooled_maps_is_their_weighted_sum(pooled):
     assert np.allclose(cams, expected, atol=1e-4)
 
 
-def test_grad_cam_asks_the_last_rectified_maps_that_have_places():
+def test_grad_cam_uses_the_last_large_rectified_maps():
     x = torch.rand(4, 3, 32, 32)
     vgg = convnet(3, 32, 10, [8, "M", 8, "M", 8, "M", 8, "M", 8], (), 3, 1, "batch").eval()
     assert explain.find_cam_layer(vgg, x) == "relu3"  # of 8 x 8; what comes behind has less
@@ -97,8 +97,8 @@ def test_grad_cam_of_a_frozen_net(pooled):
     assert cams.max() == pytest.approx(1)
 
 
-def test_the_loudest_image_of_a_linear_net_is_known():
-    """White where its weight is above zero, black where it is below."""
+def test_maximized_image_of_a_linear_net_is_known():
+    """White where the weight is positive, black where it is negative."""
     weight = torch.randn(3, 75, generator=generator(0))
     weight = weight.sign() * (weight.abs() + 0.1)
     best = explain.maximize_classes(
@@ -112,7 +112,7 @@ def test_the_loudest_image_of_a_linear_net_is_known():
     assert torch.equal(best.flatten(1), (weight[[2, 0]] > 0).float())
 
 
-def test_tv_weight_makes_neighbours_alike():
+def test_tv_weight_makes_neighbors_alike():
     weight = torch.randn(1, 300, generator=generator(0))
     rough, smooth = (
         explain.maximize_classes(
@@ -127,7 +127,7 @@ def test_tv_weight_makes_neighbours_alike():
     assert smooth.diff(dim=2).abs().mean() < 0.5 * rough.diff(dim=2).abs().mean()
 
 
-def test_confusion_shades_rows_by_their_shares():
+def test_confusion_matrix_is_shaded_by_row_share():
     picture = charts.draw_confusion(torch.tensor([[100, 0], [25, 75]]), ["a", "b"])
     cells = picture[-88:, -88:].reshape(2, 44, 2, 44)[
         :, 3, :, 3
@@ -136,7 +136,7 @@ def test_confusion_shades_rows_by_their_shares():
 
 
 @pytest.mark.parametrize("n", [2, 10, 100, 1000])
-def test_charts_of_any_number_of_classes_stay_small_and_legible(n):
+def test_charts_stay_small_for_many_classes(n):
     names = [f"class number {k}" for k in range(n)]
     picture = charts.draw_confusion(torch.ones(n, n, dtype=torch.int64), names)
     assert max(picture.shape) < 2000
@@ -163,7 +163,7 @@ def seen_run(tmp_path_factory):
     return folder
 
 
-def test_looking_changes_nothing(seen_run, config, tmp_path):
+def test_explanations_do_not_change_training(seen_run, config, tmp_path):
     train(config(*SEEN), tmp_path)
     watched, unwatched = (
         runs.load_checkpoint(folder / "checkpoints" / "last.ckpt")
@@ -172,7 +172,7 @@ def test_looking_changes_nothing(seen_run, config, tmp_path):
     assert_same(watched["state_dict"], unwatched["state_dict"])
 
 
-def test_the_pictures_of_a_run(seen_run):
+def test_run_writes_its_pictures(seen_run):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     made = {path.name for path in (seen_run / "images").iterdir()}
@@ -196,8 +196,8 @@ def test_the_pictures_of_a_run(seen_run):
     assert [event.step for event in events.Images("val_confusion")] == [4, 8]
 
 
-def test_a_run_that_stops_early_shows_its_last_answers(config, tmp_path, monkeypatch):
-    """Nothing gets better: epoch 1 sets the mark, 2 and 3 are borne; 3 is no doubling, but the last."""
+def test_early_stopped_run_draws_its_last_predictions(config, tmp_path, monkeypatch):
+    """No epoch improves on epoch 1, so patience ends the run at epoch 3, which is no power of two."""
     due = []
     monkeypatch.setattr(
         PredictionGallery, "_draw", lambda self, trainer, model, stage, due_now: due.append(due_now)
@@ -208,7 +208,7 @@ def test_a_run_that_stops_early_shows_its_last_answers(config, tmp_path, monkeyp
     assert due == [True, True, True]
 
 
-def test_a_class_without_images_has_no_bar_and_no_number(config, tmp_path, monkeypatch):
+def test_class_without_images_has_no_bar(config, tmp_path, monkeypatch):
     bars, drawn = charts.bars, []
     monkeypatch.setattr(
         charts, "bars", lambda *args, **more: drawn.append((args, more)) or bars(*args, **more)
@@ -224,14 +224,14 @@ def test_a_class_without_images_has_no_bar_and_no_number(config, tmp_path, monke
     held = list(shares)
     assert None not in shares.values()
     assert held == [str(label) for label in sorted(set(build.datamodule(cfg).test.labels.tolist()))]
-    ((of_class, title), more) = drawn[-1]
+    ((in_class, title), more) = drawn[-1]
     assert title.startswith("test")
     assert more["names"] == held
-    assert of_class == pytest.approx([shares[name] for name in held])
+    assert in_class == pytest.approx([shares[name] for name in held])
 
 
-def test_worst_mistakes_come_first(config, tmp_path, monkeypatch):
-    """Of all test images over several batches, those whose true class got least, as NumPy sorts them."""
+def test_prediction_gallery_shows_the_worst_mistakes_first(config, tmp_path, monkeypatch):
+    """The test images with the lowest probability of the true class, as NumPy sorts them."""
     kept = []
     monkeypatch.setattr(
         PredictionGallery, "_draw", lambda self, trainer, model, stage, due: kept.append(self.worst)
@@ -245,18 +245,18 @@ def test_worst_mistakes_come_first(config, tmp_path, monkeypatch):
     data = build.datamodule(cfg)
     model = build.model(cfg, data)
     build.trainer(cfg, tmp_path).test(model, datamodule=data, verbose=False)
-    images, true, said, of_true, _ = kept[0]
+    images, true, message, of_true, _ = kept[0]
     with torch.no_grad():
         shares = model.eval()(data.test.images.float() / 255).softmax(1).numpy()
     of_each = shares[np.arange(100), data.test.labels]
     order = of_each.argsort()[:20]
     assert np.allclose(of_true, of_each[order], atol=1e-6)
     assert torch.equal(true, data.test.labels[order])
-    assert said.tolist() == shares[order].argmax(1).tolist()
+    assert message.tolist() == shares[order].argmax(1).tolist()
     assert torch.equal((images * 255).round().byte(), data.test.images[order])
 
 
-def test_a_layer_that_is_not_there_is_named(config, tmp_path):
+def test_missing_layer_is_named(config, tmp_path):
     cfg = config(*SEEN, "callbacks=default", "callbacks.filters.layer=net.conv9")
     with pytest.raises(
         UserError, match=r"callbacks\.filters\.layer=net\.conv9 .* net\.conv1, net\.conv2$"

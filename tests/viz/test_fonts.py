@@ -1,4 +1,4 @@
-"""Captions in any script: every character has a glyph, words of every script stand in their own order."""
+"""Captions in any script: every character has a glyph, and every script its reading order."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ NAMES = [
 
 
 def ink(text, size=20):
-    """The rectangle of black that `text` makes, as an array; None where it makes none."""
+    """Return the bounding box of the ink of `text` as an array; None if there is no ink."""
     sheet = Image.new("L", (600, 60), 255)
     fonts.write(ImageDraw.Draw(sheet), (20, 15), text, size)
     dark = np.asarray(sheet) < 128
@@ -32,7 +32,7 @@ def test_every_character_has_a_glyph(name):
     assert fonts.length(name, 20) > 0
 
 
-def test_letters_of_one_kind_are_told_from_each_other():
+def test_similar_letters_differ():
     for one, other in (
         ("Ø", "O"),
         ("é", "e"),
@@ -45,16 +45,16 @@ def test_letters_of_one_kind_are_told_from_each_other():
         assert ink(one).shape != ink(other).shape or (ink(one) != ink(other)).any(), (one, other)
 
 
-def test_a_letter_in_two_parts_is_the_letter():
-    """As macOS writes the names of files."""
+def test_composed_and_decomposed_letters_are_drawn_alike():
+    """macOS writes file names in decomposed letters."""
     assert np.array_equal(ink("한글é"), ink("한글é"))
 
 
 @pytest.mark.skipif(
     not features.check("raqm"), reason="Pillow without raqm draws letters one by one"
 )
-def test_words_from_right_to_left():
-    """The first word of a Hebrew line is at its right, whatever stands between the words; figures behind it stay behind."""
+def test_right_to_left_text_is_reordered():
+    """The first word of a Hebrew line is at its right; numbers after it stay after it."""
     for line, first in (("שלום א", "א"), ("שלום_א", "א"), ("שלום (א", "א")):
         letter = ink(first)
         assert np.array_equal(ink(line)[-letter.shape[0] :, : letter.shape[1]].any(), True)
@@ -72,7 +72,7 @@ def test_arabic_letters_are_joined():
     assert not ink("م\u200cح\u200cب", 30).any(0).all(), "there is where they must not join"
 
 
-def test_text_stands_at_its_anchor():
+def test_text_is_drawn_at_its_anchor():
     for anchor, x in (("la", 100), ("ma", 100), ("ra", 100), ("lm", 100), ("mm", 100), ("rm", 100)):
         sheet = Image.new("L", (300, 60), 255)
         fonts.write(ImageDraw.Draw(sheet), (x, 30), "猫 Hx 猫", 16, anchor=anchor)
@@ -84,7 +84,7 @@ def test_text_stands_at_its_anchor():
         assert abs((rows.min() + rows.max()) / 2 - (30 if anchor[1] == "m" else 40)) <= 3, anchor
 
 
-def test_every_picture_with_words_takes_any_script():
+def test_all_charts_draw_any_script():
     other = [name[::-1] for name in NAMES]
     images = torch.rand(len(NAMES), 3, 20, 30, generator=torch.Generator().manual_seed(0))
     counts = torch.eye(len(NAMES)).long()

@@ -93,7 +93,7 @@ class BinarizedMnist(ImageData):
     root/binarized_mnist/binarized_mnist_{train,valid,test}.amat, or the same with .gz.
     """
 
-    labelled = False
+    labeled = False
     pixel_kind = "fixed binarization"
     refuses: ClassVar = {
         "size": ((28,), "resized images would not be binary"),

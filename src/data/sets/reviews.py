@@ -57,7 +57,7 @@ class Reviews(DataModule):
         seed: seed of the run, on which the order of the epochs depends.
         left_out: test on this labeled sentence, counted from 0 in the order of the file, and train
             on the others. None: as the column split says.
-        labelled: train on the labeled sentences. False: train on the others, test on all labeled.
+        labeled: train on the labeled sentences. False: train on the others, test on all labeled.
     """
 
     holds = "sentences"
@@ -71,12 +71,12 @@ class Reviews(DataModule):
         batch_size: PositiveInt,
         seed: Seed,
         left_out: NonNegativeInt | None = None,
-        labelled: bool = True,
+        labeled: bool = True,
     ) -> None:
         super().__init__()
         self.name, self.batch_size, self.seed = name, batch_size, seed
         self.root = FILE if root is None else Path(root).expanduser()
-        self.left_out, self.labelled = left_out, labelled
+        self.left_out, self.labeled = left_out, labeled
         self.words: list[str]  # word number k + 1 is words[k]; the most frequent word first
         self.counts: Tensor  # (len(words),) occurrences in the unlabeled sentences
         self.train: TensorDataset
@@ -97,7 +97,7 @@ class Reviews(DataModule):
         self.words = sorted(counts, key=lambda word: (-counts[word], word))
         self.counts = torch.tensor([counts[word] for word in self.words])
         train, test = self._split([review for review in reviews if review.label])
-        if not self.labelled:
+        if not self.labeled:
             train, test = unlabeled, train + test
         numbers = {word: k + 1 for k, word in enumerate(self.words)}
         length = max(len(review.words) for review in reviews)

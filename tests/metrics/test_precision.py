@@ -1,4 +1,4 @@
-"""Figures are right: in float32 whatever the training's precision, of a set and not of its first images, weighed by images."""
+"""Metrics are computed in float32, over the whole set, and weighted by images."""
 
 import copy
 import json
@@ -46,27 +46,25 @@ def few_steps(monkeypatch):
 
 
 def families():
-    """The classes that conf/model names."""
+    """Return the classes that conf/model names."""
     nodes = [OmegaConf.load(CONF / "model" / f"{choice}.yaml") for choice in groups()["model"]]
     return {str(node["_target_"]) for node in nodes if "_target_" in node} | {"src.models.gan.GAN"}
 
 
 def small(config, photos, family, *more):
-    """A checked config of a small run of `family`."""
+    """Return a checked config of a small run of `family`."""
     base = [name for name in TINY if "data=reviews" not in FAMILIES[family] or "data." not in name]
     words = [word.format(photos=photos) for word in FAMILIES[family]]
     return config(*base, *words, "trainer.max_epochs=1", *more)
 
 
-def test_every_family_has_a_run_here():
+def test_every_family_is_covered():
     assert families() <= set(FAMILIES)
 
 
 @pytest.mark.parametrize("family", [name for name, words in FAMILIES.items() if words])
-def test_figures_are_float32s_bit_for_bit_however_the_run_was_trained(
-    config, photos, tmp_path, family
-):
-    """Trained in bf16, measured by the run itself, then by a Trainer of either precision: always the same bits."""
+def test_metrics_are_float32_whatever_the_training_precision(config, photos, tmp_path, family):
+    """A run trained in bf16 has the same metrics, to the bit, from Trainers of either precision."""
     cfg = small(config, photos, family, BF16, "seed=3")
     values = train(cfg, saved(cfg, tmp_path / "run"))
     figures = {name: value for name, value in values.items() if name.startswith("test")}
@@ -92,7 +90,7 @@ def test_figures_are_float32s_bit_for_bit_however_the_run_was_trained(
 
 
 def structural_similarity(x, y):
-    """Wang 2004, eq. 13, in float64: 11 x 11 Gaussian window of sigma 1.5, borders reflected; images (C, H, W)."""
+    """Compute Wang 2004, eq. 13, in float64: 11 x 11 Gaussian window, sigma 1.5, reflected borders."""
     line = np.exp(-((np.arange(11) - 5.0) ** 2) / (2 * 1.5**2))
     window = np.outer(line, line) / line.sum() ** 2
 
@@ -114,7 +112,7 @@ def decibels(x, y):
     return 10 * np.log10(1 / np.square(x.astype(np.float64) - y.astype(np.float64)).mean())
 
 
-def test_an_image_is_like_itself_under_autocast():
+def test_psnr_and_ssim_of_equal_images_under_autocast():
     x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.2 + 0.7
     y = (x + 0.05 * torch.rand(x.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
     with torch.autocast("cpu", torch.bfloat16):
@@ -126,7 +124,7 @@ def test_an_image_is_like_itself_under_autocast():
         assert psnr(x, y).item() == pytest.approx(np.mean([decibels(*p) for p in pairs]), rel=1e-6)
 
 
-def test_psnr_and_ssim_of_a_bf16_run_against_scipy(config, photos, tmp_path):
+def test_psnr_and_ssim_of_a_bf16_run_equal_scipy(config, photos, tmp_path):
     cfg = small(config, photos, "src.models.cyclegan.CycleGAN", BF16)
     values = train(cfg, saved(cfg, tmp_path / "run"))
     part = build.datamodule(cfg).test
@@ -143,7 +141,7 @@ def test_psnr_and_ssim_of_a_bf16_run_against_scipy(config, photos, tmp_path):
     assert values["test/n"] == 9, "batches of 4, 4 and 1 count by their images"
 
 
-def test_loss_and_accuracies_of_a_bf16_run_against_numpy(config, tmp_path):
+def test_loss_and_accuracy_of_a_bf16_run_equal_numpy(config, tmp_path):
     cfg = config(*TINY, "model=fc", "data.eval_batch_size=32", BF16, "trainer.max_epochs=1")
     values = train(cfg, saved(cfg, tmp_path / "run"))
     data, (_, model, _) = build.datamodule(cfg), load_run(tmp_path / "run")
@@ -159,7 +157,7 @@ def test_loss_and_accuracies_of_a_bf16_run_against_numpy(config, tmp_path):
     assert values["test/n"] == len(labels) == 100
 
 
-def test_a_gans_figures_of_a_bf16_run_against_numpy_and_torchmetrics(config, tmp_path):
+def test_gan_metrics_of_a_bf16_run_equal_numpy_and_torchmetrics(config, tmp_path):
     from sklearn.neighbors import NearestNeighbors
     from torchmetrics.image.kid import poly_mmd
 
@@ -193,14 +191,14 @@ def test_a_gans_figures_of_a_bf16_run_against_numpy_and_torchmetrics(config, tmp
     assert values["features"] == f"digits {features.FeatureNet.digest(net.float())}"
 
 
-def test_float32_puts_back_what_it_found():
+def test_float32_restores_tf32_settings():
     with torch.autocast("cpu", torch.bfloat16):
         with float32(torch.device("cpu")):
             assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
 
 
-def test_float32_is_not_tf32_on_a_gpu():
+def test_float32_disables_tf32_on_a_gpu():
     kinds = torch.backends.cudnn, torch.backends.cuda.matmul
     before = [kind.allow_tf32 for kind in kinds]
     with float32(torch.device("cuda")):
@@ -213,7 +211,7 @@ def test_float32_is_not_tf32_on_a_gpu():
 
 
 @pytest.mark.parametrize("order", ["class after class", "in turn", "shuffled"])
-def test_a_limit_keeps_the_shares_of_the_classes(order):
+def test_limit_keeps_class_shares(order):
     labels = torch.arange(1000) // 100
     if order != "class after class":
         labels = torch.arange(1000) % 10 if order == "in turn" else labels[torch.randperm(1000)]
@@ -228,7 +226,7 @@ def test_a_limit_keeps_the_shares_of_the_classes(order):
     assert len(set(first.tolist())) > 5, "not each class's first image"
 
 
-def test_a_limit_without_labels_is_a_random_draw():
+def test_limit_without_labels_is_a_random_sample():
     indices = stratified_sample(torch.full((1000,), -1), 100, "x")
     assert abs(indices.double().mean() - 499.5) < 100
     assert len(set(indices.diff().tolist())) > 5
@@ -239,8 +237,8 @@ def in_class_order(part):
     return part.subset(part.labels.argsort(stable=True))
 
 
-def test_a_perfect_sampler_is_perfect_on_a_set_that_lies_in_class_order(config, monkeypatch):
-    """It draws from all classes; a KID of 2 on CIFAR's first 3,000 test images was of their three classes."""
+def test_perfect_sampler_is_perfect_on_a_sorted_set(config, monkeypatch):
+    """Regression: the first 3,000 test images of a sorted CIFAR hold three classes (KID 2)."""
     data = data_of(config, "model=gan", "data.size=16", "data.test_size=800")
     monkeypatch.setattr(features, "STEPS", 100)
     cards = {}
@@ -256,7 +254,10 @@ def test_a_perfect_sampler_is_perfect_on_a_set_that_lies_in_class_order(config, 
 
 
 def measured(callback, data, drawn=None):
-    """The card of a sampler that draws real images; `drawn`: how the callback draws them instead of its own way."""
+    """Return the metrics of a sampler that draws real images.
+
+    `drawn` replaces the way in which the callback draws them.
+    """
 
     class Perfect(torch.nn.Module):
         device, logged = torch.device("cpu"), {}
@@ -278,7 +279,7 @@ def measured(callback, data, drawn=None):
     return dict(model.logged)
 
 
-def test_a_test_that_is_cut_short_is_of_all_classes(config, photos, tmp_path):
+def test_shortened_test_covers_all_classes(config, photos, tmp_path):
     cfg = config(*TINY, "model=fc", "data=folder", f"data.root={photos}", "data.size=16", "data.test_size=0.5",
                  "data.eval_batch_size=8", "data.limit=null", "data.cache=null", "trainer.max_epochs=1",
                  "trainer.limit_test_batches=1", "callbacks=none")  # fmt: skip
@@ -289,7 +290,7 @@ def test_a_test_that_is_cut_short_is_of_all_classes(config, photos, tmp_path):
     assert again["test/loss"] == values["test/loss"]
 
 
-def test_pairs_stay_pairs_where_a_test_is_cut_short(config, photos):
+def test_shortened_test_keeps_pairs(config, photos):
     data = data_of(
         config, *WINTER_NET, *WINTER_SMALL, "data=winter", f"data.root={photos}", "data.test_size=8"
     )
@@ -308,8 +309,8 @@ def test_pairs_stay_pairs_where_a_test_is_cut_short(config, photos):
     assert places != sorted(places)
 
 
-def test_a_class_without_images_has_no_accuracy(config, photos, tmp_path):
-    """It was nan, and null in metrics.json."""
+def test_class_without_images_has_no_accuracy(config, photos, tmp_path):
+    """Regression: it was NaN, and null in metrics.json."""
     cfg = config(*TINY, "model=fc", "data=folder", f"data.root={photos}", "data.size=16", "data.cache=null",
                  "data.val_size=0", "data.test_size=1", "trainer.max_epochs=1")  # fmt: skip
     train(cfg, saved(cfg, tmp_path / "run"))
@@ -323,8 +324,8 @@ def test_a_class_without_images_has_no_accuracy(config, photos, tmp_path):
 
 @pytest.mark.parametrize("family", ["src.models.gan.GAN", "src.models.draw.DRAW"])
 @pytest.mark.parametrize(("each", "missing"), [(10, ["precision"]), (3, ["fid_own", "precision"])])
-def test_a_few_images_of_ones_own_end_in_figures(config, photos, tmp_path, family, each, missing):
-    """What needs more images is left out with a line that says which and why; the rest is there."""
+def test_training_on_few_own_images_yields_metrics(config, photos, tmp_path, family, each, missing):
+    """Metrics that need more images are left out and logged."""
     for name in ("cats", "dogs"):
         (tmp_path / "in" / name).mkdir(parents=True)
         for i in range(each):
@@ -333,13 +334,13 @@ def test_a_few_images_of_ones_own_end_in_figures(config, photos, tmp_path, famil
                 "data.val_size=0.1", BF16)  # fmt: skip
     train(cfg, saved(cfg, tmp_path / "run"))
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    said = (tmp_path / "run" / "train.log").read_text()
+    message = (tmp_path / "run" / "train.log").read_text()
     for name in ("fid_own", "precision"):
         assert (f"test/{name}" in metrics) == (name not in missing)
     assert metrics["test/samples"] == metrics["test/n"] == round(0.2 * 2 * each)
     assert (
         f"test: too few images ({metrics['test/n']}) for precision, recall, density, coverage"
-        in said
+        in message
     )
     assert None not in metrics.values()
     again = call("evaluate", evaluate, f"run={tmp_path / 'run'}")

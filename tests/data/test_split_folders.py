@@ -1,4 +1,4 @@
-"""Which sub-folders of a person's folder are sets and which are classes; what is said where that cannot be told."""
+"""Which sub-folders are sets and which are classes, and the errors if that is ambiguous."""
 
 import pytest
 from PIL import Image
@@ -8,7 +8,7 @@ from tests.conftest import command, data_of, wrong
 
 
 def write(root, *folders, n=6):
-    """`n` images in each of `folders`, of other colours in each, and nothing else."""
+    """Write `n` images into each of `folders`, in different colors."""
     for k, folder in enumerate(folders):
         (root / folder).mkdir(parents=True)
         for i in range(n):
@@ -31,7 +31,7 @@ def read(config, root, *more):
         ("Train Images", "Val Images", "Test Images"),
     ],
 )
-def test_a_set_may_be_called_as_people_call_it(config, tmp_path, train, val, test):
+def test_split_folders_are_found_by_common_names(config, tmp_path, train, val, test):
     sets = [name for name in (train, val, test) if name]
     write(tmp_path, *(f"{name}/{kind}" for name in sets for kind in ("cats", "dogs")))
     data = read(config, tmp_path, "data.val_size=2")
@@ -52,21 +52,21 @@ def test_two_folders_for_one_set_are_an_error(config, tmp_path):
     assert "holds both Train and training, which both mean the train set" in line(config, tmp_path)
 
 
-def test_a_level_beside_classes_is_an_error_and_data_classes_settles_it(config, tmp_path):
+def test_split_folder_beside_classes_needs_data_classes(config, tmp_path):
     write(tmp_path, "cats", "dogs", "test")
-    said = line(config, tmp_path)
-    assert "holds test, named like a set, beside cats, dogs" in said
-    assert "data.classes=[cats,dogs] says which folders are classes" in said
+    message = line(config, tmp_path)
+    assert "holds test, named like a set, beside cats, dogs" in message
+    assert "data.classes=[cats,dogs] says which folders are classes" in message
     assert read(config, tmp_path, "data.classes=[cats,dogs]").class_names == ["cats", "dogs"]
     assert read(config, tmp_path, "data.classes=[cats,test]").class_names == ["cats", "test"]
 
 
-def test_a_train_level_alone_beside_class_folders_names_what_is_mixed(config, tmp_path):
+def test_train_folder_beside_class_folders_is_an_error(config, tmp_path):
     write(tmp_path, "train/cats", "train/dogs", "birds")
     assert "holds train, named like a set, beside birds" in line(config, tmp_path)
 
 
-def test_other_folders_beside_two_sets_are_left_out_and_counted(config, tmp_path, caplog):
+def test_other_folders_beside_two_sets_are_left_out(config, tmp_path, caplog):
     caplog.set_level("INFO", logger="src")
     write(tmp_path, *(f"{level}/{kind}" for level in ("Train", "Test") for kind in "ab"), "Meta")
     (tmp_path / "Train.csv").write_text("")
@@ -74,7 +74,7 @@ def test_other_folders_beside_two_sets_are_left_out_and_counted(config, tmp_path
     assert "left out 7 files: 6 outside the folders of the classes, 1 of other kinds" in caplog.text
 
 
-def test_a_test_level_without_labels_is_left_out_and_a_test_is_cut(config, tmp_path, caplog):
+def test_unlabeled_test_folder_is_left_out_and_a_test_set_is_cut(config, tmp_path, caplog):
     caplog.set_level("INFO", logger="src")
     write(tmp_path, "train/cats", "train/dogs", "test", n=10)
     data = read(config, tmp_path, "data.val_size=0")
@@ -82,18 +82,18 @@ def test_a_test_level_without_labels_is_left_out_and_a_test_is_cut(config, tmp_p
     assert "left out 10 files: 10 outside the folders of the classes" in caplog.text
 
 
-def test_sets_without_classes_are_not_learned_as_classes(config, tmp_path):
+def test_split_folders_without_classes_are_an_error(config, tmp_path):
     write(tmp_path, "Training", "Testing")
     assert "Training holds no class folders" in line(config, tmp_path)
 
 
-def test_a_test_set_alone_is_an_error(config, tmp_path):
+def test_test_folder_alone_is_an_error(config, tmp_path):
     write(tmp_path, "Testing/cats", "Testing/dogs")
     assert "holds Testing and no train" in line(config, tmp_path)
 
 
 @pytest.mark.parametrize("inner", ["my_pictures", "a/b"])
-def test_the_folder_that_holds_the_classes_is_named(config, tmp_path, inner):
+def test_nested_class_folders_are_named_in_the_error(config, tmp_path, inner):
     write(tmp_path, f"{inner}/red", f"{inner}/blue")
     first = inner.split("/")[0]
     assert (
@@ -104,13 +104,13 @@ def test_the_folder_that_holds_the_classes_is_named(config, tmp_path, inner):
         assert read(config, tmp_path, "data.classes=[my_pictures]").num_classes == 1
 
 
-def test_the_folder_that_holds_the_sets_is_named(config, tmp_path):
+def test_nested_split_folders_are_named_in_the_error(config, tmp_path):
     write(tmp_path, "archive/Train/red", "archive/Train/blue", "archive/Test/red")
-    said = line(config, tmp_path)
-    assert f"one folder, archive, with Test, Train: use data.root={tmp_path / 'archive'}" in said
+    message = line(config, tmp_path)
+    assert f"one folder, archive, with Test, Train: use data.root={tmp_path / 'archive'}" in message
 
 
-def test_a_set_in_a_folder_of_its_own_name_is_found(config, tmp_path):
+def test_split_folder_inside_itself_is_found(config, tmp_path):
     write(tmp_path, *(f"{a}/{a}/{b}" for a in ("seg_train", "seg_test") for b in ("sea", "street")))
     write(tmp_path, "seg_pred/seg_pred")
     data = read(config, tmp_path, "data.val_size=0")
@@ -118,21 +118,19 @@ def test_a_set_in_a_folder_of_its_own_name_is_found(config, tmp_path):
     assert (len(data.train), len(data.test)) == (12, 12)
 
 
-def test_two_classes_of_which_one_is_named_like_a_set_may_be_given(config, tmp_path):
+def test_class_named_like_a_set_can_be_given(config, tmp_path):
     write(tmp_path, "valid", "invalid")
     assert "data.classes=[invalid,valid] says which folders are classes" in line(config, tmp_path)
     given = read(config, tmp_path, "data.classes=[invalid,valid]")
     assert given.class_names == ["invalid", "valid"]
 
 
-def test_one_class_with_albums_in_it_is_a_class(config, tmp_path):
+def test_single_class_with_sub_folders_is_one_class(config, tmp_path):
     write(tmp_path, "faces", "faces/2019", "faces/2020")
     assert read(config, tmp_path, "data.test_size=2").class_names == ["faces"]
 
 
-def test_a_class_that_the_test_lacks_is_named_and_one_that_training_lacks_is_an_error(
-    config, tmp_path, caplog
-):
+def test_class_missing_in_test_is_logged_and_in_training_an_error(config, tmp_path, caplog):
     caplog.set_level("INFO", logger="src")
     write(tmp_path, "train/cats", "train/dogs", "test/cats")
     assert len(read(config, tmp_path, "data.val_size=0").test) == 6
@@ -142,7 +140,7 @@ def test_a_class_that_the_test_lacks_is_named_and_one_that_training_lacks_is_an_
     assert "dogs: a class with no images (6 of other kinds (.mov))" in line(config, tmp_path)
 
 
-def test_a_user_with_a_kaggle_folder_learns_its_classes(tmp_path):
+def test_training_on_a_kaggle_folder(tmp_path):
     write(tmp_path / "in", *(f"{a}/{b}" for a in ("Training", "Testing") for b in ("red", "blue")))
     result = command(
         "train", "model=fc", "data=folder", f"data.root={tmp_path / 'in'}", "data.size=8",
@@ -153,7 +151,7 @@ def test_a_user_with_a_kaggle_folder_learns_its_classes(tmp_path):
     assert "(11 to train, 1 to validate, 12 to test)" in result.stderr
 
 
-def test_a_user_with_a_nested_folder_gets_one_line(tmp_path):
+def test_nested_folder_gets_a_one_line_error(tmp_path):
     write(tmp_path, "in/my_pictures/red", "in/my_pictures/blue")
     args = ("model=fc", "data=folder", f"data.root={tmp_path / 'in'}", f"out={tmp_path / 'runs'}")
     result = command("train", *args, f"cache={tmp_path / 'cache'}")

@@ -1,4 +1,4 @@
-"""Training, validation and test hold each class by its share; what a set lacks is said."""
+"""Training, validation and test keep class shares; missing classes are logged."""
 
 import numpy as np
 import pytest
@@ -9,11 +9,11 @@ from src.core.randomness import generator
 from src.data.images import ImageSet
 from src.data.splits import split_off_test, stratified_split
 from tests.conftest import TINY, data_of
-from tests.data.test_levels import write
+from tests.data.test_split_folders import write
 
 
 def shares(counts, n):
-    """How many of `n` each class gets: the whole part of its share, then one more for the largest remainders (Hamilton)."""
+    """Return how many of `n` images each class gets by largest remainders (Hamilton)."""
     exact = np.array(counts) * n / sum(counts)
     whole = np.floor(exact).astype(int)
     for k in np.argsort(-(exact - whole), kind="stable")[: n - whole.sum()]:
@@ -23,7 +23,7 @@ def shares(counts, n):
 
 @pytest.mark.parametrize("counts", [(50, 50), (70, 20, 10), (33, 33, 34), (5, 95), (97, 31, 7, 65)])
 @pytest.mark.parametrize("n", [0, 1, 7, 20, 50, 99])
-def test_each_class_gives_its_share_and_the_total_stays(counts, n):
+def test_stratified_split_keeps_class_shares_and_total(counts, n):
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     order = torch.randperm(sum(counts), generator=generator(3, "x"))
     drawn, others = stratified_split(labels, order, n)
@@ -31,19 +31,19 @@ def test_each_class_gives_its_share_and_the_total_stays(counts, n):
     assert sorted([*drawn.tolist(), *others.tolist()]) == list(range(sum(counts)))
     assert labels[drawn].bincount(minlength=len(counts)).tolist() == shares(counts, n)
     for k in range(len(counts)):
-        of_class = [i for i in order.tolist() if labels[i] == k]
+        in_class = [i for i in order.tolist() if labels[i] == k]
         mine = [i for i in drawn.tolist() if labels[i] == k]
-        assert mine == of_class[: len(mine)], "the first of the order, so that the seed says which"
+        assert mine == in_class[: len(mine)], "the first of the order, so that the seed says which"
 
 
-def test_a_class_gives_its_last_image_only_where_it_must():
+def test_stratified_split_takes_the_last_image_of_a_class_only_if_forced():
     labels = torch.tensor([0] * 10 + [1])
     order = torch.arange(11)
     assert labels[stratified_split(labels, order, 5)[0]].tolist() == [0] * 5
     assert labels[stratified_split(labels, order, 11)[0]].sum() == 1
 
 
-def test_without_labels_the_cut_is_the_plain_random_one():
+def test_unlabeled_split_is_a_random_split():
     images = torch.arange(40, dtype=torch.uint8).view(40, 1, 1, 1)
     cut = split_off_test(ImageSet(images, torch.full((40,), -1)), 10, 5, "x")
     order = torch.randperm(40, generator=generator(5, "test"))
@@ -51,14 +51,14 @@ def test_without_labels_the_cut_is_the_plain_random_one():
 
 
 @pytest.mark.parametrize("size", [0, 0.0])
-def test_a_test_of_no_images_is_allowed_but_not_by_rounding(size):
+def test_test_size_zero_is_allowed_but_not_a_rounded_zero(size):
     part = ImageSet(torch.zeros(9, 1, 1, 1, dtype=torch.uint8), torch.zeros(9, dtype=torch.int64))
     assert (len(split_off_test(part, size, 0, "x").train), len(split_off_test(part, size, 0, "x").test)) == (9, 0)  # fmt: skip
     with pytest.raises(UserError, match=r"data\.test_size=0\.01 does not fit x"):
         split_off_test(part, 0.01, 0, "x")
 
 
-def test_a_rare_class_is_in_every_set(config, tmp_path):
+def test_rare_class_is_in_every_set(config, tmp_path):
     write(tmp_path, "common", n=180)
     write(tmp_path, "rare", n=20)
     settings = ("model=fc", "data=folder", f"data.root={tmp_path}", "data.size=8")
@@ -72,7 +72,7 @@ def test_a_rare_class_is_in_every_set(config, tmp_path):
     assert even.train.labels.bincount().tolist() == [5, 5]
 
 
-def test_digits_are_cut_by_their_classes(config):
+def test_digits_are_split_by_class(config):
     data = data_of(config, "model=fc", "data=digits")
     all_labels = torch.cat([data.train.labels, data.val.labels, data.test.labels])
     whole = all_labels.bincount().double()
@@ -81,7 +81,7 @@ def test_digits_are_cut_by_their_classes(config):
         assert (part.labels.bincount() - whole * n / 1797).abs().max() <= 1
 
 
-def test_a_class_that_a_set_lacks_is_named(config, tmp_path, caplog):
+def test_missing_classes_are_logged(config, tmp_path, caplog):
     caplog.set_level("INFO", logger="src")
     write(tmp_path, "many", n=40)
     write(tmp_path, "few", n=2)
@@ -90,7 +90,7 @@ def test_a_class_that_a_set_lacks_is_named(config, tmp_path, caplog):
     assert "folder: classes without images in validation: few; test: few" in caplog.text
 
 
-def test_training_without_a_test_is_allowed_and_with_one_says_why(config, tmp_path):
+def test_empty_test_set_needs_test_false(config, tmp_path):
     from src.train import train
     from tests.conftest import saved
 

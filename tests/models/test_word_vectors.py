@@ -1,4 +1,4 @@
-"""Word vectors' training sentences: frequent words are discarded, windows are drawn, as word2vec does."""
+"""Word vectors: subsampling of frequent words and dynamic windows."""
 
 import csv
 import inspect
@@ -14,7 +14,7 @@ from tests.conftest import data_of, saved, weights_of
 from tests.data.test_reviews import WORDS
 
 
-def test_frequent_words_are_discarded_and_the_others_move_together():
+def test_subsampled_discards_frequent_words_and_closes_gaps():
     rng = np.random.default_rng(0)
     counts = np.array([500, 300, 150, 40, 10])
     frequency = counts / counts.sum()
@@ -27,19 +27,19 @@ def test_frequent_words_are_discarded_and_the_others_move_together():
         row[:5] = rng.integers(1, 6, 5)
         stay = [word for word, draw in zip(row[:5], own, strict=False) if draw < kept[word]]
         left[: len(stay)] = stay
-    ours = subsampled(*(torch.from_numpy(part) for part in (tokens, kept, draws)))
-    assert np.array_equal(ours.numpy(), expected)
+    actual = subsampled(*(torch.from_numpy(part) for part in (tokens, kept, draws)))
+    assert np.array_equal(actual.numpy(), expected)
     share = (expected == 1).sum() / (tokens == 1).sum()
     assert share == pytest.approx(np.sqrt(0.05 / 0.5), abs=0.03)
 
 
-def test_training_alone_discards_words_and_draws_windows(config, tmp_path, monkeypatch):
+def test_subsampling_and_dynamic_windows_apply_to_training_only(config, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(
         WordVectors,
         "_loss",
         lambda self, tokens, windows: (
-            seen.append((tokens, windows)) or self.centre.weight.sum() * 0
+            seen.append((tokens, windows)) or self.center.weight.sum() * 0
         ),
     )
     settings = ("model.subsample=0.01", "model.window=3", "trainer.max_epochs=2", "test=true")
@@ -59,8 +59,8 @@ def test_training_alone_discards_words_and_draws_windows(config, tmp_path, monke
     assert torch.equal(test_tokens, plain.test.tensors[0])
 
 
-def test_the_papers_settings_are_the_class_defaults_and_leave_nothing_undefined(config, tmp_path):
-    """At t = 1e-5 nearly all words of 62 sentences are discarded, whole batches among them: no loss is NaN."""
+def test_class_defaults_are_the_papers_settings(config, tmp_path):
+    """With t = 1e-5 nearly all words of 62 sentences are discarded, but no loss is NaN."""
     defaults = inspect.signature(WordVectors).parameters
     assert defaults["subsample"].default == 1e-5
     assert defaults["dynamic_window"].default is True
@@ -72,4 +72,4 @@ def test_the_papers_settings_are_the_class_defaults_and_leave_nothing_undefined(
         losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
     assert 0 in losses
     assert np.isfinite(losses).all()
-    assert weights_of(folder)["centre.weight"].isfinite().all()
+    assert weights_of(folder)["center.weight"].isfinite().all()

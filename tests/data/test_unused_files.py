@@ -1,4 +1,4 @@
-"""Every file below a person's folder is read or counted by reason: HEIC, links, what is broken, what is no image."""
+"""Every file in a folder is read or counted by reason: HEIC, links, broken and other files."""
 
 import os
 import subprocess
@@ -39,7 +39,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def no_heif(monkeypatch):
-    """As where pillow-heif is not installed."""
+    """Pretend that pillow-heif is not installed."""
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     files.heic_readable.cache_clear()
     yield
@@ -60,7 +60,7 @@ def everything(data):
     return len(data.train) + len(data.val) + len(data.test)
 
 
-def test_heic_photographs_are_read(config, folder):
+def test_heic_images_are_read(config, folder):
     image = picture(200)
     heic(folder / "red" / "IMG_1.HEIC", image)
     heic(folder / "red" / "IMG_2.jpg", image)  # as some phones call what they export
@@ -71,7 +71,7 @@ def test_heic_photographs_are_read(config, folder):
     assert everything(read(config, folder)) == 18
 
 
-def test_without_pillow_heif_they_are_counted_with_what_to_do(config, folder, caplog, no_heif):
+def test_heic_without_pillow_heif_is_left_out_with_advice(config, folder, caplog, no_heif):
     caplog.set_level("INFO", logger="src")
     for name in ("blue", "red"):
         for i in range(20):
@@ -80,7 +80,7 @@ def test_without_pillow_heif_they_are_counted_with_what_to_do(config, folder, ca
     assert "left out 40 files: 40 HEIC (to read them: pip install pillow-heif)" in caplog.text
 
 
-def test_without_pillow_heif_one_called_jpg_says_so_too(tmp_path):
+def test_heic_named_jpg_without_pillow_heif_is_explained(tmp_path):
     (tmp_path / "x.jpg").write_bytes(BROKEN_HEIC)
     code = (
         "import sys; sys.modules['pillow_heif'] = None\n"
@@ -92,7 +92,7 @@ def test_without_pillow_heif_one_called_jpg_says_so_too(tmp_path):
 
 
 @pytest.mark.parametrize("keep", ["true", "false"])
-def test_what_cannot_be_read_is_left_out_and_the_first_is_named(config, folder, caplog, keep):
+def test_unreadable_images_are_left_out_and_the_first_is_named(config, folder, caplog, keep):
     caplog.set_level("INFO", logger="src")
     good = (folder / "red" / "0.jpg").read_bytes()
     broken = {
@@ -106,20 +106,20 @@ def test_what_cannot_be_read_is_left_out_and_the_first_is_named(config, folder, 
     data = read(config, folder, f"data.in_memory={keep}")
     assert isinstance(data.train, ImageSet) == (keep == "true")
     assert everything(data) == 16
-    (said,) = [r.getMessage() for r in caplog.records if "left out" in r.getMessage()]
-    assert said.startswith(
+    (message,) = [r.getMessage() for r in caplog.records if "left out" in r.getMessage()]
+    assert message.startswith(
         f"{folder}: left out 4 files: 4 unreadable (the first: {folder / 'blue' / 'cut.jpg'}: "
     )
-    assert "truncated" in said
+    assert "truncated" in message
     caplog.clear()
     again = read(config, folder, f"data.in_memory={keep}")  # from the cache
-    assert said in caplog.text
+    assert message in caplog.text
     for one, other in ((data.train, again.train), (data.test, again.test)):
         everyone = torch.arange(len(one))
         assert torch.equal(one[everyone][0], other[everyone][0])
 
 
-def test_in_memory_or_not_the_same_images_are_learned(config, folder):
+def test_in_memory_does_not_change_the_images(config, folder):
     (folder / "red" / "3.jpg").write_bytes((folder / "red" / "3.jpg").read_bytes()[:-100])
     (folder / "blue" / "1.jpg").write_bytes(b"\xff\xd8")
     kept, lazy = (read(config, folder, f"data.in_memory={keep}") for keep in ("true", "false"))
@@ -130,7 +130,7 @@ def test_in_memory_or_not_the_same_images_are_learned(config, folder):
 
 
 @pytest.mark.parametrize("keep", ["true", "false"])
-def test_a_class_of_which_nothing_can_be_read_is_an_error(config, folder, keep):
+def test_class_without_readable_images_is_an_error(config, folder, keep):
     for path in (folder / "red").iterdir():
         path.write_bytes(b"")
     with pytest.raises(
@@ -139,8 +139,8 @@ def test_a_class_of_which_nothing_can_be_read_is_an_error(config, folder, keep):
         read(config, folder, f"data.in_memory={keep}")
 
 
-def test_a_look_finds_what_decoding_finds(folder):
-    """A JPEG is looked through at an eighth of its size: it fails where decoding fails, and nowhere else."""
+def test_quick_check_finds_the_same_files_as_decoding(folder):
+    """JPEGs are checked at an eighth of their size, which fails exactly where decoding fails."""
     good = (folder / "red" / "0.jpg").read_bytes()
     rng = np.random.default_rng(1)
     path = folder / "red" / "x.jpg"
@@ -162,7 +162,7 @@ def test_a_look_finds_what_decoding_finds(folder):
     assert seen == {True, False}
 
 
-def test_links_are_followed_and_each_file_counts_once(config, folder, tmp_path):
+def test_links_are_followed_and_files_count_once(config, folder, tmp_path):
     albums = tmp_path / "elsewhere"
     (albums / "deep").mkdir(parents=True)
     for i in range(3):
@@ -191,7 +191,7 @@ def test_links_are_followed_and_each_file_counts_once(config, folder, tmp_path):
     assert everything(read(config, folder)) == 20
 
 
-def test_reasons_are_counted(folder):
+def test_left_out_files_are_counted_by_reason(folder):
     for name in ("a.json", "b.json", "c.mov", "d", ".DS_Store", "__MACOSX/._0.jpg", ".git/x.png"):
         (folder / "red" / name).parent.mkdir(exist_ok=True)
         (folder / "red" / name).write_bytes(b"")
@@ -203,7 +203,7 @@ def test_reasons_are_counted(folder):
     )
 
 
-def test_a_folder_that_may_not_be_opened_is_counted(folder, monkeypatch):
+def test_unreadable_folder_is_counted(folder, monkeypatch):
     real = os.scandir
 
     def scandir(path):
@@ -217,7 +217,7 @@ def test_a_folder_that_may_not_be_opened_is_counted(folder, monkeypatch):
     assert summary(scan.left_out) == "1 folders that cannot be opened (Permission denied)"
 
 
-def test_folders_without_labels_are_read_in_the_same_way(config, folder, caplog, tmp_path, capsys):
+def test_unlabeled_folders_are_read_alike(config, folder, caplog, tmp_path, capsys):
     caplog.set_level("INFO", logger="src")
     (folder / "red" / "x.json").write_text("")
     (folder / "red" / "cut.jpg").write_bytes((folder / "red" / "0.jpg").read_bytes()[:-90])
@@ -228,12 +228,12 @@ def test_folders_without_labels_are_read_in_the_same_way(config, folder, caplog,
     assert sizes == [14, 7, 2, 1]
     assert "left out 2 files: 1 of other kinds (.json), 1 unreadable (the first: " in caplog.text
     assert len(found([str(folder / "red")])) == 17, "predict tries each, and names what it cannot"
-    said = capsys.readouterr().err
-    assert said == f"{folder / 'red'}: left out 1 file: 1 of other kinds (.json)\n"
+    message = capsys.readouterr().err
+    assert message == f"{folder / 'red'}: left out 1 file: 1 of other kinds (.json)\n"
 
 
 @pytest.mark.parametrize("command_line", ["train", "augment"])
-def test_a_user_with_a_phones_folder(folder, tmp_path, command_line):
+def test_training_on_a_folder_from_a_phone(folder, tmp_path, command_line):
     for name in ("blue", "red"):
         for i in range(20):
             (folder / name / f"IMG_{i:04d}.HEIC").write_bytes(BROKEN_HEIC)
