@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 
 
 class Checkpoint(pl.Callback):
-    """Write folder/checkpoints/last.ckpt every n batches, at the end of each epoch, and on a signal.
+    """Write folder/checkpoints/last.ckpt every n batches, at the end of each epoch, and on a
+    signal.
 
     A stop signal (see `src.core.signals`) lets the batch finish, writes the checkpoint and raises
     `Interrupted`; a second one, more than two seconds later, stops at once. Of several processes

@@ -13,9 +13,11 @@ log = logging.getLogger(__name__)
 
 
 class EarlyStopping(pl.callbacks.EarlyStopping):
-    """Lightning's, with a line for a measure that is not there, and exact: a run cut when it had just stopped stays so.
+    """Lightning's, with a line for a measure that is not there, and exact: a run cut when it had
+    just stopped stays so.
 
-    A run that it ended goes on where a resumed session brings a larger patience, or leaves this callback out.
+    A run that it ended goes on where a resumed session brings a larger patience, or leaves this
+    callback out.
 
     Args:
         monitor: the measure's name, `val/loss` say.
@@ -31,7 +33,8 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
         patience: NonNegativeInt,
         min_delta: NonNegative,
     ) -> None:
-        # a value that is not finite is one without improvement: it must not end a run that could go on
+        # a value that is not finite is one without improvement: it must not end a run that could go
+        # on
         super().__init__(
             monitor,
             min_delta,
@@ -44,7 +47,8 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not len(datamodule(trainer).val):
             raise UserError(
-                f"callbacks.early_stopping watches {self.monitor}, but data.val_size=0 leaves nothing to validate"
+                f"callbacks.early_stopping watches {self.monitor}, but data.val_size=0 leaves "
+                "nothing to validate"
             )
         trainer.should_stop |= self.ended
 
@@ -76,6 +80,7 @@ def way_to_go_on(trainer: pl.Trainer) -> str:
         if isinstance(callback, EarlyStopping) and callback.ended:
             return (
                 f"early stopping ended this run after {trainer.current_epoch} epochs: "
-                f"callbacks.early_stopping.patience=N with N > {callback.wait_count} goes on, or ~callbacks.early_stopping"
+                f"callbacks.early_stopping.patience=N with N > {callback.wait_count} goes on, or "
+                "~callbacks.early_stopping"
             )
     return f"run already finished ({trainer.max_epochs} epochs): trainer.max_epochs=N with N > {trainer.max_epochs} goes on"

@@ -1,4 +1,5 @@
-"""The importance-weighted estimate of test images' -log p(x), for models that can weigh their latents."""
+"""The importance-weighted estimate of test images' -log p(x), for models that can weigh their
+latents."""
 
 from typing import Any
 
@@ -19,7 +20,8 @@ class ImportanceWeighted(pl.Callback):
 
     Args:
         samples: k, draws of z for each image.
-        rows: images, each as often as it has draws at a time, that go through the model at once: what memory must hold.
+        rows: images, each as often as it has draws at a time, that go through the model at once:
+            what memory must hold.
         seed: of the draws; the callback's own generator.
 
     Attributes:
@@ -35,7 +37,8 @@ class ImportanceWeighted(pl.Callback):
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not isinstance(pl_module, CanWeigh):
             raise UserError(
-                f"iwae_samples={self.samples}: a {type(pl_module).__name__} has no likelihood to estimate"
+                f"iwae_samples={self.samples}: a {type(pl_module).__name__} has no likelihood to "
+                "estimate"
             )
         self.bar = tqdm(
             total=sum(map(int, trainer.num_test_batches)), desc="iwae", disable=None, leave=False

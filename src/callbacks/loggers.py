@@ -1,6 +1,8 @@
-"""Where numbers go: TensorBoard's events and metrics.csv. A resumed run forgets what was logged after its checkpoint.
+"""Where numbers go: TensorBoard's events and metrics.csv. A resumed run forgets what was logged
+after its checkpoint.
 
-Events are left out where the disk refuses them. metrics.csv is written with each checkpoint, and ends the run as that does.
+Events are left out where the disk refuses them. metrics.csv is written with each checkpoint, and
+ends the run as that does.
 """
 
 import contextlib
@@ -36,13 +38,15 @@ FLUSH_SECONDS, FLUSH_BYTES = 10.0, 2**20
 def batches_at(metrics: dict[str, float], step: int | None) -> int:
     """Batches seen when `metrics` were logged under Lightning's `step`.
 
-    Lightning logs a batch, and the validation after it, under the batch's index, and the test under the number of batches.
+    Lightning logs a batch, and the validation after it, under the batch's index, and the test under
+    the number of batches.
     """
     return (step or 0) + (not any(name.startswith("test/") for name in metrics))
 
 
 class EventFile:
-    """TensorBoard's file of events, written by the thread that adds them: the disk's errors are met here, and events left out.
+    """TensorBoard's file of events, written by the thread that adds them: the disk's errors are met
+    here, and events left out.
 
     Args:
         folder: where it is made, with the first events.
@@ -67,7 +71,8 @@ class EventFile:
             self.flush()
 
     def flush(self) -> None:
-        """Bring the events to the file; where that fails, they are dropped, and those before them stay readable."""
+        """Bring the events to the file; where that fails, they are dropped, and those before them
+        stay readable."""
         with optional("TensorBoard's events left out", self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             before = self.path.stat().st_size if self.path.exists() else 0
@@ -85,7 +90,8 @@ class EventFile:
 
 
 class Events(SummaryWriter):
-    """A SummaryWriter whose events go into an `EventFile`; from `purge_step` on, TensorBoard forgets those of files before."""
+    """A SummaryWriter whose events go into an `EventFile`; from `purge_step` on, TensorBoard
+    forgets those of files before."""
 
     file_writer: Any
     all_writers: Any
@@ -108,7 +114,8 @@ class TensorBoard(TensorBoardLogger):
 
     Args:
         folder: of the run.
-        batches_done: events after these are from a session that was cut, and TensorBoard is told to forget them.
+        batches_done: events after these are from a session that was cut, and TensorBoard is told to
+            forget them.
     """
 
     def __init__(self, folder: Path, batches_done: int) -> None:
@@ -129,7 +136,8 @@ class TensorBoard(TensorBoardLogger):
 
     @rank_zero_only
     def log_final(self, settings: dict[str, Any], metrics: dict[str, float]) -> None:
-        """A row of the HPARAMS tab: plain settings with the figures they led to, which are scalars of this run already."""
+        """A row of the HPARAMS tab: plain settings with the figures they led to, which are scalars
+        of this run already."""
         for summary in hparams(settings, metrics):
             self.experiment._get_file_writer().add_summary(summary)
         self.experiment.flush()
@@ -140,7 +148,8 @@ class TensorBoard(TensorBoardLogger):
 
 
 def read_rows(path: Path, batches_done: int) -> dict[int, dict[str, str]]:
-    """The rows of a metrics.csv up to `batches_done`: batches -> metric -> number. Raises ValueError where it is damaged."""
+    """The rows of a metrics.csv up to `batches_done`: batches -> metric -> number. Raises
+    ValueError where it is damaged."""
     rows: dict[int, dict[str, str]] = {}
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file, strict=True)

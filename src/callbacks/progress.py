@@ -19,7 +19,8 @@ class Progress(pl.Callback):
     """Epoch, batch, images per second and what training_step returned (its losses, by their names).
 
     Args:
-        every_n_seconds: between plain lines; the bar of a terminal is redrawn ten times a second at most.
+        every_n_seconds: between plain lines; the bar of a terminal is redrawn ten times a second at
+            most.
     """
 
     def __init__(self, every_n_seconds: Positive = 10) -> None:

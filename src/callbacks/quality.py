@@ -1,4 +1,5 @@
-"""Measure samples against validation and test images: on features of the project's own classifier, and on Inception's."""
+"""Measure samples against validation and test images: on features of the project's own classifier,
+and on Inception's."""
 
 import logging
 from pathlib import Path
@@ -25,18 +26,22 @@ log = logging.getLogger(__name__)
 class SampleQuality(pl.Callback):
     """Log {val,test}/fid_own and its kin for any model that samples and any labeled set in memory.
 
-    The nets are made ready before training, so that nothing they need is missing after it. Images are drawn from the whole set,
-    the same for all runs. What cannot be measured is left out with a line that says why.
+    The nets are made ready before training, so that nothing they need is missing after it. Images
+    are drawn from the whole set, the same for all runs. What cannot be measured is left out with a
+    line that says why.
 
     Args:
         n: samples at most; fewer where the set is smaller, since the measures want equal numbers.
-        every_n_epochs: measured on validation images at these epochs and the last, None for the last only.
+        every_n_epochs: measured on validation images at these epochs and the last, None for the
+            last only.
         seed: of the noise.
         cache: folder of the feature nets.
-        inception: measure fid_inception, kid_inception and is_inception of the test too (see `src.metrics.inception`).
+        inception: measure fid_inception, kid_inception and is_inception of the test too (see
+            `src.metrics.inception`).
 
     Attributes:
-        counts, stands_on: see `src.callbacks.report.Basis`; `test/samples` are as many real images too.
+        counts, stands_on: see `src.callbacks.report.Basis`; `test/samples` are as many real images
+            too.
         features: the data set and the digest of its feature net, empty where none was needed.
     """
 
@@ -118,7 +123,8 @@ class SampleQuality(pl.Callback):
                 self._measure_inception(model, samples, real.images)
 
     def _samples(self, model: CanSample, n: int) -> tuple[Tensor, Tensor | None]:
-        """`n` samples, uint8, and the classes that they were drawn for, in turn, where there are such."""
+        """`n` samples, uint8, and the classes that they were drawn for, in turn, where there are
+        such."""
         noise = generator(self.seed, "quality")
         if isinstance(model, CanSampleClasses) and model.num_classes:
             asked = torch.arange(n) % model.num_classes
@@ -126,7 +132,8 @@ class SampleQuality(pl.Callback):
         return to_uint8(model.sample(n, noise)), None
 
     def _drawn(self, data: ImageData, part: Images, n: int, name: str) -> ImageSet:
-        """`n` images of `part` as they are measured, drawn from all of it by `name`, alike in all runs."""
+        """`n` images of `part` as they are measured, drawn from all of it by `name`, alike in all
+        runs."""
         indices = torch.randperm(len(part), generator=generator("quality", name))[:n].sort().values
         chunks = (data.eval_images(part, chunk) for chunk in indices.split(500))
         images, labels = zip(*((to_uint8(x), y) for x, y in chunks), strict=True)

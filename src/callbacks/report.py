@@ -1,4 +1,5 @@
-"""What a run says when it is done: metrics.json, the HPARAMS tab, a summary with figures, paths and the next command."""
+"""What a run says when it is done: metrics.json, the HPARAMS tab, a summary with figures, paths and
+the next command."""
 
 import json
 import logging
@@ -25,7 +26,8 @@ class Basis(Protocol):
 
     Attributes:
         counts: how many images, samples or draws, by name: {"test/samples": 10000}.
-        stands_on: a figure -> the name of its count; one that no callback names stands on `test/n` or `val/n`.
+        stands_on: a figure -> the name of its count; one that no callback names stands on `test/n`
+            or `val/n`.
     """
 
     counts: dict[str, int]
@@ -85,7 +87,8 @@ def report(
 
 
 def basis(trainer: pl.Trainer) -> tuple[dict[str, Any], dict[str, str]]:
-    """What the figures of `trainer` stand on, for metrics.json (counts, `features`), and which stands on which."""
+    """What the figures of `trainer` stand on, for metrics.json (counts, `features`), and which
+    stands on which."""
     counts: dict[str, Any] = {}
     stands_on: dict[str, str] = {}
     for callback in callbacks(trainer):
@@ -100,7 +103,8 @@ def basis(trainer: pl.Trainer) -> tuple[dict[str, Any], dict[str, str]]:
 def keep_larger(
     old: dict[str, Any], new: dict[str, Any], stands_on: dict[str, str]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return the `new` figures without those that stand on less than the `old` ones, and a line for each count that does."""
+    """Return the `new` figures without those that stand on less than the `old` ones, and a line for
+    each count that does."""
     counts = {"val/n", "test/n", *stands_on.values()}
     by_count: dict[str, list[str]] = {count: [] for count in counts if count in new}
     for name in (name for name in new if name not in counts):
@@ -126,7 +130,8 @@ def keep_larger(
 
 
 def flat(cfg: DictConfig) -> dict[str, Any]:
-    """The settings that tell runs apart, by dotted name, as plain values; a `_target_` by its last word."""
+    """The settings that tell runs apart, by dotted name, as plain values; a `_target_` by its last
+    word."""
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
     told = ("seed", "data.name", "data.size", "data.batch_size", "data.train_size", "data.train_per_class",

@@ -1,4 +1,5 @@
-"""What makes a run a function of its config: random numbers and learning rates set anew at every batch."""
+"""What makes a run a function of its config: random numbers and learning rates set anew at every
+batch."""
 
 import copy
 from collections.abc import Callable
@@ -15,10 +16,11 @@ from src.optim.schedules import Plateau, unwrap_partial
 
 
 class Reproducibility(pl.Callback):
-    """Before each batch, seed the global generator by (seed, stage, epoch, batch, rank) and set each learning rate by progress.
+    """Before each batch, seed the global generator by (seed, stage, epoch, batch, rank) and set
+    each learning rate by progress.
 
-    So nothing random has a state to lose, and of the schedules only `Plateau`, which is kept in the checkpoint: a run cut
-    anywhere goes on as if it had not been.
+    So nothing random has a state to lose, and of the schedules only `Plateau`, which is kept in the
+    checkpoint: a run cut anywhere goes on as if it had not been.
 
     Args:
         seed: of the run.
@@ -40,7 +42,8 @@ class Reproducibility(pl.Callback):
         if isinstance(schedule, Plateau):
             if not len(datamodule(trainer).val):
                 raise UserError(
-                    f"model/schedule=plateau watches {schedule.monitor}, but data.val_size=0 leaves nothing to validate"
+                    f"model/schedule=plateau watches {schedule.monitor}, but data.val_size=0 "
+                    "leaves nothing to validate"
                 )
             schedule.state |= self.plateau
             self.plateau = schedule.state

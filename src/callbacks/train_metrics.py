@@ -1,4 +1,5 @@
-"""The numbers of a run: what training_step returned, learning rates, images per second, time, memory, and how many images the
+"""The numbers of a run: what training_step returned, learning rates, images per second, time,
+memory, and how many images the
 figures stand on."""
 
 import resource
@@ -19,18 +20,22 @@ def image_count(batch: Any) -> int:
 
 
 class TrainMetrics(pl.Callback):
-    """Every trainer.log_every_n_steps batches, log as train/NAME each scalar that training_step returned by name.
+    """Every trainer.log_every_n_steps batches, log as train/NAME each scalar that training_step
+    returned by name.
 
-    Straight to the loggers, not by `self.log`, which hands a batch's values on only after its checkpoint is written (a run
-    resumed from there would miss them) and costs a quarter of a millisecond each. With them go train/images_per_second of
-    the interval and each optimizer's learning rate, named by the model's `optimizer_names`. The clock leaves validation out
-    and has pictures, checkpoints and logging in.
+    Straight to the loggers, not by `self.log`, which hands a batch's values on only after its
+    checkpoint is written (a run resumed from there would miss them) and costs a quarter of a
+    millisecond each. With them go train/images_per_second of the interval and each optimizer's
+    learning rate, named by the model's `optimizer_names`. The clock leaves validation out and has
+    pictures, checkpoints and logging in.
 
-    Validation and test are made to run in float32 (see `src.metrics.precision`), timed, and their images counted. Times and
-    images of the training are kept in checkpoints, so that a resumed run reports those of all its sessions.
+    Validation and test are made to run in float32 (see `src.metrics.precision`), timed, and their
+    images counted. Times and images of the training are kept in checkpoints, so that a resumed run
+    reports those of all its sessions.
 
     Attributes:
-        counts: `val/n` and `test/n`, images that a set's figures stand on (see `src.callbacks.report.Basis`).
+        counts: `val/n` and `test/n`, images that a set's figures stand on (see
+            `src.callbacks.report.Basis`).
         spent: seconds by what they went to, `train`, `val` and `test`.
         earlier: seconds among them that earlier sessions spent.
     """
@@ -156,7 +161,8 @@ class TrainMetrics(pl.Callback):
         return images / elapsed
 
     def times(self, elapsed: float) -> dict[str, float]:
-        """Return `train_seconds`, `val_seconds`, `test_seconds`, `setup_seconds` (the rest of `elapsed` seconds of this
+        """Return `train_seconds`, `val_seconds`, `test_seconds`, `setup_seconds` (the rest of
+        `elapsed` seconds of this
         session), their sum `seconds`, and `images_per_second` of training."""
         setup = elapsed - (sum(self.spent.values()) - self.earlier)
         seconds = {**self.spent, "setup": setup}

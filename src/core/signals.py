@@ -20,7 +20,7 @@ from src.core.errors import Interrupted
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 REPEAT = 2.0  # seconds
 WORKER_GRACE = 30  # seconds from SIGTERM to a worker's end
-FIRST_PROCESS = "ATELIER_FIRST_PROCESS"  # environment: its number, of those that train one model
+FIRST_PROCESS = "ATELIER_FIRST_PROCESS"  # environment variable with its process ID
 PR_SET_PDEATHSIG = 1  # Linux: prctl's request for a signal when the parent dies
 
 _first_signal: float | None = None  # when the first one came; None: no stop was asked for

@@ -1,4 +1,5 @@
-"""One step of the GAN module, held against the same step written out by hand, and each slip of public code."""
+"""One step of the GAN module, held against the same step written out by hand, and each slip of
+public code."""
 
 import copy
 
@@ -84,7 +85,8 @@ def test_the_generators_step_computes_no_gradients_of_the_discriminator(
 
 
 def test_only_the_critics_turn_builds_no_graph_of_the_generator(config, tmp_path):
-    """n_critic = 5: on the first batch the generator's output carries no gradient, and its weights stay."""
+    """n_critic = 5: on the first batch the generator's output carries no gradient, and its weights
+    stay."""
     cfg, model, data, _ = one_batch(config, "model.n_critic=5")
     made, before = [], copy.deepcopy(model.generator.state_dict())
     model.generator.register_forward_hook(lambda module, args, out: made.append(out.requires_grad))
@@ -96,7 +98,8 @@ def test_only_the_critics_turn_builds_no_graph_of_the_generator(config, tmp_path
 
 @pytest.mark.parametrize(("n_critic", "steps"), [(1, 8), (3, 2), (5, 1)])
 def test_n_critic_counts_over_epochs(config, tmp_path, n_critic, steps):
-    """2 epochs of 4 batches: the generator steps at every n_critic-th of the 8, wherever the epochs end."""
+    """2 epochs of 4 batches: the generator steps at every n_critic-th of the 8, wherever the epochs
+    end."""
     cfg = config(*ONE, f"model.n_critic={n_critic}", "trainer.max_epochs=2", "model.ema=0.9")
     train(cfg, tmp_path)
     model = build.model(cfg)
@@ -240,8 +243,10 @@ def test_every_model_takes_a_step_on_every_shape(config, tmp_path, model, size, 
     narrow = []
     if "base_channels" in config(f"model={model}").model.net.generator:
         narrow = [f"model.net.{net}.base_channels=8" for net in ("generator", "discriminator")]
-    cfg = config(*TINY, f"model={model}", "data.limit=5", "data.batch_size=5", "data.val_size=0", "trainer.max_epochs=1",
-                 "model.n_critic=1", "test=false", f"data.size={size}", f"data.channels={channels}", *narrow)  # fmt: skip
+    cfg = config(*TINY, f"model={model}", "data.limit=5", "data.batch_size=5", "data.val_size=0",
+                 "trainer.max_epochs=1",
+                 "model.n_critic=1", "test=false", f"data.size={size}",
+                 f"data.channels={channels}", *narrow)  # fmt: skip
     before = {}
 
     def remember(model):

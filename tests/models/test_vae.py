@@ -66,7 +66,8 @@ def numpy_terms(model, x, eps):
 
 @pytest.mark.parametrize("kind", NETS)
 def test_bound_against_numpy(make, kind):
-    """Slips: KL averaged over latents or pixels, sigma = exp(log variance), MSE for a likelihood."""
+    """Slips: KL averaged over latents or pixels, sigma = exp(log variance), MSE for a
+    likelihood."""
     model, x = make(*NETS[kind]), images()
     eps = torch.randn(4, 3, generator=torch.Generator().manual_seed(2))
     nats = model(x, eps)
