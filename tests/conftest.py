@@ -1,4 +1,4 @@
-"""What the tests share: small runs, in this process or as a user's command."""
+"""Shared by all tests: small runs, in this process or as a user's command."""
 
 import logging
 import os

@@ -37,7 +37,7 @@ class Checkpoint(pl.Callback):
         every_n_batches: None for the end of epochs only.
 
     Attributes:
-        metrics: figures of validation and what they stand on, by name; a checkpoint keeps them.
+        metrics: validation metrics and their counts, by name; saved in checkpoints.
     """
 
     def __init__(self, folder: Path, every_n_batches: int | None) -> None:

@@ -1,4 +1,4 @@
-"""Training that ends when nothing gets better any more."""
+"""Stop training when a metric no longer improves."""
 
 import logging
 from typing import Any, Literal
@@ -13,17 +13,15 @@ log = logging.getLogger(__name__)
 
 
 class EarlyStopping(pl.callbacks.EarlyStopping):
-    """Lightning's, with a line for a measure that is not there, and exact: a run cut when it had
-    just stopped stays so.
+    """Lightning's early stopping, with an error for a missing metric, and exact after a resume.
 
-    A run that it ended goes on where a resumed session brings a larger patience, or leaves this
-    callback out.
+    A run that it stopped continues if a resumed session sets a larger patience or removes it.
 
     Args:
-        monitor: the measure's name, `val/loss` say.
-        mode: is `min` or `max` better?
+        monitor: name of the metric, such as `val/loss`.
+        mode: whether `min` or `max` is better.
         patience: validations without improvement to wait before stopping.
-        min_delta: what is better by no more than this is not.
+        min_delta: smallest change that counts as an improvement.
     """
 
     def __init__(
@@ -54,7 +52,7 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
 
     @property
     def ended(self) -> bool:
-        """Has the run waited for as long as the patience of this session allows?"""
+        """Return whether the run has waited as long as the patience of this session allows."""
         return self.wait_count >= max(self.patience, 1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -75,7 +73,7 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
 
 
 def way_to_go_on(trainer: pl.Trainer) -> str:
-    """What to say to a run that has nothing left to train, so that it does."""
+    """Return what to change so that a finished run can train longer."""
     for callback in callbacks(trainer):
         if isinstance(callback, EarlyStopping) and callback.ended:
             return (

@@ -1,5 +1,4 @@
-"""The importance-weighted estimate of test images' -log p(x), for models that can weigh their
-latents."""
+"""The importance-weighted estimate of -log p(x) on test images."""
 
 from typing import Any
 
@@ -19,10 +18,9 @@ class ImportanceWeighted(pl.Callback):
     """Log test/iwae_nats (see `importance_weighted`) beside the bound, in float32.
 
     Args:
-        samples: k, draws of z for each image.
-        rows: images, each as often as it has draws at a time, that go through the model at once:
-            what memory must hold.
-        seed: of the draws; the callback's own generator.
+        samples: k, draws of z per image.
+        rows: number of images times draws that go through the model at once; limits the memory.
+        seed: for the draws; the callback has its own generator.
 
     Attributes:
         counts, stands_on: see `src.callbacks.report.Basis`.

@@ -1,4 +1,4 @@
-"""What one sees: pictures, TensorBoard, numbers; and that looking changes nothing."""
+"""Callbacks: pictures, TensorBoard and numbers, and that they do not change training."""
 
 import json
 

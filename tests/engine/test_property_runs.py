@@ -1,5 +1,4 @@
-"""Whatever happened to the files of a finished run: each command works, or says in one line which
-file is broken."""
+"""With any damage to a run's files, each command works or names the broken file in one line."""
 
 import shutil
 from functools import partial

@@ -60,7 +60,7 @@ def events(finished):
 
 def test_its_numbers_say_what_they_stand_on(finished):
     metrics = json.loads((finished / "metrics.json").read_text())
-    assert metrics["nats_of"] == "digits, binarized anew each epoch"
+    assert metrics["nats_of"] == "digits, binarized each epoch"
     for stage in ("val", "test"):
         assert metrics[f"{stage}/bound_nats"] == pytest.approx(
             metrics[f"{stage}/recon_nats"] + metrics[f"{stage}/kl_nats"]
