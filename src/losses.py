@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from src.core.types import Fraction, NonNegative, Positive
 
-# --- GAN -----------------------------------------------------------------------------------------
+# --- GAN ------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -155,7 +155,7 @@ def gradient_penalty(
     return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
 
 
-# --- likelihood ----------------------------------------------------------------------------------
+# --- likelihood -----------------------------------------------------------------------------------
 
 
 def bernoulli_nll(logits: Tensor, x: Tensor) -> Tensor:
@@ -183,7 +183,7 @@ def gaussian_kl(mu: Tensor, log_sigma: Tensor) -> Tensor:
     return 0.5 * (mu.square() + (2 * log_sigma).exp() - 2 * log_sigma - 1).sum(-1)
 
 
-# --- word vectors --------------------------------------------------------------------------------
+# --- word vectors ---------------------------------------------------------------------------------
 
 
 def skip_gram(center: Tensor, context: Tensor, noise: Tensor) -> Tensor:
@@ -200,7 +200,7 @@ def skip_gram(center: Tensor, context: Tensor, noise: Tensor) -> Tensor:
     return -(F.logsigmoid(true) + F.logsigmoid(-false).sum(1)).mean()
 
 
-# --- cycles, style -------------------------------------------------------------------------------
+# --- cycles, style --------------------------------------------------------------------------------
 
 
 def cycle_consistency(image: Tensor, back: Tensor) -> Tensor:

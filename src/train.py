@@ -5,7 +5,7 @@ python -m src.train model=dcgan data=mnist               the same on MNIST
 python -m src.train model=wgan_gp data=cifar10           another loss, color
 python -m src.train model=dcgan model/loss=lsgan model.optimizer.lr=2e-4
 python -m src.train -m model=gan,lsgan seed=0,1,2        a sweep, one run after another
-python -m src.train resume=DIR                           go on with a run that was cut
+python -m src.train resume=DIR                           continue an interrupted run
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""What a classifier sees: feature maps, Grad-CAM, and images that maximize each class."""
+"""Pictures of what a classifier sees: feature maps, Grad-CAM, and maximized images."""
 
 from typing import Any
 
@@ -69,14 +69,14 @@ class Explanations(pl.Callback):
             return
         net = model.measured_net
         was_training = model.training
-        net.eval()  # BatchNorm's buffers stay
+        net.eval()  # does not update BatchNorm's buffers
         try:
             self._feature_maps(trainer, model, net)
             if whole:
                 self._grad_cam(trainer, model, net)
                 self._maximized(trainer, model, net)
         finally:
-            model.train(was_training)  # not the net itself, some of which may be frozen
+            model.train(was_training)  # not net.train(): parts of it may be frozen
 
     def _feature_maps(self, trainer: pl.Trainer, model: Any, net: nn.Module) -> None:
         images, _ = probe_images(trainer, 1)

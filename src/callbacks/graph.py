@@ -35,8 +35,8 @@ class Graph(pl.Callback):
         ):
             return
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # the tracer warns of itself
+            warnings.simplefilter("ignore")  # the tracer warns about its own limits
             for name, (net, example) in pl_module.graphs().items():
                 with Events(f"{writer.log_dir}/graph/{name}") as own:
                     own.add_graph(net, example)
-        pl_module.train()  # the tracer has put all of a net into training, the frozen part too
+        pl_module.train()  # the tracer put frozen parts into training mode, too

@@ -138,7 +138,7 @@ def load_config(folder: Path) -> DictConfig:
         cfg = OmegaConf.load(path)
         assert isinstance(cfg, DictConfig), "it holds no settings"
         assert isinstance(OmegaConf.select(cfg, "model._target_"), str), "it names no model"
-    except Exception as error:  # YAML, OmegaConf and the disk each raise their own
+    except Exception as error:  # YAML, OmegaConf and the disk raise different errors
         raise UserError(f"{path} is damaged ({first_line(error)}): {PUT_BACK}") from error
     return cfg
 

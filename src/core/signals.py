@@ -20,7 +20,7 @@ from src.core.errors import Interrupted
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 REPEAT = 2.0  # seconds
 WORKER_GRACE = 30  # seconds from SIGTERM to a worker's end
-FIRST_PROCESS = "ATELIER_FIRST_PROCESS"  # environment: its number, of those that train one model
+FIRST_PROCESS = "ATELIER_FIRST_PROCESS"  # environment variable with its process ID
 PR_SET_PDEATHSIG = 1  # Linux: prctl's request for a signal when the parent dies
 
 _first_signal: float | None = None  # when the first one came; None: no stop was asked for
@@ -43,8 +43,8 @@ def install(handler: Callable[[int, Any], None]) -> dict[int, Any]:
     """
     global _first_signal
     _first_signal = None
-    heeded = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-    return {number: signal.signal(number, handler) for number in heeded}
+    handled = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in handled}
 
 
 def restore(handlers: dict[int, Any]) -> None:

@@ -48,9 +48,8 @@ class Sentiment(Family):
     ) -> None:
         super().__init__()
         self.init_from, self.optimizer, self.schedule = init_from, optimizer, schedule
-        self.vectors = nn.EmbeddingBag(
-            vocab_size + 1, embedding_dim, mode="mean", padding_idx=0
-        )  # row 0: no word
+        # row 0 stands for no word
+        self.vectors = nn.EmbeddingBag(vocab_size + 1, embedding_dim, mode="mean", padding_idx=0)
         self.vectors.requires_grad_(not freeze_vectors)
         layers: list[nn.Module] = []
         for n_in, n_out in zip([embedding_dim, *hidden_dims[:-1]], hidden_dims, strict=True):

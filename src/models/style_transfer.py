@@ -85,9 +85,8 @@ class StyleTransfer(Family):
             raise ValueError(f"the net has no layer {unknown[0]}; it has {', '.join(names)}")
         shape = (1, channels, size, size) if isinstance(size, int) else (1, channels, *size)
         self._check(shape[2:])
-        self.image = nn.Parameter(
-            torch.zeros(shape[1:])
-        )  # of three dimensions: L-BFGS wants it contiguous
+        # without a batch dimension, since L-BFGS needs a contiguous parameter
+        self.image = nn.Parameter(torch.zeros(shape[1:]))
         self.content: Tensor
         self.style: Tensor
         self.mean: Tensor

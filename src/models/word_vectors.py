@@ -47,23 +47,16 @@ class WordVectors(Family):
     ) -> None:
         super().__init__()
         self.subsample, self.dynamic_window = subsample, dynamic_window
-        self.window, self.negatives, self.optimizer, self.schedule = (
-            window,
-            negatives,
-            optimizer,
-            schedule,
-        )
-        self.center, self.context = (
-            nn.Embedding(vocab_size + 1, embedding_dim),
-            nn.Embedding(vocab_size + 1, embedding_dim),
-        )  # row 0: no word
-        nn.init.uniform_(
-            self.center.weight, -0.5 / embedding_dim, 0.5 / embedding_dim
-        )  # as word2vec's own code begins
+        self.window, self.negatives = window, negatives
+        self.optimizer, self.schedule = optimizer, schedule
+        self.center = nn.Embedding(vocab_size + 1, embedding_dim)  # row 0 stands for no word
+        self.context = nn.Embedding(vocab_size + 1, embedding_dim)
+        # initialized as in word2vec's code
+        nn.init.uniform_(self.center.weight, -0.5 / embedding_dim, 0.5 / embedding_dim)
         nn.init.zeros_(self.context.weight)
-        self.noise: Tensor  # (vocab_size + 1,) how likely each is as a noise word
+        self.noise: Tensor  # (vocab_size + 1,), the noise distribution
         self.register_buffer("noise", torch.ones(vocab_size + 1))
-        self.kept: Tensor  # (vocab_size + 1,) how likely each is to stay in its sentence
+        self.kept: Tensor  # (vocab_size + 1,), probability of keeping a word
         self.register_buffer("kept", torch.ones(vocab_size + 1), persistent=False)
 
     def setup(self, stage: str) -> None:
@@ -102,7 +95,7 @@ class WordVectors(Family):
 
     def _loss(self, tokens: Tensor, windows: Tensor) -> Tensor:
         centers, contexts = pairs(tokens, windows)
-        if not len(centers):  # all but single words were discarded
+        if not len(centers):  # at most one word per sentence is left
             return self.center.weight.sum() * 0
         noise = torch.multinomial(
             self.noise.expand(len(centers), -1), self.negatives, replacement=True
@@ -127,7 +120,7 @@ def pairs(tokens: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
             (left, right, windows[:, :-distance]),
             (right, left, windows[:, distance:]),
         ):
-            near = (right > 0) & (window >= distance)  # words stand before the zeros
+            near = (right > 0) & (window >= distance)  # zeros are at the end
             centers.append(center[near])
             contexts.append(context[near])
     return torch.cat(centers), torch.cat(contexts)

@@ -73,7 +73,7 @@ def resnet(
     net.add_module("fc", nn.Linear(n_in, num_classes))
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight)  # He's own, fan in
+            nn.init.kaiming_normal_(layer.weight)  # He 2015, fan in
     return net
 
 

@@ -1,10 +1,9 @@
-"""Every config composes, every setting has a rule, every mistake gets its line before anything heavy is imported."""
+"""Every config composes and passes its checks; every mistake gets one line before torch is imported."""
 
 import re
 import subprocess
 import sys
 import time
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,50 +11,14 @@ import pytest
 from src.config.checks import CONF, check, compose, groups
 from src.config.cli import quoted
 from src.core.errors import UserError
+from tests.config.choices import CHOICES, chosen, command_for
 from tests.conftest import ROOT, command, wrong
-
-REVIEWS, WINTER = ["data=reviews"], ["data=winter", "data.root=somewhere"]
-UNFREEZE = ("model=vgg", "model.transfer.init_from=x", "model.transfer.freeze=2",
-            "model.transfer.unfreeze_epoch=5")  # fmt: skip
-PAIR = ["data=style_pair", "data.content=somewhere", "data.style=elsewhere"]
-CHOICES = [(group, choice) for group, choices in groups().items() for choice in choices]
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES, ids=[f"{g}={c}" for g, c in CHOICES])
 def test_every_choice_composes_and_passes_its_checks(group, choice):
-    name = "augment" if (group, choice) == ("augment", "model") else "train"
-    check(composed(name, chosen(group, choice)), name)
-
-
-@cache
-def composed(name, overrides):
-    return compose(name, list(overrides))
-
-
-def chosen(group, choice):
-    """The choice, with what it needs to stand on."""
-    needs = {
-        "folder": ["data.root=somewhere"],
-        "two_digit_mnist": ["model=draw"],
-        "pets": ["model=petnet"],
-        "reviews": ["model=sentiment"],
-        "word_vectors": REVIEWS,
-        "sentiment": REVIEWS,
-        "cyclegan": WINTER,
-        "winter": [*WINTER, "model=cyclegan"],
-        "unpaired": ["model=cyclegan", "data.root_a=somewhere", "data.root_b=elsewhere"],
-        "style_transfer": PAIR,
-        "style_transfer_own": PAIR,
-        "style_pair": [*PAIR, "model=style_transfer"],
-    }
-    if (group, choice) == ("augment", "model"):
-        return ("augment=model", "augment.run=somewhere", "data.root=somewhere", "out=somewhere")
-    if choice.startswith(("transfer_", "cyclegan_")):
-        needs[choice] = needs["folder"]
-    of_group = ["model=draw"] if group == "model/net/attention" else []
-    if choice in ("vgg_features", "vgg19_features"):
-        of_group = ["model=style_transfer", *PAIR]
-    return (f"{group}={choice}", *needs.get(choice, []), *of_group)
+    name = command_for(group, choice)
+    check(compose(name, list(chosen(group, choice))), name)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in CONF.glob("*.yaml")))
@@ -64,11 +27,17 @@ def test_every_command_has_a_config_that_composes(name):
     check(compose(name, [f"{key}=somewhere" for key in needed]), name)
 
 
+UNFREEZE = ("model=vgg", "model.transfer.init_from=x", "model.transfer.freeze=2",
+            "model.transfer.unfreeze_epoch=5")  # fmt: skip
+PAIR = ["data=style_pair", "data.content=somewhere", "data.style=elsewhere"]
+CHOICES = [(group, choice) for group, choices in groups().items() for choice in choices]
+
 MISTAKES = [
-    # what is given, what its line must say
+    # overrides, words of the error message
     (["modle=gan"], ["modle", "did you mean model?"]),
     (["model=dcgn"], ["model=dcgn", "dcgan, densenet121, ", "did you mean dcgan?"]),
     (["model/loss=lsgn"], ["model/loss=lsgn", "bce, hinge", "did you mean lsgan?"]),
+    (["model/net/attention=window"], ["model/net/attention=window", "uses the group model/net/attention"]),
     (["model/los=lsgan"], ["model/los", "did you mean model/loss?"]),
     (["experiment=nothing"], ["experiment=nothing", "dcgan_mnist"]),
     (["model.optimizer.lrr=1"], ["model.optimizer.lrr", "did you mean model.optimizer.lr?"]),
@@ -99,7 +68,7 @@ MISTAKES = [
     (["model=vgg", "model.transfer.freeze=head"], ["model.transfer.freeze=head", "none, backbone", "a whole number from 1"]),
     (["model=vgg", "model.transfer.backbone_lr=0"], ["model.transfer.backbone_lr=0", "a number above 0"]),
     (["data.cache=5"], ["data.cache=5", "text, or null"]),
-    # what does not go together
+    # settings that do not fit together
     (["data.size=30"], ["data.size=30", "28, 32, 64", "model/net=fc takes any"]),
     (["data=cifar10", "model.net.discriminator.channels=1"], ["channels=1", "cifar10", "data.channels=3"]),
     (["data.train_size=9", "data.train_per_class=9"], ["data.train_size", "data.train_per_class", "one of them"]),
@@ -135,7 +104,7 @@ MISTAKES = [
     (["model=word_vectors", "data=reviews", "augment=warp"], ["augment=rotation", "sentences"]),
     (["model=word_vectors", "data=reviews", "model.window=0"], ["model.window=0", "a whole number from 1"]),
     (["model=sentiment", "data=reviews", "data.left_out=-1"], ["data.left_out=-1", "a whole number from 0, or null"]),
-    # what a config may not run
+    # targets that are not allowed
     (["model._target_=torch.load"], ["torch.load is not allowed"]),
     (["model.optimizer._target_=torch.optim.adam.torch.load"], ["is not allowed"]),
     (["model.optimizer._target_=builtins.exec"], ["builtins.exec is not allowed"]),
@@ -145,7 +114,7 @@ MISTAKES = [
     (["model.net.generator._target_=src.nets.fc.nothing"], ["is not allowed"]),
     (["+callbacks.x._target_=shutil.copy"], ["shutil.copy is not allowed"]),
     (["model._target_=5"], ["model._target_=5 is not allowed"]),
-    # what Hydra and OmegaConf raise at themselves
+    # exceptions of Hydra and OmegaConf
     (["experiment=[0]"], ["experiment=[0]: it takes one of", "gan_mnist"]),
     (["augment=[0]"], ["augment=[0]: it takes one of", "standard"]),
     (["trainer=[null]"], ["trainer=[null]: it takes one of auto, cpu"]),
@@ -155,7 +124,7 @@ MISTAKES = [
     (["data.size=float(x)"], ["cannot read 'data.size=float(x)'"]),
     (["seed=${nope}"], ["seed", "'nope' not found"]),
     (["model=gan,lsgan"], ["model=gan,lsgan gives several values", "add -m: python -m src.train -m model=gan,lsgan"]),
-    # keys that are not there
+    # unknown keys
     (["model.lr=1e-3"], ["model.lr", "did you mean model.optimizer.lr?"]),
     (["+name=baseline"], ["unknown key 'name'"]),
     (["+x.seed=1"], ["unknown key 'x'"]),
@@ -164,13 +133,13 @@ MISTAKES = [
     (["+data.n=1"], ["unknown setting data.n: src.data.sets.digits.Digits has no such parameter"]),
     (["+augment.seed=1"], ["augment.seed=1: it takes transforms of src.data"]),
     (["+model.optimizer.nesterov=true"], ["unknown setting model.optimizer.nesterov", "torch.optim.Adam"]),
-    # keys that must be there
+    # missing keys
     (["~data.root"], ["data.root is missing", "src.data.sets.digits.Digits needs it"]),
     (["~trainer.precision"], ["trainer.precision is missing"]),
     (["~checkpoint"], ["checkpoint is missing"]),
     (["~model.schedule"], ["model.schedule is missing"]),
     (["~logger.csv._target_"], ["logger.csv._target_ is missing", "loggers of src.callbacks.loggers"]),
-    # a target, or a value, of another kind than its place takes
+    # targets and values of the wrong kind
     (["model.schedule._target_=src.models.gan.GAN"], ["model.schedule takes a schedule of src.optim.schedules"]),
     (["model.schedule._target_=src.optim.schedules.unwrap_partial"], ["is not allowed: model.schedule takes a schedule"]),
     (["model.schedule._target_=src.optim.schedules.Plateau"], ["model.schedule._partial_=true", "it is false"]),
@@ -185,7 +154,7 @@ MISTAKES = [
     (["+callbacks.x=3"], ["callbacks.x=3: it takes callbacks"]),
     (["checkpoint.every_n_batches=${model}"], ["checkpoint.every_n_batches={...}: it takes one value"]),
     (["model.ema=${model.net}"], ["model.ema={...}: it takes one value"]),
-    # values that no run can have
+    # values that are not numbers, or too large
     (["model.optimizer.lr=inf"], ["model.optimizer.lr=inf", "a number above 0"]),
     (["model.optimizer.lr=nan"], ["model.optimizer.lr=nan", "a number above 0"]),
     (["model.optimizer.lr='1e-3'"], ["model.optimizer.lr=1e-3", "in quotes is text"]),
@@ -195,7 +164,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("overrides", "words"), MISTAKES, ids=[" ".join(m[0]) for m in MISTAKES])
-def test_mistakes_get_a_line_that_says_what_and_what_instead(overrides, words):
+def test_mistakes_get_one_line_with_what_is_allowed(overrides, words):
     with pytest.raises(UserError) as error:
         check(compose("train", overrides))
     line = str(error.value)
@@ -204,7 +173,7 @@ def test_mistakes_get_a_line_that_says_what_and_what_instead(overrides, words):
         assert word in line
 
 
-def test_a_mistake_costs_no_heavy_import_and_leaves_no_folder(tmp_path):
+def test_a_mistake_imports_no_torch_and_leaves_no_folder(tmp_path):
     before = time.monotonic()
     line = wrong(command("train", "model=dcgn", f"out={tmp_path / 'runs'}"))
     assert time.monotonic() - before < 4  # 2 s on a quiet machine; tests share theirs
@@ -224,13 +193,13 @@ def test_a_mistake_costs_no_heavy_import_and_leaves_no_folder(tmp_path):
     "sweep",
     [["model=gan,dcgn"], ["model.optimizer.lr=1e-3,-1"], ["model=dcgan,gan", "data.size=28,30"]],
 )
-def test_a_sweep_is_checked_whole_before_its_first_job(tmp_path, sweep):
+def test_all_jobs_of_a_sweep_are_checked_before_the_first_starts(tmp_path, sweep):
     wrong(command("train", "-m", *sweep, f"out={tmp_path / 'runs'}"))
     assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.slow
-def test_what_only_the_class_refuses_is_one_line_too(tmp_path):
+def test_an_error_raised_by_a_class_is_one_line(tmp_path):
     line = wrong_last(command("train", "++model.optimizer.amsgrad=true", "model.optimizer.betas=[0.5,0.5]",
                               "model.optimizer._target_=torch.optim.SparseAdam", f"out={tmp_path / 'runs'}"))  # fmt: skip
     assert "model.optimizer" in line
@@ -238,7 +207,7 @@ def test_what_only_the_class_refuses_is_one_line_too(tmp_path):
 
 
 def wrong_last(result):
-    """The error's line, behind what the run had already said."""
+    """Return the error line, which is the last on stderr."""
     assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr
     return result.stderr.strip().splitlines()[-1]
@@ -279,12 +248,12 @@ def test_numbers_in_scientific_notation_are_numbers(precision):
         "plain/*.png",
     ],
 )
-def test_a_path_may_hold_what_hydras_grammar_cannot_read(path):
+def test_a_path_may_contain_what_hydra_cannot_parse(path):
     given = compose("predict", ["run=x", quoted(f"images={path}")]).images
     assert given == str(Path(path).expanduser())
 
 
-def test_what_hydra_reads_stays_as_it_is():
+def test_overrides_that_hydra_can_parse_are_unchanged():
     for override in (
         "images=[a.png,b.png]",
         "images='a (1).png'",

@@ -1,4 +1,4 @@
-"""Whatever the overrides of a command: they are refused in one line, or pass the checks, and then also train."""
+"""Any overrides are refused in one line, or pass the checks and then also train."""
 
 import tempfile
 from functools import cache
@@ -54,7 +54,7 @@ KEYS = """
 
 @cache
 def paths(name: str, given: tuple[str, ...]) -> list[str]:
-    """The dotted names in the config of a command."""
+    """Return the dotted names in the config of a command."""
 
     def below(node, path=""):
         for key, child in node.items():
@@ -67,7 +67,7 @@ def paths(name: str, given: tuple[str, ...]) -> list[str]:
 
 @st.composite
 def command_lines(draw) -> tuple[str, list[str]]:
-    """A command's name with one to four overrides, most of them wrong."""
+    """Draw the name of a command and one to four overrides, most of them wrong."""
     name, given = draw(st.sampled_from(BASES))
     return name, [
         *given,
@@ -89,7 +89,7 @@ def override(draw, known: list[str]) -> str:
 
 
 @draws(40, 1000)
-def test_any_overrides_pass_or_are_refused_in_a_line(count, tmp_path, monkeypatch):
+def test_any_overrides_pass_or_get_one_line(count, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     seen = {True: 0, False: 0}
 
@@ -103,7 +103,7 @@ def test_any_overrides_pass_or_are_refused_in_a_line(count, tmp_path, monkeypatc
 
 
 @draws(20, 200)
-def test_any_sweep_is_split_or_refused_in_a_line(count):
+def test_any_sweep_is_split_or_gets_one_line(count):
     def claim(drawn):
         refused(lambda: _jobs(drawn[1]))
 
@@ -112,7 +112,7 @@ def test_any_sweep_is_split_or_refused_in_a_line(count):
 
 @st.composite
 def small_runs(draw) -> list[str]:
-    """The overrides of a run of two batches, in which one setting, or two, has a value that it might take."""
+    """Draw overrides of a run of two batches; one or two settings have another likely value."""
     model = draw(st.sampled_from(sorted(LIGHT)))
     given = (
         f"model={model}",
@@ -190,7 +190,7 @@ LIKELY = {  # a setting's type -> values
 
 
 @draws(12, 250)
-def test_any_likely_setting_trains_or_is_refused_in_a_line(count, tmp_path, monkeypatch):
+def test_any_likely_setting_trains_or_gets_one_line(count, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     seen = {True: 0, False: 0}

@@ -20,7 +20,7 @@ from src.config.schema import refusal
 from src.config.signatures import signature
 from src.config.targets import check_targets
 from src.core import types
-from tests.config.test_config import CHOICES, chosen
+from tests.config.choices import CHOICES, chosen, command_for
 from tests.properties import refused
 
 PAIR = ("data=style_pair", "data.content=a", "data.style=b")
@@ -88,10 +88,10 @@ def test_a_type_says_what_it_takes(kind, good, bad, words):
 
 
 def test_annotations_are_resolved_without_importing_their_module():
-    assert resolve("PositiveInt | None", "src.callbacks.quality") == types.PositiveInt | None
+    assert resolve("PositiveInt | None", "src.config.commands") == types.PositiveInt | None
     assert resolve("Init", "src.models.gan") == resolve("Init", "src.nets.init")
     assert resolve("Annotated[int, Interval(ge=2)]", "src.nets.cifar") == Annotated[int, types.Interval(ge=2)]  # fmt: skip
-    assert resolve("Literal['a', -1]", "src.data.base") == Literal["a", -1]
+    assert resolve("Literal['a', -1]", "src.config.commands") == Literal["a", -1]
     for nothing in ("", "Nothing", "np.ndarray", "a b", "list[Nothing, 1]["):
         assert resolve(nothing, "src.data.base") is Unknown
 
@@ -219,7 +219,7 @@ def places(node, path=""):
 @pytest.mark.parametrize(("group", "choice"), CHOICES, ids=[f"{g}={c}" for g, c in CHOICES])
 def test_any_value_in_any_config_passes_or_gets_one_line(group, choice):
     """The full product: each setting of each choice with each value."""
-    name = "augment" if (group, choice) == ("augment", "model") else "train"
+    name = command_for(group, choice)
     plain = plain_config(name, chosen(group, choice))
     for path, node, key in places(plain):
         fuzz(name, plain, path, node, key)

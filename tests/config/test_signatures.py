@@ -1,4 +1,4 @@
-"""What is read of a class or function from its source is what Python says of it."""
+"""Signatures and attributes read from source equal those that Python reports."""
 
 import inspect
 import re
@@ -40,7 +40,7 @@ def parameters_of(target):
     return list(inspect.signature(getattr(import_module(module), name)).parameters.values())
 
 
-def test_settings_that_are_handed_on_are_the_parents():
+def test_kwargs_stand_for_the_parameters_of_the_function_they_are_passed_to():
     folder, winter, base = (
         signature(f"src.data.{name}")
         for name in ("sets.folder.Folder", "sets.unpaired.Winter", "image_data.ImageData")
@@ -59,11 +59,11 @@ def test_settings_that_are_handed_on_are_the_parents():
     "target",
     ["torch.optim.Nothing", "torchvision.models.resnet99", "nowhere.x", "src.nets.fc.x", "src", ""],
 )
-def test_names_of_nothing_have_none(target):
+def test_unknown_names_have_no_signature(target):
     assert signature(target) is None
 
 
-def test_reading_imports_nothing():
+def test_reading_a_signature_imports_nothing():
     code = (
         "import sys; from src.config.signatures import signature\n"
         "assert signature('torch.optim.Adam') and signature('src.models.gan.GAN') and signature('torchvision.models.vgg16')\n"

@@ -84,7 +84,8 @@ def test_quarter_turn_equals_numpy_rot90():
 
 
 def test_composed_transforms_equal_one_scipy_resampling():
-    """Rotate, scale, move, mirror: SciPy gets one matrix, the product of the inverses in reverse."""
+    """Rotate, scale, move, mirror: SciPy gets one matrix, the product of the inverses in
+    reverse."""
     transforms = {
         "rotation": geometric.Rotation(40),
         "scale": geometric.Scale(0.5, 2),
@@ -150,7 +151,8 @@ def test_crops_have_the_distribution_of_torchvision(min_area, aspect, size):
 
 
 def test_crops_stay_inside_the_image():
-    """No side equals that of the image, except after ten attempts that do not fit (0.26^10 of them)."""
+    """No side equals that of the image, except after ten attempts that do not fit (0.26^10 of
+    them)."""
     values = geometric.Crop(0.5, 1.333).sample(CounterRNG(torch.arange(50000), 0), (32, 32))
     sides = torch.stack([values["width"], values["height"]])
     places = torch.stack([values["left"], values["top"]])
@@ -245,9 +247,8 @@ def test_mixup_follows_the_paper(alpha):
     both = torch.cat([IMAGES.flatten(1), one_hot], 1).numpy()
     mixture = torch.cat([made.flatten(1), labels], 1).numpy()
     others = set()
-    for i in range(
-        400
-    ):  # the one other image on whose line through image i the mixture lies, with the label on it as well
+    for i in range(400):
+        # find the partner: the image on the line through image i and its mixture
         line, seen = both - both[i], mixture[i] - both[i]
         along = (line @ seen) / np.maximum((line * line).sum(1), 1e-9)
         away = np.abs(along[:, None] * line - seen).max(1)
@@ -314,7 +315,8 @@ def _inside(row, other):
 
 def test_augmented_images_do_not_depend_on_workers_or_batch_size(config, tmp_path):
     write_folder(tmp_path / "in", ("train", "test"), n=12)
-    settings = ("data=folder", f"data.root={tmp_path / 'in'}", "data.size=28", "data.val_size=0", "data.limit=null",
+    settings = ("data=folder", f"data.root={tmp_path / 'in'}", "data.size=28", "data.val_size=0",
+                "data.limit=null",
                 "augment=strong", "model=fc", "data.channels=1")  # fmt: skip
     seen = []
     for i, more in enumerate(

@@ -103,8 +103,10 @@ def test_transparent_icons_equal_icons_on_white(config, both, keep):
 @pytest.fixture
 def icons_run(both, config):
     """A classifier of the transparent icons, with its own background."""
-    cfg = config(*settings(both / "clear", "data.background=[200,200,200]", "trainer.max_epochs=30", "callbacks=none",
-                           "logger=csv", "trainer=cpu", "trainer.precision=32-true", "data.batch_size=8"))  # fmt: skip
+    cfg = config(*settings(both / "clear", "data.background=[200,200,200]",
+                           "trainer.max_epochs=30", "callbacks=none",
+                           "logger=csv", "trainer=cpu", "trainer.precision=32-true",
+                           "data.batch_size=8"))  # fmt: skip
     folder = saved(cfg, both / "run")
     assert train(cfg, folder)["test/acc"] == 1, "they have shapes"
     return folder
@@ -126,7 +128,8 @@ def test_cache_distinguishes_backgrounds(config, both, tmp_path):
 
 def test_augment_uses_its_background_and_keeps_the_files(both):
     out = both / "out"
-    call("augment", augment, f"data.root={both}/clear", "augment=flip", f"out={out}", "data.background=red", "data.test_size=0",
+    call("augment", augment, f"data.root={both}/clear", "augment=flip", f"out={out}",
+         "data.background=red", "data.test_size=0",
          "data.val_size=0")  # fmt: skip
     made = seen(out / "train" / "circle" / "00.png.1.png")
     assert made[0, 0].tolist() == [255, 0, 0]
@@ -139,8 +142,10 @@ def test_augment_uses_its_background_and_keeps_the_files(both):
 
 
 def test_style_pair_uses_the_background(config, both):
-    data = data_of(config, "model=style_transfer", "data=style_pair", f"data.content={both}/clear/circle/00.png",
-                   f"data.style={both}/clear/cross/00.png", "data.size=16", "data.background=lime")  # fmt: skip
+    data = data_of(config, "model=style_transfer", "data=style_pair",
+                   f"data.content={both}/clear/circle/00.png",
+                   f"data.style={both}/clear/cross/00.png", "data.size=16",
+                   "data.background=lime")  # fmt: skip
     assert data.train.images[:, :, 0, 0].tolist() == [[0, 255, 0]] * 2
 
 

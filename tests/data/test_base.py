@@ -34,7 +34,8 @@ def test_limit_and_train_size_set_the_number_of_images(config):
 
 
 def test_train_per_class_draws_equally_from_each_class(config):
-    """The draw depends on split_seed; a larger draw contains a smaller one; validation and test stay."""
+    """The draw depends on split_seed; a larger draw contains a smaller one; validation and test
+    stay."""
     few, more, whole = (
         data_of(config, f"data.train_per_class={n}", "seed=1") for n in (5, 20, "null")
     )
@@ -149,7 +150,8 @@ def test_binarize_uses_pixel_values_as_probabilities():
 
 
 def epoch_batches(config, tmp_path, *overrides):
-    """Return the training images of two epochs and the validation images, as the model gets them."""
+    """Return the training images of two epochs and the validation images, as the model gets
+    them."""
     cfg = config(
         *TINY,
         "model=draw",
@@ -188,7 +190,7 @@ def test_binarization_differs_each_epoch_in_training_only(config, tmp_path):
     assert set(first.unique().tolist()) == {0.0, 1.0}
     assert not torch.equal(first.sum(0), second.sum(0)), "another draw"
     assert torch.equal(validation[0], validation[1]), "the same draw"
-    assert data.pixel_kind == "binarized anew each epoch"
+    assert data.pixel_kind == "binarized each epoch"
     again, *_ = epoch_batches(config, tmp_path / "b", "data.binarize=true")
     assert torch.equal(first, again)
     other, *_, elsewhere = epoch_batches(config, tmp_path / "c", "data.binarize=true", "seed=1")

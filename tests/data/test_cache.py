@@ -174,7 +174,8 @@ import torch
 from src.data.cache import cached
 
 path, me, other = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
-images = torch.arange(6_144_000, dtype=torch.int32).view(2000, 3, 32, 32).byte()  # two writers of 6 MB overlap
+images = torch.arange(6_144_000, dtype=torch.int32).view(2000, 3, 32,
+                                                         32).byte()  # two writers of 6 MB overlap
 
 def make():
     me.touch()

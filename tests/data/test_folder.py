@@ -137,8 +137,11 @@ def test_data_classes_selects_and_orders_classes(config, tmp_path):
         assert torch.equal(part.images[:, 0].float().mean((1, 2)) > 100, part.labels == 0), (
             "dogs are painted reddish"
         )
-    for classes, words in (("[dogs,cat]", "cat is none of the classes birds, cats, dogs; did you mean cats?"),
-                           ("[cats,cats]", "a class occurs twice"), ("breeds", "is a choice of data=pets")):  # fmt: skip
+    for classes, words in (
+        ("[dogs,cat]", "cat is none of the classes birds, cats, dogs; did you mean cats?"),
+        ("[cats,cats]", "a class occurs twice"),
+        ("breeds", "is a choice of data=pets"),
+    ):
         with pytest.raises(UserError, match=words.replace("?", "[?]")):
             data_of(config, *settings, f"data.classes={classes}")
 

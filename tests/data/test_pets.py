@@ -145,25 +145,50 @@ def without_images(root):
 BROKEN = {  # what is done to a good copy, what is asked of it, what the line says
     "half extracted": (without_images, [], ["2 of the 36 images", "Bengal_", ".jpg: delete"]),
     "no list": (
-        lambda root: (root / "oxford-iiit-pet/annotations/test.txt").unlink(), [], ["test.txt is not there", "download it"],
+        lambda root: (root / "oxford-iiit-pet/annotations/test.txt").unlink(),
+        [],
+        ["test.txt is not there", "download it"],
     ),
     "a cut line": (edited("test.txt", lambda text: text[:-3]), [], ["test.txt, line 12"]),
-    "no lines": (edited("test.txt", lambda text: ""), [], ["do not match", "only one of them has Abyssinian"]),
+    "no lines": (
+        edited("test.txt", lambda text: ""),
+        [],
+        ["do not match", "only one of them has Abyssinian"],
+    ),
     "a cut list": (
-        edited("trainval.txt", lambda text: "".join(line for line in text.splitlines(True) if "Bengal" not in line)),
-        [], ["do not match", "only one of them has Bengal"],
+        edited(
+            "trainval.txt",
+            lambda text: "".join(line for line in text.splitlines(True) if "Bengal" not in line),
+        ),
+        [],
+        ["do not match", "only one of them has Bengal"],
     ),
     "one list twice": (
-        edited("test.txt", lambda text: text + "Bengal_1 3 1 1\n"), [], ["both list Bengal_1"],
+        edited("test.txt", lambda text: text + "Bengal_1 3 1 1\n"),
+        [],
+        ["both list Bengal_1"],
     ),
     "truncated image": (
         lambda root: (root / "oxford-iiit-pet/images/Bengal_1.jpg").write_bytes(b"\xff\xd8"),
-        [], ["Bengal_1.jpg is not a readable image"],
+        [],
+        ["Bengal_1.jpg is not a readable image"],
     ),
-    "unknown breed": (lambda root: None, ["data.classes=[bengel]"], ["bengel", "Abyssinian, american_bulldog", "mean bengal?"]),
-    "a breed twice": (lambda root: None, ["data.classes=[Bengal,bengal]"], ["[Bengal, bengal]", "twice"]),
-    "wrong number": (lambda root: None, ["data.num_classes=37"], ["data.num_classes=37", "4 classes"]),
-}  # fmt: skip
+    "unknown breed": (
+        lambda root: None,
+        ["data.classes=[bengel]"],
+        ["bengel", "Abyssinian, american_bulldog", "mean bengal?"],
+    ),
+    "a breed twice": (
+        lambda root: None,
+        ["data.classes=[Bengal,bengal]"],
+        ["[Bengal, bengal]", "twice"],
+    ),
+    "wrong number": (
+        lambda root: None,
+        ["data.num_classes=37"],
+        ["data.num_classes=37", "4 classes"],
+    ),
+}
 
 
 @pytest.mark.parametrize("kind", BROKEN)
@@ -180,8 +205,17 @@ def test_broken_pets_are_explained(config, pets, kind):
 @pytest.mark.slow
 def test_broken_image_in_a_worker_is_a_one_line_error(pets):
     (pets / "oxford-iiit-pet" / "images" / "Bengal_1.jpg").write_bytes(b"\xff\xd8")
-    result = command("train", *settings(pets), "data.in_memory=false", "model.normalize.mean=0.5", "model.normalize.std=0.5",
-                     "trainer=cpu", "callbacks=none", "logger=csv", f"out={pets / 'runs'}")  # fmt: skip
+    result = command(
+        "train",
+        *settings(pets),
+        "data.in_memory=false",
+        "model.normalize.mean=0.5",
+        "model.normalize.std=0.5",
+        "trainer=cpu",
+        "callbacks=none",
+        "logger=csv",
+        f"out={pets / 'runs'}",
+    )
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
     assert result.stderr.splitlines()[-1].startswith(

@@ -1,4 +1,4 @@
-"""Whatever bytes a file holds, `decode` returns the requested shape or raises a one-line error."""
+"""`decode` returns the requested shape or raises a one-line error, for any bytes."""
 
 import io
 import warnings
@@ -43,7 +43,8 @@ SIDES = st.one_of(st.integers(1, 40), st.sampled_from([1, 2, 3, 257, 3000]))
 
 @st.composite
 def files(draw) -> bytes:
-    """The bytes of a file: noise behind a format's signature, or an image, complete, cut or changed."""
+    """The bytes of a file: noise behind a format's signature, or an image, complete, cut or
+    changed."""
     if draw(st.integers(0, 4)) == 0:
         return draw(st.sampled_from(MAGIC)) + draw(st.binary(max_size=300))
     data = bytearray(encoded(draw))

@@ -17,16 +17,16 @@ from src.models.word_vectors import noise_shares, pairs
 from src.train import train
 from tests.conftest import data_of, saved, weights_of
 
-CPU = ("data=reviews", "trainer.accelerator=cpu", "trainer.precision=32-true")
-WORDS = ("model=word_vectors", *CPU)
-SENTIMENT = ("model=sentiment", *CPU, "callbacks=none", "logger=csv")
+CPU = ("trainer.accelerator=cpu", "trainer.precision=32-true")
+WORDS = ("model=word_vectors", "data=reviews", *CPU)
+SENTIMENT = ("model=sentiment", "data=reviews", *CPU, "callbacks=none", "logger=csv")
 
 
 def sentences(part):
     return [tuple(row.tolist()) for row in part.tensors[0]]
 
 
-# --- words and pairs -------------------------------------------------------------------------------------------------
+# --- words and pairs ------------------------------------------------------------------------------
 
 
 def test_tokenize_lowercases_and_drops_stop_words():
@@ -59,8 +59,11 @@ def test_pairs_equal_those_of_a_loop(window, dynamic):
     for row, reach, length in zip(tokens, windows, (0, 1, 2, 5, 8), strict=True):
         row[:length] = rng.integers(1, 6, length)
         expected.update(
-            (row[i], row[j]) for i in range(length) for j in range(length) if i != j and abs(i - j) <= reach[i]
-        )  # fmt: skip
+            (row[i], row[j])
+            for i in range(length)
+            for j in range(length)
+            if i != j and abs(i - j) <= reach[i]
+        )
     centers, contexts = pairs(torch.from_numpy(tokens), torch.from_numpy(windows))
     assert Counter(zip(centers.tolist(), contexts.tolist(), strict=True)) == expected
 
@@ -99,7 +102,7 @@ def test_skip_gram_loss_equals_numpy():
     assert value.item() == pytest.approx(expected / 6, rel=1e-12)
 
 
-# --- the sentences ---------------------------------------------------------------------------------------------------
+# --- the sentences --------------------------------------------------------------------------------
 
 
 def test_bundled_reviews_have_72_sentences(config):
@@ -190,7 +193,7 @@ def test_own_review_file_is_read(config, tmp_path):
         data_of(config, *SENTIMENT, f"data.root={path}", "data.left_out=2")
 
 
-# --- word vectors ----------------------------------------------------------------------------------------------------
+# --- word vectors ---------------------------------------------------------------------------------
 
 
 def test_projector_holds_each_word_with_its_vector(words_run):

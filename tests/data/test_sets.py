@@ -37,7 +37,9 @@ def write_mnist(root, folder="MNIST", gz=False, n=40):
     return raw
 
 
-# --- idx, amat -------------------------------------------------------------------------------------------------------
+# --- idx, amat
+# --------------------------------------------------------------------------------------------------
+# - - - - -
 
 
 @pytest.mark.parametrize("gz", [False, True])
@@ -122,7 +124,8 @@ def test_broken_amat_file_is_named(tmp_path):
             read_amat(tmp_path / "x.amat")
 
 
-# --- torchvision's formats -------------------------------------------------------------------------------------------
+# --- torchvision's formats
+# -------------------------------------------------------------------------------------------
 
 
 def write_cifar(source, root, monkeypatch, labels_key, last):
@@ -212,7 +215,9 @@ def test_svhn_is_read(config, tmp_path, monkeypatch):
     assert data.test.labels.tolist() == [0, 1, 2, 3, 4, 5, 6, 7], "SVHN writes 10 for the digit 0"
 
 
-# --- absent files ----------------------------------------------------------------------------------------------------
+# --- absent files
+# --------------------------------------------------------------------------------------------------
+# - -
 
 
 @pytest.mark.parametrize(
@@ -252,7 +257,8 @@ def test_existing_files_are_not_downloaded(config, tmp_path, monkeypatch):
     data_of(config, "data=mnist", f"data.root={tmp_path}", "data.val_size=5")
 
 
-# --- the real files, where they are ----------------------------------------------------------------------------------
+# --- the real files, where they are
+# ----------------------------------------------------------------------------------
 
 shared = pytest.mark.skipif(
     not SHARED.is_dir(), reason=f"real data for development are not at {SHARED}"

@@ -53,7 +53,10 @@ def test_unlabeled_split_is_a_random_split():
 @pytest.mark.parametrize("size", [0, 0.0])
 def test_test_size_zero_is_allowed_but_not_a_rounded_zero(size):
     part = ImageSet(torch.zeros(9, 1, 1, 1, dtype=torch.uint8), torch.zeros(9, dtype=torch.int64))
-    assert (len(split_off_test(part, size, 0, "x").train), len(split_off_test(part, size, 0, "x").test)) == (9, 0)  # fmt: skip
+    assert (
+        len(split_off_test(part, size, 0, "x").train),
+        len(split_off_test(part, size, 0, "x").test),
+    ) == (9, 0)
     with pytest.raises(UserError, match=r"data\.test_size=0\.01 does not fit x"):
         split_off_test(part, 0.01, 0, "x")
 
@@ -63,7 +66,9 @@ def test_rare_class_is_in_every_set(config, tmp_path):
     write(tmp_path, "rare", n=20)
     settings = ("model=fc", "data=folder", f"data.root={tmp_path}", "data.size=8")
     for seed in range(5):
-        data = data_of(config, *settings, "data.val_size=0.1", "data.test_size=0.2", f"data.split_seed={seed}")  # fmt: skip
+        data = data_of(
+            config, *settings, "data.val_size=0.1", "data.test_size=0.2", f"data.split_seed={seed}"
+        )
         counts = [part.labels.bincount().tolist() for part in (data.train, data.val, data.test)]
         assert counts == [[130, 14], [14, 2], [36, 4]]
     some = data_of(config, *settings, "data.val_size=20", "data.train_size=40")
@@ -95,8 +100,17 @@ def test_empty_test_set_needs_test_false(config, tmp_path):
     from tests.conftest import saved
 
     write(tmp_path / "in", "a", "b")
-    cfg = config("model=fc", "data=folder", f"data.root={tmp_path / 'in'}", *TINY, "data.size=8", "data.test_size=0",
-                 "data.val_size=0", "trainer.max_epochs=1", "data.batch_size=4")  # fmt: skip
+    cfg = config(
+        "model=fc",
+        "data=folder",
+        f"data.root={tmp_path / 'in'}",
+        *TINY,
+        "data.size=8",
+        "data.test_size=0",
+        "data.val_size=0",
+        "trainer.max_epochs=1",
+        "data.batch_size=4",
+    )
     with pytest.raises(UserError, match=r"data\.test_size=0 leaves nothing to test on: test=false"):
         train(cfg, saved(cfg, tmp_path / "refused"))
     cfg.test = False

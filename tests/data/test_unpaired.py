@@ -114,7 +114,8 @@ def test_repeated_image_is_evaluated_once(config, tmp_path):
         for i in range(n):
             pixels = noise.integers(0, 256, (16, 16, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
-    cfg = config(*WINTER_NET, "data=unpaired", f"data.root_a={tmp_path / 'a'}", f"data.root_b={tmp_path / 'b'}",
+    cfg = config(*WINTER_NET, "data=unpaired", f"data.root_a={tmp_path / 'a'}",
+                 f"data.root_b={tmp_path / 'b'}",
                  "data.val_size=0", "data.test_size=0.5", "data.eval_batch_size=4", "test=true",
                  "trainer.max_epochs=1")  # fmt: skip
     values = train(cfg, saved(cfg, tmp_path / "run"))
@@ -186,7 +187,8 @@ def test_domains_without_validation_and_test_can_be_trained(config, photos, tmp_
         "data.val_size=0",
         "data.test_size=0",
     )
-    cfg = config(*WINTER_NET[:-1], "data=unpaired", *roots, "trainer.max_epochs=1", "callbacks=default", "~callbacks.quality",
+    cfg = config(*WINTER_NET, "data=unpaired", *roots, "trainer.max_epochs=1",
+                 "callbacks=default", "~callbacks.quality",
                  "data.limit=2", "callbacks.samples.n=8")  # fmt: skip
     cfg.test = True
     with pytest.raises(UserError, match=r"data\.test_size=0 leaves nothing to test on: test=false"):

@@ -52,7 +52,8 @@ def test_borders_follow_their_specification():
         for border in BORDERS
     }
     assert left == {
-        "constant": [0, 0, 0], "edge": [1, 1, 1], "reflect": [4, 3, 2], "symmetric": [3, 2, 1], "wrap": [2, 3, 4]
+        "constant": [0, 0, 0], "edge": [1, 1, 1], "reflect": [4, 3, 2], "symmetric": [3, 2, 1],
+        "wrap": [2, 3, 4]
     }  # fmt: skip
 
 

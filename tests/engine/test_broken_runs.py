@@ -1,4 +1,5 @@
-"""Runs whose files are broken, or of another run: one line that names the file before anything is trained, and nothing lost."""
+"""Runs whose files are broken, or of another run: one line that names the file before anything is
+trained, and nothing lost."""
 
 import json
 import os

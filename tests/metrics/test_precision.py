@@ -24,16 +24,22 @@ from src.train import train
 from tests.conftest import TINY, TINY_NETS, WINTER_NET, WINTER_SMALL, call, data_of, saved
 
 BF16 = "trainer.precision=bf16-mixed"
-CARD = ("callbacks=default", "~callbacks.samples", "~callbacks.canvases", "~callbacks.weights", "~callbacks.graph",
-        "~callbacks.filters", "~callbacks.explanations", "~callbacks.predictions", "callbacks.quality.n=40")  # fmt: skip
-# a small run of each family, by the class of its model; a family that is not here fails the test that reads it
+CARD = ("callbacks=default", "~callbacks.samples", "~callbacks.canvases", "~callbacks.weights",
+        "~callbacks.graph",
+        "~callbacks.filters", "~callbacks.explanations", "~callbacks.predictions",
+        "callbacks.quality.n=40")  # fmt: skip
+# a small run of each family, by the class of its model; a family that is not here fails the test
+# that reads it
 FAMILIES = {
     "src.models.gan.GAN": (*TINY_NETS, *CARD, "data.val_size=50"),
     "src.models.classifier.Classifier": ("model=cnn", "model.ema=0.5", "data.val_size=50"),
-    "src.models.draw.DRAW": ("model=draw", "model.net.num_steps=3", "model.net.encoder_dim=16", "model.net.decoder_dim=16",
+    "src.models.draw.DRAW": ("model=draw", "model.net.num_steps=3", "model.net.encoder_dim=16",
+                             "model.net.decoder_dim=16",
                              "model.net.latent_dim=4", "data.val_size=50", *CARD),
-    "src.models.cyclegan.CycleGAN": (*WINTER_SMALL, "data=winter", "data.root={photos}", "data.size=16", "data.val_size=8",
-                                     "data.test_size=9", "data.eval_batch_size=4", "data.cache=null"),
+    "src.models.cyclegan.CycleGAN": (*WINTER_SMALL, "data=winter", "data.root={photos}",
+                                     "data.size=16", "data.val_size=8",
+                                     "data.test_size=9", "data.eval_batch_size=4",
+                                     "data.cache=null"),
     "src.models.word_vectors.WordVectors": ("model=word_vectors", "data=reviews"),
     "src.models.sentiment.Sentiment": ("model=sentiment", "data=reviews", "data.left_out=0"),
     "src.models.style_transfer.StyleTransfer": None,  # float32 only: see its `refuses`
@@ -90,7 +96,8 @@ def test_metrics_are_float32_whatever_the_training_precision(config, photos, tmp
 
 
 def structural_similarity(x, y):
-    """Compute Wang 2004, eq. 13, in float64: 11 x 11 Gaussian window, sigma 1.5, reflected borders."""
+    """Compute Wang 2004, eq. 13, in float64: 11 x 11 Gaussian window, sigma 1.5, reflected
+    borders."""
     line = np.exp(-((np.arange(11) - 5.0) ** 2) / (2 * 1.5**2))
     window = np.outer(line, line) / line.sum() ** 2
 
@@ -207,7 +214,8 @@ def test_float32_disables_tf32_on_a_gpu():
     assert before[0], "or this test shows nothing"
 
 
-# --- a subset stands for a set ----------------------------------------------------------------------------------------
+# --- a subset stands for a set
+# ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("order", ["class after class", "in turn", "shuffled"])
@@ -280,8 +288,10 @@ def measured(callback, data, drawn=None):
 
 
 def test_shortened_test_covers_all_classes(config, photos, tmp_path):
-    cfg = config(*TINY, "model=fc", "data=folder", f"data.root={photos}", "data.size=16", "data.test_size=0.5",
-                 "data.eval_batch_size=8", "data.limit=null", "data.cache=null", "trainer.max_epochs=1",
+    cfg = config(*TINY, "model=fc", "data=folder", f"data.root={photos}", "data.size=16",
+                 "data.test_size=0.5",
+                 "data.eval_batch_size=8", "data.limit=null", "data.cache=null",
+                 "trainer.max_epochs=1",
                  "trainer.limit_test_batches=1", "callbacks=none")  # fmt: skip
     values = train(cfg, saved(cfg, tmp_path / "run"))
     assert values["test/n"] == 8
@@ -311,7 +321,8 @@ def test_shortened_test_keeps_pairs(config, photos):
 
 def test_class_without_images_has_no_accuracy(config, photos, tmp_path):
     """Regression: it was NaN, and null in metrics.json."""
-    cfg = config(*TINY, "model=fc", "data=folder", f"data.root={photos}", "data.size=16", "data.cache=null",
+    cfg = config(*TINY, "model=fc", "data=folder", f"data.root={photos}", "data.size=16",
+                 "data.cache=null",
                  "data.val_size=0", "data.test_size=1", "trainer.max_epochs=1")  # fmt: skip
     train(cfg, saved(cfg, tmp_path / "run"))
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -319,7 +330,8 @@ def test_class_without_images_has_no_accuracy(config, photos, tmp_path):
     assert None not in metrics.values()
 
 
-# --- too few images ---------------------------------------------------------------------------------------------------
+# --- too few images
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", ["src.models.gan.GAN", "src.models.draw.DRAW"])
@@ -330,7 +342,8 @@ def test_training_on_few_own_images_yields_metrics(config, photos, tmp_path, fam
         (tmp_path / "in" / name).mkdir(parents=True)
         for i in range(each):
             shutil.copy(photos / name / f"{i}.png", tmp_path / "in" / name)
-    cfg = small(config, photos, family, "data=folder", f"data.root={tmp_path / 'in'}", "data.size=16", "data.cache=null",
+    cfg = small(config, photos, family, "data=folder", f"data.root={tmp_path / 'in'}",
+                "data.size=16", "data.cache=null",
                 "data.val_size=0.1", BF16)  # fmt: skip
     train(cfg, saved(cfg, tmp_path / "run"))
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())

@@ -22,7 +22,8 @@ def count(net):
 
 
 def test_parameter_counts_equal_the_paper_without_biases_before_norms():
-    """The authors' nets at 256 pixels have 11,378,179 and 2,764,737 parameters, with these biases."""
+    """The authors' nets at 256 pixels have 11,378,179 and 2,764,737 parameters, with these
+    biases."""
     assert count(generator(3, 256)) == 11_378_179 - (64 + 128 + 256 + 9 * 2 * 256 + 128 + 64)
     assert count(generator(3, 128)) == count(generator(3, 256)) - 3 * 2 * 256 * 256 * 9
     assert count(discriminator(3, 256)) == 2_764_737 - (128 + 256 + 512)
@@ -298,10 +299,13 @@ def test_cyclegan_learns_winter_from_unpaired_images(config, tmp_path):
                 (16, 16), Image.Resampling.BICUBIC
             )
             field.save(tmp_path / "in" / name / f"{i}.png")
-    cfg = config(*TINY, "model=cyclegan", "data=winter", f"data.root={tmp_path / 'in'}", "data.limit=null", "data.size=16",
-                 "model.generator.base_channels=8", "model.generator.n_blocks=1", "model.discriminator.base_channels=16",
+    cfg = config(*TINY, "model=cyclegan", "data=winter", f"data.root={tmp_path / 'in'}",
+                 "data.limit=null", "data.size=16",
+                 "model.generator.base_channels=8", "model.generator.n_blocks=1",
+                 "model.discriminator.base_channels=16",
                  "data.batch_size=4",
-                 "model.optimizer.lr=1e-3", "trainer.max_epochs=8", "data.test_size=60", "data.val_size=0")  # fmt: skip
+                 "model.optimizer.lr=1e-3", "trainer.max_epochs=8", "data.test_size=60",
+                 "data.val_size=0")  # fmt: skip
     values = train(cfg, saved(cfg, tmp_path / "run"))
     assert values["test/psnr_b"] > values["test/psnr_untranslated"] + 6
     assert values["test/psnr_a"] > values["test/psnr_untranslated"] + 3

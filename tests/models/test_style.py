@@ -25,15 +25,19 @@ from src.nets.perceptual import perceptual
 from src.sample import sample
 from src.train import train
 from src.translate import translate
-from tests.conftest import TINY, call, command, saved, weights_of, wrong
+from tests.conftest import ON_CPU, TINY, call, command, saved, weights_of, wrong
 from tests.data.test_folder import write_folder
 from tests.engine.test_resume import assert_same_run, cut_and_resumed
 
-VGG = (*TINY, "model=vgg", "data=folder", "model.net.features=[4,M,8,8]", "data.size=16", "data.cache=null", "test=false",
+VGG = (*TINY, "model=vgg", "data=folder", "model.net.features=[4,M,8,8]", "data.size=16",
+       "data.cache=null", "test=false",
        "data.channels=3", "trainer.max_epochs=1")  # fmt: skip
-STYLE = (*TINY[2:], "model=style_transfer_own", "data=style_pair", "model.net.features=[4,M,8]", "data.size=[16,20]",
-         "model.content_layers=[relu2]", "model.style_layers=[relu1,relu2]", "model.optimizer.max_iter=3", "data.num_steps=12",
-         "model.style_weight=100", "model.tv_weight=0.01", "checkpoint.every_n_batches=null", "test=false")  # fmt: skip
+STYLE = (*ON_CPU, "model=style_transfer_own", "data=style_pair", "model.net.features=[4,M,8]",
+         "data.size=[16,20]",
+         "model.content_layers=[relu2]", "model.style_layers=[relu1,relu2]",
+         "model.optimizer.max_iter=3", "data.num_steps=12",
+         "model.style_weight=100", "model.tv_weight=0.01", "checkpoint.every_n_batches=null",
+         "test=false")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,8 @@ def test_parameter_counts_by_hand():
         count(dcgan.discriminator(1, 28))
         == (25 * 32 + 32) + (32 * 64 * 25 + 64) + 1025 * 1024 + 1025
     )
-    # Radford's generator at 64 with width 64: 4x4 kernels between 100, 512, 256, 128, 64 and 3 channels
+    # Radford's generator at 64 with width 64: 4x4 kernels between 100, 512, 256, 128, 64 and 3
+    # channels
     convolutions = (
         sum(16 * a * b for a, b in [(100, 512), (512, 256), (256, 128), (128, 64), (64, 3)]) + 3
     )

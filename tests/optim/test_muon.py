@@ -82,10 +82,12 @@ def test_muon_state_is_saved_and_loaded():
 
 
 def test_gradients_are_clipped_in_mixed_precision(config, tmp_path):
-    """Lightning refuses to clip for fused optimizers, so the project does it; clipped runs differ."""
+    """Lightning refuses to clip for fused optimizers, so the project does it; clipped runs
+    differ."""
     states = []
     for clip in ("null", "1e-3"):
-        cfg = config("model=fc", "data=digits", *TINY, "trainer.precision=bf16-mixed", "trainer.max_epochs=1", "test=false",
+        cfg = config("model=fc", "data=digits", *TINY, "trainer.precision=bf16-mixed",
+                     "trainer.max_epochs=1", "test=false",
                      f"trainer.gradient_clip_val={clip}", "model/optimizer=sgd")  # fmt: skip
         train(cfg, saved(cfg, tmp_path / clip))
         states.append(weights_of(tmp_path / clip)["net.fc1.weight"])

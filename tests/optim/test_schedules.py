@@ -63,7 +63,7 @@ def test_plateau_equals_pytorch(mode):
         eps=0,
     )
     actual = schedules.Plateau(
-        "val/loss", mode, gamma=0.5, patience=2, min_delta=0.01, min_factor=0.1
+        "val/loss", mode, factor=0.5, patience=2, min_delta=0.01, min_factor=0.1
     )
     noise = torch.Generator().manual_seed(0)
     factors = set()
@@ -88,7 +88,8 @@ WATCHED = (
 
 
 def test_early_stopping_ends_training(config, tmp_path):
-    """A net that learns nothing stops after one epoch plus a patience of three; so does a resumed run."""
+    """A net that learns nothing stops after one epoch plus a patience of three; so does a resumed
+    run."""
     cfg = config(*WATCHED, "callbacks=[none,early_stopping]", "callbacks.early_stopping.patience=3",
                  "callbacks.early_stopping.min_delta=1e-3")  # fmt: skip
     values = train(cfg, saved(cfg, tmp_path))
@@ -116,7 +117,8 @@ def test_missing_monitor_is_named(config, tmp_path, who):
 
 
 def test_plateau_lowers_the_learning_rate_of_a_run(config, tmp_path):
-    cfg = config(*WATCHED, "model/schedule=plateau", "model.schedule.patience=1", "model.schedule.min_delta=1e-3",
+    cfg = config(*WATCHED, "model/schedule=plateau", "model.schedule.patience=1",
+                 "model.schedule.min_delta=1e-3",
                  "trainer.max_epochs=6", "trainer.log_every_n_steps=1")  # fmt: skip
     train(cfg, tmp_path)
     lines = (tmp_path / "metrics.csv").read_text().splitlines()
@@ -126,7 +128,8 @@ def test_plateau_lowers_the_learning_rate_of_a_run(config, tmp_path):
 
 
 def test_batch_seeding_ignores_missing_accelerators(config, tmp_path):
-    """torch.manual_seed stores a stack trace per accelerator at every call: slow, and memory grows."""
+    """torch.manual_seed stores a stack trace per accelerator at every call: slow, and memory
+    grows."""
     queued = len(torch.cuda._queued_calls)
     train(config(*WATCHED, "trainer.max_epochs=1"), tmp_path)
     assert len(torch.cuda._queued_calls) <= queued + 2  # train.py's own seed of the weights

@@ -69,7 +69,8 @@ def test_feature_maps_are_in_execution_order(pooled):
 
 
 def test_grad_cam_of_pooled_maps_is_their_weighted_sum(pooled):
-    """Behind a mean and a linear layer, alpha is the class weight divided by the number of pixels."""
+    """Behind a mean and a linear layer, alpha is the class weight divided by the number of
+    pixels."""
     x, classes = torch.rand(5, 2, 6, 6), torch.tensor([0, 1, 2, 1, 0])
     cams = explain.grad_cam(pooled, pooled.pixel, x, classes).numpy()
     maps = pooled.pixel(torch.relu(pooled.conv(x))).detach().numpy()
@@ -146,10 +147,13 @@ def test_charts_stay_small_for_many_classes(n):
     assert bars.shape[1] <= 2000
 
 
-SEEN = (*TINY, "model=vgg", "model.net.features=[4,M,6,M]", "model.net.dropout=[0,0.5]", "model.net.hidden_dims=[8]",
-        "data.val_size=30", "trainer.max_epochs=2", "model.ema=0.5", "data.eval_batch_size=16")  # fmt: skip
+SEEN = (*TINY, "model=vgg", "model.net.features=[4,M,6,M]", "model.net.dropout=[0,0.5]",
+        "model.net.hidden_dims=[8]",
+        "data.val_size=30", "trainer.max_epochs=2", "model.ema=0.5",
+        "data.eval_batch_size=16")  # fmt: skip
 DEFAULT = ("callbacks=default", "logger=default", "callbacks.filters.every_n_batches=2",
-           "callbacks.explanations.every_n_batches=3", "callbacks.explanations.n_classes=4")  # fmt: skip
+           "callbacks.explanations.every_n_batches=3",
+           "callbacks.explanations.n_classes=4")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +181,8 @@ def test_run_writes_its_pictures(seen_run):
 
     made = {path.name for path in (seen_run / "images").iterdir()}
     assert made == {
-        "feature_maps.png", "grad_cam.png", "maximized.png", "test_mistakes.png", "test_confusion.png", "test_classes.png",
+        "feature_maps.png", "grad_cam.png", "maximized.png", "test_mistakes.png",
+        "test_confusion.png", "test_classes.png",
         "filters.gif", *(f"filters_{n:08d}.png" for n in (0, 2, 4, 6, 8)),
     }  # fmt: skip
     assert Image.open(seen_run / "images" / "filters.gif").n_frames == 5
@@ -197,13 +202,16 @@ def test_run_writes_its_pictures(seen_run):
 
 
 def test_early_stopped_run_draws_its_last_predictions(config, tmp_path, monkeypatch):
-    """No epoch improves on epoch 1, so patience ends the run at epoch 3, which is no power of two."""
+    """No epoch improves on epoch 1, so patience ends the run at epoch 3, which is no power of
+    two."""
     due = []
     monkeypatch.setattr(
         PredictionGallery, "_draw", lambda self, trainer, model, stage, due_now: due.append(due_now)
     )
-    cfg = config(*SEEN, "callbacks=[default,early_stopping]", "callbacks.early_stopping.patience=2", "data.limit=40",
-                 "callbacks.early_stopping.min_delta=1e9", "trainer.max_epochs=9", "test=false")  # fmt: skip
+    cfg = config(*SEEN, "callbacks=[default,early_stopping]",
+                 "callbacks.early_stopping.patience=2", "data.limit=40",
+                 "callbacks.early_stopping.min_delta=1e9", "trainer.max_epochs=9",
+                 "test=false")  # fmt: skip
     train(cfg, tmp_path)
     assert due == [True, True, True]
 
