@@ -20,7 +20,7 @@ from tests.conftest import TINY, call, saved
 SMALL = (*TINY, "model=vae", "model.latent_dim=3", "data.size=[7,6]", "data.val_size=20")
 NETS = {
     "fc": ("model.net.encoder.hidden_dims=[8,5]",),
-    "relu": ("model.net.encoder.activation=relu",),
+    "tanh": ("model.net.encoder.activation=tanh",),
     "conv": ("model/net=vae_conv", "model.net.encoder.base_channels=4"),
     "gaussian": ("model.likelihood=gaussian", "model.sigma=0.2"),
     "learned sigma": ("model.likelihood=gaussian", "model/net=vae_conv"),
