@@ -38,24 +38,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     from src.engine.load import load_run
     from src.engine.resume import batches_done
 
-    run_cfg, model, _ = load_run(folder)
-    allowed = marked(run_cfg.data._target_, PATH)
-    for key, path in cfg.data.items():
-        if key not in allowed:
-            names = ", ".join(f"data.{name}" for name in allowed)
-            raise UserError(
-                f"data.{key}={path}: of data={run_cfg.data.name} only {names} can change"
-            )
-        run_cfg.data[key] = path
-    asked = {name: cfg[name] for name in ("n", "seed", "inception") if cfg[name] is not None}
-    if "quality" in (run_cfg.callbacks or {}):
-        run_cfg.callbacks.quality.update(asked)
-    elif cfg.n or cfg.inception:
-        key = "n" if cfg.n else "inception"
-        raise UserError(
-            f"{key}={cfg[key]}: the run's callbacks have no quality, which measures samples"
-        )
-    run_cfg.logger = None
+    run_cfg, model, _ = load_run(folder, lambda run_cfg: _change(run_cfg, cfg))
     checkpoint = runs.load_last(folder)
     data = build.datamodule(run_cfg, checkpoint)
     expect_test_set(data)
@@ -75,6 +58,27 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     runs.write_metrics(folder, kept)
     print(f"numbers: {folder / 'metrics.json'}")
     return values
+
+
+def _change(run_cfg: DictConfig, cfg: DictConfig) -> None:
+    """Put what the command line asks for into the run's config."""
+    allowed = marked(run_cfg.data._target_, PATH)
+    for key, path in cfg.data.items():
+        if key not in allowed:
+            names = ", ".join(f"data.{name}" for name in allowed)
+            raise UserError(
+                f"data.{key}={path}: of data={run_cfg.data.name} only {names} can change"
+            )
+        run_cfg.data[key] = path
+    asked = {name: cfg[name] for name in ("n", "seed", "inception") if cfg[name] is not None}
+    if "quality" in (run_cfg.callbacks or {}):
+        run_cfg.callbacks.quality.update(asked)
+    elif cfg.n or cfg.inception:
+        key = "n" if cfg.n else "inception"
+        raise UserError(
+            f"{key}={cfg[key]}: the run's callbacks have no quality, which measures samples"
+        )
+    run_cfg.logger = {}
 
 
 if __name__ == "__main__":

