@@ -1,14 +1,16 @@
-"""Augment a set of images into a folder that trains as data=folder, or look at what each augmentation does.
+"""Augment a data set into a new folder that trains as data=folder, or preview each augmentation.
 
 python -m src.augment data=folder data.root=IN augment=strong factor=3 seed=0 out=OUT
-python -m src.augment data=mnist augment=warp factor=2 out=OUT                     any set of src.train
-python -m src.augment data=folder data.root=IN augment=model augment.run=RUN out=OUT         by a finished run: of cyclegan
-                                                   (augment.to=a: the other way), of style_transfer, or of cdcgan
-python -m src.augment preview=photo.jpg out=sheet.png                              every augmentation at every border
+python -m src.augment data=mnist augment=warp factor=2 out=OUT        any data set of src.train
+python -m src.augment data=folder data.root=IN augment=model augment.run=RUN out=OUT
+                      by the model of a finished run: cyclegan (augment.to=a: from B to A),
+                      style_transfer or cdcgan
+python -m src.augment preview=photo.jpg out=sheet.png                 every augmentation and border
 
-OUT/train holds each training image as it is and factor - 1 made from it at its own size (augment.size of what a model looks
-at, that of its training of what a cdcgan draws), OUT/val and OUT/test what is held out, as it is. OUT/manifest.csv says of each
-made image its source, the seed, and what each transform did. The same seed, the same bytes.
+OUT/train holds each training image and factor - 1 images made from it, each at its own size
+(augment.size for images that a model translates, the size of the run for those of a cdcgan).
+OUT/val and OUT/test hold the other images unchanged. OUT/manifest.csv lists the source of each new
+image, its seed, and the parameters of each transform. The same seed gives the same bytes.
 """
 
 import csv

@@ -1,14 +1,16 @@
-"""Measure a finished run again, on its test set; what it prints goes into the run's metrics.json.
+"""Evaluate a finished run again on its test set, and update the run's metrics.json.
 
 python -m src.evaluate run=DIR                   the run's own test, bit for bit on the same machine
-python -m src.evaluate run=DIR n=50000 seed=1    other samples: so many, from another noise
-python -m src.evaluate run=DIR inception=true    FID, KID and Inception Score on Inception features too
-python -m src.evaluate run=DIR iwae_samples=100  DRAW: the importance-weighted estimate beside the bound
-python -m src.evaluate run=DIR data.root=DATA    the data lie elsewhere now
+python -m src.evaluate run=DIR n=50000 seed=1    other samples: their number, another seed
+python -m src.evaluate run=DIR inception=true    also FID, KID and Inception Score on Inception
+python -m src.evaluate run=DIR iwae_samples=100  also the importance-weighted estimate (DRAW, VAE)
+python -m src.evaluate run=DIR data.root=DATA    if the data have moved
 
-metrics.json says what each figure stands on: `test/n` images; `test/samples` drawn, and as many images, for fid_own and its
-kin; `test/inception_samples`; `test/iwae_samples` draws for each image. A measurement on less than metrics.json has is printed
-and not kept (n=500 where its test/fid_own stands on 10,000); one on as much or more takes the old one's place.
+metrics.json says how many images each metric is based on: `test/n` images; `test/samples` samples
+and as many real images for fid_own and related metrics; `test/inception_samples`;
+`test/iwae_samples` draws per image. A result that is based on fewer images than the one in
+metrics.json is printed, but not saved (n=500 if its test/fid_own has 10,000). Otherwise it replaces
+the old one.
 """
 
 import sys
@@ -36,24 +38,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     from src.engine.load import load_run
     from src.engine.resume import batches_done
 
-    run_cfg, model, _ = load_run(folder)
-    allowed = marked(run_cfg.data._target_, PATH)
-    for key, path in cfg.data.items():
-        if key not in allowed:
-            names = ", ".join(f"data.{name}" for name in allowed)
-            raise UserError(
-                f"data.{key}={path}: of data={run_cfg.data.name} only {names} can change"
-            )
-        run_cfg.data[key] = path
-    asked = {name: cfg[name] for name in ("n", "seed", "inception") if cfg[name] is not None}
-    if "quality" in (run_cfg.callbacks or {}):
-        run_cfg.callbacks.quality.update(asked)
-    elif cfg.n or cfg.inception:
-        key = "n" if cfg.n else "inception"
-        raise UserError(
-            f"{key}={cfg[key]}: the run's callbacks have no quality, which measures samples"
-        )
-    run_cfg.logger = None
+    run_cfg, model, _ = load_run(folder, lambda run_cfg: _change(run_cfg, cfg))
     checkpoint = runs.load_last(folder)
     data = build.datamodule(run_cfg, checkpoint)
     expect_test_set(data)
@@ -73,6 +58,27 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     runs.write_metrics(folder, kept)
     print(f"numbers: {folder / 'metrics.json'}")
     return values
+
+
+def _change(run_cfg: DictConfig, cfg: DictConfig) -> None:
+    """Put what the command line asks for into the run's config."""
+    allowed = marked(run_cfg.data._target_, PATH)
+    for key, path in cfg.data.items():
+        if key not in allowed:
+            names = ", ".join(f"data.{name}" for name in allowed)
+            raise UserError(
+                f"data.{key}={path}: of data={run_cfg.data.name} only {names} can change"
+            )
+        run_cfg.data[key] = path
+    asked = {name: cfg[name] for name in ("n", "seed", "inception") if cfg[name] is not None}
+    if "quality" in (run_cfg.callbacks or {}):
+        run_cfg.callbacks.quality.update(asked)
+    elif cfg.n or cfg.inception:
+        key = "n" if cfg.n else "inception"
+        raise UserError(
+            f"{key}={cfg[key]}: the run's callbacks have no quality, which measures samples"
+        )
+    run_cfg.logger = {}
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
-"""Bring a finished classifier into one file that programs without this project can run.
+"""Export a finished classifier to one file, for programs without this project.
 
 python -m src.export run=DIR                                  ONNX, model.onnx
 python -m src.export run=DIR out=digits.onnx
 python -m src.export run=DIR format=torch out=digits.pt2      for torch.export.load
 
-The file takes `images`, any number of them, (B, C, H, W) float32 in [0, 1], and gives `logits`, (B, classes): what scales the
-images, and puts their pixels in another order where the run did so, is inside; of a moving average, the average is exported.
-With it go `class_names` and `size` (height, width), both JSON: in an ONNX file's metadata_props, in a .pt2's extra files.
-What was written is read again and asked beside the net itself, before it takes its name.
+The file maps `images` (B, C, H, W) float32 in [0, 1], for any B, to `logits` (B, classes). It
+includes the normalization, and the pixel permutation if the run has one. If the run has a moving
+average, that is exported. `class_names` and `size` (height, width) are stored as JSON: in the
+metadata_props of an ONNX file, in the extra files of a .pt2. The new file is loaded and compared
+with the net before it gets its name.
 """
 
 import json

@@ -1,15 +1,16 @@
-"""Ask a finished classifier about images of your own.
+"""Classify your own images with a finished run.
 
 python -m src.predict run=DIR images=photo.jpg              one image
-python -m src.predict run=DIR images=PHOTOS top=5           a folder and all below it, five classes for each image
-python -m src.predict run=DIR images='PHOTOS/**/*.jpg'      a glob; quoted, lest the shell takes it
-python -m src.predict run=DIR images='[a.png,PHOTOS]' out=said.csv picture=null
+python -m src.predict run=DIR images=PHOTOS top=5           a folder, five classes per image
+python -m src.predict run=DIR images='PHOTOS/**/*.jpg'      a glob, in quotes because of the shell
+python -m src.predict run=DIR images='[a.png,PHOTOS]' out=predictions.csv picture=null
 
-Any format, size and mode that Pillow reads, and HEIC by pillow-heif: turned upright by EXIF, laid on the run's background where
-it is transparent, brought to the run's channels, scaled to cover its size, cropped at the center. Nothing else is done: a net
-that learned white digits on black must be shown such, no photo is inverted. In a folder only files with an image's ending
-count, and hidden ones do not; a line on stderr counts what is left out. What is named or matched by a glob is always tried;
-what cannot be read is named on stderr and left out, and the exit code is then 1.
+Reads any format, size and mode that Pillow reads, and HEIC if pillow-heif is installed. Images are
+rotated by EXIF, blended over the run's background, converted to the run's channels, scaled to cover
+its size and center cropped. They are not inverted: a net trained on white digits needs white
+digits. In folders, only files with the ending of an image count, and hidden files do not; stderr
+says how many are left out. Files that are named or matched by a glob are always tried. Unreadable
+ones are named on stderr, and the exit code is then 1.
 """
 
 import csv

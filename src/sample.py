@@ -1,9 +1,10 @@
-"""Draw from a finished run.
+"""Draw samples from a finished run.
 
-python -m src.sample run=DIR n=64 seed=0 out=samples.png        a grid of n images
-python -m src.sample run=DIR n=8 interpolate=8 out=lines.png    n lines of 8 images between two latents
-python -m src.sample run=DIR n=16 out=canvas.gif                DRAW: how n images grow, with the window that writes
-python -m src.sample run=DIR n=8 out=rows.png                   CycleGAN: n rows of A, G(A), back, B, F(B), back, of test images
+python -m src.sample run=DIR n=64 seed=0 out=samples.png       a grid of n images
+python -m src.sample run=DIR n=8 interpolate=8 out=lines.png   n interpolations in 8 images each
+python -m src.sample run=DIR n=16 out=canvas.gif               DRAW: n canvases, step by step
+python -m src.sample run=DIR n=8 out=rows.png                  CycleGAN: n rows of A, G(A), F(G(A)),
+                                                               B, F(B), G(F(B)) of test images
 """
 
 import sys

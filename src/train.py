@@ -5,7 +5,7 @@ python -m src.train model=dcgan data=mnist               the same on MNIST
 python -m src.train model=wgan_gp data=cifar10           another loss, color
 python -m src.train model=dcgan model/loss=lsgan model.optimizer.lr=2e-4
 python -m src.train -m model=gan,lsgan seed=0,1,2        a sweep, one run after another
-python -m src.train resume=DIR                           go on with a run that was cut
+python -m src.train resume=DIR                           continue an interrupted run
 """
 
 import sys
@@ -19,18 +19,20 @@ from src.core import runs
 
 
 def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
-    """Train what `cfg` says into `folder`; go on from its last checkpoint where cfg.resume is set. Returns metrics.json."""
+    """Train the model of `cfg`; return the figures that are in metrics.json.
+
+    Args:
+        cfg: a checked config; where cfg.resume is set, training continues from the last checkpoint.
+        folder: of the run.
+    """
     start = time.perf_counter()
     import torch
 
-    from src.callbacks.early_stopping import way_to_go_on
-    from src.callbacks.report import report
-    from src.core.progress import progress
     from src.engine import build, resume
     from src.engine.checks import expect_test_set
     from src.engine.fit import fit, test
+    from src.engine.report import describe, report
     from src.engine.runtime import open_log
-    from src.nets.inspect import count_parameters
 
     log = open_log(folder, append=cfg.resume is not None)
     checkpoint = runs.load_last(folder, repair=True) if cfg.resume else None
@@ -48,30 +50,14 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
         runs.move_broken_metrics(folder)
     trainer = build.trainer(cfg, folder, checkpoint=checkpoint)
     del checkpoint  # free its memory: the trainer has it now
-    parameters, in_all = count_parameters(model)
-    shown = f"{parameters:,}" if parameters == in_all else f"{parameters:,} of {in_all:,}"
-    log.info(
-        "%s on %s (%d to train, %d to validate, %d to test), %s parameters, %s, %s",
-        type(model).__name__,
-        datamodule.name,
-        len(datamodule.train),
-        len(datamodule.val),
-        len(datamodule.test),
-        shown,
-        trainer.strategy.root_device,
-        trainer.precision,
-    )
+
+    log.info(describe(model, datamodule, trainer))
     if cfg.resume:
         log.info("resuming %s after %d batches", folder, done)
-
     metrics = fit(trainer, model, datamodule, resume=cfg.resume is not None)
     if cfg.test:
         metrics |= test(trainer, model, datamodule)
-    metrics["parameters"] = parameters
-    trained = progress(trainer).batch > done
-    if not trained:
-        log.info(way_to_go_on(trainer))
-    return report(trainer, cfg, folder, metrics, trained, time.perf_counter() - start)
+    return report(trainer, model, cfg, folder, metrics, done, time.perf_counter() - start)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""Have a finished run translate images of your own: a folder in, a folder out.
+"""Translate your own images with a finished run.
 
-python -m src.translate run=DIR images=PHOTOS out=OUT             a CycleGAN, from A to B; the style of a style transfer
-python -m src.translate run=DIR images=PHOTOS out=OUT to=a        a CycleGAN the other way
+python -m src.translate run=DIR images=PHOTOS out=OUT        CycleGAN from A to B, or a style
+python -m src.translate run=DIR images=PHOTOS out=OUT to=a   CycleGAN from B to A
 python -m src.translate run=DIR images='PHOTOS/*.jpg' out=OUT size=256
 
-`images` is a file, a folder with all below it, a glob, or a list of such, as `src.predict` takes it. Each becomes a PNG of the
-same name and place in OUT, at its own size unless `size` says another. What cannot be read, or is too small for the nets, is
-named on stderr and left out, and the exit code is then 1.
+`images` is a file, a folder with all that is below it, a glob, or a list of these, as for
+`src.predict`. Each image becomes a PNG of the same name and place in OUT, at its own size unless
+`size` is set. Images that cannot be read or are too small for the nets are named on stderr, and the
+exit code is then 1.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What the tests share: small runs, in this process or as a user's command."""
+"""Shared by all tests: small runs, in this process or as a user's command."""
 
 import logging
 import os
@@ -44,8 +44,10 @@ WINTER_NET = (
     "test=false",
 )
 # 32 images of each domain, batch 8: four batches an epoch
-WINTER_RUN = (*WINTER_NET, "data=winter", "data.batch_size=8", "data.val_size=4", "data.test_size=4", "trainer.max_epochs=3",
-       "trainer.log_every_n_steps=1", "checkpoint.every_n_batches=null", "model.pool_size=20")  # fmt: skip
+WINTER_RUN = (*WINTER_NET, "data=winter", "data.batch_size=8", "data.val_size=4",
+              "data.test_size=4", "trainer.max_epochs=3",
+       "trainer.log_every_n_steps=1", "checkpoint.every_n_batches=null",
+       "model.pool_size=20")  # fmt: skip
 
 THREADS = (
     1 if "PYTEST_XDIST_WORKER" in os.environ else 2
@@ -57,7 +59,8 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background jo
 
 @pytest.fixture(autouse=True)
 def log_of_its_own():
-    """Take the handlers of a test's runs away: their stderr is pytest's, and closed after the test."""
+    """Take the handlers of a test's runs away: their stderr is pytest's, and closed after the
+    test."""
     yield
     for handler in logging.getLogger("src").handlers[:]:
         logging.getLogger("src").removeHandler(handler)
@@ -81,7 +84,8 @@ def log_lines():
 
 @pytest.fixture
 def config(tmp_path_factory):
-    """overrides -> a checked config of src.train, as the command line would make it; with a cache of the test's own."""
+    """overrides -> a checked config of src.train, as the command line would make it; with a cache
+    of the test's own."""
     cache = tmp_path_factory.mktemp("cache")
 
     def make(*overrides: str) -> DictConfig:
@@ -155,7 +159,8 @@ def _trained(tmp_path_factory, *overrides: str) -> Path:
 
 @pytest.fixture
 def gan_run(tmp_path):
-    """What tells the commands that a run's folder holds a GAN: its config; its checkpoint is empty."""
+    """What tells the commands that a run's folder holds a GAN: its config; its checkpoint is
+    empty."""
     for name, text in (
         (".hydra/config.yaml", "model: {_target_: src.models.gan.GAN}"),
         ("checkpoints/last.ckpt", ""),
@@ -173,7 +178,8 @@ def call(module: str, function, *overrides: str):
 
 
 def logits_of_the_average(folder: Path, images: np.ndarray) -> np.ndarray:
-    """What the MLP in `averaged_run` says of images (B, 1, H, W) in [0, 1], from its checkpoint's numbers alone, in NumPy."""
+    """What the MLP in `averaged_run` says of images (B, 1, H, W) in [0, 1], from its checkpoint's
+    numbers alone, in NumPy."""
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     x = ((images - float(state["mean"])) / float(state["std"])).reshape(len(images), -1)
     for k in (1, 2, 3):
@@ -186,7 +192,8 @@ def logits_of_the_average(folder: Path, images: np.ndarray) -> np.ndarray:
 
 
 def wrong(result: subprocess.CompletedProcess[str]) -> str:
-    """The one line that a wrong command got; fails unless there is exactly one, without traceback, and exit code 2."""
+    """The one line that a wrong command got; fails unless there is exactly one, without traceback,
+    and exit code 2."""
     lines = result.stderr.strip().splitlines()
     assert result.returncode == 2, result.stderr
     assert len(lines) == 1, result.stderr

@@ -1,4 +1,5 @@
-"""What the property tests share: a few draws that are the same every time for `make test`, all of them in the slow tests."""
+"""What the property tests share: a few draws that are the same every time for `make test`, all of
+them in the slow tests."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,8 @@ FEW: set[int] = set()  # counts of the short profile
 
 
 def draws(few: int, all_of_them: int) -> pytest.MarkDecorator:
-    """Run a test with `count` = `few` draws, always the same, and in the slow tests with others, `all_of_them`."""
+    """Run a test with `count` = `few` draws, always the same, and in the slow tests with others,
+    `all_of_them`."""
     FEW.add(few)
     slow = pytest.param(all_of_them, marks=pytest.mark.slow)
     return pytest.mark.parametrize("count", [few, slow])
@@ -32,7 +34,8 @@ def holds(count: int, strategy: SearchStrategy, claim: Callable[[Any], None]) ->
 
 
 def refused(action: Callable[[], Any]) -> str | None:
-    """The line that `action` ends in, None where it ends well; an error that is not for the user is raised."""
+    """The line that `action` ends in, None where it ends well; an error that is not for the user is
+    raised."""
     try:
         action()
     except (UserError, Incomplete) as error:

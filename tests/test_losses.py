@@ -61,7 +61,8 @@ def test_a_generator_loss_says_whether_it_needs_real_logits(name):
 
 
 def test_ragan_generator_gradient_ignores_a_shift_of_all_logits():
-    """Only differences of logits count (Jolicoeur-Martineau 2018): a shift of both changes nothing."""
+    """Only differences of logits count (Jolicoeur-Martineau 2018): a shift of both changes
+    nothing."""
     gradients = []
     for shift in (0.0, 5.0):
         fake = torch.from_numpy(FAKE + shift).requires_grad_()
@@ -150,7 +151,8 @@ def test_penalty_is_finite_where_the_gradient_is_zero():
 
 
 def test_penalty_of_a_compiled_critic_still_trains():
-    """Under compilation the second derivative has been silently zero; the eager branch must be what runs."""
+    """Under compilation the second derivative has been silently zero; the eager branch must be what
+    runs."""
     torch.manual_seed(0)
     critic = nn.Sequential(nn.Flatten(), nn.Linear(9, 8), nn.Tanh(), nn.Linear(8, 1))
     real, fake, mix = torch.randn(4, 1, 3, 3), torch.randn(4, 1, 3, 3), torch.rand(4, 1, 1, 1)

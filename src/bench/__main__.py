@@ -34,6 +34,7 @@ def bench(cfg: DictConfig) -> dict[str, list[float]]:
         raise UserError(
             f"no plain loop is written for {cfg.model._target_}; there is one for {', '.join(PLAIN)}"
         )
+    cfg = cfg.copy()  # the loops run with settings of their own
     data = build.datamodule(cfg)
     per_epoch = len(data.train_dataloader())
     cfg.trainer.max_epochs = -(-(cfg.warmup + cfg.batches) // per_epoch)

@@ -40,6 +40,7 @@ def leave_one_out(cfg: DictConfig) -> list[list[bool]]:
     from src.engine import build
 
     out = Path(cfg.out).expanduser()
+    cfg = cfg.copy()  # each training has a seed and a sentence of its own
     cfg.callbacks = cfg.logger = None
     cfg.data.left_out = 0
     whole = build.datamodule(cfg)

@@ -1,4 +1,4 @@
-"""How a recurrent painter paints: canvases of reconstructions and of samples, over the steps and over training."""
+"""Canvases of a model that draws step by step: reconstructions and samples."""
 
 from typing import Any
 
@@ -16,16 +16,17 @@ from src.viz import charts, grids
 
 
 class CanvasSequences(pl.Callback):
-    """The canvas after each step, with the windows on it, of the first validation images and of a fixed noise.
+    """Show the canvas after each step, with its windows, for validation images and for fixed noise.
 
-    As strips: to TensorBoard and images/canvas_{samples,reconstructions}_BATCHES.png. As moving GIFs, which are large and so
-    made at each doubling of training only: to TensorBoard's images and, the newest, images/canvas_*.gif. After validation a
-    bar for each step's KL.
+    Strips go to TensorBoard and to images/canvas_{samples,reconstructions}_BATCHES.png. GIFs are
+    large,
+    so they are made only when training has doubled: they go to TensorBoard, and the newest to
+    images/canvas_*.gif. After validation, a bar chart shows the KL of each step.
 
     Args:
-        every_n_batches: between strips; the first batch and the end have theirs too.
-        n: canvases in a GIF; a strip has eight at most.
-        seed: of the noise; the callback's own generator, so looking changes nothing.
+        every_n_batches: interval of the strips; also drawn after the first batch and at the end.
+        n: canvases in a GIF; a strip has at most eight.
+        seed: for the noise. The callback has its own generator, so it does not change training.
     """
 
     def __init__(self, every_n_batches: PositiveInt, n: PositiveInt, seed: Seed) -> None:
@@ -88,7 +89,7 @@ class CanvasSequences(pl.Callback):
 
 
 def _moving(tag: str, gif: bytes, frame: np.ndarray) -> Summary:
-    """An image summary whose picture moves: TensorBoard hands its bytes to the browser as they are."""
+    """Return an image summary that holds a GIF; TensorBoard passes its bytes to the browser."""
     height, width = frame.shape[:2]
     image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
     return Summary(value=[Summary.Value(tag=tag, image=image)])

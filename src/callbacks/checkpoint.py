@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 
 
 class Checkpoint(pl.Callback):
-    """Write folder/checkpoints/last.ckpt every n batches, at the end of each epoch, and on a signal.
+    """Write folder/checkpoints/last.ckpt every n batches, at the end of each epoch, and on a
+    signal.
 
     A stop signal (see `src.core.signals`) lets the batch finish, writes the checkpoint and raises
     `Interrupted`; a second one, more than two seconds later, stops at once. Of several processes
@@ -36,7 +37,7 @@ class Checkpoint(pl.Callback):
         every_n_batches: None for the end of epochs only.
 
     Attributes:
-        metrics: figures of validation and what they stand on, by name; a checkpoint keeps them.
+        metrics: validation metrics and their counts, by name; saved in checkpoints.
     """
 
     def __init__(self, folder: Path, every_n_batches: int | None) -> None:

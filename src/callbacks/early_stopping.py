@@ -1,4 +1,4 @@
-"""Training that ends when nothing gets better any more."""
+"""Stop training when a metric no longer improves."""
 
 import logging
 from typing import Any, Literal
@@ -13,15 +13,15 @@ log = logging.getLogger(__name__)
 
 
 class EarlyStopping(pl.callbacks.EarlyStopping):
-    """Lightning's, with a line for a measure that is not there, and exact: a run cut when it had just stopped stays so.
+    """Lightning's early stopping, with an error for a missing metric, and exact after a resume.
 
-    A run that it ended goes on where a resumed session brings a larger patience, or leaves this callback out.
+    A run that it stopped continues if a resumed session sets a larger patience or removes it.
 
     Args:
-        monitor: the measure's name, `val/loss` say.
-        mode: is `min` or `max` better?
+        monitor: name of the metric, such as `val/loss`.
+        mode: whether `min` or `max` is better.
         patience: validations without improvement to wait before stopping.
-        min_delta: what is better by no more than this is not.
+        min_delta: smallest change that counts as an improvement.
     """
 
     def __init__(
@@ -31,7 +31,8 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
         patience: NonNegativeInt,
         min_delta: NonNegative,
     ) -> None:
-        # a value that is not finite is one without improvement: it must not end a run that could go on
+        # a value that is not finite is one without improvement: it must not end a run that could go
+        # on
         super().__init__(
             monitor,
             min_delta,
@@ -44,13 +45,14 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not len(datamodule(trainer).val):
             raise UserError(
-                f"callbacks.early_stopping watches {self.monitor}, but data.val_size=0 leaves nothing to validate"
+                f"callbacks.early_stopping watches {self.monitor}, but data.val_size=0 leaves "
+                "nothing to validate"
             )
         trainer.should_stop |= self.ended
 
     @property
     def ended(self) -> bool:
-        """Has the run waited for as long as the patience of this session allows?"""
+        """Return whether the run has waited as long as the patience of this session allows."""
         return self.wait_count >= max(self.patience, 1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -71,11 +73,12 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
 
 
 def way_to_go_on(trainer: pl.Trainer) -> str:
-    """What to say to a run that has nothing left to train, so that it does."""
+    """Return what to change so that a finished run can train longer."""
     for callback in callbacks(trainer):
         if isinstance(callback, EarlyStopping) and callback.ended:
             return (
                 f"early stopping ended this run after {trainer.current_epoch} epochs: "
-                f"callbacks.early_stopping.patience=N with N > {callback.wait_count} goes on, or ~callbacks.early_stopping"
+                f"callbacks.early_stopping.patience=N with N > {callback.wait_count} goes on, or "
+                "~callbacks.early_stopping"
             )
     return f"run already finished ({trainer.max_epochs} epochs): trainer.max_epochs=N with N > {trainer.max_epochs} goes on"

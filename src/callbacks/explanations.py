@@ -1,4 +1,4 @@
-"""What a classifier sees: feature maps, Grad-CAM, and images that maximize each class."""
+"""Pictures of what a classifier sees: feature maps, Grad-CAM, and maximized images."""
 
 from typing import Any
 

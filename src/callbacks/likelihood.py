@@ -1,4 +1,4 @@
-"""The importance-weighted estimate of test images' -log p(x), for models that can weigh their latents."""
+"""The importance-weighted estimate of -log p(x) on test images."""
 
 from typing import Any
 
@@ -18,9 +18,9 @@ class ImportanceWeighted(pl.Callback):
     """Log test/iwae_nats (see `importance_weighted`) beside the bound, in float32.
 
     Args:
-        samples: k, draws of z for each image.
-        rows: images, each as often as it has draws at a time, that go through the model at once: what memory must hold.
-        seed: of the draws; the callback's own generator.
+        samples: k, draws of z per image.
+        rows: number of images times draws that go through the model at once; limits the memory.
+        seed: for the draws; the callback has its own generator.
 
     Attributes:
         counts, stands_on: see `src.callbacks.report.Basis`.
@@ -35,7 +35,8 @@ class ImportanceWeighted(pl.Callback):
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not isinstance(pl_module, CanWeigh):
             raise UserError(
-                f"iwae_samples={self.samples}: a {type(pl_module).__name__} has no likelihood to estimate"
+                f"iwae_samples={self.samples}: a {type(pl_module).__name__} has no likelihood to "
+                "estimate"
             )
         self.bar = tqdm(
             total=sum(map(int, trainer.num_test_batches)), desc="iwae", disable=None, leave=False

@@ -1,6 +1,7 @@
-"""Where numbers go: TensorBoard's events and metrics.csv. A resumed run forgets what was logged after its checkpoint.
+"""TensorBoard's events and metrics.csv. A resumed run drops what was logged after its checkpoint.
 
-Events are left out where the disk refuses them. metrics.csv is written with each checkpoint, and ends the run as that does.
+Events are left out if the disk refuses them. metrics.csv is written with each checkpoint, and a
+write error ends the run as it does for a checkpoint.
 """
 
 import contextlib
@@ -34,18 +35,22 @@ FLUSH_SECONDS, FLUSH_BYTES = 10.0, 2**20
 
 
 def batches_at(metrics: dict[str, float], step: int | None) -> int:
-    """Batches seen when `metrics` were logged under Lightning's `step`.
+    """Return the number of batches seen when `metrics` were logged under Lightning's `step`.
 
-    Lightning logs a batch, and the validation after it, under the batch's index, and the test under the number of batches.
+    Lightning logs a batch and the validation after it under the index of the batch, and the test
+    under the number of batches.
     """
     return (step or 0) + (not any(name.startswith("test/") for name in metrics))
 
 
 class EventFile:
-    """TensorBoard's file of events, written by the thread that adds them: the disk's errors are met here, and events left out.
+    """A file of TensorBoard events, written by the thread that adds them, so that it can handle
+    errors.
+
+    Events that the disk refuses are left out.
 
     Args:
-        folder: where it is made, with the first events.
+        folder: where the file is made, with the first events.
     """
 
     counter = itertools.count()
@@ -67,7 +72,8 @@ class EventFile:
             self.flush()
 
     def flush(self) -> None:
-        """Bring the events to the file; where that fails, they are dropped, and those before them stay readable."""
+        """Write the events to the file. If that fails, they are dropped, and earlier ones stay
+        readable."""
         with optional("TensorBoard's events left out", self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             before = self.path.stat().st_size if self.path.exists() else 0
@@ -85,7 +91,10 @@ class EventFile:
 
 
 class Events(SummaryWriter):
-    """A SummaryWriter whose events go into an `EventFile`; from `purge_step` on, TensorBoard forgets those of files before."""
+    """A SummaryWriter that writes to an `EventFile`.
+
+    TensorBoard ignores events of older files from `purge_step` on.
+    """
 
     file_writer: Any
     all_writers: Any
@@ -107,8 +116,9 @@ class TensorBoard(TensorBoardLogger):
     """TensorBoard's events in the run's folder.
 
     Args:
-        folder: of the run.
-        batches_done: events after these are from a session that was cut, and TensorBoard is told to forget them.
+        folder: the run.
+        batches_done: TensorBoard is told to ignore later events, which are from an interrupted
+            session.
     """
 
     def __init__(self, folder: Path, batches_done: int) -> None:
@@ -129,7 +139,7 @@ class TensorBoard(TensorBoardLogger):
 
     @rank_zero_only
     def log_final(self, settings: dict[str, Any], metrics: dict[str, float]) -> None:
-        """A row of the HPARAMS tab: plain settings with the figures they led to, which are scalars of this run already."""
+        """Write a row of the HPARAMS tab: settings, and the metrics that they led to."""
         for summary in hparams(settings, metrics):
             self.experiment._get_file_writer().add_summary(summary)
         self.experiment.flush()
@@ -140,7 +150,11 @@ class TensorBoard(TensorBoardLogger):
 
 
 def read_rows(path: Path, batches_done: int) -> dict[int, dict[str, str]]:
-    """The rows of a metrics.csv up to `batches_done`: batches -> metric -> number. Raises ValueError where it is damaged."""
+    """Read the rows of a metrics.csv up to `batches_done`, as batches -> metric -> number.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
     rows: dict[int, dict[str, str]] = {}
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file, strict=True)
@@ -160,11 +174,11 @@ def read_rows(path: Path, batches_done: int) -> dict[int, dict[str, str]]:
 
 
 class CSVLogger(Logger):
-    """folder/metrics.csv: a row a step, a column a metric, empty where a step has no value.
+    """Write folder/metrics.csv: a row per step, a column per metric, empty where there is no value.
 
     Args:
-        folder: of the run.
-        batches_done: rows from here on are from a session that was cut, and are dropped.
+        folder: the run.
+        batches_done: later rows are dropped, which are from an interrupted session.
     """
 
     def __init__(self, folder: Path, batches_done: int) -> None:
@@ -193,7 +207,7 @@ class CSVLogger(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """They are in .hydra/config.yaml."""
+        """Do nothing: they are in .hydra/config.yaml."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:

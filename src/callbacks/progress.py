@@ -1,4 +1,4 @@
-"""How far training is: a bar on a terminal, plain lines elsewhere."""
+"""Progress of training: a bar on a terminal, lines elsewhere."""
 
 import logging
 import sys
@@ -16,10 +16,10 @@ log = logging.getLogger(__name__)
 
 
 class Progress(pl.Callback):
-    """Epoch, batch, images per second and what training_step returned (its losses, by their names).
+    """Show epoch, batch, images per second and what training_step returned.
 
     Args:
-        every_n_seconds: between plain lines; the bar of a terminal is redrawn ten times a second at most.
+        every_n_seconds: between lines; the bar of a terminal is redrawn at most ten times a second.
     """
 
     def __init__(self, every_n_seconds: Positive = 10) -> None:
@@ -76,7 +76,7 @@ class Progress(pl.Callback):
         self.close()
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Leave the bar as it is."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None

@@ -1,4 +1,7 @@
-"""What a model can show: a callback asks for one of these and is silent where a model lacks it."""
+"""Protocols of what a model can show.
+
+A callback asks for one of these, and does nothing if the model lacks it.
+"""
 
 from typing import Protocol, runtime_checkable
 
@@ -10,23 +13,24 @@ from src.viz.grids import Canvases
 
 @runtime_checkable
 class CanSample(Protocol):
-    """A model that draws images from nothing."""
+    """A model that generates images from noise."""
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """n images (n, C, H, W) in [0, 1]."""
+        """Return n images (n, C, H, W) in [0, 1]."""
 
 
 @runtime_checkable
 class CanInterpolate(Protocol):
-    """A model that walks from one latent to another."""
+    """A model that interpolates between latents."""
 
     def interpolate(self, n: int, steps: int, generator: torch.Generator) -> Tensor:
-        """n walks of `steps` images, (n * steps, C, H, W) in [0, 1], a walk after a walk."""
+        """Return n sequences of `steps` images, one after the other, (n * steps, C, H, W) in [0,
+        1]."""
 
 
 @runtime_checkable
 class CanReconstruct(Protocol):
-    """A model that makes images again from its own code of them."""
+    """A model that reconstructs images."""
 
     def reconstruct(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Return the reconstructions of `images` (n, C, H, W) in [0, 1], the same shape and range.
@@ -57,12 +61,13 @@ class CanDecode(Protocol):
 
 @runtime_checkable
 class CanPaint(Protocol):
-    """A model whose images grow step by step."""
+    """A model that draws its images step by step."""
 
     def canvases(
         self, n: int, generator: torch.Generator, images: Tensor | None = None
     ) -> Canvases:
-        """How n samples grow, or the reconstructions of `images` (n, C, H, W) in [0, 1]."""
+        """Return the canvases of n samples, or of reconstructions of `images` (n, C, H, W) in [0,
+        1]."""
 
 
 @runtime_checkable
@@ -80,42 +85,48 @@ class CanWeigh(Protocol):
 
 @runtime_checkable
 class CanSampleClasses(Protocol):
-    """A model that draws images of a class, where num_classes says how many there are."""
+    """A model that generates images of a class; num_classes says how many there are."""
 
     num_classes: int | None
 
     def sample(self, n: int, generator: torch.Generator, labels: Tensor | None = None) -> Tensor:
-        """n images (n, C, H, W) in [0, 1] of `labels` (n,)."""
+        """Return n images (n, C, H, W) in [0, 1] of the classes `labels` (n,)."""
 
 
 @runtime_checkable
 class CanTranslate(Protocol):
-    """A model that makes an image of an image."""
+    """A model that turns images into other images."""
 
     def translate(self, images: Tensor, to: str = "b") -> Tensor:
-        """Images (N, C, H, W) in [0, 1] -> likewise; `to`: into which of two domains, a or b, where there are two."""
+        """Translate images (N, C, H, W) in [0, 1] into the same shape and range.
+
+        `to` is the target domain, a or b, if there are two.
+        """
 
 
 @runtime_checkable
 class CanCompare(Protocol):
-    """A model that shows what it makes beside what it is made of."""
+    """A model that shows its results beside their sources."""
 
     def compared(self, a: Tensor, b: Tensor) -> Tensor:
-        """Rows of k pictures, (n, k, C, H, W) in [0, 1]: images of a set of pairs, (n, C, H, W) likewise, and what is made of
-        them."""
+        """Return rows of k pictures, (n, k, C, H, W) in [0, 1], for n pairs of images (n, C, H,
+        W)."""
 
 
 @runtime_checkable
 class CanClassify(Protocol):
-    """A model that says of images (B, C, H, W) in [0, 1] which of `num_classes` they are of; its measuring steps return the
-    `logits`, and `counts`, (true, predicted), are those of the last evaluation."""
+    """A classifier of images (B, C, H, W) in [0, 1] with `num_classes` classes.
+
+    Its validation and test steps return the `logits`. `counts`, (true, predicted), are those of the
+    last evaluation.
+    """
 
     num_classes: int
     counts: Tensor
 
     @property
     def measured_net(self) -> nn.Module:
-        """Scaled images -> logits (B, num_classes), as it is measured."""
+        """Return the net that is evaluated: scaled images -> logits (B, num_classes)."""
 
     def scaled(self, x: Tensor) -> Tensor:
-        """Images in [0, 1] as the net wants them."""
+        """Scale images in [0, 1] as the net needs them."""

@@ -1,4 +1,4 @@
-"""Measure samples against validation and test images: on features of the project's own classifier, and on Inception's."""
+"""Quality of samples against validation and test images, on own and on Inception features."""
 
 import logging
 from pathlib import Path
@@ -23,21 +23,23 @@ log = logging.getLogger(__name__)
 
 
 class SampleQuality(pl.Callback):
-    """Log {val,test}/fid_own and its kin for any model that samples and any labeled set in memory.
+    """Log {val,test}/fid_own and related metrics for models that sample, on labeled sets in memory.
 
-    The nets are made ready before training, so that nothing they need is missing after it. Images are drawn from the whole set,
-    the same for all runs. What cannot be measured is left out with a line that says why.
+    The nets are prepared before training, so that nothing is missing after it. Images are drawn
+    from the whole set, the same for all runs. What cannot be measured is left out and logged.
 
     Args:
-        n: samples at most; fewer where the set is smaller, since the measures want equal numbers.
-        every_n_epochs: measured on validation images at these epochs and the last, None for the last only.
-        seed: of the noise.
+        n: number of samples at most; as many as real images, since the metrics need equal numbers.
+        every_n_epochs: also measure on validation images at these epochs; None: only at the last.
+        seed: for the noise.
         cache: folder of the feature nets.
-        inception: measure fid_inception, kid_inception and is_inception of the test too (see `src.metrics.inception`).
+        inception: also measure fid_inception, kid_inception and is_inception of the test (see
+            `src.metrics.inception`).
 
     Attributes:
-        counts, stands_on: see `src.callbacks.report.Basis`; `test/samples` are as many real images too.
-        features: the data set and the digest of its feature net, empty where none was needed.
+        counts, stands_on: see `src.callbacks.report.Basis`; `test/samples` also counts the real
+            images.
+        features: the data set and the digest of its feature net; empty if none was needed.
     """
 
     def __init__(
@@ -75,7 +77,7 @@ class SampleQuality(pl.Callback):
         self._measure(trainer, pl_module, "test")
 
     def _prepare(self, trainer: pl.Trainer) -> None:
-        """Make ready what the figures stand on: the feature net, the weights of Inception."""
+        """Prepare the feature net and the weights of Inception."""
         data = datamodule(trainer)
         try:
             if not data.num_classes or data.randomizes or not isinstance(data.train, ImageSet):
@@ -86,7 +88,7 @@ class SampleQuality(pl.Callback):
             assert isinstance(whole, ImageSet)
             self.net = feature_net(whole, data.num_classes, data.name, self.cache)
             self.features = f"{data.name} {self.net.digest()}"
-            log.info("fid_own and its kin stand on the feature net %s", self.features)
+            log.info("fid_own and related metrics use the feature net %s", self.features)
         except UserError as error:
             log.info("fid_own is not measured: %s", error)
         try:
@@ -118,7 +120,7 @@ class SampleQuality(pl.Callback):
                 self._measure_inception(model, samples, real.images)
 
     def _samples(self, model: CanSample, n: int) -> tuple[Tensor, Tensor | None]:
-        """`n` samples, uint8, and the classes that they were drawn for, in turn, where there are such."""
+        """Return `n` samples, uint8, and the classes that they were drawn for, if there are any."""
         noise = generator(self.seed, "quality")
         if isinstance(model, CanSampleClasses) and model.num_classes:
             asked = torch.arange(n) % model.num_classes
@@ -126,7 +128,7 @@ class SampleQuality(pl.Callback):
         return to_uint8(model.sample(n, noise)), None
 
     def _drawn(self, data: ImageData, part: Images, n: int, name: str) -> ImageSet:
-        """`n` images of `part` as they are measured, drawn from all of it by `name`, alike in all runs."""
+        """Draw `n` images of `part`, the same in all runs."""
         indices = torch.randperm(len(part), generator=generator("quality", name))[:n].sort().values
         chunks = (data.eval_images(part, chunk) for chunk in indices.split(500))
         images, labels = zip(*((to_uint8(x), y) for x, y in chunks), strict=True)

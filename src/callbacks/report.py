@@ -1,4 +1,4 @@
-"""What a run says when it is done: metrics.json, the HPARAMS tab, a summary with figures, paths and the next command."""
+"""The report of a finished run: metrics.json, the HPARAMS tab, and a summary on the terminal."""
 
 import json
 import logging
@@ -21,11 +21,11 @@ log = logging.getLogger(__name__)
 
 @runtime_checkable
 class Basis(Protocol):
-    """A callback that knows what figures stand on.
+    """A callback that knows how many images its metrics are based on.
 
     Attributes:
-        counts: how many images, samples or draws, by name: {"test/samples": 10000}.
-        stands_on: a figure -> the name of its count; one that no callback names stands on `test/n` or `val/n`.
+        counts: numbers of images, samples or draws by name: {"test/samples": 10000}.
+        stands_on: metric -> the name of its count. Others are based on `test/n` or `val/n`.
     """
 
     counts: dict[str, int]
@@ -40,10 +40,12 @@ def report(
     trained: bool,
     elapsed: float,
 ) -> dict[str, Any]:
-    """Write and print what `metrics` and the callbacks hold; returns what is in metrics.json.
+    """Write and print `metrics` and the metrics of the callbacks; returns the content of
+    metrics.json.
 
     Args:
-        trained: this session trained, so older figures are of another model and go.
+        trained: whether this session trained. Then older metrics are of another model, and are
+            dropped.
         elapsed: seconds of this session.
     """
     data = datamodule(trainer)
@@ -85,7 +87,8 @@ def report(
 
 
 def basis(trainer: pl.Trainer) -> tuple[dict[str, Any], dict[str, str]]:
-    """What the figures of `trainer` stand on, for metrics.json (counts, `features`), and which stands on which."""
+    """Return what the metrics of `trainer` are based on, and which metric is based on which
+    count."""
     counts: dict[str, Any] = {}
     stands_on: dict[str, str] = {}
     for callback in callbacks(trainer):
@@ -100,7 +103,10 @@ def basis(trainer: pl.Trainer) -> tuple[dict[str, Any], dict[str, str]]:
 def keep_larger(
     old: dict[str, Any], new: dict[str, Any], stands_on: dict[str, str]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return the `new` figures without those that stand on less than the `old` ones, and a line for each count that does."""
+    """Drop `new` metrics that are based on fewer images than the `old` ones.
+
+    Returns the others, and a line for each count that is smaller.
+    """
     counts = {"val/n", "test/n", *stands_on.values()}
     by_count: dict[str, list[str]] = {count: [] for count in counts if count in new}
     for name in (name for name in new if name not in counts):
@@ -126,7 +132,7 @@ def keep_larger(
 
 
 def flat(cfg: DictConfig) -> dict[str, Any]:
-    """The settings that tell runs apart, by dotted name, as plain values; a `_target_` by its last word."""
+    """Return the settings that distinguish runs, by dotted name; a `_target_` as its last word."""
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
     told = ("seed", "data.name", "data.size", "data.batch_size", "data.train_size", "data.train_per_class",
@@ -141,7 +147,7 @@ def flat(cfg: DictConfig) -> dict[str, Any]:
 
 
 def headline_lines(values: dict[str, Any]) -> list[str]:
-    """The figures worth a line on the terminal, aligned."""
+    """Return the metrics that are worth a line on the terminal, aligned."""
     chosen = {name: value for name, value in values.items() if _headline(name)}
     width = max(map(len, chosen), default=0)
     return [
@@ -151,7 +157,7 @@ def headline_lines(values: dict[str, Any]) -> list[str]:
 
 
 def _headline(name: str) -> bool:
-    """Is it worth a line on the terminal? The floors and class shares are in metrics.json."""
+    """Return whether a metric is worth a line on the terminal. Floors and class shares are not."""
     detail = name.endswith("_floor") and not name.endswith("fid_own_floor")
     detail |= any(part in name for part in ("/class_", "_classes/", "_steps/"))
     return not (detail or name.startswith("train/") or name == "epoch")

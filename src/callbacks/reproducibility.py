@@ -1,4 +1,4 @@
-"""What makes a run a function of its config: random numbers and learning rates set anew at every batch."""
+"""Set random seeds and learning rates at every batch, so that a run is a function of its config."""
 
 import copy
 from collections.abc import Callable
@@ -15,13 +15,13 @@ from src.optim.schedules import Plateau, unwrap_partial
 
 
 class Reproducibility(pl.Callback):
-    """Before each batch, seed the global generator by (seed, stage, epoch, batch, rank) and set each learning rate by progress.
+    """Seed the global generator by (seed, stage, epoch, batch, rank), and set the learning rates.
 
-    So nothing random has a state to lose, and of the schedules only `Plateau`, which is kept in the checkpoint: a run cut
-    anywhere goes on as if it had not been.
+    So no random state has to be saved, and of the schedules only `Plateau` has a state, which is in
+    the checkpoint. A run that is interrupted anywhere continues as if it had not been.
 
     Args:
-        seed: of the run.
+        seed: seed of the run.
     """
 
     def __init__(self, seed: int) -> None:
@@ -40,7 +40,8 @@ class Reproducibility(pl.Callback):
         if isinstance(schedule, Plateau):
             if not len(datamodule(trainer).val):
                 raise UserError(
-                    f"model/schedule=plateau watches {schedule.monitor}, but data.val_size=0 leaves nothing to validate"
+                    f"model/schedule=plateau watches {schedule.monitor}, but data.val_size=0 "
+                    "leaves nothing to validate"
                 )
             schedule.state |= self.plateau
             self.plateau = schedule.state

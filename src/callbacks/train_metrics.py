@@ -1,5 +1,4 @@
-"""The numbers of a run: what training_step returned, learning rates, images per second, time, memory, and how many images the
-figures stand on."""
+"""Numbers of a run: losses, learning rates, images per second, time, memory, and image counts."""
 
 import resource
 import sys
@@ -14,25 +13,28 @@ from src.metrics.precision import measure_in_float32
 
 
 def image_count(batch: Any) -> int:
-    """Images in a batch (images, labels), or of the larger of two domains."""
+    """Return the number of images in a batch, or in the larger of two domains."""
     return max(len(part) for part in batch[:2])
 
 
 class TrainMetrics(pl.Callback):
-    """Every trainer.log_every_n_steps batches, log as train/NAME each scalar that training_step returned by name.
+    """Log each scalar that training_step returns as train/NAME, every trainer.log_every_n_steps
+    batches.
 
-    Straight to the loggers, not by `self.log`, which hands a batch's values on only after its checkpoint is written (a run
-    resumed from there would miss them) and costs a quarter of a millisecond each. With them go train/images_per_second of
-    the interval and each optimizer's learning rate, named by the model's `optimizer_names`. The clock leaves validation out
-    and has pictures, checkpoints and logging in.
+    They go directly to the loggers, not through `self.log`. That passes the values of a batch on
+    only after its checkpoint is written, so a resumed run would miss them, and takes a quarter of a
+    millisecond per value. train/images_per_second and the learning rates (named by the model's
+    `optimizer_names`) are logged with them. The clock excludes validation, and includes pictures,
+    checkpoints and logging.
 
-    Validation and test are made to run in float32 (see `src.metrics.precision`), timed, and their images counted. Times and
-    images of the training are kept in checkpoints, so that a resumed run reports those of all its sessions.
+    Validation and test run in float32 (see `src.metrics.precision`), are timed, and their images
+    are counted. Times and image counts of training are saved in checkpoints, so that a resumed run
+    reports those of all its sessions.
 
     Attributes:
-        counts: `val/n` and `test/n`, images that a set's figures stand on (see `src.callbacks.report.Basis`).
-        spent: seconds by what they went to, `train`, `val` and `test`.
-        earlier: seconds among them that earlier sessions spent.
+        counts: `val/n` and `test/n`, the numbers of images (see `src.callbacks.report.Basis`).
+        spent: seconds by `train`, `val` and `test`.
+        earlier: seconds of these in earlier sessions.
     """
 
     def __init__(self) -> None:
@@ -143,12 +145,12 @@ class TrainMetrics(pl.Callback):
         self.spent[what] += time.perf_counter() - self.began[what]
 
     def _sum(self, trainer: pl.Trainer, name: str) -> None:
-        """Over all processes."""
+        """Return the sum over all processes."""
         counted = torch.tensor(self.counts[name], device=trainer.strategy.root_device)
         self.counts[name] = int(trainer.strategy.reduce(counted, reduce_op="sum"))
 
     def _tick(self) -> float:
-        """Close the interval that began at the last tick; images a second in it."""
+        """End the interval since the last tick; return its images per second."""
         now = time.perf_counter()
         elapsed, images = now - self.mark, self.since
         self.mark, self.since = now, 0
@@ -156,8 +158,12 @@ class TrainMetrics(pl.Callback):
         return images / elapsed
 
     def times(self, elapsed: float) -> dict[str, float]:
-        """Return `train_seconds`, `val_seconds`, `test_seconds`, `setup_seconds` (the rest of `elapsed` seconds of this
-        session), their sum `seconds`, and `images_per_second` of training."""
+        """Return the seconds of training, validation, test and the rest, and images per second.
+
+        The keys are `train_seconds`, `val_seconds`, `test_seconds`, `setup_seconds` (the rest of
+        the `elapsed` seconds of this session), their sum `seconds`, and `images_per_second` of
+        training.
+        """
         setup = elapsed - (sum(self.spent.values()) - self.earlier)
         seconds = {**self.spent, "setup": setup}
         return {
@@ -168,7 +174,7 @@ class TrainMetrics(pl.Callback):
 
 
 def peak_memory_mb() -> float:
-    """Return the most memory that this process has used, in MiB: of the GPU where there is one."""
+    """Return the peak memory of this process in MiB; of the GPU if there is one."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB on Linux

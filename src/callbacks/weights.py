@@ -14,14 +14,14 @@ from src.core.types import PositiveInt
 from src.nets.inspect import modules_without_average
 from src.viz import grids
 
-MAX_VALUES = 20_000  # per histogram; with more it looks the same and takes seconds
+MAX_VALUES = 20_000  # per histogram; more take seconds and look the same
 
 
 class Weights(pl.Callback):
     """Write histograms of all weight matrices and tiles of all filters to TensorBoard.
 
     Args:
-        every_n_batches: interval. Before it, they are also written at batches 1, 16, 32, 64 and so on.
+        every_n_batches: interval. Before it, they are also written at batches 1, 16, 32, 64, ...
     """
 
     def __init__(self, every_n_batches: PositiveInt) -> None:
@@ -51,7 +51,7 @@ class Weights(pl.Callback):
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1 and parameter.requires_grad:
                 values = _thinned(parameter)
-                values = values[values.abs() < 1e20]  # the range of the writer's bins; NaN is dropped, too
+                values = values[values.abs() < 1e20]  # range of the writer's bins; drops NaN
                 if len(values):
                     writer.add_histogram(f"weights/{name}", values, step)
         for name, layer in spatial_convolutions(model).items():

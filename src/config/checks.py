@@ -11,7 +11,14 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
-from src.config.compose import CONF, check_keys, complete, first_lines, groups, settings_of
+from src.config.compose import (
+    check_keys,
+    complete,
+    first_lines,
+    groups,
+    settings_of,
+    target_of,
+)
 from src.config.compose import compose as compose
 from src.config.schema import WrongValue, shown
 from src.config.signatures import class_attribute
@@ -152,18 +159,8 @@ def _check_refused(path: str, node: Any, target: str) -> None:
 
 def _sets_of(kind: str) -> list[str]:
     """Return the choices of data that hold `kind`."""
-    nodes = {
-        choice: OmegaConf.load(CONF / "data" / f"{choice}.yaml") for choice in groups()["data"]
-    }
-    targets = {  # a file that also recommends settings of training has its own below `data`
-        choice: OmegaConf.select(node, "data._target_") or OmegaConf.select(node, "_target_")
-        for choice, node in nodes.items()
-    }
-    return [
-        name
-        for name, target in targets.items()
-        if target and class_attribute(target, "holds") == kind
-    ]
+    targets = {choice: target_of("data", choice) for choice in groups()["data"]}
+    return [name for name, target in targets.items() if class_attribute(target, "holds") == kind]
 
 
 def _check_fit(cfg: dict[str, Any]) -> None:

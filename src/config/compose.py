@@ -96,6 +96,15 @@ def groups() -> dict[str, list[str]]:
 
 
 @cache
+def target_of(group: str, choice: str) -> str:
+    """Return the `_target_` that conf/`group`/`choice`.yaml names; empty if a base names it."""
+    text = (CONF / group / f"{choice}.yaml").read_text(encoding="utf-8")
+    indent = "  " if "# @package _global_" in text else ""
+    found = re.search(rf"^{indent}_target_: (\S+)", text, re.MULTILINE)
+    return found[1] if found else ""
+
+
+@cache
 def settings_of(config_name: str) -> dict[str, Any]:
     """Return the top-level settings of conf/`config_name`.yaml and its groups.
 

@@ -169,7 +169,7 @@ class Sweep:
         return result
 
     def _state(self) -> str:
-        """What became of the jobs of a sweep that is stopped."""
+        """Return what happened to the jobs of a stopped sweep."""
         stopped = [name for name in self.begun if name not in (*self.done, *self.failed)]
         parts = [
             f"{words} {', '.join(names)}"

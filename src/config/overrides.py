@@ -7,13 +7,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_origin
 
-import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from src.config.commands import COMMANDS, AugmentByModel, types_of
-from src.config.compose import CONF
+from src.config.compose import CONF, target_of
 from src.config.schema import has_mark
 from src.config.targets import marked
 from src.core.errors import UserError
@@ -33,11 +32,8 @@ def path_settings() -> frozenset[str]:
         key for key, kind in types.items() if has_mark(kind, PATH) and get_origin(kind) is not dict
     }
     for group in ("data", "model"):
-        for path in (CONF / group).glob("*.yaml"):
-            text = path.read_text()
-            package = "" if text.startswith("# @package _global_") else group
-            for node, target in _targets(yaml.load(text, yaml.CSafeLoader), package):
-                names |= {f"{node}.{key}" for key in marked(target, PATH)}
+        for path in (CONF / group).glob("*.yaml"):  # also those that others build on
+            names |= {f"{group}.{key}" for key in marked(target_of(group, path.stem), PATH)}
     return frozenset((*HYDRA_PATHS, *names))
 
 

@@ -1,4 +1,4 @@
-"""Where training stands."""
+"""The position of a run: epoch, batch and total."""
 
 from typing import Any, NamedTuple, cast
 

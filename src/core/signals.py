@@ -43,8 +43,8 @@ def install(handler: Callable[[int, Any], None]) -> dict[int, Any]:
     """
     global _first_signal
     _first_signal = None
-    heeded = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-    return {number: signal.signal(number, handler) for number in heeded}
+    handled = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in handled}
 
 
 def restore(handlers: dict[int, Any]) -> None:

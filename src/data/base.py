@@ -22,8 +22,16 @@ from src.data.transforms.pixels import permute_pixels, to_float
 class DataModule(pl.LightningDataModule):
     """Base of all data sets. A subclass overrides the attributes that differ.
 
-    The checks of a config read these from the source, without importing the module. So write them
-    as literals.
+    `docs/adding-a-dataset.md` has a worked example: a set of images needs a subclass of
+    `src.data.image_data.ImageData` with one method, and a file in `conf/data/`.
+
+    A data set has `name`, and after `setup()` its parts `train`, `val` and `test`, each with a
+    length; an empty `val` or `test` has no loader. Batches of images are (images, labels):
+    float32 (B, C, H, W) in [0, 1] on the device and int64 (B,), -1 without labels. The order of an
+    epoch and all that is random about a batch depend on (seed, epoch, batch) alone.
+
+    The checks of a config read these attributes from the source, without importing the module. So
+    write them as literals.
 
     Attributes:
         holds: the kind of data, which a model names in `takes`.

@@ -272,7 +272,7 @@ class ImageData(ImageBatches, ABC):
     def pixel_kind(self) -> str:
         """How pixel values are made. Likelihoods compare only between sets of the same kind."""
         if self.binarize:
-            return "binarized anew each epoch"
+            return "binarized each epoch"
         return "gray" if self.channels == 1 else "color"
 
     def randomize(self, images: Tensor, noise: torch.Generator) -> Tensor:

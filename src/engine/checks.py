@@ -1,4 +1,4 @@
-"""Whether data and model fit together, where only the files or the net can tell."""
+"""Check that data and model fit together, after reading the files and building the net."""
 
 from typing import Any
 

@@ -1,12 +1,13 @@
 """Load a finished run: its config, its model and what it knows about its data."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 
-from src.config.checks import check_saved
+from src.config.checks import check, check_saved
 from src.core import runs
 from src.data.decode import parse_color
 from src.engine import build, resume
@@ -14,8 +15,13 @@ from src.models.classifier import Classifier
 from src.models.deployed import DeployedClassifier
 
 
-def load_run(folder: Path) -> tuple[DictConfig, pl.LightningModule, dict[str, Any]]:
+def load_run(
+    folder: Path, change: Callable[[DictConfig], None] | None = None
+) -> tuple[DictConfig, pl.LightningModule, dict[str, Any]]:
     """Load a run from its folder.
+
+    Args:
+        change: changes the run's config, which is checked again.
 
     Returns:
         its checked config; its model with the newest weights, on the CPU, in eval mode; and the
@@ -23,6 +29,9 @@ def load_run(folder: Path) -> tuple[DictConfig, pl.LightningModule, dict[str, An
     """
     cfg = runs.load_config(folder)
     check_saved(cfg, runs.config_path(folder))
+    if change is not None:
+        change(cfg)
+        check(cfg)
     path = runs.last_checkpoint(folder)
     checkpoint = runs.load_last(folder)
     state = resume.data_state(cfg, checkpoint, path)

@@ -28,7 +28,7 @@ class Family(pl.LightningModule):
     model logs its bound on -log p(x) as `bound_nats`; the report then says which pixels the nats
     are of.
 
-    Randomness: draw with torch's global generator, which is seeded anew for every batch from
+    Randomness: draw with torch's global generator, which is seeded for every batch from
     (seed, epoch, batch), or with a generator that a method is given. Keep no other random state:
     it would be lost when a run is resumed. State that must survive goes into parameters or buffers.
 

@@ -1,4 +1,5 @@
-"""Image classification: one LightningModule for every net, from a 6,442-parameter MLP to VGG and ResNet."""
+"""Image classification: one LightningModule for every net, from a 6,442-parameter MLP to VGG and
+ResNet."""
 
 import logging
 from collections.abc import Callable, Sequence

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 class DeployedClassifier(nn.Module):
-    """Preprocessing, the network (its moving average where there is one) and test-time augmentation.
+    """Preprocessing, the network (its moving average where there is one) and test-time
+    augmentation.
 
     Args:
         model: its weights are shared, not copied.

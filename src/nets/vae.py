@@ -61,7 +61,7 @@ def fc_encoder(
     size: ImageSize,
     latent_dim: PositiveInt,
     hidden_dims: Sequence[PositiveInt] = (500,),
-    activation: Activation = "tanh",
+    activation: Activation = "relu",
 ) -> nn.Sequential:
     """Return an MLP: images (B, C, H, W) -> (B, 2 * latent_dim)."""
     dims = [math.prod(_shape(channels, size)), *hidden_dims]
@@ -75,7 +75,7 @@ def fc_decoder(
     size: ImageSize,
     latent_dim: PositiveInt,
     hidden_dims: Sequence[PositiveInt] = (500,),
-    activation: Activation = "tanh",
+    activation: Activation = "relu",
 ) -> nn.Sequential:
     """Return an MLP: z (B, latent_dim) -> (B, C, H, W)."""
     shape, dims = _shape(channels, size), [latent_dim, *hidden_dims]

@@ -8,8 +8,8 @@ from src.core.types import Counted, Fraction, PositiveInt
 def zfnet(channels: PositiveInt, num_classes: Counted, dropout: Fraction = 0.5) -> nn.Sequential:
     """Build ZFNet.
 
-    It is an AlexNet whose first layer is 7 x 7 with stride 2, with 512, 1024 and 512 filters in conv3
-    to conv5.
+    It is an AlexNet whose first layer is 7 x 7 with stride 2, with 512, 1024 and 512 filters in
+    conv3 to conv5.
 
     As in torchvision's AlexNet, the last pooling yields 6 x 6 for any input size, and there is no
     local response normalization.

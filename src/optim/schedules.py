@@ -68,14 +68,14 @@ def step(
 
 
 class Plateau:
-    """Multiply by `gamma` when a metric has not improved for more than `patience` validations.
+    """Multiply by `factor` when a metric has not improved for more than `patience` validations.
 
     Whoever calls `observe` stores `state` in the checkpoint.
 
     Args:
         monitor: name of the metric, such as `val/loss`.
         mode: whether `min` or `max` is better.
-        gamma: the factor, in (0, 1).
+        factor: of the learning rate, in (0, 1).
         patience: validations without improvement to wait before multiplying.
         min_delta: smallest change that counts as an improvement.
         min_factor: lower limit of the factor.
@@ -85,12 +85,12 @@ class Plateau:
         self,
         monitor: str,
         mode: Literal["min", "max"] = "min",
-        gamma: Positive = 0.1,
+        factor: Positive = 0.1,
         patience: NonNegativeInt = 3,
         min_delta: NonNegative = 0.0,
         min_factor: Probability = 0.0,
     ) -> None:
-        self.monitor, self.sign, self.gamma = monitor, 1 if mode == "min" else -1, gamma
+        self.monitor, self.sign, self.factor = monitor, 1 if mode == "min" else -1, factor
         self.patience, self.min_delta, self.min_factor = patience, min_delta, min_factor
         self.state = {"factor": 1.0, "best": math.inf, "waited": 0}
 
@@ -105,6 +105,6 @@ class Plateau:
             self.state["waited"] += 1
         else:
             self.state |= {
-                "factor": max(self.state["factor"] * self.gamma, self.min_factor),
+                "factor": max(self.state["factor"] * self.factor, self.min_factor),
                 "waited": 0,
             }

@@ -1,4 +1,4 @@
-"""What a classifier sees: feature maps, Grad-CAM and activation maximization."""
+"""Explain a classifier: feature maps, Grad-CAM and activation maximization."""
 
 from collections.abc import Callable, Sequence
 

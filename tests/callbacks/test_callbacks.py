@@ -1,4 +1,4 @@
-"""What one sees: pictures, TensorBoard, numbers; and that looking changes nothing."""
+"""Callbacks: pictures, TensorBoard and numbers, and that they do not change training."""
 
 import json
 
@@ -16,8 +16,10 @@ from src.engine.load import load_run
 from src.train import train
 from src.viz import grids
 
-RUN = ("data.limit=64", "data.batch_size=16", "data.val_size=32", "trainer.accelerator=cpu", "trainer.precision=32-true",
-       "trainer.max_epochs=2", "trainer.log_every_n_steps=2", "callbacks.samples.every_n_batches=3", "callbacks.samples.n=9",
+RUN = ("data.limit=64", "data.batch_size=16", "data.val_size=32", "trainer.accelerator=cpu",
+       "trainer.precision=32-true",
+       "trainer.max_epochs=2", "trainer.log_every_n_steps=2",
+       "callbacks.samples.every_n_batches=3", "callbacks.samples.n=9",
        "callbacks.weights.every_n_batches=4", "callbacks.quality.n=40")  # fmt: skip
 
 
@@ -98,7 +100,8 @@ def test_looking_changes_nothing(seen, config, tmp_path):
 
 
 def test_scalars_stand_at_batches_seen(events):
-    """Two optimizers step each batch; the axis counts batches all the same, as the images' axis does."""
+    """Two optimizers step each batch; the axis counts batches all the same, as the images' axis
+    does."""
     tags = events.Tags()["scalars"]
     for name in (
         "d_loss",
@@ -142,8 +145,10 @@ def test_the_hparams_tab_is_not_empty(seen):
 
 def test_metrics_json_holds_the_final_figures(seen):
     metrics = json.loads((seen[1] / "metrics.json").read_text())
-    for name in ("test/fid_own", "test/fid_own_floor", "val/fid_own", "test/coverage", "test/least_class", "test/d_loss",
-                 "seconds", "images_per_second", "peak_memory_mb", "parameters", "features", "batches"):  # fmt: skip
+    for name in ("test/fid_own", "test/fid_own_floor", "val/fid_own", "test/coverage",
+                 "test/least_class", "test/d_loss",
+                 "seconds", "images_per_second", "peak_memory_mb", "parameters", "features",
+                 "batches"):  # fmt: skip
         assert name in metrics
     assert metrics["batches"] == 8
     assert sum(metrics[f"test/class_{i}"] for i in range(10)) == pytest.approx(1)

@@ -11,7 +11,8 @@ from tests.conftest import TINY, command, saved
 from tests.engine.test_resume import assert_same, rows, state
 
 # after the first validation nothing is better by 1e9: a patience of 1 ends it after 2 epochs
-ENDED = (*TINY, "model=fc", "callbacks=[none,early_stopping]", "callbacks.early_stopping.min_delta=1e9",
+ENDED = (*TINY, "model=fc", "callbacks=[none,early_stopping]",
+         "callbacks.early_stopping.min_delta=1e9",
          "data.val_size=20", "trainer.max_epochs=6", "test=false")  # fmt: skip
 
 
@@ -41,7 +42,8 @@ def test_a_run_that_it_ended_stays_so_and_says_what_goes_on(ended, tmp_path):
     assert result.returncode == 0, result.stderr
     assert batches(folder) == 8
     assert (
-        "early stopping ended this run after 2 epochs: callbacks.early_stopping.patience=N with N > 1 goes on, "
+        "early stopping ended this run after 2 epochs: callbacks.early_stopping.patience=N with N "
+        "> 1 goes on, "
         "or ~callbacks.early_stopping" in result.stderr
     )
 

@@ -96,7 +96,8 @@ def test_the_offline_tool_keeps_originals_and_split_and_tells_what_it_did(made, 
 
 
 def test_what_was_augmented_may_be_augmented_again(made, tmp_path):
-    """Each kept image's bytes are still there, though what is made of 0.png would be called as one of them is."""
+    """Each kept image's bytes are still there, though what is made of 0.png would be called as one
+    of them is."""
     call(
         "augment",
         augment,

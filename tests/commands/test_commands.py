@@ -185,9 +185,11 @@ def test_a_signal_ends_the_whole_sweep(tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_train_one_model(tmp_path):
-    """trainer=ddp on two CPU processes: every image once an epoch, over both; both end with the same weights."""
+    """trainer=ddp on two CPU processes: every image once an epoch, over both; both end with the
+    same weights."""
     folder = tmp_path / "ddp"
-    result = command("train", *QUICK, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.max_epochs=2",
+    result = command("train", *QUICK, "trainer=ddp", "trainer.accelerator=cpu",
+                     "trainer.devices=2", "trainer.max_epochs=2",
                      "test=false", f"hydra.run.dir={folder}")  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert (

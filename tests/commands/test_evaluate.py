@@ -1,4 +1,5 @@
-"""What a figure in metrics.json stands on: larger measurements stay, other models' go; and where a run's time went."""
+"""What a figure in metrics.json stands on: larger measurements stay, other models' go; and where a
+run's time went."""
 
 import json
 import time
@@ -151,7 +152,8 @@ def test_time_is_split_and_adds_up(gan):
 
 
 def test_each_phase_counts_what_happens_in_it(config, tmp_path, monkeypatch):
-    """The feature net belongs to setup: whether it comes from the cache changes neither validation nor test."""
+    """The feature net belongs to setup: whether it comes from the cache changes neither validation
+    nor test."""
     from src.models.gan import GAN as Model
 
     now = [0.0]

@@ -1,4 +1,5 @@
-"""A classifier in a file that other programs run: beside NumPy, with the average, the scaling and the permutation inside."""
+"""A classifier in a file that other programs run: beside NumPy, with the average, the scaling and
+the permutation inside."""
 
 import json
 
@@ -139,7 +140,8 @@ def test_a_net_that_no_exporter_understands_gets_a_line(averaged_run, tmp_path, 
     ],
 )
 def test_nets_with_norms_heads_and_pools(config, tmp_path, name, size, write):
-    """Gray images for nets of three channels too; BatchNorm's statistics are far from what a new net has."""
+    """Gray images for nets of three channels too; BatchNorm's statistics are far from what a new
+    net has."""
     model = build.model(
         config(
             f"model={name}",

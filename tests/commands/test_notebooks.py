@@ -84,7 +84,8 @@ def test_the_notebooks_own_folder_is_refused(monkeypatch):
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
-    """What `make notebooks` runs, without MNIST: notebook -> (the value of its last cell, how many pictures it shows)."""
+    """What `make notebooks` runs, without MNIST: notebook -> (the value of its last cell, how many
+    pictures it shows)."""
     folder = tmp_path_factory.mktemp("executed")
     environment = {name: value for name, value in os.environ.items() if name != "DATA"}
     command = [sys.executable, "-m", "notebooks.execute", str(folder)]

@@ -1,4 +1,5 @@
-"""Images of one's own: which are found, what a net says of them, what is written, drawn, and said of those that are broken."""
+"""Images of one's own: which are found, what a net says of them, what is written, drawn, and said
+of those that are broken."""
 
 import csv
 
@@ -48,7 +49,8 @@ def seen_as(image):
 
 @pytest.fixture(scope="module")
 def photos(averaged_run, tmp_path_factory):
-    """A folder of images of other sizes and modes, two broken files and two that are no images, and what the net should say."""
+    """A folder of images of other sizes and modes, two broken files and two that are no images, and
+    what the net should say."""
     data = build.datamodule(load_run(averaged_run)[0])
     folder = tmp_path_factory.mktemp("photos")
     (folder / "more").mkdir()
@@ -129,7 +131,8 @@ def test_permuted_pixels_are_permuted_here_too(permuted_run, tmp_path):
     cfg.data.permute = False
     for i, image in enumerate(build.datamodule(cfg).test.images[:70]):
         Image.fromarray(image[0].numpy()).save(tmp_path / f"{i:02}.png")
-    answers = call("predict", predict, f"run={permuted_run}", f"images={tmp_path}/*", f"out={tmp_path}/x.csv",
+    answers = call("predict", predict, f"run={permuted_run}", f"images={tmp_path}/*",
+                   f"out={tmp_path}/x.csv",
                    f"picture={tmp_path}/x.png")  # fmt: skip
     with torch.no_grad():
         expected = softmax(model(permuted.float() / 255).double().numpy())
@@ -169,7 +172,8 @@ def test_what_cannot_be_asked_gets_a_line(averaged_run, gan_run, photos, tmp_pat
     with pytest.raises(
         Incomplete, match=r"notes\.txt is not a readable image"
     ):  # named, so it is tried
-        call("predict", predict, f"run={averaged_run}", f"images=['{folder}/notes.txt','{folder}/c.gif']",
+        call("predict", predict, f"run={averaged_run}",
+             f"images=['{folder}/notes.txt','{folder}/c.gif']",
              f"out={tmp_path}/x.csv", "picture=null")  # fmt: skip
     (tmp_path / "x.csv").unlink()
     assert "none of 2 files can be read: " in line(
@@ -209,7 +213,8 @@ def test_files_are_found_in_order_each_once(tmp_path, monkeypatch):
 
 
 def test_a_caption_stands_beneath_its_image():
-    """The images unchanged but larger, ink of the caption's color beneath each, nothing beneath the one without a caption."""
+    """The images unchanged but larger, ink of the caption's color beneath each, nothing beneath the
+    one without a caption."""
     images = torch.rand(3, 1, 5, 40, generator=torch.Generator().manual_seed(0))
     red, blue = (255, 0, 0), (0, 0, 255)
     picture = charts.draw_captioned(

@@ -1,4 +1,5 @@
-"""A machine that refuses: each kind of error as one line, and what may be left out left out once."""
+"""A machine that refuses: each kind of error as one line, and what may be left out left out
+once."""
 
 import contextlib
 import errno

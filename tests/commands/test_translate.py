@@ -62,7 +62,8 @@ def test_a_folder_in_a_folder_out(winter_run, tmp_path):
 
 
 def test_a_trained_run_augments_a_folder(winter_run, photos, tmp_path):
-    """Labels, originals and split stay; the manifest names the run; the same seed, the same bytes."""
+    """Labels, originals and split stay; the manifest names the run; the same seed, the same
+    bytes."""
     settings = (
         f"data.root={photos}",
         "data.test_size=40",

@@ -6,7 +6,7 @@ from functools import cache
 from omegaconf import OmegaConf
 
 from src.config.checks import check, leaves
-from src.config.compose import CONF, compose, groups
+from src.config.compose import CONF, compose, groups, target_of
 from src.config.signatures import class_attribute
 from src.core.errors import UserError
 
@@ -71,10 +71,9 @@ def data_for(kind: str) -> list[tuple[str, ...]]:
 
 def attribute(group: str, choice: str, name: str) -> str:
     """Return an attribute of the class that a choice names, or that the one it builds on names."""
-    text = text_of(group, choice)
-    if found := re.search(r"^_target_: (\S+)", text, re.MULTILINE):
-        return class_attribute(found[1], name)
-    parents = re.findall(r"^  - (\w+)$", text, re.MULTILINE)
+    if target := target_of(group, choice):
+        return class_attribute(target, name)
+    parents = re.findall(r"^  - (\w+)$", text_of(group, choice), re.MULTILINE)
     return next(attribute(group, parent, name) for parent in parents if parent != "_self_")
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from src.config.checks import CONF, check, compose, groups
+from src.config.checks import check
 from src.config.cli import quoted
+from src.config.compose import CONF, compose, groups
 from src.core.errors import UserError
 from tests.config.choices import CHOICES, chosen, command_for
 from tests.conftest import ROOT, command, wrong

@@ -85,7 +85,7 @@ def test_hydra_syntax_is_kept_if_no_such_path_exists(tmp_path, monkeypatch):
     assert quoted("data.root=~/x") == "data.root='/home/me/x'"
 
 
-def test_class_names_and_colours_may_hold_what_hydras_grammar_cannot_read():
+def test_class_names_and_colors_may_contain_what_hydra_cannot_parse():
     assert quoted("data.classes=[Kätzchen,a b,c=d]") == "data.classes=['Kätzchen',a b,'c=d']"
     cfg = compose("train", ["data=folder", "data.root=x", quoted("data.classes=[猫,犬,c=d]"),
                             quoted("data.background=#ff0000")])  # fmt: skip
@@ -93,7 +93,7 @@ def test_class_names_and_colours_may_hold_what_hydras_grammar_cannot_read():
     assert cfg.data.background == "#ff0000"
 
 
-def test_a_name_that_settings_would_take_for_a_reference_is_named(tmp_path):
+def test_a_path_with_a_reference_to_a_setting_is_refused(tmp_path):
     (tmp_path / "${x}").mkdir()
     with pytest.raises(UserError, match=r"may not hold \$\{, which begins another setting's name"):
         quoted(f"data.root={tmp_path}/${{x}}")
@@ -146,7 +146,7 @@ def test_a_user_trains_resumes_and_predicts_in_such_a_folder(tmp_path, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [EVERYTHING, LATIN])
-def test_the_other_commands_take_such_folders_too(tmp_path, name):
+def test_all_commands_accept_such_folders(tmp_path, name):
     top = tmp_path / name
     two_classes(top / "in")
     sweep = top / "sweep"

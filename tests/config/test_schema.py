@@ -88,10 +88,10 @@ def test_a_type_says_what_it_takes(kind, good, bad, words):
 
 
 def test_annotations_are_resolved_without_importing_their_module():
-    assert resolve("PositiveInt | None", "src.callbacks.quality") == types.PositiveInt | None
+    assert resolve("PositiveInt | None", "src.config.commands") == types.PositiveInt | None
     assert resolve("Init", "src.models.gan") == resolve("Init", "src.nets.init")
     assert resolve("Annotated[int, Interval(ge=2)]", "src.nets.cifar") == Annotated[int, types.Interval(ge=2)]  # fmt: skip
-    assert resolve("Literal['a', -1]", "src.data.base") == Literal["a", -1]
+    assert resolve("Literal['a', -1]", "src.config.commands") == Literal["a", -1]
     for nothing in ("", "Nothing", "np.ndarray", "a b", "list[Nothing, 1]["):
         assert resolve(nothing, "src.data.base") is Unknown
 

@@ -22,7 +22,7 @@ def half(tmp_path_factory):
     )
 
 
-def test_the_others_go_on_and_the_end_says_which_failed(half):
+def test_other_jobs_continue_and_the_last_line_names_those_that_failed(half):
     folder, result = half
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
@@ -39,7 +39,7 @@ def test_the_others_go_on_and_the_end_says_which_failed(half):
     ]
 
 
-def test_a_failed_job_says_so_when_it_happens(half):
+def test_a_failed_job_is_reported_at_once(half):
     _, result = half
     lines = result.stderr.splitlines()
     at = next(

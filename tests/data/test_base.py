@@ -190,7 +190,7 @@ def test_binarization_differs_each_epoch_in_training_only(config, tmp_path):
     assert set(first.unique().tolist()) == {0.0, 1.0}
     assert not torch.equal(first.sum(0), second.sum(0)), "another draw"
     assert torch.equal(validation[0], validation[1]), "the same draw"
-    assert data.pixel_kind == "binarized anew each epoch"
+    assert data.pixel_kind == "binarized each epoch"
     again, *_ = epoch_batches(config, tmp_path / "b", "data.binarize=true")
     assert torch.equal(first, again)
     other, *_, elsewhere = epoch_batches(config, tmp_path / "c", "data.binarize=true", "seed=1")

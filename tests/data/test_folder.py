@@ -140,7 +140,7 @@ def test_data_classes_selects_and_orders_classes(config, tmp_path):
     for classes, words in (
         ("[dogs,cat]", "cat is none of the classes birds, cats, dogs; did you mean cats?"),
         ("[cats,cats]", "a class occurs twice"),
-        ("breeds", "is a choice of data=pets"),
+        ("breeds", "data.classes=breeds: it takes a list"),
     ):
         with pytest.raises(UserError, match=words.replace("?", "[?]")):
             data_of(config, *settings, f"data.classes={classes}")

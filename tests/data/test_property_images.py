@@ -1,4 +1,4 @@
-"""Whatever bytes a file holds, `decode` returns the requested shape or raises a one-line error."""
+"""`decode` returns the requested shape or raises a one-line error, for any bytes."""
 
 import io
 import warnings

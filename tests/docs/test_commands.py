@@ -1,4 +1,5 @@
-"""The commands of the README, RESULTS.md, docs/ and the help texts: each composes and passes the checks."""
+"""The commands of the README, RESULTS.md, docs/ and the help texts: each composes and passes the
+checks."""
 
 import re
 import shlex

@@ -58,7 +58,7 @@ def trained(page, tmp_path, *extra):
     (command,) = applied(page, tmp_path)
     out = tmp_path / "run"
     own = (*SHORT, f"cache={tmp_path / 'cache'}", f"hydra.run.dir={out}", *extra)
-    if not any(part.startswith("callbacks=") for part in command):
+    if not any(part.startswith("callbacks=") for part in (*command, *extra)):
         own = ("callbacks=none", *own)
     command = [f"data.root={tmp_path}" if part == "data.root=DIR" else part for part in command]
     code, printed = run(tmp_path, [*command, *own])
@@ -99,7 +99,8 @@ def test_worked_loss_trains(tmp_path):
 
 
 def test_worked_model_trains(tmp_path):
-    trained("adding-a-model.md", tmp_path)
+    out = trained("adding-a-model.md", tmp_path, "callbacks=default")
+    assert list((out / "images").glob("reconstructions_*.png"))
     assert "model.noise=-1" in refusal(tmp_path, "model=autoencoder", "model.noise=-1")
 
 

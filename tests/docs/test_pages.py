@@ -39,6 +39,14 @@ def test_prose_keeps_to_100_columns(page):
     assert not long
 
 
+@pytest.mark.parametrize("group", ["model", "model/loss", "data"])
+def test_readme_names_every_choice(group):
+    choices = {path.stem for path in (ROOT / "conf" / group).glob("[!_]*.yaml")}
+    named = re.findall(r"`([^`]*)`", (ROOT / "README.md").read_text())
+    absent = choices - {word.rpartition("=")[2] for quoted in named for word in quoted.split()}
+    assert not absent
+
+
 def test_versions_agree():
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()

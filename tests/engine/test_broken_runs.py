@@ -1,4 +1,5 @@
-"""Runs whose files are broken, or of another run: one line that names the file before anything is trained, and nothing lost."""
+"""Runs whose files are broken, or of another run: one line that names the file before anything is
+trained, and nothing lost."""
 
 import json
 import os
@@ -9,8 +10,8 @@ import sys
 import pytest
 import torch
 
-from src.config import cli
 from src.config.checks import check, compose
+from src.config.resume import resume_run
 from src.core import runs
 from src.evaluate import evaluate
 from src.predict import predict
@@ -47,7 +48,7 @@ def folder(finished, tmp_path):
 
 def resume(folder):
     """Go on with a run, as `python -m src.train resume=` does."""
-    cli._resume(train, folder, ["trainer.max_epochs=2"])
+    resume_run(train, folder, ["trainer.max_epochs=2"])
 
 
 def line(action, *args):

@@ -20,7 +20,8 @@ from tests.engine.test_resume import assert_same_run
 
 DDP = (*TINY, "trainer=ddp", "trainer.accelerator=cpu", "trainer.precision=32-true",
        "trainer.devices=2", "data.val_size=21", "data.limit=101")  # fmt: skip
-LONG = (*DDP, *TINY_NETS, "model.n_critic=3", "trainer.max_epochs=60", "trainer.log_every_n_steps=20",
+LONG = (*DDP, *TINY_NETS, "model.n_critic=3", "trainer.max_epochs=60",
+        "trainer.log_every_n_steps=20",
         "checkpoint.every_n_batches=5")  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Whatever happened to the files of a finished run: each command works, or says in one line which file is broken."""
+"""With any damage to a run's files, each command works or names the broken file in one line."""
 
 import shutil
 from functools import partial
@@ -9,8 +9,8 @@ import torch
 from hypothesis import strategies as st
 
 from src.augment import augment
-from src.config import cli
 from src.config.checks import check, compose
+from src.config.resume import resume_run
 from src.evaluate import evaluate
 from src.export import export
 from src.predict import predict
@@ -63,7 +63,7 @@ def trained(folder: Path, overrides: tuple[str, ...]) -> Path:
 def commands(kind: str, folder: Path, photos: Path, out: Path) -> dict:
     """What one does with a run, by name."""
     new = (f"run={folder}", f"images={photos / 'cats' / '0.png'}")
-    found = {"resume": lambda: cli._resume(train, folder, ["trainer.max_epochs=2"]),
+    found = {"resume": lambda: resume_run(train, folder, ["trainer.max_epochs=2"]),
              "evaluate": lambda: call("evaluate", evaluate, f"run={folder}")}  # fmt: skip
     if kind == "classifier":
         found |= {
@@ -90,8 +90,10 @@ def commands(kind: str, folder: Path, photos: Path, out: Path) -> dict:
         )
     if kind == "cyclegan":
         found |= {
-            "translate": lambda: call("translate", translate, *new, f"out={out / 'new'}", "size=16"),
-            "augment": lambda: call("augment", augment, f"data.root={photos}", "augment=model", f"augment.run={folder}",
+            "translate": lambda: call("translate", translate, *new, f"out={out / 'new'}",
+                                      "size=16"),
+            "augment": lambda: call("augment", augment, f"data.root={photos}", "augment=model",
+                                    f"augment.run={folder}",
                                     "augment.size=16", "data.limit=4", f"out={out / 'more'}"),
         }  # fmt: skip
     if kind == "words":
@@ -110,8 +112,10 @@ def begun(overrides: tuple[str, ...], source: Path) -> None:
     build.model(cfg, data).load_pretrained(data)
 
 
-CONTENTS = (b"", b"{}", b"[]", b"null", b"\0" * 64, b"\xff\xfe\x00", b"batches\n1", b"batches,a\n1,2,3\n", b"batches,a\nx,y\n",
-            b"a: [", b"model: 3", b"model: {_target_: src.models.gan.GAN}", b"- 1", b"5", b'{"a": ', b"{1: 2}",
+CONTENTS = (b"", b"{}", b"[]", b"null", b"\0" * 64, b"\xff\xfe\x00", b"batches\n1",
+            b"batches,a\n1,2,3\n", b"batches,a\nx,y\n",
+            b"a: [", b"model: 3", b"model: {_target_: src.models.gan.GAN}", b"- 1", b"5",
+            b'{"a": ', b"{1: 2}",
             b"a: &a [*a]")  # fmt: skip
 OBJECTS = ({}, [], None, {"state_dict": {}}, {"state_dict": 3, "loops": {}}, torch.zeros(2))
 

@@ -25,17 +25,23 @@ from src.models.gan import GAN
 from src.train import train
 from tests.conftest import ROOT, TINY, TINY_NETS, command, saved, wrong
 
-# 100 images, batch 32: four batches an epoch, the last of 4; n_critic 3 does not divide 4, so turns straddle epochs
-RUN = (*TINY, *TINY_NETS, "model.ema=0.9", "model.n_critic=3", "model/schedule=cosine", "data.val_size=20",
-       "trainer.max_epochs=3", "trainer.log_every_n_steps=1", "test=false", "checkpoint.every_n_batches=null")  # fmt: skip
+# 100 images, batch 32: four batches an epoch, the last of 4; n_critic 3 does not divide 4, so turns
+# straddle epochs
+RUN = (*TINY, *TINY_NETS, "model.ema=0.9", "model.n_critic=3", "model/schedule=cosine",
+       "data.val_size=20",
+       "trainer.max_epochs=3", "trainer.log_every_n_steps=1", "test=false",
+       "checkpoint.every_n_batches=null")  # fmt: skip
 DRAW_RUN = (*RUN[: len(TINY)], *RUN[-5:], "model=draw", "model.net.num_steps=3",
             "model.net.encoder_dim=8", "model.net.decoder_dim=8", "data.val_size=20",
-            "data.binarize=true", "model/schedule=cosine", "callbacks=default", "callbacks.canvases.n=2",
+            "data.binarize=true", "model/schedule=cosine", "callbacks=default",
+            "callbacks.canvases.n=2",
             "callbacks.canvases.every_n_batches=3", "~callbacks.quality")  # fmt: skip
-CLASSIFIER_RUN = (*RUN[: len(TINY)], *RUN[-5:], "model=vgg", "model.net.features=[4,M,8,M,D]", "model.net.dropout=[0.3,0]",
+CLASSIFIER_RUN = (*RUN[: len(TINY)], *RUN[-5:], "model=vgg", "model.net.features=[4,M,8,M,D]",
+                  "model.net.dropout=[0.3,0]",
                   "model/optimizer=muon", "data.val_size=20", "model.ema=0.9", "augment=crop_flip",
                   "callbacks=[default,early_stopping]",
-                  "callbacks.early_stopping.patience=9", "~callbacks.quality", "model/schedule=plateau",
+                  "callbacks.early_stopping.patience=9", "~callbacks.quality",
+                  "model/schedule=plateau",
                   "model.schedule.patience=0", "model.schedule.min_delta=1e9")  # fmt: skip
 TIMES = {"train/images_per_second"}
 
@@ -102,13 +108,15 @@ def uncut_run(folder, overrides):
 
 @pytest.mark.parametrize("cut", range(1, 13))
 def test_cut_at_any_batch(uncut, config, tmp_path, monkeypatch, cut):
-    """A signal during batch `cut` of 12 (4, 8: the ends of epochs, where Lightning alone loses one), then resume."""
+    """A signal during batch `cut` of 12 (4, 8: the ends of epochs, where Lightning alone loses
+    one), then resume."""
     assert_same_run(uncut, cut_and_resumed(GAN, config(*RUN), tmp_path, monkeypatch, cut))
 
 
 @pytest.mark.parametrize("cut", [2, 4, 7, 12])
 def test_draw_cut_at_a_batch(uncut_draw, config, tmp_path, monkeypatch, cut):
-    """Its noise, the binarization drawn anew each epoch and the windows' pictures among what must come again."""
+    """Its noise, the binarization drawn anew each epoch and the windows' pictures among what must
+    come again."""
     assert_same_run(
         uncut_draw, cut_and_resumed(DRAW, config(*DRAW_RUN), tmp_path, monkeypatch, cut)
     )
@@ -116,14 +124,16 @@ def test_draw_cut_at_a_batch(uncut_draw, config, tmp_path, monkeypatch, cut):
 
 @pytest.mark.parametrize("cut", [2, 4, 7, 12])
 def test_classifier_cut_at_a_batch(uncut_classifier, config, tmp_path, monkeypatch, cut):
-    """Dropout, augmentation, BatchNorm's buffers, Muon's, the average, the plateau's and early stopping's memory."""
+    """Dropout, augmentation, BatchNorm's buffers, Muon's, the average, the plateau's and early
+    stopping's memory."""
     folder = cut_and_resumed(Classifier, config(*CLASSIFIER_RUN), tmp_path, monkeypatch, cut)
     assert_same_run(uncut_classifier, folder)
     assert state(folder)["callbacks"]["Reproducibility"]["factor"] == pytest.approx(0.01)
 
 
 def cut_and_resumed(family, cfg, tmp_path, monkeypatch, cut, method="training_step"):
-    """A run's folder, the run cut during batch `cut` of 12 and resumed; `method` of the model is called once a batch."""
+    """A run's folder, the run cut during batch `cut` of 12 and resumed; `method` of the model is
+    called once a batch."""
     step = getattr(family, method)
     seen = []
 
@@ -232,7 +242,8 @@ def unbroken(tmp_path_factory):
     ],
 )
 def test_real_process_real_signal(unbroken, tmp_path, name, code):
-    """A training process is killed, resumed as a user would, and ends where an unbroken one does."""
+    """A training process is killed, resumed as a user would, and ends where an unbroken one
+    does."""
     folder = tmp_path / "cut"
     process = subprocess.Popen(
         [sys.executable, "-m", "src.train", *LONGER, f"hydra.run.dir={folder}"],

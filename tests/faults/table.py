@@ -10,15 +10,23 @@ from pathlib import Path
 
 from tests.faults.kills import RESULTS
 
-TEXT = """# Runs that were cut
+TEXT = """# Interrupted runs
 
-Made by `make kills` from [faults.csv](faults.csv). Each run was cut by real signals at random moments, a third of them in
-the middle of a save, and resumed until it ended; then it was compared with the run that was never cut. Equal means: the same
-bits in the checkpoint (weights, optimizers, callbacks), the same rows in `metrics.csv`, the same `metrics.json` and the same
-bytes in every picture; only times and memory may differ.
+    make kills
 
-{kills} kills of {runs} runs, {equal} of them equal. Lost: batches at most that a cut cost, with a checkpoint every 3.
-SIGTERM twice: 23 ms apart, as Slurm sends it. SIGINT group: to all processes of the terminal, workers included.
+Each run is interrupted by real signals at random moments, a third of them while a checkpoint is
+saved, and resumed until it ends. Then it is compared with a run that was never interrupted. The
+figures are in [faults.csv](faults.csv).
+
+Equal means the same bits in the checkpoint (weights, optimizers, callbacks), the same rows in
+`metrics.csv`, the same `metrics.json` and the same bytes in every picture. Times and memory may
+differ.
+
+{kills} kills of {runs} runs; {equal} runs are equal. A checkpoint was due every 3 batches.
+
+- Lost: the largest number of batches that one kill cost.
+- SIGTERM twice: 23 ms apart, as Slurm sends it.
+- SIGINT group: to all processes of the terminal, workers included.
 
 | family | precision | signal | runs | kills | resumes | equal | lost |
 | --- | --- | --- | --: | --: | --: | --: | --: |

@@ -12,7 +12,7 @@ from scipy.signal import convolve2d
 from scipy.special import log_softmax
 
 from src.callbacks.quality import SampleQuality
-from src.config.checks import CONF, groups
+from src.config.compose import CONF, groups
 from src.data.splits import stratified_sample
 from src.engine import build
 from src.engine.load import load_run

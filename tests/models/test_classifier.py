@@ -1,4 +1,5 @@
-"""Classifiers: parameter counts of the papers, sizes that do not fit, the loss, scaling, metrics, permuted pixels."""
+"""Classifiers: parameter counts of the papers, sizes that do not fit, the loss, scaling, metrics,
+permuted pixels."""
 
 import csv
 
@@ -69,7 +70,8 @@ def test_parameter_counts(config, given):
 
 
 def test_the_papers_residual_block():
-    """He 2015, option A, against its definition in NumPy: x[::2, ::2] and zeros for the channels that are new."""
+    """He 2015, option A, against its definition in NumPy: x[::2, ::2] and zeros for the channels
+    that are new."""
     torch.manual_seed(0)
     block = Block(4, 8, stride=2).eval()
     nn.init.zeros_(block.norm2.weight)  # nothing but what is carried is left
@@ -294,7 +296,8 @@ def test_a_channel_that_never_changes_is_not_divided_by_nothing(config, tmp_path
                 [1, 1, 0], np.uint8
             )
             Image.fromarray(pixels).save(tmp_path / "in" / name / f"{i}.png")
-    cfg = config("model=fc", "data=folder", f"data.root={tmp_path / 'in'}", "data.size=8", "data.test_size=2", *TINY,
+    cfg = config("model=fc", "data=folder", f"data.root={tmp_path / 'in'}", "data.size=8",
+                 "data.test_size=2", *TINY,
                  "trainer.max_epochs=1", "data.val_size=0")  # fmt: skip
     assert np.isfinite(train(cfg, saved(cfg, tmp_path / "run"))["test/loss"])
     assert weights_of(tmp_path / "run")["std"][2] == 1
@@ -315,7 +318,8 @@ def test_a_mean_of_other_channels_is_refused(config, channels, mean):
 
 
 def test_metrics_of_a_known_answer(config):
-    """A net that says of each image what its brightest pixel tells: accuracy, per class and top-5 against NumPy."""
+    """A net that says of each image what its brightest pixel tells: accuracy, per class and top-5
+    against NumPy."""
     cfg = config(
         "model=fc", "data=digits", "model.normalize.mean=0", "model.normalize.std=1", *TINY
     )
@@ -341,7 +345,8 @@ def test_metrics_of_a_known_answer(config):
 
 
 def test_measures_know_no_batch(config, tmp_path):
-    """In eval mode: with BatchNorm left in training an image's answer would depend on the images beside it."""
+    """In eval mode: with BatchNorm left in training an image's answer would depend on the images
+    beside it."""
     losses = []
     for size in (7, 100):
         cfg = config(
@@ -383,7 +388,8 @@ def test_the_permutation_is_in_the_checkpoint(permuted_run):
 
 
 def test_the_accuracy_of_training_is_in_every_row_that_is_logged(config, tmp_path):
-    """Three batches an epoch, a row every other: rows stand at odd and at even places of their epochs."""
+    """Three batches an epoch, a row every other: rows stand at odd and at even places of their
+    epochs."""
     cfg = config(
         "model=fc",
         "data=digits",

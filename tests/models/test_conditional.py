@@ -1,4 +1,5 @@
-"""The conditional GAN: a step written out, what its penalty sees, of which class it draws, what it adds to a folder."""
+"""The conditional GAN: a step written out, what its penalty sees, of which class it draws, what it
+adds to a folder."""
 
 import copy
 
@@ -30,7 +31,8 @@ CONDITIONAL = (
 
 
 def test_a_conditional_step_equals_the_step_written_out(config, tmp_path):
-    """Mirza 2014: both nets see the labels of the real images, one-hot, behind z and as planes behind the channels."""
+    """Mirza 2014: both nets see the labels of the real images, one-hot, behind z and as planes
+    behind the channels."""
     cfg, model, data, real = one_batch(config, base=CONDITIONAL)
     order = next(iter(data._loader(data.train, training=True).sampler))
     labels = data.train.labels[order]
@@ -97,8 +99,10 @@ def test_samples_are_of_the_classes_asked_for(config):
 
 def test_a_conditional_run_adds_labelled_images_to_a_folder(config, tmp_path, monkeypatch):
     write_folder(tmp_path / "in", n=8)
-    cfg = config(*CONDITIONAL[:2], *CONDITIONAL[3:], "data=folder", f"data.root={tmp_path / 'in'}", "data.test_size=4",
-                 "data.size=16", "model.net.generator.base_channels=4", "model.net.discriminator.base_channels=4")  # fmt: skip
+    cfg = config(*CONDITIONAL[:2], *CONDITIONAL[3:], "data=folder", f"data.root={tmp_path / 'in'}",
+                 "data.test_size=4",
+                 "data.size=16", "model.net.generator.base_channels=4",
+                 "model.net.discriminator.base_channels=4")  # fmt: skip
     train(cfg, saved(cfg, tmp_path / "run"))
     settings = (f"data.root={tmp_path / 'in'}", "data.test_size=4", "data.val_size=0", "factor=3",
                 "data.limit=100", "augment=model")  # fmt: skip

@@ -1,4 +1,5 @@
-"""A run of DRAW as a user makes it: its numbers, its pictures, and what the other commands do with it."""
+"""A run of DRAW as a user makes it: its numbers, its pictures, and what the other commands do with
+it."""
 
 import io
 import json
@@ -26,10 +27,13 @@ from tests.commands.test_commands import call
 from tests.conftest import TINY, TINY_NETS
 from tests.nets.test_draw import SHAPES, batch, make, module
 
-SMALL = (*TINY, "model=draw", "model.net.num_steps=3", "model.net.encoder_dim=16", "model.net.decoder_dim=16",
-         "model.net.latent_dim=4", "data.val_size=20", "trainer.max_epochs=2", "trainer.log_every_n_steps=2",
+SMALL = (*TINY, "model=draw", "model.net.num_steps=3", "model.net.encoder_dim=16",
+         "model.net.decoder_dim=16",
+         "model.net.latent_dim=4", "data.val_size=20", "trainer.max_epochs=2",
+         "trainer.log_every_n_steps=2",
          "logger=default", "callbacks=default",
-         "callbacks.canvases.every_n_batches=3", "callbacks.canvases.n=3", "~callbacks.quality")  # fmt: skip
+         "callbacks.canvases.every_n_batches=3", "callbacks.canvases.n=3",
+         "~callbacks.quality")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +60,7 @@ def events(finished):
 
 def test_its_numbers_say_what_they_stand_on(finished):
     metrics = json.loads((finished / "metrics.json").read_text())
-    assert metrics["nats_of"] == "digits, binarized anew each epoch"
+    assert metrics["nats_of"] == "digits, binarized each epoch"
     for stage in ("val", "test"):
         assert metrics[f"{stage}/bound_nats"] == pytest.approx(
             metrics[f"{stage}/recon_nats"] + metrics[f"{stage}/kl_nats"]
@@ -66,7 +70,8 @@ def test_its_numbers_say_what_they_stand_on(finished):
 
 
 def test_tensorboard_has_losses_and_moving_canvases(events):
-    """100 images, batches of 32, two epochs: 8 batches; strips at 1, 3, 6 and the end, GIFs at 1 and each doubling of 3."""
+    """100 images, batches of 32, two epochs: 8 batches; strips at 1, 3, 6 and the end, GIFs at 1
+    and each doubling of 3."""
     tags = events.Tags()
     for name in ("loss", "bound_nats", "recon_nats", "kl_nats", "lr", "images_per_second"):
         assert [event.step for event in events.Scalars(f"train/{name}")] == [2, 4, 6, 8], name
@@ -179,7 +184,8 @@ def test_bench_has_a_plain_loop_of_draw(capsys):
 
 
 def test_canvas_frames_show_windows_in_their_colours():
-    """A 10 x 10 blank canvas twice; the write window of the second frame has corners (2, 3) and (6, 8)."""
+    """A 10 x 10 blank canvas twice; the write window of the second frame has corners (2, 3) and (6,
+    8)."""
     corners = torch.tensor([[[2.0, 3, 6, 8, 0.1]]])
     canvases = Canvases(torch.zeros(2, 1, 1, 10, 10), {"write": corners})
     first, second = grids.canvas_frames(canvases, scale=2)
@@ -259,7 +265,8 @@ def test_reconstructions_and_samples_grow_from_the_same_blank(kind):
 
 
 def test_a_box_is_the_grid_in_pixels_from_0():
-    """The neutral window of an image of 9 rows and 7 columns, N = 5, delta 2: rows 0 to 8, columns -1 to 7, sigma 1."""
+    """The neutral window of an image of 9 rows and 7 columns, N = 5, delta 2: rows 0 to 8, columns
+    -1 to 7, sigma 1."""
     assert box(window(torch.zeros(1, 5), 5, 9, 7)).tolist() == [[0, -1, 8, 7, 1]]
 
 

@@ -1,4 +1,5 @@
-"""torchvision's pretrained weights: what they answer, how they come here, what is never executed."""
+"""torchvision's pretrained weights: what they answer, how they come here, what is never
+executed."""
 
 import builtins
 import hashlib
@@ -20,7 +21,8 @@ from src.nets.inspect import classifier_heads
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """torch.hub's folder, empty, and a function that puts a net's weights where torchvision would download them."""
+    """torch.hub's folder, empty, and a function that puts a net's weights where torchvision would
+    download them."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
 
     def put(name: str, state: dict) -> Path:
@@ -35,7 +37,8 @@ def hub(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["googlenet", pytest.param("densenet121", marks=pytest.mark.slow)])
 def test_torchvisions_weights_answer_as_in_torchvision(config, hub, log_lines, name):
-    """Beside torchvision's own loading and its own scaling, on gray images too; DenseNets are saved under older names."""
+    """Beside torchvision's own loading and its own scaling, on gray images too; DenseNets are saved
+    under older names."""
     torch.manual_seed(0)
     make = getattr(torchvision.models, name)
     net = make(**({"aux_logits": True, "init_weights": False} if name == "googlenet" else {}))
@@ -88,7 +91,8 @@ def re_dotted(key):
 
 @pytest.fixture
 def squeeze(monkeypatch, tmp_path):
-    """A small net of torchvision's whose weights lie behind a URL of this machine; contents -> where they are named by."""
+    """A small net of torchvision's whose weights lie behind a URL of this machine; contents ->
+    where they are named by."""
     weights = torchvision.models.SqueezeNet1_1_Weights.DEFAULT
     state = torchvision.models.squeezenet1_1().state_dict()
     torch.save(state, tmp_path / "saved.pth")

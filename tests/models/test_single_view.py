@@ -12,7 +12,8 @@ from tests.conftest import TINY, saved
 
 @pytest.mark.parametrize("views", ["model.tta.flip=true", "model.tta.shift=2", "model.tta.shift=0"])
 def test_the_accuracy_of_the_single_view_stands_beside_that_of_all(config, tmp_path, views):
-    """By NumPy from the net's own logits, with Wilson's interval; without other views it is not logged."""
+    """By NumPy from the net's own logits, with Wilson's interval; without other views it is not
+    logged."""
     cfg = config("model=lenet", "data=digits", views, "trainer.max_epochs=2", *TINY)
     values = train(cfg, saved(cfg, tmp_path / "run"))
     names = {name for name in values if "single_view" in name}

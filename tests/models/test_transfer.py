@@ -1,4 +1,5 @@
-"""Transfer learning: what comes from where, what stays as it was, at which rate the rest learns, the line for what fails."""
+"""Transfer learning: what comes from where, what stays as it was, at which rate the rest learns,
+the line for what fails."""
 
 import itertools
 import shutil
@@ -23,10 +24,12 @@ from tests.conftest import TINY, call, command, saved, wrong
 from tests.engine.test_resume import assert_same_run, cut_and_resumed
 
 NET = (*TINY, "data=folder", "data.size=8", "data.cache=null", "data.limit=null", "model=vgg",
-       "model.net.features=[4,M,8,M,D]", "model.net.dropout=[0.3,0]", "model.ema=0.9", "test=false")  # fmt: skip
+       "model.net.features=[4,M,8,M,D]", "model.net.dropout=[0.3,0]", "model.ema=0.9",
+       "test=false")  # fmt: skip
 SOURCE = (*NET, "data.classes=[c,a,b]", "data.val_size=0", "trainer.max_epochs=2")
 # 64 images, batch 16: four batches an epoch
-TARGET = (*NET, "data.classes=[e,d]", "data.val_size=8", "data.test_size=8", "data.batch_size=16", "trainer.max_epochs=3",
+TARGET = (*NET, "data.classes=[e,d]", "data.val_size=8", "data.test_size=8", "data.batch_size=16",
+          "trainer.max_epochs=3",
           "trainer.log_every_n_steps=1", "checkpoint.every_n_batches=null")  # fmt: skip
 
 
@@ -124,7 +127,8 @@ def frozen_run(images, backbone, tmp_path_factory):
         f"~callbacks.{name}"
         for name in ("quality", "samples", "canvases", "weights", "filters", "predictions")
     ]
-    shown = ("callbacks=default", "logger=default", *left_out, "callbacks.explanations.every_n_batches=1",
+    shown = ("callbacks=default", "logger=default", *left_out,
+             "callbacks.explanations.every_n_batches=1",
              "callbacks.explanations.n_classes=0", "callbacks.explanations.n=1",
              "callbacks.explanations.max_layers=1")  # fmt: skip
     source = shutil.copytree(backbone, top / "source")
@@ -142,7 +146,8 @@ def frozen_run(images, backbone, tmp_path_factory):
 
 
 def test_what_is_frozen_stays_bit_equal(frozen_run, backbone, settings):
-    """Parameters, BatchNorm's buffers, mean and std, though pictures and graphs change modes in between; the head learns."""
+    """Parameters, BatchNorm's buffers, mean and std, though pictures and graphs change modes in
+    between; the head learns."""
     before, after = state_of(backbone), state_of(frozen_run[0])
     kept = [
         name.removeprefix("net.")
@@ -172,8 +177,10 @@ def test_a_finished_run_stands_without_what_it_began_from(frozen_run):
 
 
 def test_the_articles_arithmetic(config):
-    """(2,048 features + 1) x 2 classes; all of ResNet-50 is torchvision's 25,557,032 with a head for 2 instead of 1,000."""
-    cfg = config("model=resnet50", "data=folder", "data.root=x", "data.num_classes=2", "model.transfer.init_from=torchvision",
+    """(2,048 features + 1) x 2 classes; all of ResNet-50 is torchvision's 25,557,032 with a head
+    for 2 instead of 1,000."""
+    cfg = config("model=resnet50", "data=folder", "data.root=x", "data.num_classes=2",
+                 "model.transfer.init_from=torchvision",
                  "model.transfer.freeze=backbone", "model.ema=0.9")  # fmt: skip
     with torch.device("meta"):
         model = instantiate_node(cfg.model, "model")
@@ -210,10 +217,12 @@ UNFREEZING = ("model.transfer.freeze=3", "model.transfer.unfreeze_epoch=1", "mod
 
 @pytest.fixture(scope="module", params=["sgd", "adam"])
 def unfreezing(images, backbone, tmp_path_factory, request):
-    """A run whose first three layers are frozen for an epoch, uncut; and the file that it began from."""
+    """A run whose first three layers are frozen for an epoch, uncut; and the file that it began
+    from."""
     top = tmp_path_factory.mktemp("unfreezing")
     shutil.copy(backbone / "checkpoints" / "last.ckpt", top / "source.ckpt")
-    cfg = compose("train", [*TARGET, f"data.root={images}", f"model.transfer.init_from={top / 'source.ckpt'}",
+    cfg = compose("train", [*TARGET, f"data.root={images}",
+                            f"model.transfer.init_from={top / 'source.ckpt'}",
                             *UNFREEZING, f"model/optimizer={request.param}"])  # fmt: skip
     check(cfg)
     train(cfg, saved(cfg, top / "uncut"))
@@ -222,7 +231,8 @@ def unfreezing(images, backbone, tmp_path_factory, request):
 
 @pytest.mark.parametrize("cut", [2, 4, 5, 7])
 def test_cut_before_at_and_after_the_unfreezing(unfreezing, tmp_path, monkeypatch, cut):
-    """The optimizer's state of what was frozen included; what it began from is gone when the run is resumed."""
+    """The optimizer's state of what was frozen included; what it began from is gone when the run is
+    resumed."""
     cfg, top = unfreezing
     cfg = cfg.copy()
     moved = shutil.copy(top / "source.ckpt", tmp_path / "source.ckpt")
@@ -240,7 +250,8 @@ def test_cut_before_at_and_after_the_unfreezing(unfreezing, tmp_path, monkeypatc
 
 
 def test_what_is_unfrozen_learns(settings, tmp_path, monkeypatch):
-    """After its epoch, not before: parameters, BatchNorm's buffers, the average's too; and the dropout behind comes on."""
+    """After its epoch, not before: parameters, BatchNorm's buffers, the average's too; and the
+    dropout behind comes on."""
     found, step = [], Classifier.training_step
 
     def noted(self, batch, batch_idx):
@@ -303,7 +314,8 @@ def test_what_does_not_fit_is_named(settings, more, words):
 
 
 def test_the_order_of_permuted_pixels_must_be_the_same(settings, backbone, tmp_path):
-    """One seed permutes alike, another does not; nor is a permuted run a beginning for images as they are."""
+    """One seed permutes alike, another does not; nor is a permuted run a beginning for images as
+    they are."""
     checkpoint = runs.load_checkpoint(backbone / "checkpoints" / "last.ckpt")
     part = next(
         part for part in checkpoint.values() if isinstance(part, dict) and "permutation" in part
@@ -325,7 +337,8 @@ def test_what_is_not_there_costs_no_heavy_import_and_leaves_no_folder(tmp_path):
 
 
 def test_the_experiments_ask_for_a_run():
-    """A missing value would not do: over a value that stands it changes nothing, and the net would begin as drawn."""
+    """A missing value would not do: over a value that stands it changes nothing, and the net would
+    begin as drawn."""
     for name in ("transfer_frozen", "transfer_finetuned"):
         source = compose("train", [f"experiment={name}", "data.root=x"]).model.transfer.init_from
         with pytest.raises(

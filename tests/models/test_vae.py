@@ -20,7 +20,7 @@ from tests.conftest import TINY, call, saved
 SMALL = (*TINY, "model=vae", "model.latent_dim=3", "data.size=[7,6]", "data.val_size=20")
 NETS = {
     "fc": ("model.net.encoder.hidden_dims=[8,5]",),
-    "relu": ("model.net.encoder.activation=relu",),
+    "tanh": ("model.net.encoder.activation=tanh",),
     "conv": ("model/net=vae_conv", "model.net.encoder.base_channels=4"),
     "gaussian": ("model.likelihood=gaussian", "model.sigma=0.2"),
     "learned sigma": ("model.likelihood=gaussian", "model/net=vae_conv"),
@@ -66,7 +66,8 @@ def numpy_terms(model, x, eps):
 
 @pytest.mark.parametrize("kind", NETS)
 def test_bound_against_numpy(make, kind):
-    """Slips: KL averaged over latents or pixels, sigma = exp(log variance), MSE for a likelihood."""
+    """Slips: KL averaged over latents or pixels, sigma = exp(log variance), MSE for a
+    likelihood."""
     model, x = make(*NETS[kind]), images()
     eps = torch.randn(4, 3, generator=torch.Generator().manual_seed(2))
     nats = model(x, eps)

@@ -1,4 +1,5 @@
-"""The window and its filters, held against the paper's formulas written out in NumPy, one pixel after another."""
+"""The window and its filters, held against the paper's formulas written out in NumPy, one pixel
+after another."""
 
 import numpy as np
 import pytest
@@ -40,7 +41,8 @@ def banks(parameters, n, height, width):
 
 @pytest.mark.parametrize(("height", "width", "n"), SHAPES)
 def test_filter_banks_are_the_papers(height, width, n):
-    """Shuts out: F_Y from mu_X; sigma squared twice; delta divided by exp; i from 0 with the -0.5 kept; pixels from 0."""
+    """Shuts out: F_Y from mu_X; sigma squared twice; delta divided by exp; i from 0 with the -0.5
+    kept; pixels from 0."""
     parameters = some(4)
     f_y, f_x, gamma = banks(parameters, n, height, width)
     for k in range(4):
@@ -52,7 +54,8 @@ def test_filter_banks_are_the_papers(height, width, n):
 
 @pytest.mark.parametrize(("n", "size"), [(5, 28), (4, 28), (1, 28), (28, 28)])
 def test_the_neutral_window_spans_the_image(n, size):
-    """All parameters 0: the first filter on pixel 1, the last on pixel A, the middle of the grid on the image's."""
+    """All parameters 0: the first filter on pixel 1, the last on pixel A, the middle of the grid on
+    the image's."""
     w = window(torch.zeros(1, 5), n, size, size)
     centers = np.linspace(1, size, n) if n > 1 else np.array([(size + 1) / 2])
     assert np.allclose(w.mu_x[0], centers, atol=1e-5)
@@ -130,7 +133,8 @@ def test_without_attention_the_reading_is_the_image_and_the_error_image():
 
 
 def test_the_first_windows_are_settings():
-    """They stand where h_dec is 0: log sigma^2 = 2 log sigma, delta times spread, 1 / gamma = intensity for writing alone."""
+    """They stand where h_dec is 0: log sigma^2 = 2 log sigma, delta times spread, 1 / gamma =
+    intensity for writing alone."""
     torch.manual_seed(0)
     plain = Attention(8, 1, 28, 28, read_size=3, write_size=5)
     torch.manual_seed(0)

@@ -1,4 +1,5 @@
-"""DRAW held against the paper's equations in NumPy, one image and one step after another, and each slip of public code."""
+"""DRAW held against the paper's equations in NumPy, one image and one step after another, and each
+slip of public code."""
 
 import numpy as np
 import pytest
@@ -82,7 +83,8 @@ def write_paper(attention, h_dec, shape):
 
 
 def read_paper(attention, x, x_hat, h_dec, shape):
-    """read(x, x_hat, h_dec), in the order of this project's weights: rows, [x, x_hat] and channels, columns."""
+    """read(x, x_hat, h_dec), in the order of this project's weights: rows, [x, x_hat] and channels,
+    columns."""
     height, _, width = shape
     both = np.concatenate([x, x_hat])  # (2C, H, W)
     if isinstance(attention, NoAttention):
@@ -94,7 +96,8 @@ def read_paper(attention, x, x_hat, h_dec, shape):
 
 
 def draw_paper(net, x, eps):
-    """Section 2, for one image x (C, H, W) and its noise (T, latent): last canvas (C, H, W), mu, log sigma (T, latent)."""
+    """Section 2, for one image x (C, H, W) and its noise (T, latent): last canvas (C, H, W), mu,
+    log sigma (T, latent)."""
     cell, shape = net.cell, net.canvas.shape
     attention, enc, dec = cell.attention, numbers(cell.encoder), numbers(cell.decoder)
     state = {
@@ -118,7 +121,8 @@ def draw_paper(net, x, eps):
 
 @pytest.mark.parametrize("kind", SHAPES)
 def test_the_net_is_the_papers(kind):
-    """Every equation of section 2 and 3. Shuts out, beside the slips of the filters: an error image without the sigmoid, one
+    """Every equation of section 2 and 3. Shuts out, beside the slips of the filters: an error image
+    without the sigmoid, one
     noise for all steps, read and write sharing parameters, windows that are never used."""
     net = make(kind)
     x, eps = batch(net)
@@ -132,7 +136,8 @@ def test_the_net_is_the_papers(kind):
 
 @pytest.mark.parametrize("kind", SHAPES)
 def test_sampling_at_once_equals_the_loop(kind):
-    """decode: z through the decoder alone, all T at once, against a step at a time in NumPy; every canvas on the way."""
+    """decode: z through the decoder alone, all T at once, against a step at a time in NumPy; every
+    canvas on the way."""
     net = make(kind)
     _, z = batch(net)
     canvases, _ = net.decode(z)
@@ -202,7 +207,8 @@ def test_every_step_has_fresh_noise():
 
 
 def test_samples_come_from_the_prior():
-    """Slip: 'samples' that are reconstructions. They take no image, use neither encoder nor reading, and follow the noise."""
+    """Slip: 'samples' that are reconstructions. They take no image, use neither encoder nor
+    reading, and follow the noise."""
     model = module(make())
     model.net.cell.encoder.forward = model.net.cell.forward = None
     a, b = (model.sample(5, torch.Generator().manual_seed(seed)) for seed in (0, 1))
@@ -242,7 +248,8 @@ def test_forget_bias_is_on_the_forget_gates():
 
 @pytest.mark.parametrize("kind", ["attention", "none"])
 def test_in_bf16_the_sensitive_parts_stay_in_float32(kind):
-    """Under autocast only matrix products are bf16; a bound of a sane net moves by less than its hundredth."""
+    """Under autocast only matrix products are bf16; a bound of a sane net moves by less than its
+    hundredth."""
     torch.manual_seed(0)
     net = make(kind)
     x, eps = batch(net)
@@ -285,7 +292,8 @@ def test_the_net_equals_the_readable_reference(kind):
 
 @pytest.mark.parametrize("kind", SHAPES)
 def test_gradients_equal_those_of_the_readable_reference(kind):
-    """The net computes each by one product over all steps; the reference leaves them to autograd."""
+    """The net computes each by one product over all steps; the reference leaves them to
+    autograd."""
     net = make(kind)
     x, eps = batch(net)
     logits, kl = draw(net, x, eps)

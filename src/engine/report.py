@@ -1,0 +1,49 @@
+"""What a training says about itself: a line before it starts, and its figures at the end."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig
+
+from src.callbacks import report as figures
+from src.callbacks.early_stopping import way_to_go_on
+from src.core.progress import progress
+from src.nets.inspect import count_parameters
+
+log = logging.getLogger(__name__)
+
+
+def describe(model: pl.LightningModule, datamodule: Any, trainer: pl.Trainer) -> str:
+    """Return a line with the model, the sizes of its data and the hardware."""
+    trained, total = count_parameters(model)
+    parameters = f"{trained:,}" if trained == total else f"{trained:,} of {total:,}"
+    sizes = f"{len(datamodule.train)} to train, {len(datamodule.val)} to validate"
+    return (
+        f"{type(model).__name__} on {datamodule.name} ({sizes}, {len(datamodule.test)} to test), "
+        f"{parameters} parameters, {trainer.strategy.root_device}, {trainer.precision}"
+    )
+
+
+def report(
+    trainer: pl.Trainer,
+    model: pl.LightningModule,
+    cfg: DictConfig,
+    folder: Path,
+    metrics: dict[str, Any],
+    done: int,
+    seconds: float,
+) -> dict[str, Any]:
+    """Print the figures of a run and write them to metrics.json; return them.
+
+    Args:
+        metrics: of fit and test.
+        done: batches that earlier sessions had finished.
+        seconds: of this session.
+    """
+    metrics["parameters"] = count_parameters(model)[0]
+    has_trained = progress(trainer).batch > done
+    if not has_trained:
+        log.info(way_to_go_on(trainer))
+    return figures.report(trainer, cfg, folder, metrics, has_trained, seconds)

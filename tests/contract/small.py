@@ -1,0 +1,119 @@
+"""Every choice of conf/, found by itself and made small enough for a test."""
+
+from functools import cache
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from src.config.checks import check, compose
+from src.config.compose import groups
+from src.config.signatures import class_attribute
+
+MODELS, LOSSES, DATA = (groups()[group] for group in ("model", "model/loss", "data"))
+
+SMALL = {  # the value of a setting of this name, wherever it stands in a model
+    "hidden_dims": "[8]",
+    "base_channels": "4",
+    "num_steps": "3",
+    "latent_dim": "4",
+    "encoder_dim": "8",
+    "decoder_dim": "8",
+    "hidden_dim": "8",
+    "max_iter": "2",
+}
+RUN = (  # two epochs of two batches, with all pictures
+    "trainer.accelerator=cpu",
+    "trainer.precision=32-true",
+    "trainer.max_epochs=2",
+    "trainer.log_every_n_steps=1",
+    "checkpoint.every_n_batches=null",
+    "logger=csv",
+    "callbacks=default",
+    "~callbacks.quality",
+    "callbacks.explanations.n_classes=0",
+)
+IMAGES = ("data=digits", "data.limit=12", "data.batch_size=6", "data.val_size=6")
+STAND_INS = {  # what a model `takes` -> a small data set of that kind; INPUTS is the fixture's folder
+    "images": IMAGES,
+    "two domains of images": (
+        "data=winter",
+        "data.root=INPUTS/photos",
+        "data.size=16",
+        "data.batch_size=4",
+        "data.val_size=2",
+        "data.test_size=2",
+    ),
+    "a photograph and a style": (
+        "data=style_pair",
+        "data.content=INPUTS/photo.png",
+        "data.style=INPUTS/style.png",
+        "data.size=16",
+        "data.num_steps=2",
+        "model.init_from=INPUTS/vgg",
+        "model.content_layers=[relu2]",
+        "model.style_layers=[relu1,relu2]",
+    ),
+    "sentences": ("data=reviews", "data.batch_size=64"),
+}
+
+
+@cache
+def _composed(model: str) -> DictConfig:
+    return compose("train", [f"model={model}"]).model
+
+
+def class_of(model: str) -> str:
+    """The dotted name of the class of a choice of model=."""
+    return str(_composed(model)._target_)
+
+
+def uses_torchvision(model: str) -> bool:
+    """Whether its net, or the weights that it starts from, are torchvision's."""
+    return "torchvision" in OmegaConf.to_yaml(_composed(model))
+
+
+@cache
+def fast_models() -> set[str]:
+    """The first choice of each class that needs no torchvision: what the fast tests take."""
+    first: dict[str, str] = {}
+    for model in MODELS:
+        if not uses_torchvision(model):
+            first.setdefault(class_of(model), model)
+    return set(first.values())
+
+
+def overrides(model: str, inputs: Path) -> list[str]:
+    """The command line of a small run of `model`; `inputs` is the fixture's folder."""
+    kind = class_attribute(class_of(model), "takes")
+    data = [override.replace("INPUTS", str(inputs)) for override in STAND_INS[kind]]
+    if kind == "images":
+        data.append("data.size=64" if uses_torchvision(model) else "data.size=32")
+    small = []
+    for path, value in _leaves(_composed(model), "model"):
+        name = path.rpartition(".")[2]
+        if name in SMALL and "${" not in str(value):
+            small.append(f"{path}={SMALL[name]}")
+    vgg = ["model.net.features=[4,M,8]"] if kind == "a photograph and a style" else []
+    return [f"model={model}", *RUN, *data, *small, *vgg]
+
+
+def small_run(*given: str) -> DictConfig:
+    """A checked config."""
+    cfg = compose("train", list(given))
+    check(cfg)
+    return cfg
+
+
+def _leaves(node: DictConfig, path: str) -> list[tuple[str, object]]:
+    plain = OmegaConf.to_container(node, resolve=False)
+    found: list[tuple[str, object]] = []
+
+    def visit(value: object, name: str) -> None:
+        if isinstance(value, dict):
+            for key, child in value.items():
+                visit(child, f"{name}.{key}")
+        else:
+            found.append((name, value))
+
+    visit(plain, path)
+    return found
