@@ -27,7 +27,7 @@ def draw_scatter(points: Tensor, labels: Tensor, names: Sequence[str], side: int
     draw = ImageDraw.Draw(sheet)
     colors = _colors(max(len(names), 1))
     for (x, y), label in zip(points.tolist(), labels.tolist(), strict=True):
-        left, top = x * (side - 1), (1 - y) * (side - 1)
+        left, top = round(x * (side - 1)), round((1 - y) * (side - 1))
         draw.ellipse([left - 2, top - 2, left + 2, top + 2], fill=colors[label])
     draw.rectangle([0, 0, side - 1, side - 1], outline=(160, 160, 160))
     for i, name in enumerate(names[: side // LINE]):

@@ -108,7 +108,14 @@ def test_an_accelerator_is_read_at_logging_steps_only(tmp_path):
 
     progress = SimpleNamespace(total=SimpleNamespace(processed=4))
     loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
-    trainer = SimpleNamespace(fit_loop=loop, log_every_n_steps=10, precision_plugin=None)
+    trainer = SimpleNamespace(
+        fit_loop=loop,
+        log_every_n_steps=10,
+        precision_plugin=None,
+        current_epoch=0,
+        num_training_batches=9,
+        max_epochs=1,
+    )
     guard = NonFinite(tmp_path, "stop")
     guard.on_train_batch_start(trainer, None, None, 4)
     guard.on_before_backward(trainer, None, Unread())

@@ -120,7 +120,7 @@ def test_a_net_that_no_exporter_understands_gets_a_line(averaged_run, tmp_path, 
 
     trained = load_classifier(averaged_run)
     trained.net.net = Odd()
-    monkeypatch.setattr(build, "classifier", lambda folder: trained)
+    monkeypatch.setattr("src.engine.load.load_classifier", lambda folder: trained)
     with pytest.raises(UserError, match="format=torch: the net cannot be exported: ") as error:
         call("export", export, f"run={averaged_run}", "format=torch", f"out={tmp_path}/x")
     assert "\n" not in str(error.value)

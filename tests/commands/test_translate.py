@@ -146,7 +146,7 @@ def test_what_a_model_cannot_augment_is_one_line(winter_run, photos, averaged_ru
         with pytest.raises(UserError, match=words):
             call("augment", augment, root, out, "augment=model", *more)
     with pytest.raises(
-        UserError, match="augment=model makes images by itself: flip can be done in training"
+        UserError, match="augment=model makes images by itself: flip can be done during training"
     ):
         call("augment", augment, root, out, "augment=[flip,model]", f"augment.run={winter_run}")
     with pytest.raises(UserError, match=r"augment\.run must be given"):

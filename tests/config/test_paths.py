@@ -95,9 +95,9 @@ def test_class_names_and_colors_may_contain_what_hydra_cannot_parse():
 
 def test_a_path_with_a_reference_to_a_setting_is_refused(tmp_path):
     (tmp_path / "${x}").mkdir()
-    with pytest.raises(UserError, match=r"may not hold \$\{, which begins another setting's name"):
+    with pytest.raises(UserError, match=r"must not contain \$\{, which refers to another setting"):
         quoted(f"data.root={tmp_path}/${{x}}")
-    with pytest.raises(UserError, match="may not hold"):
+    with pytest.raises(UserError, match="must not contain"):
         quoted(f"hydra.run.dir={tmp_path}/${{x}}/new")
     assert quoted("hydra.run.dir='${out}/new'") == "hydra.run.dir='${out}/new'"
 

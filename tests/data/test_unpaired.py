@@ -173,7 +173,8 @@ def test_unpaired_domains_log_no_psnr(config, photos, tmp_path):
     assert again["test/cycle_a"] != values["test/cycle_a"], "other photographs were measured"
     for word in (f"data.root={moved}", f"data.content={moved}"):
         with pytest.raises(
-            UserError, match=r"of data=unpaired only data\.root_a, data\.root_b can change"
+            UserError,
+            match=r"of data=unpaired only data\.root_a, data\.root_b, data\.cache can change",
         ):
             call("evaluate", evaluate, f"run={tmp_path / 'run'}", word)
 

@@ -13,6 +13,7 @@ import torch
 from src.config.checks import check, compose
 from src.config.resume import resume_run
 from src.core import runs
+from src.core.errors import UserError
 from src.evaluate import evaluate
 from src.predict import predict
 from src.train import train
@@ -160,13 +161,12 @@ def test_a_log_that_cannot_be_written(folder):
     assert f"{folder / 'train.log'} cannot be written: " in line(resume, folder)
 
 
-def test_a_config_of_before_a_setting_is_read(folder):
-    """A run made before the project had a setting has its default."""
+def test_a_config_of_another_version_gets_one_line(folder):
     cfg = runs.load_config(folder)
-    for node, key in ((cfg.data, "permute"), (cfg.trainer, "max_time"), (cfg, "augment")):
-        del node[key]
+    del cfg.trainer["max_time"]
     runs.write_config(folder, cfg)
-    call("evaluate", evaluate, f"run={folder}")
+    with pytest.raises(UserError, match=r"max_time is missing.* another version of the project"):
+        call("evaluate", evaluate, f"run={folder}")
 
 
 def test_a_closed_pipe_ends_quietly_and_the_files_are_written(folder, photos, tmp_path):

@@ -76,7 +76,7 @@ def test_other_pixel_orders_are_refused(config):
     mixed.load_state_dict(mixed.state_dict())
     plain.load_state_dict({})  # of a run older than this check
     for now, learned in ((plain, mixed), (mixed, plain), (other, mixed)):
-        with pytest.raises(UserError, match="digits: the pixels stand in another order"):
+        with pytest.raises(UserError, match="digits: the pixels have another order"):
             now.load_state_dict(learned.state_dict())
 
 

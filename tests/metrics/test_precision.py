@@ -40,6 +40,7 @@ FAMILIES = {
                                      "data.size=16", "data.val_size=8",
                                      "data.test_size=9", "data.eval_batch_size=4",
                                      "data.cache=null"),
+    "src.models.vae.VAE": ("model=vae", "model.latent_dim=4", "data.val_size=50", *CARD),
     "src.models.word_vectors.WordVectors": ("model=word_vectors", "data=reviews"),
     "src.models.sentiment.Sentiment": ("model=sentiment", "data=reviews", "data.left_out=0"),
     "src.models.style_transfer.StyleTransfer": None,  # float32 only: see its `refuses`

@@ -153,6 +153,8 @@ def run(tmp_path_factory):
             "model=vae",
             "model.latent_dim=2",
             "model.net.encoder.hidden_dims=[64]",
+            "model.net.encoder.activation=tanh",
+            "model.net.decoder.activation=tanh",
             "model.optimizer.lr=1e-2",
             "trainer.max_epochs=20",
             "callbacks=default",

@@ -217,9 +217,9 @@ def test_early_stopped_run_draws_its_last_predictions(config, tmp_path, monkeypa
 
 
 def test_class_without_images_has_no_bar(config, tmp_path, monkeypatch):
-    bars, drawn = charts.bars, []
+    bars, drawn = charts.draw_bars, []
     monkeypatch.setattr(
-        charts, "bars", lambda *args, **more: drawn.append((args, more)) or bars(*args, **more)
+        charts, "draw_bars", lambda *args, **more: drawn.append((args, more)) or bars(*args, **more)
     )
     cfg = config(*SEEN, *DEFAULT, "data.limit=4", "data.val_size=0", "trainer.max_epochs=1")
     train(cfg, tmp_path)
