@@ -176,6 +176,7 @@ def test_batches_are_the_same_however_they_come(monkeypatch, fault):
             assert torch.equal(part, same)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_written_ends_the_command_with_one_line(tmp_path):
     """What is safe and what to do are in it, and the run goes on from there."""
     folder = tmp_path / "run"

@@ -75,6 +75,7 @@ def refusal(copy, *overrides):
     return printed
 
 
+@pytest.mark.slow
 def test_worked_callback_draws_the_first_batch(tmp_path):
     out = trained("adding-a-callback.md", tmp_path)
     assert (out / "images" / "first_batch.png").exists()
@@ -82,6 +83,7 @@ def test_worked_callback_draws_the_first_batch(tmp_path):
     assert "callbacks.first_batch.n=0" in line
 
 
+@pytest.mark.slow
 def test_worked_dataset_trains(tmp_path):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (300, 28, 28, 1), dtype=np.uint8)
