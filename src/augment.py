@@ -126,10 +126,14 @@ def by_transforms(augment: "Augment") -> Maker:
 
 
 def by_models(runs: list[str], to: str, data: "ImageData", cfg: DictConfig) -> Maker:
-    """Images by the models of finished runs, the first drawn for each image and the others in turn for its further copies: what
-    a CycleGAN or a style transfer makes of it, or what a conditional GAN draws of its class. Raises UserError where one can do
-    neither, or knows other classes, or drew its classes from other images than those that `cfg` has to train on: it would tell
-    of what is held out; and where a copy would be another's equal."""
+    """Return a maker of images by the models of finished runs, one run after another for the copies.
+
+    A CycleGAN or a style transfer changes the image; a conditional GAN draws one of its class.
+
+    Raises:
+        UserError: a model can do neither, knows other classes, was trained on other images than
+            `cfg` trains on (so on images that are held out here), or two copies would be equal.
+    """
     from src.callbacks.protocols import CanSampleClasses, CanTranslate
     from src.engine.load import load_run
 
@@ -233,8 +237,10 @@ def _make(
     make: Maker,
     cfg: DictConfig,
 ) -> list[tuple[Any, ...]]:
-    """Write what is made of training image i to `paths`; its rows of the manifest. What copy k is, is what epoch k would have
-    seen."""
+    """Write the copies of training image i to `paths`; return their rows of the manifest.
+
+    Copy k is what epoch k of a training would have seen.
+    """
     import torch
 
     from src.core.randomness import CounterRNG
@@ -268,8 +274,10 @@ def _make(
 
 
 def _places(part: "Images", class_names: list[str]) -> list[Path]:
-    """CLASS/NAME of each image: its file's own name, with its number before it where another of the class has the same; all
-    with their numbers where such a name is there too."""
+    """Return CLASS/NAME of each image, with its number before NAME if the class has it twice.
+
+    If such a numbered name exists already, all names get their number.
+    """
     paths = getattr(part, "paths", None) or [Path(f"{i:05d}.png") for i in range(len(part))]
     places = [
         Path(class_names[int(label)]) / path.name
@@ -284,8 +292,10 @@ def _places(part: "Images", class_names: list[str]) -> list[Path]:
 
 
 def _made_places(places: list[Path], factor: int) -> list[list[Path]]:
-    """CLASS/NAME.COPY.png of what is made of each image, with a number between where that is the name of another: IN may be
-    another's OUT."""
+    """Return CLASS/NAME.COPY.png of each copy, with a number in between if another image has it.
+
+    That happens if IN is the OUT of an earlier call.
+    """
     taken, found = set(places), []
     for place in places:
         found.append([_free(place, f".{copy}.png", taken) for copy in range(1, factor)])
@@ -333,7 +343,7 @@ def _save(image: "Tensor", path: Path) -> None:
 
 
 def preview(path: Path, out: Path, seed: int, background: Any = "white") -> Path:
-    """A sheet of what each choice of conf/augment makes of one image: a geometric one at every border, others five times."""
+    """Draw each choice of conf/augment on one image: geometric ones at every border."""
     if out.suffix.lower() not in PICTURES:
         raise UserError(f"out={out}: a picture's name ends in one of {', '.join(PICTURES)}")
 

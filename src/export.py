@@ -89,7 +89,7 @@ def write_onnx(trained: "LoadedClassifier", path: Path) -> "Callable[[Tensor], T
 
 
 def write_torch(trained: "LoadedClassifier", path: Path) -> "Callable[[Tensor], Tensor]":
-    """Write an ExportedProgram to `path` and return it as torch.export.load reads it: images -> logits."""
+    """Write an ExportedProgram to `path`; return what torch.export.load reads from it."""
     import torch
 
     program = torch.export.export(
@@ -107,7 +107,10 @@ def described(trained: "LoadedClassifier") -> dict[str, str]:
 
 
 def difference(trained: "LoadedClassifier", exported: "Callable[[Tensor], Tensor]") -> float:
-    """The largest difference of the logits on noise, relative to the largest logit. Raises UserError above TOLERANCE."""
+    """Return the largest difference of the logits on noise, relative to the largest logit.
+
+    Raises UserError if it is above TOLERANCE.
+    """
     import torch
 
     from src.core.randomness import generator

@@ -55,7 +55,10 @@ class Answers(NamedTuple):
 
 
 def predict(cfg: DictConfig) -> Answers:
-    """Print, write and draw what the run in cfg.run says of cfg.images. Raises Incomplete where some cannot be read."""
+    """Print, write and draw the predictions of the run in cfg.run for cfg.images.
+
+    Raises Incomplete if some images cannot be read.
+    """
     folder, out = Path(cfg.run).expanduser(), Path(cfg.out).expanduser()
     runs.expect_classifier(folder)
     paths = found([cfg.images] if isinstance(cfg.images, str) else list(cfg.images))
@@ -76,8 +79,11 @@ def predict(cfg: DictConfig) -> Answers:
 
 
 def found(given: list[str]) -> list[Path]:
-    """The files that paths, folders and globs name, each once, in order. Says on stderr what it leaves out of folders. Raises
-    UserError for one that names nothing."""
+    """Return the files that paths, folders and globs name, each once, in order.
+
+    Print to stderr which files of folders are left out. Raises UserError for a name that matches
+    nothing.
+    """
     files: dict[Path, Path] = {}  # by where they lie
     for word in given:
         path = Path(os.path.expanduser(word))  # noqa: PTH111 (Path's own raises where there is no such user)
@@ -102,14 +108,20 @@ def found(given: list[str]) -> list[Path]:
 
 
 def _globbed(path: Path) -> list[Path]:
-    """What the glob `path` matches, sorted; the folders at its head that exist mean themselves, whatever their names hold."""
+    """Return what the glob `path` matches, sorted.
+
+    The folders at its start that exist are taken literally, whatever characters are in their names.
+    """
     head = next(parent for parent in path.parents if parent.is_dir())
     pattern = str(Path(glob.escape(str(head))) / path.relative_to(head))
     return [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207 (Path's own takes hidden files too)
 
 
 def answers_for(trained: "LoadedClassifier", paths: list[Path], batch_size: int) -> Answers:
-    """Decode `paths` by a thread a core and ask `trained`, a batch at a time. Raises UserError where none can be read."""
+    """Decode `paths`, one thread per core, and classify them in batches.
+
+    Raises UserError if none can be read.
+    """
     import torch
 
     from src.data.decode import decode
@@ -168,7 +180,7 @@ def table(answers: Answers, class_names: list[str], top: int) -> str:
 
 
 def write_csv(answers: Answers, class_names: list[str], path: Path) -> None:
-    """A header, then a row an image: file, likeliest class, its probability, and the probability of each class."""
+    """Return a header and one row per image: file, class, its probability, all probabilities."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "class", "probability", *class_names])
@@ -178,7 +190,7 @@ def write_csv(answers: Answers, class_names: list[str], path: Path) -> None:
 
 
 def draw(answers: Answers, class_names: list[str], path: Path) -> str:
-    """Draw the first images with class, probability and file beneath; returns a line that says so."""
+    """Draw the first images with class, probability and file; return a line that says so."""
     from src.viz import charts, grids
 
     n = len(answers.shown)

@@ -1,6 +1,6 @@
 """Train a model: compose, check, build, fit, test, report.
 
-python -m src.train                                      a DCGAN on scikit-learn's digits, no download
+python -m src.train                                      a DCGAN on scikit-learn's digits
 python -m src.train model=dcgan data=mnist               the same on MNIST
 python -m src.train model=wgan_gp data=cifar10           another loss, color
 python -m src.train model=dcgan model/loss=lsgan model.optimizer.lr=2e-4

@@ -24,7 +24,10 @@ from src.predict import found
 
 
 def translate(cfg: DictConfig) -> list[Path]:
-    """Translate what cfg.images names into cfg.out; returns the new files. Raises Incomplete where some cannot be read."""
+    """Translate the images that cfg.images names into cfg.out; return the new files.
+
+    Raises Incomplete if some images cannot be read.
+    """
     folder, out = Path(cfg.run).expanduser(), Path(cfg.out).expanduser()
     runs.last_checkpoint(folder)
     paths = found([cfg.images] if isinstance(cfg.images, str) else list(cfg.images))

@@ -1,13 +1,16 @@
-"""Our training loop beside a plain PyTorch one: same nets, same losses, same data, same machine, in turn.
+"""Time our training loop and a plain PyTorch loop: same nets, losses, data and machine, in turn.
 
-  python -m src.bench model=dcgan data=mnist          images per second of both, and their ratio round by round
+  python -m src.bench model=dcgan data=mnist        images per second of both, and their ratio
   python -m src.bench model=gan data=digits rounds=3
 
-The plain loop is what a tutorial writes: a DataLoader that fetches one image at a time (of data=folder, torchvision's
-ImageFolder, which opens its file), the optimizer as it comes, float32. Of a GAN, fakes made anew for each player, the
-discriminator's gradients computed in the generator's step too; of DRAW, one LSTMCell, Linear or filter after another.
-Ours runs with TensorBoard, metrics.csv, the progress bar and the pictures of callbacks=default, in each round twice: in the
-run's own precision (trainer.precision) and in float32, so that one ratio is of the loops alone.
+The plain loop is what a tutorial writes: float32, the optimizer's defaults, and a DataLoader that
+reads one image at a time (with data=folder from its file, as torchvision's ImageFolder does). For a
+GAN it draws new fakes for each player and also computes the discriminator's gradients in the
+generator's step. For DRAW it applies one LSTMCell, Linear or filter after another.
+
+Our loop runs with TensorBoard, metrics.csv, the progress bar and the pictures of callbacks=default.
+Each round times it twice: in the run's own precision (trainer.precision) and in float32. The second
+ratio compares the loops alone.
 """
 
 import statistics
@@ -24,7 +27,7 @@ from src.core.errors import UserError
 
 
 def bench(cfg: DictConfig) -> dict[str, list[float]]:
-    """Time all loops for cfg.rounds rounds; prints each, returns the ratios ours / plain by our precision."""
+    """Time all loops for cfg.rounds rounds and print each; return the ratios by our precision."""
     import torch
 
     from src.engine import build

@@ -1,11 +1,11 @@
-"""Augmentation of a whole batch beside torchvision's of single images and kornia's of the batch, in turn.
+"""Time our augmentation of a batch, torchvision's of single images and kornia's of a batch, in turn.
 
 python -m src.bench.augment size=32 batch_size=128
 python -m src.bench.augment size=224 batch_size=32 batches=5
 
-Each takes uint8 images (B, 3, H, W) and leaves float32 in [0, 1], flipped, turned, scaled and moved as augment=standard says.
-kornia is timed where it is installed: it is in the project's extra `bench` (pip install '.[bench]', or pip install kornia).
-torchvision knows no border but `constant`.
+Each turns uint8 images (B, 3, H, W) into float32 in [0, 1], flipped, rotated, scaled and shifted as
+augment=standard says. kornia is timed if it is installed (pip install '.[bench]').
+torchvision has no border but `constant`.
 """
 
 import statistics
@@ -23,7 +23,7 @@ PEERS = {"flip", "rotation", "scale", "translation"}  # what peers are written f
 
 
 def bench_augment(cfg: DictConfig) -> dict[str, list[float]]:
-    """Time all for cfg.rounds rounds; prints images a second and ours / theirs, returns the ratios by peer."""
+    """Time all for cfg.rounds rounds; print images per second, return the ratios by peer."""
     import torch
 
     transforms = {name for name, node in cfg.augment.items() if isinstance(node, DictConfig)}

@@ -1,4 +1,4 @@
-"""What tutorials write, for `src.bench` to time: one image fetched at a time, float32, the optimizer as it comes."""
+"""Plain loops for `src.bench` to time, as tutorials write them: one image at a time, float32."""
 
 import time
 from collections.abc import Callable
@@ -26,7 +26,7 @@ class Clock:
 
 
 def one_by_one(data: Any, *changes: Any) -> Any:
-    """A DataLoader of training batches that fetches and transforms one image after another; a folder's from its files."""
+    """Return a DataLoader that reads and transforms one training image at a time."""
     import torch
     from PIL import Image
     from torch.utils.data import DataLoader, Dataset
@@ -124,8 +124,10 @@ def plain_penalty(critic: Any, real: Any, fake: Any) -> Any:
 
 
 def plain_cyclegan_rate(cfg: DictConfig, data: Any) -> float:
-    """Images of each domain per second of the plain CycleGAN loop: each net is asked for each thing by itself, as the authors'
-    code does."""
+    """Return images of each domain per second of a plain CycleGAN loop.
+
+    Each net is called once for each thing that is needed, as in the authors' code.
+    """
     import itertools
     import random
 

@@ -1,13 +1,14 @@
-"""How often a classifier of sentences is right on one that it was not trained on: each labeled sentence left out in turn.
+"""Train a classifier of sentences on all labeled sentences but one, and test it on that one.
 
-python -m src.bench.leave_one_out                               20 seeds, random vectors, left as they are
+python -m src.bench.leave_one_out                               20 seeds, random vectors, frozen
 python -m src.bench.leave_one_out model.freeze_vectors=false    random vectors, trained
-python -m src.bench.leave_one_out vectors=SWEEP                 those of the runs in SWEEP/0, SWEEP/1, ..., one a seed, from
+python -m src.bench.leave_one_out vectors=SWEEP                 pretrained vectors of a sweep:
     python -m src.train -m model=word_vectors data=reviews 'seed=range(0,20)' hydra.sweep.dir=SWEEP
 
-Prints the mean accuracy over seeds 0, 1, ..., with its standard deviation over the seeds, and an interval over the sentences:
-the seeds share those, so that a hundred seeds say nothing about other sentences. What each seed said goes to the CSV file
-out= as soon as it is known. Of ten sentences, 20 seeds are 200 trainings.
+SWEEP/0, SWEEP/1, ... are the runs for seeds 0, 1, ... The command prints the mean accuracy, its
+standard deviation over the seeds, and an interval over the sentences. All seeds share the sentences,
+so more seeds say nothing about other sentences. The results of each seed are added to the CSV file
+out= at once. Ten sentences and 20 seeds are 200 trainings.
 """
 
 import csv
@@ -25,7 +26,7 @@ from src.core.errors import UserError, writing
 
 
 def leave_one_out(cfg: DictConfig) -> list[list[bool]]:
-    """Train and test cfg.seeds times on each labeled sentence; returns whether it was right: a row a seed."""
+    """Return whether each labeled sentence was predicted right, a row per seed."""
     if cfg.model._target_ != "src.models.sentiment.Sentiment":
         raise UserError(f"leave_one_out is for model=sentiment, not {cfg.model._target_}")
     sources = [
