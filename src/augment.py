@@ -48,7 +48,7 @@ Made = tuple["Tensor", dict[str, Any]]  # (1, C, H, W) in [0, 1], and what the m
 Maker = Callable[["Tensor", int, list["CounterRNG"]], Iterator[Made]]
 COLUMNS = ("file", "source", "class", "seed", "copy", "transforms")  # of the manifest
 SIDE = 96  # of the preview's images
-SPLIT = (
+SPLIT = (  # settings of data that decide which images are for training
     "name",
     "test_size",
     "val_size",
@@ -57,12 +57,12 @@ SPLIT = (
     "train_per_class",
     "classes",
     "limit",
-)  # of data
+)
 TRIES = 32  # draws of which the preview shows the most telling
 
 
 def augment(cfg: DictConfig) -> Path:
-    """Do what `cfg` says; returns cfg.out."""
+    """Write the folder or the preview that `cfg` asks for; return cfg.out."""
     out = Path(cfg.out).expanduser()
     if cfg.preview is not None:
         return preview(Path(cfg.preview).expanduser(), out, cfg.seed, cfg.data.background)
@@ -111,10 +111,10 @@ def augment(cfg: DictConfig) -> Path:
 
 
 def by_transforms(augment: "Augment") -> Maker:
-    """Images by the transforms of conf/augment."""
+    """Return a maker of images by the transforms of conf/augment."""
 
-    def make(image: "Tensor", label: int, of_copies: list["CounterRNG"]) -> Iterator[Made]:
-        for draws in of_copies:
+    def make(image: "Tensor", label: int, copy_rngs: list["CounterRNG"]) -> Iterator[Made]:
+        for draws in copy_rngs:
             values = augment.sample(draws, (image.shape[2], image.shape[3]))
             done = {
                 name: {key: round(value.item(), 6) for key, value in one.items()}
@@ -139,8 +139,8 @@ def by_models(runs: list[str], to: str, data: "ImageData", cfg: DictConfig) -> M
 
     models = {}
     for folder in runs:
-        of_run, model, of_data = load_run(Path(folder).expanduser())
-        by_image, channels = isinstance(model, CanTranslate), of_run.data.channels
+        run_cfg, model, data_state = load_run(Path(folder).expanduser())
+        by_image, channels = isinstance(model, CanTranslate), run_cfg.data.channels
         if not by_image and not (isinstance(model, CanSampleClasses) and model.num_classes):
             family = type(model).__name__
             able = "cyclegan, style_transfer and cdcgan do"
@@ -151,15 +151,17 @@ def by_models(runs: list[str], to: str, data: "ImageData", cfg: DictConfig) -> M
             raise UserError(
                 f"augment.run={folder} makes images of {channels} channels, the data have {data.channels}"
             )
-        if not by_image and (names := of_data["class_names"]) != data.class_names:
+        if not by_image and (names := data_state["class_names"]) != data.class_names:
             raise UserError(
                 f"augment.run={folder} draws {', '.join(names)}; the data have {', '.join(data.class_names)}"
             )
-        split = SPLIT + (("root",) if of_run.data.name == "folder" else ())
+        split = SPLIT + (("root",) if run_cfg.data.name == "folder" else ())
         if not by_image and (
-            other := [key for key in split if _plain(of_run.data, key) != _plain(cfg.data, key)]
+            other := [
+                key for key in split if _comparable(run_cfg.data, key) != _comparable(cfg.data, key)
+            ]
         ):
-            said = {key: of_run.data.get(key) for key in other}
+            said = {key: run_cfg.data.get(key) for key in other}
             there = " ".join(
                 f"data.{key}={'null' if value is None else value}" for key, value in said.items()
             )
@@ -175,11 +177,11 @@ def by_models(runs: list[str], to: str, data: "ImageData", cfg: DictConfig) -> M
             f"{cfg.factor - 1} runs or more, not {len(runs)}"
         )
 
-    def make(image: "Tensor", label: int, of_copies: list["CounterRNG"]) -> Iterator[Made]:
+    def make(image: "Tensor", label: int, copy_rngs: list["CounterRNG"]) -> Iterator[Made]:
         import torch
 
-        first = int(of_copies[0].fork("run").uniform() * len(runs))
-        for copy, draws in enumerate(of_copies):
+        first = int(copy_rngs[0].fork("run").uniform() * len(runs))
+        for copy, draws in enumerate(copy_rngs):
             folder = runs[(first + copy) % len(runs)]
             model = models[folder]
             if isinstance(model, CanTranslate):
@@ -194,13 +196,13 @@ def by_models(runs: list[str], to: str, data: "ImageData", cfg: DictConfig) -> M
     return make
 
 
-def _plain(settings: DictConfig, key: str) -> Any:
+def _comparable(settings: DictConfig, key: str) -> Any:
     value = settings.get(key)
     return Path(value).expanduser().resolve() if key == "root" and value else value
 
 
 def _write(data: "ImageData", folder: Path, make: Maker, cfg: DictConfig) -> int:
-    """All of `data` and what is made of it into `folder`; returns how many images were made."""
+    """Write all of `data` and the images made from it to `folder`; return how many were made."""
     for name, part in (("train", data.train), ("val", data.val), ("test", data.test)):
         for class_name in data.class_names if len(part) else ():
             (folder / name / class_name).mkdir(parents=True)
@@ -217,7 +219,7 @@ def _write(data: "ImageData", folder: Path, make: Maker, cfg: DictConfig) -> int
         workers,
     )
     with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([COLUMNS, *(row for of_one in rows for row in of_one)])
+        csv.writer(file).writerows([COLUMNS, *(row for copies in rows for row in copies)])
     return sum(map(len, rows))
 
 
@@ -285,10 +287,10 @@ def _places(part: "Images", class_names: list[str]) -> list[Path]:
     ]
     numbered = [place.with_name(f"{i:05d}_{place.name}") for i, place in enumerate(places)]
     often = Counter(places)
-    told_apart = [
+    unique = [
         place if often[place] == 1 else other for place, other in zip(places, numbered, strict=True)
     ]
-    return told_apart if len(set(told_apart)) == len(places) else numbered
+    return unique if len(set(unique)) == len(places) else numbered
 
 
 def _made_places(places: list[Path], factor: int) -> list[list[Path]]:
@@ -312,7 +314,7 @@ def _free(place: Path, ending: str, taken: set[Path]) -> Path:
 
 
 def _keep(part: "Images", places: list[Path], i: int) -> None:
-    """Image i as it is: its file's own bytes, where it has one."""
+    """Write image i unchanged: a copy of its file if it has one."""
     if paths := getattr(part, "paths", None):
         shutil.copyfile(paths[i], places[i])
     else:
@@ -322,7 +324,7 @@ def _keep(part: "Images", places: list[Path], i: int) -> None:
 
 
 def _pixels(part: "Images", i: int, size: int | None = None) -> "Tensor":
-    """Image i, (C, H, W) uint8; where it lies in a file brought to `size`, None: of its own."""
+    """Return image i, (C, H, W) uint8; one in a file is scaled to `size`, None: its own."""
     import torch
 
     from src.data.decode import decode

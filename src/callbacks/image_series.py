@@ -1,5 +1,6 @@
 """A picture of the model, drawn again and again while it learns."""
 
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,9 +36,9 @@ class ImageSeries(pl.Callback):
     def __init__(self, every_n_batches: PositiveInt, n: PositiveInt, seed: Seed) -> None:
         self.every_n_batches, self.n, self.seed = every_n_batches, n, seed
 
+    @abstractmethod
     def draw(self, trainer: pl.Trainer, model: Any) -> np.ndarray | None:
         """Return the picture, uint8 (H, W) or (H, W, 3), or None if the model cannot show it."""
-        raise NotImplementedError
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         delete_images_after(trainer, f"{self.name}_*.png")

@@ -5,6 +5,7 @@ The order of an epoch is a function of (seed, epoch), and a resumed run skips to
 sees the same batches as a run that was never interrupted.
 """
 
+from abc import abstractmethod
 from typing import Any, ClassVar, cast
 
 import pytorch_lightning as pl
@@ -74,9 +75,9 @@ class ImageBatches(DataModule):
     randomizes: Any
     transforms_training: Any
 
+    @abstractmethod
     def randomize(self, images: Tensor, noise: torch.Generator) -> Tensor:
         """Turn stored images (B, C, H, W) in [0, 1] into a random version of them."""
-        raise NotImplementedError
 
     def train_dataloader(self) -> DataLoader:
         return self._loader(self.train, training=True)

@@ -103,7 +103,7 @@ class Classifier(Family):
         self.train()
 
     def _moment(self, name: str, given: float | Sequence[float] | None, channels: int) -> Tensor:
-        """Return the mean or std (C or 1, 1, 1), with a placeholder where it is not known yet."""
+        """Return the mean or std (C or 1, 1, 1); 0 or 1 until `setup` computes it."""
         if given is None:
             # a pretrained net of three channels may scale each differently, even for gray images
             is_pretrained = self.transfer.init_from is not None
