@@ -68,7 +68,7 @@ def run_alone(task: Task, cfg: DictConfig, folder: Path) -> Any:
         raise
     except Incomplete:
         raise
-    except Exception as error:
+    except Exception as error:  # re-raised, as one line if the machine refused something
         raise failure(error, folder) or error from error
 
 
@@ -155,7 +155,7 @@ class Sweep:
         complete(cfg)
         try:
             result = run_alone(self.task, cfg, folder)
-        except Exception as error:
+        except Exception as error:  # whatever it is, the other jobs still run
             self.failed.append(name)
             words = user_error_line(error)
             if not isinstance(error, UserError | TrainingFailed | Incomplete):
@@ -199,7 +199,7 @@ def through_hydra(config_name: str, arguments: list[str], job: Callable[[DictCon
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(marked)()
     except (UserError, OSError):
         raise
-    except Exception as error:
+    except Exception as error:  # Hydra and its plugins raise different errors
         if begun:
             raise
         raise UserError(f"Hydra cannot begin: {first_lines(error)}") from error
