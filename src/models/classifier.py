@@ -1,5 +1,4 @@
-"""Image classification: one LightningModule for every net, from a 6,442-parameter MLP to VGG and
-ResNet."""
+"""Image classification: one LightningModule for every net, from a small MLP to ResNet."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -8,7 +7,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from src.core.errors import UserError
@@ -16,13 +14,14 @@ from src.core.progress import is_logging_step, progress
 from src.core.types import Counted, Fraction, NonNegative, Positive, PositiveInt
 from src.data.splits import stratified_sample
 from src.data.transforms.pixels import same_order
-from src.metrics.intervals import wilson
+from src.metrics.accuracy import accuracy, class_accuracies, interval
 from src.models.base import Family
 from src.models.normalize import Normalize, in_channels, normalized
 from src.models.pretrained import Transfer, mismatch, read_source
 from src.models.tta import TTA, predict_with_tta
 from src.nets.init import whiten
 from src.nets.inspect import classifier_heads, frozen_parts
+from src.optim.average import moving_average
 from src.optim.groups import parameter_groups
 
 log = logging.getLogger(__name__)
@@ -78,11 +77,7 @@ class Classifier(Family):
         self.normalize, self.tta, self.transfer = normalize, tta, transfer
         self.label_smoothing, self.decay_all = label_smoothing, decay_all
         self.aux_weight, self.norm_bias_lr = aux_weight, norm_bias_lr
-        self.average = None
-        if ema > 0:
-            self.average = AveragedModel(
-                net, multi_avg_fn=_moving(ema), use_buffers=True
-            ).requires_grad_(False)
+        self.average = moving_average(net, ema, ramp_up=True)
         self.in_channels = in_channels(net, channels)
         self.mean: Tensor
         self.std: Tensor
@@ -278,42 +273,25 @@ class Classifier(Family):
         self._summarize("test")
 
     def _summarize(self, stage: str) -> None:
+        """Log the figures of an evaluation, and reset the counts."""
         counts = self.confusion.compute()  # (true, predicted)
-        right, n = int(counts.diag().sum()), int(counts.sum())
-        low, high = wilson(right, n)
-        values = {f"{stage}/acc": right / n, f"{stage}/acc_low": low, f"{stage}/acc_high": high}
+        values = accuracy(counts, f"{stage}/acc")
         if self.top5 is not None:
             values[f"{stage}/top5"] = float(self.top5.compute())
+            self.top5.reset()
         if self.single_view is not None:
-            name, share = f"{stage}/acc_single_view", float(self.single_view.compute())
-            values[name] = share
-            values[f"{name}_low"], values[f"{name}_high"] = wilson(round(share * n), n)
+            name, n = f"{stage}/acc_single_view", int(counts.sum())
+            share = float(self.single_view.compute())
+            values |= {name: share, **interval(name, round(share * n), n)}
             self.single_view.reset()
-        names = self.datamodule.class_names
-        for name, hits, images in zip(
-            names, counts.diag().tolist(), counts.sum(1).tolist(), strict=True
-        ):
-            if images:  # a class without images has no accuracy
-                values[f"{stage}_classes/{name}"] = hits / images
+        for name, share in class_accuracies(counts, self.datamodule.class_names).items():
+            values[f"{stage}_classes/{name}"] = share
         self.log_dict(values)
         self.counts = counts.cpu()
         self.confusion.reset()
-        if self.top5 is not None:
-            self.top5.reset()
 
     def graphs(self) -> dict[str, tuple[nn.Module, Any]]:
         """Return the net with two blank images."""
         data = self.datamodule
-        return {
-            "net": (
-                self.net,
-                self.scaled(torch.zeros(2, data.channels, *data.size, device=self.device)),
-            )
-        }
-
-
-def _moving(ema: float) -> Callable[[Any, Any, Any], None]:
-    def average(averaged: Any, current: Any, n: Any) -> None:
-        get_ema_multi_avg_fn(min(ema, (1 + int(n)) / (10 + int(n))))(averaged, current, n)
-
-    return average
+        blank = torch.zeros(2, data.channels, *data.size, device=self.device)
+        return {"net": (self.net, self.scaled(blank))}
