@@ -133,7 +133,7 @@ class StyleTransfer(Family):
             return
         init_from, target = self.init_from, self.net.state_dict()
         try:
-            source = read_source(init_from, "model.init_from", self.net, "vgg19")
+            source = read_source(init_from, self.net, "vgg19")
         except UserError as error:
             if init_from != "torchvision":
                 raise
