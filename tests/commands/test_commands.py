@@ -93,7 +93,7 @@ def test_a_picture_that_cannot_be_written(finished):
         call("sample", sample, f"run={finished[0]}", "out=/proc/x.png")
 
 
-def test_evaluate_finds_the_runs_own_figures_again(finished):
+def test_evaluate_reproduces_the_metrics_of_the_run(finished):
     folder, _ = finished
     before = json.loads((folder / "metrics.json").read_text())
     result = command("evaluate", f"run={folder}")
