@@ -20,7 +20,7 @@ from tqdm import tqdm
 from src.config import cli
 from src.core import runs
 from src.core.errors import Incomplete, UserError, writing
-from src.predict import found
+from src.core.inputs import find_images
 
 
 def translate(cfg: DictConfig) -> list[Path]:
@@ -30,7 +30,7 @@ def translate(cfg: DictConfig) -> list[Path]:
     """
     folder, out = Path(cfg.run).expanduser(), Path(cfg.out).expanduser()
     runs.last_checkpoint(folder)
-    paths = found([cfg.images] if isinstance(cfg.images, str) else list(cfg.images))
+    paths = find_images([cfg.images] if isinstance(cfg.images, str) else list(cfg.images))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(
             f"out={out} is there and not empty; name a new folder, nothing is overwritten"

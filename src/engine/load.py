@@ -1,4 +1,4 @@
-"""Load a finished run: its config, its model and what it knows about its data."""
+"""Load a finished run: its config, its model and the state of its data."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ def load_run(
     """Load a run from its folder.
 
     Args:
-        change: changes the run's config, which is checked again.
+        change: called to change the run's config, which is then checked again.
 
     Returns:
         its checked config; its model with the newest weights, on the CPU, in eval mode; and the
@@ -42,7 +42,7 @@ def load_run(
 
 
 def _counts(state: dict[str, Any]) -> dict[str, int]:
-    """Return what `build.data_counts` returned when the run was trained."""
+    """Return the result of `build.data_counts` at the time of training."""
     names = {"num_classes": "class_names", "vocab_size": "words"}
     return {name: len(state.get(key, [])) for name, key in names.items()}
 
@@ -68,7 +68,7 @@ class LoadedClassifier(NamedTuple):
 def load_classifier(folder: Path) -> LoadedClassifier:
     """Load a finished classifier, on the CPU, in eval mode.
 
-    `runs.expect_classifier` checks beforehand that the run trained one.
+    Callers check with `runs.expect_classifier` first that the run trained one.
     """
     cfg, model, state = load_run(folder)
     assert isinstance(model, Classifier)

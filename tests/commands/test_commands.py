@@ -109,12 +109,12 @@ def test_evaluate_finds_the_runs_own_figures_again(finished):
     ("module", "args", "words"),
     [
         ("sample", ["n=4"], "run must be given"),
-        ("sample", ["run=/nowhere"], "is not a run's folder"),
+        ("sample", ["run=/nowhere"], "is not a run folder"),
         ("sample", ["run={run}", "n=0"], "n=0"),
         ("sample", ["run={run}", "out=x.txt"], "ends in one of .png"),
         ("sample", ["run={run}", "interpolate=1"], "a whole number from 2"),
         ("sample", ["run={run}", "sed=1"], "did you mean seed?"),
-        ("evaluate", ["run=/nowhere"], "is not a run's folder"),
+        ("evaluate", ["run=/nowhere"], "is not a run folder"),
         ("train", ["hydra.run.dir={run}"], "exists and is not empty"),
     ],
 )

@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 
 from src.core.errors import Incomplete, UserError
+from src.core.inputs import find_images
 from src.engine import build
 from src.engine.load import load_run
-from src.predict import found, predict
+from src.predict import predict
 from src.viz import charts
 from tests.conftest import call, command, logits_of_the_average
 
@@ -156,9 +157,7 @@ def test_what_cannot_be_asked_gets_a_line(averaged_run, gan_run, photos, tmp_pat
             )
         return str(error.value)
 
-    assert "holds a GAN: it must be the run of a classifier" in line(
-        f"images={folder}", run=gan_run
-    )
+    assert "holds a GAN; give the run of a classifier" in line(f"images={folder}", run=gan_run)
     assert f"images={tmp_path}/none: a folder without images" in line(f"images={tmp_path}/none")
     assert "no such file or folder" in line(f"images=['{folder}','{folder}/*.bmp']")
     assert "top=0" in line(f"images={folder}", "top=0")
@@ -197,7 +196,7 @@ def test_files_are_found_in_order_each_once(tmp_path, monkeypatch):
         (tmp_path / name).write_text("")
 
     def names(*given):
-        return [str(path.relative_to(tmp_path)) for path in found(list(given))]
+        return [str(path.relative_to(tmp_path)) for path in find_images(list(given))]
 
     inside = ["a.JPG", "b.png", "sub/deep/i.tif", "sub/f.webp"]
     assert names(str(tmp_path)) == inside

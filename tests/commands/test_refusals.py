@@ -148,7 +148,7 @@ def test_without_a_home_nothing_is_shared(monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     assert shared_folder("~/cache") is None
     assert caplog.messages == [
-        "cache=~/cache left out (a path begins with ~, and there is no home folder): "
+        "cache=~/cache left out (a path starts with ~, but there is no home folder): "
         "cache=DIR names another"
     ]
     assert shared_folder("/cache") == Path("/cache")
@@ -190,7 +190,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_command_with_one_line(tmp_
     assert "Traceback" not in refused.stderr
     assert refused.stderr.splitlines()[-1] == (
         f"error: {folder}/checkpoints/last.ckpt: file too large; the checkpoint of batch 4 is "
-        f"whole: raise ulimit -f, then go on with: python -m src.train resume={folder}"
+        f"intact: raise ulimit -f, then resume with: python -m src.train resume={folder}"
     )
     assert command("train", *again).returncode == 0
     assert json.loads((folder / "metrics.json").read_text())["batches"] == 8

@@ -75,7 +75,7 @@ MISTAKES = [
     (["data.train_size=9", "data.train_per_class=9"], ["data.train_size", "data.train_per_class", "one of them"]),
     (
         ["model=vgg", "model.transfer.init_from=torchvision"],
-        ["init_from=torchvision", "src.nets.convnet.convnet has no weights there"],
+        ["init_from=torchvision", "torchvision has no weights for src.nets.convnet.convnet"],
     ),
     (["model=vgg", "model.tta.shift=32", "data=cifar10"], ["model.tta.shift=32", "data.size=32"]),
     (
@@ -86,7 +86,7 @@ MISTAKES = [
     (["model=vgg", "model.transfer.unfreeze_epoch=1"], ["model.transfer.unfreeze_epoch=1", "model.transfer.freeze=none"]),
     (
         [*UNFREEZE, "trainer.max_epochs=5"],
-        ["model.transfer.unfreeze_epoch=5 never comes: trainer.max_epochs=5"],
+        ["model.transfer.unfreeze_epoch=5 is never reached: trainer.max_epochs=5"],
     ),
     (
         [*UNFREEZE, "trainer.devices=2"],

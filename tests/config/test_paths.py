@@ -200,11 +200,11 @@ def test_names_that_are_not_utf8_are_written_so_that_they_can_be_read(tmp_path):
 
 
 def test_a_pattern_below_an_odd_folder_matches(tmp_path):
-    from src.predict import found
+    from src.core.inputs import find_images
 
     two_classes(tmp_path / "a [1] *", n=3)
     pattern = f"{tmp_path}/a [1] */**/[01].png"
-    assert [path.name for path in found([pattern])] == ["0.png", "1.png", "0.png", "1.png"]
+    assert [path.name for path in find_images([pattern])] == ["0.png", "1.png", "0.png", "1.png"]
 
 
 def test_a_wrong_path_of_odd_letters_is_one_line(tmp_path):

@@ -64,7 +64,7 @@ def test_a_broken_metrics_json_is_kept_aside_and_the_figures_are_written(folder,
     resume(folder)
     said = capsys.readouterr().err
     kept = next(words for words in said.splitlines() if "metrics.json is damaged" in words)
-    assert kept.endswith(f"it is now {folder / 'metrics.json.broken'}")
+    assert kept.endswith(f"renamed to {folder / 'metrics.json.broken'}")
     assert said.index(kept) < said.index("resuming")
     assert (folder / "metrics.json.broken").read_bytes() == content
     assert json.loads((folder / "metrics.json").read_text())["batches"] == 8
@@ -77,7 +77,7 @@ def test_a_broken_metrics_json_is_kept_aside_and_the_figures_are_written(folder,
 def test_a_broken_metrics_csv_is_kept_aside(folder, content, capsys):
     (folder / "metrics.csv").write_bytes(content)
     resume(folder)
-    assert f"it is now {folder / 'metrics.csv.broken'}" in capsys.readouterr().err
+    assert f"renamed to {folder / 'metrics.csv.broken'}" in capsys.readouterr().err
     assert (folder / "metrics.csv.broken").read_bytes() == content
     assert "test/acc" in (folder / "metrics.csv").read_text()
 
@@ -143,7 +143,7 @@ def test_a_checkpoint_of_other_optimizers(folder):
         (b"data: 3\n", "it names no model"),
         (
             b"model: {_target_: src.models.classifier.Classifier}\n",
-            "is missing: it cannot be left out",
+            "is missing: a config must have it",
         ),
     ],
 )

@@ -186,7 +186,7 @@ def test_time_that_is_up_inside_an_epoch_loses_none_of_it(config, tmp_path, monk
     done = batches_done(runs.load_last(folder))
     assert done in (5, 6), "inside the second epoch of four"
     assert (
-        f"time is up after {done} batches; go on with: python -m src.train resume={folder}"
+        f"time is up after {done} batches; resume with: python -m src.train resume={folder}"
         in (folder / "train.log").read_text()
     )
     monkeypatch.undo()

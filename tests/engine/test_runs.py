@@ -81,7 +81,7 @@ def test_other_pixel_orders_are_refused(config):
 
 
 def test_missing_checkpoint_is_an_error(tmp_path):
-    assert "is not a run's folder" in wrong(command("train", f"resume={tmp_path}"))
+    assert "is not a run folder" in wrong(command("train", f"resume={tmp_path}"))
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "config.yaml").write_text("seed: 0\n")
     assert "has no checkpoint" in wrong(command("train", f"resume={tmp_path}"))

@@ -43,7 +43,7 @@ def test_each_signal_saves_the_last_batch(kills, tmp_path, name):
     assert stop(run, name)
     assert run.wait() == 128 + getattr(signal, name.split()[0]), run.said[-2000:]
     assert "Traceback" not in run.said
-    assert run.said.count(f"go on with: python -m src.train resume={folder}") == 1
+    assert run.said.count(f"resume with: python -m src.train resume={folder}") == 1
 
 
 def test_a_cut_between_the_last_checkpoint_and_the_figures(kills, tmp_path):

@@ -50,7 +50,7 @@ def test_a_worker_that_is_killed_ends_the_run_with_one_line(kills, tmp_path):
     os.kill(children(run.pid)[0], signal.SIGKILL)
     line = failure(run)
     assert "a process that reads images died (" in line
-    assert "is whole: give it more memory, or lower data.workers, then go on with" in line
+    assert "is intact: give it more memory, or lower data.workers, then resume with" in line
     assert kills.start(FILES, [f"resume={folder}", "trainer.max_epochs=1"]).wait() == 2
 
 
@@ -65,7 +65,7 @@ def test_a_signal_to_all_of_the_group_ends_the_run_in_good_order(kills, tmp_path
     assert run.wait() == 128 + signum, run.said[-2000:]
     assert time.monotonic() - start < 30
     assert "Traceback" not in run.said
-    assert run.said.count(f"go on with: python -m src.train resume={folder}") == 1
+    assert run.said.count(f"resume with: python -m src.train resume={folder}") == 1
     assert len(workers) == 4
     assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
 

@@ -355,7 +355,7 @@ def test_missing_files_are_explained_in_one_line(top, tmp_path):
         ),
         (
             ["data=digits"],
-            "takes a photograph and a style (data=style_pair), and data=digits holds images",
+            "takes a photograph and a style (data=style_pair), but data=digits holds images",
         ),
         (
             ["data=style_pair", photo, style, "trainer.accumulate_grad_batches=2"],

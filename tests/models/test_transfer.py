@@ -356,7 +356,7 @@ def test_other_files_and_families_are_refused(settings, tmp_path, gan_run):
         (tmp_path / "list.ckpt", "is not the checkpoint of a Classifier"),
         (tmp_path / "text.ckpt", "is a broken checkpoint"),
         (gan_run, "holds a GAN"),
-        (tmp_path, "is not a run's folder"),
+        (tmp_path, "is not a run folder"),
     ):
         with pytest.raises(UserError, match=words):
             started(settings(f"model.transfer.init_from={path}"))
