@@ -135,7 +135,7 @@ def test_a_run_without_samples_measured_refuses_n(config, tmp_path):
     cfg = config(*TINY, *TINY_NETS, "trainer.max_epochs=1", "test=false")
     train(cfg, saved(cfg, tmp_path / "run"))
     for word in ("n=20", "inception=true"):
-        with pytest.raises(UserError, match="have no quality, which measures samples"):
+        with pytest.raises(UserError, match="has no callback quality"):
             call("evaluate", evaluate, f"run={tmp_path / 'run'}", word)
 
 

@@ -101,14 +101,14 @@ def test_what_cannot_be_exported_gets_a_line_and_leaves_nothing(
         return str(error.value)
 
     assert "holds a GAN" in line(run=gan_run)
-    assert "with format=onnx its name ends in .onnx" in line("out=x.pt2")
+    assert "with format=onnx the name must end in .onnx" in line("out=x.pt2")
     assert "format=jit: it takes one of onnx, torch" in line("format=jit")
     assert "cannot be written" in line("format=torch", "out=/proc/x.pt2")
     (tmp_path / "x.pt2").mkdir()
     assert "it is a folder" in line("format=torch", f"out={tmp_path}/x.pt2")
     (tmp_path / "y.pt2").write_text("before")
     monkeypatch.setattr(exports, "TOLERANCE", -1.0)
-    assert "says otherwise than the net" in line("format=torch", f"out={tmp_path}/y.pt2")
+    assert "computes other logits than the net" in line("format=torch", f"out={tmp_path}/y.pt2")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gan", "x.pt2", "y.pt2"]
     assert (tmp_path / "y.pt2").read_text() == "before"
 

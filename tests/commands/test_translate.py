@@ -46,7 +46,7 @@ def test_a_folder_in_a_folder_out(winter_run, tmp_path):
     image = decode(tmp_path / "in" / "deep" / "b.png", None, 3).unsqueeze(0) / 255
     expected = (model.translate(image, "a") * 255).round().byte()[0]
     assert torch.equal(decode(tmp_path / "out" / "deep" / "b.png", None, 3), expected)
-    with pytest.raises(UserError, match="is there and not empty"):
+    with pytest.raises(UserError, match="exists and is not empty"):
         call("translate", translate, *ask, f"out={tmp_path / 'out'}")
     (tmp_path / "in" / "bad.png").write_text("nothing")
     with pytest.raises(Incomplete, match=r"bad\.png is not a readable image"):
@@ -131,11 +131,11 @@ def test_what_a_model_cannot_augment_is_one_line(winter_run, photos, averaged_ru
     for more, words in (
         (
             [f"augment.run={averaged_run}"],
-            "a Classifier makes no image of an image, nor of a class; cyclegan, ",
+            "a Classifier cannot translate images or sample classes; give a run of cyclegan",
         ),
         (
             [f"augment.run={winter_run}", "data.channels=1"],
-            "makes images of 3 channels, the data have 1",
+            "makes images with 3 channels, but the data has 1",
         ),
         ([f"augment.run={tmp_path}"], "is not a run folder"),
         (
@@ -151,7 +151,7 @@ def test_what_a_model_cannot_augment_is_one_line(winter_run, photos, averaged_ru
         call("augment", augment, root, out, "augment=model")
     with pytest.raises(UserError, match="augment=model works before training"):
         check(compose("train", ["model=lenet", "augment=model", f"augment.run={winter_run}"]))
-    with pytest.raises(UserError, match="holds a Classifier, which makes no image of an image"):
+    with pytest.raises(UserError, match="holds a Classifier, which cannot translate images"):
         call("translate", translate, f"run={averaged_run}", f"images={photos}", out)
     assert not (tmp_path / "x").exists()
 
@@ -160,4 +160,4 @@ def test_sample_draws_rows_of_test_images(winter_run, tmp_path, capsys):
     call("sample", sample, f"run={winter_run}", "n=3", "scale=1", f"out={tmp_path / 'rows.png'}")
     assert Image.open(tmp_path / "rows.png").size == (6 * 18 + 2, 3 * 18 + 2)
     call("sample", sample, f"run={winter_run}", "n=99", "scale=1", f"out={tmp_path / 'rows.png'}")
-    assert "n=99: there are 4 rows to show" in capsys.readouterr().out
+    assert "n=99: the test set has only 4 rows" in capsys.readouterr().out

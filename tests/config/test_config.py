@@ -143,8 +143,8 @@ MISTAKES = [
     # targets and values of the wrong kind
     (["model.schedule._target_=src.models.gan.GAN"], ["model.schedule takes a schedule of src.optim.schedules"]),
     (["model.schedule._target_=src.optim.schedules.unwrap_partial"], ["is not allowed: model.schedule takes a schedule"]),
-    (["model.schedule._target_=src.optim.schedules.Plateau"], ["model.schedule._partial_=true", "it is false"]),
-    (["model.optimizer._partial_=false"], ["model.optimizer._partial_=false", "it is true"]),
+    (["model.schedule._target_=src.optim.schedules.Plateau"], ["model.schedule._partial_=true", "it must be false"]),
+    (["model.optimizer._partial_=false"], ["model.optimizer._partial_=false", "it must be true"]),
     (["model.optimizer._target_=torch.optim.Nothing"], ["torch.optim.Nothing is not allowed", "an optimizer"]),
     (["model.net._target_=src.nets.fc.generator"], ["model.net takes src.models.gan.Networks"]),
     (["model.net.generator._target_=src.nets.fc.discriminator"], ["unknown setting model.net.generator.latent_dim"]),

@@ -174,7 +174,7 @@ def test_unpaired_domains_log_no_psnr(config, photos, tmp_path):
     for word in (f"data.root={moved}", f"data.content={moved}"):
         with pytest.raises(
             UserError,
-            match=r"of data=unpaired only data\.root_a, data\.root_b, data\.cache can change",
+            match=r"data=unpaired allows only data\.root_a, data\.root_b, data\.cache",
         ):
             call("evaluate", evaluate, f"run={tmp_path / 'run'}", word)
 
