@@ -9,6 +9,7 @@ import torch
 from src.callbacks.image_series import ImageSeries, image_grid
 from src.callbacks.protocols import CanDecode, CanEncode
 from src.callbacks.trainer_state import probe_images
+from src.nets.latents import straight_walks
 
 STEPS = 8  # decoded images in a walk
 
@@ -24,9 +25,7 @@ class LatentWalks(ImageSeries):
         images, _ = probe_images(trainer, 2 * self.n)
         n = len(images) // 2
         start, end = model.encode(images[: 2 * n]).split(n)  # (n, latent_dim) each
-        weights = torch.linspace(0, 1, STEPS, device=start.device).view(1, STEPS, 1)
-        z = torch.lerp(start.unsqueeze(1), end.unsqueeze(1), weights)  # (n, STEPS, latent_dim)
-        walks = model.decode(z.flatten(0, 1)).cpu().unflatten(0, (n, STEPS))
+        walks = model.decode(straight_walks(start, end, STEPS)).cpu().unflatten(0, (n, STEPS))
         ends = images[: 2 * n].unflatten(0, (2, n)).unsqueeze(2)  # (2, n, 1, C, H, W)
         rows = torch.cat([ends[0], walks, ends[1]], 1)
         return image_grid(rows.flatten(0, 1), STEPS + 2)

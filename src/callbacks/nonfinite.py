@@ -13,6 +13,7 @@ from src.callbacks.trainer_state import max_over_processes
 from src.core.errors import TrainingFailed, optional
 from src.core.files import write_atomically
 from src.core.progress import is_logging_step, progress
+from src.optim.clipping import grad_norm
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +63,7 @@ class NonFinite(pl.Callback):
         # a GradScaler meets infinite gradients now and then, and skips their step
         if self.is_logging_step and getattr(trainer.precision_plugin, "scaler", None) is None:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-            self._check(trainer, pl_module, "the gradient norm", norm)
+            self._check(trainer, pl_module, "the gradient norm", grad_norm(parameters))
 
     def on_train_batch_end(
         self,

@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -191,16 +191,9 @@ def _check_fit(cfg: dict[str, Any]) -> None:
     _check_refused("trainer", trainer, str(model.get("_target_")))
 
 
-def init_from(model: Mapping[str, Any]) -> tuple[str, str | None]:
-    """Return the setting that names the weights that a model starts from, and its value."""
-    if "transfer" in model:
-        return "model.transfer.init_from", model["transfer"]["init_from"]
-    return "model.init_from", model.get("init_from")
-
-
 def _check_transfer(model: dict[str, Any], trainer: dict[str, Any]) -> None:
     """Raise UserError if the settings of transfer learning do not fit together."""
-    setting, source = init_from(model)
+    source = model.get("init_from")
     transfer = model.get("transfer") or {}
     freeze, epoch = transfer.get("freeze", "none"), transfer.get("unfreeze_epoch")
     target = str((model.get("net") or {}).get("_target_"))
@@ -208,16 +201,17 @@ def _check_transfer(model: dict[str, Any], trainer: dict[str, Any]) -> None:
         ("torchvision.models.", "src.nets.perceptual.")
     ):
         raise UserError(
-            f"{setting}=torchvision: torchvision has no weights for {target}; "
+            f"model.init_from=torchvision: torchvision has no weights for {target}; "
             "give a run's folder or a checkpoint"
         )
     if source is None and freeze != "none":
         raise UserError(
-            f"model.transfer.freeze={freeze} without {setting} would freeze random weights"
+            f"model.transfer.freeze={freeze} without model.init_from would freeze random weights"
         )
     if source is not None and (model.get("normalize") or {}).get("whiten"):
         raise UserError(
-            f"model.normalize.whiten=true would overwrite the first layer of {setting}={source}"
+            f"model.normalize.whiten=true would overwrite the first layer of "
+            f"model.init_from={source}"
         )
     if epoch is None:
         return

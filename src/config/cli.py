@@ -21,7 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from src.config import hydra_app
-from src.config.checks import check, init_from, takes
+from src.config.checks import check, takes
 from src.config.compose import (
     CONF,
     compose,
@@ -175,14 +175,14 @@ def _with_new_keys(overrides: list[str], keys: set[str]) -> list[str]:
 
 def _expect_pretrained(cfg: DictConfig) -> None:
     """Raise UserError if the run or checkpoint that a model starts from does not exist."""
-    name, source = init_from(cfg.model)
+    source = cfg.model.get("init_from")
     if source in (None, "torchvision"):
         return
     path = Path(str(source)).expanduser()
     if takes(cfg) == "sentences":
         runs.last_checkpoint(path)
     else:
-        runs.checkpoint_at(path, name)
+        runs.checkpoint_at(path, "model.init_from")
 
 
 class Place:

@@ -50,6 +50,17 @@ class DataModule(pl.LightningDataModule):
     state_keys: ClassVar[tuple[str, ...]] = ("class_names", "permutation")
     labeled: bool = True
 
+    @property
+    def running_trainer(self) -> pl.Trainer:
+        """The Trainer that this data set feeds."""
+        assert self.trainer is not None  # only called while it runs
+        return self.trainer
+
+    @property
+    def epoch(self) -> int:
+        """Number of epochs that the Trainer has finished."""
+        return self.running_trainer.current_epoch
+
 
 class ImageBatches(DataModule):
     """Turn three sets of images into batches: loaders, transfer to the device, augmentation there.
@@ -142,8 +153,7 @@ class ImageBatches(DataModule):
 
         Augmentation is a function of (seed, epoch, image); randomization of (seed, epoch, batch).
         """
-        trainer = cast(Any, self.trainer)
-        epoch = trainer.fit_loop.epoch_progress.current.processed
+        trainer, epoch = self.running_trainer, self.epoch
         batch = trainer.fit_loop.epoch_loop.batch_progress.current.ready
         if self.augment is not None and indices is not None:
             rng = CounterRNG(indices, self.seed, "augment", epoch)

@@ -144,7 +144,7 @@ class WorkerLoader(DataLoader):
 
     piped = False  # whether a batch has come through a pipe; reported once
 
-    def __init__(self, part: Dataset, sampler: Sampler, workers: int) -> None:
+    def __init__(self, part: Dataset, sampler: EpochSampler, workers: int) -> None:
         super().__init__(
             _InWorker(part),
             batch_size=None,
@@ -201,13 +201,13 @@ class _InWorker(Dataset):
 class _AsArrays(Sampler):
     """Yield the sampler's batches as arrays: a tensor would be sent through shared memory."""
 
-    sampler: Sampler
+    sampler: EpochSampler
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return (indices.numpy() for indices in self.sampler)
 
     def __len__(self) -> int:
-        return len(cast(Any, self.sampler))
+        return len(self.sampler)
 
 
 def _try_queues(n: int) -> None:
@@ -232,6 +232,6 @@ def _position(trainer: pl.Trainer | None) -> tuple[int, int]:
     """
     if trainer is None:
         return 0, 0
-    loop = cast(Any, trainer.fit_loop)
+    loop: Any = trainer.fit_loop
     done = loop.epoch_loop.batch_progress.current.processed if loop.restarting else 0
-    return loop.epoch_progress.current.processed, done
+    return trainer.current_epoch, done

@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
 
 
 class Family(pl.LightningModule):
@@ -85,3 +86,9 @@ class Family(pl.LightningModule):
         """The data module that the Trainer was given."""
         trainer: Any = self.trainer
         return trainer.datamodule
+
+    @property
+    def own_optimizers(self) -> list[LightningOptimizer]:
+        """The optimizers that a model with manual optimization steps, as it configured them."""
+        optimizers = self.optimizers()
+        return optimizers if isinstance(optimizers, list) else [optimizers]

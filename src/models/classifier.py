@@ -1,5 +1,4 @@
-"""Image classification: one LightningModule for every net, from a 6,442-parameter MLP to VGG and
-ResNet."""
+"""Image classification: one LightningModule for every net, from a small MLP to ResNet."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -8,21 +7,21 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from src.core.errors import UserError
 from src.core.progress import is_logging_step, progress
-from src.core.types import Counted, Fraction, NonNegative, Positive, PositiveInt
+from src.core.types import Counted, Fraction, NonNegative, PathText, Positive, PositiveInt
 from src.data.splits import stratified_sample
 from src.data.transforms.pixels import same_order
-from src.metrics.intervals import wilson
+from src.metrics.accuracy import accuracy, class_accuracies, interval
 from src.models.base import Family
 from src.models.normalize import Normalize, in_channels, normalized
-from src.models.pretrained import Transfer, mismatch, read_source
+from src.models.pretrained import SETTING, Transfer, mismatch, read_source
 from src.models.tta import TTA, predict_with_tta
 from src.nets.init import whiten
 from src.nets.inspect import classifier_heads, frozen_parts
+from src.optim.average import moving_average
 from src.optim.groups import parameter_groups
 
 log = logging.getLogger(__name__)
@@ -42,7 +41,9 @@ class Classifier(Family):
         schedule: progress in [0, 1) -> factor on the learning rate (see `src.optim.schedules`).
         normalize: how images are normalized.
         tta: test-time augmentation; with it the accuracy without it is logged as acc_single_view.
-        transfer: transfer learning.
+        transfer: how to train a net that starts from `init_from`.
+        init_from: weights to start from: the folder of a run, a checkpoint, or `torchvision`.
+            None: random weights, and `transfer` has no effect.
         label_smoothing: in [0, 1): this part of each target is spread over all classes
             (Szegedy 2016, section 7).
         ema: decay of the moving average of the net, BatchNorm's buffers included, which is then
@@ -66,6 +67,7 @@ class Classifier(Family):
         normalize: Normalize,
         tta: TTA,
         transfer: Transfer,
+        init_from: PathText | None = None,
         label_smoothing: Fraction = 0.0,
         ema: Fraction = 0.0,
         decay_all: bool = False,
@@ -75,14 +77,11 @@ class Classifier(Family):
         super().__init__()
         self.net, self.num_classes = net, num_classes
         self.optimizer, self.schedule = optimizer, schedule
-        self.normalize, self.tta, self.transfer = normalize, tta, transfer
+        self.normalize, self.tta = normalize, tta
+        self.init_from, self.transfer = init_from, transfer
         self.label_smoothing, self.decay_all = label_smoothing, decay_all
         self.aux_weight, self.norm_bias_lr = aux_weight, norm_bias_lr
-        self.average = None
-        if ema > 0:
-            self.average = AveragedModel(
-                net, multi_avg_fn=_moving(ema), use_buffers=True
-            ).requires_grad_(False)
+        self.average = moving_average(net, ema, ramp_up=True)
         self.in_channels = in_channels(net, channels)
         self.mean: Tensor
         self.std: Tensor
@@ -106,7 +105,7 @@ class Classifier(Family):
         """Return the mean or std (C or 1, 1, 1); 0 or 1 until `setup` computes it."""
         if given is None:
             # a pretrained net of three channels may scale each differently, even for gray images
-            is_pretrained = self.transfer.init_from is not None
+            is_pretrained = self.init_from is not None
             number = 0.0 if name == "mean" else 1.0
             return torch.full((self.in_channels if is_pretrained else channels, 1, 1), number)
         value = torch.tensor(given).view(-1, 1, 1)
@@ -123,7 +122,7 @@ class Classifier(Family):
         return [name for name, value in given.items() if value is None]
 
     def load_pretrained(self, datamodule: Any) -> None:
-        """Load the net that transfer.init_from names; a no-op where it is None.
+        """Load the net that `init_from` names; a no-op where it is None.
 
         Its heads come along where it was trained on the same classes in the same order, else they
         keep their random weights. Mean and std come along where the config leaves them open.
@@ -132,15 +131,13 @@ class Classifier(Family):
             UserError: any other weight is missing, unexpected or of another shape, or its images
                 had their pixels in another order.
         """
-        init_from = self.transfer.init_from
-        if init_from is None:
+        if self.init_from is None:
             return
-        setting = "model.transfer.init_from"
         architecture = self.transfer.architecture.rpartition(".")[2]
-        source = read_source(init_from, setting, self.net, architecture)
+        source = read_source(self.init_from, self.net, architecture)
         if not same_order(datamodule.permutation, source.permutation):
             raise UserError(
-                f"{setting}={init_from}: its images had their pixels in another order "
+                f"{SETTING}={self.init_from}: its images had their pixels in another order "
                 "(data.permute, data.size)"
             )
         new = [] if source.class_names == datamodule.class_names else classifier_heads(self.net)
@@ -149,14 +146,14 @@ class Classifier(Family):
             for state in (source.weights, self.net.state_dict())
         )
         if why := mismatch(weights, target):
-            raise UserError(f"{setting}={init_from} does not fit the net: {why}")
+            raise UserError(f"{SETTING}={self.init_from} does not fit the net: {why}")
         self.net.load_state_dict(weights, strict=False)
         if self.average is not None:
             self.average.module.load_state_dict(self.net.state_dict())
         for name in self.unset_moments:
             getattr(self, name).copy_(getattr(source, name))
         head = f"but {', '.join(new)}: new for {len(datamodule.class_names)} classes"
-        log.info("weights from %s, %s", init_from, head if new else "head included")
+        log.info("weights from %s, %s", self.init_from, head if new else "head included")
 
     def train(self, mode: bool = True) -> "Classifier":
         """Switch between training and evaluation; frozen modules stay in evaluation mode."""
@@ -177,7 +174,7 @@ class Classifier(Family):
             self.train()
 
     def setup(self, stage: str) -> None:
-        if stage == "fit" and self.unset_moments and self.transfer.init_from is None:
+        if stage == "fit" and self.unset_moments and self.init_from is None:
             moments = dict(zip(("mean", "std"), self.datamodule.moments(), strict=True))
             for name in self.unset_moments:
                 getattr(self, name).copy_(moments[name].view(-1, 1, 1))
@@ -197,7 +194,7 @@ class Classifier(Family):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         groups = parameter_groups(
             self.net,
-            backbone_lr=None if self.transfer.init_from is None else self.transfer.backbone_lr,
+            backbone_lr=None if self.init_from is None else self.transfer.backbone_lr,
             norm_bias_lr=self.norm_bias_lr,
             decay_all=self.decay_all,
         )
@@ -278,42 +275,25 @@ class Classifier(Family):
         self._summarize("test")
 
     def _summarize(self, stage: str) -> None:
+        """Log the figures of an evaluation, and reset the counts."""
         counts = self.confusion.compute()  # (true, predicted)
-        right, n = int(counts.diag().sum()), int(counts.sum())
-        low, high = wilson(right, n)
-        values = {f"{stage}/acc": right / n, f"{stage}/acc_low": low, f"{stage}/acc_high": high}
+        values = accuracy(counts, f"{stage}/acc")
         if self.top5 is not None:
             values[f"{stage}/top5"] = float(self.top5.compute())
+            self.top5.reset()
         if self.single_view is not None:
-            name, share = f"{stage}/acc_single_view", float(self.single_view.compute())
-            values[name] = share
-            values[f"{name}_low"], values[f"{name}_high"] = wilson(round(share * n), n)
+            name, n = f"{stage}/acc_single_view", int(counts.sum())
+            share = float(self.single_view.compute())
+            values |= {name: share, **interval(name, round(share * n), n)}
             self.single_view.reset()
-        names = self.datamodule.class_names
-        for name, hits, images in zip(
-            names, counts.diag().tolist(), counts.sum(1).tolist(), strict=True
-        ):
-            if images:  # a class without images has no accuracy
-                values[f"{stage}_classes/{name}"] = hits / images
+        for name, share in class_accuracies(counts, self.datamodule.class_names).items():
+            values[f"{stage}_classes/{name}"] = share
         self.log_dict(values)
         self.counts = counts.cpu()
         self.confusion.reset()
-        if self.top5 is not None:
-            self.top5.reset()
 
     def graphs(self) -> dict[str, tuple[nn.Module, Any]]:
         """Return the net with two blank images."""
         data = self.datamodule
-        return {
-            "net": (
-                self.net,
-                self.scaled(torch.zeros(2, data.channels, *data.size, device=self.device)),
-            )
-        }
-
-
-def _moving(ema: float) -> Callable[[Any, Any, Any], None]:
-    def average(averaged: Any, current: Any, n: Any) -> None:
-        get_ema_multi_avg_fn(min(ema, (1 + int(n)) / (10 + int(n))))(averaged, current, n)
-
-    return average
+        blank = torch.zeros(2, data.channels, *data.size, device=self.device)
+        return {"net": (self.net, self.scaled(blank))}

@@ -104,7 +104,7 @@ class CycleGAN(Family):
 
     def setup(self, stage: str) -> None:
         """Fit color maps as a baseline, if the data hold true translations."""
-        data = cast(Any, self.trainer).datamodule
+        data = self.datamodule
         if data.paired and not self.color_maps:
             a, b = data.train.a.images, data.train.b.images
             self.color_maps = {"b": color_maps(a, b), "a": color_maps(b, a)}
@@ -127,7 +127,7 @@ class CycleGAN(Family):
             The losses.
         """
         a, b = batch[0] * 2 - 1, batch[1] * 2 - 1
-        d_optimizer, g_optimizer = cast(Any, self.optimizers())
+        d_optimizer, g_optimizer = self.own_optimizers
 
         # 1. translators: fool the discriminators, undo each other, keep images of the target domain
         self._set_discriminators_trainable(False)  # their gradients would not be used
@@ -195,7 +195,7 @@ class CycleGAN(Family):
         made_b, made_a = self.translate(a, "b"), self.translate(b, "a")
         self._log_means(stage, len(a), cycle_a=cycle_consistency(a, self.translate(made_b, "a")))
         self._log_means(stage, len(b), cycle_b=cycle_consistency(b, self.translate(made_a, "b")))
-        if cast(Any, self.trainer).datamodule.paired:
+        if self.datamodule.paired:
             mapped = [
                 (f"{to}_{name}", change(image), true)
                 for to, image, true in (("b", a, b), ("a", b, a))

@@ -14,6 +14,7 @@ from src.core.types import Positive
 from src.losses import bernoulli_nll, gaussian_kl
 from src.models.base import Family
 from src.nets.draw import Draw
+from src.optim.clipping import clip_each
 from src.viz.grids import Canvases
 
 
@@ -181,11 +182,3 @@ def box(window: Any) -> Tensor:
     return torch.stack(
         [mu_y[:, 0], mu_x[:, 0], mu_y[:, -1], mu_x[:, -1], window.sigma2[:, 0].sqrt()], dim=1
     )
-
-
-@torch.no_grad()
-def clip_each(parameters: Any, norm: float) -> None:
-    """Scale each gradient whose L2 norm is above `norm` down to `norm`, in place."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    norms = torch.stack(torch._foreach_norm(gradients))
-    torch._foreach_mul_(gradients, list((norm / norms).clamp(max=1.0).unbind()))

@@ -10,12 +10,15 @@ from typing import Any, ClassVar, Literal, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from src.core.progress import is_logging_step, progress
 from src.core.types import Fraction, Positive, PositiveInt
 from src.losses import GANLoss, gradient_penalty
 from src.models.base import Family
 from src.nets.init import Init, initialize, spectral_norm
+from src.nets.latents import straight_walks
+from src.optim.average import moving_average
+from src.optim.clipping import clip_weights, grad_norm
 
 
 @dataclass
@@ -68,7 +71,8 @@ class GAN(Family):
         ),
         "gradient_clip_val": (
             (None,),
-            "a GAN steps its two optimizers itself; model/loss=wgan or wgan_gp bounds its discriminator",
+            "a GAN steps its two optimizers itself; model/loss=wgan or wgan_gp bounds its "
+            "discriminator",
         ),
     }
 
@@ -88,12 +92,7 @@ class GAN(Family):
         super().__init__()
         self.automatic_optimization = False  # both optimizers share one forward of the generator
         self.generator, self.discriminator = net.generator, net.discriminator
-        self.ema = None
-        if ema > 0:
-            average = AveragedModel(
-                net.generator, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True
-            )
-            self.ema = average.requires_grad_(False)
+        self.ema = moving_average(net.generator, ema)
         self.loss, self.optimizer, self.schedule = loss, optimizer, schedule
         self.latent_dim, self.latent_distribution = latent_dim, latent_distribution
         self.n_critic, self.discriminator_lr = n_critic, discriminator_lr
@@ -148,10 +147,9 @@ class GAN(Family):
         losses, the mean logits, the gradient penalty and, when the trainer logs, gradient norms.
         """
         real_images, labels = batch[0] * 2 - 1, batch[1]  # (B, C, H, W) in [-1, 1]
-        per_epoch = int(self.trainer.num_training_batches)
-        number = self.trainer.current_epoch * per_epoch + batch_idx + 1  # of this batch, from 1
+        number = progress(self.trainer).batch + 1  # of this batch, from 1
         train_generator = number % self.n_critic == 0
-        log_norms = number % cast(Any, self.trainer).log_every_n_steps == 0
+        log_norms = is_logging_step(self.trainer, number)
 
         # Draw z and generate fake images. Only the generator's step needs their graph.
         with torch.set_grad_enabled(train_generator):
@@ -165,7 +163,8 @@ class GAN(Family):
     def _discriminator_step(
         self, real_images: Tensor, fake_images: Tensor, labels: Tensor, log_norms: bool
     ) -> dict[str, Tensor]:
-        optimizer = cast(Any, self.optimizers())[0]
+        """Update the discriminator once; return its loss and the other figures to log."""
+        optimizer, _ = self.own_optimizers
         discriminator = self.discriminator_given(labels)
 
         # Compute the logits of real and of fake images
@@ -187,7 +186,7 @@ class GAN(Family):
         optimizer.zero_grad()
         self.manual_backward(loss)
         if log_norms:
-            outputs["d_grad_norm"] = grad_norm(self.discriminator)
+            outputs["d_grad_norm"] = grad_norm(self.discriminator.parameters())
         optimizer.step()
 
         # Clip the weights (Wasserstein GAN)
@@ -198,7 +197,8 @@ class GAN(Family):
     def _generator_step(
         self, real_images: Tensor, fake_images: Tensor, labels: Tensor, log_norms: bool
     ) -> dict[str, Tensor]:
-        optimizer = cast(Any, self.optimizers())[1]
+        """Update the generator once; return its loss and the other figures to log."""
+        _, optimizer = self.own_optimizers
         discriminator = self.discriminator_given(labels)
 
         # Freeze the discriminator: its gradients would be thrown away
@@ -217,7 +217,7 @@ class GAN(Family):
         self.discriminator.requires_grad_(True)
         outputs = {"g_loss": loss}
         if log_norms:
-            outputs["g_grad_norm"] = grad_norm(self.generator)
+            outputs["g_grad_norm"] = grad_norm(self.generator.parameters())
         optimizer.step()
 
         # Update the moving average of the generator
@@ -282,8 +282,7 @@ class GAN(Family):
         A walk is a straight line in latent space; the images of one walk are consecutive.
         """
         start, end = self.latents(n, generator), self.latents(n, generator)
-        weights = torch.linspace(0, 1, steps, device=self.device).view(1, steps, 1)
-        return self.decode(torch.lerp(start.unsqueeze(1), end.unsqueeze(1), weights).flatten(0, 1))
+        return self.decode(straight_walks(start, end, steps))
 
     def graphs(self) -> dict[str, tuple[nn.Module, Any]]:
         """Return each network with an example input, for TensorBoard's graph tab."""
@@ -294,16 +293,3 @@ class GAN(Family):
             "generator": (self.generator, z),
             "discriminator": (self.discriminator, torch.cat([images, planes], 1)),
         }
-
-
-def grad_norm(net: nn.Module) -> Tensor:
-    """Return the L2 norm over all gradients of `net`, a scalar."""
-    return nn.utils.get_total_norm([p.grad for p in net.parameters() if p.grad is not None])
-
-
-@torch.no_grad()
-def clip_weights(net: nn.Module, limit: float) -> None:
-    """Clamp every parameter to [-limit, limit] in place (Arjovsky 2017, algorithm 1, line 7)."""
-    parameters: list[Tensor] = list(net.parameters())
-    torch._foreach_clamp_min_(parameters, -limit)
-    torch._foreach_clamp_max_(parameters, limit)

@@ -14,18 +14,17 @@ from torch import Tensor, nn
 
 from src.core import runs
 from src.core.errors import UserError
-from src.core.types import PathText, Positive, PositiveInt
+from src.core.types import Positive, PositiveInt
 
+SETTING = "model.init_from"  # for errors
 MAX_NAMES = 3  # of the weights that do not fit, in an error
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """Transfer learning: start from a net that was trained elsewhere.
+    """How to train a classifier that starts from the weights of another run (`init_from`).
 
     Args:
-        init_from: the folder of a run, a checkpoint, or `torchvision`. None: random weights, and
-            nothing below has an effect.
         architecture: the function that builds the net; it says which of torchvision's weights fit.
         freeze: what is not trained, its BatchNorm statistics fixed and its dropout off: `none`,
             `backbone` (all but the heads), or that many layers from the first one on (see
@@ -34,7 +33,6 @@ class Transfer:
         backbone_lr: factor on the learning rate of all layers but the heads.
     """
 
-    init_from: PathText | None = None
     architecture: str = ""
     freeze: Literal["none", "backbone"] | PositiveInt = "none"
     unfreeze_epoch: PositiveInt | None = None
@@ -58,21 +56,20 @@ class Source(NamedTuple):
     permutation: Tensor | None = None
 
 
-def read_source(init_from: str, setting: str, net: nn.Module, architecture: str) -> Source:
+def read_source(init_from: str, net: nn.Module, architecture: str) -> Source:
     """Read the classifier that `init_from` names.
 
     Args:
         init_from: `torchvision`, the folder of a run, or a checkpoint.
-        setting: its name in the config, for errors.
         net: that the weights are for.
         architecture: the name of torchvision's function that builds it.
     """
     if init_from == "torchvision":
-        return torchvision_source(net, architecture, setting)
-    return checkpoint_source(runs.checkpoint_at(Path(init_from).expanduser(), setting), setting)
+        return torchvision_source(net, architecture)
+    return checkpoint_source(runs.checkpoint_at(Path(init_from).expanduser(), SETTING))
 
 
-def checkpoint_source(path: Path, setting: str) -> Source:
+def checkpoint_source(path: Path) -> Source:
     """Read the classifier in the checkpoint at `path`: the moving average where there is one."""
     checkpoint = runs.load_checkpoint(path)
     parts = checkpoint if isinstance(checkpoint, dict) else {}
@@ -89,12 +86,12 @@ def checkpoint_source(path: Path, setting: str) -> Source:
         name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
     }
     if not (weights and data_states and {"mean", "std"} <= state.keys()):
-        raise UserError(f"{setting}={path} is not the checkpoint of a Classifier")
+        raise UserError(f"{SETTING}={path} is not the checkpoint of a Classifier")
     data = data_states[0]
     return Source(weights, state["mean"], state["std"], data["class_names"], data["permutation"])
 
 
-def torchvision_source(net: nn.Module, architecture: str, setting: str) -> Source:
+def torchvision_source(net: nn.Module, architecture: str) -> Source:
     """Read torchvision's ImageNet weights; a missing file is downloaded into torch.hub's folder."""
     weights = torchvision.models.get_model_weights(architecture).DEFAULT
     file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
@@ -110,7 +107,7 @@ def torchvision_source(net: nn.Module, architecture: str, setting: str) -> Sourc
             if file.exists()
             else f"does not exist and cannot be downloaded ({reason})"
         )
-        raise UserError(f"{setting}=torchvision: {file}, from {weights.url}, {todo}") from error
+        raise UserError(f"{SETTING}=torchvision: {file}, from {weights.url}, {todo}") from error
     # DenseNet's files are from a time when a module's name could contain a dot
     state = {
         re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.", r"\1\2.", key): value

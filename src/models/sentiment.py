@@ -14,7 +14,7 @@ from src.core import runs
 from src.core.errors import UserError
 from src.core.types import Counted, PathText, PositiveInt
 from src.data.sets.reviews import expect_same_words
-from src.metrics.intervals import wilson
+from src.metrics.accuracy import accuracy
 from src.models.base import Family
 
 log = logging.getLogger(__name__)
@@ -119,8 +119,5 @@ class Sentiment(Family):
         )
 
     def on_test_epoch_end(self) -> None:
-        counts = self.confusion.compute()
-        right, n = int(counts.diag().sum()), int(counts.sum())
-        low, high = wilson(right, n)
-        self.log_dict({"test/acc": right / n, "test/acc_low": low, "test/acc_high": high})
+        self.log_dict(accuracy(self.confusion.compute(), "test/acc"))
         self.confusion.reset()

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple, cast
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -116,7 +116,7 @@ class StyleTransfer(Family):
 
     def setup(self, stage: str) -> None:
         if stage == "fit":
-            content, style = cast(Any, self.trainer).datamodule.pair()
+            content, style = self.datamodule.pair()
             self.content.copy_(content)
             self.style.copy_(style)
             self.image.data.copy_(self._begun(content, None)[0])
@@ -133,7 +133,7 @@ class StyleTransfer(Family):
             return
         init_from, target = self.init_from, self.net.state_dict()
         try:
-            source = read_source(init_from, "model.init_from", self.net, "vgg19")
+            source = read_source(init_from, self.net, "vgg19")
         except UserError as error:
             if init_from != "torchvision":
                 raise

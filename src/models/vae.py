@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from src.core.types import NonNegative, Positive, PositiveInt
 from src.losses import bernoulli_nll, gaussian_kl
 from src.models.base import Family
+from src.nets.latents import straight_walks
 from src.nets.vae import EncoderDecoder
 
 
@@ -159,9 +160,8 @@ class VAE(Family):
 
         A walk is a straight line in latent space; the images of one walk are consecutive.
         """
-        start, end = torch.randn(2, n, 1, self.latent_dim, generator=generator)
-        weights = torch.linspace(0, 1, steps).view(1, steps, 1)
-        return self.decode(torch.lerp(start, end, weights).flatten(0, 1))
+        start, end = torch.randn(2, n, self.latent_dim, generator=generator)
+        return self.decode(straight_walks(start, end, steps))
 
     def reconstruct(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Return images (n, C, H, W) in [0, 1] decoded from their mean code; nothing is random."""

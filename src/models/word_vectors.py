@@ -1,7 +1,6 @@
 """Word vectors by skip-gram with negative sampling (Mikolov 2013b)."""
 
 from collections.abc import Callable
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +60,7 @@ class WordVectors(Family):
 
     def setup(self, stage: str) -> None:
         if stage == "fit":
-            counts = cast(Any, self.trainer).datamodule.counts
+            counts = self.datamodule.counts
             self.noise.copy_(noise_shares(counts))
             if self.subsample is not None:
                 self.kept.copy_(kept_shares(counts, self.subsample))

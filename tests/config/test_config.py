@@ -28,7 +28,7 @@ def test_every_command_has_a_config_that_composes(name):
     check(compose(name, [f"{key}=somewhere" for key in needed]), name)
 
 
-UNFREEZE = ("model=vgg", "model.transfer.init_from=x", "model.transfer.freeze=2",
+UNFREEZE = ("model=vgg", "model.init_from=x", "model.transfer.freeze=2",
             "model.transfer.unfreeze_epoch=5")  # fmt: skip
 PAIR = ["data=style_pair", "data.content=somewhere", "data.style=elsewhere"]
 CHOICES = [(group, choice) for group, choices in groups().items() for choice in choices]
@@ -74,15 +74,15 @@ MISTAKES = [
     (["data=cifar10", "model.net.discriminator.channels=1"], ["channels=1", "cifar10", "data.channels=3"]),
     (["data.train_size=9", "data.train_per_class=9"], ["data.train_size", "data.train_per_class", "one of them"]),
     (
-        ["model=vgg", "model.transfer.init_from=torchvision"],
+        ["model=vgg", "model.init_from=torchvision"],
         ["init_from=torchvision", "torchvision has no weights for src.nets.convnet.convnet"],
     ),
     (["model=vgg", "model.tta.shift=32", "data=cifar10"], ["model.tta.shift=32", "data.size=32"]),
     (
-        ["model=vgg", "model.transfer.init_from=x", "model.normalize.whiten=true"],
-        ["model.normalize.whiten=true", "model.transfer.init_from=x"],
+        ["model=vgg", "model.init_from=x", "model.normalize.whiten=true"],
+        ["model.normalize.whiten=true", "model.init_from=x"],
     ),
-    (["model=vgg", "model.transfer.freeze=backbone"], ["model.transfer.freeze=backbone without model.transfer.init_from"]),
+    (["model=vgg", "model.transfer.freeze=backbone"], ["model.transfer.freeze=backbone without model.init_from"]),
     (["model=vgg", "model.transfer.unfreeze_epoch=1"], ["model.transfer.unfreeze_epoch=1", "model.transfer.freeze=none"]),
     (
         [*UNFREEZE, "trainer.max_epochs=5"],

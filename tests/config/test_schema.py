@@ -119,8 +119,14 @@ def supplied(target):
 
 def test_settings_that_are_paths_are_known_before_a_config_is_composed():
     assert path_settings() >= {"out", "run", "images", "resume", "augment.run", "hydra.run.dir"}
-    assert path_settings() >= {"data.root", "data.root_a", "data.content", "data.cache"}
-    assert path_settings() >= {"model.init_from", "model.transfer.init_from"}
+    assert path_settings() >= {
+        "data.root",
+        "data.root_a",
+        "data.content",
+        "data.cache",
+        "model.init_from",
+    }
+
     assert not path_settings() & {"data", "data.name", "seed", "model.transfer.freeze"}
 
 

@@ -105,8 +105,7 @@ def begun(overrides: tuple[str, ...], source: Path) -> None:
     """Begin a model with what the run in `source` learned."""
     from src.engine import build
 
-    setting = "model.init_from" if "model=sentiment" in overrides else "model.transfer.init_from"
-    cfg = compose("train", [*overrides, f"{setting}={source}"])
+    cfg = compose("train", [*overrides, f"model.init_from={source}"])
     check(cfg)
     data = build.datamodule(cfg)
     build.model(cfg, data).load_pretrained(data)

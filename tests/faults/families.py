@@ -95,6 +95,18 @@ FAMILIES = {
         ),
         epochs=8,
     ),
+    "vae": FamilyRun(
+        (
+            *DIGITS,
+            "model=vae",
+            "data.binarize=true",
+            "model.latent_dim=3",
+            "model.net.encoder.hidden_dims=[16]",
+            "callbacks.reconstructions.n=4",
+            "callbacks.reconstructions.every_n_batches=9",
+        ),
+        epochs=12,
+    ),
     "classifier": FamilyRun((*DIGITS, *CLASSIFIER), epochs=6),
     "classifier, files": FamilyRun(  # read by workers, augmented, gradients of three batches together
         (

@@ -11,7 +11,7 @@ from torch import nn
 from src.core import runs
 from src.core.randomness import derive_seed
 from src.engine import build
-from src.models.gan import clip_weights, grad_norm
+from src.optim.clipping import clip_weights, grad_norm
 from src.train import train
 from tests.conftest import TINY, TINY_NETS
 from tests.contract.small import MODELS, class_of
@@ -190,7 +190,7 @@ def test_clip_weights_in_place():
 def test_grad_norm_is_over_all_parameters():
     net = nn.Linear(1, 1)
     net.weight.grad, net.bias.grad = torch.tensor([[3.0]]), torch.tensor([4.0])
-    assert grad_norm(net).item() == pytest.approx(5)
+    assert grad_norm(net.parameters()).item() == pytest.approx(5)
 
 
 def test_a_discriminator_rate_of_its_own(config):

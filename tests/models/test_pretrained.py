@@ -68,7 +68,7 @@ def test_torchvisions_weights_answer_as_in_torchvision(config, hub, log_lines, n
         "data=digits",
         "data.size=64",
         "data.num_classes=1000",
-        "model.transfer.init_from=torchvision",
+        "model.init_from=torchvision",
     )
     model = build.model(cfg)
     classes = weights.meta["categories"]
@@ -110,7 +110,7 @@ def squeeze(monkeypatch, tmp_path):
 def test_torchvisions_weights_are_downloaded_and_their_hash_is_checked(hub, squeeze, capfd):
     net = torchvision.models.squeezenet1_1()
     state = squeeze()
-    source = torchvision_source(net, "squeezenet1_1", "model.transfer.init_from")
+    source = torchvision_source(net, "squeezenet1_1")
     assert all(torch.equal(source.weights[key], state[key]) for key in state)
     assert capfd.readouterr() == ("", "")
     squeeze("00000000")
@@ -118,7 +118,7 @@ def test_torchvisions_weights_are_downloaded_and_their_hash_is_checked(hub, sque
         UserError,
         match=r"squeezenet1_1-00000000\.pth, from file:.* cannot be downloaded \(invalid hash value",
     ):
-        torchvision_source(net, "squeezenet1_1", "model.transfer.init_from")
+        torchvision_source(net, "squeezenet1_1")
 
 
 def test_without_network_there_is_a_line(hub, monkeypatch):
@@ -129,7 +129,7 @@ def test_without_network_there_is_a_line(hub, monkeypatch):
     with pytest.raises(
         UserError, match=r"alexnet-.*\.pth does not exist and|from https.*alexnet"
     ) as error:
-        torchvision_source(nn.Sequential(), "alexnet", "model.transfer.init_from")
+        torchvision_source(nn.Sequential(), "alexnet")
     assert "\n" not in str(error.value)
     assert "Name or service not known" in str(error.value)
 
@@ -143,8 +143,8 @@ def test_no_pickle_is_executed(hub, tmp_path):
     path = hub("alexnet", {})
     path.write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(UserError, match="is broken: delete it"):
-        torchvision_source(nn.Sequential(), "alexnet", "model.transfer.init_from")
+        torchvision_source(nn.Sequential(), "alexnet")
     torch.save(Bomb(), tmp_path / "bomb.ckpt")
     with pytest.raises(UserError, match="is a broken checkpoint"):
-        checkpoint_source(tmp_path / "bomb.ckpt", "model.transfer.init_from")
+        checkpoint_source(tmp_path / "bomb.ckpt")
     assert not hasattr(builtins, "exploded")

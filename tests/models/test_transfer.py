@@ -59,7 +59,7 @@ def backbone(images, tmp_path_factory):
 def settings(images, backbone, config):
     """overrides -> a config that begins with that run, on the two other classes."""
     return lambda *more: config(
-        *TARGET, f"data.root={images}", f"model.transfer.init_from={backbone}", *more
+        *TARGET, f"data.root={images}", f"model.init_from={backbone}", *more
     )
 
 
@@ -101,7 +101,7 @@ def test_of_the_same_classes_the_head_comes_too(settings, backbone):
     model, data = started(
         settings(
             "data.classes=[c,a,b]",
-            f"model.transfer.init_from={backbone / 'checkpoints' / 'last.ckpt'}",
+            f"model.init_from={backbone / 'checkpoints' / 'last.ckpt'}",
         )
     )
     old = load_run(backbone)[1]
@@ -134,7 +134,7 @@ def frozen_run(images, backbone, tmp_path_factory):
     source = shutil.copytree(backbone, top / "source")
     begin = (
         f"data.root={images}",
-        f"model.transfer.init_from={source}",
+        f"model.init_from={source}",
         "model.transfer.freeze=backbone",
         "model.ema=0",
     )
@@ -180,7 +180,7 @@ def test_the_articles_arithmetic(config):
     """(2,048 features + 1) x 2 classes; all of ResNet-50 is torchvision's 25,557,032 with a head
     for 2 instead of 1,000."""
     cfg = config("model=resnet50", "data=folder", "data.root=x", "data.num_classes=2",
-                 "model.transfer.init_from=torchvision",
+                 "model.init_from=torchvision",
                  "model.transfer.freeze=backbone", "model.ema=0.9")  # fmt: skip
     with torch.device("meta"):
         model = instantiate_node(cfg.model, "model")
@@ -222,7 +222,7 @@ def unfreezing(images, backbone, tmp_path_factory, request):
     top = tmp_path_factory.mktemp("unfreezing")
     shutil.copy(backbone / "checkpoints" / "last.ckpt", top / "source.ckpt")
     cfg = compose("train", [*TARGET, f"data.root={images}",
-                            f"model.transfer.init_from={top / 'source.ckpt'}",
+                            f"model.init_from={top / 'source.ckpt'}",
                             *UNFREEZING, f"model/optimizer={request.param}"])  # fmt: skip
     check(cfg)
     train(cfg, saved(cfg, top / "uncut"))
@@ -244,7 +244,7 @@ def test_cut_before_at_and_after_the_unfreezing(unfreezing, tmp_path, monkeypatc
         return trained(cfg, folder)
 
     monkeypatch.setattr("tests.engine.test_resume.train", without_source)
-    cfg.model.transfer.init_from = str(moved)
+    cfg.model.init_from = str(moved)
     folder = cut_and_resumed(Classifier, cfg, tmp_path, monkeypatch, cut)
     assert_same_run(top / "uncut", folder)
 
@@ -322,7 +322,7 @@ def test_the_order_of_permuted_pixels_must_be_the_same(settings, backbone, tmp_p
     )
     part["permutation"] = build.datamodule(settings("data.permute=true")).permutation
     torch.save(checkpoint, tmp_path / "permuted.ckpt")
-    source = f"model.transfer.init_from={tmp_path / 'permuted.ckpt'}"
+    source = f"model.init_from={tmp_path / 'permuted.ckpt'}"
     started(settings(source, "data.permute=true"))
     for other in ([], ["data.permute=true", "data.split_seed=1"]):
         with pytest.raises(UserError, match="pixels in another order"):
@@ -330,7 +330,7 @@ def test_the_order_of_permuted_pixels_must_be_the_same(settings, backbone, tmp_p
 
 
 def test_what_is_not_there_costs_no_heavy_import_and_leaves_no_folder(tmp_path):
-    absent = f"model.transfer.init_from={tmp_path / 'x'}"
+    absent = f"model.init_from={tmp_path / 'x'}"
     line = wrong(command("train", "model=vgg", "data.size=32", absent, f"out={tmp_path / 'runs'}"))
     assert f"{absent} does not exist: give the folder of a run, or a checkpoint" in line
     assert not (tmp_path / "runs").exists()
@@ -340,11 +340,11 @@ def test_the_experiments_ask_for_a_run():
     """A missing value would not do: over a value that stands it changes nothing, and the net would
     begin as drawn."""
     for name in ("transfer_frozen", "transfer_finetuned"):
-        source = compose("train", [f"experiment={name}", "data.root=x"]).model.transfer.init_from
+        source = compose("train", [f"experiment={name}", "data.root=x"]).model.init_from
         with pytest.raises(
-            UserError, match=r"model\.transfer\.init_from must be given: give the folder of a run"
+            UserError, match=r"model\.init_from must be given: give the folder of a run"
         ):
-            runs.checkpoint_at(Path(source), "model.transfer.init_from")
+            runs.checkpoint_at(Path(source), "model.init_from")
 
 
 def test_other_files_and_families_are_refused(settings, tmp_path, gan_run):
@@ -359,4 +359,4 @@ def test_other_files_and_families_are_refused(settings, tmp_path, gan_run):
         (tmp_path, "is not a run folder"),
     ):
         with pytest.raises(UserError, match=words):
-            started(settings(f"model.transfer.init_from={path}"))
+            started(settings(f"model.init_from={path}"))

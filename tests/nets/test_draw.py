@@ -7,10 +7,11 @@ import torch
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from src.losses import bernoulli_nll, gaussian_kl
-from src.models.draw import DRAW, clip_each
+from src.models.draw import DRAW
 from src.nets.attention import Attention, NoAttention
 from src.nets.draw import Draw
 from src.nets.draw_reference import draw
+from src.optim.clipping import clip_each
 from src.optim.schedules import constant
 from tests.nets.test_attention import paper
 

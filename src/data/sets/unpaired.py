@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -158,10 +158,9 @@ class Unpaired(ImageData):
         a, b, *indices = batch
         domains = [to_float(a), to_float(b)]
         if self.augment is not None and indices:
-            epoch = cast(Any, self.trainer).fit_loop.epoch_progress.current.processed
             no_labels = torch.full((len(a),), -1)
             for k, domain in enumerate(("a", "b")):
-                rng = CounterRNG(indices[0][:, k], self.seed, "augment", domain, epoch)
+                rng = CounterRNG(indices[0][:, k], self.seed, "augment", domain, self.epoch)
                 domains[k], _ = self.augment(domains[k], no_labels, rng, None)
         return domains[0], domains[1]
 

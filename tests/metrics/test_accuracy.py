@@ -1,0 +1,23 @@
+"""Accuracies of a classifier, against counts by hand."""
+
+import pytest
+import torch
+
+from src.metrics.accuracy import accuracy, class_accuracies
+from src.metrics.intervals import wilson
+
+COUNTS = torch.tensor([[3, 1, 0], [0, 0, 0], [2, 0, 4]])  # (true, predicted); no image of class 1
+
+
+def test_accuracy_is_the_share_on_the_diagonal_with_its_interval():
+    low, high = wilson(7, 10)
+    assert accuracy(COUNTS, "test/acc") == {
+        "test/acc": 0.7,
+        "test/acc_low": low,
+        "test/acc_high": high,
+    }
+
+
+def test_a_class_without_images_has_no_accuracy():
+    found = class_accuracies(COUNTS, ["a", "b", "c"])
+    assert found == {"a": pytest.approx(3 / 4), "c": pytest.approx(4 / 6)}
