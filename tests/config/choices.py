@@ -1,4 +1,7 @@
-"""Complete any choice of a config group so that it passes the checks, without a list of models or data sets."""
+"""Complete any choice of a config group, and any command, to a config that passes the checks.
+
+All of them are discovered in conf/: there is no list of models or data sets.
+"""
 
 import re
 from functools import cache
@@ -10,7 +13,20 @@ from src.config.compose import CONF, compose, groups, target_of
 from src.config.signatures import class_attribute
 from src.core.errors import UserError
 
+COMMANDS = sorted(path.stem for path in CONF.glob("*.yaml"))
 CHOICES = [(group, choice) for group, choices in groups().items() for choice in choices]
+# with these, every setting is in some config: recipes only combine other choices
+CONFIGS = [
+    *(("command", name) for name in COMMANDS),
+    *((group, choice) for group, choice in CHOICES if group != "experiment"),
+]
+
+
+def config_of(group: str, choice: str) -> tuple[str, tuple[str, ...]]:
+    """Return a command and overrides that pass its checks, for a member of CONFIGS."""
+    if group == "command":
+        return choice, with_paths(choice, ())
+    return command_for(group, choice), chosen(group, choice)
 
 
 def command_for(group: str, choice: str) -> str:

@@ -1,4 +1,5 @@
-"""A disk that is full or refuses: one line, what cannot be left out ends the run, no figure is lost, and it goes on."""
+"""A disk that is full or read-only: one line, optional outputs are left out, an essential one ends
+the run, no figure is lost, and the run can be resumed."""
 
 import json
 import re
@@ -121,7 +122,7 @@ def test_pictures_are_left_out_with_one_line(kills, disk, tmp_path):
 
 
 def test_events_and_log_are_left_out_and_figures_are_printed(kills, disk):
-    """All but the checkpoints lies on the full disk: the run trains to its end, and only its figures have no place."""
+    """Only the checkpoints have space: the run trains to its end and only misses its figures."""
     small = disk("size=16m")
     folder = small.path / "run"
     run = start_and_stop_at_checkpoint(kills, folder, "~logger.csv")
@@ -139,7 +140,7 @@ def test_events_and_log_are_left_out_and_figures_are_printed(kills, disk):
 
 
 def test_figures_of_training_are_not_left_out(kills, disk):
-    """metrics.csv belongs to the checkpoint: a checkpoint whose rows cannot be written is not written."""
+    """No checkpoint is written if its rows of metrics.csv cannot be written."""
     small = disk("size=16m")
     folder = small.path / "run"
     run = start_and_stop_at_checkpoint(kills, folder)

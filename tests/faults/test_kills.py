@@ -1,4 +1,4 @@
-"""A run of each family that is cut at random moments and resumed ends as the run that was never cut."""
+"""A run of each family that is cut at random moments and resumed ends as the uncut run."""
 
 import random
 import signal

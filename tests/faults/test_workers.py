@@ -1,4 +1,4 @@
-"""Processes that read images: without shared memory, killed, and met by the signals that are for their parent."""
+"""Processes that read images: without shared memory, killed, and given their parent's signals."""
 
 import os
 import signal
@@ -30,7 +30,9 @@ def test_a_small_dev_shm_neither_hangs_nor_changes_the_run(
     runs = []
     small = [["-t", "tmpfs", "-o", options, "tmpfs", "/dev/shm"]]
     for name, mounts in (("large", []), ("small", small)):
-        given = kills.arguments(FILES, "32-true", tmp_path / name, "data.size=256", "trainer.max_epochs=1")  # fmt: skip
+        given = kills.arguments(
+            FILES, "32-true", tmp_path / name, "data.size=256", "trainer.max_epochs=1"
+        )
         runs.append(kills.server.start(given, tmp_path / "out", mounts=mounts))
         success(runs[-1])
     assert words in runs[1].said
