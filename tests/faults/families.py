@@ -177,7 +177,7 @@ FAMILIES = {
 
 
 def make_inputs(folder: Path, server: Server) -> Path:
-    """Write the inputs of the runs: photographs of two classes, a style, a pretrained classifier."""
+    """Write the inputs of the runs: photographs of two classes, a style, a classifier."""
     noise = np.random.default_rng(0)
 
     def image(path: Path, height: int, width: int) -> None:

@@ -30,7 +30,7 @@ class Run:
         self.code: int | None = None
 
     def poll(self, seconds: float = 0.0) -> int | None:
-        """Return the exit code, -n after signal n; None if the process still runs after `seconds`."""
+        """Return the exit code, -n after signal n; None if it still runs after `seconds`."""
         if self.code is None:
             self.code = self._wait(seconds)
         return self.code
