@@ -13,7 +13,7 @@ from src.engine import build
 from src.evaluate import evaluate
 from src.train import train
 from tests.conftest import TINY, command, wrong
-from tests.engine.test_resume import uncut_run
+from tests.engine.cuts import uncut_run
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from src.models.cyclegan import CycleGAN, ImagePool
 from src.nets.cyclegan import InstanceNorm, Residual, discriminator, generator
 from src.train import train
 from tests.conftest import TINY, WINTER_NET, WINTER_RUN, WINTER_SMALL, saved, weights_of
-from tests.engine.test_resume import assert_same_run, cut_and_resumed
+from tests.engine.cuts import assert_same_run, cut_and_resumed
 
 
 def count(net):

@@ -17,7 +17,7 @@ from src.models.word_vectors import WordVectors
 from src.train import train
 from tests.conftest import call, saved, weights_of
 from tests.data.test_reviews import CPU, HEADER, LABELED, PLAIN, SENTIMENT, WORDS
-from tests.engine.test_resume import assert_same_run, cut_and_resumed, uncut_run
+from tests.engine.cuts import assert_same_run, cut_and_resumed, uncut_run
 
 RESUMED = (
     "trainer.max_epochs=3",

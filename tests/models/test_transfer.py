@@ -21,7 +21,7 @@ from src.models.classifier import Classifier
 from src.nets.inspect import count_parameters
 from src.train import train
 from tests.conftest import TINY, call, command, saved, wrong
-from tests.engine.test_resume import assert_same_run, cut_and_resumed
+from tests.engine.cuts import assert_same_run, cut_and_resumed
 
 NET = (*TINY, "data=folder", "data.size=8", "data.cache=null", "data.limit=null", "model=vgg",
        "model.net.features=[4,M,8,M,D]", "model.net.dropout=[0.3,0]", "model.ema=0.9",
