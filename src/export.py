@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from src.config import cli
-from src.core import runs
+from src.config.saved import expect_classifier
 from src.core.errors import UserError, writing
 from src.core.files import write_atomically
 
@@ -46,7 +46,7 @@ def export(cfg: DictConfig) -> Path:
         raise UserError(f"out={out}: with format={cfg.format} the name must end in {ending}")
     if out.is_dir():
         raise UserError(f"out={out} cannot be written: it is a folder")
-    runs.expect_classifier(folder)
+    expect_classifier(folder)
 
     from src.engine.load import load_classifier
 

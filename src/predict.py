@@ -24,7 +24,7 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from src.config import cli
-from src.core import runs
+from src.config.saved import expect_classifier
 from src.core.errors import Incomplete, UserError, writing
 from src.core.files import printable, write_atomically
 from src.core.inputs import find_images
@@ -59,7 +59,7 @@ def predict(cfg: DictConfig) -> Predictions:
     Raises Incomplete if some images cannot be read.
     """
     folder, out = Path(cfg.run).expanduser(), Path(cfg.out).expanduser()
-    runs.expect_classifier(folder)
+    expect_classifier(folder)
     paths = find_images([cfg.images] if isinstance(cfg.images, str) else list(cfg.images))
 
     from src.engine.load import load_classifier

@@ -21,14 +21,15 @@ from typing import Any
 from omegaconf import DictConfig
 
 from src.config import cli
+from src.config.signatures import class_attribute
 from src.core import runs
 from src.core.errors import UserError, writing
 
 
 def leave_one_out(cfg: DictConfig) -> list[list[bool]]:
     """Return whether each labeled sentence was predicted right, a row per seed."""
-    if cfg.model._target_ != "src.models.sentiment.Sentiment":
-        raise UserError(f"leave_one_out is for model=sentiment, not {cfg.model._target_}")
+    if class_attribute(cfg.model._target_, "sentences") != "labeled":
+        raise UserError(f"leave_one_out needs model=sentiment, not {cfg.model._target_}")
     sources = [
         str(Path(cfg.vectors).expanduser() / str(seed)) if cfg.vectors else None
         for seed in range(cfg.seeds)

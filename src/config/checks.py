@@ -5,21 +5,13 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
-from src.config.compose import (
-    check_keys,
-    complete,
-    first_lines,
-    groups,
-    settings_of,
-    target_of,
-)
 from src.config.compose import compose as compose
+from src.config.compose import first_lines, groups, target_of
 from src.config.schema import WrongValue, shown
 from src.config.signatures import class_attribute
 from src.config.targets import UnknownSetting, check_targets
@@ -84,18 +76,6 @@ def _select(node: Any, path: str) -> Any:
     for key in path.split("."):
         node = node.get(key) if isinstance(node, dict) else None
     return node
-
-
-def check_saved(cfg: DictConfig, path: Path) -> None:
-    """Check the config that a run stores in the file `path`; an error names the file."""
-    try:
-        complete(cfg)
-        check_keys(cfg, settings_of("train"))
-        check(cfg)
-    except UserError as error:
-        raise UserError(
-            f"{path}: {error}; was the file changed, or written by another version of the project?"
-        ) from error
 
 
 def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:

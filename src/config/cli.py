@@ -33,6 +33,7 @@ from src.config.compose import (
 from src.config.jobs import Sweep, Task, run_once
 from src.config.overrides import quoted, setting, value_of
 from src.config.resume import resume_run
+from src.config.saved import expect_classifier
 from src.core import runs, signals
 from src.core.errors import (
     Incomplete,
@@ -183,6 +184,8 @@ def _expect_pretrained(cfg: DictConfig) -> None:
         runs.last_checkpoint(path)
     else:
         runs.checkpoint_at(path, "model.init_from")
+        if path.is_dir():
+            expect_classifier(path, "model.init_from")
 
 
 class Place:

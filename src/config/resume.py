@@ -9,12 +9,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from src.config.checks import check, check_saved
+from src.config.checks import check
 from src.config.commands import Train, types_of
 from src.config.compose import complete, first_lines, nearest, paths
 from src.config.jobs import Task, run_alone
 from src.config.kinds import COLLECTIONS
 from src.config.overrides import value_of
+from src.config.saved import check_saved
 from src.config.schema import has_mark
 from src.config.targets import marked
 from src.core import runs

@@ -150,19 +150,6 @@ def write_config(folder: Path, cfg: DictConfig) -> None:
     write_atomically(config_path(folder), lambda path: path.write_text(OmegaConf.to_yaml(cfg)))
 
 
-def is_classifier(model: DictConfig) -> bool:
-    """Return whether a model's config is that of a Classifier."""
-    return bool(model._target_ == "src.models.classifier.Classifier")
-
-
-def expect_classifier(folder: Path, setting: str = "run") -> None:
-    """Raise UserError, naming `setting`, unless the run in `folder` trained a classifier."""
-    model = load_config(folder).model
-    if not is_classifier(model):
-        family = model._target_.rpartition(".")[2]
-        raise UserError(f"{setting}={folder} holds a {family}; give the run of a classifier")
-
-
 def last_checkpoint(folder: Path) -> Path:
     """Return the path of the newest checkpoint of a run; `load_last` reads it."""
     if not config_path(folder).is_file():
@@ -201,10 +188,9 @@ def load_last(folder: Path, repair: bool = False) -> dict[str, Any]:
 def checkpoint_at(path: Path, setting: str) -> Path:
     """Return the checkpoint that `setting`=`path` names.
 
-    `path` is that file, or the folder of a classifier's run, which means its newest checkpoint.
+    `path` is that file, or the folder of a run, which means its newest checkpoint.
     """
     if path.is_dir():
-        expect_classifier(path, setting)
         return last_checkpoint(path)
     if not path.is_file():  # RUN: the placeholder in recipes that need a run
         wrong = " must be given" if str(path) == "RUN" else f"={path} does not exist"

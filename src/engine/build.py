@@ -81,7 +81,7 @@ def model(cfg: DictConfig, datamodule: Any = None) -> Family:
 def model_with(cfg: DictConfig, counts: dict[str, int]) -> Family:
     """Build the model. Null settings get their values from `counts`, a result of `data_counts`."""
     settings = model_settings(cfg, counts)
-    if runs.is_classifier(cfg.model):
+    if class_attribute(cfg.model._target_, "is_classifier"):
         expect_input_size(cfg, settings["net"])
     clips = cfg.get("trainer") and cfg.trainer.gradient_clip_val is not None
     if clips and "fused" in settings["optimizer"]:  # Lightning refuses to clip for a fused one

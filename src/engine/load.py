@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 
-from src.config.checks import check, check_saved
+from src.config.checks import check
+from src.config.saved import check_saved
 from src.core import runs
 from src.data.decode import parse_color
 from src.engine import build, resume
@@ -68,7 +69,7 @@ class LoadedClassifier(NamedTuple):
 def load_classifier(folder: Path) -> LoadedClassifier:
     """Load a finished classifier, on the CPU, in eval mode.
 
-    Callers check with `runs.expect_classifier` first that the run trained one.
+    Callers check with `expect_classifier` first that the run trained one.
     """
     cfg, model, state = load_run(folder)
     assert isinstance(model, Classifier)

@@ -355,7 +355,7 @@ def test_other_files_and_families_are_refused(settings, tmp_path, gan_run):
         (tmp_path / "draw.ckpt", "is not the checkpoint of a Classifier"),
         (tmp_path / "list.ckpt", "is not the checkpoint of a Classifier"),
         (tmp_path / "text.ckpt", "is a broken checkpoint"),
-        (gan_run, "holds a GAN"),
+        (gan_run, "is not the checkpoint of a Classifier"),
         (tmp_path, "is not a run folder"),
     ):
         with pytest.raises(UserError, match=words):
