@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from src.config import cli
-from src.config.checks import groups
+from src.config.compose import groups
 from src.core.errors import UserError, writing
 from src.core.types import PICTURES
 

@@ -47,7 +47,7 @@ def one_by_one(data: Any, *changes: Any) -> Any:
             shuffle=True,
         )
 
-    class OneByOne(Dataset):
+    class OneByOne(Dataset[Any]):
         transform = transforms.Compose([transforms.ToTensor(), *changes])
 
         def __len__(self) -> int:

@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from src.config.checks import check, compose, groups
+from src.config.checks import check
+from src.config.compose import compose, groups
 from src.core.errors import writing
 from src.core.randomness import CounterRNG
 from src.data.decode import decode, parse_color
