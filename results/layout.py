@@ -242,7 +242,7 @@ SUMMARY: list[tuple[str, str, str, Callable[[], str], str | Callable[[], str], s
         "19 to 37",
     ),
     (
-        "Sentiment, 9 sentences",
+        "Sentiment, 10 sentences",
         "words",
         "leave_one_out",
         quote("accuracy {}", "reviews", "pretrained, frozen", sentence_mean),

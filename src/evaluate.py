@@ -48,12 +48,12 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     )
     trainer = build.trainer(run_cfg, folder, *estimates)
     figures = test(trainer, model, data)
-    counts, stands_on = basis(trainer)
+    counts, based_on = basis(trainer)
     values = figures | counts
     runs.move_broken_metrics(folder)
     before, batches = runs.read_metrics(folder), batches_done(checkpoint)
     same_model = before.get("batches") in (None, batches)
-    kept, refused = keep_larger(before if same_model else {}, values, stands_on)
+    kept, refused = keep_larger(before if same_model else {}, values, based_on)
     print("\n".join([*headline_lines(values), *refused]))  # before writing them, which may fail
     runs.write_metrics(folder, kept)
     print(f"numbers: {folder / 'metrics.json'}")

@@ -15,7 +15,7 @@ from src.core.types import Fraction, NonNegative, Positive
 
 @dataclass
 class GANLoss(ABC):
-    """What a discriminator and a generator minimize.
+    """The losses that a discriminator and a generator minimize.
 
     Logits are the discriminator's raw scores, (B,) or (B, 1): any real number, before a sigmoid.
 

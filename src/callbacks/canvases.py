@@ -19,9 +19,9 @@ class CanvasSequences(pl.Callback):
     """Show the canvas after each step, with its windows, for validation images and for fixed noise.
 
     Strips go to TensorBoard and to images/canvas_{samples,reconstructions}_BATCHES.png. GIFs are
-    large,
-    so they are made only when training has doubled: they go to TensorBoard, and the newest to
-    images/canvas_*.gif. After validation, a bar chart shows the KL of each step.
+    large, so they are made only when the number of batches has doubled; they go to TensorBoard,
+    and the newest also to images/canvas_*.gif. After validation, a bar chart shows the KL of each
+    step.
 
     Args:
         every_n_batches: interval of the strips; also drawn after the first batch and at the end.
@@ -46,11 +46,11 @@ class CanvasSequences(pl.Callback):
         step = progress(trainer).batch
         intervals, rest = divmod(step, self.every_n_batches)
         if step == 1 or rest == 0:
-            self._show(trainer, pl_module, moving=intervals & (intervals - 1) == 0)
+            self._show(trainer, pl_module, with_gif=intervals & (intervals - 1) == 0)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if is_last_epoch(trainer):
-            self._show(trainer, pl_module, moving=True)
+            self._show(trainer, pl_module, with_gif=True)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         kl = {
@@ -67,7 +67,7 @@ class CanvasSequences(pl.Callback):
                 ),
             )
 
-    def _show(self, trainer: pl.Trainer, model: pl.LightningModule, moving: bool) -> None:
+    def _show(self, trainer: pl.Trainer, model: pl.LightningModule, with_gif: bool) -> None:
         if not trainer.is_global_zero or not isinstance(model, CanPaint):
             return
         images, _ = probe_images(trainer, self.n)
@@ -78,17 +78,17 @@ class CanvasSequences(pl.Callback):
             strip = grids.canvas_strip(canvases)
             save_image(trainer, f"canvas_{name}_{step:08d}.png", strip)
             log_image(trainer, f"canvas_strips/{name}", strip)
-            if moving:
+            if with_gif:
                 frames = grids.canvas_frames(canvases)
                 gif = grids.gif(frames)
                 save_image(trainer, f"canvas_{name}.gif", gif)
                 if writer:
                     writer._get_file_writer().add_summary(
-                        _moving(f"canvas/{name}", gif, frames[0]), step
+                        _gif_summary(f"canvas/{name}", gif, frames[0]), step
                     )
 
 
-def _moving(tag: str, gif: bytes, frame: np.ndarray) -> Summary:
+def _gif_summary(tag: str, gif: bytes, frame: np.ndarray) -> Summary:
     """Return an image summary that holds a GIF; TensorBoard passes its bytes to the browser."""
     height, width = frame.shape[:2]
     image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)

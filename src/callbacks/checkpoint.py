@@ -1,4 +1,4 @@
-"""Checkpoints to go on from, and signals that end a training in good order."""
+"""Checkpoints to resume from, and a clean stop at a signal."""
 
 import logging
 import signal
@@ -18,23 +18,24 @@ log = logging.getLogger(__name__)
 
 
 class Checkpoint(pl.Callback):
-    """Write folder/checkpoints/last.ckpt every n batches, at the end of each epoch, and on a
-    signal.
+    """Write folder/checkpoints/last.ckpt every n batches, after each epoch, and on a signal.
 
     A stop signal (see `src.core.signals`) lets the batch finish, writes the checkpoint and raises
-    `Interrupted`; a second one, more than two seconds later, stops at once. Of several processes
-    that train one model, all stop after the same batch, whichever of them got the signal.
+    `Interrupted`; a second one, more than two seconds later, stops at once. If several processes
+    train one model, all stop after the same batch, whichever of them received the signal.
 
-    The last batch of an epoch is written after the epoch's end has run: Lightning skips the end
-    after resuming otherwise. Partially accumulated gradients are saved too, and the newest
-    validation figures, which a run that is resumed after its last batch still has to report.
+    After the last batch of an epoch, the checkpoint is written when the hooks for the end of the
+    epoch have run; after an earlier checkpoint, a resumed run would skip them. Partially
+    accumulated gradients are saved too, and so are the newest validation figures, which a run that
+    is resumed after its last batch still has to report.
 
-    A run whose time is up (trainer.max_time) goes on from inside its epoch too: the epoch's end,
-    which Lightning comes to early then, is not written.
+    If the time is up (trainer.max_time) inside an epoch, the run resumes from there: the
+    checkpoint is written at once, and not again at the end of the epoch, which Lightning then runs
+    too early.
 
     Args:
         folder: of the run.
-        every_n_batches: None for the end of epochs only.
+        every_n_batches: interval; None: only after each epoch.
 
     Attributes:
         metrics: validation metrics and their counts, by name; saved in checkpoints.
@@ -45,7 +46,7 @@ class Checkpoint(pl.Callback):
         self.metrics: dict[str, Any] = {}
         self.signum = 0
         self.handlers: dict[int, Any] = {}
-        self.gathered: dict[str, Tensor] = {}
+        self.accumulated: dict[str, Tensor] = {}
         self.stopped_mid_epoch = False
 
     def on_load_checkpoint(
@@ -54,9 +55,10 @@ class Checkpoint(pl.Callback):
         done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
         if trainer.max_epochs is not None and 0 <= trainer.max_epochs < done:
             raise UserError(
-                f"trainer.max_epochs={trainer.max_epochs}: the run has {done} behind it"
+                f"trainer.max_epochs={trainer.max_epochs} is less than the {done} epochs that the "
+                "run has finished"
             )
-        self.gathered = checkpoint.get("gradients", {})
+        self.accumulated = checkpoint.get("gradients", {})
         self.metrics = checkpoint.get("metrics", {})
 
     def on_save_checkpoint(
@@ -65,30 +67,30 @@ class Checkpoint(pl.Callback):
         self.metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
         self.metrics |= basis(trainer)[0]
         checkpoint["metrics"] = dict(self.metrics)
-        progress = trainer.fit_loop.epoch_loop.batch_progress
-        if progress.current.ready % trainer.accumulate_grad_batches and not progress.is_last_batch:
+        batches = trainer.fit_loop.epoch_loop.batch_progress
+        if batches.current.ready % trainer.accumulate_grad_batches and not batches.is_last_batch:
             parameters = pl_module.named_parameters()
             checkpoint["gradients"] = {name: p.grad for name, p in parameters if p.grad is not None}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.handlers = signals.install(self._note)
-        for name, gradient in self.gathered.items():
+        self.handlers = signals.install(self._on_signal)
+        for name, gradient in self.accumulated.items():
             pl_module.get_parameter(name).grad = gradient.to(pl_module.device)
-        self.gathered = {}
+        self.accumulated = {}
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._release()
+        self._restore_handlers()
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        self._release()
+        self._restore_handlers()
 
-    def _release(self) -> None:
+    def _restore_handlers(self) -> None:
         signals.restore(self.handlers)
         self.handlers = {}
 
-    def _note(self, signum: int, frame: Any) -> None:
+    def _on_signal(self, signum: int, frame: Any) -> None:
         if signals.is_repeat():
             return
         if self.signum:
@@ -135,7 +137,7 @@ class Checkpoint(pl.Callback):
 
 
 def latest_metrics(trainer: pl.Trainer) -> dict[str, Any]:
-    """Return the newest value of each figure, of this session or of those before it."""
+    """Return the newest value of each figure, from this session or an earlier one."""
     values = {name: float(value) for name, value in trainer.callback_metrics.items()}
     for callback in callbacks(trainer):
         if isinstance(callback, Checkpoint):

@@ -1,4 +1,4 @@
-"""Images beside the images that a model makes of them."""
+"""Images beside the versions that a model makes of them."""
 
 from typing import Any
 

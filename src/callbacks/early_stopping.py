@@ -5,8 +5,7 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 
-from src.callbacks.trainer_state import callbacks, datamodule, monitored
-from src.core.errors import UserError
+from src.callbacks.trainer_state import callbacks, expect_validation, monitored
 from src.core.types import NonNegative, NonNegativeInt
 
 log = logging.getLogger(__name__)
@@ -31,8 +30,7 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
         patience: NonNegativeInt,
         min_delta: NonNegative,
     ) -> None:
-        # a value that is not finite is one without improvement: it must not end a run that could go
-        # on
+        # a value that is not finite counts as no improvement, and does not end the run
         super().__init__(
             monitor,
             min_delta,
@@ -43,11 +41,7 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
         )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not len(datamodule(trainer).val):
-            raise UserError(
-                f"callbacks.early_stopping watches {self.monitor}, but data.val_size=0 leaves "
-                "nothing to validate"
-            )
+        expect_validation(trainer, "callbacks.early_stopping", self.monitor)
         trainer.should_stop |= self.ended
 
     @property
@@ -56,7 +50,7 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
         return self.wait_count >= max(self.patience, 1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict | {"patience": self.patience})  # the session's own
+        super().load_state_dict(state_dict | {"patience": self.patience})  # of this session
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if trainer.state.fn == "fit":
@@ -65,20 +59,24 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
         if trainer.should_stop:
             best = float(self.best_score)
             log.info(
-                "epoch %d: %s has not got better than %.4g: stopped",
+                "epoch %d: stopped, because %s has not improved on %.4g",
                 trainer.current_epoch + 1,
                 self.monitor,
                 best,
             )
 
 
-def way_to_go_on(trainer: pl.Trainer) -> str:
-    """Return what to change so that a finished run can train longer."""
+def how_to_train_longer(trainer: pl.Trainer) -> str:
+    """Return why a finished run has ended, and the setting with which it trains longer."""
     for callback in callbacks(trainer):
         if isinstance(callback, EarlyStopping) and callback.ended:
             return (
-                f"early stopping ended this run after {trainer.current_epoch} epochs: "
-                f"callbacks.early_stopping.patience=N with N > {callback.wait_count} goes on, or "
+                f"early stopping ended this run after {trainer.current_epoch} epochs. To train "
+                f"longer: callbacks.early_stopping.patience=N with N > {callback.wait_count}, or "
                 "~callbacks.early_stopping"
             )
-    return f"run already finished ({trainer.max_epochs} epochs): trainer.max_epochs=N with N > {trainer.max_epochs} goes on"
+    epochs = trainer.max_epochs
+    return (
+        f"run already finished ({epochs} epochs). To train longer: trainer.max_epochs=N with "
+        f"N > {epochs}"
+    )

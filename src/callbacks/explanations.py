@@ -58,13 +58,13 @@ class Explanations(pl.Callback):
     ) -> None:
         step = progress(trainer).batch
         if step == 1 or step % self.every_n_batches == 0:
-            self._show(trainer, pl_module, whole=False)
+            self._show(trainer, pl_module, at_end=False)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if is_last_epoch(trainer):
-            self._show(trainer, pl_module, whole=True)
+            self._show(trainer, pl_module, at_end=True)
 
-    def _show(self, trainer: pl.Trainer, model: pl.LightningModule, whole: bool) -> None:
+    def _show(self, trainer: pl.Trainer, model: pl.LightningModule, at_end: bool) -> None:
         if not trainer.is_global_zero or not isinstance(model, CanClassify):
             return
         net = model.measured_net
@@ -72,7 +72,7 @@ class Explanations(pl.Callback):
         net.eval()  # does not update BatchNorm's buffers
         try:
             self._feature_maps(trainer, model, net)
-            if whole:
+            if at_end:
                 self._grad_cam(trainer, model, net)
                 self._maximized(trainer, model, net)
         finally:
@@ -103,7 +103,7 @@ class Explanations(pl.Callback):
         picture = charts.draw_predictions(
             grids.overlay_heatmap(images, heat), labels, predicted, confidence, names
         )
-        self._keep(trainer, "grad_cam", picture)
+        self._write(trainer, "grad_cam", picture)
 
     def _maximized(self, trainer: pl.Trainer, model: Any, net: nn.Module) -> None:
         data = datamodule(trainer)
@@ -112,7 +112,7 @@ class Explanations(pl.Callback):
             return
         noise, shape = generator(self.seed, "maximised"), (data.channels, *data.size)
         images = explain.maximize_classes(lambda x: net(model.scaled(x)), chosen, shape, noise)
-        self._keep(
+        self._write(
             trainer,
             "maximized",
             charts.draw_captioned(
@@ -120,6 +120,6 @@ class Explanations(pl.Callback):
             ),
         )
 
-    def _keep(self, trainer: pl.Trainer, name: str, picture: np.ndarray) -> None:
+    def _write(self, trainer: pl.Trainer, name: str, picture: np.ndarray) -> None:
         save_image(trainer, f"{name}.png", picture)
         log_image(trainer, name, picture)

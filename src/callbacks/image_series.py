@@ -1,4 +1,4 @@
-"""A picture of the model, drawn again and again while it learns."""
+"""Pictures of a model, drawn at intervals while it trains."""
 
 from abc import abstractmethod
 from pathlib import Path

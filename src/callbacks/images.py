@@ -14,7 +14,7 @@ from src.viz import grids
 
 
 def summary_writer(trainer: pl.Trainer) -> Any | None:
-    """Return TensorBoard's SummaryWriter, or None where that logger is off."""
+    """Return TensorBoard's SummaryWriter, or None if that logger is off."""
     return next(
         (logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)),
         None,
@@ -22,7 +22,7 @@ def summary_writer(trainer: pl.Trainer) -> Any | None:
 
 
 def log_image(trainer: pl.Trainer, tag: str, image: np.ndarray) -> None:
-    """Send `image`, uint8 (H, W) or (H, W, 3), to TensorBoard where that is on."""
+    """Send `image`, uint8 (H, W) or (H, W, 3), to TensorBoard if that logger is on."""
     if writer := summary_writer(trainer):
         dataformats = "HW" if image.ndim == 2 else "HWC"
         writer.add_image(tag, image, progress(trainer).batch, dataformats=dataformats)
@@ -31,7 +31,7 @@ def log_image(trainer: pl.Trainer, tag: str, image: np.ndarray) -> None:
 def save_image(trainer: pl.Trainer, name: str, image: np.ndarray | bytes) -> None:
     """Write `image`, uint8 pixels or the bytes of a file, to the run's images/`name`.
 
-    Where the disk refuses it, the image is left out and training continues.
+    If it cannot be written, the image is left out and training continues.
     """
     folder = Path(trainer.default_root_dir) / "images"
     with optional("pictures left out", folder):
@@ -42,10 +42,10 @@ def save_image(trainer: pl.Trainer, name: str, image: np.ndarray | bytes) -> Non
 
 
 def delete_images_after(trainer: pl.Trainer, pattern: str) -> None:
-    """Delete the images that a cut session drew after the checkpoint that is resumed.
+    """Delete the images that an interrupted session drew after its last checkpoint.
 
     Args:
-        pattern: glob of images/NAME_BATCHES.png; those of later batches go.
+        pattern: glob of images/NAME_BATCHES.png; those of later batches are deleted.
     """
     for path in (Path(trainer.default_root_dir) / "images").glob(pattern):
         if int(path.stem.rsplit("_", 1)[1]) > progress(trainer).batch:

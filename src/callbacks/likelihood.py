@@ -19,18 +19,18 @@ class ImportanceWeighted(pl.Callback):
 
     Args:
         samples: k, draws of z per image.
-        rows: number of images times draws that go through the model at once; limits the memory.
+        rows: images times draws in one forward pass; limits the memory.
         seed: for the draws; the callback has its own generator.
 
     Attributes:
-        counts, stands_on: see `src.callbacks.report.Basis`.
+        counts, based_on: see `src.callbacks.report.Basis`.
     """
 
     def __init__(self, samples: int, rows: int, seed: int) -> None:
         self.samples, self.rows, self.seed = samples, rows, seed
         self.bar: tqdm | None = None
         self.counts = {"test/iwae_samples": samples}
-        self.stands_on = {"test/iwae_nats": "test/iwae_samples"}
+        self.based_on = {"test/iwae_nats": "test/iwae_samples"}
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not isinstance(pl_module, CanWeigh):

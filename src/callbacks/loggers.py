@@ -1,7 +1,7 @@
 """TensorBoard's events and metrics.csv. A resumed run drops what was logged after its checkpoint.
 
-Events are left out if the disk refuses them. metrics.csv is written with each checkpoint, and a
-write error ends the run as it does for a checkpoint.
+Events that cannot be written are left out. metrics.csv is written with each checkpoint, and a write
+error ends the run, as it does for a checkpoint.
 """
 
 import contextlib
@@ -44,13 +44,13 @@ def batches_at(metrics: dict[str, float], step: int | None) -> int:
 
 
 class EventFile:
-    """A file of TensorBoard events, written by the thread that adds them, so that it can handle
-    errors.
+    """A file of TensorBoard events.
 
-    Events that the disk refuses are left out.
+    The thread that adds events also writes them, so that it can handle errors. Events that cannot
+    be written are left out.
 
     Args:
-        folder: where the file is made, with the first events.
+        folder: of the file, created with the first events.
     """
 
     counter = itertools.count()
@@ -67,13 +67,12 @@ class EventFile:
 
     def add_event(self, event: Event) -> None:
         RecordWriter(self.pending).write(event.SerializeToString())
-        late = time.monotonic() - self.flushed > FLUSH_SECONDS
-        if late or self.pending.tell() > FLUSH_BYTES:
+        is_late = time.monotonic() - self.flushed > FLUSH_SECONDS
+        if is_late or self.pending.tell() > FLUSH_BYTES:
             self.flush()
 
     def flush(self) -> None:
-        """Write the events to the file. If that fails, they are dropped, and earlier ones stay
-        readable."""
+        """Write the events to the file; if that fails, drop them and keep earlier ones readable."""
         with optional("TensorBoard's events left out", self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             before = self.path.stat().st_size if self.path.exists() else 0
@@ -117,8 +116,7 @@ class TensorBoard(TensorBoardLogger):
 
     Args:
         folder: the run.
-        batches_done: TensorBoard is told to ignore later events, which are from an interrupted
-            session.
+        batches_done: later events, which are from an interrupted session, are ignored.
     """
 
     def __init__(self, folder: Path, batches_done: int) -> None:
@@ -150,7 +148,7 @@ class TensorBoard(TensorBoardLogger):
 
 
 def read_rows(path: Path, batches_done: int) -> dict[int, dict[str, str]]:
-    """Read the rows of a metrics.csv up to `batches_done`, as batches -> metric -> number.
+    """Read the rows of a metrics.csv up to `batches_done`: batches -> metric -> number.
 
     Raises:
         ValueError: the file is damaged.
@@ -162,9 +160,8 @@ def read_rows(path: Path, batches_done: int) -> dict[int, dict[str, str]]:
             raise ValueError("no column 'batches'")
         for row in reader:
             if None in row or None in row.values():
-                raise ValueError(
-                    f"line {reader.line_num} has not {len(reader.fieldnames or ())} values"
-                )
+                n = len(reader.fieldnames or ())
+                raise ValueError(f"line {reader.line_num} does not have {n} values")
             numbers = {name: value for name, value in row.items() if name != "batches" and value}
             for value in numbers.values():
                 float(value)
@@ -178,7 +175,7 @@ class CSVLogger(Logger):
 
     Args:
         folder: the run.
-        batches_done: later rows are dropped, which are from an interrupted session.
+        batches_done: later rows, which are from an interrupted session, are dropped.
     """
 
     def __init__(self, folder: Path, batches_done: int) -> None:

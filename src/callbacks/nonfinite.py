@@ -30,7 +30,7 @@ class NonFinite(pl.Callback):
 
     Args:
         folder: of the run.
-        on_nonfinite: `stop`, or `warn`: say it once and go on.
+        on_nonfinite: `stop`, or `warn`: log it once and continue.
 
     Raises:
         TrainingFailed: names what is not finite, the batch and the epoch.
@@ -60,7 +60,7 @@ class NonFinite(pl.Callback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        # a GradScaler meets infinite gradients now and then, and skips their step
+        # a GradScaler skips steps whose gradients are infinite
         if self.is_logging_step and getattr(trainer.precision_plugin, "scaler", None) is None:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             self._check(trainer, pl_module, "the gradient norm", grad_norm(parameters))
@@ -94,10 +94,10 @@ class NonFinite(pl.Callback):
         if self.warn_only:
             self.warned = True
             where = self._where(trainer, model)
-            log.warning("%s: %s is %s; training goes on (on_nonfinite=warn)", where, name, number)
+            log.warning("%s: %s is %s; training continues (on_nonfinite=warn)", where, name, number)
             return
         self.found = f"{name} is {number}"
-        if trainer.world_size == 1:  # several processes must stop at the same place
+        if trainer.world_size == 1:  # several processes must stop at the same batch
             self._fail(trainer, model, self.found)
 
     def _where(self, trainer: pl.Trainer, model: pl.LightningModule) -> str:
@@ -113,5 +113,5 @@ class NonFinite(pl.Callback):
         raise TrainingFailed(
             f"{self._where(trainer, model)}: {found}, so training stopped before it was saved. "
             f"The batch and the one before it are in {path}. Try a smaller learning rate; "
-            "on_nonfinite=warn would go on"
+            "to continue anyway: on_nonfinite=warn"
         )

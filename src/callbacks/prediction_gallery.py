@@ -14,7 +14,7 @@ from src.viz import charts
 
 
 class PredictionGallery(pl.Callback):
-    """Write pictures of validation to TensorBoard, and those of the test also to images/test_*.png.
+    """Write pictures to TensorBoard, and those of the test also to images/test_*.png.
 
     Validation is drawn at epochs 1, 2, 4, 8 and so on, and at the last.
 

@@ -19,7 +19,7 @@ class Progress(pl.Callback):
     """Show epoch, batch, images per second and what training_step returned.
 
     Args:
-        every_n_seconds: between lines; the bar of a terminal is redrawn at most ten times a second.
+        every_n_seconds: between lines. On a terminal, the bar is redrawn at most five times a second.
     """
 
     def __init__(self, every_n_seconds: Positive = 10) -> None:
@@ -76,7 +76,7 @@ class Progress(pl.Callback):
         self.close()
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Close the bar, which stays on the terminal."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None

@@ -1,6 +1,6 @@
-"""Protocols of what a model can show.
+"""Protocols: what a model can show.
 
-A callback asks for one of these, and does nothing if the model lacks it.
+A callback asks for one of these, and does nothing if the model does not implement it.
 """
 
 from typing import Protocol, runtime_checkable
@@ -24,8 +24,10 @@ class CanInterpolate(Protocol):
     """A model that interpolates between latents."""
 
     def interpolate(self, n: int, steps: int, generator: torch.Generator) -> Tensor:
-        """Return n sequences of `steps` images, one after the other, (n * steps, C, H, W) in [0,
-        1]."""
+        """Return n sequences of `steps` images, one after the other.
+
+        Their shape is (n * steps, C, H, W), their range [0, 1].
+        """
 
 
 @runtime_checkable
@@ -66,8 +68,10 @@ class CanPaint(Protocol):
     def canvases(
         self, n: int, generator: torch.Generator, images: Tensor | None = None
     ) -> Canvases:
-        """Return the canvases of n samples, or of reconstructions of `images` (n, C, H, W) in [0,
-        1]."""
+        """Return the canvases of n samples, or of the reconstructions of `images`.
+
+        `images` are (n, C, H, W) in [0, 1].
+        """
 
 
 @runtime_checkable
@@ -109,8 +113,10 @@ class CanCompare(Protocol):
     """A model that shows its results beside their sources."""
 
     def compared(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return rows of k pictures, (n, k, C, H, W) in [0, 1], for n pairs of images (n, C, H,
-        W)."""
+        """Return rows of k pictures, (n, k, C, H, W) in [0, 1], for n pairs of images.
+
+        `a` and `b` are (n, C, H, W) in [0, 1].
+        """
 
 
 @runtime_checkable

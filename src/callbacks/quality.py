@@ -25,11 +25,13 @@ log = logging.getLogger(__name__)
 class SampleQuality(pl.Callback):
     """Log {val,test}/fid_own and related metrics for models that sample, on labeled sets in memory.
 
-    The nets are prepared before training, so that nothing is missing after it. Images are drawn
-    from the whole set, the same for all runs. What cannot be measured is left out and logged.
+    The nets are prepared before training, so that a missing file does not cost a finished run its
+    metrics. Images are drawn from the whole set, the same for all runs. Metrics that cannot be
+    computed are left out, and the log says why.
 
     Args:
-        n: number of samples at most; as many as real images, since the metrics need equal numbers.
+        n: largest number of samples. There are as many real images, since the metrics need equal
+            numbers.
         every_n_epochs: also measure on validation images at these epochs; None: only at the last.
         seed: for the noise.
         cache: folder of the feature nets.
@@ -37,7 +39,7 @@ class SampleQuality(pl.Callback):
             `src.metrics.inception`).
 
     Attributes:
-        counts, stands_on: see `src.callbacks.report.Basis`; `test/samples` also counts the real
+        counts, based_on: see `src.callbacks.report.Basis`; `test/samples` also counts the real
             images.
         features: the data set and the digest of its feature net; empty if none was needed.
     """
@@ -55,7 +57,7 @@ class SampleQuality(pl.Callback):
         self.net: FeatureNet | None = None
         self.ready = False
         self.counts: dict[str, int] = {}
-        self.stands_on: dict[str, str] = {}
+        self.based_on: dict[str, str] = {}
         self.features = ""
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -82,11 +84,11 @@ class SampleQuality(pl.Callback):
         try:
             if not data.num_classes or data.randomizes or not isinstance(data.train, ImageSet):
                 raise UserError(
-                    f"it needs labels and settled images in memory, which {data.name} has not"
+                    f"it needs labels and fixed images in memory, which {data.name} does not have"
                 )
-            whole = data.full_training_set()
-            assert isinstance(whole, ImageSet)
-            self.net = feature_net(whole, data.num_classes, data.name, self.cache)
+            full = data.full_training_set()
+            assert isinstance(full, ImageSet)
+            self.net = feature_net(full, data.num_classes, data.name, self.cache)
             self.features = f"{data.name} {self.net.digest()}"
             log.info("fid_own and related metrics use the feature net %s", self.features)
         except UserError as error:
@@ -109,11 +111,11 @@ class SampleQuality(pl.Callback):
         n = min(self.n, len(part), len(train))
         with float32(model.device):
             samples, asked = self._samples(model, n)
-            real = self._drawn(data, part, n, "real")
+            real = self._draw_images(data, part, n, "real")
             if self.net is not None:
                 for names in too_few(n):
                     log.info("%s: too few images (%d) for %s", stage, n, names)
-                floor = self._drawn(data, train, n, "floor").images
+                floor = self._draw_images(data, train, n, "floor").images
                 card = quality(samples, real, floor, self.net.to(model.device), asked)
                 self._log(model, stage, "samples", n, card)
             if inception:
@@ -127,8 +129,8 @@ class SampleQuality(pl.Callback):
             return to_uint8(model.sample(n, noise, asked)), asked
         return to_uint8(model.sample(n, noise)), None
 
-    def _drawn(self, data: ImageData, part: Images, n: int, name: str) -> ImageSet:
-        """Draw `n` images of `part`, the same in all runs."""
+    def _draw_images(self, data: ImageData, part: Images, n: int, name: str) -> ImageSet:
+        """Draw `n` random images of `part`, the same in all runs."""
         indices = torch.randperm(len(part), generator=generator("quality", name))[:n].sort().values
         chunks = (data.eval_images(part, chunk) for chunk in indices.split(500))
         images, labels = zip(*((to_uint8(x), y) for x, y in chunks), strict=True)
@@ -144,10 +146,10 @@ class SampleQuality(pl.Callback):
                 MIN_IMAGES,
             )
             return
-        log.info("fid_inception: %d samples and as many images, minutes on a CPU", len(real))
+        log.info("fid_inception: %d samples and as many images; takes minutes on a CPU", len(real))
         try:
             values = inception_quality(samples, real, self.inception_weights, model.device)
-        except Exception as error:  # a library's own failure must not cost the run its figures
+        except Exception as error:  # if the library fails, the run keeps its other metrics
             log.info("fid_inception is not measured: %s", str(error).partition("\n")[0])
             return
         self._log(model, "test", "inception_samples", len(real), values)
@@ -158,4 +160,4 @@ class SampleQuality(pl.Callback):
         named = {f"{stage}/{name}": value for name, value in values.items()}
         model.log_dict(named, rank_zero_only=True)
         self.counts[f"{stage}/{count}"] = n
-        self.stands_on |= dict.fromkeys(named, f"{stage}/{count}")
+        self.based_on |= dict.fromkeys(named, f"{stage}/{count}")

@@ -25,11 +25,11 @@ class Basis(Protocol):
 
     Attributes:
         counts: numbers of images, samples or draws by name: {"test/samples": 10000}.
-        stands_on: metric -> the name of its count. Others are based on `test/n` or `val/n`.
+        based_on: metric -> the name of its count. Others are based on `test/n` or `val/n`.
     """
 
     counts: dict[str, int]
-    stands_on: dict[str, str]
+    based_on: dict[str, str]
 
 
 def report(
@@ -40,12 +40,11 @@ def report(
     trained: bool,
     elapsed: float,
 ) -> dict[str, Any]:
-    """Write and print `metrics` and the metrics of the callbacks; returns the content of
-    metrics.json.
+    """Write and print `metrics` and those of the callbacks; return the content of metrics.json.
 
     Args:
-        trained: whether this session trained. Then older metrics are of another model, and are
-            dropped.
+        trained: whether this session trained. If so, older metrics are dropped, because they are
+            of another model.
         elapsed: seconds of this session.
     """
     data = datamodule(trainer)
@@ -54,7 +53,7 @@ def report(
         values["nats_of"] = f"{data.name}, {data.pixel_kind}"
     before = {} if trained else runs.read_metrics(folder)
     for callback in callbacks(trainer):
-        if isinstance(callback, TrainMetrics):  # what a finished run took stays as it was
+        if isinstance(callback, TrainMetrics):  # a finished run keeps its times
             times = callback.times(elapsed)
             values |= {name: before.get(name, value) for name, value in times.items()}
     values["peak_memory_mb"] = peak_memory_mb()
@@ -87,36 +86,35 @@ def report(
 
 
 def basis(trainer: pl.Trainer) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return what the metrics of `trainer` are based on, and which metric is based on which
-    count."""
+    """Return the counts that metrics are based on, and metric -> the name of its count."""
     counts: dict[str, Any] = {}
-    stands_on: dict[str, str] = {}
+    based_on: dict[str, str] = {}
     for callback in callbacks(trainer):
         if isinstance(callback, Basis):
             counts |= callback.counts
-            stands_on |= callback.stands_on
+            based_on |= callback.based_on
         if isinstance(callback, SampleQuality) and callback.features:
-            counts["features"], stands_on["features"] = callback.features, "test/samples"
-    return counts, stands_on
+            counts["features"], based_on["features"] = callback.features, "test/samples"
+    return counts, based_on
 
 
 def keep_larger(
-    old: dict[str, Any], new: dict[str, Any], stands_on: dict[str, str]
+    old: dict[str, Any], new: dict[str, Any], based_on: dict[str, str]
 ) -> tuple[dict[str, Any], list[str]]:
     """Drop `new` metrics that are based on fewer images than the `old` ones.
 
     Returns the others, and a line for each count that is smaller.
     """
-    counts = {"val/n", "test/n", *stands_on.values()}
+    counts = {"val/n", "test/n", *based_on.values()}
     by_count: dict[str, list[str]] = {count: [] for count in counts if count in new}
     for name in (name for name in new if name not in counts):
         stage = name.partition("/")[0].partition("_")[0]
-        by_count.setdefault(stands_on.get(name, f"{stage}/n"), []).append(name)
+        by_count.setdefault(based_on.get(name, f"{stage}/n"), []).append(name)
     kept, lines = dict(new), []
     for count, names in by_count.items():
         before, now = old.get(count), new.get(count)
         if before is None and any(name in old for name in names):
-            lines.append(f"replaced: metrics.json did not say the {count} of its older figures")
+            lines.append(f"replaced older figures: metrics.json does not have their {count}")
         if not (isinstance(before, int) and isinstance(now, int) and now < before):
             continue
         for name in (count, *names):
@@ -125,8 +123,8 @@ def keep_larger(
             f"{n} {old[n]:.4g}" for n in names if _headline(n) and isinstance(old.get(n), float)
         ]
         lines.append(
-            f"not kept: {count}={now:,} is less than the {before:,} behind what metrics.json has "
-            f"and keeps: {', '.join(shown)}"
+            f"not saved: {count}={now:,} is smaller than the {before:,} of the figures in "
+            f"metrics.json, which stay: {', '.join(shown)}"
         )
     return kept, lines
 
@@ -135,13 +133,13 @@ def flat(cfg: DictConfig) -> dict[str, Any]:
     """Return the settings that distinguish runs, by dotted name; a `_target_` as its last word."""
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
-    told = ("seed", "data.name", "data.size", "data.batch_size", "data.train_size", "data.train_per_class",
+    always = ("seed", "data.name", "data.size", "data.batch_size", "data.train_size", "data.train_per_class",
             "trainer.max_epochs", "trainer.precision")  # fmt: skip
     chosen: dict[str, Any] = {}
     for path, value in leaves({str(key): node for key, node in plain.items()}):
         if path.endswith("._target_"):
             path, value = path.removesuffix("._target_"), str(value).rpartition(".")[2]
-        if path in told or (path.startswith("model") and not path.endswith("_partial_")):
+        if path in always or (path.startswith("model") and not path.endswith("_partial_")):
             chosen[path] = value if isinstance(value, (int, float, str, bool)) else str(value)
     return chosen
 

@@ -7,8 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from src.callbacks.trainer_state import datamodule, monitored
-from src.core.errors import UserError
+from src.callbacks.trainer_state import expect_validation, monitored
 from src.core.progress import progress
 from src.core.randomness import derive_seed
 from src.optim.schedules import Plateau, unwrap_partial
@@ -17,8 +16,8 @@ from src.optim.schedules import Plateau, unwrap_partial
 class Reproducibility(pl.Callback):
     """Seed the global generator by (seed, stage, epoch, batch, rank), and set the learning rates.
 
-    So no random state has to be saved, and of the schedules only `Plateau` has a state, which is in
-    the checkpoint. A run that is interrupted anywhere continues as if it had not been.
+    So no random state has to be saved. Only the schedule `Plateau` has a state, which is in the
+    checkpoint. A run that is interrupted anywhere continues as if it had not been.
 
     Args:
         seed: seed of the run.
@@ -38,11 +37,7 @@ class Reproducibility(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         schedule = self.schedule = unwrap_partial(getattr(pl_module, "schedule", None))
         if isinstance(schedule, Plateau):
-            if not len(datamodule(trainer).val):
-                raise UserError(
-                    f"model/schedule=plateau watches {schedule.monitor}, but data.val_size=0 "
-                    "leaves nothing to validate"
-                )
+            expect_validation(trainer, "model/schedule=plateau", schedule.monitor)
             schedule.state |= self.plateau
             self.plateau = schedule.state
 
@@ -82,13 +77,11 @@ class Reproducibility(pl.Callback):
         self._seed(trainer, "test", batch_idx)
 
     def _seed(self, trainer: pl.Trainer, stage: str, batch_idx: int) -> None:
-        epoch = (
-            trainer.current_epoch if stage == "train" else 0
-        )  # the same noise at every validation: values compare
+        # the same noise at every validation, so that the values can be compared
+        epoch = trainer.current_epoch if stage == "train" else 0
         seed = derive_seed(self.seed, stage, epoch, batch_idx, trainer.global_rank)
-        torch.default_generator.manual_seed(
-            seed
-        )  # torch.manual_seed tells each kind of accelerator, and costs a millisecond
+        # torch.manual_seed would also seed every kind of accelerator, which takes a millisecond
+        torch.default_generator.manual_seed(seed)
         device = trainer.strategy.root_device.type
         if device != "cpu":
             getattr(torch, device).manual_seed(seed)

@@ -18,15 +18,14 @@ def image_count(batch: Any) -> int:
 
 
 class TrainMetrics(pl.Callback):
-    """Log each scalar that training_step returns as train/NAME, every trainer.log_every_n_steps
-    batches.
+    """Log each scalar that training_step returns as train/NAME.
 
-    They go directly to the loggers, not through `self.log`. That passes the values of a batch on
-    only after its checkpoint is written, so a resumed run would miss them, and takes a quarter of a
-    millisecond per value. train/images_per_second and the learning rates (named by the model's
-    `optimizer_names`) are logged with them. The clock excludes validation, and includes pictures,
-    checkpoints and logging.
+    This happens every trainer.log_every_n_steps batches, together with train/images_per_second and
+    the learning rates, which have the names in the model's `optimizer_names`. The values go
+    directly to the loggers. Lightning's `self.log` would take a quarter of a millisecond per value,
+    and would pass them on only after the checkpoint of the batch, so a resumed run would miss them.
 
+    The images per second exclude validation, and include pictures, checkpoints and logging.
     Validation and test run in float32 (see `src.metrics.precision`), are timed, and their images
     are counted. Times and image counts of training are saved in checkpoints, so that a resumed run
     reports those of all its sessions.
@@ -41,7 +40,7 @@ class TrainMetrics(pl.Callback):
         self.images, self.since = 0, 0
         self.seconds, self.mark = 0.0, 0.0
         self.counts: dict[str, int] = {}
-        self.stands_on: dict[str, str] = {}
+        self.based_on: dict[str, str] = {}
         self.spent = {"train": 0.0, "val": 0.0, "test": 0.0}
         self.began = dict(self.spent)
         self.earlier = 0.0
@@ -130,22 +129,20 @@ class TrainMetrics(pl.Callback):
             getattr(pl_module, "optimizer_names", ("lr",)), trainer.optimizers, strict=True
         ):
             values[f"train/{name}"] = optimizer.param_groups[0]["lr"]
-        for logger in trainer.loggers:
-            logger.log_metrics(
-                values, step=progress(trainer).batch - 1
-            )  # as Lightning counts, see `loggers.batches_at`
+        for logger in trainer.loggers:  # Lightning counts from 0, see `loggers.batches_at`
+            logger.log_metrics(values, step=progress(trainer).batch - 1)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._tick()
 
-    def _start(self, what: str) -> None:
-        self.began[what] = time.perf_counter()
+    def _start(self, phase: str) -> None:
+        self.began[phase] = time.perf_counter()
 
-    def _stop(self, what: str) -> None:
-        self.spent[what] += time.perf_counter() - self.began[what]
+    def _stop(self, phase: str) -> None:
+        self.spent[phase] += time.perf_counter() - self.began[phase]
 
     def _sum(self, trainer: pl.Trainer, name: str) -> None:
-        """Return the sum over all processes."""
+        """Replace the count `name` by its sum over all processes."""
         counted = torch.tensor(self.counts[name], device=trainer.strategy.root_device)
         self.counts[name] = int(trainer.strategy.reduce(counted, reduce_op="sum"))
 

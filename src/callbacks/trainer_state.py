@@ -1,4 +1,4 @@
-"""Questions that callbacks ask a Trainer."""
+"""The state of a Trainer, as callbacks need it."""
 
 from typing import Any, cast
 
@@ -49,9 +49,16 @@ def monitored(trainer: pl.Trainer, who: str, name: str) -> float:
     if name not in values:
         known = sorted(key for key in values if key.startswith("val/"))
         raise UserError(
-            f"{who}.monitor={name} is not measured; there are {', '.join(known)}{near(name, known)}"
+            f"{who}.monitor={name} is not logged; the metrics of validation are "
+            f"{', '.join(known)}{near(name, known)}"
         )
     return float(values[name])
+
+
+def expect_validation(trainer: pl.Trainer, who: str, name: str) -> None:
+    """Raise UserError if `who` monitors the figure `name`, but there is nothing to validate."""
+    if not len(datamodule(trainer).val):
+        raise UserError(f"{who} monitors {name}, but there is no validation (data.val_size=0)")
 
 
 def is_due(batch: int, every_n_batches: int) -> bool:
@@ -68,6 +75,6 @@ def is_last_epoch(trainer: pl.Trainer) -> bool:
     """Return, at the end of an epoch, whether it is the run's last.
 
     Pictures of the finished model are drawn here, before the last checkpoint, so that a run that is
-    cut after it has them.
+    interrupted after that checkpoint has them.
     """
     return trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs

@@ -75,9 +75,9 @@ def nearest_words(vectors: Tensor, words: list[str], n: int, each: int = 4) -> d
         each: neighbors per word.
     """
     directions = F.normalize(vectors, dim=1)
-    likeness = directions[:n] @ directions.T
-    likeness.fill_diagonal_(-torch.inf)
-    nearest = likeness.topk(min(each, len(words) - 1)).indices
+    similarity = directions[:n] @ directions.T
+    similarity.fill_diagonal_(-torch.inf)
+    nearest = similarity.topk(min(each, len(words) - 1)).indices
     return {
         word: [words[k] for k in row.tolist()] for word, row in zip(words, nearest, strict=False)
     }

@@ -76,8 +76,8 @@ class FilterEvolution(pl.Callback):
         known = list(spatial_convolutions(pl_module))
         if self.layer is not None and self.layer not in known:
             raise UserError(
-                f"callbacks.filters.layer={self.layer} is no convolution of this net; "
-                f"there are {', '.join(known) or 'none'}"
+                f"callbacks.filters.layer={self.layer} is not a convolution of this net; "
+                f"its convolutions are {', '.join(known) or 'none'}"
             )
         if progress(trainer).batch == 0:
             self._draw(trainer, pl_module)

@@ -28,7 +28,9 @@ def shared_folder(cache: str | Path | None) -> Path | None:
     except RuntimeError as error:
         if (refused := refusal(error)) is None:
             raise
-        log.info("cache=%s left out (%s): cache=DIR names another", cache, refused.reason)
+        log.info(
+            "cache=%s is not used (%s); to use another folder: cache=DIR", cache, refused.reason
+        )
         return None
 
 
@@ -48,16 +50,16 @@ def cached(path: Path, fits: Callable[[Any], bool], make: Callable[[], Any]) -> 
     try:
         value = load_checked(path, mmap=True)
         if not _fits(value, fits):
-            raise Broken("it holds other images than its name says")
+            raise Broken("its content does not match its name")
         return value
     except FileNotFoundError:
         pass
     except Broken as error:
         log.info("%s is broken (%s): decoding again", path, error)
     value = make()
-    with optional("decoded images cannot be kept", path.parent):
+    with optional("decoded images are not cached", path.parent):
         write_atomically(path, lambda temporary: torch.save(value, temporary))
-        log.info("decoded images kept for all runs in %s", path)
+        log.info("decoded images cached for all runs in %s", path)
     return value
 
 

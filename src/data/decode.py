@@ -89,7 +89,7 @@ def _open(path: Path) -> Image.Image:
             return Image.open(path)
     elif is_heic:
         raise ValueError(NO_HEIC)
-    raise ValueError("damaged, or no image")
+    raise ValueError("damaged, or not an image")
 
 
 def _on_background(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:

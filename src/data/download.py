@@ -19,18 +19,18 @@ def download_missing(data: ImageData, missing: Path, download: Callable[[], Any]
     Args:
         data: the set.
         missing: a file or folder of it.
-        download: does it; its return value is returned.
+        download: downloads it; its result is returned.
 
     Raises:
         UserError: data.download is false, or the download fails.
     """
     advice = (
-        f"put it there yourself, or name the folder that holds it with data.root= (now {data.root})"
-        "; data=digits needs nothing"
+        f"put it there, or name the folder that holds it: data.root=DIR (now {data.root}); "
+        "data=digits needs no download"
     )
     if not data.download:
-        raise UserError(f"{data.name}: {missing} is not there and data.download=false; {advice}")
-    log.info("%s: %s is not there, downloading", data.name, missing)
+        raise UserError(f"{data.name}: {missing} does not exist and data.download=false; {advice}")
+    log.info("%s: %s does not exist, downloading it", data.name, missing)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             return download()
@@ -40,5 +40,5 @@ def download_missing(data: ImageData, missing: Path, download: Callable[[], Any]
                 folder.rmdir()
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(
-            f"{data.name}: {missing} is not there and cannot be downloaded ({reason}); {advice}"
+            f"{data.name}: {missing} does not exist and cannot be downloaded ({reason}); {advice}"
         ) from error

@@ -57,7 +57,7 @@ class ImageData(ImageBatches, ABC):
         root: the folder that holds the data.
         batch_size: images per training batch.
         eval_batch_size: images per batch of validation and test.
-        train_size: training images; None: all that validation leaves.
+        train_size: number of training images; None: all that are not validation images.
         train_per_class: training images of each class, drawn by `split_seed`; replaces
             `train_size`.
         val_size: validation images, cut from the training set by `split_seed` so that each class
@@ -65,8 +65,8 @@ class ImageData(ImageBatches, ABC):
         test_size: the same for the test set. Ignored if the source has a test set.
         split_seed: seed of these cuts. It is not `seed`, so that runs with different seeds are
             evaluated on the same images.
-        limit: at most so many images of each set, for a quick look: drawn by `split_seed`, each
-            class keeps its share; None: all.
+        limit: largest number of images in each set, for a quick test. They are drawn by
+            `split_seed`, and each class keeps its share. None: all images.
         in_memory: True: keep the decoded set in memory (on the device, if it fits there); False:
             decode each batch; `auto`: decide by size.
         workers: processes that decode images of a set that is not in memory.
@@ -233,7 +233,7 @@ class ImageData(ImageBatches, ABC):
         return images, labels
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint has to know of the data: class names and pixel order."""
+        """Return the facts about the data that a checkpoint needs: class names and pixel order."""
         return {"class_names": self.class_names, "permutation": self.permutation}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -250,11 +250,12 @@ class ImageData(ImageBatches, ABC):
             changes += [f"gone: {', '.join(gone)}"] if gone else []
             difference = "; ".join(changes) or "the same in another order"
             raise UserError(
-                f"{self.name} in {self.root} has other classes than the run learned ({difference})"
+                f"{self.name} in {self.root} has other classes than the data of the run "
+                f"({difference})"
             )
         if not same_order(self.permutation, state_dict.get("permutation", self.permutation)):
             raise UserError(
-                f"{self.name}: the pixels have another order than the run learned "
+                f"{self.name}: the pixels have another order than in the data of the run "
                 "(data.permute, data.size)"
             )
 

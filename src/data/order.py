@@ -100,7 +100,7 @@ def loader(
 ) -> DataLoader[Any]:
     """Return a loader that reads each batch of `part` by one index operation, part[indices].
 
-    Training batches are shuffled, and start where `trainer` stands. If the trainer cuts validation
+    Training batches are shuffled, and start at the position of `trainer`. If the trainer cuts validation
     or test short (trainer.limit_val_batches), these are shuffled too, in the same order for all
     runs: files are often sorted by class, so the first images do not represent the set.
 
@@ -133,8 +133,8 @@ def loader(
 class WorkerLoader(DataLoader[Any]):
     """Read batches in worker processes, in the order of the sampler.
 
-    A batch travels through shared memory, or through a pipe if that is full (torch would wait for
-    ever). If the machine cannot start processes, the main process reads.
+    A batch travels through shared memory, or through a pipe if that is full (torch would
+    hang). If the machine cannot start processes, the main process reads.
 
     Args:
         part: the set, read by part[indices].
@@ -226,7 +226,7 @@ def _unchanged(batch: Any) -> Any:
 
 
 def _position(trainer: pl.Trainer | None) -> tuple[int, int]:
-    """Return (epoch, first batch) where `trainer` stands.
+    """Return the position of `trainer`, (epoch, first batch).
 
     The first batch is 0, except after a resume in the middle of an epoch.
     """

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig
 
 from src.callbacks import report as figures
-from src.callbacks.early_stopping import way_to_go_on
+from src.callbacks.early_stopping import how_to_train_longer
 from src.core.progress import progress
 from src.nets.inspect import count_parameters
 
@@ -45,5 +45,5 @@ def report(
     metrics["parameters"] = count_parameters(model)[0]
     has_trained = progress(trainer).batch > done
     if not has_trained:
-        log.info(way_to_go_on(trainer))
+        log.info(how_to_train_longer(trainer))
     return figures.report(trainer, cfg, folder, metrics, has_trained, seconds)

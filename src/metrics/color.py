@@ -1,4 +1,4 @@
-"""Baselines for translation: maps of single pixels that match the color statistics of two sets."""
+"""Baselines for translation: maps of single pixels that match the colors of two sets."""
 
 from collections.abc import Callable
 
@@ -28,7 +28,7 @@ def color_maps(source: Tensor, target: Tensor) -> dict[str, Map]:
     tables = histogram_tables(source, target)
     return {
         "mean_std": lambda images: _affine(images, mean_a, scale.diag(), mean_b),
-        "histogram": lambda images: _looked_up(images, tables),
+        "histogram": lambda images: _apply_tables(images, tables),
         "transport": lambda images: _affine(images, mean_a, transport, mean_b),
     }
 
@@ -97,7 +97,7 @@ def _affine(images: Tensor, mean: Tensor, matrix: Tensor, new_mean: Tensor) -> T
     return (moved + offset.view(-1, 1, 1)).clamp(0, 1)
 
 
-def _looked_up(images: Tensor, tables: Tensor) -> Tensor:
+def _apply_tables(images: Tensor, tables: Tensor) -> Tensor:
     places = (images * 255).round().long()
     tables = tables.to(images)
     return torch.stack([table[places[:, c]] for c, table in enumerate(tables)], 1)

@@ -1,4 +1,4 @@
-"""A small classifier, trained by the project itself, whose features are behind `fid_own`.
+"""A small classifier, trained by the project itself, whose features `fid_own` compares.
 
 It is trained once per data set, cached for all runs, and identified by a digest of its weights. Its
 FID compares models on one data set. It cannot be compared with the FID on Inception features.
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 VERSION = 2  # of net and training; a new number makes new cache entries
 STEPS, BATCH, RATE = 600, 128, 3e-3
-EVERY_N_SECONDS = 10  # between progress lines, if the output is no terminal
+EVERY_N_SECONDS = 10  # between progress lines, if the output is not a terminal
 
 
 class FeatureNet(nn.Module):
@@ -88,12 +88,11 @@ def feature_net(train: ImageSet, num_classes: int, name: str, cache: Path) -> Fe
     """Return the feature net of a data set, on the CPU, from the cache or newly trained.
 
     It is a function of the images alone: trained on the CPU, by one thread, in float32. Another
-        kind of
-    processor may round differently, which the digest shows. Several runs may train it at once. If
-    it cannot be cached, that is logged.
+    kind of processor may round differently, which the digest shows. Several runs may train it at
+    once. If it cannot be cached, that is logged.
 
     Args:
-        train: all training images of the data set, whatever part of them a run uses.
+        train: all training images of the data set, also those that a run does not use.
         num_classes: number of labels.
         name: name of the data set, for the file name.
         cache: folder shared by all runs.
@@ -119,9 +118,9 @@ def feature_net(train: ImageSet, num_classes: int, name: str, cache: Path) -> Fe
         log.info("%s is broken (%s): training it again", path, first_line(error))
     _train(net, train, name)
     if path is not None:
-        with optional("the feature net cannot be kept", path.parent):
+        with optional("the feature net is not cached", path.parent):
             write_atomically(path, lambda temporary: torch.save(net.state_dict(), temporary))
-            log.info("feature net: kept for all runs in %s", path)
+            log.info("feature net: cached for all runs in %s", path)
     return net.eval()
 
 

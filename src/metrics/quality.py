@@ -10,7 +10,7 @@ from src.metrics.fid import frechet_distance, kernel_distance, neighbor_metrics
 
 K = 5  # nearest neighbors for precision, recall, density and coverage
 Measure = Callable[[Tensor, Tensor], dict[str, float]]
-# the number of images it needs of each set, its metrics, and the function of (real, fake) features
+# number of images needed of each set, names, and the function of (real, fake) features
 MEASURES: list[tuple[int, str, Measure]] = [
     (2, "fid_own, kid_own", lambda real, fake: {
         "fid_own": frechet_distance(real, fake), "kid_own": kernel_distance(real, fake)
@@ -25,7 +25,7 @@ def quality(
 ) -> dict[str, float]:
     """Compare samples with real images, and training images with the same real images as a floor.
 
-    Metrics that need more images than there are are left out (see `too_few`).
+    Metrics that need more images than `real` has are left out (see `too_few`).
 
     Args:
         samples, train: (N, C, H, W) uint8.
@@ -37,16 +37,15 @@ def quality(
         fid_own, kid_own, precision, recall, density, coverage (see `src.metrics.fid`), each also
         with the suffix _floor; confidence: mean of the highest class probability of a sample;
         class_K: share of samples that look like class K; least_class: the smallest of these shares;
-            asked_acc: share of
-        samples that look like the class `asked` for; features_acc: share of real images that `net`
-        classifies correctly.
+        asked_acc: share of samples that look like the class that they were drawn for; features_acc:
+        share of real images that `net` classifies correctly.
     """
     real_features, real_probabilities = net.describe(real.images)
     sample_features, probabilities = net.describe(samples)
     train_features, _ = net.describe(train)
     card: dict[str, float] = {}
-    for least, _, measure in MEASURES:
-        if len(samples) >= least:
+    for min_images, _, measure in MEASURES:
+        if len(samples) >= min_images:
             card |= measure(real_features, sample_features)
             floor = measure(real_features, train_features)
             card |= {f"{name}_floor": value for name, value in floor.items()}
@@ -63,7 +62,7 @@ def quality(
 
 def too_few(n: int) -> list[str]:
     """Return the metrics that need more than `n` images of each set, and how many they need."""
-    return [f"{names} (they need {least} images)" for least, names, _ in MEASURES if n < least]
+    return [f"{names} (they need {needed} images)" for needed, names, _ in MEASURES if n < needed]
 
 
 def _share(right: Tensor) -> float:

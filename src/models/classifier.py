@@ -48,7 +48,7 @@ class Classifier(Family):
             (Szegedy 2016, section 7).
         ema: decay of the moving average of the net, BatchNorm's buffers included, which is then
             evaluated instead of the net. 0: no average. After n batches the decay is
-            (1 + n) / (10 + n) where that is smaller, so that the first weights fade quickly.
+            (1 + n) / (10 + n) if that is smaller, so that the first weights fade quickly.
         decay_all: apply weight decay to norms and biases too, not only to matrices and filters.
         aux_weight: weight of an auxiliary head's loss (Szegedy 2015, section 5).
         norm_bias_lr: factor on the learning rate of the norms' biases (Jordan 2024, section 3.4).
@@ -89,7 +89,7 @@ class Classifier(Family):
         self.std: Tensor
         self.register_buffer("mean", self._moment("mean", normalize.mean, channels))
         self.register_buffer("std", self._moment("std", normalize.std, channels))
-        # of the last evaluation, (true, predicted), kept for the pictures
+        # (true, predicted) counts of the last evaluation, for the pictures
         self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64)
         self.confusion = MulticlassConfusionMatrix(num_classes)  # (true, predicted) counts
         self.top5 = (
@@ -124,10 +124,10 @@ class Classifier(Family):
         return [name for name, value in given.items() if value is None]
 
     def load_pretrained(self, datamodule: Any) -> None:
-        """Load the net that `init_from` names; a no-op where it is None.
+        """Load the net that `init_from` names; a no-op if it is None.
 
-        Its heads come along where it was trained on the same classes in the same order, else they
-        keep their random weights. Mean and std come along where the config leaves them open.
+        Its heads are loaded if it was trained on the same classes in the same order, else they keep
+        their random weights. Mean and std are loaded if the config leaves them open.
 
         Raises:
             UserError: any other weight is missing, unexpected or of another shape, or its images
@@ -212,7 +212,7 @@ class Classifier(Family):
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] -> logits (B, num_classes).
 
-        Outside training they are those of the average, where there is one, with test-time
+        Outside training they are those of the average, if there is one, with test-time
         augmentation.
         """
         x = self.scaled(x)
@@ -220,7 +220,7 @@ class Classifier(Family):
 
     @property
     def measured_net(self) -> nn.Module:
-        """The moving average where there is one, else the net itself."""
+        """The moving average if there is one, else the net itself."""
         return self.net if self.average is None else self.average.module
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:

@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 
 
 class DeployedClassifier(nn.Module):
-    """Preprocessing, the network (its moving average where there is one) and test-time
-    augmentation.
+    """Preprocessing, the network and test-time augmentation in one module.
+
+    The network is the moving average if there is one.
 
     Args:
         model: its weights are shared, not copied.
-        permutation: (H * W,) where the run permuted its images (`ImageData.permute`), else None.
+        permutation: (H * W,) if the run permuted its images (`ImageData.permute`), else None.
     """
 
     def __init__(self, model: "Classifier", permutation: Tensor | None) -> None:

@@ -11,7 +11,7 @@ from src.core.types import Positive, Probability
 
 @dataclass(frozen=True)
 class Normalize:
-    """What a net subtracts from its images, and divides them by.
+    """The mean that a net subtracts from its images, and the std that it divides them by.
 
     Args:
         mean, std: of images in [0, 1], one number or one for each channel. None: those of the

@@ -70,7 +70,7 @@ def read_source(init_from: str, net: nn.Module, architecture: str) -> Source:
 
 
 def checkpoint_source(path: Path) -> Source:
-    """Read the classifier in the checkpoint at `path`: the moving average where there is one."""
+    """Read the classifier in the checkpoint at `path`: the moving average if there is one."""
     checkpoint = runs.load_checkpoint(path)
     parts = checkpoint if isinstance(checkpoint, dict) else {}
     state = parts.get("state_dict", {})
@@ -125,7 +125,7 @@ def torchvision_source(net: nn.Module, architecture: str) -> Source:
 
 
 def mismatch(source: dict[str, Tensor], target: dict[str, Tensor]) -> str:
-    """Return why the state dict `source` does not fit `target`; empty where it does."""
+    """Return why the state dict `source` does not fit `target`; empty if it does."""
     found = {  # files older than torch 0.4.1 have no num_batches_tracked
         "missing": [
             name

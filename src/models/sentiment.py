@@ -58,7 +58,7 @@ class Sentiment(Family):
         self.confusion = MulticlassConfusionMatrix(2)  # counts by (true, predicted)
 
     def load_pretrained(self, datamodule: Any) -> None:
-        """Load the word vectors of the run `init_from`; a no-op where it is None.
+        """Load the word vectors of the run `init_from`; a no-op if it is None.
 
         Raises:
             UserError: it is not a run of model=word_vectors, or its vectors are for other words or

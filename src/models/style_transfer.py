@@ -119,7 +119,7 @@ class StyleTransfer(Family):
             content, style = self.datamodule.pair()
             self.content.copy_(content)
             self.style.copy_(style)
-            self.image.data.copy_(self._begun(content, None)[0])
+            self.image.data.copy_(self._start_image(content, None)[0])
 
     def load_pretrained(self, datamodule: Any) -> None:
         """Load the convolutions that `init_from` names, with their mean and std; a no-op if None.
@@ -155,7 +155,7 @@ class StyleTransfer(Family):
         count = sum(isinstance(layer, nn.Conv2d) for layer in self.net.children())
         log.info("%d convolutions from %s", count, init_from)
 
-    def _begun(self, content: Tensor, noise: torch.Generator | None) -> Tensor:
+    def _start_image(self, content: Tensor, noise: torch.Generator | None) -> Tensor:
         return (
             content.clone()
             if self.init_image == "content"
@@ -212,9 +212,9 @@ class StyleTransfer(Family):
             "style": torch.stack(style).mean(),
             "tv": total_variation(x),
         }
-        weighed = {f"{name}_loss": self.weights[name] * value for name, value in terms.items()}
-        total = torch.stack(list(weighed.values())).sum()
-        return {"loss": total, **{name: value.detach() for name, value in weighed.items()}}
+        weighted = {f"{name}_loss": self.weights[name] * value for name, value in terms.items()}
+        total = torch.stack(list(weighted.values())).sum()
+        return {"loss": total, **{name: value.detach() for name, value in weighted.items()}}
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Return the losses of the current image; L-BFGS calls this several times per step."""
@@ -244,13 +244,15 @@ class StyleTransfer(Family):
             ValueError: an image is smaller than the net's pooling.
         """
         self._check(images.shape[2:])
-        return torch.stack([self._made_of(content) for content in images.to(self.device).split(1)])
+        return torch.stack([self._optimize(content) for content in images.to(self.device).split(1)])
 
     @torch.enable_grad()
-    def _made_of(self, content: Tensor) -> Tensor:
+    def _optimize(self, content: Tensor) -> Tensor:
         """Optimize an image for the content (1, C, H, W); return it, (C, H, W)."""
         targets = self.make_targets(content, self.style)
-        x = nn.Parameter(self._begun(content, torch.Generator().manual_seed(0))[0].contiguous())
+        x = nn.Parameter(
+            self._start_image(content, torch.Generator().manual_seed(0))[0].contiguous()
+        )
         optimizer = self.optimizer([x])
 
         def closure() -> float:

@@ -95,7 +95,7 @@ def densenet_bc(
         num_classes: number of classes.
         depth: number of layers, 6 n + 4.
         growth_rate: channels that each layer adds.
-        dropout: rate behind each layer.
+        dropout: rate after each layer.
 
     Raises:
         ValueError: the depth is not 6 n + 4.

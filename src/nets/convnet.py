@@ -29,18 +29,18 @@ def convnet(
     dropout: Fraction | Pair[Fraction] = 0.0,
     init: Init = "default",
 ) -> nn.Sequential:
-    """Build convolutions, then fully connected layers, with a ReLU behind all but the last.
+    """Build convolutions, then fully connected layers, with a ReLU after all but the last.
 
     Args:
         channels: channels of the images.
         size: side or (height, width) of the images.
         num_classes: number of classes.
-        features: a number is a convolution with so many filters, `M` a 2 x 2 max pooling, `D` a
+        features: a number is a convolution with that many filters, `M` a 2 x 2 max pooling, `D` a
             dropout.
         hidden_dims: widths of the fully connected layers before the last.
         kernel, padding: of every convolution.
         norm: `batch` adds BatchNorm between each convolution and its ReLU; `none` adds nothing.
-        dropout: the rates of `D` and behind the hidden layers; one number for both.
+        dropout: the rates of `D` and after the hidden layers; one number for both.
         init: initialization of the weights, see `initialize`.
 
     Returns:

@@ -19,8 +19,7 @@ class InstanceNorm(nn.Module):
     """Normalize each map of each image to mean 0 and variance 1 (Ulyanov 2016), without weights.
 
     The result equals nn.InstanceNorm2d. It is computed as a layer norm over the pixels, in the
-    precision
-    of the input: torch's version casts bf16 back and forth and copies the maps.
+    precision of the input: torch's version casts bf16 back and forth and copies the maps.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -127,7 +126,7 @@ def discriminator(
         Images (B, C, H, W) in [-1, 1] -> scores (B, 1, h, w), one per patch.
 
     Raises:
-        ValueError: no patch is left behind the strides.
+        ValueError: the image is too small for the strides.
     """
     side = size if isinstance(size, int) else min(size)
     n_strided = n_layers or max(1, min(3, int(math.log2(side / 16))))

@@ -151,7 +151,7 @@ def _hidden_layers(dims: Sequence[int], activation: str) -> list[nn.Module]:
 
 
 def _conv_shapes(channels: int, size: ImageSize, base_channels: int) -> list[tuple[int, int, int]]:
-    """Shapes (C, H, W) of the image and after each of three convolutions of stride 2."""
+    """Return the shapes (C, H, W) of the image and after each of three convolutions of stride 2."""
     shapes = [_shape(channels, size)]
     for n in (base_channels, 2 * base_channels, 2 * base_channels):
         _, height, width = shapes[-1]

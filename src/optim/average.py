@@ -12,7 +12,7 @@ def moving_average(net: nn.Module, decay: float, ramp_up: bool = False) -> Avera
     Args:
         net: its weights and buffers are averaged.
         decay: part of the average that stays at each update, in [0, 1). 0: return None.
-        ramp_up: after n updates the decay is (1 + n) / (10 + n) where that is smaller, so that the
+        ramp_up: after n updates the decay is (1 + n) / (10 + n) if that is smaller, so that the
             first weights fade quickly.
     """
     if decay == 0:

@@ -15,8 +15,8 @@ def parameter_groups(
     """Return the optimizer's groups for `net`; `factor` multiplies the learning rate of each.
 
     The heads' groups come first, since their rate is logged. Frozen parameters have groups of their
-    own from the start: a resumed run must find the same groups, and SGD's fused step fails where
-    only a part of a group has momentum.
+    own from the start: a resumed run must find the same groups, and SGD's fused step fails if only
+    a part of a group has momentum.
 
     Args:
         backbone_lr: factor for all layers but the heads. None: the heads are like the others.

@@ -13,8 +13,8 @@ class Muon(torch.optim.Optimizer):
     """Update filters by orthogonalized momentum (Jordan 2024), the rest by Nesterov SGD.
 
     A filter bank (out, in, h, w) counts as a matrix (out, in * h * w). Before each step it is
-    scaled to the norm sqrt(out), so the learning rate sets the angle of the step, whatever the size
-    of the weights. So each convolution needs a norm behind it, and no weight decay. The first
+    scaled to the norm sqrt(out), so the learning rate sets the angle of the step, for any size
+    of the weights. So each convolution needs a norm after it, and no weight decay. The first
     layer, whose input has at most three channels, is updated like the other parameters, as in the
     author's nets.
 
@@ -79,8 +79,7 @@ def orthogonal(matrix: Tensor, steps: int = 3) -> Tensor:
     """Return approximately U V^T for matrix (m, n) = U S V^T, in the same shape.
 
     Uses the Newton-Schulz iteration in bf16 with Jordan's coefficients. They bring singular values
-    near
-    1 quickly rather than exactly: to 0.7 to 1.2 after five steps.
+    close to 1 quickly, but not exactly: to between 0.7 and 1.2 after five steps.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     x = matrix.bfloat16()

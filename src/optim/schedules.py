@@ -51,9 +51,7 @@ def one_cycle(
 ) -> float:
     """Rise from `start` to 1 during `warmup`, then fall to `end`, both by half a cosine.
 
-    See Smith 2018.
-
-    This is the shape that fastai uses.
+    See Smith 2018; the shape is that of fastai.
     """
     if progress < warmup:
         return start + (1.0 - start) * 0.5 * (1.0 - math.cos(math.pi * progress / warmup))
@@ -70,7 +68,7 @@ def step(
 class Plateau:
     """Multiply by `factor` when a metric has not improved for more than `patience` validations.
 
-    Whoever calls `observe` stores `state` in the checkpoint.
+    The caller of `observe` stores `state` in the checkpoint.
 
     Args:
         monitor: name of the metric, such as `val/loss`.

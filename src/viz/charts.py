@@ -58,7 +58,7 @@ def draw_captioned(
         for row, line in enumerate(lines[i]):
             place = (cell / 2, height + row * LINE + 2)
             color = colors[i] if colors else (0, 0, 0)
-            fonts.write(draw, place, _cut(line, cell), FONT, color, anchor="ma")
+            fonts.write(draw, place, _truncate(line, cell), FONT, color, anchor="ma")
         sheets.append(torch.from_numpy(np.array(sheet)).permute(2, 0, 1) / 255)
     return grid(torch.stack(sheets), columns, gap=8)
 
@@ -91,7 +91,7 @@ def draw_bars(
     names: Sequence[str] | None = None,
     intervals: Sequence[tuple[float, float]] | None = None,
 ) -> np.ndarray:
-    """Draw a bar for each value, from 0 up, labeled with the greatest value or end of an interval.
+    """Draw a bar for each value, from 0 up, labeled with the largest value or interval end.
 
     Args:
         values: one per bar.
@@ -150,9 +150,8 @@ def draw_confusion(counts: Tensor, names: Sequence[str]) -> np.ndarray:
     named = cell >= 14
     margin = 4 + math.ceil(max(fonts.length(name, SMALL) for name in names)) if named else 4
     shares = counts.double() / counts.sum(1, keepdim=True).clamp_min(1)
-    shade = (
-        (255 * (1 - shares.sqrt())).round().byte().numpy()
-    )  # the square root makes a few mistakes visible
+    # the square root makes rare mistakes visible
+    shade = (255 * (1 - shares.sqrt())).round().byte().numpy()
     sheet = Image.new("L", (margin + n * cell, margin + n * cell), 255)
     sheet.paste(
         Image.fromarray(shade).resize((n * cell, n * cell), Image.Resampling.NEAREST),
@@ -178,8 +177,8 @@ def draw_feature_maps(image: Tensor, maps: dict[str, Tensor], side: int = 48) ->
 
     Args:
         image: (C, H, W).
-        maps: (K, h, w) by layer; each map is stretched from its least value (black) to its
-            greatest.
+        maps: (K, h, w) by layer; each map is stretched from its smallest value (black) to its
+            largest (white).
         side: pixels of a map in the picture.
     """
     rows = [("image", image.unsqueeze(0))] + [
@@ -201,8 +200,8 @@ def draw_feature_maps(image: Tensor, maps: dict[str, Tensor], side: int = 48) ->
     return np.asarray(sheet)
 
 
-def _cut(line: str, width: int) -> str:
-    """Return `line`, or as much of it as fits into `width` pixels with dots behind it."""
+def _truncate(line: str, width: int) -> str:
+    """Return `line`, or as much of it as fits into `width` pixels with dots after it."""
     if fonts.length(line, FONT) <= width:
         return line
     return next(

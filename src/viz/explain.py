@@ -30,9 +30,8 @@ def feature_maps(net: nn.Module, x: Tensor, max_channels: int = 16) -> dict[str,
     } or convolutions
 
     def keep(name: str) -> Callable[..., None]:
-        return lambda module, inputs, output: maps.update(
-            {name: output[:, :max_channels].clone()}
-        )  # copied, because an in-place ReLU may follow
+        # copied, because an in-place ReLU may follow
+        return lambda module, inputs, output: maps.update({name: output[:, :max_channels].clone()})
 
     handles = [layer.register_forward_hook(keep(name)) for name, layer in wide.items()]
     try:
@@ -48,7 +47,7 @@ def find_cam_layer(net: nn.Module, x: Tensor, side: int = 7) -> str | None:
     """Return the name of the module whose maps are best for Grad-CAM.
 
     This is the last module with non-negative maps of `side` pixels or more; without one, the last
-    convolution; without that, None. Smaller maps do not show a place, and behind poolings most
+    convolution; without that, None. Smaller maps do not show a place, and after poolings most
     gradients are zero. Before a ReLU, values that count as evidence for a class may be negative.
 
     Args:

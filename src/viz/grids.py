@@ -60,7 +60,7 @@ def grid(images: Tensor, columns: int | None = None, scale: int = 1, gap: int = 
 
 
 def filter_tile(weight: Tensor, max_filters: int = 64, tile_pixels: int = 24) -> np.ndarray:
-    """Draw the filters of a convolution as a grid, the least weight black, the greatest white.
+    """Draw the filters of a convolution as a grid, the smallest weight black, the largest white.
 
     Filters with three input channels are drawn in color, with one in gray; of others, the first
     input channel is drawn.
@@ -68,7 +68,7 @@ def filter_tile(weight: Tensor, max_filters: int = 64, tile_pixels: int = 24) ->
     Args:
         weight: (out, in, h, w).
         max_filters: number of filters to draw.
-        tile_pixels: each filter is enlarged to about so many pixels.
+        tile_pixels: each filter is enlarged to about this many pixels.
     """
     filters = weight.detach().float().cpu()
     filters = filters if filters.shape[1] in (1, 3) else filters[:, :1]
@@ -148,9 +148,8 @@ def overlay_heatmap(images: Tensor, heat: Tensor) -> Tensor:
         (N, 3, H, W) in [0, 1].
     """
     h = heat.detach().float().cpu()
-    colors = torch.stack(
-        [(1.5 - (4 * h - k).abs()).clamp(0, 1) for k in (3, 2, 1)], 1
-    )  # the "jet" color map
+    # the color map "jet"
+    colors = torch.stack([(1.5 - (4 * h - k).abs()).clamp(0, 1) for k in (3, 2, 1)], 1)
     return 0.5 * images.detach().float().cpu().mean(1, keepdim=True) + 0.5 * colors
 
 
@@ -159,13 +158,13 @@ def map_tile(maps: Tensor, tile_pixels: int = 48) -> np.ndarray:
 
     Args:
         maps: (K, h, w).
-        tile_pixels: each map is enlarged to about so many pixels.
+        tile_pixels: each map is enlarged to about this many pixels.
     """
     return grid(stretch_contrast(maps.unsqueeze(1)), scale=max(1, tile_pixels // maps.shape[-1]))
 
 
 def stretch_contrast(images: Tensor) -> Tensor:
-    """Scale each image (N, C, H, W) of any values from its least (0) to its greatest (1)."""
+    """Scale each image (N, C, H, W) so that its smallest value is 0 and its largest is 1."""
     values = images.detach().float().cpu()
     low, high = values.amin((1, 2, 3), keepdim=True), values.amax((1, 2, 3), keepdim=True)
     return (values - low) / (high - low).clamp_min(1e-12)

@@ -20,7 +20,7 @@ def draw_scatter(points: Tensor, labels: Tensor, names: Sequence[str], side: int
 
     Args:
         labels: (N,) the class of each point.
-        names: of the classes; they stand in a legend to the right. Empty: no legend.
+        names: of the classes, listed in a legend to the right. Empty: no legend.
         side: height of the picture in pixels, and width of the square.
     """
     sheet = Image.new("RGB", (side + LEGEND * bool(names), side), "white")
@@ -38,6 +38,6 @@ def draw_scatter(points: Tensor, labels: Tensor, names: Sequence[str], side: int
 
 
 def _colors(n: int) -> list[tuple[int, int, int]]:
-    """n colors, evenly spaced in hue; neighbors differ in brightness too."""
+    """Return n colors, evenly spaced in hue; neighbors also differ in brightness."""
     values = [colorsys.hsv_to_rgb(i / n, 0.9, 0.9 if i % 2 else 0.6) for i in range(n)]
     return [(round(255 * r), round(255 * g), round(255 * b)) for r, g, b in values]

@@ -1,4 +1,4 @@
-"""Training that ends when nothing gets better, and goes on when a resumed session allows it."""
+"""Training that stops without improvement, and continues if a resumed session allows it."""
 
 import shutil
 
@@ -35,21 +35,21 @@ def batches(folder):
     return batches_done(runs.load_last(folder))
 
 
-def test_a_run_that_it_ended_stays_so_and_says_what_goes_on(ended, tmp_path):
+def test_a_run_that_it_ended_stays_ended_and_says_how_to_train_longer(ended, tmp_path):
     assert batches(ended) == 8
     folder = shutil.copytree(ended, tmp_path / "run")
     result = command("train", f"resume={folder}", "trainer.max_epochs=9")
     assert result.returncode == 0, result.stderr
     assert batches(folder) == 8
     assert (
-        "early stopping ended this run after 2 epochs: callbacks.early_stopping.patience=N with N "
-        "> 1 goes on, "
-        "or ~callbacks.early_stopping" in result.stderr
+        "early stopping ended this run after 2 epochs. To train longer: "
+        "callbacks.early_stopping.patience=N with N > 1, or ~callbacks.early_stopping"
+        in result.stderr
     )
 
 
 @pytest.mark.slow
-def test_a_larger_patience_goes_on_as_if_it_had_been_there_from_the_start(ended, tmp_path):
+def test_a_larger_patience_continues_as_if_it_had_been_set_from_the_start(ended, tmp_path):
     folder = shutil.copytree(ended, tmp_path / "run")
     result = command("train", f"resume={folder}", "callbacks.early_stopping.patience=3")
     assert result.returncode == 0, result.stderr

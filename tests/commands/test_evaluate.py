@@ -56,7 +56,7 @@ def test_a_smaller_measurement_is_printed_and_not_kept(gan, capsys):
     assert values["test/fid_own"] != before["test/fid_own"]
     assert f"test/fid_own       {values['test/fid_own']:.4g}" in said
     assert (
-        "not kept: test/samples=20 is less than the 60 behind what metrics.json has and keeps"
+        "not saved: test/samples=20 is smaller than the 60 of the figures in metrics.json, which stay"
         in said
     )
     assert f"test/fid_own {before['test/fid_own']:.4g}" in said
@@ -81,7 +81,7 @@ def test_fewer_draws_of_the_latents_do_not_replace_more(config, tmp_path, capsys
     train(cfg, folder)
     many = call("evaluate", evaluate, f"run={folder}", "iwae_samples=20")
     few = call("evaluate", evaluate, f"run={folder}", "iwae_samples=2")
-    assert "not kept: test/iwae_samples=2 is less than the 20" in capsys.readouterr().out
+    assert "not saved: test/iwae_samples=2 is smaller than the 20" in capsys.readouterr().out
     metrics = runs.read_metrics(folder)
     assert metrics["test/iwae_nats"] == many["test/iwae_nats"] != few["test/iwae_nats"]
     assert metrics["test/bound_nats"] == few["test/bound_nats"]
@@ -107,7 +107,7 @@ def test_what_stood_on_an_unknown_number_is_replaced_with_a_line():
     old, new = {"test/fid_own": 3.0, "test/acc": 0.5}, {"test/fid_own": 4.0, "test/samples": 10}
     kept, lines = keep_larger(old, new, {"test/fid_own": "test/samples"})
     assert kept == new
-    assert lines == ["replaced: metrics.json did not say the test/samples of its older figures"]
+    assert lines == ["replaced older figures: metrics.json does not have their test/samples"]
 
 
 def test_a_smaller_test_set_does_not_replace_a_larger_one():

@@ -225,7 +225,7 @@ def test_names_that_are_not_utf8_are_written_so_that_they_can_be_read(tmp_path):
     run_dir = tmp_path / "run"
     trained = fine("train", *TINY_RUN, f"data.root={tmp_path}/in", f"cache={tmp_path}/cache",
                    f"hydra.run.dir={run_dir}", "callbacks=default", "logger=default")  # fmt: skip
-    assert "r\\xf6t/b\\xe9.png: damaged, or no image" in trained.stderr
+    assert "r\\xf6t/b\\xe9.png: damaged, or not an image" in trained.stderr
     assert "r\\xf6t/b\\xe9.png" in (run_dir / "train.log").read_text(encoding="utf-8")
     result = command("predict", f"run={run_dir}", f"images={tmp_path}/in", f"out={tmp_path}/x.csv",
                      "picture=null")  # fmt: skip

@@ -147,7 +147,7 @@ BROKEN = {  # what is done to a good copy, what is asked of it, what the line sa
     "no list": (
         lambda root: (root / "oxford-iiit-pet/annotations/test.txt").unlink(),
         [],
-        ["test.txt is not there", "download it"],
+        ["test.txt does not exist", "download it"],
     ),
     "a cut line": (edited("test.txt", lambda text: text[:-3]), [], ["test.txt, line 12"]),
     "no lines": (

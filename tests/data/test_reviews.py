@@ -143,8 +143,8 @@ LABELED = "good cast,positive,train\nbad plot,negative,test\n"
     ("content", "words"),
     [
         (None, ["data.root=", "cannot be read: No such file"]),
-        (b"text,label,split\ngr\xfc\xdf,,\n", ["no CSV file in UTF-8"]),
-        (HEADER + 'a good "film,,\n"x', ["no CSV file in UTF-8"]),
+        (b"text,label,split\ngr\xfc\xdf,,\n", ["not a CSV file in UTF-8"]),
+        (HEADER + 'a good "film,,\n"x', ["not a CSV file in UTF-8"]),
         ("text,label\ngood film,\n", ["names no column split", "text,label,split"]),
         (HEADER + PLAIN + "a film, good,positive,train\n", ["line 4", "in quotes"]),
         (HEADER + PLAIN + "good\n", ["line 4", "as many fields"]),
@@ -159,7 +159,7 @@ LABELED = "good cast,positive,train\nbad plot,negative,test\n"
         ),
         (
             HEADER + PLAIN + "what is it,positive,train\n",
-            ["line 4: text=what is it", "no stop words"],
+            ["line 4: text=what is it", "not stop words"],
         ),
         (HEADER + LABELED, ["every row has a label"]),
         (

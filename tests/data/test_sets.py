@@ -195,7 +195,7 @@ def test_cifar_is_read(config, tmp_path, monkeypatch, name):
         with pytest.raises(UserError, match=f"{file} is broken"):
             data_of(config, *settings)
         (base / file).unlink()
-        with pytest.raises(UserError, match=f"{file} is not there"):
+        with pytest.raises(UserError, match=f"{file} does not exist"):
             data_of(config, *settings)
         (base / file).write_bytes(whole)
 
@@ -229,7 +229,7 @@ def test_missing_set_is_explained(config, tmp_path, name):
     line = str(error.value)
     assert str(tmp_path) in line
     assert "data.root=" in line
-    assert "data=digits needs nothing" in line
+    assert "data=digits needs no download" in line
     assert "\n" not in line
 
 

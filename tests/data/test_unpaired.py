@@ -202,7 +202,7 @@ def test_domains_without_validation_and_test_can_be_trained(config, photos, tmp_
         (["data=unpaired"], ["data.root_a must be given"]),
         (
             ["data=unpaired", "data.root_a=x", "data.root_b=y"],
-            ["data.root_a=x is no folder with images in it"],
+            ["data.root_a=x is not a folder with images"],
         ),
         (
             ["data=winter", "data.root=x", "trainer.gradient_clip_val=1"],

@@ -249,7 +249,7 @@ def test_training_on_a_folder_from_a_phone(folder, tmp_path, command_line):
     if command_line == "train":
         first = folder / "blue" / "IMG_0000.HEIC"
         assert (
-            f"left out 40 files: 40 unreadable (the first: {first}: damaged, or no image)"
+            f"left out 40 files: 40 unreadable (the first: {first}: damaged, or not an image)"
             in result.stderr
         )
         assert "12 to train, 1 to validate, 3 to test" in result.stderr

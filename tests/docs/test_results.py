@@ -1,6 +1,7 @@
 """The result pages: their tables are those that results/*.csv give."""
 
 import csv
+import re
 import statistics
 
 import pytest
@@ -43,6 +44,22 @@ def test_csv_file_is_well_formed(path):
         assert row["metric"]
         assert row["value"]
         assert row["seed"].isdigit() or row["seed"] in SEEDS
+
+
+RECIPES = sorted((ROOT / "conf" / "experiment").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_result_in_a_recipe_is_that_of_its_page(recipe):
+    """A line `# Result: 79.74% test accuracy (docs/results/transfer.md)` quotes the recipe's row."""
+    found = re.search(r"^# Result: (.*) \((docs/results/\w+\.md)\)", recipe.read_text(), re.M)
+    if not found:
+        return
+    page = (ROOT / found[2]).read_text().splitlines()
+    rows = [line for line in page if line.startswith("|")]
+    rows = [row for row in rows if f"`{recipe.stem}`" in row] or rows  # a row may be a variation
+    for figure in re.findall(r"\d+\.\d+", found[1]):
+        assert any(figure in row for row in rows), f"{figure} is not in {rows}"
 
 
 def metric(values, digits=2, **kept):

@@ -58,7 +58,8 @@ def test_a_folder_whose_classes_changed_is_refused(of_folder, tmp_path, old, new
         with pytest.raises(UserError) as error:
             again()
         assert (
-            str(error.value) == f"folder in {now} has other classes than the run learned ({words})"
+            str(error.value)
+            == f"folder in {now} has other classes than the data of the run ({words})"
         )
 
 

@@ -146,7 +146,7 @@ def test_unwritable_feature_cache_is_logged(images, tmp_path, lines):
     (tmp_path / "file").write_text("no folder")
     net = feature_net(images, 10, "noise", tmp_path / "file")
     assert net.digest() == feature_net(images, 10, "noise", tmp_path / "good").digest()
-    assert sum("cannot be kept" in line for line in lines()) == 1
+    assert sum("is not cached" in line for line in lines()) == 1
 
 
 def test_feature_net_logs_its_training(images, tmp_path, lines, monkeypatch):

@@ -282,7 +282,7 @@ def measured(callback, data, drawn=None):
 
     model = Perfect()
     if drawn is not None:
-        callback._drawn = lambda data, part, n, name: part.subset(drawn(part, n))
+        callback._draw_images = lambda data, part, n, name: part.subset(drawn(part, n))
     callback._prepare(Trainer)
     callback._measure(Trainer, model, "test")
     return dict(model.logged)

@@ -112,7 +112,7 @@ def test_vgg19_features_equal_torchvision(monkeypatch, log_lines):
     source = Source(reference.state_dict(), mean, std, ["a"])
     monkeypatch.setattr(
         "src.models.pretrained.torchvision_source",
-        lambda net, name, setting: source if name == "vgg19" else None,
+        lambda net, name: source if name == "vgg19" else None,
     )
     files = ("data.content=x", "data.style=y", "data.size=32", "model.net.pooling=max")
     cfg = compose("train", ["model=style_transfer", "data=style_pair", *files])

@@ -103,16 +103,16 @@ def test_missing_monitor_is_named(config, tmp_path, who):
     key = "model.schedule" if "schedule" in who else "callbacks.early_stopping"
     cfg = config(*WATCHED, who, f"{key}.monitor=val/los")
     with pytest.raises(
-        UserError, match=rf"^{key}\.monitor=val/los is not measured; .*did you mean val/loss\?"
+        UserError, match=rf"^{key}\.monitor=val/los is not logged; .*did you mean val/loss\?"
     ):
         train(cfg, tmp_path)
     cfg = config(*WATCHED, who, f"{key}.monitor=test/acc")
     with pytest.raises(
-        UserError, match=rf"^{key}\.monitor=test/acc is not measured"
+        UserError, match=rf"^{key}\.monitor=test/acc is not logged"
     ):  # no epoch is chosen on the test set
         train(cfg, tmp_path)
     cfg = config(*WATCHED, who, "data.val_size=0")
-    with pytest.raises(UserError, match=r"val_size=0 leaves nothing to validate"):
+    with pytest.raises(UserError, match=r"there is no validation \(data\.val_size=0\)"):
         train(cfg, tmp_path)
 
 

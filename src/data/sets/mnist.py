@@ -57,10 +57,10 @@ class FashionMnist(Mnist):
 
 
 class TwoDigitMnist(Mnist):
-    """Two digits placed at random on one sheet, added and clipped at 1 (Gregor 2015, section 4.3).
+    """Two digits placed at random in one image, added and clipped at 1 (Gregor 2015, section 4.3).
 
-    The paper's sheet is 60 x 60. In training, each digit meets another of its batch, at new places
-    in every epoch. No labels.
+    The paper's images are 60 x 60. In training, each digit is paired with another digit of its batch,
+    at new places in every epoch. No labels.
     """
 
     randomizes = True
@@ -75,7 +75,7 @@ class TwoDigitMnist(Mnist):
         if min(self.size) < 28:
             raise UserError(
                 f"data.size={list(self.size)} does not fit {self.name}: "
-                "a sheet must hold a digit of 28 x 28"
+                "an image must hold a digit of 28 x 28"
             )
         return part
 
@@ -106,9 +106,9 @@ class BinarizedMnist(ImageData):
         for path in paths:
             if _existing(path) is None:
                 raise UserError(
-                    f"{self.name}: {path} (or {path.name}.gz) is not there; put the three .amat "
+                    f"{self.name}: {path} (or {path.name}.gz) does not exist; put the three .amat "
                     f"files of Larochelle's binarized MNIST into {folder}, or name its parent "
-                    "folder with data.root=; data=digits needs nothing"
+                    "folder: data.root=DIR; data=digits needs no download"
                 )
         train, val, test = (read_amat(_existing(path) or path) for path in paths)
         return Splits(train=train, val=val, test=test)

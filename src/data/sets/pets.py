@@ -41,7 +41,7 @@ class Pets(ImageData):
 
     Args:
         classes: `breeds` or None: all breeds, in the order of the annotation files; `species`: cat
-            and dog; or a list of breeds, labeled in its order, of which alone images are read.
+            and dog; or a list of breeds, labeled in its order; other breeds are not read.
         settings: settings of `ImageData`.
     """
 
@@ -94,7 +94,7 @@ def _read_annotations(path: Path) -> list[Pet]:
     """Read the pets that a file lists; raises UserError that names a line it cannot read."""
     if not path.is_file():
         raise UserError(
-            f"{path} is not there, though its folder is: "
+            f"{path} does not exist, but its folder does: "
             f"delete {path.parent.parent} and download it again"
         )
     pets = []

@@ -123,7 +123,7 @@ class Reviews(DataModule):
         return labeled[: self.left_out] + labeled[self.left_out + 1 :], [labeled[self.left_out]]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint has to know: the word of each vector."""
+        """Return the word of each vector, which a checkpoint needs."""
         return {"words": self.words}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -165,7 +165,7 @@ def read(path: Path) -> list[Review]:
     except OSError as error:
         raise UserError(f"data.root={path} cannot be read: {error.strerror or error}") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"data.root={path} is no CSV file in UTF-8: {error}") from error
+        raise UserError(f"data.root={path} is not a CSV file in UTF-8: {error}") from error
 
 
 def _review(row: dict[str, str | None], where: str) -> Review:
@@ -184,7 +184,7 @@ def _review(row: dict[str, str | None], where: str) -> Review:
     words = tokenize(text)
     if len(words) < (1 if label else 2):
         raise UserError(
-            f"{where}: text={text}; it has {len(words)} words that are no stop words "
+            f"{where}: text={text}; it has {len(words)} words that are not stop words "
             "(1 is needed with a label, 2 without)"
         )
     return Review(words, label, split)

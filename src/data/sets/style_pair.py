@@ -1,4 +1,4 @@
-"""A photograph, and the picture whose style it is to take on."""
+"""A photograph and a picture whose style it takes on, for style transfer."""
 
 from pathlib import Path
 from typing import Any, Literal

@@ -1,6 +1,7 @@
 """Color sets in torchvision's file formats, read by torchvision, which checks each file's MD5."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -72,7 +73,7 @@ class Svhn(ImageData):
             _ensure_complete(
                 self,
                 [(self.root / name, md5)],
-                lambda split=split: self.source(str(self.root), split, download=True),
+                partial(self.source, str(self.root), split, download=True),
             )
             part = self.source(str(self.root), split)
             labels = torch.from_numpy(part.labels).long()
@@ -81,7 +82,7 @@ class Svhn(ImageData):
 
 
 def _ensure_complete(
-    data: ImageData, files: list[tuple[Path, str]], download: Callable[[], None]
+    data: ImageData, files: list[tuple[Path, str]], download: Callable[[], object]
 ) -> None:
     """Download if a file is missing; raise UserError if one is broken, without overwriting it.
 

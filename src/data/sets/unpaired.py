@@ -107,7 +107,7 @@ class UnlabeledFolder(ImageData):
 class Unpaired(ImageData):
     """Photographs of domain A in root_a and of domain B in root_b, each domain split on its own.
 
-    A batch holds images of A and images of B, each in an order of its own. Augmentation changes the
+    A batch holds images of A and images of B, each in its own order. Augmentation changes the
     images of both domains independently; mixing stays inside a domain.
 
     Args:
@@ -137,7 +137,7 @@ class Unpaired(ImageData):
             if not domain.scan.images:
                 reasons = summary(domain.scan.left_out)
                 hint = f" ({reasons})" if reasons else ""
-                raise UserError(f"data.{key}={domain.root} is no folder with images in it{hint}")
+                raise UserError(f"data.{key}={domain.root} is not a folder with images{hint}")
         for domain in domains:
             domain.setup()
         train, test, val = (

@@ -58,7 +58,7 @@ class Augment:
         if self.geometric:
             size = (images.shape[2], images.shape[3])
             total = torch.eye(3, dtype=torch.float64)
-            # maps go from output to input coordinates, so the first transform stands leftmost
+            # maps go from output to input coordinates, so the first transform is the leftmost factor
             for name, geometric in self.geometric.items():
                 total = total @ geometric.matrix(values[name], size)
             images = warp(images, total[:, :2], self.border, self.interpolation, self.fill)
@@ -99,7 +99,7 @@ def _random_partners(rng: CounterRNG) -> Tensor:
     """Return for each image the index of another of its batch, (B,).
 
     Each image gets a random key, and its partner is the one with the next greater key (for the
-    greatest, the smallest). So no image is its own partner, unless the batch has only one.
+    largest, the smallest). So no image is its own partner, unless the batch has only one.
     """
     order = rng.uniform().argsort()
     return torch.empty_like(order).scatter_(0, order, order.roll(-1))

@@ -69,7 +69,7 @@ def same_order(first: Tensor | None, second: Tensor | None) -> bool:
 def add_winter(images: Tensor) -> Tensor:
     """Return color images (B, 3, H, W) in [0, 1], sides above 6, as in fog after snow.
 
-    No map of single pixels can make it, since neighbors decide:
+    It depends on neighbors, so no map of single pixels can compute it:
     - Fog: a Gaussian blur with a standard deviation of 2 pixels, the border mirrored, that also
       takes a quarter of the color.
     - Snow: a relief that brightens what faces up and darkens what faces down, by half the
@@ -87,23 +87,23 @@ def add_winter(images: Tensor) -> Tensor:
 
 
 def place_randomly(images: Tensor, size: tuple[int, int], noise: torch.Generator) -> Tensor:
-    """Place each image on a black sheet, uniformly among the places where it fits completely.
+    """Place each image on a larger black image, uniformly among the places where it fits.
 
     Args:
         images: (B, C, h, w) in [0, 1].
-        size: (H, W) of the sheet, at least (h, w).
+        size: (H, W) of the larger image, at least (h, w).
         noise: on the images' device.
 
     Returns:
         (B, C, H, W) in [0, 1].
     """
     b, _, h, w = images.shape
-    # Each pixel of the sheet looks up a row and a column of the image, which has a black border of
+    # Each pixel of the larger image looks up a row and a column of the image, which has a black border of
     # one pixel: rows 0 and h + 1, columns 0 and w + 1.
     lookups = []
-    for side, sheet_side in zip((h, w), size, strict=True):
-        start = torch.randint(sheet_side - side + 1, (b, 1), generator=noise, device=images.device)
-        position = torch.arange(sheet_side, device=images.device) - start  # (B, H) or (B, W)
+    for side, full_side in zip((h, w), size, strict=True):
+        start = torch.randint(full_side - side + 1, (b, 1), generator=noise, device=images.device)
+        position = torch.arange(full_side, device=images.device) - start  # (B, H) or (B, W)
         lookups.append((position + 1).clamp(0, side + 1))
     rows, columns = lookups
     bordered = F.pad(images, (1, 1, 1, 1)).permute(0, 2, 3, 1)

@@ -13,7 +13,7 @@ INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
 # Coordinates are rounded to 1 / STEPS of a pixel. So whole pixels, and those of quarter turns, stay
 # exact in spite of rounding errors.
 STEPS = 2.0**16
-# On a CPU, larger batches are processed in parts of so many pixels: their coordinates stay in the
+# On a CPU, larger batches are processed in parts of this many pixels: their coordinates stay in the
 # cache, which halves the time.
 IN_CACHE = 2**18
 
@@ -36,7 +36,7 @@ def warp(
         fill: the value outside the image for the border `constant`.
 
     Returns:
-        (B, C, H, W). Where a coordinate is a whole pixel, the result is that pixel bit for bit.
+        (B, C, H, W). At a coordinate that is a whole pixel, the result is that pixel bit for bit.
     """
     batch, _, height, width = images.shape
     part = max(1, IN_CACHE // (height * width))

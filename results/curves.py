@@ -1,0 +1,102 @@
+"""Draw the curves of the result pages from results/curves/*.csv.
+
+python -m results.curves                                  draw all, as docs/images/curves_NAME.png
+python -m results.curves draw val/bound_nats vae_mnist=RUN  take a curve from a run first
+
+A CSV file holds lines of curve, x, value. Its title, axes and scale are in CURVES.
+"""
+
+import csv
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # draws without a display
+from matplotlib import pyplot
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "results" / "curves"
+IMAGES = ROOT / "docs" / "images"
+FIELDS = ["curve", "x", "value"]
+Curve = list[tuple[float, float]]  # (x, value)
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What a picture of curves says beside them.
+
+    Attributes:
+        x, y: captions of the axes.
+        log: draw the values on a logarithmic scale.
+        top: largest value shown; None: all.
+    """
+
+    x: str
+    y: str
+    log: bool = False
+    top: float | None = None
+
+
+CURVES = {
+    "gan": Axes("batches", "FID on own features, validation", log=True),
+    "draw": Axes("epochs", "bound on validation, nats per image", top=130),
+    "vgg": Axes("batches", "training loss"),
+    "cyclegan": Axes("batches", "mean absolute difference, training"),
+}
+
+
+def read(name: str) -> dict[str, Curve]:
+    """Return the curves of results/curves/NAME.csv."""
+    curves: dict[str, Curve] = {}
+    with (FOLDER / f"{name}.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            curves.setdefault(row["curve"], []).append((float(row["x"]), float(row["value"])))
+    return curves
+
+
+def collect(name: str, metric: str, label: str, run: Path) -> None:
+    """Write the values that a run logged of `metric` to results/curves/NAME.csv as curve `label`."""
+    path = FOLDER / f"{name}.csv"
+    curves = read(name) if path.exists() else {}
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row.get(metric)]
+    if not rows:
+        sys.exit(f"error: {run / 'metrics.csv'} has no value of {metric}")
+    curves[label] = [(float(row["batches"]), float(row[metric])) for row in rows]
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(FIELDS)
+        for curve, points in curves.items():
+            writer.writerows((curve, f"{x:g}", f"{value:.4g}") for x, value in points)
+
+
+def draw(name: str) -> Path:
+    """Draw results/curves/NAME.csv; return the picture's path."""
+    axes = CURVES[name]
+    figure, plot = pyplot.subplots(figsize=(7, 3.6), layout="constrained")
+    for label, points in read(name).items():
+        plot.plot(*zip(*points, strict=True), label=label, marker="o" if len(points) < 15 else None)
+    plot.set(xlabel=axes.x, ylabel=axes.y, yscale="log" if axes.log else "linear")
+    plot.set_ylim(top=axes.top)
+    plot.grid(alpha=0.3)
+    plot.legend(frameon=False)
+    path = IMAGES / f"curves_{name}.png"
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+    return path
+
+
+def main() -> None:
+    if len(sys.argv) > 1:
+        name, metric, *runs = sys.argv[1:]
+        for run in runs:
+            label, _, folder = run.partition("=")
+            collect(name, metric, label, Path(folder))
+    for name in CURVES:
+        print(draw(name))
+
+
+if __name__ == "__main__":
+    main()
