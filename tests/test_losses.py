@@ -71,7 +71,7 @@ def test_ragan_generator_gradient_ignores_a_shift_of_all_logits():
     assert torch.allclose(*gradients, atol=1e-12)
 
 
-def test_bce_is_2_log_2_for_a_discriminator_that_knows_nothing():
+def test_bce_is_2_log_2_for_logits_of_zero():
     zero = torch.zeros(5, 1)
     assert NonSaturating().discriminator(zero, zero).item() == pytest.approx(2 * math.log(2))
 

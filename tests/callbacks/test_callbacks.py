@@ -70,7 +70,7 @@ def test_the_last_picture_is_the_final_model_on_the_fixed_noise(seen):
     assert np.abs(picture.astype(int) - expected.astype(int)).max() <= 1
 
 
-def test_evaluate_finds_the_runs_own_figures_again(seen, monkeypatch):
+def test_evaluate_reproduces_the_figures_of_the_run(seen, monkeypatch):
     """Samples, features and all."""
     from src.config.checks import check, compose
     from src.evaluate import evaluate

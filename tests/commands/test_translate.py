@@ -19,7 +19,7 @@ from src.translate import translate
 from tests.conftest import call
 
 
-def test_any_size_is_translated_and_none_is_shifted(winter_run):
+def test_images_of_any_size_are_translated_without_a_shift(winter_run):
     _, model, _ = load_run(winter_run)
     x = torch.rand(1, 3, 21, 30)
     around = F.pad(x * 2 - 1, (0, 2, 0, 3), mode="replicate")
@@ -31,7 +31,7 @@ def test_any_size_is_translated_and_none_is_shifted(winter_run):
     assert torch.equal(model.translate(whole), (model.g(whole * 2 - 1) + 1) / 2)
 
 
-def test_a_folder_in_a_folder_out(winter_run, tmp_path):
+def test_translate_writes_a_folder_of_the_same_layout(winter_run, tmp_path):
     (tmp_path / "in" / "deep").mkdir(parents=True)
     noise = np.random.default_rng(1)
     for name in ("a.png", "a.jpg", "deep/b.png"):
@@ -94,7 +94,7 @@ def test_a_trained_run_augments_a_folder(winter_run, photos, tmp_path):
     assert decode(tmp_path / "larger" / row["file"], None, 3).shape == (3, 20, 20)
 
 
-def test_of_several_runs_one_is_drawn_for_each_image(winter_run, photos, tmp_path):
+def test_each_image_is_translated_by_one_of_several_runs(winter_run, photos, tmp_path):
     twin = tmp_path / "twin"
     twin.symlink_to(winter_run)
     settings = (f"data.root={photos}", "data.test_size=40", "data.val_size=0", "augment=model")
@@ -126,7 +126,7 @@ def test_of_several_runs_one_is_drawn_for_each_image(winter_run, photos, tmp_pat
     )
 
 
-def test_what_a_model_cannot_augment_is_one_line(winter_run, photos, averaged_run, tmp_path):
+def test_models_that_cannot_augment_get_one_line(winter_run, photos, averaged_run, tmp_path):
     root, out = f"data.root={photos}", f"out={tmp_path / 'x'}"
     for more, words in (
         (

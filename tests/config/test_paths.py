@@ -56,7 +56,7 @@ BYTES = st.binary(min_size=1, max_size=40).filter(lambda name: not {0, 47} & set
 @settings(
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_any_name_at_all(tmp_path, name):
+def test_any_file_name_is_taken_literally(tmp_path, name):
     path = tmp_path / name
     try:
         path.mkdir(exist_ok=True)

@@ -60,7 +60,7 @@ WRONG = [
         (float | torch.Tensor, [1.0], [], ""),
     ],
 )  # fmt: skip
-def test_a_type_says_what_it_takes(kind, good, bad, words):
+def test_error_of_each_type_says_what_it_takes(kind, good, bad, words):
     assert [refusal(value, kind) for value in good] == [None] * len(good)
     for value in bad:
         assert refusal(value, kind).startswith(words), value
@@ -83,7 +83,7 @@ def targets_in_conf():
 
 
 @pytest.mark.parametrize("target", targets_in_conf())
-def test_every_parameter_says_what_it_takes(target):
+def test_every_parameter_has_an_annotation(target):
     for name, parameter in signature(target).parameters.items():
         if name not in supplied(target) and kind_of(*parameter[:2]) is None:
             kind = resolve(parameter.annotation, parameter.module)

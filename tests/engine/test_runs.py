@@ -63,7 +63,7 @@ def test_a_folder_whose_classes_changed_is_refused(of_folder, tmp_path, old, new
         )
 
 
-def test_the_folder_as_it_was_is_taken(of_folder):
+def test_an_unchanged_folder_is_accepted(of_folder):
     finished, _ = of_folder
     before = runs.read_metrics(finished)
     assert evaluate(compose("evaluate", [f"run={finished}"]))["test/acc"] == before["test/acc"]

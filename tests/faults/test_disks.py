@@ -60,7 +60,7 @@ def assert_goes_on(kills, folder):
     assert differences(kills.twin("gan", "32-true")[0], folder) == []
 
 
-def test_a_full_disk_ends_the_run_and_free_space_lets_it_go_on(kills, disk):
+def test_a_full_disk_ends_the_run_which_continues_after_space_is_freed(kills, disk):
     small = disk("size=16m")
     folder = small.path / "run"
     run = start_and_stop_at_checkpoint(kills, folder)
@@ -86,7 +86,7 @@ def test_a_full_disk_ends_all_processes_that_train_one_model(kills, disk):
     assert FULL in failure(run)
 
 
-def test_without_inodes_the_run_ends_and_goes_on(kills, disk):
+def test_a_run_ends_without_inodes_and_can_be_resumed(kills, disk):
     small = disk("size=64m,nr_inodes=200")
     folder = small.path / "run"
     run = start_and_stop_at_checkpoint(kills, folder)
@@ -178,7 +178,7 @@ def test_read_only_places_are_named_at_once(kills, disk, tmp_path):
 
 
 @pytest.mark.parametrize("reason", ["read-only file system", FULL])
-def test_a_feature_net_that_cannot_be_kept_loses_no_figure(kills, disk, tmp_path, reason):
+def test_uncached_feature_net_loses_no_figure(kills, disk, tmp_path, reason):
     small = disk("size=1m")
     if reason == FULL:
         small.fill()
@@ -207,7 +207,7 @@ def _measured(kills, folder, cache, **how):
     return kills.server.start([*given, *where], folder / "out", patches=short, **how)
 
 
-def test_decoded_images_that_cannot_be_kept_are_decoded_again(kills, disk, tmp_path):
+def test_decoded_images_that_cannot_be_cached_are_decoded_again(kills, disk, tmp_path):
     small = disk("size=64k")
     small.fill()
     photos = ("data=folder", f"data.root={kills.inputs / 'photos'}", "data.size=64", *QUICK[2:])

@@ -57,7 +57,7 @@ def test_a_worker_that_is_killed_ends_the_run_with_one_line(kills, tmp_path):
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_all_of_the_group_ends_the_run_in_good_order(kills, tmp_path, signum):
+def test_a_signal_to_the_process_group_saves_the_run(kills, tmp_path, signum):
     folder = tmp_path / "run"
     run = kills.start(FILES, kills.arguments(FILES, "32-true", folder, "trainer.max_epochs=500"))
     assert run.until(lambda: (folder / "checkpoints" / "previous.ckpt").exists()), run.said[-2000:]
