@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from src import losses
-from src.losses import GANLoss, NonSaturating, RelativisticAverage
+from src.losses import GANLoss, NonSaturating, RelativisticAverage, bernoulli_nll, gaussian_kl
 
 RNG = np.random.default_rng(0)
 REAL, FAKE = RNG.normal(0.3, 2, (7, 1)), RNG.normal(-0.5, 2, (7, 1))
@@ -170,3 +171,51 @@ def test_penalty_leaves_the_generator_alone():
     critic = nn.Sequential(nn.Flatten(), nn.Linear(9, 4), nn.Tanh(), nn.Linear(4, 1))
     losses.gradient_penalty(critic, real, fake, torch.rand(2, 1, 1, 1)).backward()
     assert fake.grad is None
+
+
+def test_style_losses_equal_numpy():
+    """Equations 1, 3 and 4. Finds means for sums, and the missing factors 1/2 and 1/(4 N^2 M^2)."""
+    noise = np.random.default_rng(0)
+    f, p = noise.normal(size=(1, 3, 4, 5)), noise.normal(size=(1, 3, 4, 5))
+    g = np.array([[sum(f[0, i].ravel() * f[0, j].ravel()) for j in range(3)] for i in range(3)])
+    a = np.array([[sum(p[0, i].ravel() * p[0, j].ravel()) for j in range(3)] for i in range(3)])
+    x, y = torch.tensor(f), torch.tensor(p)
+    assert np.allclose(losses.gram(x)[0].numpy(), g)
+    assert losses.content_loss(x, y).item() == pytest.approx(0.5 * ((f - p) ** 2).sum())
+    expected = ((g - a) ** 2).sum() / (4 * 3**2 * 20**2)
+    assert losses.style_loss(x, losses.gram(y), 20).item() == pytest.approx(expected)
+    assert losses.style_loss(torch.cat([x, y]), losses.gram(y), 20).item() == pytest.approx(
+        expected / 2
+    )
+    down, right = (np.diff(f, axis=axis) for axis in (2, 3))
+    assert losses.total_variation(x).item() == pytest.approx((down**2).sum() + (right**2).sum())
+
+
+def test_style_loss_does_not_depend_on_image_size():
+    """A tiled texture has the same statistics, so its loss is zero."""
+    maps = torch.rand(1, 3, 4, 4, dtype=torch.float64)
+    assert losses.style_loss(
+        maps.repeat(1, 1, 2, 3), losses.gram(maps), 16
+    ).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_cycle_consistency_is_the_mean_absolute_difference():
+    images = torch.tensor([0.5, -1.0, 2.0])
+    assert losses.cycle_consistency(images, torch.zeros(3)).item() == pytest.approx(3.5 / 3)
+
+
+def test_kl_is_a_distributions_kl():
+    """Slip: the constant T/2 instead of n_z/2 a step, invisible where T = n_z."""
+    mu, log_sigma = torch.randn(4, 7, 3), torch.randn(4, 7, 3)
+    expected = kl_divergence(Normal(mu, log_sigma.exp()), Normal(0, 1)).sum(2)
+    assert torch.allclose(gaussian_kl(mu, log_sigma), expected, atol=1e-5)
+    assert torch.equal(gaussian_kl(torch.zeros(2, 5), torch.zeros(2, 5)), torch.zeros(2))
+
+
+def test_reconstruction_is_a_distributions_likelihood_and_comes_from_logits():
+    """Slip: log(1e-10 + p), whose loss at logits of +-60 is 23.03 instead of 60."""
+    logits, x = torch.randn(3, 2, 4, 5), (torch.rand(3, 2, 4, 5) > 0.5).float()
+    expected = -Bernoulli(logits=logits).log_prob(x).sum(dim=(1, 2, 3))
+    assert torch.allclose(bernoulli_nll(logits, x), expected, atol=1e-5)
+    far = bernoulli_nll(torch.tensor([[[[60.0]]]]), torch.zeros(1, 1, 1, 1))
+    assert far.item() == pytest.approx(60)

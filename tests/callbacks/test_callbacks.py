@@ -186,9 +186,6 @@ def test_due():
     assert [n for n in range(1, 301) if is_due(n, 100)] == [1, 2, 4, 8, 16, 32, 64, 100, 200, 300]
 
 
-# --- plots ----------------------------------------------------------------------------------------
-
-
 def test_grid_puts_each_image_where_it_belongs():
     images = torch.zeros(3, 1, 2, 2)
     images[2] = 0.5

@@ -13,7 +13,7 @@ from src.evaluate import evaluate
 from src.metrics import features
 from src.train import train
 from tests.conftest import TINY, TINY_NETS, call, saved
-from tests.metrics.test_precision import CARD, small
+from tests.metrics.families import CARD, small
 
 GAN = (
     *TINY,

@@ -26,9 +26,6 @@ def sentences(part):
     return [tuple(row.tolist()) for row in part.tensors[0]]
 
 
-# --- words and pairs ------------------------------------------------------------------------------
-
-
 def test_tokenize_lowercases_and_drops_stop_words():
     message = (
         "It\u2019s NOT the film's fault: I don't think 2 hours were \u201ctoo much\u201d for us!"
@@ -100,9 +97,6 @@ def test_skip_gram_loss_equals_numpy():
         expected += sum(np.logaddexp(0, noise[p, k] @ center[p]) for k in range(3))
     value = losses.skip_gram(*map(torch.from_numpy, (center, context, noise)))
     assert value.item() == pytest.approx(expected / 6, rel=1e-12)
-
-
-# --- the sentences --------------------------------------------------------------------------------
 
 
 def test_bundled_reviews_have_72_sentences(config):
@@ -191,9 +185,6 @@ def test_own_review_file_is_read(config, tmp_path):
         UserError, match=r"data\.left_out=2: .*mine\.csv has 2 sentences with labels, 0 to 1"
     ):
         data_of(config, *SENTIMENT, f"data.root={path}", "data.left_out=2")
-
-
-# --- word vectors ---------------------------------------------------------------------------------
 
 
 def test_projector_holds_each_word_with_its_vector(words_run):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from scipy.stats import binomtest
 
 from src.metrics.accuracy import accuracy, class_accuracies
 from src.metrics.intervals import wilson
@@ -21,3 +22,9 @@ def test_accuracy_is_the_share_on_the_diagonal_with_its_interval():
 def test_a_class_without_images_has_no_accuracy():
     found = class_accuracies(COUNTS, ["a", "b", "c"])
     assert found == {"a": pytest.approx(3 / 4), "c": pytest.approx(4 / 6)}
+
+
+def test_wilson_against_scipy():
+    for successes, n in ((0, 10), (7, 10), (10, 10), (9_600, 10_000)):
+        interval = binomtest(successes, n).proportion_ci(method="wilson")
+        assert wilson(successes, n) == pytest.approx((interval.low, interval.high), abs=1e-12)

@@ -13,13 +13,8 @@ from src.metrics import features
 from src.metrics.features import feature_net
 from tests.conftest import ROOT, data_of
 
+pytestmark = pytest.mark.usefixtures("few_steps")
 DIGITS = ("model=gan", "data.size=16", "data.val_size=100", "data.test_size=300")
-
-
-@pytest.fixture(autouse=True)
-def few_steps(monkeypatch):
-    """Train for a few steps only: test_fid.py checks the quality of the features."""
-    monkeypatch.setattr(features, "STEPS", 12)
 
 
 @pytest.fixture

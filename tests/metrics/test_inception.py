@@ -14,7 +14,7 @@ from src.evaluate import evaluate
 from src.metrics import features, inception
 from src.train import train
 from tests.conftest import TINY, TINY_NETS, call, saved
-from tests.metrics.test_precision import CARD
+from tests.metrics.families import CARD
 
 GAN = (*TINY, *TINY_NETS, *CARD, "data.limit=30", "data.val_size=10", "trainer.max_epochs=1",
        "trainer.precision=bf16-mixed", "callbacks.quality.n=20")  # fmt: skip

@@ -1,8 +1,6 @@
 """Metrics are computed in float32, over the whole set, and weighted by images."""
 
 import copy
-import json
-import shutil
 
 import numpy as np
 import pytest
@@ -13,7 +11,6 @@ from scipy.special import log_softmax
 
 from src.callbacks.quality import SampleQuality
 from src.config.compose import CONF, groups
-from src.data.splits import stratified_sample
 from src.engine import build
 from src.engine.load import load_run
 from src.evaluate import evaluate
@@ -21,48 +18,16 @@ from src.metrics import features
 from src.metrics.precision import float32
 from src.models.cyclegan import psnr, ssim
 from src.train import train
-from tests.conftest import TINY, TINY_NETS, WINTER_NET, WINTER_SMALL, call, data_of, saved
+from tests.conftest import TINY, call, saved
+from tests.metrics.families import BF16, FAMILIES, small
 
-BF16 = "trainer.precision=bf16-mixed"
-CARD = ("callbacks=default", "~callbacks.samples", "~callbacks.canvases", "~callbacks.weights",
-        "~callbacks.graph",
-        "~callbacks.filters", "~callbacks.explanations", "~callbacks.predictions",
-        "callbacks.quality.n=40")  # fmt: skip
-# a small run of each family, by the class of its model; a family that is not here fails the test
-# that reads it
-FAMILIES = {
-    "src.models.gan.GAN": (*TINY_NETS, *CARD, "data.val_size=50"),
-    "src.models.classifier.Classifier": ("model=cnn", "model.ema=0.5", "data.val_size=50"),
-    "src.models.draw.DRAW": ("model=draw", "model.net.num_steps=3", "model.net.encoder_dim=16",
-                             "model.net.decoder_dim=16",
-                             "model.net.latent_dim=4", "data.val_size=50", *CARD),
-    "src.models.cyclegan.CycleGAN": (*WINTER_SMALL, "data=winter", "data.root={photos}",
-                                     "data.size=16", "data.val_size=8",
-                                     "data.test_size=9", "data.eval_batch_size=4",
-                                     "data.cache=null"),
-    "src.models.vae.VAE": ("model=vae", "model.latent_dim=4", "data.val_size=50", *CARD),
-    "src.models.word_vectors.WordVectors": ("model=word_vectors", "data=reviews"),
-    "src.models.sentiment.Sentiment": ("model=sentiment", "data=reviews", "data.left_out=0"),
-    "src.models.style_transfer.StyleTransfer": None,  # float32 only: see its `refuses`
-}  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def few_steps(monkeypatch):
-    monkeypatch.setattr(features, "STEPS", 12)
+pytestmark = pytest.mark.usefixtures("few_steps")
 
 
 def families():
     """Return the classes that conf/model names."""
     nodes = [OmegaConf.load(CONF / "model" / f"{choice}.yaml") for choice in groups()["model"]]
     return {str(node["_target_"]) for node in nodes if "_target_" in node} | {"src.models.gan.GAN"}
-
-
-def small(config, photos, family, *more):
-    """Return a checked config of a small run of `family`."""
-    base = [name for name in TINY if "data=reviews" not in FAMILIES[family] or "data." not in name]
-    words = [word.format(photos=photos) for word in FAMILIES[family]]
-    return config(*base, *words, "trainer.max_epochs=1", *more)
 
 
 def test_every_family_is_covered():
@@ -213,149 +178,3 @@ def test_float32_disables_tf32_on_a_gpu():
         assert [kind.allow_tf32 for kind in kinds] == [False, False]
     assert [kind.allow_tf32 for kind in kinds] == before
     assert before[0], "or this test shows nothing"
-
-
-# --- a subset stands for a set
-# ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("order", ["class after class", "in turn", "shuffled"])
-def test_limit_keeps_class_shares(order):
-    labels = torch.arange(1000) // 100
-    if order != "class after class":
-        labels = torch.arange(1000) % 10 if order == "in turn" else labels[torch.randperm(1000)]
-    for n in (10, 100, 333, 1000, 2000):
-        indices = stratified_sample(labels, n, "x")
-        assert len(indices.unique()) == len(indices) == min(n, 1000)
-        assert torch.equal(indices, indices.sort().values)
-        shares = labels[indices].bincount(minlength=10)
-        assert shares.max() - shares.min() <= 1
-    assert not torch.equal(stratified_sample(labels, 100, "x"), stratified_sample(labels, 100, "y"))
-    first = stratified_sample(labels, 100, "x")[:10] % 100
-    assert len(set(first.tolist())) > 5, "not each class's first image"
-
-
-def test_limit_without_labels_is_a_random_sample():
-    indices = stratified_sample(torch.full((1000,), -1), 100, "x")
-    assert abs(indices.double().mean() - 499.5) < 100
-    assert len(set(indices.diff().tolist())) > 5
-    assert len(stratified_sample(torch.empty(0, dtype=torch.int64), 5, "x")) == 0
-
-
-def in_class_order(part):
-    return part.subset(part.labels.argsort(stable=True))
-
-
-def test_perfect_sampler_is_perfect_on_a_sorted_set(config, monkeypatch):
-    """Regression: the first 3,000 test images of a sorted CIFAR hold three classes (KID 2)."""
-    data = data_of(config, "model=gan", "data.size=16", "data.test_size=800")
-    monkeypatch.setattr(features, "STEPS", 100)
-    cards = {}
-    for name, test in (("shuffled", data.test), ("ordered", in_class_order(data.test))):
-        data.test = test
-        callback = SampleQuality(200, None, 0, str(data.cache))
-        cards[name] = measured(callback, data)
-    first = measured(callback, data, lambda part, n: torch.arange(n))
-    assert abs(cards["ordered"]["test/kid_own"]) < 0.05 * first["test/kid_own"]
-    for figure in ("fid_own", "precision", "coverage"):
-        shuffled, ordered = (cards[name][f"test/{figure}"] for name in ("shuffled", "ordered"))
-        assert abs(ordered - shuffled) < 0.2 * abs(first[f"test/{figure}"] - shuffled), figure
-
-
-def measured(callback, data, drawn=None):
-    """Return the metrics of a sampler that draws real images.
-
-    `drawn` replaces the way in which the callback draws them.
-    """
-
-    class Perfect(torch.nn.Module):
-        device, logged = torch.device("cpu"), {}
-
-        def sample(self, n, noise):
-            return data.train.images[torch.randperm(len(data.train), generator=noise)[:n]] / 255
-
-        def log_dict(self, values, **how):
-            self.logged.update(values)
-
-    class Trainer:
-        datamodule = data
-
-    model = Perfect()
-    if drawn is not None:
-        callback._draw_images = lambda data, part, n, name: part.subset(drawn(part, n))
-    callback._prepare(Trainer)
-    callback._measure(Trainer, model, "test")
-    return dict(model.logged)
-
-
-def test_shortened_test_covers_all_classes(config, photos, tmp_path):
-    cfg = config(*TINY, "model=fc", "data=folder", f"data.root={photos}", "data.size=16",
-                 "data.test_size=0.5",
-                 "data.eval_batch_size=8", "data.limit=null", "data.cache=null",
-                 "trainer.max_epochs=1",
-                 "trainer.limit_test_batches=1", "callbacks=none")  # fmt: skip
-    values = train(cfg, saved(cfg, tmp_path / "run"))
-    assert values["test/n"] == 8
-    assert {"test_classes/cats", "test_classes/dogs"} <= set(values)
-    again = call("evaluate", evaluate, f"run={tmp_path / 'run'}")
-    assert again["test/loss"] == values["test/loss"]
-
-
-def test_shortened_test_keeps_pairs(config, photos):
-    data = data_of(
-        config, *WINTER_NET, *WINTER_SMALL, "data=winter", f"data.root={photos}", "data.test_size=8"
-    )
-
-    class Cut:
-        limit_val_batches, limit_test_batches, global_rank, world_size = 1.0, 2, 0, 1
-
-        class strategy:
-            root_device = torch.device("cpu")
-
-    whole = list(data.test_dataloader())
-    data.trainer = Cut
-    (a, b), (all_a, all_b) = next(iter(data.test_dataloader())), whole[0]
-    places = [int((all_a == x).flatten(1).all(1).nonzero()) for x in a]
-    assert places == [int((all_b == x).flatten(1).all(1).nonzero()) for x in b]
-    assert places != sorted(places)
-
-
-def test_class_without_images_has_no_accuracy(config, photos, tmp_path):
-    """Regression: it was NaN, and null in metrics.json."""
-    cfg = config(*TINY, "model=fc", "data=folder", f"data.root={photos}", "data.size=16",
-                 "data.cache=null",
-                 "data.val_size=0", "data.test_size=1", "trainer.max_epochs=1")  # fmt: skip
-    train(cfg, saved(cfg, tmp_path / "run"))
-    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert len([name for name in metrics if name.startswith("test_classes/")]) == 1
-    assert None not in metrics.values()
-
-
-# --- too few images
-# --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("family", ["src.models.gan.GAN", "src.models.draw.DRAW"])
-@pytest.mark.parametrize(("each", "missing"), [(10, ["precision"]), (3, ["fid_own", "precision"])])
-def test_training_on_few_own_images_yields_metrics(config, photos, tmp_path, family, each, missing):
-    """Metrics that need more images are left out and logged."""
-    for name in ("cats", "dogs"):
-        (tmp_path / "in" / name).mkdir(parents=True)
-        for i in range(each):
-            shutil.copy(photos / name / f"{i}.png", tmp_path / "in" / name)
-    cfg = small(config, photos, family, "data=folder", f"data.root={tmp_path / 'in'}",
-                "data.size=16", "data.cache=null",
-                "data.val_size=0.1", BF16)  # fmt: skip
-    train(cfg, saved(cfg, tmp_path / "run"))
-    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    message = (tmp_path / "run" / "train.log").read_text()
-    for name in ("fid_own", "precision"):
-        assert (f"test/{name}" in metrics) == (name not in missing)
-    assert metrics["test/samples"] == metrics["test/n"] == round(0.2 * 2 * each)
-    assert (
-        f"test: too few images ({metrics['test/n']}) for precision, recall, density, coverage"
-        in message
-    )
-    assert None not in metrics.values()
-    again = call("evaluate", evaluate, f"run={tmp_path / 'run'}")
-    assert all(metrics[name] == value for name, value in again.items() if name.startswith("test/"))

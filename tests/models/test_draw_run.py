@@ -21,8 +21,6 @@ from src.models.draw import box
 from src.nets.attention import window
 from src.sample import sample
 from src.train import train
-from src.viz import charts, grids
-from src.viz.grids import Canvases
 from tests.commands.test_commands import call
 from tests.conftest import TINY, TINY_NETS
 from tests.nets.test_draw import SHAPES, batch, make, module
@@ -180,72 +178,6 @@ def test_bench_has_a_plain_loop_of_draw(capsys):
     assert "ratio ours (32-true) / plain (32-true): median" in capsys.readouterr().out
 
 
-# --- plots ----------------------------------------------------------------------------------------
-
-
-def test_canvas_frames_show_windows_in_their_colours():
-    """A 10 x 10 blank canvas twice; the write window of the second frame has corners (2, 3) and (6,
-    8)."""
-    corners = torch.tensor([[[2.0, 3, 6, 8, 0.1]]])
-    canvases = Canvases(torch.zeros(2, 1, 1, 10, 10), {"write": corners})
-    first, second = grids.canvas_frames(canvases, scale=2)
-    assert first.shape == (24, 24, 3)
-    assert (first[2:22, 2:22] == 0).all(), "nothing is written to make the blank canvas"
-    red = np.argwhere(second[2:22, 2:22, 0] > 200)
-    assert red.min(0).tolist() == [5, 7], "pixel 2's middle at 2.5, twice as large"
-    assert red.max(0).tolist() == [13, 17]
-    assert len(red) == 2 * 9 + 2 * 11 - 4, "a border of one"
-    thick = grids.canvas_frames(
-        Canvases(canvases.frames, {"write": corners + torch.tensor([0, 0, 0, 0, 3.0])}), scale=2
-    )[1]
-    assert (thick[..., 0] > 200).sum() > len(red) + 20, "a wide sigma has a wide border"
-
-
-def test_reconstructions_stand_under_their_images():
-    images = torch.linspace(0, 0.9, 10).view(10, 1, 1, 1).expand(10, 1, 4, 4)
-    pages = grids.canvas_frames(Canvases(torch.ones(3, 10, 1, 4, 4), {}, images), scale=1)
-    assert len(pages) == 3
-    assert pages[0].shape == (4 * 6 + 2, 8 * 6 + 2, 3), "eight and two, each row above its own"
-    shown = [int(pages[0][2 + 12 * (i // 8), 2 + 6 * (i % 8), 0]) for i in range(10)]
-    assert shown == pytest.approx([25.5 * i for i in range(10)], abs=1)
-
-
-def test_a_strip_is_a_row_an_image():
-    strip = grids.canvas_strip(
-        Canvases(torch.zeros(65, 9, 3, 5, 5), {}, torch.zeros(9, 3, 5, 5)), scale=1
-    )
-    assert strip.shape == (8 * 7 + 2, 17 * 7 + 2, 3)
-
-
-def test_bars_are_as_high_as_their_values():
-    picture = charts.draw_bars([1.0, 2.0, 0.0], "x")
-    columns = [(picture[30:140, 60 + round(570 / 3 * (i + 0.4))] < 100).sum() for i in range(3)]
-    assert columns[1] == pytest.approx(110, abs=2)
-    assert columns[0] == pytest.approx(55, abs=2)
-    assert columns[2] <= 1
-
-
-def test_bars_with_names_and_intervals():
-    picture = charts.draw_bars(
-        [1.0, 1.0], "x", names=["a", "b"], intervals=[(0.5, 2.0), (1.0, 1.0)]
-    )
-    assert picture.shape == (160, 640)
-    middle = picture[30:141, 60 + round(570 / 2 * 0.4)]
-    line = (middle == 160).nonzero()[0]
-    assert [line.min(), line.max()] == pytest.approx([0, 82.5], abs=2), (
-        "from 2, the greatest of all, down to 0.5"
-    )
-    assert (picture[144:, 60:80] < 128).any()
-    assert (picture[144:, 345:365] < 128).any()
-    upright = charts.draw_bars([1.0, 1.0], "x", names=["a" * 60, "b"])
-    assert len(upright) > 400, "names wider than their bars stand upright below"
-    dark = (upright[144:] < 128).nonzero()
-    short = dark[0][dark[1] > 300]
-    assert short.max() < 20, "the short one at its bar, too"
-    assert dark[0].max() > 300
-    assert (upright[:140] == charts.draw_bars([1.0, 1.0], "x")[:140]).all()
-
-
 @pytest.mark.parametrize("kind", SHAPES)
 def test_reconstructions_and_samples_grow_from_the_same_blank(kind):
     model = module(make(kind))
@@ -269,8 +201,6 @@ def test_a_box_is_the_grid_in_pixels_from_0():
     -1 to 7, sigma 1."""
     assert box(window(torch.zeros(1, 5), 5, 9, 7)).tolist() == [[0, -1, 8, 7, 1]]
 
-
-# --- recipes --------------------------------------------------------------------------------------
 
 TABLE = {  # Gregor 2015, table 3, and the tutorial: T, LSTM, n_z, read, write
     "draw_tutorial": (10, 256, 10, 5, 5),

@@ -6,12 +6,10 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from src.core import runs
 from src.core.randomness import derive_seed
 from src.engine import build
-from src.optim.clipping import clip_weights, grad_norm
 from src.train import train
 from tests.conftest import TINY, TINY_NETS
 from tests.contract.small import MODELS, class_of
@@ -177,20 +175,6 @@ def test_weights_are_clipped_after_the_critics_step(config, tmp_path):
         0.005
     )
     assert max(p.abs().max().item() for p in model.generator.parameters()) > 0.02
-
-
-def test_clip_weights_in_place():
-    net = nn.Linear(2, 1)
-    with torch.no_grad():
-        net.weight.copy_(torch.tensor([[3.0, -0.001]]))
-    clip_weights(net, 0.01)
-    assert net.weight.tolist() == [[pytest.approx(0.01), pytest.approx(-0.001)]]
-
-
-def test_grad_norm_is_over_all_parameters():
-    net = nn.Linear(1, 1)
-    net.weight.grad, net.bias.grad = torch.tensor([[3.0]]), torch.tensor([4.0])
-    assert grad_norm(net.parameters()).item() == pytest.approx(5)
 
 
 def test_a_discriminator_rate_of_its_own(config):

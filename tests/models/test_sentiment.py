@@ -141,10 +141,6 @@ def test_resume_at_any_batch_is_bit_exact(config, tmp_path, monkeypatch, cut):
             assert_same_run(uncut, cut_and_resumed(family, config(*overrides), top, patch, cut))
 
 
-# --- leave-one-out
-# --------------------------------------------------------------------------------------------------
-
-
 def test_leave_one_out_equals_separate_runs(config, tmp_path, words_run, capsys):
     for seed in range(2):
         shutil.copytree(words_run, tmp_path / "sweep" / str(seed))

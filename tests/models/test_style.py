@@ -7,10 +7,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
-import torchvision
 from PIL import Image
 
-from src import losses
 from src.augment import augment
 from src.config.checks import check, compose
 from src.core import runs
@@ -19,9 +17,7 @@ from src.data.decode import decode
 from src.engine import build
 from src.engine.load import load_run
 from src.evaluate import evaluate
-from src.models.pretrained import Source
 from src.models.style_transfer import StyleTransfer
-from src.nets.perceptual import perceptual
 from src.sample import sample
 from src.train import train
 from src.translate import translate
@@ -69,74 +65,6 @@ def uncut(top):
     check(cfg)
     train(cfg, saved(cfg, top / "uncut"))
     return top / "uncut"
-
-
-def test_style_losses_equal_numpy():
-    """Equations 1, 3 and 4. Finds means for sums, and the missing factors 1/2 and 1/(4 N^2 M^2)."""
-    noise = np.random.default_rng(0)
-    f, p = noise.normal(size=(1, 3, 4, 5)), noise.normal(size=(1, 3, 4, 5))
-    g = np.array([[sum(f[0, i].ravel() * f[0, j].ravel()) for j in range(3)] for i in range(3)])
-    a = np.array([[sum(p[0, i].ravel() * p[0, j].ravel()) for j in range(3)] for i in range(3)])
-    x, y = torch.tensor(f), torch.tensor(p)
-    assert np.allclose(losses.gram(x)[0].numpy(), g)
-    assert losses.content_loss(x, y).item() == pytest.approx(0.5 * ((f - p) ** 2).sum())
-    expected = ((g - a) ** 2).sum() / (4 * 3**2 * 20**2)
-    assert losses.style_loss(x, losses.gram(y), 20).item() == pytest.approx(expected)
-    assert losses.style_loss(torch.cat([x, y]), losses.gram(y), 20).item() == pytest.approx(
-        expected / 2
-    )
-    down, right = (np.diff(f, axis=axis) for axis in (2, 3))
-    assert losses.total_variation(x).item() == pytest.approx((down**2).sum() + (right**2).sum())
-
-
-def test_style_loss_does_not_depend_on_image_size():
-    """A tiled texture has the same statistics, so its loss is zero."""
-    maps = torch.rand(1, 3, 4, 4, dtype=torch.float64)
-    assert losses.style_loss(
-        maps.repeat(1, 1, 2, 3), losses.gram(maps), 16
-    ).item() == pytest.approx(0, abs=1e-12)
-
-
-def test_cycle_consistency_is_the_mean_absolute_difference():
-    images = torch.tensor([0.5, -1.0, 2.0])
-    assert losses.cycle_consistency(images, torch.zeros(3)).item() == pytest.approx(3.5 / 3)
-
-
-def test_vgg19_features_equal_torchvision(monkeypatch, log_lines):
-    """Each named layer gives torchvision's maps: relu10 follows conv4_2."""
-    reference = torchvision.models.vgg19(weights=None).eval()
-    mean, std = (
-        torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1),
-        torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1),
-    )
-    source = Source(reference.state_dict(), mean, std, ["a"])
-    monkeypatch.setattr(
-        "src.models.pretrained.torchvision_source",
-        lambda net, name: source if name == "vgg19" else None,
-    )
-    files = ("data.content=x", "data.style=y", "data.size=32", "model.net.pooling=max")
-    cfg = compose("train", ["model=style_transfer", "data=style_pair", *files])
-    check(cfg)
-    model = build.model(cfg)
-    model.load_pretrained(None)
-    assert log_lines[-1] == "13 convolutions from torchvision"
-    x = torch.rand(1, 3, 48, 32)
-    maps = model.maps(x)
-    places = {"relu1": 1, "relu3": 6, "relu5": 11, "relu9": 20, "relu10": 22, "relu13": 29}
-    assert maps.keys() == places.keys()
-    with torch.no_grad():
-        for name, place in places.items():
-            expected = reference.features[: place + 1]((x - mean) / std)
-            assert torch.allclose(maps[name], expected, atol=1e-5), name
-
-
-def test_average_pooling_replaces_max_pooling():
-    net = perceptual(1, [1, "M"], pooling="average")
-    x = torch.arange(16.0).view(1, 1, 4, 4)
-    assert torch.equal(net.pool1(x), torch.tensor([[[[2.5, 4.5], [10.5, 12.5]]]]))
-    assert torch.equal(
-        perceptual(1, [1, "M"]).pool1(x), torch.tensor([[[[5.0, 7.0], [13.0, 15.0]]]])
-    )
 
 
 def test_loss_is_the_weighted_sum_over_layers(uncut):
@@ -265,32 +193,6 @@ def test_init_from_takes_a_checkpoint_or_a_run(top, tmp_path):
     assert torch.equal(weights_of(tmp_path / "run")["net.conv1.weight"], learned)
 
 
-def test_torchvision_net_of_a_run_is_matched_by_position(config, tmp_path, log_lines):
-    """torchvision names the convolutions of a VGG by position: features.0, features.2, ..."""
-    cfg = config(
-        "model=style_transfer",
-        "data=style_pair",
-        "data.content=x",
-        "data.style=y",
-        "data.size=32",
-        "model.net.pooling=max",
-    )
-    model = build.model(cfg)
-    reference = torchvision.models.vgg19(weights=None)
-    state = {f"net.{name}": value for name, value in reference.state_dict().items()}
-    state |= {name: torch.full((3, 1, 1), value) for name, value in (("mean", 0.4), ("std", 0.2))}
-    torch.save(
-        {"state_dict": state, "Folder": {"class_names": ["a"], "permutation": None}},
-        tmp_path / "vgg19.ckpt",
-    )
-    model.init_from = str(tmp_path / "vgg19.ckpt")
-    model.load_pretrained(None)
-    assert log_lines[-1].startswith("13 convolutions")
-    x = torch.rand(1, 3, 32, 32)
-    expected = reference.features[:23]((x - 0.4) / 0.2)  # behind conv4_2
-    assert torch.allclose(model.maps(x)["relu10"], expected, atol=1e-5)
-
-
 def test_translate_applies_the_style_of_a_run(top, uncut, tmp_path):
     """By src.translate, src.augment with several styles, and src.sample."""
     call(
@@ -384,22 +286,3 @@ def test_missing_files_are_explained_in_one_line(top, tmp_path):
             )
         )
     assert not (tmp_path / "runs").exists()
-
-
-def test_failed_download_of_weights_names_alternatives(top, config, tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", _no_network)
-    files = (f"data.content={top / 'photo.png'}", f"data.style={top / 'style.jpg'}")
-    cfg = config("model=style_transfer", "data=style_pair", "data.size=32", *files)
-    with pytest.raises(UserError) as error:
-        build.model(cfg).load_pretrained(None)
-    for words in (
-        "vgg19-dcbb9e9d.pth",
-        "cannot be downloaded (no network)",
-        "model=style_transfer_own model.init_from=RUN",
-    ):
-        assert words in str(error.value)
-
-
-def _no_network(*args, **kwargs):
-    raise OSError("no network")

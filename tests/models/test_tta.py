@@ -1,11 +1,13 @@
 """The accuracy of an image as it is, beside that of the mean over its views."""
 
+import numpy as np
 import pytest
 import torch
 
 from src.engine import build
 from src.engine.load import load_run
 from src.metrics.intervals import wilson
+from src.models.deployed import DeployedClassifier
 from src.train import train
 from tests.conftest import TINY, saved
 
@@ -45,3 +47,48 @@ def test_no_view_costs_another_forward_pass(config, tmp_path, monkeypatch):
     monkeypatch.setattr(model, "log", lambda *args, **kwargs: None)
     model._measure((torch.rand(4, 1, 28, 28), torch.arange(4)), "test")
     assert calls == [4] * 6
+
+
+def test_mirrored_answers_are_the_mean_of_two_also_for_others(config):
+    cfg = config(
+        "model=lenet",
+        "data=digits",
+        "model.tta.flip=true",
+        "model.normalize.mean=0.4",
+        "model.normalize.std=0.5",
+        *TINY,
+    )
+    model = build.model(cfg).eval()
+    images = torch.rand(5, 1, 28, 28)
+    x = (images - 0.4) / 0.5
+    expected = (model.net(x) + model.net(torch.from_numpy(x.numpy()[..., ::-1].copy()))) / 2
+    assert torch.allclose(model(images), expected, atol=1e-6)
+    assert torch.allclose(DeployedClassifier(model, None)(images), expected, atol=1e-6)
+    assert not torch.allclose(model(images), model.net(x), atol=1e-3)
+    assert torch.allclose(model.train()(images), model.net(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_shifted_answers_are_those_of_an_image_and_of_two_moved_ones(config, mirror):
+    given = (
+        "model.tta.shift=2",
+        f"model.tta.flip={str(mirror).lower()}",
+        "model.normalize.mean=0.4",
+        "model.normalize.std=0.5",
+    )
+    model = build.model(config("model=lenet", "data=digits", *given, *TINY)).eval()
+    images = torch.rand(5, 1, 28, 28)
+    x, expected = ((images - 0.4) / 0.5).numpy(), 0
+    for weight, by in ((0.5, 0), (0.25, -2), (0.25, 2)):
+        moved = np.pad(x, ((0, 0), (0, 0), (2, 2), (2, 2)), "reflect")[
+            ..., 2 - by : 30 - by, 2 - by : 30 - by
+        ]
+        views = [moved, moved[..., ::-1]] if mirror else [moved]
+        expected += weight * np.mean(
+            [model.net(torch.from_numpy(view.copy())).detach().numpy() for view in views], 0
+        )
+    assert np.allclose(model(images).detach(), expected, atol=1e-6)
+    assert np.allclose(DeployedClassifier(model, None)(images).detach(), expected, atol=1e-6)
+    assert not np.allclose(
+        model(images).detach(), model.net(torch.from_numpy(x)).detach(), atol=1e-3
+    )

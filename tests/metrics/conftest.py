@@ -1,0 +1,11 @@
+"""Shared by the tests of metrics."""
+
+import pytest
+
+from src.metrics import features
+
+
+@pytest.fixture
+def few_steps(monkeypatch):
+    """Train the feature net for a few steps only: test_fid.py checks the quality of the features."""
+    monkeypatch.setattr(features, "STEPS", 12)

@@ -1,0 +1,176 @@
+"""Frozen layers: they stay bit-equal until they are unfrozen, and the rates of the others."""
+
+import itertools
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from src.config.checks import check, compose
+from src.engine.instantiate import instantiate_node
+from src.evaluate import evaluate
+from src.models.classifier import Classifier
+from src.nets.inspect import count_parameters
+from src.train import train
+from tests.conftest import call, saved
+from tests.engine.cuts import assert_same_run, cut_and_resumed
+from tests.models.transfer import TARGET, started, state_of
+
+
+@pytest.fixture(scope="module")
+def frozen_run(five_classes, backbone, tmp_path_factory):
+    """A run on frozen features with all that looks at a net while it learns."""
+    top = tmp_path_factory.mktemp("frozen")
+    left_out = [
+        f"~callbacks.{name}"
+        for name in ("quality", "samples", "canvases", "weights", "filters", "predictions")
+    ]
+    shown = ("callbacks=default", "logger=default", *left_out,
+             "callbacks.explanations.every_n_batches=1",
+             "callbacks.explanations.n_classes=0", "callbacks.explanations.n=1",
+             "callbacks.explanations.max_layers=1")  # fmt: skip
+    source = shutil.copytree(backbone, top / "source")
+    begin = (
+        f"data.root={five_classes}",
+        f"model.init_from={source}",
+        "model.transfer.freeze=backbone",
+        "model.ema=0",
+    )
+    cfg = compose("train", [*TARGET, *begin, "test=true", "trainer.max_epochs=2", *shown])
+    check(cfg)
+    metrics = train(cfg, saved(cfg, top / "run"))
+    shutil.rmtree(source)
+    return top / "run", metrics
+
+
+def test_what_is_frozen_stays_bit_equal(frozen_run, backbone, transfer_config):
+    """Parameters, BatchNorm's buffers, mean and std, though pictures and graphs change modes in
+    between; the head learns."""
+    before, after = state_of(backbone), state_of(frozen_run[0])
+    kept = [
+        name.removeprefix("net.")
+        for name in after
+        if name.startswith("net.") and not name.startswith("net.fc1.")
+    ]
+    assert "norm1.running_mean" in kept
+    assert "norm1.num_batches_tracked" in kept
+    for name in kept:
+        assert torch.equal(after[f"net.{name}"], before[f"average.module.{name}"]), name
+    assert torch.equal(after["mean"], before["mean"])
+    assert not torch.equal(after["net.fc1.weight"], started(transfer_config())[0].net.fc1.weight)
+
+
+def test_the_log_says_what_is_trained_of_how_much(frozen_run):
+    folder, metrics = frozen_run
+    log = (folder / "train.log").read_text()
+    head, rest = (8 * 2 * 2 + 1) * 2, (3 * 9 + 1) * 4 + 2 * 4 + (4 * 9 + 1) * 8 + 2 * 8
+    assert f"{head} of {head + rest} parameters" in log
+    assert "but fc1: new for 2 classes" in log
+    assert metrics["parameters"] == head
+
+
+def test_a_finished_run_stands_without_what_it_began_from(frozen_run):
+    folder, metrics = frozen_run
+    assert call("evaluate", evaluate, f"run={folder}")["test/acc"] == metrics["test/acc"]
+
+
+def test_the_articles_arithmetic(config):
+    """(2,048 features + 1) x 2 classes; all of ResNet-50 is torchvision's 25,557,032 with a head
+    for 2 instead of 1,000."""
+    cfg = config("model=resnet50", "data=folder", "data.root=x", "data.num_classes=2",
+                 "model.init_from=torchvision",
+                 "model.transfer.freeze=backbone", "model.ema=0.9")  # fmt: skip
+    with torch.device("meta"):
+        model = instantiate_node(cfg.model, "model")
+    assert count_parameters(model) == (4_098, 25_557_032 - 2_049 * 1_000 + 4_098)
+
+
+@pytest.mark.parametrize("decay_all", [True, False])
+def test_the_backbones_rate_is_a_share_of_the_heads_at_every_batch(
+    transfer_config, tmp_path, monkeypatch, decay_all
+):
+    cfg = transfer_config("model/schedule=cosine", "model.optimizer.lr=0.5",
+                   "model.transfer.backbone_lr=0.02", f"model.decay_all={decay_all}",
+                   "model.transfer.freeze=2", "model.transfer.unfreeze_epoch=1")  # fmt: skip
+    seen, step = [], Classifier.training_step
+
+    def noted(self, batch, batch_idx):
+        of_heads = {id(p) for p in self.net.fc1.parameters()}
+        groups = self.trainer.optimizers[0].param_groups
+        seen.append(
+            {({id(p) for p in group["params"]} <= of_heads, group["lr"]) for group in groups}
+        )
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(Classifier, "training_step", noted)
+    train(cfg, tmp_path)
+    rates = [0.5 * 0.5 * (1 + np.cos(np.pi * i / 12)) for i in range(12)]
+    for found, rate in zip(seen, rates, strict=True):
+        assert len(found) == 2
+        assert dict(found) == pytest.approx({True: rate, False: rate * 0.02})
+
+
+UNFREEZING = ("model.transfer.freeze=3", "model.transfer.unfreeze_epoch=1", "model/schedule=cosine")
+
+
+@pytest.fixture(scope="module", params=["sgd", "adam"])
+def unfreezing(five_classes, backbone, tmp_path_factory, request):
+    """A run whose first three layers are frozen for an epoch, uncut; and the file that it began
+    from."""
+    top = tmp_path_factory.mktemp("unfreezing")
+    shutil.copy(backbone / "checkpoints" / "last.ckpt", top / "source.ckpt")
+    cfg = compose("train", [*TARGET, f"data.root={five_classes}",
+                            f"model.init_from={top / 'source.ckpt'}",
+                            *UNFREEZING, f"model/optimizer={request.param}"])  # fmt: skip
+    check(cfg)
+    train(cfg, saved(cfg, top / "uncut"))
+    return cfg, top
+
+
+@pytest.mark.parametrize("cut", [2, 4, 5, 7])
+def test_cut_before_at_and_after_the_unfreezing(unfreezing, tmp_path, monkeypatch, cut):
+    """The optimizer's state of what was frozen included; what it began from is gone when the run is
+    resumed."""
+    cfg, top = unfreezing
+    cfg = cfg.copy()
+    moved = shutil.copy(top / "source.ckpt", tmp_path / "source.ckpt")
+    trained = train.__globals__["train"]
+
+    def without_source(cfg, folder):
+        if cfg.resume:
+            Path(moved).unlink()
+        return trained(cfg, folder)
+
+    monkeypatch.setattr("tests.engine.test_resume.train", without_source)
+    cfg.model.init_from = str(moved)
+    folder = cut_and_resumed(Classifier, cfg, tmp_path, monkeypatch, cut)
+    assert_same_run(top / "uncut", folder)
+
+
+def test_what_is_unfrozen_learns(transfer_config, tmp_path, monkeypatch):
+    """After its epoch, not before: parameters, BatchNorm's buffers, the average's too; and the
+    dropout behind comes on."""
+    found, step = [], Classifier.training_step
+
+    def noted(self, batch, batch_idx):
+        net = self.net
+        parts = [
+            part
+            for where in (net, self.average.module)
+            for part in (where.conv1.weight, where.norm1.running_mean)
+        ]
+        found.append(
+            (*(part.detach().clone() for part in parts), net.norm1.training, net.dropout1.training)
+        )
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(Classifier, "training_step", noted)
+    train(transfer_config("model.transfer.freeze=4", "model.transfer.unfreeze_epoch=1"), tmp_path)
+    assert "after epoch 1, " in (tmp_path / "train.log").read_text()
+    *values, norms, dropouts = zip(*found, strict=True)
+    assert norms == dropouts == (False,) * 4 + (True,) * 8
+    for part in values:
+        same = [torch.equal(a, b) for a, b in itertools.pairwise(part)]
+        assert same == [True] * 4 + [False] * 7

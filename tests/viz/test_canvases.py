@@ -1,0 +1,42 @@
+"""Canvases of a model that draws step by step, as strips and frames."""
+
+import numpy as np
+import pytest
+import torch
+
+from src.viz import grids
+from src.viz.grids import Canvases
+
+
+def test_canvas_frames_show_windows_in_their_colours():
+    """A 10 x 10 blank canvas twice; the write window of the second frame has corners (2, 3) and (6,
+    8)."""
+    corners = torch.tensor([[[2.0, 3, 6, 8, 0.1]]])
+    canvases = Canvases(torch.zeros(2, 1, 1, 10, 10), {"write": corners})
+    first, second = grids.canvas_frames(canvases, scale=2)
+    assert first.shape == (24, 24, 3)
+    assert (first[2:22, 2:22] == 0).all(), "nothing is written to make the blank canvas"
+    red = np.argwhere(second[2:22, 2:22, 0] > 200)
+    assert red.min(0).tolist() == [5, 7], "pixel 2's middle at 2.5, twice as large"
+    assert red.max(0).tolist() == [13, 17]
+    assert len(red) == 2 * 9 + 2 * 11 - 4, "a border of one"
+    thick = grids.canvas_frames(
+        Canvases(canvases.frames, {"write": corners + torch.tensor([0, 0, 0, 0, 3.0])}), scale=2
+    )[1]
+    assert (thick[..., 0] > 200).sum() > len(red) + 20, "a wide sigma has a wide border"
+
+
+def test_reconstructions_stand_under_their_images():
+    images = torch.linspace(0, 0.9, 10).view(10, 1, 1, 1).expand(10, 1, 4, 4)
+    pages = grids.canvas_frames(Canvases(torch.ones(3, 10, 1, 4, 4), {}, images), scale=1)
+    assert len(pages) == 3
+    assert pages[0].shape == (4 * 6 + 2, 8 * 6 + 2, 3), "eight and two, each row above its own"
+    shown = [int(pages[0][2 + 12 * (i // 8), 2 + 6 * (i % 8), 0]) for i in range(10)]
+    assert shown == pytest.approx([25.5 * i for i in range(10)], abs=1)
+
+
+def test_a_strip_is_a_row_an_image():
+    strip = grids.canvas_strip(
+        Canvases(torch.zeros(65, 9, 3, 5, 5), {}, torch.zeros(9, 3, 5, 5)), scale=1
+    )
+    assert strip.shape == (8 * 7 + 2, 17 * 7 + 2, 3)
