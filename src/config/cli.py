@@ -156,7 +156,7 @@ def _start(config_name: str, task: Task, args: Namespace, place: "Place") -> Non
     for overrides in jobs:
         cfg = compose(config_name, overrides)
         check(cfg, config_name)
-        _expect_pretrained(cfg)
+        expect_pretrained(cfg)
     key = "hydra.sweep.dir" if args.multirun else "hydra.run.dir"
     folder, place.is_named = _reserved(config_name, jobs[-1], args, key)
     place.folder = folder
@@ -174,7 +174,7 @@ def _with_new_keys(overrides: list[str], keys: set[str]) -> list[str]:
     return [f"++{o}" if o.partition("=")[0] in keys else o for o in overrides]
 
 
-def _expect_pretrained(cfg: DictConfig) -> None:
+def expect_pretrained(cfg: DictConfig) -> None:
     """Raise UserError if the run or checkpoint that a model starts from does not exist."""
     source = cfg.model.get("init_from")
     if source in (None, "torchvision"):

@@ -56,7 +56,8 @@ def test_smaller_measurement_is_printed_but_not_saved(gan, capsys):
     assert values["test/fid_own"] != before["test/fid_own"]
     assert f"test/fid_own       {values['test/fid_own']:.4g}" in said
     assert (
-        "not saved: test/samples=20 is smaller than the 60 of the figures in metrics.json, which stay"
+        "not saved: test/samples=20 is smaller than the 60 of the figures in metrics.json, "
+        "which stay"
         in said
     )
     assert f"test/fid_own {before['test/fid_own']:.4g}" in said
