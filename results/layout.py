@@ -76,6 +76,7 @@ COLUMNS: dict[str, Columns] = {
         ("epochs", fact("epochs")),
         ("accuracy (95%), by seed", ACC.share_interval),
         ("mean", ACC.mean),
+        ("single view", Metric("test/acc_single_view", scale=100).each),
         ("target", fact("target")),
         ("seconds", SECONDS.each),
     ],

@@ -59,7 +59,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background jo
 
 @pytest.fixture(autouse=True)
 def log_of_its_own():
-    """Take the handlers of a test's runs away: their stderr is pytest's, and closed after the
+    """Remove the log handlers of a test's runs: their stderr is pytest's, and is closed after the
     test."""
     yield
     for handler in logging.getLogger("src").handlers[:]:
@@ -84,8 +84,7 @@ def log_lines():
 
 @pytest.fixture
 def config(tmp_path_factory):
-    """overrides -> a checked config of src.train, as the command line would make it; with a cache
-    of the test's own."""
+    """Return a function: overrides -> a checked config of src.train, with the test's own cache."""
     cache = tmp_path_factory.mktemp("cache")
 
     def make(*overrides: str) -> DictConfig:
@@ -97,7 +96,7 @@ def config(tmp_path_factory):
 
 
 def saved(cfg: DictConfig, folder: Path) -> Path:
-    """A run's folder with its config, as a launched run has it."""
+    """Return the folder of a run, with its config, as a launched run has it."""
     (folder / ".hydra").mkdir(parents=True)
     OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
     return folder
@@ -145,7 +144,7 @@ def words_run(tmp_path_factory):
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
-    """What the run in `folder` has learned, by name."""
+    """Return the weights of the run in `folder`, by name."""
     return runs.load_checkpoint(runs.last_checkpoint(folder))["state_dict"]
 
 
@@ -159,8 +158,7 @@ def _trained(tmp_path_factory, *overrides: str) -> Path:
 
 @pytest.fixture
 def gan_run(tmp_path):
-    """What tells the commands that a run's folder holds a GAN: its config; its checkpoint is
-    empty."""
+    """A folder that looks like the run of a GAN: its config, and an empty checkpoint."""
     for name, text in (
         (".hydra/config.yaml", "model: {_target_: src.models.gan.GAN}"),
         ("checkpoints/last.ckpt", ""),
@@ -171,15 +169,17 @@ def gan_run(tmp_path):
 
 
 def call(module: str, function, *overrides: str):
-    """A command's function in this process, as its command line would call it."""
+    """Call a command's function in this process, as its command line would."""
     cfg = compose(module, [quoted(override) for override in overrides])
     check(cfg, module)
     return function(cfg)
 
 
 def logits_of_the_average(folder: Path, images: np.ndarray) -> np.ndarray:
-    """What the MLP in `averaged_run` says of images (B, 1, H, W) in [0, 1], from its checkpoint's
-    numbers alone, in NumPy."""
+    """Compute the logits of the MLP in `averaged_run` in NumPy, from the numbers in its checkpoint.
+
+    Images are (B, 1, H, W) in [0, 1].
+    """
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     x = ((images - float(state["mean"])) / float(state["std"])).reshape(len(images), -1)
     for k in (1, 2, 3):
@@ -192,8 +192,7 @@ def logits_of_the_average(folder: Path, images: np.ndarray) -> np.ndarray:
 
 
 def wrong(result: subprocess.CompletedProcess[str]) -> str:
-    """The one line that a wrong command got; fails unless there is exactly one, without traceback,
-    and exit code 2."""
+    """Return the only line of stderr of a failed command; assert exit code 2, no traceback."""
     lines = result.stderr.strip().splitlines()
     assert result.returncode == 2, result.stderr
     assert len(lines) == 1, result.stderr
@@ -202,13 +201,13 @@ def wrong(result: subprocess.CompletedProcess[str]) -> str:
 
 
 def data_of(config, *overrides: str):
-    """The data module that `overrides` make, its files read."""
+    """Return the data module of `overrides`, with its files read."""
     return build.datamodule(config(*overrides))
 
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
-    """A folder of two classes, 36 colored noises each, no two alike."""
+    """A folder of two classes with 36 images of colored noise each, all different."""
     root, noise = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
     for name in ("cats", "dogs"):
         (root / name).mkdir()
@@ -221,7 +220,7 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def winter_run(photos, tmp_path_factory):
-    """The folder of a whole run, with its pictures."""
+    """The folder of a finished run, with its pictures."""
     cfg = compose(
         "train", [*WINTER_RUN, f"data.root={photos}", "callbacks=default", "augment=flip"]
     )

@@ -1,4 +1,4 @@
-"""Each loss against NumPy or a known value; each slip that public code makes, caught."""
+"""Each loss against NumPy or a known value; each mistake of public code is found."""
 
 import inspect
 import math
@@ -72,7 +72,7 @@ def test_ragan_generator_gradient_ignores_a_shift_of_all_logits():
     assert torch.allclose(*gradients, atol=1e-12)
 
 
-def test_bce_is_2_log_2_for_logits_of_zero():
+def test_bce_of_zero_logits_is_2_log_2():
     zero = torch.zeros(5, 1)
     assert NonSaturating().discriminator(zero, zero).item() == pytest.approx(2 * math.log(2))
 
@@ -125,8 +125,8 @@ def test_penalty_is_the_mean_over_samples_of_the_norm_over_all_elements():
     assert value.item() == pytest.approx(((norms - 1) ** 2).mean(), rel=1e-12)
 
 
-def test_penalty_trains_the_critic():
-    """d penalty / da by a difference quotient: the double backward must be there."""
+def test_penalty_trains_the_discriminator():
+    """d penalty / da by a difference quotient: this needs the double backward."""
     real, fake, mix = (
         torch.from_numpy(RNG.normal(size=s)) for s in ((4, 1, 3, 3), (4, 1, 3, 3), (4, 1, 1, 1))
     )
@@ -151,9 +151,9 @@ def test_penalty_is_finite_where_the_gradient_is_zero():
     assert critic[1].weight.grad.isfinite().all()
 
 
-def test_penalty_of_a_compiled_critic_still_trains():
-    """Under compilation the second derivative has been silently zero; the eager branch must be what
-    runs."""
+def test_penalty_of_a_compiled_discriminator_still_trains():
+    """Compiled, the second derivative was silently zero, so the discriminator must run eagerly
+    here."""
     torch.manual_seed(0)
     critic = nn.Sequential(nn.Flatten(), nn.Linear(9, 8), nn.Tanh(), nn.Linear(8, 1))
     real, fake, mix = torch.randn(4, 1, 3, 3), torch.randn(4, 1, 3, 3), torch.rand(4, 1, 1, 1)
@@ -166,7 +166,7 @@ def test_penalty_of_a_compiled_critic_still_trains():
     assert torch.allclose(critic[1].weight.grad, eager)
 
 
-def test_penalty_leaves_the_generator_alone():
+def test_penalty_has_no_gradient_for_the_generator():
     real, fake = torch.randn(2, 1, 3, 3), torch.randn(2, 1, 3, 3, requires_grad=True)
     critic = nn.Sequential(nn.Flatten(), nn.Linear(9, 4), nn.Tanh(), nn.Linear(4, 1))
     losses.gradient_penalty(critic, real, fake, torch.rand(2, 1, 1, 1)).backward()
@@ -174,7 +174,10 @@ def test_penalty_leaves_the_generator_alone():
 
 
 def test_style_losses_equal_numpy():
-    """Equations 1, 3 and 4. Finds means for sums, and the missing factors 1/2 and 1/(4 N^2 M^2)."""
+    """Equations 1, 3 and 4.
+
+    Finds means instead of sums, and missing factors 1/2 and 1/(4 N^2 M^2).
+    """
     noise = np.random.default_rng(0)
     f, p = noise.normal(size=(1, 3, 4, 5)), noise.normal(size=(1, 3, 4, 5))
     g = np.array([[sum(f[0, i].ravel() * f[0, j].ravel()) for j in range(3)] for i in range(3)])
@@ -204,7 +207,7 @@ def test_cycle_consistency_is_the_mean_absolute_difference():
     assert losses.cycle_consistency(images, torch.zeros(3)).item() == pytest.approx(3.5 / 3)
 
 
-def test_kl_is_a_distributions_kl():
+def test_gaussian_kl_equals_torch_distributions():
     """Slip: the constant T/2 instead of n_z/2 a step, invisible where T = n_z."""
     mu, log_sigma = torch.randn(4, 7, 3), torch.randn(4, 7, 3)
     expected = kl_divergence(Normal(mu, log_sigma.exp()), Normal(0, 1)).sum(2)
@@ -212,7 +215,7 @@ def test_kl_is_a_distributions_kl():
     assert torch.equal(gaussian_kl(torch.zeros(2, 5), torch.zeros(2, 5)), torch.zeros(2))
 
 
-def test_reconstruction_is_a_distributions_likelihood_and_comes_from_logits():
+def test_bernoulli_nll_equals_torch_distributions_and_is_stable():
     """Slip: log(1e-10 + p), whose loss at logits of +-60 is 23.03 instead of 60."""
     logits, x = torch.randn(3, 2, 4, 5), (torch.rand(3, 2, 4, 5) > 0.5).float()
     expected = -Bernoulli(logits=logits).log_prob(x).sum(dim=(1, 2, 3))

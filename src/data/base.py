@@ -1,8 +1,8 @@
 """The contract of all data sets, and how images become batches.
 
 uint8 in memory -> one index operation per batch -> device -> float in [0, 1] -> augmented there.
-The order of an epoch is a function of (seed, epoch), and a resumed run skips the batches that it has
-seen. So it sees the same batches as a run that was never interrupted.
+The order of an epoch is a function of (seed, epoch), and a resumed run skips the batches that it
+has seen. So it sees the same batches as a run that was never interrupted.
 """
 
 from abc import abstractmethod

@@ -100,9 +100,10 @@ def loader(
 ) -> DataLoader[Any]:
     """Return a loader that reads each batch of `part` by one index operation, part[indices].
 
-    Training batches are shuffled, and start at the position of `trainer`. If the trainer cuts validation
-    or test short (trainer.limit_val_batches), these are shuffled too, in the same order for all
-    runs: files are often sorted by class, so the first images do not represent the set.
+    Training batches are shuffled, and start at the position of `trainer`. If the trainer cuts
+    validation or test short (trainer.limit_val_batches), these are shuffled too, in the
+    same order for all runs: files are often sorted by class, so the first images do not represent
+    the set.
 
     Args:
         part: the set, with len(part) and part[indices].

@@ -64,8 +64,9 @@ class Family(pl.LightningModule):
         optimizer_names: a name in the logs for the learning rate of each optimizer.
         memory_format: of weights and images on the device.
 
-    The config checks read `takes`, `sentences`, `is_classifier` and `refuses` from the source, without importing
-    the module: write them as literals, or as names of constants that are literals.
+    The config checks read `takes`, `sentences`, `is_classifier` and `refuses` from the source,
+    without importing the module: write them as literals, or as names of constants that are
+    literals.
     """
 
     takes: ClassVar[str] = "images"

@@ -1,4 +1,4 @@
-"""Callbacks: pictures, TensorBoard and numbers, and that they do not change training."""
+"""Callbacks: pictures, TensorBoard events and metrics; they do not change training."""
 
 import json
 
@@ -49,7 +49,7 @@ def events(seen):
     return accumulator
 
 
-def test_pictures_of_one_noise_as_pngs_and_a_gif(seen):
+def test_samples_of_fixed_noise_are_written_as_pngs_and_gif(seen):
     names = sorted(path.name for path in (seen[1] / "images").glob("samples*"))
     assert names == ["samples.gif", *(f"samples_{n:08d}.png" for n in (1, 2, 3, 6, 8))]
     first, last = (np.asarray(Image.open(seen[1] / "images" / names[i])) for i in (1, -1))
@@ -60,7 +60,7 @@ def test_pictures_of_one_noise_as_pngs_and_a_gif(seen):
         assert gif.n_frames == 5
 
 
-def test_the_last_picture_is_the_final_model_on_the_fixed_noise(seen):
+def test_last_picture_shows_the_final_model(seen):
     from src.core.randomness import generator
 
     cfg, folder = seen
@@ -70,8 +70,8 @@ def test_the_last_picture_is_the_final_model_on_the_fixed_noise(seen):
     assert np.abs(picture.astype(int) - expected.astype(int)).max() <= 1
 
 
-def test_evaluate_reproduces_the_figures_of_the_run(seen, monkeypatch):
-    """Samples, features and all."""
+def test_evaluate_reproduces_the_metrics_of_the_run(seen, monkeypatch):
+    """The samples, the feature net and all other figures."""
     from src.config.checks import check, compose
     from src.evaluate import evaluate
     from src.metrics import features
@@ -88,8 +88,8 @@ def test_evaluate_reproduces_the_figures_of_the_run(seen, monkeypatch):
     )
 
 
-def test_looking_changes_nothing(seen, config, tmp_path):
-    """The same run without a single picture ends at the same bits."""
+def test_callbacks_do_not_change_training(seen, config, tmp_path):
+    """The same run without pictures ends with bit-equal weights."""
     blind = config(*RUN[:7], "callbacks=none", "logger=csv", "test=false")
     train(blind, tmp_path)
     one, other = (
@@ -99,9 +99,8 @@ def test_looking_changes_nothing(seen, config, tmp_path):
         assert torch.equal(value, other["state_dict"][name]), name
 
 
-def test_scalars_stand_at_batches_seen(events):
-    """Two optimizers step each batch; the axis counts batches all the same, as the images' axis
-    does."""
+def test_scalars_are_logged_at_the_number_of_batches_seen(events):
+    """Two optimizers step in each batch, but the x axis counts batches, as it does for images."""
     tags = events.Tags()["scalars"]
     for name in (
         "d_loss",
@@ -121,7 +120,7 @@ def test_scalars_stand_at_batches_seen(events):
     assert [event.step for event in events.Images("samples")] == [1, 2, 3, 6, 8]
 
 
-def test_histograms_filters_and_graphs(seen, events):
+def test_tensorboard_has_histograms_filters_and_graphs(seen, events):
     tags = events.Tags()
     assert "weights/generator.0.weight" in tags["histograms"]
     for layer in ("generator.7", "generator.10", "discriminator.0", "discriminator.3"):
@@ -155,7 +154,7 @@ def test_metrics_json_holds_the_final_figures(seen):
     assert metrics["peak_memory_mb"] > 100
 
 
-def test_csv_stands_beside_tensorboard(seen, events):
+def test_csv_has_the_same_values_as_tensorboard(seen, events):
     import csv
 
     with (seen[1] / "metrics.csv").open(newline="") as file:
@@ -165,7 +164,7 @@ def test_csv_stands_beside_tensorboard(seen, events):
         assert float(rows[event.step]["train/g_loss"]) == pytest.approx(event.value, rel=1e-6)
 
 
-def test_csv_forgets_what_came_after_the_checkpoint(tmp_path):
+def test_csv_drops_rows_after_the_checkpoint(tmp_path):
     first = CSVLogger(tmp_path, 0)
     for step in range(5):
         first.log_metrics({"train/x": step + 0.1}, step)
@@ -182,11 +181,11 @@ def test_csv_forgets_what_came_after_the_checkpoint(tmp_path):
     ]
 
 
-def test_due():
+def test_pictures_are_due_at_powers_of_two_and_intervals():
     assert [n for n in range(1, 301) if is_due(n, 100)] == [1, 2, 4, 8, 16, 32, 64, 100, 200, 300]
 
 
-def test_grid_puts_each_image_where_it_belongs():
+def test_grid_places_images_row_by_row():
     images = torch.zeros(3, 1, 2, 2)
     images[2] = 0.5
     sheet = grids.grid(images, columns=2, gap=1)
@@ -199,7 +198,7 @@ def test_grid_puts_each_image_where_it_belongs():
     assert grids.grid(torch.rand(4, 3, 5, 6)).shape == (2 * 7 + 2, 2 * 8 + 2, 3)
 
 
-def test_filter_tile_is_scaled_by_the_layer_not_by_the_filter():
+def test_filter_tile_is_scaled_per_layer():
     weight = torch.zeros(2, 1, 2, 2)
     weight[0, 0, 0, 0], weight[1, 0, 0, 0] = -1, 1
     tile = grids.filter_tile(weight, tile_pixels=2)
@@ -209,7 +208,7 @@ def test_filter_tile_is_scaled_by_the_layer_not_by_the_filter():
     assert grids.filter_tile(torch.rand(4, 3, 3, 3)).ndim == 3
 
 
-def test_gif_keeps_order_and_holds_few_frames(tmp_path):
+def test_gif_keeps_the_order_and_limits_the_frames(tmp_path):
     frames = []
     for i in range(10):
         frames.append(tmp_path / f"{i}.png")

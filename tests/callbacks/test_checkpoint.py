@@ -1,4 +1,4 @@
-"""Two checkpoints, a lock, and figures that outlive the session that measured them."""
+"""Two checkpoints, a lock on the folder, and figures of earlier sessions."""
 
 import json
 import shutil
@@ -32,15 +32,13 @@ def damage(path):
     path.write_bytes(content)
 
 
-def test_the_checkpoint_before_the_last_is_kept(finished):
+def test_previous_checkpoint_is_kept(finished):
     last, previous = (finished / "checkpoints" / name for name in (runs.LAST, runs.PREVIOUS))
     done = [batches_done(runs.load_checkpoint(path)) for path in (previous, last)]
     assert done == [7, 8]
 
 
-def test_a_damaged_last_checkpoint_falls_back_to_the_one_before_and_ends_the_same(
-    finished, tmp_path
-):
+def test_damaged_last_checkpoint_falls_back_to_the_previous_one(finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "run")
     damage(folder / "checkpoints" / runs.LAST)
     result = command("train", f"resume={folder}")
@@ -57,7 +55,7 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before_and_ends_the_sam
     assert (folder / "checkpoints" / runs.DAMAGED).is_file()
 
 
-def test_a_run_whose_checkpoints_are_both_damaged_is_refused_in_one_line(finished, tmp_path):
+def test_run_with_two_damaged_checkpoints_is_refused_in_one_line(finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "run")
     for name in (runs.LAST, runs.PREVIOUS):
         damage(folder / "checkpoints" / name)
@@ -65,13 +63,13 @@ def test_a_run_whose_checkpoints_are_both_damaged_is_refused_in_one_line(finishe
         runs.load_last(folder)
 
 
-def test_a_process_killed_between_two_renames_loses_nothing(finished, tmp_path):
+def test_kill_between_two_renames_loses_nothing(finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "run")
     (folder / "checkpoints" / runs.LAST).unlink()
     assert batches_done(runs.load_last(folder)) == 7
 
 
-def test_a_save_that_fails_keeps_both_checkpoints(tmp_path):
+def test_failed_save_keeps_both_checkpoints(tmp_path):
     last, previous = tmp_path / "last", tmp_path / "previous"
     for text in ("1", "2"):
         write_atomically(last, lambda path, text=text: path.write_text(text), previous)
@@ -86,7 +84,7 @@ def test_a_save_that_fails_keeps_both_checkpoints(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_a_folder_in_use_is_refused_until_its_process_ends_however_it_ends(finished, tmp_path):
+def test_folder_in_use_is_refused_until_its_process_ends(finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "run")
     stale = folder / "checkpoints" / f".{runs.LAST}.12345.tmp"
     stale.write_bytes(b"half")
@@ -110,7 +108,7 @@ def test_a_folder_in_use_is_refused_until_its_process_ends_however_it_ends(finis
 
 
 @pytest.mark.parametrize("name", ["metrics.csv", "train.log", ".hydra/config.yaml"])
-def test_a_folder_whose_run_never_trained_may_be_used_again(tmp_path, name):
+def test_folder_without_training_can_be_reused(tmp_path, name):
     folder = tmp_path / "run"
     for path in (folder / ".hydra" / "config.yaml", folder / name):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +120,7 @@ def test_a_folder_whose_run_never_trained_may_be_used_again(tmp_path, name):
 @pytest.mark.parametrize(
     "name", ["checkpoints/last.ckpt", "checkpoints/previous.ckpt", "metrics.json"]
 )
-def test_a_folder_that_holds_training_is_not_used_again(tmp_path, name):
+def test_folder_with_training_is_not_reused(tmp_path, name):
     for path in (tmp_path / ".hydra" / "config.yaml", tmp_path / name):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
@@ -132,7 +130,7 @@ def test_a_folder_that_holds_training_is_not_used_again(tmp_path, name):
 
 
 @pytest.mark.parametrize("validate_every", [1, 2])
-def test_a_run_cut_between_its_last_checkpoint_and_its_figures_reports_them_all(
+def test_run_cut_after_its_last_checkpoint_reports_all_metrics(
     config, tmp_path, monkeypatch, validate_every
 ):
     """With a validation every second epoch of three, the last one was two checkpoints ago."""

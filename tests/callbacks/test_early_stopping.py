@@ -35,7 +35,7 @@ def batches(folder):
     return batches_done(runs.load_last(folder))
 
 
-def test_a_run_that_it_ended_stays_ended_and_says_how_to_train_longer(ended, tmp_path):
+def test_stopped_run_stays_stopped_and_says_how_to_train_longer(ended, tmp_path):
     assert batches(ended) == 8
     folder = shutil.copytree(ended, tmp_path / "run")
     result = command("train", f"resume={folder}", "trainer.max_epochs=9")
@@ -49,7 +49,7 @@ def test_a_run_that_it_ended_stays_ended_and_says_how_to_train_longer(ended, tmp
 
 
 @pytest.mark.slow
-def test_a_larger_patience_continues_as_if_it_had_been_set_from_the_start(ended, tmp_path):
+def test_resume_with_larger_patience_equals_a_run_with_that_patience(ended, tmp_path):
     folder = shutil.copytree(ended, tmp_path / "run")
     result = command("train", f"resume={folder}", "callbacks.early_stopping.patience=3")
     assert result.returncode == 0, result.stderr
@@ -63,7 +63,7 @@ def test_a_larger_patience_continues_as_if_it_had_been_set_from_the_start(ended,
 
 
 @pytest.mark.slow
-def test_without_the_callback_it_trains_to_the_end(ended, tmp_path):
+def test_resume_without_early_stopping_trains_to_the_end(ended, tmp_path):
     folder = shutil.copytree(ended, tmp_path / "run")
     result = command("train", f"resume={folder}", "~callbacks.early_stopping")
     assert result.returncode == 0, result.stderr

@@ -1,4 +1,4 @@
-"""Pictures of latent space, of a model whose code is the mean of two halves of an image."""
+"""Pictures of latent space, for a model whose code is the mean of each half of an image."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""A training that diverges is stopped before anything that is not finite is saved."""
+"""A run that diverges stops before a value that is not finite is saved."""
 
 import math
 import re
@@ -56,7 +56,7 @@ def test_the_command_exits_with_1_and_one_line(tmp_path):
 
 @pytest.mark.parametrize("every", [1, 50])
 def test_a_gradient_that_is_not_finite_is_found(config, tmp_path, monkeypatch, every):
-    """At the batch itself when it is a logging step, else by the loss of the next batch."""
+    """At the batch itself if it is a logging step, else by the loss of the next batch."""
     step = Classifier.training_step
 
     def poisoned(self, batch, batch_idx):
@@ -73,7 +73,8 @@ def test_a_gradient_that_is_not_finite_is_found(config, tmp_path, monkeypatch, e
 
 
 def test_weights_that_are_not_finite_are_not_saved(config, tmp_path, monkeypatch):
-    """Weights may become infinite in the last step before a checkpoint, which no loss has met."""
+    """Weights may become infinite in the last step before a checkpoint, after which no loss is
+    computed."""
     update = Classifier.optimizer_step
 
     def poisoned(self, epoch, batch_idx, *args, **kwargs):
@@ -99,7 +100,7 @@ def test_on_nonfinite_warn_continues_to_the_end_with_all_pictures(config, tmp_pa
     assert capfd.readouterr().err.count("training continues (on_nonfinite=warn)") == 1
 
 
-def test_an_accelerator_is_read_at_logging_steps_only(tmp_path):
+def test_accelerator_values_are_read_only_at_logging_steps(tmp_path):
     """Reading a value waits for the device: `float` of this loss fails."""
 
     class Unread:

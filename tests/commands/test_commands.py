@@ -93,7 +93,7 @@ def test_unwritable_picture_is_one_line(finished):
         call("sample", sample, f"run={finished[0]}", "out=/proc/x.png")
 
 
-def test_evaluate_reproduces_the_figures_of_the_run(finished):
+def test_evaluate_reproduces_the_metrics_of_the_run(finished):
     folder, _ = finished
     before = json.loads((folder / "metrics.json").read_text())
     result = command("evaluate", f"run={folder}")

@@ -57,8 +57,7 @@ def test_smaller_measurement_is_printed_but_not_saved(gan, capsys):
     assert f"test/fid_own       {values['test/fid_own']:.4g}" in said
     assert (
         "not saved: test/samples=20 is smaller than the 60 of the figures in metrics.json, "
-        "which stay"
-        in said
+        "which stay" in said
     )
     assert f"test/fid_own {before['test/fid_own']:.4g}" in said
     assert runs.read_metrics(folder) == before

@@ -1,4 +1,4 @@
-"""What the contract tests read."""
+"""The files that the contract tests read."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Every choice of conf/, found by itself and made small enough for a test."""
+"""Every choice in conf/, discovered, and made small enough for a test."""
 
 from functools import cache
 from pathlib import Path
@@ -33,7 +33,7 @@ RUN = (  # two epochs of two batches, with all pictures
     "callbacks.explanations.n_classes=0",
 )
 IMAGES = ("data=digits", "data.limit=12", "data.batch_size=6", "data.val_size=6")
-STAND_INS = {  # what a model `takes` -> a small data set of that kind; INPUTS is the fixture's folder
+STAND_INS = {  # what a model `takes` -> a small data set of that kind; INPUTS: the fixture's
     "images": IMAGES,
     "two domains of images": (
         "data=winter",
@@ -63,18 +63,19 @@ def _composed(model: str) -> DictConfig:
 
 
 def class_of(model: str) -> str:
-    """The dotted name of the class of a choice of model=."""
+    """Return the dotted name of the class of a choice of model=."""
     return str(_composed(model)._target_)
 
 
 def uses_torchvision(model: str) -> bool:
-    """Whether its net, or the weights that it starts from, are torchvision's."""
+    """Return whether its net, or the weights that it starts from, are torchvision's."""
     return "torchvision" in OmegaConf.to_yaml(_composed(model))
 
 
 @cache
 def fast_models() -> set[str]:
-    """The first choice of each class that needs no torchvision: what the fast tests take."""
+    """Return the first choice of each class that needs no torchvision: the models of the fast
+    tests."""
     first: dict[str, str] = {}
     for model in MODELS:
         if not uses_torchvision(model):
@@ -83,7 +84,7 @@ def fast_models() -> set[str]:
 
 
 def overrides(model: str, inputs: Path) -> list[str]:
-    """The command line of a small run of `model`; `inputs` is the fixture's folder."""
+    """Return the command line of a small run of `model`; `inputs` is the fixture's folder."""
     kind = class_attribute(class_of(model), "takes")
     data = [override.replace("INPUTS", str(inputs)) for override in STAND_INS[kind]]
     if kind == "images":
@@ -98,7 +99,7 @@ def overrides(model: str, inputs: Path) -> list[str]:
 
 
 def small_run(*given: str) -> DictConfig:
-    """A checked config."""
+    """Return a checked config."""
     cfg = compose("train", list(given))
     check(cfg)
     return cfg

@@ -1,4 +1,4 @@
-"""What `src.data.base.DataModule` promises, for every choice of data=."""
+"""The contract of `src.data.base.DataModule`, for every choice of data=."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from tests.contract.small import DATA, IMAGES, MODELS, class_of, small_run
 
 
 @pytest.mark.parametrize("data", DATA)
-def test_a_data_set_holds_what_some_model_takes(data):
+def test_some_model_takes_every_data_set(data):
     target = _target(data)
     known = signature(target)
     assert known is not None
@@ -22,7 +22,7 @@ def test_a_data_set_holds_what_some_model_takes(data):
 
 
 @pytest.mark.parametrize("more", [(), ("data.binarize=true",), ("data.permute=true",)])
-def test_batches_of_images_are_floats_in_0_1_and_the_same_each_time(tmp_path, more):
+def test_digits_batches_are_reproducible_floats(tmp_path, more):
     cfg = small_run("model=fc", "trainer=cpu", *IMAGES, *more, f"cache={tmp_path}")
     seen = []
     for _ in range(2):
@@ -42,7 +42,7 @@ def test_batches_of_images_are_floats_in_0_1_and_the_same_each_time(tmp_path, mo
 
 
 def _target(data):
-    """The class of a choice of data=, which its file or a file of its defaults names."""
+    """Return the class of a choice of data=, which its file or a file of its defaults names."""
     node = OmegaConf.load(CONF / "data" / f"{data}.yaml")
     settings = node.get("data", node)  # below `data` where the file sets other groups too
     if "_target_" in settings:

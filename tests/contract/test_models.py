@@ -1,4 +1,4 @@
-"""What `src.models.base.Family` promises, for every choice of model= and model/loss=."""
+"""The contract of `src.models.base.Family`, for every choice of model= and model/loss=."""
 
 import math
 import os
@@ -37,7 +37,7 @@ LARGE = 30_000_000  # parameters; the checkpoints of larger models take a gigaby
 
 
 def global_state():
-    """Settings of torch that a model or a picture must leave as they are."""
+    """Return the settings of torch that a model or a picture must not change."""
     return {
         "default dtype": torch.get_default_dtype(),
         "threads": torch.get_num_threads(),
@@ -50,7 +50,7 @@ def global_state():
 
 @pytest.fixture(scope="module")
 def run(inputs, tmp_path_factory):
-    """model -> the folder of its finished run; each is trained once."""
+    """Return a function: model -> the folder of its finished run; each is trained once."""
     finished: dict[str, Path] = {}
 
     def folder_of(model: str) -> Path:
@@ -69,7 +69,7 @@ def run(inputs, tmp_path_factory):
 
 
 def outputs_of_training(cfg, folder, monkeypatch):
-    """What `training_step` returned for each batch of a run, and the Trainer."""
+    """Train; return the outputs of `training_step` for each batch, the Trainer and the metrics."""
     seen, trainers = [], []
     record = TrainMetrics.on_train_batch_end
 
@@ -158,7 +158,7 @@ def test_graphs_are_networks_with_an_input_that_they_take(run, model):
 
 
 def pictures(model, images):
-    """Each picture that the model offers, with the shape that its Protocol promises."""
+    """Yield each picture that the model offers, with the shape that its Protocol promises."""
     shape = tuple(images.shape[1:]) if images is not None else ()
     if isinstance(model, protocols.CanSample):
         first, second = (model.sample(3, generator(0)) for _ in range(2))

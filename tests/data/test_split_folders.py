@@ -52,7 +52,7 @@ def test_two_folders_for_one_set_are_an_error(config, tmp_path):
     assert "holds both Train and training, which both mean the train set" in line(config, tmp_path)
 
 
-def test_split_folder_beside_classes_needs_data_classes(config, tmp_path):
+def test_split_folder_next_to_classes_needs_data_classes(config, tmp_path):
     write(tmp_path, "cats", "dogs", "test")
     message = line(config, tmp_path)
     assert "holds test, named like a set, beside cats, dogs" in message
@@ -61,12 +61,12 @@ def test_split_folder_beside_classes_needs_data_classes(config, tmp_path):
     assert read(config, tmp_path, "data.classes=[cats,test]").class_names == ["cats", "test"]
 
 
-def test_train_folder_beside_class_folders_is_an_error(config, tmp_path):
+def test_train_folder_next_to_class_folders_is_an_error(config, tmp_path):
     write(tmp_path, "train/cats", "train/dogs", "birds")
     assert "holds train, named like a set, beside birds" in line(config, tmp_path)
 
 
-def test_other_folders_beside_two_sets_are_left_out(config, tmp_path, caplog):
+def test_other_folders_next_to_two_sets_are_left_out(config, tmp_path, caplog):
     caplog.set_level("INFO", logger="src")
     write(tmp_path, *(f"{level}/{kind}" for level in ("Train", "Test") for kind in "ab"), "Meta")
     (tmp_path / "Train.csv").write_text("")

@@ -1,4 +1,4 @@
-"""Accuracies of a classifier, against counts by hand."""
+"""Accuracies of a classifier against counts by hand, and Wilson's interval against SciPy."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def test_a_class_without_images_has_no_accuracy():
     assert found == {"a": pytest.approx(3 / 4), "c": pytest.approx(4 / 6)}
 
 
-def test_wilson_against_scipy():
+def test_wilson_interval_equals_scipy():
     for successes, n in ((0, 10), (7, 10), (10, 10), (9_600, 10_000)):
         interval = binomtest(successes, n).proportion_ci(method="wilson")
         assert wilson(successes, n) == pytest.approx((interval.low, interval.high), abs=1e-12)

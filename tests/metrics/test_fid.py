@@ -168,7 +168,7 @@ def test_conditional_samples_get_asked_acc(net, digits):
     assert "asked_acc" not in quality(samples, real, train, net)
 
 
-def test_few_images_get_only_the_metrics_they_suffice_for(net, digits):
+def test_few_images_get_only_the_metrics_that_need_no_more(net, digits):
     sets = {"fid_own", "kid_own"}, {"precision", "recall", "density", "coverage"}
     for n, measured, left_out in ((1, 0, 2), (2, 1, 1), (5, 1, 1), (6, 2, 0)):
         some = digits.train.images[:n]

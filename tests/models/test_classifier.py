@@ -1,5 +1,4 @@
-"""Classifiers: parameter counts of the papers, sizes that do not fit, the loss, scaling, metrics,
-permuted pixels."""
+"""Classifiers: optimizer groups, the loss, metrics and permuted pixels."""
 
 import csv
 
@@ -41,7 +40,7 @@ def test_weight_decay_spares_norms_and_biases(config):
     )  # biases of 8 convolutions, weight and bias of their norms, the last bias
 
 
-def test_the_biases_of_norms_have_a_rate_of_their_own(config):
+def test_norm_biases_have_their_own_learning_rate(config):
     cfg = config(
         "model=vgg",
         "data=digits",
@@ -63,8 +62,8 @@ def test_the_biases_of_norms_have_a_rate_of_their_own(config):
     assert len(rates) == len(list(model.net.parameters()))
 
 
-def test_auxiliary_heads_are_trained_and_weigh_their_share(config):
-    """GoogLeNet's loss is main + 0.3 (both auxiliary), computed anew from its three logits."""
+def test_auxiliary_heads_are_trained_with_their_weight(config):
+    """GoogLeNet's loss is main + 0.3 (both auxiliary), computed again from its three logits."""
     cfg = config(
         "model=googlenet", "data=digits", "data.size=64", "model.label_smoothing=0.2", *TINY
     )
@@ -85,9 +84,8 @@ def test_auxiliary_heads_are_trained_and_weigh_their_share(config):
     assert all(part.grad.abs().sum() > 0 for part in logits)
 
 
-def test_metrics_of_a_known_answer(config):
-    """A net that says of each image what its brightest pixel tells: accuracy, per class and top-5
-    against NumPy."""
+def test_test_metrics_equal_numpy(config):
+    """Accuracy, accuracy per class, top-5 and loss of an untrained net, against NumPy."""
     cfg = config(
         "model=fc", "data=digits", "model.normalize.mean=0", "model.normalize.std=1", *TINY
     )
@@ -112,9 +110,9 @@ def test_metrics_of_a_known_answer(config):
     assert model.counts.numpy()[3, 5] == ((truth == 3) & (said == 5)).sum()
 
 
-def test_measures_know_no_batch(config, tmp_path):
-    """In eval mode: with BatchNorm left in training an image's answer would depend on the images
-    beside it."""
+def test_metrics_do_not_depend_on_the_batch_size(config, tmp_path):
+    """Metrics are computed in eval mode: with BatchNorm in training mode, logits would depend on
+    the batch."""
     losses = []
     for size in (7, 100):
         cfg = config(
@@ -133,7 +131,7 @@ def test_measures_know_no_batch(config, tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
-def test_permuted_pixels_are_one_permutation_for_all(config):
+def test_all_images_have_the_same_pixel_permutation(config):
     plain_data, mixed, again = (
         build.datamodule(
             config("data=digits", "model=fc", f"data.permute={permute}", f"seed={seed}")
@@ -155,9 +153,9 @@ def test_the_permutation_is_in_the_checkpoint(permuted_run):
     assert state["class_names"] == [str(k) for k in range(10)]
 
 
-def test_the_accuracy_of_training_is_in_every_row_that_is_logged(config, tmp_path):
-    """Three batches an epoch, a row every other: rows stand at odd and at even places of their
-    epochs."""
+def test_training_accuracy_is_in_every_logged_row(config, tmp_path):
+    """Three batches an epoch, a row every second batch: rows are at odd and even batches of an
+    epoch."""
     cfg = config(
         "model=fc",
         "data=digits",

@@ -1,5 +1,5 @@
-"""The conditional GAN: a step written out, what its penalty sees, of which class it draws, what it
-adds to a folder."""
+"""The conditional GAN: a training step, the penalty, the classes of samples, and images for a
+folder."""
 
 import copy
 
@@ -31,9 +31,9 @@ CONDITIONAL = (
 )
 
 
-def test_a_conditional_step_equals_the_step_written_out(config, tmp_path):
-    """Mirza 2014: both nets see the labels of the real images, one-hot, behind z and as planes
-    behind the channels."""
+def test_conditional_training_step_equals_the_formulas(config, tmp_path):
+    """Mirza 2014: both nets see the labels, one-hot, appended to z and as planes after the
+    channels."""
     cfg, model, data, real = one_batch(config, base=CONDITIONAL)
     order = next(iter(data._loader(data.train, training=True).sampler))
     labels = data.train.labels[order]
@@ -64,7 +64,7 @@ def test_a_conditional_step_equals_the_step_written_out(config, tmp_path):
             assert torch.allclose(a, b, atol=2e-5), name
 
 
-def test_the_penalty_is_on_images_not_on_the_planes_of_labels(config):
+def test_gradient_penalty_ignores_the_label_planes(config):
     model = build.model(config("model=cdcgan", "data=digits", "data.num_classes=10"))
     seen = []
     model.discriminator.forward = lambda x: seen.append(x) or x.sum((1, 2, 3)).unsqueeze(1)
@@ -76,7 +76,7 @@ def test_the_penalty_is_on_images_not_on_the_planes_of_labels(config):
     )
 
 
-def test_samples_are_of_the_classes_asked_for(config):
+def test_samples_have_the_requested_classes(config):
     model = build.model(config("model=cdcgan", "data=digits", "data.num_classes=10"))
     z = model.latents(30)
     assert z.shape == (30, 106)
@@ -98,7 +98,7 @@ def test_samples_are_of_the_classes_asked_for(config):
     assert not torch.allclose(one, other, atol=1e-3)
 
 
-def test_a_conditional_run_adds_labelled_images_to_a_folder(config, tmp_path, monkeypatch):
+def test_conditional_run_adds_labeled_images_to_a_folder(config, tmp_path, monkeypatch):
     write_folder(tmp_path / "in", n=8)
     cfg = config(*CONDITIONAL[:2], *CONDITIONAL[3:], "data=folder", f"data.root={tmp_path / 'in'}",
                  "data.test_size=4",

@@ -1,4 +1,4 @@
-"""CycleGAN: net sizes, a training step against the formulas, pool, resume and pictures."""
+"""CycleGAN: a training step against the formulas, pool, resume and pictures."""
 
 import copy
 

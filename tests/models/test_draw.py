@@ -30,7 +30,7 @@ def test_the_loss_is_the_mean_of_both_terms(kind):
     assert step["loss"].item() == pytest.approx(np.mean(recon) + np.mean(kl), rel=1e-4)
 
 
-def test_every_step_has_fresh_noise():
+def test_every_step_has_its_own_noise():
     """Slip: one noise tensor for all T steps."""
     model = module(make())
     seen = []

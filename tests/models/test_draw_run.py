@@ -1,5 +1,4 @@
-"""A run of DRAW as a user makes it: its numbers, its pictures, and what the other commands do with
-it."""
+"""A run of DRAW: its metrics, its pictures, and the commands that read it."""
 
 import io
 import json
@@ -40,7 +39,7 @@ def finished(tmp_path_factory):
 
 
 def run_of(folder, *overrides):
-    """A finished run's folder, made in this process."""
+    """The folder of a finished run."""
     cfg = compose("train", list(overrides))
     check(cfg)
     (folder / ".hydra").mkdir()
@@ -56,7 +55,7 @@ def events(finished):
     return accumulator
 
 
-def test_its_numbers_say_what_they_stand_on(finished):
+def test_metrics_name_the_data_and_counts_they_are_based_on(finished):
     metrics = json.loads((finished / "metrics.json").read_text())
     assert metrics["nats_of"] == "digits, binarized each epoch"
     for stage in ("val", "test"):
@@ -67,7 +66,7 @@ def test_its_numbers_say_what_they_stand_on(finished):
         assert sum(steps) == pytest.approx(metrics[f"{stage}/kl_nats"], rel=1e-5)
 
 
-def test_tensorboard_has_losses_and_moving_canvases(events):
+def test_tensorboard_has_losses_and_canvas_gifs(events):
     """100 images, batches of 32, two epochs: 8 batches; strips at 1, 3, 6 and the end, GIFs at 1
     and each doubling of 3."""
     tags = events.Tags()
@@ -82,7 +81,7 @@ def test_tensorboard_has_losses_and_moving_canvases(events):
     assert "kl_steps" in tags["images"]
 
 
-def test_the_folder_has_gifs_and_strips(finished):
+def test_run_folder_has_gifs_and_strips(finished):
     names = {path.name for path in (finished / "images").iterdir()}
     for name in ("samples", "reconstructions"):
         assert {
@@ -116,7 +115,7 @@ def test_evaluate_estimates_the_likelihood(finished):
     )
 
 
-def test_a_gan_has_no_likelihood(tmp_path):
+def test_iwae_of_a_gan_is_refused(tmp_path):
     folder = run_of(tmp_path, *TINY, *TINY_NETS, "trainer.max_epochs=1", "test=false")
     with pytest.raises(UserError, match="iwae_samples=5: a GAN has no likelihood"):
         call("evaluate", evaluate, f"run={folder}", "iwae_samples=5")
@@ -124,7 +123,7 @@ def test_a_gan_has_no_likelihood(tmp_path):
 
 @pytest.mark.parametrize("model", ["draw", "draw_noattention"])
 @pytest.mark.parametrize("shape", [["data.size=[10,13]"], ["data.size=12", "data.channels=3"]])
-def test_every_shape_trains(config, tmp_path, model, shape):
+def test_gray_and_color_images_of_any_shape_train(config, tmp_path, model, shape):
     cfg = config(
         *TINY,
         f"model={model}",
@@ -140,7 +139,7 @@ def test_every_shape_trains(config, tmp_path, model, shape):
 
 
 @pytest.mark.slow
-def test_the_compiled_cell_is_the_eager_one(config):
+def test_compiled_cell_equals_the_eager_one(config):
     outputs = []
     for compiled in ("false", "true"):
         torch.manual_seed(0)
@@ -157,7 +156,7 @@ def test_the_compiled_cell_is_the_eager_one(config):
         assert torch.allclose(eager, compiled, rtol=1e-3, atol=1e-4)
 
 
-def test_compiling_without_a_compiler_is_one_line(config, monkeypatch):
+def test_missing_compiler_is_one_line(config, monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(UserError, match="needs a C"):
@@ -165,7 +164,7 @@ def test_compiling_without_a_compiler_is_one_line(config, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_compiled_run_has_its_graph_and_resumes(config, tmp_path):
+def test_compiled_run_writes_its_graph_and_resumes(config, tmp_path):
     folder = run_of(tmp_path, *SMALL, "model.compile=true")
     assert (folder / "graph" / "draw").is_dir()
     cfg = runs.load_config(folder)
@@ -179,7 +178,7 @@ def test_bench_has_a_plain_loop_of_draw(capsys):
 
 
 @pytest.mark.parametrize("kind", SHAPES)
-def test_reconstructions_and_samples_grow_from_the_same_blank(kind):
+def test_reconstructions_and_samples_start_from_the_same_blank_canvas(kind):
     model = module(make(kind))
     x, _ = batch(model.net)
     seen = {"samples": None, "reconstructions": x}
@@ -196,8 +195,8 @@ def test_reconstructions_and_samples_grow_from_the_same_blank(kind):
     assert torch.allclose(growing.frames[-1], last, atol=1e-6)
 
 
-def test_a_box_is_the_grid_in_pixels_from_0():
-    """The neutral window of an image of 9 rows and 7 columns, N = 5, delta 2: rows 0 to 8, columns
+def test_box_corners_count_pixels_from_0():
+    """The neutral window of an image of 9 rows and 7 columns: N = 5, delta 2, rows 0 to 8, columns
     -1 to 7, sigma 1."""
     assert box(window(torch.zeros(1, 5), 5, 9, 7)).tolist() == [[0, -1, 8, 7, 1]]
 
@@ -213,7 +212,7 @@ TABLE = {  # Gregor 2015, table 3, and the tutorial: T, LSTM, n_z, read, write
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_recipes_are_the_papers(config, name):
+def test_recipes_have_the_settings_of_the_paper(config, name):
     net = config(f"experiment={name}").model.net
     steps, width, latent, read, write = TABLE[name]
     assert (net.num_steps, net.encoder_dim, net.decoder_dim, net.latent_dim) == (
@@ -225,7 +224,7 @@ def test_recipes_are_the_papers(config, name):
     assert (net.attention.get("read_size"), net.attention.get("write_size")) == (read, write)
 
 
-def test_the_tutorials_recipe_is_its_own(config):
+def test_tutorial_recipes_have_the_settings_of_the_tutorial(config):
     cfg = config("experiment=draw_tutorial")
     assert (cfg.model.optimizer.lr, list(cfg.model.optimizer.betas)) == (1e-3, [0.5, 0.999])
     assert (cfg.data.batch_size, cfg.model.clip_norm, cfg.trainer.max_epochs) == (64, 5.0, 60)

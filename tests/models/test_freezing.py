@@ -1,4 +1,4 @@
-"""Frozen layers: they stay bit-equal until they are unfrozen, and the rates of the others."""
+"""Frozen layers stay bit-equal until they are unfrozen; learning rates of the other layers."""
 
 import itertools
 import shutil
@@ -21,7 +21,7 @@ from tests.models.transfer import TARGET, started, state_of
 
 @pytest.fixture(scope="module")
 def frozen_run(five_classes, backbone, tmp_path_factory):
-    """A run on frozen features with all that looks at a net while it learns."""
+    """A run on frozen features, with every callback that looks at the net."""
     top = tmp_path_factory.mktemp("frozen")
     left_out = [
         f"~callbacks.{name}"
@@ -45,9 +45,9 @@ def frozen_run(five_classes, backbone, tmp_path_factory):
     return top / "run", metrics
 
 
-def test_what_is_frozen_stays_bit_equal(frozen_run, backbone, transfer_config):
-    """Parameters, BatchNorm's buffers, mean and std, though pictures and graphs change modes in
-    between; the head learns."""
+def test_frozen_weights_stay_bit_equal(frozen_run, backbone, transfer_config):
+    """Parameters, BatchNorm's buffers, mean and std stay, although pictures and graphs change
+    modes; the head learns."""
     before, after = state_of(backbone), state_of(frozen_run[0])
     kept = [
         name.removeprefix("net.")
@@ -62,7 +62,7 @@ def test_what_is_frozen_stays_bit_equal(frozen_run, backbone, transfer_config):
     assert not torch.equal(after["net.fc1.weight"], started(transfer_config())[0].net.fc1.weight)
 
 
-def test_the_log_says_what_is_trained_of_how_much(frozen_run):
+def test_log_has_the_number_of_trained_parameters(frozen_run):
     folder, metrics = frozen_run
     log = (folder / "train.log").read_text()
     head, rest = (8 * 2 * 2 + 1) * 2, (3 * 9 + 1) * 4 + 2 * 4 + (4 * 9 + 1) * 8 + 2 * 8
@@ -71,14 +71,16 @@ def test_the_log_says_what_is_trained_of_how_much(frozen_run):
     assert metrics["parameters"] == head
 
 
-def test_a_finished_run_stands_without_what_it_began_from(frozen_run):
+def test_finished_run_does_not_need_its_source(frozen_run):
     folder, metrics = frozen_run
     assert call("evaluate", evaluate, f"run={folder}")["test/acc"] == metrics["test/acc"]
 
 
-def test_the_articles_arithmetic(config):
-    """(2,048 features + 1) x 2 classes; all of ResNet-50 is torchvision's 25,557,032 with a head
-    for 2 instead of 1,000."""
+def test_parameter_counts_of_a_frozen_resnet50(config):
+    """(2,048 features + 1) x 2 classes.
+
+    All of ResNet-50: torchvision's 25,557,032 with a head for 2 instead of 1,000 classes.
+    """
     cfg = config("model=resnet50", "data=folder", "data.root=x", "data.num_classes=2",
                  "model.init_from=torchvision",
                  "model.transfer.freeze=backbone", "model.ema=0.9")  # fmt: skip
@@ -88,7 +90,7 @@ def test_the_articles_arithmetic(config):
 
 
 @pytest.mark.parametrize("decay_all", [True, False])
-def test_the_backbones_rate_is_a_share_of_the_heads_at_every_batch(
+def test_backbone_rate_is_a_fraction_of_the_heads_rate_at_every_batch(
     transfer_config, tmp_path, monkeypatch, decay_all
 ):
     cfg = transfer_config("model/schedule=cosine", "model.optimizer.lr=0.5",
@@ -117,7 +119,7 @@ UNFREEZING = ("model.transfer.freeze=3", "model.transfer.unfreeze_epoch=1", "mod
 
 @pytest.fixture(scope="module", params=["sgd", "adam"])
 def unfreezing(five_classes, backbone, tmp_path_factory, request):
-    """A run whose first three layers are frozen for an epoch, uncut; and the file that it began
+    """An uncut run whose first three layers are frozen for an epoch, and the file that it starts
     from."""
     top = tmp_path_factory.mktemp("unfreezing")
     shutil.copy(backbone / "checkpoints" / "last.ckpt", top / "source.ckpt")
@@ -130,9 +132,11 @@ def unfreezing(five_classes, backbone, tmp_path_factory, request):
 
 
 @pytest.mark.parametrize("cut", [2, 4, 5, 7])
-def test_cut_before_at_and_after_the_unfreezing(unfreezing, tmp_path, monkeypatch, cut):
-    """The optimizer's state of what was frozen included; what it began from is gone when the run is
-    resumed."""
+def test_resume_before_and_after_unfreezing_is_bit_exact(unfreezing, tmp_path, monkeypatch, cut):
+    """The optimizer's state of the frozen layers is restored too.
+
+    The source file is gone when the run is resumed.
+    """
     cfg, top = unfreezing
     cfg = cfg.copy()
     moved = shutil.copy(top / "source.ckpt", tmp_path / "source.ckpt")
@@ -149,9 +153,9 @@ def test_cut_before_at_and_after_the_unfreezing(unfreezing, tmp_path, monkeypatc
     assert_same_run(top / "uncut", folder)
 
 
-def test_what_is_unfrozen_learns(transfer_config, tmp_path, monkeypatch):
-    """After its epoch, not before: parameters, BatchNorm's buffers, the average's too; and the
-    dropout behind comes on."""
+def test_unfrozen_layers_learn_from_their_epoch_on(transfer_config, tmp_path, monkeypatch):
+    """After that epoch and not before: parameters, BatchNorm's buffers, those of the average, and
+    the dropout after them."""
     found, step = [], Classifier.training_step
 
     def noted(self, batch, batch_idx):

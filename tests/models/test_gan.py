@@ -1,5 +1,4 @@
-"""One step of the GAN module, held against the same step written out by hand, and each slip of
-public code."""
+"""A training step of the GAN against the same step written out; each mistake of public code."""
 
 import copy
 
@@ -18,7 +17,7 @@ ONE = (*TINY, *TINY_NETS, "data.val_size=0", "trainer.max_epochs=1", "test=false
 
 
 def one_batch(config, *overrides, base=ONE):
-    """(cfg, model, data, images) of a run of a single batch of 32, before it is trained."""
+    """Return (cfg, model, data, images) of a run with a single batch of 32, before training."""
     cfg = config(*base, "data.limit=32", *overrides)
     torch.manual_seed(cfg.seed)
     data = build.datamodule(cfg)
@@ -33,8 +32,8 @@ def fit(cfg, model, data, tmp_path):
     return trainer
 
 
-def test_one_step_equals_the_step_written_out(config, tmp_path):
-    """Adam on BCE for D, then on the updated D for G, with the very same fakes."""
+def test_training_step_equals_the_formulas(config, tmp_path):
+    """Adam on BCE for D, then for G with the updated D, with the same fakes."""
     cfg, model, data, real = one_batch(config)
     g, d = copy.deepcopy(model.generator), copy.deepcopy(model.discriminator)
     fit(cfg, model, data, tmp_path)
@@ -56,7 +55,7 @@ def test_one_step_equals_the_step_written_out(config, tmp_path):
             assert torch.allclose(a, b, atol=2e-6)
 
 
-def test_the_fakes_are_made_once_a_step(config, tmp_path):
+def test_fakes_are_generated_once_per_step(config, tmp_path):
     cfg, model, data, _ = one_batch(config)
     calls = []
     model.generator.register_forward_hook(lambda *_: calls.append(1))
@@ -64,9 +63,7 @@ def test_the_fakes_are_made_once_a_step(config, tmp_path):
     assert len(calls) == 1
 
 
-def test_the_generators_step_computes_no_gradients_of_the_discriminator(
-    config, tmp_path, monkeypatch
-):
+def test_generator_step_computes_no_gradients_of_the_discriminator(config, tmp_path, monkeypatch):
     cfg, model, data, _ = one_batch(config)
     trained = []
     generator_loss = model.loss.generator
@@ -82,9 +79,9 @@ def test_the_generators_step_computes_no_gradients_of_the_discriminator(
     assert all(p.requires_grad for p in model.discriminator.parameters())
 
 
-def test_only_the_critics_turn_builds_no_graph_of_the_generator(config, tmp_path):
-    """n_critic = 5: on the first batch the generator's output carries no gradient, and its weights
-    stay."""
+def test_discriminator_only_step_builds_no_graph_of_the_generator(config, tmp_path):
+    """With n_critic = 5, the first batch computes no gradient of the generator and does not change
+    it."""
     cfg, model, data, _ = one_batch(config, "model.n_critic=5")
     made, before = [], copy.deepcopy(model.generator.state_dict())
     model.generator.register_forward_hook(lambda module, args, out: made.append(out.requires_grad))
@@ -96,8 +93,7 @@ def test_only_the_critics_turn_builds_no_graph_of_the_generator(config, tmp_path
 
 @pytest.mark.parametrize(("n_critic", "steps"), [(1, 8), (3, 2), (5, 1)])
 def test_n_critic_counts_over_epochs(config, tmp_path, n_critic, steps):
-    """2 epochs of 4 batches: the generator steps at every n_critic-th of the 8, wherever the epochs
-    end."""
+    """In 2 epochs of 4 batches, the generator steps at every n_critic-th of the 8 batches."""
     cfg = config(*ONE, f"model.n_critic={n_critic}", "trainer.max_epochs=2", "model.ema=0.9")
     train(cfg, tmp_path)
     model = build.model(cfg)
@@ -109,7 +105,7 @@ def test_n_critic_counts_over_epochs(config, tmp_path, n_critic, steps):
     assert g_state["state"][0]["step"] == steps
 
 
-def test_the_last_partial_batch_is_trained_on(config, tmp_path):
+def test_last_partial_batch_is_used_for_training(config, tmp_path):
     """100 images in batches of 32: every image is seen in every epoch, the last four together."""
     cfg = config(*ONE)
     torch.manual_seed(0)
@@ -168,7 +164,7 @@ def test_ema_averages_weights_and_batchnorm_buffers(config, tmp_path):
     assert model.generator_for_sampling is model.ema.module
 
 
-def test_weights_are_clipped_after_the_critics_step(config, tmp_path):
+def test_weights_are_clipped_after_the_discriminator_step(config, tmp_path):
     cfg, model, data, _ = one_batch(config, "model/loss=wgan", "model.loss.weight_clip=0.005")
     fit(cfg, model, data, tmp_path)
     assert max(p.abs().max().item() for p in model.discriminator.parameters()) == pytest.approx(
@@ -177,7 +173,7 @@ def test_weights_are_clipped_after_the_critics_step(config, tmp_path):
     assert max(p.abs().max().item() for p in model.generator.parameters()) > 0.02
 
 
-def test_a_discriminator_rate_of_its_own(config):
+def test_discriminator_can_have_its_own_learning_rate(config):
     _, model, _, _ = one_batch(config, "model.discriminator_lr=4e-4", "model.optimizer.lr=1e-4")
     d, g = model.configure_optimizers()
     assert (d.param_groups[0]["lr"], g.param_groups[0]["lr"]) == (4e-4, 1e-4)
@@ -194,7 +190,7 @@ def test_schedules_move_the_rates_with_progress(config, tmp_path):
     assert [group["lr"] for group in groups] == [pytest.approx(1e-3 / 8)] * 2
 
 
-def test_sampling_leaves_mode_and_statistics(config):
+def test_sampling_does_not_change_mode_or_statistics(config):
     _, model, _, _ = one_batch(config, "model=dcgan", base=TINY)
     model.generator.train()
     before = copy.deepcopy(model.generator.state_dict())
@@ -207,7 +203,7 @@ def test_sampling_leaves_mode_and_statistics(config):
     assert torch.equal(images, model.sample(7, torch.Generator().manual_seed(0)))
 
 
-def test_interpolation_begins_and_ends_at_its_latents(config):
+def test_interpolation_starts_and_ends_at_its_latents(config):
     _, model, _, _ = one_batch(config)
     noise = torch.Generator().manual_seed(0)
     lines = model.interpolate(3, 5, noise)

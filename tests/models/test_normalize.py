@@ -14,7 +14,7 @@ from src.train import train
 from tests.conftest import TINY, saved, weights_of
 
 
-def test_a_whitened_first_layer_is_the_averages_too_and_of_training_images(config):
+def test_whitening_uses_training_images_and_is_copied_to_the_average(config):
     cfg = config(
         "model=lenet", "data=digits", "model.normalize.whiten=true", "model.ema=0.9", *TINY
     )
@@ -36,8 +36,9 @@ def test_a_net_without_convolutions_is_not_whitened(config):
         build.model(config("model=fc", "data=digits", "model.normalize.whiten=true", *TINY))
 
 
-def test_images_are_scaled_by_the_training_images_alone(config):
-    """mean: null is theirs, not the test's, and evaluation keeps it."""
+def test_mean_and_std_are_those_of_the_training_images(config):
+    """mean: null is the mean of the training images, not of the test images, and evaluation keeps
+    it."""
     cfg = config("model=fc", "data=digits", "trainer.max_epochs=1", *TINY)
     data = build.datamodule(cfg)
     model = build.model(cfg, data)
@@ -56,8 +57,8 @@ def test_images_are_scaled_by_the_training_images_alone(config):
     assert model.std.item() == pytest.approx(pixels.std(), rel=1e-5)
 
 
-def test_a_channel_that_never_changes_is_not_divided_by_nothing(config, tmp_path):
-    """Images whose blue is 0 throughout."""
+def test_constant_channel_has_std_one(config, tmp_path):
+    """Images whose blue channel is 0."""
     noise = np.random.default_rng(0)
     for name in ("cats", "dogs"):
         (tmp_path / "in" / name).mkdir(parents=True)
@@ -74,7 +75,7 @@ def test_a_channel_that_never_changes_is_not_divided_by_nothing(config, tmp_path
 
 
 @pytest.mark.parametrize(("channels", "mean"), [(1, "[0.1,0.2]"), (3, "[0.1,0.2]")])
-def test_a_mean_of_other_channels_is_refused(config, channels, mean):
+def test_mean_with_wrong_number_of_channels_is_refused(config, channels, mean):
     with pytest.raises(UserError, match=f"mean has 2 values for images of {channels} channels"):
         build.model(
             config(

@@ -1,5 +1,4 @@
-"""torchvision's pretrained weights: what they answer, how they come here, what is never
-executed."""
+"""torchvision's pretrained weights: equal logits, download, no execution of pickled code."""
 
 import builtins
 import hashlib
@@ -21,8 +20,8 @@ from src.nets.inspect import classifier_heads
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """torch.hub's folder, empty, and a function that puts a net's weights where torchvision would
-    download them."""
+    """An empty folder of torch.hub, and a function that stores a net's weights as torchvision
+    would."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
 
     def put(name: str, state: dict) -> Path:
@@ -36,8 +35,8 @@ def hub(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["googlenet", pytest.param("densenet121", marks=pytest.mark.slow)])
-def test_torchvisions_weights_answer_as_in_torchvision(config, hub, log_lines, name):
-    """Beside torchvision's own loading and its own scaling, on gray images too; DenseNets are saved
+def test_net_with_torchvision_weights_equals_torchvision(config, hub, log_lines, name):
+    """Against torchvision's own loading and scaling, also for gray images; DenseNets are saved
     under older names."""
     torch.manual_seed(0)
     make = getattr(torchvision.models, name)
@@ -82,7 +81,7 @@ def test_torchvisions_weights_answer_as_in_torchvision(config, hub, log_lines, n
 
 
 def re_dotted(key):
-    """torchvision's names for a dense layer's parts as they were: norm.1 for norm1."""
+    """Return torchvision's old name of a part of a dense layer: norm.1 for norm1."""
     layer, dot, rest = key.partition("denselayer")
     for part in ("norm", "conv"):
         rest = rest.replace(f".{part}1.", f".{part}.1.").replace(f".{part}2.", f".{part}.2.")
@@ -91,8 +90,7 @@ def re_dotted(key):
 
 @pytest.fixture
 def squeeze(monkeypatch, tmp_path):
-    """A small net of torchvision's whose weights lie behind a URL of this machine; contents ->
-    where they are named by."""
+    """Return a function that serves the weights of a SqueezeNet from a URL, named by digest."""
     weights = torchvision.models.SqueezeNet1_1_Weights.DEFAULT
     state = torchvision.models.squeezenet1_1().state_dict()
     torch.save(state, tmp_path / "saved.pth")
@@ -114,14 +112,12 @@ def test_torchvisions_weights_are_downloaded_and_their_hash_is_checked(hub, sque
     assert all(torch.equal(source.weights[key], state[key]) for key in state)
     assert capfd.readouterr() == ("", "")
     squeeze("00000000")
-    with pytest.raises(
-        UserError,
-        match=r"squeezenet1_1-00000000\.pth, from file:.* cannot be downloaded \(invalid hash value",
-    ):
+    refused = r"squeezenet1_1-00000000\.pth, from file:.* cannot be downloaded \(invalid hash value"
+    with pytest.raises(UserError, match=refused):
         torchvision_source(net, "squeezenet1_1")
 
 
-def test_without_network_there_is_a_line(hub, monkeypatch):
+def test_failed_download_is_one_line(hub, monkeypatch):
     def offline(*args, **kwargs):
         raise URLError("Name or service\nnot known")
 
@@ -139,7 +135,7 @@ class Bomb:
         return (exec, ("import builtins; builtins.exploded = True",))
 
 
-def test_no_pickle_is_executed(hub, tmp_path):
+def test_pickled_code_is_not_executed(hub, tmp_path):
     path = hub("alexnet", {})
     path.write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(UserError, match="is broken: delete it"):

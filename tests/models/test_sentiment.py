@@ -122,8 +122,8 @@ def test_mismatching_vectors_are_explained(config, tmp_path, words_run, gan_run)
 
 @pytest.mark.parametrize("cut", [4, 7])
 def test_resume_at_any_batch_is_bit_exact(config, tmp_path, monkeypatch, cut):
-    """12 batches, four per epoch: discarded words, windows and noise words are drawn again
-    alike."""
+    """12 batches, four per epoch: discarded words, windows and noise words are drawn again in the
+    same way."""
     words = (*WORDS, *RESUMED, "data.batch_size=16", "model.subsample=0.02", "callbacks=none",
              "logger=csv",
              "test=false")  # fmt: skip
@@ -163,7 +163,8 @@ def test_leave_one_out_equals_separate_runs(config, tmp_path, words_run, capsys)
     assert all(
         f"seed {seed}: {sum(row)} of 10 right" in message for seed, row in enumerate(right.tolist())
     )
-    assert f"accuracy {right.mean():.3f}, over 2 seeds ± {right.mean(1).std(ddof=1):.3f}" in message
+    spread = right.mean(1).std(ddof=1)
+    assert f"accuracy {right.mean():.3f}, over 2 seeds ± {spread:.3f}" in message
     low, high = mean_interval(right.mean(0).tolist())
     assert f"{max(0, low):.3f} to {min(1, high):.3f}" in message
     for left_out in (0, 9):

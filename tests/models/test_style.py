@@ -1,4 +1,4 @@
-"""Style transfer: losses against NumPy, VGG-19 against torchvision, resume and errors."""
+"""Style transfer: the loss, resume, translation and errors."""
 
 import csv
 import itertools
@@ -134,7 +134,7 @@ def test_resume_at_any_batch_is_bit_exact(top, uncut, config, tmp_path, monkeypa
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 def test_translations_are_independent_of_each_other(top, config, tmp_path, optimizer):
-    """The run's own photograph gives the run's own image, with any other images beside it."""
+    """The run's own photograph gives the run's own image, also in a batch with other images."""
     given = [
         value
         for value in settings(top, "data.num_steps=4")

@@ -1,5 +1,4 @@
-"""Transfer learning: what comes from where, what stays as it was, at which rate the rest learns,
-the line for what fails."""
+"""Transfer learning: which weights are loaded, and errors for those that do not fit."""
 
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from tests.conftest import command, wrong
 from tests.models.transfer import started, state_of
 
 
-def test_a_run_gives_its_average_its_mean_and_std_but_no_head(transfer_config, backbone):
+def test_average_mean_and_std_are_loaded_but_not_the_head(transfer_config, backbone):
     cfg, source = transfer_config(), state_of(backbone)
     model, data = started(cfg)
     torch.manual_seed(cfg.seed)
@@ -37,7 +36,7 @@ def test_a_run_gives_its_average_its_mean_and_std_but_no_head(transfer_config, b
     )
 
 
-def test_of_the_same_classes_the_head_comes_too(transfer_config, backbone):
+def test_head_is_loaded_for_the_same_classes(transfer_config, backbone):
     model, data = started(
         transfer_config(
             "data.classes=[c,a,b]",
@@ -53,7 +52,7 @@ def test_of_the_same_classes_the_head_comes_too(transfer_config, backbone):
     )
 
 
-def test_what_is_given_is_not_overwritten(transfer_config, backbone):
+def test_given_mean_and_std_are_not_overwritten(transfer_config, backbone):
     model, _ = started(transfer_config("model.normalize.mean=0.25", "model.normalize.std=null"))
     assert model.mean.unique().tolist() == [0.25]
     assert torch.equal(model.std, state_of(backbone)["std"])
@@ -88,7 +87,7 @@ def test_what_is_given_is_not_overwritten(transfer_config, backbone):
         ),
     ],
 )
-def test_what_does_not_fit_is_named(transfer_config, more, words):
+def test_mismatching_weights_are_named(transfer_config, more, words):
     with pytest.raises(UserError) as error:
         started(transfer_config(*more))
     for word in words:
@@ -96,9 +95,8 @@ def test_what_does_not_fit_is_named(transfer_config, more, words):
     assert "\n" not in str(error.value)
 
 
-def test_the_order_of_permuted_pixels_must_be_the_same(transfer_config, backbone, tmp_path):
-    """One seed permutes alike, another does not; nor is a permuted run a beginning for images as
-    they are."""
+def test_source_with_another_pixel_order_is_refused(transfer_config, backbone, tmp_path):
+    """Equal seeds permute equally. Another seed, or no permutation, is refused."""
     checkpoint = runs.load_checkpoint(backbone / "checkpoints" / "last.ckpt")
     part = next(
         part for part in checkpoint.values() if isinstance(part, dict) and "permutation" in part
@@ -112,16 +110,16 @@ def test_the_order_of_permuted_pixels_must_be_the_same(transfer_config, backbone
             started(transfer_config(source, *other))
 
 
-def test_what_is_not_there_costs_no_heavy_import_and_leaves_no_folder(tmp_path):
+def test_missing_source_is_answered_without_torch_and_without_a_folder(tmp_path):
     absent = f"model.init_from={tmp_path / 'x'}"
     line = wrong(command("train", "model=vgg", "data.size=32", absent, f"out={tmp_path / 'runs'}"))
     assert f"{absent} does not exist: give the folder of a run, or a checkpoint" in line
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_experiments_ask_for_a_run():
-    """A missing value would not do: over a value that stands it changes nothing, and the net would
-    begin as drawn."""
+def test_transfer_recipes_ask_for_a_run():
+    """The recipes have the value RUN, which is refused, so that the net cannot start from random
+    weights."""
     for name in ("transfer_frozen", "transfer_finetuned"):
         source = compose("train", [f"experiment={name}", "data.root=x"]).model.init_from
         with pytest.raises(
@@ -142,5 +140,7 @@ def test_other_files_and_families_are_refused(transfer_config, tmp_path, gan_run
     ):
         with pytest.raises(UserError, match=words):
             started(transfer_config(f"model.init_from={path}"))
-    with pytest.raises(UserError, match=r"model\.init_from=.* holds a GAN; give the run of a class"):
+    with pytest.raises(
+        UserError, match=r"model\.init_from=.* holds a GAN; give the run of a class"
+    ):
         expect_pretrained(transfer_config(f"model.init_from={gan_run}"))

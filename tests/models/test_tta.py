@@ -1,4 +1,4 @@
-"""The accuracy of an image as it is, beside that of the mean over its views."""
+"""Test-time augmentation: averaged logits, and the accuracy without it."""
 
 import numpy as np
 import pytest
@@ -13,9 +13,9 @@ from tests.conftest import TINY, saved
 
 
 @pytest.mark.parametrize("views", ["model.tta.flip=true", "model.tta.shift=2", "model.tta.shift=0"])
-def test_the_accuracy_of_the_single_view_stands_beside_that_of_all(config, tmp_path, views):
-    """By NumPy from the net's own logits, with Wilson's interval; without other views it is not
-    logged."""
+def test_accuracy_without_augmentation_is_logged_beside_it(config, tmp_path, views):
+    """Against NumPy from the net's own logits, with Wilson's interval; without augmentation it is
+    not logged."""
     cfg = config("model=lenet", "data=digits", views, "trainer.max_epochs=2", *TINY)
     values = train(cfg, saved(cfg, tmp_path / "run"))
     names = {name for name in values if "single_view" in name}
@@ -39,7 +39,7 @@ def test_the_accuracy_of_the_single_view_stands_beside_that_of_all(config, tmp_p
     assert values["test/acc"] == pytest.approx(all_views)
 
 
-def test_no_view_costs_another_forward_pass(config, tmp_path, monkeypatch):
+def test_single_view_needs_no_extra_forward_pass(config, tmp_path, monkeypatch):
     cfg = config("model=lenet", "data=digits", "model.tta.flip=true", "model.tta.shift=1", *TINY)
     model = build.model(cfg).eval()
     calls = []
@@ -49,7 +49,7 @@ def test_no_view_costs_another_forward_pass(config, tmp_path, monkeypatch):
     assert calls == [4] * 6
 
 
-def test_mirrored_answers_are_the_mean_of_two_also_for_others(config):
+def test_tta_flip_averages_the_logits_of_both_views(config):
     cfg = config(
         "model=lenet",
         "data=digits",
@@ -69,7 +69,7 @@ def test_mirrored_answers_are_the_mean_of_two_also_for_others(config):
 
 
 @pytest.mark.parametrize("mirror", [False, True])
-def test_shifted_answers_are_those_of_an_image_and_of_two_moved_ones(config, mirror):
+def test_tta_shift_averages_the_logits_of_the_moved_views(config, mirror):
     given = (
         "model.tta.shift=2",
         f"model.tta.flip={str(mirror).lower()}",

@@ -1,4 +1,4 @@
-"""The VAE against its equations in NumPy, each slip of public code, and what a run of it shows."""
+"""The VAE against its equations in NumPy, mistakes of public code, and the pictures of a run."""
 
 import json
 
@@ -89,7 +89,7 @@ def test_importance_weighted_estimate_against_numpy(make, kind):
     assert estimate.numpy() == pytest.approx(np.log(30) - logsumexp(weights, axis=0), rel=1e-4)
 
 
-def test_beta_weighs_the_loss_and_not_the_reported_bound(make):
+def test_beta_changes_the_loss_but_not_the_reported_bound(make):
     steps = {}
     for beta in (1, 4):
         model = make(f"model.beta={beta}")
@@ -122,7 +122,7 @@ def test_samples_come_from_the_prior_and_use_no_encoder(make):
     assert not torch.allclose(samples[0], samples[2])
 
 
-def test_a_walk_begins_and_ends_at_its_latents(make):
+def test_walk_starts_and_ends_at_its_latents(make):
     model = make()
     walks = model.interpolate(2, 4, torch.Generator().manual_seed(0)).unflatten(0, (2, 4))
     start, end = torch.randn(2, 2, 3, generator=torch.Generator().manual_seed(0))

@@ -59,7 +59,7 @@ def test_subsampling_and_dynamic_windows_apply_to_training_only(config, tmp_path
     assert torch.equal(test_tokens, plain.test.tensors[0])
 
 
-def test_class_defaults_are_the_papers_settings(config, tmp_path):
+def test_class_defaults_are_the_settings_of_the_paper(config, tmp_path):
     """With t = 1e-5 nearly all words of 62 sentences are discarded, but no loss is NaN."""
     defaults = inspect.signature(WordVectors).parameters
     assert defaults["subsample"].default == 1e-5

@@ -21,7 +21,7 @@ def state_of(folder):
 
 
 def started(cfg):
-    """The model and data of `cfg`, what it begins from brought in."""
+    """Return the model and data of `cfg`, with the weights of `init_from` loaded."""
     torch.manual_seed(cfg.seed)
     data = build.datamodule(cfg)
     model = build.model(cfg, data)

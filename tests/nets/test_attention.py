@@ -1,5 +1,4 @@
-"""The window and its filters, held against the paper's formulas written out in NumPy, one pixel
-after another."""
+"""The windows and filters of DRAW against the paper's formulas in NumPy, one pixel at a time."""
 
 import numpy as np
 import pytest
@@ -40,9 +39,9 @@ def banks(parameters, n, height, width):
 
 
 @pytest.mark.parametrize(("height", "width", "n"), SHAPES)
-def test_filter_banks_are_the_papers(height, width, n):
-    """Shuts out: F_Y from mu_X; sigma squared twice; delta divided by exp; i from 0 with the -0.5
-    kept; pixels from 0."""
+def test_filter_banks_equal_the_paper_in_numpy(height, width, n):
+    """Finds: F_Y from mu_X; sigma squared twice; delta divided by exp; i from 0 with the -0.5 kept;
+    pixels from 0."""
     parameters = some(4)
     f_y, f_x, gamma = banks(parameters, n, height, width)
     for k in range(4):
@@ -53,16 +52,16 @@ def test_filter_banks_are_the_papers(height, width, n):
 
 
 @pytest.mark.parametrize(("n", "size"), [(5, 28), (4, 28), (1, 28), (28, 28)])
-def test_the_neutral_window_spans_the_image(n, size):
-    """All parameters 0: the first filter on pixel 1, the last on pixel A, the middle of the grid on
-    the image's."""
+def test_neutral_window_spans_the_image(n, size):
+    """All parameters 0: the first filter is on pixel 1, the last on pixel A, and the grid is in the
+    middle of the image."""
     w = window(torch.zeros(1, 5), n, size, size)
     centers = np.linspace(1, size, n) if n > 1 else np.array([(size + 1) / 2])
     assert np.allclose(w.mu_x[0], centers, atol=1e-5)
     assert np.allclose(w.mu_y[0], centers, atol=1e-5)
 
 
-def test_a_filter_far_outside_still_sums_to_one():
+def test_filter_far_outside_sums_to_one():
     parameters = torch.tensor([[50.0, -50.0, -8.0, 0.0, 0.0]])
     for bank in banks(parameters, 3, 28, 28)[:2]:
         assert torch.allclose(bank.sum(2), torch.ones(1, 3))
@@ -71,7 +70,7 @@ def test_a_filter_far_outside_still_sums_to_one():
 
 @pytest.mark.parametrize(("height", "width", "n"), SHAPES)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_read_and_write_are_the_papers(height, width, n, channels):
+def test_read_and_write_equal_the_paper_in_numpy(height, width, n, channels):
     """gamma F_Y x F_X^T and 1/gamma F_Y^T w F_X, every channel through the same grid."""
     generator = torch.Generator().manual_seed(1)
     parameters = some(3, 2)
@@ -95,7 +94,7 @@ def test_read_and_write_are_the_papers(height, width, n, channels):
             )
 
 
-def test_reading_and_writing_have_windows_of_their_own():
+def test_reading_and_writing_have_separate_windows():
     """Slip: one layer of five parameters for both."""
     attention = Attention(8, 1, 28, 28, read_size=3, write_size=5)
     h = torch.randn(2, 8)
@@ -109,7 +108,7 @@ def test_reading_and_writing_have_windows_of_their_own():
     assert torch.equal(gaze.write.gamma, expected.gamma)
 
 
-def test_a_glimpse_holds_the_image_and_the_error_image():
+def test_glimpse_holds_the_image_and_the_error_image():
     attention = Attention(8, 3, 9, 7, read_size=4, write_size=2)
     h, x, canvas = torch.randn(2, 8), torch.rand(2, 9, 3, 7), torch.randn(2, 9, 3, 7)
     gaze = attention.look(*(head(h) for head in attention.heads()))
@@ -132,9 +131,9 @@ def test_without_attention_the_reading_is_the_image_and_the_error_image():
     )
 
 
-def test_the_first_windows_are_settings():
-    """They stand where h_dec is 0: log sigma^2 = 2 log sigma, delta times spread, 1 / gamma =
-    intensity for writing alone."""
+def test_initial_windows_follow_their_settings():
+    """With h_dec = 0: log sigma^2 = 2 log sigma, delta is multiplied by the span, and 1 / gamma is
+    the gain, for writing only."""
     torch.manual_seed(0)
     plain = Attention(8, 1, 28, 28, read_size=3, write_size=5)
     torch.manual_seed(0)

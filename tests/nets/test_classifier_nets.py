@@ -56,9 +56,8 @@ def test_parameter_counts(config, given):
     assert sum(p.numel() for p in net.parameters()) == COUNTS[given]
 
 
-def test_the_papers_residual_block():
-    """He 2015, option A, against its definition in NumPy: x[::2, ::2] and zeros for the channels
-    that are new."""
+def test_residual_block_equals_numpy():
+    """He 2015, option A, in NumPy: x[::2, ::2], and zeros for the new channels."""
     torch.manual_seed(0)
     block = Block(4, 8, stride=2).eval()
     nn.init.zeros_(block.norm2.weight)  # nothing but what is carried is left
@@ -69,7 +68,7 @@ def test_the_papers_residual_block():
 
 
 @pytest.mark.parametrize(("make", "depth"), [(resnet, 21), (densenet_bc, 99)])
-def test_a_depth_that_no_paper_has_is_refused(make, depth):
+def test_depth_that_does_not_fit_the_architecture_is_refused(make, depth):
     with pytest.raises(ValueError, match=f"depth={depth}"):
         make(3, 10, depth=depth)
 
@@ -84,19 +83,17 @@ def test_no_relu_on_the_logits():
     ("name", "size", "smallest"),
     [("cnn", 13, 16), ("lenet", 8, 16), ("alexnet", 32, 63), ("vgg", 31, 32)],
 )
-def test_a_size_that_does_not_fit_names_the_smallest_that_does(config, name, size, smallest):
+def test_error_for_small_images_names_the_smallest_size_that_works(config, name, size, smallest):
     cfg = config(f"model={name}", "data=digits", f"data.size={size}")
-    with pytest.raises(
-        UserError,
-        match=rf"data\.size={size} does not fit .*the smallest that works is data\.size={smallest} ",
-    ):
+    advice = rf"the smallest that works is data\.size={smallest} "
+    with pytest.raises(UserError, match=rf"data\.size={size} does not fit .*{advice}"):
         build.model(cfg)
     net = build.model_settings(cfg, {})["net"]
     assert why_input_size_fails(cfg, net, smallest) is None
     assert "too small" in why_input_size_fails(cfg, net, smallest - 1)
 
 
-def test_what_is_not_the_sizes_fault_is_not_said_to_be(config):
+def test_errors_unrelated_to_image_size_do_not_blame_it(config):
     with pytest.raises(UserError, match=r"^model\.net: depth=21: a CIFAR ResNet has"):
         build.model(config("model=resnet20", "data=digits", "model.net.depth=21"))
     with pytest.raises(
@@ -107,6 +104,6 @@ def test_what_is_not_the_sizes_fault_is_not_said_to_be(config):
     build.model(config("model=resnet18", "data=digits", "data.size=64", "data.batch_size=1"))
 
 
-def test_one_dropout_is_for_both_places():
+def test_one_dropout_rate_is_used_in_both_places():
     net = convnet(1, 28, 10, [6, "M", "D"], [50], dropout=0.3)
     assert [layer.p for layer in net if isinstance(layer, nn.Dropout)] == [0.3, 0.3]

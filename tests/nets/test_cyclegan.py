@@ -85,7 +85,7 @@ def test_first_convolution_uses_reflection_padding():
 
 
 @pytest.mark.parametrize("size", [18, 12])
-def test_generator_refuses_sides_that_are_no_multiple_of_four(config, photos, size):
+def test_generator_refuses_sides_that_are_not_a_multiple_of_four(config, photos, size):
     with pytest.raises(
         UserError,
         match=f"data.size={size} does not fit: its sides must be multiples of 4, 16 or more",

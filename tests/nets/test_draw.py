@@ -1,5 +1,4 @@
-"""DRAW held against the paper's equations in NumPy, one image and one step after another, and each
-slip of public code."""
+"""DRAW against the paper's equations in NumPy, one image and one step at a time."""
 
 import numpy as np
 import pytest
@@ -119,10 +118,12 @@ def draw_paper(net, x, eps):
 
 
 @pytest.mark.parametrize("kind", SHAPES)
-def test_the_net_is_the_papers(kind):
-    """Every equation of section 2 and 3. Shuts out, beside the slips of the filters: an error image
-    without the sigmoid, one
-    noise for all steps, read and write sharing parameters, windows that are never used."""
+def test_net_equals_the_paper_in_numpy(kind):
+    """All equations of sections 2 and 3.
+
+    Finds: an error image without the sigmoid, one noise for all steps, read and write sharing
+    parameters, windows that are never used.
+    """
     net = make(kind)
     x, eps = batch(net)
     paths = net(x, eps)
@@ -134,9 +135,9 @@ def test_the_net_is_the_papers(kind):
 
 
 @pytest.mark.parametrize("kind", SHAPES)
-def test_sampling_at_once_equals_the_loop(kind):
-    """decode: z through the decoder alone, all T at once, against a step at a time in NumPy; every
-    canvas on the way."""
+def test_decoding_all_steps_at_once_equals_the_loop(kind):
+    """`decode` runs z through the decoder alone, all T steps at once; every canvas equals a step at
+    a time in NumPy."""
     net = make(kind)
     _, z = batch(net)
     canvases, _ = net.decode(z)
@@ -155,7 +156,7 @@ def module(net, **kwargs):
 
 
 @pytest.mark.parametrize("kind", SHAPES)
-def test_every_parameter_learns(kind):
+def test_every_parameter_gets_a_gradient(kind):
     """Slip: attention written and never called. Without gradients of a window, it is not used."""
     model = module(make(kind))
     model.training_step((batch(model.net)[0], torch.empty(0)), 0)["loss"].backward()
@@ -183,9 +184,8 @@ def test_forget_bias_is_on_the_forget_gates():
 
 
 @pytest.mark.parametrize("kind", ["attention", "none"])
-def test_in_bf16_the_sensitive_parts_stay_in_float32(kind):
-    """Under autocast only matrix products are bf16; a bound of a sane net moves by less than its
-    hundredth."""
+def test_sensitive_parts_stay_in_float32_under_bf16(kind):
+    """Under autocast only matrix products are bf16; the bound changes by less than one percent."""
     torch.manual_seed(0)
     net = make(kind)
     x, eps = batch(net)

@@ -103,7 +103,7 @@ def test_spectral_norm_bounds_the_largest_singular_value():
     assert torch.linalg.matrix_norm(net[0].weight, 2).item() == pytest.approx(1, abs=1e-3)
 
 
-def test_dirac_passes_the_input_on_and_keeps_other_filters():
+def test_dirac_keeps_the_input_and_other_filters():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 3, padding=1))
     before = [layer.weight.clone() for layer in net]

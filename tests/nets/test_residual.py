@@ -9,7 +9,7 @@ from src.train import train
 from tests.conftest import WINTER_RUN, saved, weights_of
 
 
-def test_the_difference_is_added_and_the_sum_clamped():
+def test_residual_adds_the_difference_and_clamps_the_sum():
     torch.manual_seed(0)
     net = generator(3, 32, base_channels=4, n_blocks=1, residual=True)
     torch.nn.init.normal_(net.net[-1].weight, std=0.3)
@@ -22,14 +22,14 @@ def test_the_difference_is_added_and_the_sum_clamped():
         assert net(x).dtype is torch.float32
 
 
-def test_it_begins_near_the_image():
+def test_residual_translator_starts_near_the_image():
     torch.manual_seed(0)
     x = torch.rand(2, 3, 16, 16) * 2 - 1
     net = generator(3, 32, base_channels=4, n_blocks=1, residual=True)
     assert (net(x) - x).abs().mean() < 0.3
 
 
-def test_both_translators_take_the_setting(config, photos, tmp_path):
+def test_both_translators_are_residual(config, photos, tmp_path):
     cfg = config(
         *WINTER_RUN, f"data.root={photos}", "model.generator.residual=true", "trainer.max_epochs=1"
     )

@@ -7,7 +7,7 @@ from torch import nn
 from src.optim.clipping import clip_each, clip_weights, grad_norm
 
 
-def test_each_gradient_is_clipped_by_itself():
+def test_clip_each_clips_each_gradient_separately():
     """Slip: one norm over all, which would scale the small gradient too."""
     large, small, none = (torch.nn.Parameter(torch.zeros(2)) for _ in range(3))
     large.grad, small.grad = torch.tensor([30.0, 40.0]), torch.tensor([0.3, 0.4])

@@ -8,7 +8,7 @@ from src.viz import grids
 from src.viz.grids import Canvases
 
 
-def test_canvas_frames_show_windows_in_their_colours():
+def test_canvas_frames_show_windows_in_their_colors():
     """A 10 x 10 blank canvas twice; the write window of the second frame has corners (2, 3) and (6,
     8)."""
     corners = torch.tensor([[[2.0, 3, 6, 8, 0.1]]])
@@ -26,7 +26,7 @@ def test_canvas_frames_show_windows_in_their_colours():
     assert (thick[..., 0] > 200).sum() > len(red) + 20, "a wide sigma has a wide border"
 
 
-def test_reconstructions_stand_under_their_images():
+def test_reconstructions_are_below_their_images():
     images = torch.linspace(0, 0.9, 10).view(10, 1, 1, 1).expand(10, 1, 4, 4)
     pages = grids.canvas_frames(Canvases(torch.ones(3, 10, 1, 4, 4), {}, images), scale=1)
     assert len(pages) == 3
@@ -35,7 +35,7 @@ def test_reconstructions_stand_under_their_images():
     assert shown == pytest.approx([25.5 * i for i in range(10)], abs=1)
 
 
-def test_a_strip_is_a_row_an_image():
+def test_strip_has_one_row_per_image():
     strip = grids.canvas_strip(
         Canvases(torch.zeros(65, 9, 3, 5, 5), {}, torch.zeros(9, 3, 5, 5)), scale=1
     )

@@ -5,7 +5,7 @@ import pytest
 from src.viz import charts
 
 
-def test_bars_are_as_high_as_their_values():
+def test_bar_heights_are_proportional_to_values():
     picture = charts.draw_bars([1.0, 2.0, 0.0], "x")
     columns = [(picture[30:140, 60 + round(570 / 3 * (i + 0.4))] < 100).sum() for i in range(3)]
     assert columns[1] == pytest.approx(110, abs=2)
@@ -13,7 +13,7 @@ def test_bars_are_as_high_as_their_values():
     assert columns[2] <= 1
 
 
-def test_bars_with_names_and_intervals():
+def test_bars_have_names_and_intervals():
     picture = charts.draw_bars(
         [1.0, 1.0], "x", names=["a", "b"], intervals=[(0.5, 2.0), (1.0, 1.0)]
     )

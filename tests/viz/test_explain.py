@@ -69,8 +69,7 @@ def test_feature_maps_are_in_execution_order(pooled):
 
 
 def test_grad_cam_of_pooled_maps_is_their_weighted_sum(pooled):
-    """Behind a mean and a linear layer, alpha is the class weight divided by the number of
-    pixels."""
+    """After a mean and a linear layer, alpha is the class weight divided by the pixels."""
     x, classes = torch.rand(5, 2, 6, 6), torch.tensor([0, 1, 2, 1, 0])
     cams = explain.grad_cam(pooled, pooled.pixel, x, classes).numpy()
     maps = pooled.pixel(torch.relu(pooled.conv(x))).detach().numpy()
@@ -113,7 +112,7 @@ def test_maximized_image_of_a_linear_net_is_known():
     assert torch.equal(best.flatten(1), (weight[[2, 0]] > 0).float())
 
 
-def test_tv_weight_makes_neighbors_alike():
+def test_tv_weight_makes_neighbors_similar():
     weight = torch.randn(1, 300, generator=generator(0))
     rough, smooth = (
         explain.maximize_classes(
@@ -202,7 +201,7 @@ def test_run_writes_its_pictures(seen_run):
 
 
 def test_early_stopped_run_draws_its_last_predictions(config, tmp_path, monkeypatch):
-    """No epoch improves on epoch 1, so patience ends the run at epoch 3, which is no power of
+    """No epoch improves on epoch 1, so patience ends the run at epoch 3, which is not a power of
     two."""
     due = []
     monkeypatch.setattr(

@@ -47,7 +47,7 @@ def test_similar_letters_differ():
         assert ink(one).shape != ink(other).shape or (ink(one) != ink(other)).any(), (one, other)
 
 
-def test_composed_and_decomposed_letters_are_drawn_alike():
+def test_composed_and_decomposed_letters_look_the_same():
     """macOS writes file names in decomposed letters."""
     assert np.array_equal(ink("한글é"), ink("한글é"))
 
