@@ -51,7 +51,7 @@ RECIPES = sorted((ROOT / "conf" / "experiment").glob("*.yaml"))
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_result_in_a_recipe_is_that_of_its_page(recipe):
-    """A line `# Result: 79.74% test accuracy (docs/results/transfer.md)` quotes the recipe's row."""
+    """A line `# Result: 79.74% test accuracy (docs/results/transfer.md)` quotes the row."""
     found = re.search(r"^# Result: (.*) \((docs/results/\w+\.md)\)", recipe.read_text(), re.M)
     if not found:
         return
