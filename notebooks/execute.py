@@ -1,6 +1,6 @@
 """Execute the notebooks of this folder: python -m notebooks.execute [FOLDER]
 
-The executed copies go to FOLDER, else to runs/notebooks. The notebooks themselves stay without outputs.
+The executed copies go to FOLDER, by default runs/notebooks. The notebooks stay without outputs.
 """
 
 import sys
@@ -34,9 +34,10 @@ class ThisPython(AsyncKernelManager):
 
 
 def execute(path: Path, folder: Path) -> Path:
-    """Run the notebook at `path` in the repository's root; returns its copy with outputs, in `folder`.
+    """Run the notebook at `path` in the repository's root; return its copy in `folder`.
 
-    Raises UserError that names the notebook, the cell and what it raised; the copy is there then too, as far as it came.
+    Raises:
+        UserError: a cell failed. The message names it; the copy holds the outputs up to there.
     """
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
@@ -72,7 +73,7 @@ def main(folder: Path) -> None:
     """Execute all of them, one after another, and name each copy."""
     if folder.resolve() == HERE:
         raise UserError(
-            f"{folder} holds the notebooks themselves, which stay without outputs: name another folder"
+            f"{folder} holds the notebooks, which stay without outputs; choose another folder"
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -40,7 +40,6 @@ class Axes:
 
 
 CURVES = {
-    "gan": Axes("batches", "FID on own features, validation", log=True),
     "draw": Axes("epochs", "bound on validation, nats per image", top=130),
     "vgg": Axes("batches", "training loss"),
     "cyclegan": Axes("batches", "mean absolute difference, training"),
@@ -57,7 +56,7 @@ def read(name: str) -> dict[str, Curve]:
 
 
 def collect(name: str, metric: str, label: str, run: Path) -> None:
-    """Write the values that a run logged of `metric` to results/curves/NAME.csv as curve `label`."""
+    """Write the values of `metric` in a run to results/curves/NAME.csv as curve `label`."""
     path = FOLDER / f"{name}.csv"
     curves = read(name) if path.exists() else {}
     with (run / "metrics.csv").open(newline="") as file:

@@ -1,10 +1,10 @@
 """Evaluate a finished run again on its test set, and update the run's metrics.json.
 
 python -m src.evaluate run=DIR                   the run's own test, bit for bit on the same machine
-python -m src.evaluate run=DIR n=50000 seed=1    other samples: their number, another seed
+python -m src.evaluate run=DIR n=50000 seed=1    another number of samples, another seed
 python -m src.evaluate run=DIR inception=true    also FID, KID and Inception Score on Inception
 python -m src.evaluate run=DIR iwae_samples=100  also the importance-weighted estimate (DRAW, VAE)
-python -m src.evaluate run=DIR data.root=DATA    if the data have moved
+python -m src.evaluate run=DIR data.root=DATA    if the data has moved
 
 metrics.json says how many images each metric is based on: `test/n` images; `test/samples` samples
 and as many real images for fid_own and related metrics; `test/inception_samples`;
@@ -26,7 +26,7 @@ from src.core.types import PATH
 
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
-    """Test the run in cfg.run; returns the figures."""
+    """Test the run in cfg.run; return its metrics."""
     folder = Path(cfg.run).expanduser()
     runs.last_checkpoint(folder)
 
@@ -54,20 +54,20 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     before, batches = runs.read_metrics(folder), batches_done(checkpoint)
     same_model = before.get("batches") in (None, batches)
     kept, refused = keep_larger(before if same_model else {}, values, based_on)
-    print("\n".join([*headline_lines(values), *refused]))  # first: writing them may fail
+    print("\n".join([*headline_lines(values), *refused]))  # before writing them, which may fail
     runs.write_metrics(folder, kept)
     print(f"numbers: {folder / 'metrics.json'}")
     return values
 
 
 def _change(run_cfg: DictConfig, cfg: DictConfig) -> None:
-    """Put what the command line asks for into the run's config."""
+    """Apply the settings of the command line to the run's config."""
     allowed = marked(run_cfg.data._target_, PATH)
     for key, path in cfg.data.items():
         if key not in allowed:
             names = ", ".join(f"data.{name}" for name in allowed)
             raise UserError(
-                f"data.{key}={path}: of data={run_cfg.data.name} only {names} can change"
+                f"data.{key}={path} cannot change; data={run_cfg.data.name} allows only {names}"
             )
         run_cfg.data[key] = path
     asked = {name: cfg[name] for name in ("n", "seed", "inception") if cfg[name] is not None}
@@ -76,7 +76,7 @@ def _change(run_cfg: DictConfig, cfg: DictConfig) -> None:
     elif cfg.n or cfg.inception:
         key = "n" if cfg.n else "inception"
         raise UserError(
-            f"{key}={cfg[key]}: the run's callbacks have no quality, which measures samples"
+            f"{key}={cfg[key]} has no effect: the run has no callback quality, which draws samples"
         )
     run_cfg.logger = {}
 

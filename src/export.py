@@ -6,9 +6,9 @@ python -m src.export run=DIR format=torch out=digits.pt2      for torch.export.l
 
 The file maps `images` (B, C, H, W) float32 in [0, 1], for any B, to `logits` (B, classes). It
 includes the normalization, and the pixel permutation if the run has one. If the run has a moving
-average, that is exported. `class_names` and `size` (height, width) are stored as JSON: in the
-metadata_props of an ONNX file, in the extra files of a .pt2. The new file is loaded and compared
-with the net before it gets its name.
+average of its weights, that is exported. `class_names` and `size` (height, width) are stored as
+JSON: in the metadata_props of an ONNX file, in the extra files of a .pt2. The new file is loaded
+and compared with the net before it gets its name.
 """
 
 import json
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from src.config import cli
-from src.core import runs
+from src.config.saved import expect_classifier
 from src.core.errors import UserError, writing
 from src.core.files import write_atomically
 
@@ -34,22 +34,19 @@ if TYPE_CHECKING:
 
 ENDINGS = {"onnx": ".onnx", "torch": ".pt2"}
 TOLERANCE = 1e-4  # of the logits' scale
-BATCHES = (1, 3)  # neither is the two images that the exporters trace
+BATCHES = (1, 3)  # numbers of images to compare; the exporters trace two
 
 
 def export(cfg: DictConfig) -> Path:
-    """Write the classifier of cfg.run into cfg.out; returns its path."""
-    folder, out, ending = (
-        Path(cfg.run).expanduser(),
-        Path(cfg.out).expanduser(),
-        ENDINGS[cfg.format],
-    )
+    """Write the classifier of cfg.run to cfg.out; return its path."""
+    folder, out = Path(cfg.run).expanduser(), Path(cfg.out).expanduser()
+    ending = ENDINGS[cfg.format]
     out = out if out.suffix else out.with_suffix(ending)
     if out.suffix.lower() != ending:
-        raise UserError(f"out={out}: with format={cfg.format} its name ends in {ending}")
+        raise UserError(f"out={out}: with format={cfg.format} the name must end in {ending}")
     if out.is_dir():
         raise UserError(f"out={out} cannot be written: it is a folder")
-    runs.expect_classifier(folder)
+    expect_classifier(folder)
 
     from src.engine.load import load_classifier
 
@@ -60,13 +57,16 @@ def export(cfg: DictConfig) -> Path:
         write_atomically(
             out, lambda path: differences.append(difference(trained, write(trained, path)))
         )
-    print(f"{out}: {len(trained.class_names)} classes, {out.stat().st_size / 2**20:.2f} MiB; read again, its logits "
-          f"differ from the net's by at most {differences[0]:.0e} of their scale")  # fmt: skip
+    classes, size = len(trained.class_names), out.stat().st_size / 2**20
+    print(
+        f"{out}: {classes} classes, {size:.2f} MiB; the logits of the exported file differ from "
+        f"the net's by at most {differences[0]:.0e} of their scale"
+    )
     return out
 
 
 def write_onnx(trained: "LoadedClassifier", path: Path) -> "Callable[[Tensor], Tensor]":
-    """Write ONNX to `path`, check it, and return it as ONNX Runtime runs it: images -> logits."""
+    """Write ONNX to `path`, check it, and return a function that runs it: images -> logits."""
     import onnx
     import onnxruntime
     import torch
@@ -80,9 +80,9 @@ def write_onnx(trained: "LoadedClassifier", path: Path) -> "Callable[[Tensor], T
         verbose=False,
     )
     assert program is not None
-    program.model.metadata_props.update(described(trained))
+    program.model.metadata_props.update(metadata(trained))
     program.save(path, external_data=False)
-    model = path.read_bytes()  # neither takes a name that is not UTF-8
+    model = path.read_bytes()  # onnx and onnxruntime cannot open names that are not UTF-8
     onnx.checker.check_model(model, full_check=True)
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
@@ -95,14 +95,14 @@ def write_torch(trained: "LoadedClassifier", path: Path) -> "Callable[[Tensor], 
     program = torch.export.export(
         trained.net, (_example(trained),), dynamic_shapes=({0: torch.export.Dim("batch")},)
     )
-    with path.open("wb") as file:  # by its name torch would want it to end in .pt2
-        torch.export.save(program, file, extra_files=described(trained))
+    with path.open("wb") as file:  # torch rejects the name of a file that does not end in .pt2
+        torch.export.save(program, file, extra_files=metadata(trained))
     with path.open("rb") as file:
         return torch.export.load(file).module()
 
 
-def described(trained: "LoadedClassifier") -> dict[str, str]:
-    """What a program must know besides the net."""
+def metadata(trained: "LoadedClassifier") -> dict[str, str]:
+    """Return what a program must know besides the net, as JSON by name."""
     return {"class_names": json.dumps(trained.class_names), "size": json.dumps(trained.size)}
 
 
@@ -116,16 +116,17 @@ def difference(trained: "LoadedClassifier", exported: "Callable[[Tensor], Tensor
     from src.core.randomness import generator
 
     noise = generator(0, "export")
-    found = []
+    differences = []
     for n in BATCHES:
         images = torch.rand(n, trained.channels, *trained.size, generator=noise)
         with torch.no_grad():
             expected = trained.net(images)
-            found.append((exported(images) - expected).abs().max() / expected.abs().max())
-    worst = torch.stack(found).max().item()  # nan, where any is
+            differences.append((exported(images) - expected).abs().max() / expected.abs().max())
+    worst = torch.stack(differences).max().item()  # nan if any is nan
     if not worst <= TOLERANCE:
         raise UserError(
-            f"what was exported says otherwise than the net: its logits differ by {worst:.1e} of their scale"
+            "the exported file computes other logits than the net: "
+            f"they differ by {worst:.1e} of their scale"
         )
     return worst
 
@@ -138,16 +139,16 @@ def _example(trained: "LoadedClassifier") -> "Tensor":
 
 @contextmanager
 def exporting(format: str) -> Iterator[None]:
-    """Keep the exporters' talk from the terminal; what they cannot do becomes a line."""
+    """Silence the messages of the exporters, and turn their errors into a UserError."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of how torch's own parts use each other
+            warnings.simplefilter("ignore")  # deprecation warnings within torch
             yield
     except (UserError, OSError):
         raise
-    except Exception as error:  # each exporter and each layer raises its own
+    except Exception as error:  # exporters and layers raise different errors
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"format={format}: the net cannot be exported: {reason}") from error
     finally:

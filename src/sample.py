@@ -19,12 +19,10 @@ from src.core.types import PICTURES
 
 
 def sample(cfg: DictConfig) -> Path:
-    """Draw what `cfg` says into cfg.out; returns its path."""
+    """Draw the picture that `cfg` asks for; return its path, cfg.out."""
     folder, out = Path(cfg.run).expanduser(), Path(cfg.out).expanduser()
     if out.suffix.lower() not in PICTURES:
-        raise UserError(f"out={out}: a picture's name ends in one of {', '.join(PICTURES)}")
-    if cfg.n is None:
-        raise UserError("n=null: it takes a whole number from 1")
+        raise UserError(f"out={out}: a picture's name must end in one of {', '.join(PICTURES)}")
     runs.last_checkpoint(folder)
 
     from src.callbacks.protocols import (
@@ -45,7 +43,7 @@ def sample(cfg: DictConfig) -> Path:
     if out.suffix.lower() == ".gif":
         if cfg.interpolate is not None or not isinstance(model, CanPaint):
             raise UserError(
-                f"out={out}: {folder} holds a {type(model).__name__}, which has nothing that moves; a .png shows it"
+                f"out={out}: a {type(model).__name__} has no animation; give a name with .png"
             )
         frames = grids.canvas_frames(model.canvases(cfg.n, noise), cfg.scale)
         with writing(f"out={out}"):
@@ -62,15 +60,13 @@ def sample(cfg: DictConfig) -> Path:
         rows = model.compared(*data.eval_images(part, evenly_spaced(len(part), cfg.n)))
         images, columns = rows.flatten(0, 1), rows.shape[1]
         if len(rows) < cfg.n:
-            print(
-                f"n={cfg.n}: {'there is one row' if len(rows) == 1 else f'there are {len(rows)} rows'} to show"
-            )
+            rows_found = "1 row" if len(rows) == 1 else f"{len(rows)} rows"
+            print(f"n={cfg.n}: the test set has only {rows_found}")
     elif cfg.interpolate is not None and isinstance(model, CanInterpolate):
         images = model.interpolate(cfg.n, cfg.interpolate, noise)
     else:
-        raise UserError(
-            f"{folder}: a {type(model).__name__} cannot {'sample' if cfg.interpolate is None else 'interpolate'}"
-        )
+        action = "sample" if cfg.interpolate is None else "interpolate"
+        raise UserError(f"{folder}: a {type(model).__name__} cannot {action}")
     with writing(f"out={out}"):
         grids.save_png(grids.grid(images, columns, scale=cfg.scale), out)
     print(f"{out}: {len(images)} images of {images.shape[-1]} x {images.shape[-2]}")

@@ -22,8 +22,8 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     """Train the model of `cfg`; return the figures that are in metrics.json.
 
     Args:
-        cfg: a checked config; where cfg.resume is set, training continues from the last checkpoint.
-        folder: of the run.
+        cfg: a checked config. If cfg.resume is set, training continues from the last checkpoint.
+        folder: the run's folder.
     """
     start = time.perf_counter()
     import torch

@@ -4,10 +4,10 @@ python -m src.translate run=DIR images=PHOTOS out=OUT        CycleGAN from A to 
 python -m src.translate run=DIR images=PHOTOS out=OUT to=a   CycleGAN from B to A
 python -m src.translate run=DIR images='PHOTOS/*.jpg' out=OUT size=256
 
-`images` is a file, a folder with all that is below it, a glob, or a list of these, as for
-`src.predict`. Each image becomes a PNG of the same name and place in OUT, at its own size unless
-`size` is set. Images that cannot be read or are too small for the nets are named on stderr, and the
-exit code is then 1.
+`images` is a file, a folder with all images below it, a glob, or a list of these, as for
+`src.predict`. Each image becomes a PNG with the same relative path in OUT, at its own size unless
+`size` is set. Images that cannot be read or are too small for the nets are listed on stderr, and
+the exit code is then 1.
 """
 
 import os
@@ -20,7 +20,7 @@ from tqdm import tqdm
 from src.config import cli
 from src.core import runs
 from src.core.errors import Incomplete, UserError, writing
-from src.predict import found
+from src.core.inputs import find_images
 
 
 def translate(cfg: DictConfig) -> list[Path]:
@@ -30,11 +30,9 @@ def translate(cfg: DictConfig) -> list[Path]:
     """
     folder, out = Path(cfg.run).expanduser(), Path(cfg.out).expanduser()
     runs.last_checkpoint(folder)
-    paths = found([cfg.images] if isinstance(cfg.images, str) else list(cfg.images))
+    paths = find_images([cfg.images] if isinstance(cfg.images, str) else list(cfg.images))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(
-            f"out={out} is there and not empty; name a new folder, nothing is overwritten"
-        )
+        raise UserError(f"out={out} exists and is not empty; choose a new folder")
 
     from src.callbacks.protocols import CanTranslate
     from src.data.decode import decode, parse_color
@@ -46,21 +44,19 @@ def translate(cfg: DictConfig) -> list[Path]:
     if not isinstance(model, CanTranslate):
         family = type(model).__name__
         raise UserError(
-            f"{folder} holds a {family}, which makes no image of an image; cyclegan and style_transfer do"
+            f"{folder} holds a {family}, which cannot translate images; "
+            "give a run of cyclegan or style_transfer"
         )
-    channels, background = (
-        run_cfg.data.channels,
-        parse_color(run_cfg.data.get("background", "white")),
-    )
+    channels = run_cfg.data.channels
+    background = parse_color(run_cfg.data.get("background", "white"))
     size = (cfg.size, cfg.size) if isinstance(cfg.size, int) else cfg.size and tuple(cfg.size)
     top = Path(os.path.commonpath([path.parent.resolve() for path in paths]))
     made: list[Path] = []
     bad: list[str] = []
     for path in tqdm(paths, unit="image", disable=None, leave=False):
         try:
-            image = model.translate(
-                to_float(decode(path, size, channels, background)).unsqueeze(0), cfg.to
-            )
+            image = to_float(decode(path, size, channels, background)).unsqueeze(0)
+            image = model.translate(image, cfg.to)  # (1, C, H, W)
         except UserError as error:
             bad.append(str(error))
             continue
@@ -68,7 +64,7 @@ def translate(cfg: DictConfig) -> list[Path]:
             bad.append(f"{path}: {error}")
             continue
         place = (out / (path.parent.resolve() / path.name).relative_to(top)).with_suffix(".png")
-        if place in made:  # two of one name, of different endings
+        if place in made:  # two images of the same name but different endings
             place = place.with_name(f"{path.name}.png")
         with writing(f"out={out}"):
             save_png(grid(image, gap=0), place)

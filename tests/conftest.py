@@ -192,7 +192,7 @@ def logits_of_the_average(folder: Path, images: np.ndarray) -> np.ndarray:
 
 
 def wrong(result: subprocess.CompletedProcess[str]) -> str:
-    """Return the one line of stderr of a command that failed; assert exit code 2 and no traceback."""
+    """Return the only line of stderr of a failed command; assert exit code 2, no traceback."""
     lines = result.stderr.strip().splitlines()
     assert result.returncode == 2, result.stderr
     assert len(lines) == 1, result.stderr

@@ -3,14 +3,14 @@
   python -m src.bench model=dcgan data=mnist        images per second of both, and their ratio
   python -m src.bench model=gan data=digits rounds=3
 
-The plain loop is what a tutorial writes: float32, the optimizer's defaults, and a DataLoader that
-reads one image at a time (with data=folder from its file, as torchvision's ImageFolder does). For a
-GAN it draws new fakes for each player and also computes the discriminator's gradients in the
-generator's step. For DRAW it applies one LSTMCell, Linear or filter after another.
+The plain loop is the code of a tutorial: float32, the optimizer's defaults, and a DataLoader that
+reads one image at a time (with data=folder from its file, as torchvision's ImageFolder does). A GAN
+draws new fakes for each of its two networks and also computes the discriminator's gradients in the
+generator's step. DRAW applies one LSTMCell, Linear or filter after another.
 
 Our loop runs with TensorBoard, metrics.csv, the progress bar and the pictures of callbacks=default.
-Each round times it twice: in the run's own precision (trainer.precision) and in float32. The second
-ratio compares the loops alone.
+Each round times it twice: in the run's own precision (trainer.precision) and in float32. The ratio
+in float32 compares the loops alone.
 """
 
 import statistics
@@ -27,7 +27,7 @@ from src.core.errors import UserError
 
 
 def bench(cfg: DictConfig) -> dict[str, list[float]]:
-    """Time all loops for cfg.rounds rounds and print each; return the ratios by our precision."""
+    """Time all loops for cfg.rounds rounds and print each; return the ratios by precision."""
     import torch
 
     from src.engine import build
@@ -35,9 +35,9 @@ def bench(cfg: DictConfig) -> dict[str, list[float]]:
 
     if cfg.model._target_ not in PLAIN:
         raise UserError(
-            f"no plain loop is written for {cfg.model._target_}; there is one for {', '.join(PLAIN)}"
+            f"there is no plain loop for {cfg.model._target_}; there is one for {', '.join(PLAIN)}"
         )
-    cfg = cfg.copy()  # the loops run with settings of their own
+    cfg = cfg.copy()  # the benchmark changes settings
     data = build.datamodule(cfg)
     per_epoch = len(data.train_dataloader())
     cfg.trainer.max_epochs = -(-(cfg.warmup + cfg.batches) // per_epoch)
@@ -46,7 +46,8 @@ def bench(cfg: DictConfig) -> dict[str, list[float]]:
     own = cfg.trainer.precision
     own = fast_precision(cfg.trainer.accelerator) if own == "auto" else own
     print(
-        f"{data.name}, batch {data.batch_size}, {torch.get_num_threads()} threads, {cfg.batches} batches a round"
+        f"{data.name}, batch {data.batch_size}, {torch.get_num_threads()} threads, "
+        f"{cfg.batches} batches per round"
     )
     ratios: dict[str, list[float]] = {precision: [] for precision in (own, "32-true")}
     for number in range(1, cfg.rounds + 1):
@@ -68,7 +69,7 @@ def bench(cfg: DictConfig) -> dict[str, list[float]]:
 
 
 def our_rate(cfg: DictConfig, data: Any, folder: Path) -> float:
-    """Images per second of src.train's own loop."""
+    """Return images per second of the loop of src.train."""
     import pytorch_lightning as pl
     import torch
 

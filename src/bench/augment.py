@@ -1,11 +1,11 @@
-"""Time our augmentation of a batch, torchvision's of single images and kornia's of a batch, in turn.
+"""Time our augmentation of a batch beside torchvision's of single images and kornia's of a batch.
 
 python -m src.bench.augment size=32 batch_size=128
 python -m src.bench.augment size=224 batch_size=32 batches=5
 
 Each turns uint8 images (B, 3, H, W) into float32 in [0, 1], flipped, rotated, scaled and shifted as
-augment=standard says. kornia is timed if it is installed (pip install '.[bench]').
-torchvision has no border but `constant`.
+configured by augment=standard. kornia is timed if it is installed (pip install '.[bench]').
+torchvision only has the border `constant`.
 """
 
 import statistics
@@ -19,22 +19,22 @@ from omegaconf import DictConfig
 from src.config import cli
 from src.core.errors import UserError
 
-PEERS = {"flip", "rotation", "scale", "translation"}  # what peers are written for
+TRANSFORMS = {"flip", "rotation", "scale", "translation"}  # those that all libraries have here
 
 
 def bench_augment(cfg: DictConfig) -> dict[str, list[float]]:
-    """Time all for cfg.rounds rounds; print images per second, return the ratios by peer."""
+    """Time all libraries for cfg.rounds rounds; print images per second, return our ratios."""
     import torch
 
     transforms = {name for name, node in cfg.augment.items() if isinstance(node, DictConfig)}
-    if transforms != PEERS:
-        raise UserError(
-            f"augment: peers are written for {', '.join(sorted(PEERS))} together, as augment=standard has them"
-        )
+    if transforms != TRANSFORMS:
+        names = ", ".join(sorted(TRANSFORMS))
+        raise UserError(f"augment: the benchmark needs exactly {names}; use augment=standard")
     images = torch.randint(0, 256, (cfg.batch_size, 3, cfg.size, cfg.size), dtype=torch.uint8)
     ways = {"ours": ours(cfg), "torchvision": torchvision_single(cfg), "kornia": kornia_batch(cfg)}
     print(
-        f"batches of {cfg.batch_size} x 3 x {cfg.size} x {cfg.size}, {torch.get_num_threads()} threads, {cfg.batches} a round"
+        f"batches of {cfg.batch_size} x 3 x {cfg.size} x {cfg.size}, "
+        f"{torch.get_num_threads()} threads, {cfg.batches} batches per round"
     )
     ratios: dict[str, list[float]] = {
         name: [] for name, way in ways.items() if way and name != "ours"
@@ -50,7 +50,8 @@ def bench_augment(cfg: DictConfig) -> dict[str, list[float]]:
         )
     for name, values in ratios.items():
         print(
-            f"ours / {name}: median {statistics.median(values):.2f}, from {min(values):.2f} to {max(values):.2f}"
+            f"ours / {name}: median {statistics.median(values):.2f}, "
+            f"from {min(values):.2f} to {max(values):.2f}"
         )
     if "kornia" not in ratios:
         print("kornia is not installed and was not timed; to time it: pip install '.[bench]'")
@@ -58,7 +59,7 @@ def bench_augment(cfg: DictConfig) -> dict[str, list[float]]:
 
 
 def _rate(way: Callable[[Any, int], Any], images: Any, batches: int) -> float:
-    """Images a second of `way`, after a batch to warm up."""
+    """Return images per second of `way`, after one batch to warm up."""
     way(images, 0)
     start = time.perf_counter()
     for i in range(batches):
@@ -67,7 +68,7 @@ def _rate(way: Callable[[Any, int], Any], images: Any, batches: int) -> float:
 
 
 def ours(cfg: DictConfig) -> Callable[[Any, int], Any]:
-    """The project's way, as `ImageData` calls it."""
+    """Return our augmentation, as `ImageData` calls it."""
     import torch
 
     from src.core.randomness import CounterRNG
@@ -83,7 +84,7 @@ def ours(cfg: DictConfig) -> Callable[[Any, int], Any]:
 
 
 def torchvision_single(cfg: DictConfig) -> Callable[[Any, int], Any]:
-    """torchvision v2, an image at a time, as a DataLoader's data set calls it."""
+    """Return torchvision v2, one image at a time, as the data set of a DataLoader calls it."""
     import torch
     from torchvision.transforms import InterpolationMode, v2
 
@@ -104,7 +105,7 @@ def torchvision_single(cfg: DictConfig) -> Callable[[Any, int], Any]:
 
 
 def kornia_batch(cfg: DictConfig) -> Callable[[Any, int], Any] | None:
-    """kornia, the whole batch, its two steps as one map; None where it is not installed."""
+    """Return kornia, which transforms a whole batch; None if it is not installed."""
     try:
         from kornia import augmentation as K
     except ImportError:

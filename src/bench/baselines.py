@@ -8,14 +8,14 @@ from omegaconf import DictConfig
 
 
 class Clock:
-    """Images per second of the batches after the warm-up: call it behind each batch."""
+    """Measure images per second after the warm-up: call it after each batch."""
 
     def __init__(self, warmup: int, batches: int) -> None:
         self.warmup, self.last = warmup, warmup + batches
         self.seen, self.images, self.start, self.rate = 0, 0, 0.0, 0.0
 
     def __call__(self, images: int) -> bool:
-        """Count a batch; is the time over?"""
+        """Count a batch of `images`; return whether the measurement is complete."""
         self.seen += 1
         self.images += images if self.seen > self.warmup else 0
         if self.seen == self.warmup:
@@ -47,7 +47,7 @@ def one_by_one(data: Any, *changes: Any) -> Any:
             shuffle=True,
         )
 
-    class OneByOne(Dataset):
+    class OneByOne(Dataset[Any]):
         transform = transforms.Compose([transforms.ToTensor(), *changes])
 
         def __len__(self) -> int:
@@ -71,7 +71,7 @@ def one_by_one(data: Any, *changes: Any) -> Any:
 
 
 def plain_gan_rate(cfg: DictConfig, data: Any) -> float:
-    """Images per second of the plain GAN loop."""
+    """Return images per second of the plain GAN loop."""
     import torch
     from torchvision import transforms
 
@@ -114,7 +114,7 @@ def plain_gan_rate(cfg: DictConfig, data: Any) -> float:
 
 
 def plain_penalty(critic: Any, real: Any, fake: Any) -> Any:
-    """The gradient penalty as tutorials write it."""
+    """Return the gradient penalty as tutorials write it."""
     import torch
 
     mix = torch.rand(len(real), 1, 1, 1)
@@ -126,7 +126,7 @@ def plain_penalty(critic: Any, real: Any, fake: Any) -> Any:
 def plain_cyclegan_rate(cfg: DictConfig, data: Any) -> float:
     """Return images of each domain per second of a plain CycleGAN loop.
 
-    Each net is called once for each thing that is needed, as in the authors' code.
+    Each result has its own call of a net, as in the authors' code.
     """
     import itertools
     import random
@@ -186,7 +186,7 @@ def plain_cyclegan_rate(cfg: DictConfig, data: Any) -> float:
 
 
 def plain_draw_rate(cfg: DictConfig, data: Any) -> float:
-    """Images per second of the plain DRAW loop."""
+    """Return images per second of the plain DRAW loop."""
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -215,7 +215,7 @@ def plain_draw_rate(cfg: DictConfig, data: Any) -> float:
 
 
 def plain_classifier_rate(cfg: DictConfig, data: Any) -> float:
-    """Images per second of the plain classifier loop, crops and flips where the run has them."""
+    """Return images per second of the plain classifier loop, with the run's crops and flips."""
     import torch
     from torchvision import transforms
 
@@ -248,6 +248,7 @@ def plain_classifier_rate(cfg: DictConfig, data: Any) -> float:
                 return clock.rate
 
 
+# by class name, because the models know no benchmark and importing them would import torch
 PLAIN: dict[str, Callable[[DictConfig, Any], float]] = {
     "src.models.gan.GAN": plain_gan_rate,
     "src.models.cyclegan.CycleGAN": plain_cyclegan_rate,

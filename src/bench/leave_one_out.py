@@ -6,9 +6,9 @@ python -m src.bench.leave_one_out vectors=SWEEP                 pretrained vecto
     python -m src.train -m model=word_vectors data=reviews 'seed=range(0,20)' hydra.sweep.dir=SWEEP
 
 SWEEP/0, SWEEP/1, ... are the runs for seeds 0, 1, ... The command prints the mean accuracy, its
-standard deviation over the seeds, and an interval over the sentences. All seeds share the sentences,
-so more seeds say nothing about other sentences. The results of each seed are added to the CSV file
-out= at once. Ten sentences and 20 seeds are 200 trainings.
+standard deviation over the seeds, and an interval over the sentences. All seeds share the
+sentences, so more seeds say nothing about other sentences. The results of each seed are added to
+the CSV file out= as soon as they are known. Ten sentences and 20 seeds are 200 trainings.
 """
 
 import csv
@@ -21,14 +21,15 @@ from typing import Any
 from omegaconf import DictConfig
 
 from src.config import cli
+from src.config.signatures import class_attribute
 from src.core import runs
 from src.core.errors import UserError, writing
 
 
 def leave_one_out(cfg: DictConfig) -> list[list[bool]]:
     """Return whether each labeled sentence was predicted right, a row per seed."""
-    if cfg.model._target_ != "src.models.sentiment.Sentiment":
-        raise UserError(f"leave_one_out is for model=sentiment, not {cfg.model._target_}")
+    if class_attribute(cfg.model._target_, "sentences") != "labeled":
+        raise UserError(f"leave_one_out needs model=sentiment, not {cfg.model._target_}")
     sources = [
         str(Path(cfg.vectors).expanduser() / str(seed)) if cfg.vectors else None
         for seed in range(cfg.seeds)
@@ -41,11 +42,11 @@ def leave_one_out(cfg: DictConfig) -> list[list[bool]]:
     from src.engine import build
 
     out = Path(cfg.out).expanduser()
-    cfg = cfg.copy()  # each training has a seed and a sentence of its own
+    cfg = cfg.copy()  # each training has its own seed and sentence
     cfg.callbacks = cfg.logger = None
     cfg.data.left_out = 0
-    whole = build.datamodule(cfg)
-    n = len(whole.train) + len(whole.test)
+    data = build.datamodule(cfg)
+    n = len(data.train) + len(data.test)
     right: list[list[bool]] = [[] for _ in sources]
     with writing(f"out={out}"):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -67,24 +68,24 @@ def leave_one_out(cfg: DictConfig) -> list[list[bool]]:
 
 
 def _report(right: list[list[bool]], out: Path) -> None:
-    """Print the figures."""
+    """Print the accuracy by seed and by sentence."""
     from src.metrics.intervals import mean_interval
 
-    of_seed = [statistics.mean(row) for row in right]
-    of_sentence = [statistics.mean(column) for column in zip(*right, strict=True)]
-    low, high = mean_interval(of_sentence)
+    by_seed = [statistics.mean(row) for row in right]
+    by_sentence = [statistics.mean(column) for column in zip(*right, strict=True)]
+    mean, deviation = statistics.mean(by_seed), statistics.stdev(by_seed)
+    low, high = mean_interval(by_sentence)
+    print(f"accuracy {mean:.3f}, over {len(by_seed)} seeds ± {deviation:.3f}")
     print(
-        f"accuracy {statistics.mean(of_seed):.3f}, over {len(of_seed)} seeds ± {statistics.stdev(of_seed):.3f}"
+        f"95% interval over {len(by_sentence)} sentences (Student's t): "
+        f"{max(0, low):.3f} to {min(1, high):.3f}"
     )
-    print(
-        f"95% interval over {len(of_sentence)} sentences (Student's t): {max(0, low):.3f} to {min(1, high):.3f}"
-    )
-    print(f"sentence by sentence: {', '.join(f'{share:.2f}' for share in of_sentence)}")
-    print(f"answers: {out}")
+    print(f"sentence by sentence: {', '.join(f'{share:.2f}' for share in by_sentence)}")
+    print(f"predictions: {out}")
 
 
 def _right(cfg: DictConfig, folder: Path) -> bool:
-    """Is a net trained on all sentences but cfg.data.left_out right on that one?"""
+    """Return whether a net trained on all sentences but cfg.data.left_out is right on that one."""
     import torch
 
     from src.engine import build

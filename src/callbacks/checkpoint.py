@@ -117,7 +117,7 @@ class Checkpoint(pl.Callback):
             self._save(trainer, signum)
         if self.stopped_mid_epoch:
             again = f"python -m src.train resume={self.folder} trainer.max_time=null"
-            log.info("time is up after %d batches; go on with: %s", progress(trainer).batch, again)
+            log.info("time is up after %d batches; resume with: %s", progress(trainer).batch, again)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self.stopped_mid_epoch:
@@ -133,7 +133,7 @@ class Checkpoint(pl.Callback):
             raise Interrupted(signum)
 
     def _resume(self) -> str:
-        return f"go on with: python -m src.train resume={self.folder}"
+        return f"resume with: python -m src.train resume={self.folder}"
 
 
 def latest_metrics(trainer: pl.Trainer) -> dict[str, Any]:

@@ -19,7 +19,8 @@ class LatentMap(ImageSeries):
     """The plane as n x n decoded images, beside validation images as points colored by class.
 
     The decoded images lie on a regular grid of quantiles of the prior N(0, I), so that each
-    stands for the same probability (Kingma & Welling 2013, figure 4). A point is the mean of q(z | x).
+    stands for the same probability (Kingma & Welling 2013, figure 4). A point is the mean of
+    q(z | x).
     Both halves have the same axes: quantiles of z_1 from left to right and of z_2 from bottom to
     top.
     """

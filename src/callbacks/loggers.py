@@ -190,7 +190,7 @@ class CSVLogger(Logger):
                 if is_first_process():
                     kept = set_aside(self.path)
                     log.warning(
-                        "%s is damaged (%s): it is now %s", self.path, first_line(error), kept
+                        "%s is damaged (%s); renamed to %s", self.path, first_line(error), kept
                     )
             self.columns = sorted({name for row in self.rows.values() for name in row})
 

@@ -19,7 +19,7 @@ class Progress(pl.Callback):
     """Show epoch, batch, images per second and what training_step returned.
 
     Args:
-        every_n_seconds: between lines. On a terminal, the bar is redrawn at most five times a second.
+        every_n_seconds: between lines. On a terminal, the bar is drawn at most five times a second.
     """
 
     def __init__(self, every_n_seconds: Positive = 10) -> None:

@@ -133,8 +133,8 @@ def flat(cfg: DictConfig) -> dict[str, Any]:
     """Return the settings that distinguish runs, by dotted name; a `_target_` as its last word."""
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
-    always = ("seed", "data.name", "data.size", "data.batch_size", "data.train_size", "data.train_per_class",
-            "trainer.max_epochs", "trainer.precision")  # fmt: skip
+    always = ("seed", "data.name", "data.size", "data.batch_size", "data.train_size",
+              "data.train_per_class", "trainer.max_epochs", "trainer.precision")  # fmt: skip
     chosen: dict[str, Any] = {}
     for path, value in leaves({str(key): node for key, node in plain.items()}):
         if path.endswith("._target_"):

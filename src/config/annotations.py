@@ -13,7 +13,7 @@ PLAIN = ("int", "float", "bool", "str", "list", "tuple", "dict", "object")
 
 
 class Unknown:
-    """Stand for a type that cannot be found from source; any value passes."""
+    """Stand for a type that cannot be found in the source; any value passes."""
 
 
 class NotPlain:

@@ -1,25 +1,17 @@
-"""Check a config before torch is imported. Whatever is wrong gets one line.
+"""Check a config before torch is imported. A mistake becomes a one-line error.
 
 `src.config.targets` checks each setting on its own. This module checks that they fit together.
 """
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
-from src.config.compose import (
-    check_keys,
-    complete,
-    first_lines,
-    groups,
-    settings_of,
-    target_of,
-)
 from src.config.compose import compose as compose
+from src.config.compose import first_lines, groups, target_of
 from src.config.schema import WrongValue, shown
 from src.config.signatures import class_attribute
 from src.config.targets import UnknownSetting, check_targets
@@ -31,10 +23,10 @@ def check(cfg: DictConfig, command: str = "train") -> None:
 
     Args:
         cfg: the result of `compose`, changed in place.
-        command: the command that it is for, by the name of its file in conf/.
+        command: the command that uses it, by the name of its file in conf/.
 
     Raises:
-        UserError: something in it is wrong.
+        UserError: the config has a mistake.
     """
     try:
         _check_kind(cfg)
@@ -59,7 +51,7 @@ def check(cfg: DictConfig, command: str = "train") -> None:
 
 
 def _at_source(cfg: DictConfig, error: WrongValue) -> str:
-    """Return the message of `error`. It names the setting that a wrong value comes from.
+    """Return the message of `error`, with the name of the setting that the user gave.
 
     A net with `size: ${data.size}` gets its value from data.size, which is what the user set.
     """
@@ -86,18 +78,6 @@ def _select(node: Any, path: str) -> Any:
     return node
 
 
-def check_saved(cfg: DictConfig, path: Path) -> None:
-    """Check the config that a run keeps in the file `path`; an error names the file."""
-    try:
-        complete(cfg)
-        check_keys(cfg, settings_of("train"))
-        check(cfg)
-    except UserError as error:
-        raise UserError(
-            f"{path}: {error}; was the file changed, or written by another version of the project?"
-        ) from error
-
-
 def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Yield each value of a plain config with its dotted path; a list is one value."""
     if isinstance(node, dict) and (node or not path):
@@ -116,7 +96,7 @@ def takes(cfg: DictConfig) -> str | None:
 def _check_kind(cfg: DictConfig) -> None:
     """Raise UserError if the model cannot learn from this kind of data.
 
-    This comes first, before either is asked for settings that only the other kind has.
+    This is checked first, because each kind has settings that the other does not have.
     """
     data = str(OmegaConf.select(cfg, "data._target_"))
     held, wanted = class_attribute(data, "holds"), takes(cfg)
@@ -128,7 +108,7 @@ def _check_kind(cfg: DictConfig) -> None:
         name = cfg.model._target_.rpartition(".")[2]
         raise UserError(
             f"a {name} takes {wanted} (data={' or '.join(_sets_of(wanted))}), "
-            f"and data={cfg.data.name} holds {held}"
+            f"but data={cfg.data.name} holds {held}"
         )
     _check_refused("data", cfg.data, data)
     augment = cfg.augment if isinstance(cfg.get("augment"), DictConfig) else {}
@@ -185,7 +165,7 @@ def _check_fit(cfg: dict[str, Any]) -> None:
         side = min(data["size"]) if isinstance(data["size"], list) else data["size"]
         if shift >= side:
             raise UserError(
-                f"model.tta.shift={shift} moves images of data.size={data['size']} out of sight"
+                f"model.tta.shift={shift} moves images of data.size={data['size']} out of view"
             )
     _check_transfer(model, trainer)
     _check_refused("trainer", trainer, str(model.get("_target_")))
@@ -201,8 +181,8 @@ def _check_transfer(model: dict[str, Any], trainer: dict[str, Any]) -> None:
         ("torchvision.models.", "src.nets.perceptual.")
     ):
         raise UserError(
-            f"model.init_from=torchvision: {target} has no weights there; "
-            "it takes a run's folder or a checkpoint"
+            f"model.init_from=torchvision: torchvision has no weights for {target}; "
+            "give a run's folder or a checkpoint"
         )
     if source is None and freeze != "none":
         raise UserError(
@@ -219,12 +199,13 @@ def _check_transfer(model: dict[str, Any], trainer: dict[str, Any]) -> None:
     if freeze == "none":
         raise UserError(
             f"{name}, but model.transfer.freeze=none freezes nothing; "
-            "it takes backbone, or a number of layers"
+            "set it to backbone or to a number of layers"
         )
     if epoch >= trainer["max_epochs"]:
-        raise UserError(f"{name} never comes: trainer.max_epochs={trainer['max_epochs']}")
+        raise UserError(f"{name} is never reached: trainer.max_epochs={trainer['max_epochs']}")
     devices = trainer["devices"]
     if devices != 1 and not (isinstance(devices, list) and len(devices) == 1):
         raise UserError(
-            f"{name} takes trainer.devices=1: several processes fix at the start what they train"
+            f"{name} needs trainer.devices=1: with several processes, "
+            "the trained parameters are fixed at the start"
         )

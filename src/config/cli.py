@@ -1,7 +1,7 @@
 """Turn a command line into a checked config and run the command.
 
 `launch` is for commands that start runs, with Hydra's multirun and launchers. `command` is for
-those that open a finished run. A mistake of the user ends in one line on stderr and exit code 2.
+those that use a finished run. A mistake of the user ends in one line on stderr and exit code 2.
 """
 
 import io
@@ -11,7 +11,7 @@ import re
 import select
 import signal
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
@@ -20,6 +20,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
+from src.config import hydra_app
 from src.config.checks import check, takes
 from src.config.compose import (
     CONF,
@@ -29,9 +30,10 @@ from src.config.compose import (
     new_keys,
     parse,
 )
-from src.config.jobs import Sweep, Task, run_once, through_hydra
+from src.config.jobs import Sweep, Task, run_once
 from src.config.overrides import quoted, setting, value_of
 from src.config.resume import resume_run
+from src.config.saved import expect_classifier
 from src.core import runs, signals
 from src.core.errors import (
     Incomplete,
@@ -69,7 +71,7 @@ def command(config_name: str, task: Callable[[DictConfig], Any], doc: str) -> in
 
 def guarded(action: Callable[[], Any]) -> int:
     """Call `action`; print its error as one line and return the exit code."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may hold what it cannot write
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names may have characters it cannot write
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         action()
@@ -107,25 +109,26 @@ def guarded(action: Callable[[], Any]) -> int:
 
 
 def _closed(stream: TextIO) -> bool:
-    """Return whether `stream` is a pipe that nobody reads any more (`| head`)."""
+    """Return whether `stream` is a pipe whose reader has ended (`| head`)."""
     poll = select.poll()
     poll.register(stream.fileno(), 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _launch(config_name: str, task: Task, argv: list[str]) -> None:
-    args = _parser().parse_args(argv)
-    given = {override: quoted(override, sweep=args.multirun) for override in args.overrides}
-    argv = [given.get(argument, argument) for argument in argv]
-    args.overrides = list(given.values())
+    args = hydra_app.parser().parse_args(argv)
+    args.multirun |= "hydra.mode=MULTIRUN" in args.overrides
+    args.overrides = [quoted(override, sweep=args.multirun) for override in args.overrides]
     if args.config_name or args.config_path or args.config_dir:
-        raise UserError(f"--config-name, --config-path, --config-dir: configs live in {CONF}")
-    if args.cfg or args.info or args.shell_completion or args.hydra_help or args.version:
-        _show(config_name, args, argv)
+        raise UserError(
+            f"--config-name, --config-path and --config-dir do not work: configs live in {CONF}"
+        )
+    if hydra_app.prints(args):
+        _show(config_name, args)
         return
     resumed = [o for o in args.overrides if re.match(r"resume=(?!null$|$)", o)]
     if resumed and args.multirun:
-        raise UserError(f"{resumed[-1]} continues a single run: leave -m out")
+        raise UserError(f"{resumed[-1]} continues a single run: remove -m")
     place = Place()
     with signals.exit_on_signals(place.leave, is_rank=not runs.is_first_process()):
         if resumed:
@@ -133,44 +136,45 @@ def _launch(config_name: str, task: Task, argv: list[str]) -> None:
             changes = [o for o in args.overrides if not o.startswith("resume=")]
             resume_run(task, place.folder, changes)
         else:
-            _start(config_name, task, args, argv, place)
+            _start(config_name, task, args, place)
 
 
-def _show(config_name: str, args: Namespace, argv: list[str]) -> None:
-    """Have Hydra print what an option such as --cfg asks for."""
+def _show(config_name: str, args: Namespace) -> None:
+    """Print what an option such as --cfg asks for."""
+    overrides = args.overrides
     if args.cfg or args.info:
-        cfg = compose(config_name, args.overrides)
-        if opened := new_keys(config_name, args.overrides):
+        cfg = compose(config_name, overrides)
+        if opened := new_keys(config_name, overrides):
             check(cfg, config_name)
-        argv = _with_new_keys(argv, opened)
-    through_hydra(config_name, argv, lambda cfg: None)
+        overrides = _with_new_keys(overrides, opened)
+    hydra_app.show(config_name, args, overrides)
 
 
-def _start(config_name: str, task: Task, args: Namespace, argv: list[str], place: "Place") -> None:
+def _start(config_name: str, task: Task, args: Namespace, place: "Place") -> None:
     """Check the config of each job, make the folder and run the jobs."""
     jobs = _jobs(args.overrides) if args.multirun else [args.overrides]
     for overrides in jobs:
         cfg = compose(config_name, overrides)
         check(cfg, config_name)
-        _expect_pretrained(cfg)
+        expect_pretrained(cfg)
     key = "hydra.sweep.dir" if args.multirun else "hydra.run.dir"
     folder, place.is_named = _reserved(config_name, jobs[-1], args, key)
     place.folder = folder
-    argv = _with_new_keys(argv, new_keys(config_name, jobs[0]))
-    kept = [argument for argument in argv if not argument.startswith(f"{key}=")]
-    arguments = [*kept, setting(key, folder)]
+    overrides = _with_new_keys(args.overrides, new_keys(config_name, jobs[0]))
+    overrides = [override for override in overrides if not override.startswith(f"{key}=")]
+    overrides.append(setting(key, folder))
     if args.multirun:
-        Sweep(config_name, arguments, task, folder, jobs).run()
+        Sweep(config_name, overrides, task, folder, jobs).run()
     else:
-        run_once(config_name, arguments, task, folder, place.is_named)
+        run_once(config_name, overrides, task, folder, place.is_named)
 
 
-def _with_new_keys(argv: list[str], keys: set[str]) -> list[str]:
-    """Return `argv` with ++ before each override of one of `keys`, which Hydra needs."""
-    return [f"++{word}" if word.partition("=")[0] in keys else word for word in argv]
+def _with_new_keys(overrides: list[str], keys: set[str]) -> list[str]:
+    """Return `overrides` with ++ before each one that sets one of `keys`, which Hydra needs."""
+    return [f"++{o}" if o.partition("=")[0] in keys else o for o in overrides]
 
 
-def _expect_pretrained(cfg: DictConfig) -> None:
+def expect_pretrained(cfg: DictConfig) -> None:
     """Raise UserError if the run or checkpoint that a model starts from does not exist."""
     source = cfg.model.get("init_from")
     if source in (None, "torchvision"):
@@ -180,14 +184,16 @@ def _expect_pretrained(cfg: DictConfig) -> None:
         runs.last_checkpoint(path)
     else:
         runs.checkpoint_at(path, "model.init_from")
+        if path.is_dir():
+            expect_classifier(path, "model.init_from")
 
 
 class Place:
     """The folder of a run or sweep, for the signal handler that ends it.
 
     Attributes:
-        folder: None until there is one.
-        is_named: the user chose its name, so that the folders above it stay.
+        folder: None before it is created.
+        is_named: whether the user chose its name; then empty folders above it are kept.
     """
 
     def __init__(self) -> None:
@@ -201,32 +207,33 @@ class Place:
         if self.folder is None or not self.folder.exists():
             return f"{signal_name}: stopped"
         if runs.holds_training(self.folder):
-            return f"{signal_name}: stopped; go on with: python -m src.train resume={self.folder}"
+            return f"{signal_name}: stopped; resume with: python -m src.train resume={self.folder}"
         runs.discard(self.folder, parents=not self.is_named)
-        return f"{signal_name}: stopped before anything was trained; nothing was kept"
+        return f"{signal_name}: stopped before training started; nothing was saved"
 
 
 def _reserved(
     config_name: str, overrides: list[str], args: Namespace, key: str
 ) -> tuple[Path, bool]:
     """Return the new folder of a run or a sweep, and whether the user chose its name."""
-    of_hydra = [o for o in args.overrides if o.startswith("hydra.")] if args.multirun else []
-    hydra_cfg = compose(config_name, [*overrides, *of_hydra], with_hydra=True).hydra
+    extra = [o for o in args.overrides if o.startswith(("hydra.", "hydra/"))]
+    overrides = [*overrides, *extra] if args.multirun else overrides  # a job's lack these
+    hydra_cfg = compose(config_name, overrides, with_hydra=True).hydra
     try:
         wanted = Path(hydra_cfg["sweep" if args.multirun else "run"].dir)
     except Exception as error:  # OmegaConf and each resolver raise their own
         raise UserError(f"{key}: {first_lines(error)}") from error
     is_named = any(o.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for o in args.overrides)
-    if not runs.is_first_process():  # the first makes the folder, and tells the others
+    if not runs.is_first_process():  # the first process creates it and passes its name on
         return wanted, is_named
-    with writing(f"{key}={wanted}", "out=DIR puts runs elsewhere"):
+    with writing(f"{key}={wanted}", "choose another place with out=DIR"):
         return runs.reserve(wanted, exact=is_named), is_named
 
 
 def _jobs(overrides: list[str]) -> list[list[str]]:
     """Return the overrides of each job of a sweep.
 
-    For a sweeper other than Hydra's basic one: of one job, without the settings that it varies.
+    A sweeper that searches has no list of jobs: return one job, without the settings it varies.
     """
     parsed = parse(overrides)
     own = [o for o in parsed if not o.get_key_element().lstrip("+~").startswith("hydra")]
@@ -236,7 +243,7 @@ def _jobs(overrides: list[str]) -> list[list[str]]:
         choices = {o.get_key_element(): _values(o) for o in own}
         pairs = [[f"{key}={value}" for value in values] for key, values in choices.items()]
         return [list(job) for job in itertools.product(*pairs)]
-    except HydraException as error:  # glob(*) over a setting that has no choices
+    except HydraException as error:  # glob(*) for a setting that has no choices
         raise UserError(first_lines(error)) from error
 
 
@@ -245,24 +252,6 @@ def _values(override: Override) -> list[str]:
     if override.is_sweep_override():
         return list(override.sweep_string_iterator())
     return [override.get_value_element_as_str()]
-
-
-def _parser() -> ArgumentParser:
-    """Return a parser for the options that Hydra has, except --help."""
-    parser = ArgumentParser(add_help=False)
-    parser.add_argument("overrides", nargs="*")
-    parser.add_argument("--multirun", "-m", action="store_true")
-    parser.add_argument("--run", "-r", action="store_true")
-    parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
-    parser.add_argument("--resolve", action="store_true")
-    parser.add_argument("--package", "-p")
-    parser.add_argument("--info", "-i", nargs="?", const="all")
-    parser.add_argument("--hydra-help", action="store_true")
-    parser.add_argument("--version", action="store_true")
-    parser.add_argument("--shell-completion", "-sc", action="store_true")
-    for option, short in (("path", "p"), ("name", "n"), ("dir", "d")):
-        parser.add_argument(f"--config-{option}", f"-c{short}")
-    return parser
 
 
 def help_text(doc: str) -> str:

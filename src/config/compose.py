@@ -1,4 +1,4 @@
-"""Compose conf/ and overrides into one config. An error becomes one line."""
+"""Compose conf/ and overrides into one config. A mistake becomes a one-line error."""
 
 import contextlib
 import copy
@@ -53,7 +53,7 @@ def new_keys(config_name: str, overrides: list[str]) -> set[str]:
     chosen = [override for override in overrides if _key(override) in groups()]
     try:
         base = OmegaConf.to_container(_composed(config_name, chosen), resolve=False)
-    except Exception:  # a choice that does not exist: `compose` says so
+    except Exception:  # a choice does not exist: `compose` reports it
         return set()
     return {o.partition("=")[0] for o in overrides if _is_new_key(o, base)}
 
@@ -135,8 +135,8 @@ def check_keys(cfg: DictConfig, settings: dict[str, Any], path: str = "") -> Non
         if key not in settings and "_target_" not in settings:
             raise UserError(f"unknown key '{path}{key}'{near(key, names)}")
     for key, value in settings.items():
-        if key not in cfg.keys():  # noqa: SIM118 (`in cfg` leaves out what is still ???)
-            raise UserError(f"{path}{key} is missing: it cannot be left out")
+        if key not in cfg.keys():  # noqa: SIM118 (`in cfg` leaves out keys that are still ???)
+            raise UserError(f"{path}{key} is missing: a config must have it")
         child = None if OmegaConf.is_missing(cfg, key) else cfg._get_node(key)
         if (
             value
@@ -219,7 +219,7 @@ def _known(config_name: str, overrides: list[str], given: str) -> list[str]:
     chosen = [o for o in overrides if o != given and _key(o) in groups()]
     try:
         plain = OmegaConf.to_container(_composed(config_name, chosen), resolve=False)
-    except Exception:  # that choice has a mistake of its own
+    except Exception:  # one of these choices has a mistake of its own
         plain = {}
     assert isinstance(plain, dict)
     plain.pop("hydra", None)

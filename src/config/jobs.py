@@ -1,7 +1,6 @@
-"""Run the jobs of Hydra: a single run, or the runs of a sweep. Report those that fail."""
+"""Run one job, or the jobs of a sweep, and report those that fail."""
 
 import contextlib
-import os
 import sys
 import time
 import traceback
@@ -9,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from src.config.compose import CONF, complete, first_lines
+from src.config.compose import complete, first_lines
+from src.config.hydra_app import run_jobs
 from src.core import runs
 from src.core.errors import (
     Incomplete,
@@ -28,12 +27,12 @@ Task = Callable[[DictConfig, Path], Any]
 
 
 def run_once(
-    config_name: str, arguments: list[str], task: Task, folder: Path, is_named: bool
+    config_name: str, overrides: list[str], task: Task, folder: Path, is_named: bool
 ) -> None:
-    """Run one job in `folder`, which `arguments` name.
+    """Run one job in `folder`, which `overrides` set as hydra.run.dir.
 
-    A wrong setting removes the folder, and empty folders above it unless `is_named` (the user chose
-    the name).
+    After a UserError the folder is removed, and so are empty folders above it unless the user chose
+    its name (`is_named`).
     """
     raised: list[Exception] = []
 
@@ -42,10 +41,10 @@ def run_once(
             complete(cfg)
             return run_alone(task, cfg, Path(HydraConfig.get().runtime.output_dir))
         except (UserError, TrainingFailed) as error:
-            raised.append(error)  # past Hydra, which would announce it in words of its own
+            raised.append(error)  # not through Hydra, which would print a message of its own
 
     try:
-        through_hydra(config_name, arguments, job)
+        run_jobs(config_name, overrides, job, multirun=False)
         for error in raised:
             raise error
     except UserError:
@@ -56,9 +55,9 @@ def run_once(
 
 
 def run_alone(task: Task, cfg: DictConfig, folder: Path) -> Any:
-    """Run `task` in `folder`, locked against other processes. An error is also written to its log.
+    """Run `task` in `folder`, locked against other processes. Errors are also written to its log.
 
-    Raises TrainingFailed where the machine refuses something: a full disk, a process that is gone.
+    Raises TrainingFailed if the system fails: the disk is full, another process has died.
     """
     try:
         with runs.locked(folder):
@@ -68,25 +67,23 @@ def run_alone(task: Task, cfg: DictConfig, folder: Path) -> Any:
         raise
     except Incomplete:
         raise
-    except Exception as error:  # re-raised, as one line if the machine refused something
+    except Exception as error:  # becomes one line if the system failed, else is raised again
         raise failure(error, folder) or error from error
 
 
 def failure(error: Exception, folder: Path) -> TrainingFailed | None:
-    """Return what the machine refused to the run in `folder`, what is safe and what to do.
+    """Return an error with what the system refused, what was saved and what to do.
 
-    None if `error` is of another kind.
-
-    A folder that holds no training is removed.
+    None if `error` has another cause. If `folder` has no checkpoint or metrics, it is removed.
     """
-    again = f"python -m src.train resume={folder}"
+    resume = f"resume with: python -m src.train resume={folder}"
     if is_lost_process(error):
-        return TrainingFailed(f"another process of this run has ended; to go on: {again}")
+        return TrainingFailed(f"another process of this run has ended; {resume}")
     if (refused := refusal(error)) is None:
         return None
     try:
         batches = runs.batches_in(runs.load_last(folder))
-        safe, then = f"the checkpoint of batch {batches} is whole", f"go on with: {again}"
+        safe, then = f"the checkpoint of batch {batches} is intact", resume
     except UserError:
         with contextlib.suppress(OSError):
             runs.discard(folder, parents=False)
@@ -95,7 +92,7 @@ def failure(error: Exception, folder: Path) -> TrainingFailed | None:
 
 
 def is_lost_process(error: Exception) -> bool:
-    """Return whether a collective operation failed: a RuntimeError of gloo, or a DistError."""
+    """Return whether an operation across processes failed: an error of gloo, NCCL or torch."""
     words = f"{type(error).__name__} {error}".lower()
     return isinstance(error, RuntimeError) and any(w in words for w in ("gloo", "nccl", "dist"))
 
@@ -107,55 +104,55 @@ class Sweep:
 
     Args:
         config_name: conf/`config_name`.yaml.
-        arguments: of the command line, as Hydra reads them.
-        task: what a job does.
-        folder: of the sweep.
-        jobs: the overrides of each.
+        overrides: the overrides of the sweep, with several values each.
+        task: the function that runs a job.
+        folder: the folder of the sweep.
+        jobs: the overrides of each job.
     """
 
     def __init__(
         self,
         config_name: str,
-        arguments: list[str],
+        overrides: list[str],
         task: Task,
         folder: Path,
         jobs: list[list[str]],
     ) -> None:
-        self.config_name, self.arguments, self.task = config_name, arguments, task
+        self.config_name, self.overrides, self.task = config_name, overrides, task
         self.folder, self.count = folder, len(jobs)
-        self.shared = set(jobs[0]).intersection(*jobs)  # what all jobs have says nothing of one
-        self.begun: list[str] = []
+        self.shared = set(jobs[0]).intersection(*jobs)
+        self.started: list[str] = []
         self.done: list[str] = []
         self.failed: list[str] = []
 
     def run(self) -> None:
-        """Run all jobs. Raises Incomplete where some fail."""
+        """Run all jobs. Raises Incomplete if some fail."""
         try:
-            through_hydra(self.config_name, self.arguments, self._job)
+            run_jobs(self.config_name, self.overrides, self._job, multirun=True)
         except (Interrupted, KeyboardInterrupt):
             print(self._state(), file=sys.stderr)
             raise
         except UserError:
-            if not self.begun:
+            if not self.started:
                 runs.discard(self.folder, parents=False)
             raise
-        except Exception as error:  # of a launcher that runs jobs in other processes
+        except Exception as error:  # raised by a launcher that runs jobs in other processes
             raise Incomplete(f"sweep {self.folder} failed: {first_lines(error)}") from error
         if self.failed:
             raise Incomplete(
                 f"{len(self.failed)} of {self.count} jobs failed: {', '.join(self.failed)}; "
-                f"each one's train.log in {self.folder} says why"
+                f"the train.log of each, in {self.folder}, says why"
             )
 
     def _job(self, cfg: DictConfig) -> Any:
         job = HydraConfig.get()
         own = [override for override in job.overrides.task if override not in self.shared]
         folder, name = Path(job.runtime.output_dir), f"{job.job.num} ({' '.join(own)})"
-        self.begun.append(name)
+        self.started.append(name)
         complete(cfg)
         try:
             result = run_alone(self.task, cfg, folder)
-        except Exception as error:  # whatever it is, the other jobs still run
+        except Exception as error:  # of any kind: the other jobs must still run
             self.failed.append(name)
             words = user_error_line(error)
             if not isinstance(error, UserError | TrainingFailed | Incomplete):
@@ -163,50 +160,22 @@ class Sweep:
                 _append(folder / "train.log", f"error: {words}")
             print(f"job {name} failed: {words}", file=sys.stderr)
             if not str(job.launcher._target_).endswith(".BasicLauncher"):
-                raise  # only so does the process that launched it hear of it
-            return float("nan")  # which a sweeper that searches takes for a failure
+                raise  # reports the failure to the process that launched the job
+            return float("nan")  # marks the trial as failed for a sweeper that searches
         self.done.append(name)
         return result
 
     def _state(self) -> str:
-        """Return what happened to the jobs of a stopped sweep."""
-        stopped = [name for name in self.begun if name not in (*self.done, *self.failed)]
+        """Return a line on the jobs of a stopped sweep."""
+        stopped = [name for name in self.started if name not in (*self.done, *self.failed)]
         parts = [
             f"{words} {', '.join(names)}"
             for words, names in (("done", self.done), ("failed", self.failed), ("stopped", stopped))
             if names
         ]
-        if waiting := self.count - len(self.begun):
-            parts.append(f"not begun {waiting}")
+        if waiting := self.count - len(self.started):
+            parts.append(f"not started {waiting}")
         return f"sweep {self.folder} stopped; jobs: {'; '.join(parts)}"
-
-
-def through_hydra(config_name: str, arguments: list[str], job: Callable[[DictConfig], Any]) -> None:
-    """Have Hydra call `job` for `arguments`, which it and its launchers read from sys.argv.
-
-    Raises UserError for an error of Hydra itself.
-    """
-    begun: list[bool] = []
-
-    def marked(cfg: DictConfig) -> Any:
-        begun.append(True)
-        return job(cfg)
-
-    own_arguments, sys.argv = sys.argv, [sys.argv[0], *arguments]
-    wants_traceback = "HYDRA_FULL_ERROR" in os.environ
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # it then raises, and prints no tracebacks of its own
-    try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(marked)()
-    except (UserError, OSError):
-        raise
-    except Exception as error:  # Hydra and its plugins raise different errors
-        if begun:
-            raise
-        raise UserError(f"Hydra cannot begin: {first_lines(error)}") from error
-    finally:
-        sys.argv = own_arguments
-        if not wants_traceback:
-            del os.environ["HYDRA_FULL_ERROR"]
 
 
 def _append(path: Path, words: str) -> None:

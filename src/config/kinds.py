@@ -19,7 +19,7 @@ class Kind:
     Attributes:
         words: what they are, for an error message.
         names: a pattern for their dotted names. It fixes the number of dots, because a longer name
-            would lead through a module to everything that the module imports.
+            would lead through a module to everything that this module imports.
         base: the base class of a class of this project.
         returns: the annotation of the result of a function of this project.
         partial: whether `_partial_` must be true (True), false (False), or may be either (None).
@@ -69,7 +69,7 @@ NETS = (
     r"src\.nets\.\w+\.\w+|torch\.nn\.[A-Z]\w*|torchvision\.models\.(alexnet|googlenet|[a-z]+\d\w*)"
 )
 NET = Kind("a net of src.nets, torch.nn or torchvision.models", NETS, "Module")
-RESULTS = {  # what a parameter annotated Callable[..., RESULT] takes
+RESULTS = {  # RESULT -> the kind that a parameter annotated Callable[..., RESULT] takes
     "torch.optim.Optimizer": Kind(
         "an optimizer of torch.optim or src.optim.muon",
         r"torch\.optim\.[A-Z]\w*|src\.optim\.muon\.[A-Z]\w*",
@@ -84,14 +84,14 @@ RESULTS = {  # what a parameter annotated Callable[..., RESULT] takes
 
 
 def kind_of(annotation: str, module: str) -> Kind | None:
-    """Return what a parameter with this annotation in `module` takes; None for a plain value."""
+    """Return the kind that a parameter with this annotation takes; None for a plain value."""
     if annotation.endswith(" | None"):
         kind = kind_of(annotation.removesuffix(" | None"), module)
         return kind and replace(kind, optional=True)
     if found := re.fullmatch(r"Callable\[(\.\.\.|\[.*\]), (.+)\]", annotation):
         given, result = found.groups()
         count = None if given == "..." else len([word for word in given[1:-1].split(",") if word])
-        kind = RESULTS.get(result, Kind(f"what returns {result}", r"src\.\w+(\.\w+)+"))
+        kind = RESULTS.get(result, Kind(f"a callable that returns {result}", r"src\.\w+(\.\w+)+"))
         return replace(kind, partial=True, supplied=count)
     if annotation == "nn.Module":
         return NET

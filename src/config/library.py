@@ -1,7 +1,7 @@
 """Types of the library settings that people mistype most: stricter than the library's own.
 
-The library's signature says which settings there are. A setting that is not listed here is checked
-by its annotation there, and by the class itself when the object is built.
+The library's signature says which settings exist. A setting that is not listed here is checked by
+its annotation in the library, and by the class itself when the object is built.
 """
 
 import re

@@ -9,12 +9,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from src.config.checks import check, check_saved
+from src.config.checks import check
 from src.config.commands import Train, types_of
 from src.config.compose import complete, first_lines, nearest, paths
 from src.config.jobs import Task, run_alone
 from src.config.kinds import COLLECTIONS
 from src.config.overrides import value_of
+from src.config.saved import check_saved
 from src.config.schema import has_mark
 from src.config.targets import marked
 from src.core import runs
@@ -23,7 +24,7 @@ from src.core.types import PATH, RESUMABLE
 
 
 def resume_run(task: Task, folder: Path, overrides: list[str]) -> None:
-    """Continue the run in `folder`. Its config remembers what `overrides` change."""
+    """Continue the run in `folder`. The changes in `overrides` are saved in its config."""
     cfg = runs.load_config(folder)
     complete(cfg)
     check_saved(cfg.copy(), runs.config_path(folder))
@@ -34,28 +35,28 @@ def resume_run(task: Task, folder: Path, overrides: list[str]) -> None:
         if not is_allowed or (override.startswith("~") and not key.startswith("callbacks.")):
             raise UserError(_refusal(cfg, key, override, allowed))
         _change(cfg, override)
-    remembered = cfg.copy()
+    saved = cfg.copy()
     cfg.resume = str(folder)
     check(cfg)
 
-    def go_on(cfg: DictConfig, folder: Path) -> Any:
+    def continue_run(cfg: DictConfig, folder: Path) -> Any:
         if overrides and runs.is_first_process():
-            runs.write_config(folder, remembered)
+            runs.write_config(folder, saved)
         return task(cfg, folder)
 
-    run_alone(go_on, cfg, folder)
+    run_alone(continue_run, cfg, folder)
 
 
 def _refusal(cfg: DictConfig, key: str, override: str, allowed: list[str]) -> str:
-    """Return why a resumed run does not take `override`."""
+    """Return why a resumed run cannot use `override`."""
     plain = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(plain, dict)
     known = paths(plain)
     if key not in known and (suggestion := near(key, known)):
         return f"resume: unknown key '{key}'{suggestion}"
     return (
-        f"resume: '{override}' cannot change: a resumed run keeps its own configuration, "
-        f"except {', '.join(allowed)}"
+        f"resume: '{override}' cannot change: a resumed run keeps its config; "
+        f"you may change {', '.join(allowed)}"
     )
 
 
@@ -81,14 +82,14 @@ def _change(cfg: DictConfig, override: str) -> None:
     try:
         if override.startswith("~"):
             del cfg.callbacks[key.removeprefix("callbacks.")]
-        elif (text := value_of(override)) is not None:  # a path may hold anything
+        elif (text := value_of(override)) is not None:  # a path may have any characters
             OmegaConf.set_struct(cfg, True)
             OmegaConf.update(cfg, key, text)
         else:
             node = OmegaConf.select(cfg, key.rpartition(".")[0])
             OmegaConf.set_struct(cfg, True)
             if isinstance(node, DictConfig) and "_target_" in node:
-                OmegaConf.set_struct(node, False)  # its signature says which keys it has
+                OmegaConf.set_struct(node, False)  # its signature decides which keys it has
             cfg.merge_with(OmegaConf.from_dotlist([override]))
     except (KeyError, AttributeError) as error:
         plain = OmegaConf.to_container(cfg, resolve=False)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from src.config.annotations import NotPlain, Unknown
 from src.core.errors import UserError
-from src.core.types import COUNTED, Advice, Interval, Length, Mark, Where
+from src.core.types import COUNTED, Advice, Interval, Length, Mark, Predicate
 
 LIMIT = 2.0**63  # integers of torch are below it; also excludes nan and inf
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
@@ -20,7 +20,7 @@ class WrongValue(UserError):
     Args:
         path: dotted name of the setting.
         value: the value.
-        allowed: words for what it takes instead.
+        allowed: words for the values that it takes.
         target: the class or function that the setting is a parameter of.
     """
 
@@ -42,7 +42,7 @@ def check_value(path: str, value: Any, kind: Any, target: str = "") -> None:
 
 
 def refusal(value: Any, kind: Any) -> str | None:
-    """Return None if `value` is of the type `kind`, else words for what is allowed."""
+    """Return None if `value` is of the type `kind`, else words for the allowed values."""
     outer, inner = get_origin(kind), get_args(kind)
     if kind is Any or kind is Unknown or kind is object:
         return None
@@ -71,7 +71,7 @@ def _plain(value: Any, kind: Any) -> str | None:
         return None if isinstance(value, str) and value and "\0" not in value else "text"
     if kind in (None, type(None)):
         return None if value is None else "null"
-    return "settings by name" if is_dataclass(kind) else "no value of a config"
+    return "settings by name" if is_dataclass(kind) else "an object that no config can describe"
 
 
 def _annotated(value: Any, kind: Any, marks: tuple[Any, ...]) -> str | None:
@@ -87,13 +87,13 @@ def _annotated(value: Any, kind: Any, marks: tuple[Any, ...]) -> str | None:
             return _number(value, kind, mark)
         if isinstance(mark, Length):
             return _members(value, get_args(kind)[0], mark)
-        if isinstance(mark, Where):
-            return None if refusal(value, kind) is None and mark.holds(value) else mark.words
+        if isinstance(mark, Predicate):
+            return None if refusal(value, kind) is None and mark.func(value) else mark.words
     return refusal(value, kind)
 
 
 def _union(value: Any, kinds: tuple[Any, ...]) -> str | None:
-    """Of members that no config can give, as a Tensor, nothing is said."""
+    """Check a union. Members that no config can give, such as Tensor, are left out of the words."""
     null = [kind for kind in kinds if kind in (None, type(None))]
     others = [kind for kind in kinds if kind not in (None, type(None), NotPlain)]
     words = [refusal(value, kind) for kind in (*others, *null)]
@@ -149,7 +149,7 @@ def _mapping(value: Any, kind: Any) -> str | None:
 
 
 def has_mark(kind: Any, mark: Mark) -> bool:
-    """Return whether `mark` stands anywhere in the type `kind`."""
+    """Return whether `mark` occurs anywhere in the type `kind`."""
     return kind == mark or any(has_mark(part, mark) for part in get_args(kind))
 
 

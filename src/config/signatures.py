@@ -1,6 +1,6 @@
 """Read signatures and class attributes from source code with `ast`.
 
-Nothing is imported, so a mistake in a config is answered before torch is loaded.
+Nothing is imported, so a mistake in a config is reported before torch is loaded.
 """
 
 import ast

@@ -14,7 +14,7 @@ from src.config.signatures import Parameter, Signature, signature
 from src.core.errors import UserError, near
 from src.core.types import Mark
 
-AUGMENT = "src.data.transforms.augment.Augment"  # has the settings of `augment` besides transforms
+AUGMENT = "src.data.transforms.augment.Augment"  # takes the plain settings of the group `augment`
 
 
 class UnknownSetting(UserError):
@@ -46,13 +46,13 @@ class UnknownSetting(UserError):
 def check_targets(cfg: dict[str, Any], command: str) -> None:
     """Raise UserError for the first wrong target, setting or value in a config.
 
-    A target must be of the kind that its place takes. It must have every setting that the config
+    A target must be of the kind that its node takes. It must have every setting that the config
     gives, and the config must give every setting without a default. A value must be of the type
     that the annotation of its parameter means.
 
     Args:
         cfg: the config as plain dicts, lists and values.
-        command: the command that it is for, by the name of its file in conf/.
+        command: the command that uses it, by the name of its file in conf/.
     """
     own = types_of(COMMANDS[command])
     for key in sorted(cfg, key=lambda key: key not in own):  # groups refer to a command's own
@@ -113,7 +113,7 @@ def _check_node(path: str, node: Any, kind: Kind) -> None:
     wanted = kind.partial if kind.partial is None or not known.called else False
     if not isinstance(partial, bool) or wanted not in (None, partial):
         allowed = "true or false" if wanted is None else str(wanted).lower()
-        raise UserError(f"{path}._partial_={shown(partial)}: with {target} it is {allowed}")
+        raise UserError(f"{path}._partial_={shown(partial)}: for {target} it must be {allowed}")
     supplied = _supplied(known, kind)
     for key, child in node.items():
         if key not in ("_target_", "_partial_"):
@@ -168,7 +168,7 @@ def marked(target: str, *marks: Mark) -> list[str]:
 
 def _supplied(known: Signature, kind: Kind) -> list[str]:
     """Return the names of the parameters that no config may give."""
-    if known.called:  # the place takes its instances, and the program calls those
+    if known.called:  # the config describes an instance, which the program then calls
         return []
     if isinstance(kind.supplied, int):
         return list(known.parameters)[: kind.supplied]

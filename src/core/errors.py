@@ -33,8 +33,8 @@ class TrainingFailed(Exception):
 class Interrupted(BaseException):
     """A signal stopped training, after a checkpoint. Commands exit with 128 + signum.
 
-    It is no `Exception`, because a sweep would count that as one failed job and start the next. The
-    message is empty if the log of the run has it already.
+    It is not an `Exception`, because a sweep would count that as one failed job and start the next.
+    The message is empty if it is already in the run's log.
     """
 
     def __init__(self, signum: int, message: str = "") -> None:
@@ -49,7 +49,7 @@ def near(word: str, candidates: list[str]) -> str:
 
 
 def user_error_line(error: Exception) -> str:
-    """Return the message of a UserError; a DataLoader worker puts its traceback in front of it."""
+    """Return the message of a UserError without the traceback that a DataLoader worker prepends."""
     return str(error).rstrip().rpartition("src.core.errors.UserError: ")[2]
 
 
@@ -95,7 +95,7 @@ ADVICE = {
     errno.EPERM: "give yourself the permission",
     errno.EMFILE: "raise ulimit -n, or lower data.workers",
     errno.ENFILE: "close some programs",
-    errno.ENOENT: "bring it back",
+    errno.ENOENT: "restore it",
 }
 
 
@@ -106,7 +106,7 @@ def refusal(error: BaseException | None) -> Refusal | None:
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
             if error.errno is not None:
                 return _os_refusal(error)
-            if "[Errno " in words:  # of a worker: only its text arrived
+            if "[Errno " in words:  # raised in a worker: only its text arrives here
                 return Refusal(words.strip().rpartition("\n")[2], "try again")
         if isinstance(error, RuntimeError) and words.startswith("DataLoader worker (pid"):
             return Refusal(
@@ -115,8 +115,8 @@ def refusal(error: BaseException | None) -> Refusal | None:
             )
         if isinstance(error, RuntimeError) and words == "Could not determine home directory.":
             return Refusal(
-                "a path begins with ~, and there is no home folder",
-                "set HOME, or write the whole path",
+                "a path starts with ~, but there is no home folder",
+                "set HOME, or write the full path",
             )
         error = error.__cause__
     return None

@@ -28,7 +28,7 @@ LeftOut = dict[str, list[Path]]  # files that are not used, by reason
 
 
 class Broken(Exception):
-    """A file does not hold what was written to it; the message says how it differs."""
+    """The content of a file is damaged; the message says how."""
 
 
 def write_atomically(
@@ -42,7 +42,7 @@ def write_atomically(
         previous: new name for the old file; None: it is replaced.
 
     Raises:
-        OSError: the disk refuses. It names `path`; the old file is unchanged.
+        OSError: the file cannot be written. The error names `path`; the old file is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -60,16 +60,16 @@ def write_atomically(
     except RuntimeError as error:
         if not any(words in str(error) for words in TORCH_WRITER):
             raise
-        raise OSError(*_why_not(temporary), str(path)) from error
+        raise OSError(*_write_error(temporary), str(path)) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
-def _why_not(path: Path) -> tuple[int, str]:
-    """Return errno and message of why `path` cannot be written.
+def _write_error(path: Path) -> tuple[int, str]:
+    """Return the errno and the message of why `path` cannot be written.
 
-    torch's RuntimeError does not say, so this tries to write once more.
+    torch's RuntimeError does not contain them, so this tries to write once more.
     """
     try:
         with path.open("ab") as file:
@@ -162,7 +162,7 @@ class Scan(NamedTuple):
 def images_below(folder: Path) -> Scan:
     """Find the images below `folder`, also through links. Each file counts once, by its own name.
 
-    Hidden files are left out, and those that operating systems put into folders.
+    Hidden files and the files that operating systems add to folders are left out.
     """
     images: dict[str, Path] = {}  # by real path
     links: list[Path] = []
@@ -267,7 +267,7 @@ def _reason(path: Path, parts: tuple[str, ...]) -> str | None:
     except OSError as error:
         return "broken links" if path.is_symlink() else f"unreadable ({error.strerror})"
     if not regular:
-        return "no regular files"
+        return "not regular files"
     ending = path.suffix.lower()
     if ending in HEIC:
         return None if heic_readable() else NO_HEIC

@@ -21,14 +21,11 @@ from src.core.files import Broken, load_checked, set_aside, write_atomically
 log = logging.getLogger(__name__)
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"  # the newest two checkpoints
-DAMAGED = "damaged.ckpt"  # a last.ckpt that could not be read, when a run was resumed
-TRAINED = (
-    f"checkpoints/{LAST}",
-    f"checkpoints/{PREVIOUS}",
-    "metrics.json",
-)  # any of these: keep it
+DAMAGED = "damaged.ckpt"  # new name for a last.ckpt that a resumed run could not read
+# a folder that holds one of these is kept
+TRAINED = (f"checkpoints/{LAST}", f"checkpoints/{PREVIOUS}", "metrics.json")
 PUT_BACK = "restore a copy of it, or train again"
-PARTS: dict[str, type] = {  # what a checkpoint of training holds
+PARTS: dict[str, type] = {  # entries of a training checkpoint
     "state_dict": dict,
     "loops": dict,
     "callbacks": dict,
@@ -63,7 +60,7 @@ def reserve(wanted: Path, exact: bool) -> Path:
         with contextlib.suppress(FileExistsError):
             folder.mkdir()
             return folder
-    raise UserError(f"{wanted} and 10,000 numbered names exist already")
+    raise UserError(f"{wanted} and 10,000 numbered names already exist")
 
 
 @contextlib.contextmanager
@@ -96,7 +93,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def is_first_process() -> bool:
-    """Return whether this process writes the files, if several train one model together.
+    """Return whether this process writes the files when several train one model together.
 
     Lightning and torchrun number them by LOCAL_RANK, RANK and NODE_RANK, Slurm by SLURM_PROCID.
     """
@@ -119,7 +116,7 @@ def discard(folder: Path, parents: bool) -> None:
     if holds_training(folder):
         return
     for path in sorted(folder.rglob("*"), reverse=True):
-        with contextlib.suppress(OSError):  # a disk that refused the run may refuse this too
+        with contextlib.suppress(OSError):  # the disk that failed the run may fail here too
             path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
     for empty in (folder, folder.parent, folder.parent.parent) if parents else (folder,):
         with contextlib.suppress(OSError):
@@ -136,7 +133,7 @@ def load_config(folder: Path) -> DictConfig:
     path = config_path(folder)
     try:
         cfg = OmegaConf.load(path)
-        assert isinstance(cfg, DictConfig), "it holds no settings"
+        assert isinstance(cfg, DictConfig), "it has no settings"
         assert isinstance(OmegaConf.select(cfg, "model._target_"), str), "it names no model"
     except Exception as error:  # YAML, OmegaConf and the disk raise different errors
         raise UserError(f"{path} is damaged ({first_line(error)}): {PUT_BACK}") from error
@@ -153,30 +150,15 @@ def write_config(folder: Path, cfg: DictConfig) -> None:
     write_atomically(config_path(folder), lambda path: path.write_text(OmegaConf.to_yaml(cfg)))
 
 
-def is_classifier(model: DictConfig) -> bool:
-    """Return whether a model's config is that of a Classifier."""
-    return bool(model._target_ == "src.models.classifier.Classifier")
-
-
-def expect_classifier(folder: Path, setting: str = "run") -> None:
-    """Raise UserError, naming `setting`, unless the run in `folder` trained a classifier."""
-    model = load_config(folder).model
-    if not is_classifier(model):
-        family = model._target_.rpartition(".")[2]
-        raise UserError(f"{setting}={folder} holds a {family}: it must be the run of a classifier")
-
-
 def last_checkpoint(folder: Path) -> Path:
     """Return the path of the newest checkpoint of a run; `load_last` reads it."""
     if not config_path(folder).is_file():
-        raise UserError(f"{folder} is not a run's folder: {config_path(folder)} is not there")
+        raise UserError(f"{folder} is not a run folder: {config_path(folder)} does not exist")
     paths = [folder / "checkpoints" / name for name in (LAST, PREVIOUS)]
     for path in paths:  # a process that is killed between two renames leaves the previous one
         if path.is_file():
             return path
-    raise UserError(
-        f"{folder} has no checkpoint: {paths[0]} is not there (nothing to resume; start a new run)"
-    )
+    raise UserError(f"{folder} has no checkpoint: {paths[0]} does not exist; start a new run")
 
 
 def load_last(folder: Path, repair: bool = False) -> dict[str, Any]:
@@ -206,12 +188,11 @@ def load_last(folder: Path, repair: bool = False) -> dict[str, Any]:
 def checkpoint_at(path: Path, setting: str) -> Path:
     """Return the checkpoint that `setting`=`path` names.
 
-    It is a file, or the newest one in the folder of a classifier's run.
+    `path` is that file, or the folder of a run, which means its newest checkpoint.
     """
     if path.is_dir():
-        expect_classifier(path, setting)
         return last_checkpoint(path)
-    if not path.is_file():  # recipes that need a run say RUN
+    if not path.is_file():  # RUN: the placeholder in recipes that need a run
         wrong = " must be given" if str(path) == "RUN" else f"={path} does not exist"
         raise UserError(f"{setting}{wrong}: give the folder of a run, or a checkpoint")
     return path
@@ -226,7 +207,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         return load_checked(path)
     except FileNotFoundError as error:
-        raise UserError(f"{path} is not there") from error
+        raise UserError(f"{path} does not exist") from error
     except Broken as error:
         raise UserError(f"{path} is a broken checkpoint: {error}") from error
 
@@ -237,10 +218,10 @@ def load_training(path: Path) -> dict[str, Any]:
     parts = checkpoint if isinstance(checkpoint, dict) else {}
     wrong = [key for key, kind in PARTS.items() if not isinstance(parts.get(key), kind)]
     try:
-        begun = batches_in(parts) >= 0
+        has_progress = batches_in(parts) >= 0
     except (KeyError, TypeError, ValueError):
-        begun = False
-    if wrong or not begun:
+        has_progress = False
+    if wrong or not has_progress:
         raise UserError(
             f"{path} was not written by training with this version of the project "
             f"(see its '{[*wrong, 'loops'][0]}'): {PUT_BACK}"
@@ -278,10 +259,10 @@ def read_metrics(folder: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError) as error:  # not UTF-8, or no JSON
+    except (OSError, ValueError, RecursionError) as error:  # not UTF-8, or not JSON
         raise UserError(f"{path} is damaged ({first_line(error)}): move it away") from error
     if not isinstance(values, dict):
-        raise UserError(f"{path} is damaged (it is no JSON object): move it away")
+        raise UserError(f"{path} is damaged (it is not a JSON object): move it away")
     return values
 
 
@@ -289,6 +270,7 @@ def move_broken_metrics(folder: Path) -> None:
     """Rename a metrics.json that cannot be read, and log it, so that new metrics can be written."""
     try:
         read_metrics(folder)
-    except UserError as error:
+    except UserError:
         if is_first_process():
-            log.warning("%s: it is now %s", error, set_aside(folder / "metrics.json"))
+            path = folder / "metrics.json"
+            log.warning("%s is damaged; renamed to %s", path, set_aside(path))

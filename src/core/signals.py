@@ -1,9 +1,9 @@
 """Signals that ask a process to stop.
 
-A command that nothing interrupts safely (a run before and after its training) exits at once: see
-`exit_on_signals`. While a model trains, `callbacks.checkpoint` takes the signals over, finishes the
-batch and saves. Either way a repeated signal within REPEAT seconds is the same request: Slurm sends
-SIGTERM twice, and a terminal's Ctrl-C may arrive through more than one process.
+Before and after training, a command exits at once: see `exit_on_signals`. While a model trains,
+`callbacks.checkpoint` handles the signals: it finishes the batch and saves. In both cases a second
+signal within REPEAT seconds counts as the same request: Slurm sends SIGTERM twice, and a terminal's
+Ctrl-C may arrive through more than one process.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ WORKER_GRACE = 30  # seconds from SIGTERM to a worker's end
 FIRST_PROCESS = "ATELIER_FIRST_PROCESS"  # environment variable with its process ID
 PR_SET_PDEATHSIG = 1  # Linux: prctl's request for a signal when the parent dies
 
-_first_signal: float | None = None  # when the first one came; None: no stop was asked for
+_first_signal: float | None = None  # when the first one came; None: none came yet
 
 
 def is_repeat() -> bool:
@@ -37,7 +37,7 @@ def is_repeat() -> bool:
 
 
 def install(handler: Callable[[int, Any], None]) -> dict[int, Any]:
-    """Handle every stop signal by `handler` from now on; return the handlers that it replaces.
+    """Handle every stop signal with `handler`; return the handlers that it replaces.
 
     A signal that the parent process ignores stays ignored: `nohup` ignores SIGHUP.
     """
@@ -55,15 +55,15 @@ def restore(handlers: dict[int, Any]) -> None:
 
 @contextlib.contextmanager
 def exit_on_signals(clean_up: Callable[[str], str], is_rank: bool = False) -> Iterator[None]:
-    """Exit with 128 + signal number as soon as a stop signal comes.
+    """Exit with 128 + signal number as soon as a stop signal arrives.
 
-    Nothing is raised: an exception in the middle of an import or of a library's callback may be
+    This raises no exception: in the middle of an import or of a library's callback it might be
     swallowed, or end as a traceback.
 
     Args:
-        clean_up: signal name -> the line to print, empty for none; called first.
+        clean_up: called first: signal name -> the line to print, empty for none.
         is_rank: the process trains one model together with others, and is not the first of them.
-            Where the first is its parent, it hands a signal on to it, and ends with it.
+            If the first is its parent, it passes signals on to it, and ends with it.
     """
     owner, parent = os.getpid(), os.getppid()
     first = os.environ.setdefault(FIRST_PROCESS, str(owner))
@@ -72,14 +72,14 @@ def exit_on_signals(clean_up: Callable[[str], str], is_rank: bool = False) -> It
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
     def handle(number: int, frame: Any) -> None:
-        if os.getpid() == owner:  # not a worker process that was forked a moment ago
+        if os.getpid() == owner:  # not in a worker process that was just forked
             if is_repeat():
                 return
             if is_child and os.getppid() == parent:
                 os.kill(parent, number)
             if line := clean_up(signal.Signals(number).name):
                 os.write(2, f"{line}\n".encode(errors="backslashreplace"))
-        # Lightning would answer a child's error code by SIGKILL to the first process
+        # Lightning sends SIGKILL to the first process when a child exits with an error code
         os._exit(0 if is_child else 128 + number)
 
     previous = install(handle)
@@ -90,7 +90,7 @@ def exit_on_signals(clean_up: Callable[[str], str], is_rank: bool = False) -> It
 
 
 def raise_interrupted(number: int, frame: Any) -> None:
-    """Handle a stop signal by an exception, so that temporary files are removed."""
+    """Handle a stop signal with an exception, so that temporary files are removed."""
     if not is_repeat():
         raise Interrupted(number, f"{signal.Signals(number).name}: stopped")
 
@@ -99,8 +99,8 @@ def ignore_in_worker(worker_id: int) -> None:
     """Ignore stop signals in a DataLoader worker: the main process decides when to stop.
 
     Ctrl-C reaches every process of the terminal, and Slurm signals every process of a job step.
-    SIGTERM ends the worker later, when the main process has saved: Python sends it to the workers
-    that are left when it exits, and waits for them.
+    SIGTERM ends the worker later, after the main process has saved: when Python exits, it sends
+    SIGTERM to its remaining workers and waits for them.
     """
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)

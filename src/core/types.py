@@ -8,7 +8,7 @@ Other annotations have their usual meaning: `bool`, `Literal["min", "max"]`, `X 
 `tuple[X, Y]`, `dict[str, X]`. A `str` must not be empty. A `list[X]` or `Sequence[X]` needs at
 least one member; `AnyLength[X]` does not.
 
-The limits have the names of the package annotated-types (ge, gt, le, lt).
+The limits have the names of the package annotated-types (ge, gt, le, lt, Predicate).
 """
 
 import re
@@ -38,15 +38,15 @@ class Length:
 
 
 @dataclass(frozen=True)
-class Where:
+class Predicate:
     """A condition that a function checks.
 
     Attributes:
-        holds: value -> whether it is allowed.
+        func: value -> whether it is allowed.
         words: the allowed values, for the error message.
     """
 
-    holds: Callable[[object], bool]
+    func: Callable[[object], bool]
     words: str
 
 
@@ -64,7 +64,7 @@ class Mark:
     name: str
 
 
-PATH = Mark("path")  # any character may be in it; ~ is the home folder
+PATH = Mark("path")  # may contain any character; ~ is the home folder
 RESUMABLE = Mark("resumable")  # a resumed run may change it
 COUNTED = Mark("counted")  # null in a config: counted from the data before the object is built
 
@@ -96,18 +96,18 @@ def _is_color(value: object) -> bool:
         return False
 
 
-ColorName = Annotated[str, Where(_is_color, "a color's name, '#rrggbb'")]  # as Pillow knows them
+ColorName = Annotated[str, Predicate(_is_color, "a color's name, '#rrggbb'")]  # Pillow's names
 Color = ColorName | Annotated[Sequence[Annotated[int, Interval(ge=0, le=255)]], Length(3, 3)]
 
 Duration = Annotated[
     str,
-    Where(lambda value: bool(re.fullmatch(r"\d+:\d\d:\d\d:\d\d", str(value))), "DD:HH:MM:SS"),
+    Predicate(lambda value: bool(re.fullmatch(r"\d+:\d\d:\d\d:\d\d", str(value))), "DD:HH:MM:SS"),
 ]
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-PictureName = Annotated[  # of a file that Pillow can write
+PictureName = Annotated[  # the name of a file that Pillow can write
     str,
-    Where(
+    Predicate(
         lambda value: str(value).lower().endswith(PICTURES),
         f"a name that ends in one of {', '.join(PICTURES)}",
     ),

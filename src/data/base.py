@@ -1,8 +1,8 @@
 """The contract of all data sets, and how images become batches.
 
 uint8 in memory -> one index operation per batch -> device -> float in [0, 1] -> augmented there.
-The order of an epoch is a function of (seed, epoch), and a resumed run skips the batches that it has
-seen. So it sees the same batches as a run that was never interrupted.
+The order of an epoch is a function of (seed, epoch), and a resumed run skips the batches that it
+has seen. So it sees the same batches as a run that was never interrupted.
 """
 
 from abc import abstractmethod
@@ -90,16 +90,16 @@ class ImageBatches(DataModule):
     def randomize(self, images: Tensor, noise: torch.Generator) -> Tensor:
         """Turn stored images (B, C, H, W) in [0, 1] into a random version of them."""
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[Any]:
         return self._loader(self.train, training=True)
 
-    def val_dataloader(self) -> DataLoader | list:
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         return self._loader(self.val, training=False) if len(self.val) else []
 
-    def test_dataloader(self) -> DataLoader | list:
+    def test_dataloader(self) -> DataLoader[Any] | list[Any]:
         return self._loader(self.test, training=False) if len(self.test) else []
 
-    def _loader(self, part: Images, training: bool) -> DataLoader:
+    def _loader(self, part: Images, training: bool) -> DataLoader[Any]:
         trainer = self.trainer
         nbytes = getattr(part, "nbytes", None)  # None: the images are in files
         device = trainer.strategy.root_device if trainer is not None else None

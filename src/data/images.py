@@ -1,7 +1,7 @@
 """Sets of images in memory, and the interface that sets on disk share with them."""
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ class Images(Protocol):
 
 
 @dataclass
-class ImageSet(Dataset):
+class ImageSet(Dataset[Any]):
     """Images in memory.
 
     Attributes:
@@ -58,7 +58,7 @@ class ImageSet(Dataset):
 
 
 @dataclass
-class WithIndex(Dataset):
+class WithIndex(Dataset[Any]):
     """A set whose batches also carry the index of each image: (images, labels, indices)."""
 
     part: Images

@@ -18,7 +18,7 @@ from src.core.signals import ignore_in_worker
 log = logging.getLogger(__name__)
 
 
-class EpochSampler(Sampler):
+class EpochSampler(Sampler[Tensor]):
     """Yield batches of indices. Their order depends on (seed, epoch) only, from any batch on.
 
     Args:
@@ -97,12 +97,13 @@ def loader(
     training: bool,
     trainer: pl.Trainer | None,
     workers: int = 0,
-) -> DataLoader:
+) -> DataLoader[Any]:
     """Return a loader that reads each batch of `part` by one index operation, part[indices].
 
-    Training batches are shuffled, and start at the position of `trainer`. If the trainer cuts validation
-    or test short (trainer.limit_val_batches), these are shuffled too, in the same order for all
-    runs: files are often sorted by class, so the first images do not represent the set.
+    Training batches are shuffled, and start at the position of `trainer`. If the trainer cuts
+    validation or test short (trainer.limit_val_batches), these are shuffled too, in the
+    same order for all runs: files are often sorted by class, so the first images do not represent
+    the set.
 
     Args:
         part: the set, with len(part) and part[indices].
@@ -126,11 +127,11 @@ def loader(
         columns=getattr(part, "columns", 1) if training else 1,
     )
     if workers:
-        return WorkerLoader(cast(Dataset, part), sampler, workers)
-    return DataLoader(cast(Dataset, part), batch_size=None, sampler=sampler)
+        return WorkerLoader(cast(Dataset[Any], part), sampler, workers)
+    return DataLoader(cast(Dataset[Any], part), batch_size=None, sampler=sampler)
 
 
-class WorkerLoader(DataLoader):
+class WorkerLoader(DataLoader[Any]):
     """Read batches in worker processes, in the order of the sampler.
 
     A batch travels through shared memory, or through a pipe if that is full (torch would
@@ -144,7 +145,7 @@ class WorkerLoader(DataLoader):
 
     piped = False  # whether a batch has come through a pipe; reported once
 
-    def __init__(self, part: Dataset, sampler: EpochSampler, workers: int) -> None:
+    def __init__(self, part: Dataset[Any], sampler: EpochSampler, workers: int) -> None:
         super().__init__(
             _InWorker(part),
             batch_size=None,
@@ -181,7 +182,7 @@ class WorkerLoader(DataLoader):
 
 
 @dataclass
-class _InWorker(Dataset):
+class _InWorker(Dataset[Any]):
     """A set as a worker reads it: batches are sent without shared memory if that is full."""
 
     part: Any
@@ -198,7 +199,7 @@ class _InWorker(Dataset):
 
 
 @dataclass
-class _AsArrays(Sampler):
+class _AsArrays(Sampler[Any]):
     """Yield the sampler's batches as arrays: a tensor would be sent through shared memory."""
 
     sampler: EpochSampler

@@ -30,7 +30,7 @@ def datamodule(cfg: DictConfig, checkpoint: dict[str, Any] | None = None) -> Any
     """Build the data module and read its files.
 
     Args:
-        checkpoint: to resume from; the data must still have the classes that it was trained on.
+        checkpoint: the one to resume from; the data must still have the classes it was trained on.
 
     Raises:
         UserError: the files are missing or broken, or do not fit the model or the checkpoint.
@@ -52,7 +52,7 @@ def datamodule(cfg: DictConfig, checkpoint: dict[str, Any] | None = None) -> Any
 
 
 def augmentation(cfg: DictConfig) -> Augment | None:
-    """Build the transforms of cfg.augment; None where there are none."""
+    """Build the transforms of cfg.augment; None if there are none."""
     nodes = {
         str(name): node
         for name, node in (cfg.augment or {}).items()
@@ -62,8 +62,8 @@ def augmentation(cfg: DictConfig) -> Augment | None:
     if "run" in settings:
         if nodes:
             raise UserError(
-                "augment=model makes images by itself: "
-                f"{', '.join(nodes)} can be done during training"
+                f"augment=model cannot be combined with {', '.join(nodes)}: "
+                "apply the other transforms during training"
             )
         return None
     transforms = {name: instantiate_node(node, f"augment.{name}") for name, node in nodes.items()}
@@ -71,17 +71,17 @@ def augmentation(cfg: DictConfig) -> Augment | None:
 
 
 def model(cfg: DictConfig, datamodule: Any = None) -> Family:
-    """Build the model, untrained; settings that are null and can be counted come from the data.
+    """Build the untrained model. Null settings such as num_classes are counted from the data.
 
-    Its optimizers are built once, so that bad settings fail now.
+    Its optimizers are built once, so that wrong settings of theirs fail now.
     """
     return model_with(cfg, {} if datamodule is None else data_counts(datamodule))
 
 
 def model_with(cfg: DictConfig, counts: dict[str, int]) -> Family:
-    """Build the model with `counts`, as `data_counts` returns them, in place of null settings."""
+    """Build the model. Null settings get their values from `counts`, a result of `data_counts`."""
     settings = model_settings(cfg, counts)
-    if runs.is_classifier(cfg.model):
+    if class_attribute(cfg.model._target_, "is_classifier"):
         expect_input_size(cfg, settings["net"])
     clips = cfg.get("trainer") and cfg.trainer.gradient_clip_val is not None
     if clips and "fused" in settings["optimizer"]:  # Lightning refuses to clip for a fused one
@@ -96,7 +96,7 @@ def model_with(cfg: DictConfig, counts: dict[str, int]) -> Family:
 
 
 def data_counts(datamodule: Any) -> dict[str, int]:
-    """Return what the data know and a model's config may leave null, by the setting's name."""
+    """Return the numbers that the data determine, by the name of the model setting they fill."""
     if hasattr(datamodule, "words"):
         return {"vocab_size": len(datamodule.words)}
     classes = getattr(datamodule, "num_classes", None)
@@ -104,7 +104,7 @@ def data_counts(datamodule: Any) -> dict[str, int]:
 
 
 def model_settings(cfg: DictConfig, counts: dict[str, int]) -> dict[str, Any]:
-    """Return cfg.model as plain values; where it has one of `counts`, each null one is filled."""
+    """Return cfg.model as plain values, in which the null settings named in `counts` are filled."""
     settings = OmegaConf.to_container(cfg.model, resolve=True)
     assert isinstance(settings, dict)
     used = {name: number for name, number in counts.items() if name in settings}
@@ -131,10 +131,10 @@ def trainer(
     """Build the Trainer with its callbacks and loggers.
 
     Args:
-        folder: of the run.
-        more: callbacks besides the config's.
-        checkpoint: to resume from; the loggers drop what was logged after it.
-        keep: write checkpoints.
+        folder: the run's folder.
+        more: callbacks besides those of the config.
+        checkpoint: the one to resume from; the loggers drop everything logged after it.
+        keep: whether to write checkpoints.
     """
     runtime.quiet()
     runtime.keep_memory()
@@ -163,10 +163,10 @@ def trainer(
         )
     except UserError:
         raise
-    except Exception as error:  # Hydra wraps whatever the Trainer refuses
+    except Exception as error:  # Hydra wraps the Trainer's own error
         raise UserError(f"trainer: {root_cause(error)}") from error
-    # Lightning's handlers broadcast inside the handler, which hangs where ranks are at
-    # different places; `Checkpoint` and `src.config.cli` handle signals
+    # Lightning's handlers broadcast inside the handler, which hangs if the ranks are at
+    # different points; `Checkpoint` and `src.config.cli` handle signals instead
     trainer._signal_connector.register_signal_handlers = lambda: None
     return trainer
 
@@ -178,7 +178,7 @@ def _callbacks(
     chosen = [
         instantiate_node(node, f"callbacks.{name}") for name, node in (cfg.callbacks or {}).items()
     ]
-    # early stopping first: the others need to know whether this is the last epoch
+    # early stopping first, because the others need to know whether this is the last epoch
     chosen.sort(key=lambda callback: not isinstance(callback, EarlyStopping))
     # Lightning would put its own Timer behind the checkpoint
     timer = [Timer(max_time)] if max_time else []
@@ -188,6 +188,6 @@ def _callbacks(
         NonFinite(folder, cfg.on_nonfinite),
         *timer,
     ]
-    # the checkpoint last, so that it saves what the others did
+    # the checkpoint last, so that it saves the state of the others
     last = [Checkpoint(folder, cfg.checkpoint.every_n_batches)] if keep else []
     return [*guards, *chosen, *more, *last]

@@ -14,7 +14,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
     """Write each checkpoint beside its target, then rename it; keep one more as previous.ckpt.
 
     Args:
-        loaded: the checkpoint to resume from, already read and checked. Lightning takes it once.
+        loaded: the checkpoint to resume from, already read and checked. Lightning reads it once.
     """
 
     def __init__(self, loaded: dict[str, Any] | None = None) -> None:

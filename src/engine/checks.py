@@ -13,21 +13,21 @@ from src.models.normalize import in_channels
 
 
 def expect_test_set(datamodule: Any) -> None:
-    """Raise UserError where `datamodule` has no images to test on."""
+    """Raise UserError if `datamodule` has no images to test on."""
     if hasattr(datamodule, "test_size") and not len(datamodule.test):
         raise UserError(
-            f"data.test_size={datamodule.test_size} leaves nothing to test on: "
-            "test=false trains without a test"
+            f"data.test_size={datamodule.test_size} leaves nothing to test on; "
+            "to train without a test: test=false"
         )
 
 
 def expect_labels(cfg: DictConfig, datamodule: Any) -> None:
-    """Raise UserError where the model needs labels and the data have none, or too few classes."""
+    """Raise UserError if the model needs labels and the data have none, or too few classes."""
     if "num_classes" not in (cfg.get("model") or {}):
         return
     classes, name = datamodule.num_classes, cfg.data.name
     if not classes or not datamodule.labeled:
-        raise UserError(f"{cfg.model._target_} needs labels, and data={name} has none")
+        raise UserError(f"{cfg.model._target_} needs labels, but data={name} has none")
     parts = (datamodule.train, datamodule.val, datamodule.test)
     highest = max(int(part.labels.max()) for part in parts if len(part))
     if highest >= classes:
@@ -37,11 +37,11 @@ def expect_labels(cfg: DictConfig, datamodule: Any) -> None:
 
 
 def expect_counts(cfg: DictConfig, settings: dict[str, Any], counts: dict[str, int]) -> None:
-    """Raise UserError where a model setting contradicts what was counted in the data.
+    """Raise UserError if a model setting contradicts a number that was counted in the data.
 
     Args:
-        settings: of the model, as plain values.
-        counts: by the setting's name, `num_classes` for example.
+        settings: the model's settings, as plain values.
+        counts: the numbers by the setting's name, `num_classes` for example.
     """
     counts = {name: number for name, number in counts.items() if name in settings}
     for path, value in leaves(settings, "model"):
@@ -51,7 +51,7 @@ def expect_counts(cfg: DictConfig, settings: dict[str, Any], counts: dict[str, i
 
 
 def expect_input_size(cfg: DictConfig, net: dict[str, Any]) -> None:
-    """Raise UserError with the smallest size that works where `net` cannot take data.size.
+    """Raise UserError with the smallest size that works if `net` cannot take data.size.
 
     Args:
         net: the settings of a classifier's net, as plain values.
@@ -78,14 +78,14 @@ def expect_input_size(cfg: DictConfig, net: dict[str, Any]) -> None:
 def why_input_size_fails(
     cfg: DictConfig, net: dict[str, Any], size: Any, alone: bool = False
 ) -> str | None:
-    """Return why `net` cannot take images of `size`, or None where it can.
+    """Return why `net` cannot take images of `size`, or None if it can.
 
-    The net runs on the meta device, which takes no memory and no arithmetic.
+    The net runs on the meta device, which needs no memory and computes nothing.
 
     Args:
         net: the settings of a classifier's net, as plain values.
         size: side in pixels, or [height, width].
-        alone: try to train on a batch of one image, which BatchNorm may refuse.
+        alone: try to train on a batch of one image, which BatchNorm may reject.
     """
     settings = net | ({"size": size} if "size" in net else {})
     height, width = (size, size) if isinstance(size, int) else size

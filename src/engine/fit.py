@@ -1,4 +1,4 @@
-"""Train and test with Lightning, with one-line errors for what it refuses."""
+"""Train and test with Lightning, with one-line errors for settings that it rejects."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +16,10 @@ from src.engine.instantiate import root_cause
 def fit(
     trainer: pl.Trainer, model: pl.LightningModule, datamodule: Any, resume: bool
 ) -> dict[str, Any]:
-    """Train `model`; return its newest figures.
+    """Train `model`; return its newest metrics.
 
     Args:
-        resume: continue from the checkpoint that `trainer` was built with.
+        resume: whether to continue from the checkpoint that `trainer` was built with.
     """
     with trainer_errors():
         trainer.fit(model, datamodule=datamodule, ckpt_path=runs.LAST if resume else None)
@@ -27,7 +27,7 @@ def fit(
 
 
 def test(trainer: pl.Trainer, model: pl.LightningModule, datamodule: Any) -> dict[str, float]:
-    """Test `model`; return its figures."""
+    """Test `model`; return its metrics."""
     with trainer_errors():
         trainer.test(model, datamodule=datamodule, verbose=False)
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -35,7 +35,7 @@ def test(trainer: pl.Trainer, model: pl.LightningModule, datamodule: Any) -> dic
 
 @contextmanager
 def trainer_errors() -> Iterator[None]:
-    """Turn settings that Lightning refuses only when it starts into a UserError."""
+    """Turn an error of Lightning about settings that it checks at the start into a UserError."""
     try:
         yield
     except MisconfigurationException as error:

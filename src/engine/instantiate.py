@@ -1,4 +1,4 @@
-"""Build one node of a config, with a one-line error where its class refuses."""
+"""Build one node of a config, with a one-line error if its class rejects the settings."""
 
 from typing import Any
 
@@ -15,13 +15,13 @@ def instantiate_node(node: Any, name: str) -> Any:
         name: the node's dotted name, for the error.
 
     Raises:
-        UserError: the class refused its settings.
+        UserError: the class rejected its settings.
     """
     try:
         return instantiate(node, _convert_="all")
     except UserError:
         raise
-    except Exception as error:  # Hydra wraps whatever the class raises
+    except Exception as error:  # Hydra wraps the error of the class
         raise UserError(f"{name}: {root_cause(error)}") from error
 
 

@@ -1,4 +1,4 @@
-"""Load a finished run: its config, its model and what it knows about its data."""
+"""Load a finished run: its config, its model and the state of its data."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 
-from src.config.checks import check, check_saved
+from src.config.checks import check
+from src.config.saved import check_saved
 from src.core import runs
 from src.data.decode import parse_color
 from src.engine import build, resume
@@ -21,7 +22,7 @@ def load_run(
     """Load a run from its folder.
 
     Args:
-        change: changes the run's config, which is checked again.
+        change: called to change the run's config, which is then checked again.
 
     Returns:
         its checked config; its model with the newest weights, on the CPU, in eval mode; and the
@@ -42,7 +43,7 @@ def load_run(
 
 
 def _counts(state: dict[str, Any]) -> dict[str, int]:
-    """Return what `build.data_counts` returned when the run was trained."""
+    """Return the result of `build.data_counts` at the time of training."""
     names = {"num_classes": "class_names", "vocab_size": "words"}
     return {name: len(state.get(key, [])) for name, key in names.items()}
 
@@ -68,7 +69,7 @@ class LoadedClassifier(NamedTuple):
 def load_classifier(folder: Path) -> LoadedClassifier:
     """Load a finished classifier, on the CPU, in eval mode.
 
-    `runs.expect_classifier` checks beforehand that the run trained one.
+    Callers check with `expect_classifier` first that the run trained one.
     """
     cfg, model, state = load_run(folder)
     assert isinstance(model, Classifier)

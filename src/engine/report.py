@@ -1,4 +1,4 @@
-"""What a training says about itself: a line before it starts, and its figures at the end."""
+"""The messages of a training: one line before it starts, and its figures at the end."""
 
 import logging
 from pathlib import Path
@@ -38,9 +38,9 @@ def report(
     """Print the figures of a run and write them to metrics.json; return them.
 
     Args:
-        metrics: of fit and test.
+        metrics: the results of fit and test.
         done: batches that earlier sessions had finished.
-        seconds: of this session.
+        seconds: duration of this session.
     """
     metrics["parameters"] = count_parameters(model)[0]
     has_trained = progress(trainer).batch > done

@@ -1,4 +1,4 @@
-"""What a checkpoint says, and whether a run can continue from it."""
+"""Read the contents of a checkpoint, and check that a run can continue from it."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ def batches_done(checkpoint: dict[str, Any] | None) -> int:
 def data_state(cfg: DictConfig, checkpoint: dict[str, Any], path: Path | str) -> dict[str, Any]:
     """Return the state of the data module in `checkpoint`, which was read from `path`.
 
-    Lightning stores it under the name of the class. Raises UserError where it is missing.
+    Lightning stores it under the name of the class. Raises UserError if it is missing.
     """
     needed = class_attribute(cfg.data._target_, "state_keys")
     if not needed:
@@ -28,7 +28,7 @@ def data_state(cfg: DictConfig, checkpoint: dict[str, Any], path: Path | str) ->
     state = state if isinstance(state, dict) else {}
     if not state.keys() >= set(needed):
         raise UserError(
-            f"{path} holds nothing about data={cfg.data.name}, which the run's config names: it "
+            f"{path} has no state of data={cfg.data.name}, which the run's config names: it "
             "was written for other data, or by another version of the project; "
             f"{runs.PUT_BACK}"
         )
@@ -54,7 +54,7 @@ def expect_fit(
     """Raise UserError unless `model`, built from `cfg`, can continue from `checkpoint`.
 
     Args:
-        path: where the checkpoint is, for the error.
+        path: the file of the checkpoint, for the error.
     """
     expect_weights(model, checkpoint, path)
     optimizers: Any = model.configure_optimizers()

@@ -1,4 +1,4 @@
-"""The process that a run trains in: its log, warnings, memory and precision."""
+"""Set up the process of a run: its log, warnings, memory and precision."""
 
 import ctypes
 import logging
@@ -27,12 +27,12 @@ def open_log(folder: Path, append: bool) -> logging.Logger:
     """Return the project's logger, which writes to the terminal and to folder/train.log.
 
     Args:
-        folder: of the run; it is made where it does not exist.
-        append: keep what an earlier session wrote.
+        folder: the run's folder; it is created if it does not exist.
+        append: whether to keep the lines of earlier sessions.
     """
     folder.mkdir(parents=True, exist_ok=True)
     log = logging.getLogger("src")
-    for handler in log.handlers[:]:  # they belong to the previous job of a sweep
+    for handler in log.handlers[:]:  # those of the previous job of a sweep
         log.removeHandler(handler)
         handler.close()
     log.propagate = False
@@ -78,7 +78,7 @@ def no_driver_checks() -> None:
 
 
 def fast_precision(accelerator: str) -> str:
-    """Return bf16-mixed where the hardware multiplies bf16 natively, else 32-true."""
+    """Return bf16-mixed if the hardware multiplies bf16 natively, else 32-true."""
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     elif accelerator in ("auto", "cpu") and not torch.backends.mps.is_available():

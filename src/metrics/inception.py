@@ -20,7 +20,7 @@ NAMES = {
 MIN_IMAGES = 2  # of each set, for a covariance
 
 
-class ColorImages(Dataset):
+class ColorImages(Dataset[Any]):
     """uint8 images (N, C, H, W) one by one, in color: gray images are repeated three times.
 
     Args:

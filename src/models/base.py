@@ -57,17 +57,21 @@ class Family(pl.LightningModule):
             `src.data.base.DataModule.holds`.
         sentences: `labeled` or `unlabeled`: which sentences of a data set of sentences it takes;
             None for other data.
+        is_classifier: it classifies images by a net from images to logits: `src.predict` and
+            `src.export` use its runs, and other models may start from its weights.
         refuses: Trainer settings that it cannot follow: {setting: (the values that it can follow,
             the reason)}.
         optimizer_names: a name in the logs for the learning rate of each optimizer.
         memory_format: of weights and images on the device.
 
-    The config checks read `takes`, `sentences` and `refuses` from the source, without importing
-    the module: write them as literals, or as names of constants that are literals.
+    The config checks read `takes`, `sentences`, `is_classifier` and `refuses` from the source,
+    without importing the module: write them as literals, or as names of constants that are
+    literals.
     """
 
     takes: ClassVar[str] = "images"
     sentences: ClassVar[str | None] = None
+    is_classifier: ClassVar[bool] = False
     refuses: ClassVar[dict[str, tuple[tuple[Any, ...], str]]] = {}
     optimizer_names: ClassVar[tuple[str, ...]] = ("lr",)
     memory_format: ClassVar[torch.memory_format] = torch.channels_last

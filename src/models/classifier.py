@@ -57,6 +57,8 @@ class Classifier(Family):
         ValueError: `freeze` leaves nothing to train, or `whiten` finds no convolution.
     """
 
+    is_classifier = True
+
     def __init__(
         self,
         net: nn.Module,

@@ -14,7 +14,7 @@ from src.core.files import write_atomically
 from src.engine.resume import batches_done
 from src.train import train
 from tests.conftest import ROOT, TINY, TINY_NETS, command, saved, wrong
-from tests.engine.test_resume import assert_same_run, uncut_run
+from tests.engine.cuts import assert_same_run, uncut_run
 
 SHORT = ("model=fc", *TINY, "data.val_size=20", "trainer.max_epochs=2", "test=false",
          "checkpoint.every_n_batches=1")  # fmt: skip

@@ -8,7 +8,7 @@ from src.core import runs
 from src.engine.resume import batches_done
 from src.train import train
 from tests.conftest import TINY, command, saved
-from tests.engine.test_resume import assert_same, rows, state
+from tests.engine.cuts import assert_same, rows, state
 
 # after the first validation nothing is better by 1e9: a patience of 1 ends it after 2 epochs
 ENDED = (*TINY, "model=fc", "callbacks=[none,early_stopping]",

@@ -8,11 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from src.augment import _places, augment, preview
+from src.augment import augment, preview
 from src.config.checks import groups
 from src.core.errors import UserError
 from src.core.randomness import CounterRNG
 from src.data.decode import decode
+from src.data.folder_writer import image_places
 from src.data.sets.files import FileSet
 from src.data.transforms import geometric, pixelwise
 from src.data.transforms.augment import Augment
@@ -42,7 +43,7 @@ def made(tmp_path_factory):
     return top
 
 
-def test_the_offline_tool_keeps_originals_and_split_and_tells_what_it_did(made, config):
+def test_originals_and_split_are_kept_and_the_manifest_lists_all_copies(made, config):
     out, source = made / "out", made / "in"
     files = {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
     again = {
@@ -95,7 +96,7 @@ def test_the_offline_tool_keeps_originals_and_split_and_tells_what_it_did(made, 
     assert (result - image[0]).abs().median() > 0.02
 
 
-def test_what_was_augmented_may_be_augmented_again(made, tmp_path):
+def test_an_augmented_folder_can_be_augmented_again(made, tmp_path):
     """Each kept image's bytes are still there, though what is made of 0.png would be called as one
     of them is."""
     call(
@@ -124,29 +125,29 @@ def test_what_was_augmented_may_be_augmented_again(made, tmp_path):
     )
 
 
-def test_names_that_meet_are_told_apart(tmp_path):
+def test_colliding_output_names_are_made_unique(tmp_path):
     """Two called 1.png below one class, and one that is called as the second of them would be."""
     paths = [tmp_path / name for name in ("a/1.png", "b/1.png", "00001_1.png", "2.png")]
     part = FileSet(paths, torch.zeros(4, dtype=torch.int64), (8, 8), 3)
-    assert [path.name for path in _places(part, ["cats"])] == [
+    assert [path.name for path in image_places(part, ["cats"])] == [
         "00000_1.png",
         "00001_1.png",
         "00002_00001_1.png",
         "00003_2.png",
     ]
     part = FileSet([paths[0], paths[1], paths[3]], torch.zeros(3, dtype=torch.int64), (8, 8), 3)
-    assert [path.name for path in _places(part, ["cats"])] == [
+    assert [path.name for path in image_places(part, ["cats"])] == [
         "00000_1.png",
         "00001_1.png",
         "2.png",
     ]
 
 
-def test_the_offline_tool_refuses_in_one_line(made):
+def test_settings_that_cannot_augment_a_folder_get_one_line(made):
     for overrides, words in (
-        ([f"out={made / 'out'}"], "is there and not empty"),
+        ([f"out={made / 'out'}"], "exists and is not empty"),
         ([f"out={made / 'in' / 'train' / 'x'}"], "lies in data.root"),
-        (["augment=none"], "augment=none makes nothing"),
+        (["augment=none"], "augment=none makes no images"),
         (["augment=mixup"], "mixes labels"),
         (
             ["data=reviews"],
@@ -183,7 +184,7 @@ def test_the_offline_tool_refuses_in_one_line(made):
     ]  # nothing half made is left
 
 
-def test_the_preview_shows_every_choice(tmp_path, capsys):
+def test_preview_shows_every_choice(tmp_path, capsys):
     Image.fromarray((np.random.default_rng(0).random((50, 60, 3)) * 255).astype(np.uint8)).save(
         tmp_path / "a.png"
     )
@@ -191,5 +192,5 @@ def test_the_preview_shows_every_choice(tmp_path, capsys):
     rows = len(groups()["augment"]) - 1  # none and model have none, the image as it is has one
     assert f"{5 * rows} images of" in capsys.readouterr().out
     assert decode(tmp_path / "sheet.png", None, 3).shape[1] > 96 * rows
-    with pytest.raises(UserError, match="a picture's name ends in"):
+    with pytest.raises(UserError, match="a picture's name must end in"):
         preview(tmp_path / "a.png", tmp_path / "sheet.txt", 0)

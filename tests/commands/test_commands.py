@@ -36,7 +36,7 @@ def finished(tmp_path_factory):
     return folder, result.stderr
 
 
-def test_a_run_leaves_what_the_readme_says(finished):
+def test_run_folder_holds_the_documented_files(finished):
     folder, said = finished
     names = {path.name for path in folder.iterdir()}
     assert {".hydra", "train.log", "metrics.csv", "metrics.json", "checkpoints", "images"} <= names
@@ -49,7 +49,7 @@ def test_a_run_leaves_what_the_readme_says(finished):
     assert "images/s" in said or "images_per_second" in said
 
 
-def test_lines_are_plain_where_the_output_is_no_terminal(finished):
+def test_output_has_plain_lines_outside_a_terminal(finished):
     assert "\r" not in finished[1]
     assert "\x1b" not in finished[1]
 
@@ -88,7 +88,7 @@ def test_interpolate_draws_lines(finished, tmp_path):
     assert Image.open(tmp_path / "x.png").size == (8 * 30 + 2, 3 * 30 + 2)
 
 
-def test_a_picture_that_cannot_be_written(finished):
+def test_unwritable_picture_is_one_line(finished):
     with pytest.raises(UserError, match=r"out=/proc/x\.png cannot be written"):
         call("sample", sample, f"run={finished[0]}", "out=/proc/x.png")
 
@@ -109,21 +109,21 @@ def test_evaluate_reproduces_the_metrics_of_the_run(finished):
     ("module", "args", "words"),
     [
         ("sample", ["n=4"], "run must be given"),
-        ("sample", ["run=/nowhere"], "is not a run's folder"),
+        ("sample", ["run=/nowhere"], "is not a run folder"),
         ("sample", ["run={run}", "n=0"], "n=0"),
         ("sample", ["run={run}", "out=x.txt"], "ends in one of .png"),
         ("sample", ["run={run}", "interpolate=1"], "a whole number from 2"),
         ("sample", ["run={run}", "sed=1"], "did you mean seed?"),
-        ("evaluate", ["run=/nowhere"], "is not a run's folder"),
+        ("evaluate", ["run=/nowhere"], "is not a run folder"),
         ("train", ["hydra.run.dir={run}"], "exists and is not empty"),
     ],
 )
-def test_what_is_wrong_gets_a_line(finished, module, args, words):
+def test_wrong_settings_of_commands_get_one_line(finished, module, args, words):
     assert words in wrong(command(module, *(arg.format(run=finished[0]) for arg in args)))
 
 
 @pytest.mark.slow
-def test_launches_in_the_same_second_get_folders_of_their_own(tmp_path):
+def test_launches_in_the_same_second_get_different_folders(tmp_path):
     args = [sys.executable, "-m", "src.train", *QUICK, "test=false", f"out={tmp_path}"]
     started = [subprocess.Popen(args, cwd=ROOT, stderr=subprocess.DEVNULL) for _ in range(2)]
     assert [process.wait(timeout=200) for process in started] == [0, 0]
@@ -132,7 +132,7 @@ def test_launches_in_the_same_second_get_folders_of_their_own(tmp_path):
     assert all((folder / "metrics.json").is_file() for folder in folders)
 
 
-def test_a_name_that_is_taken_gets_a_number(tmp_path):
+def test_existing_folder_name_gets_a_number(tmp_path):
     from src.core.runs import reserve
 
     names = [reserve(tmp_path / "x", exact=False).name for _ in range(3)]
@@ -157,7 +157,7 @@ def test_a_sweep_runs_the_grid(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_signal_ends_the_whole_sweep(tmp_path):
+def test_a_signal_ends_all_jobs_of_a_sweep(tmp_path):
     sweep = [
         *QUICK,
         "trainer.max_epochs=500",
@@ -231,7 +231,7 @@ def test_bench_runs_each_loop_in_the_precision_that_it_names(monkeypatch, capsys
     assert "ratio ours (bf16-mixed) / plain (32-true): median 2.50" in capsys.readouterr().out
 
 
-def test_bench_augment_says_which_extra_brings_the_missing_peer(monkeypatch, capsys):
+def test_bench_augment_names_the_extra_that_installs_kornia(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "kornia", None)  # an import of it fails
     ratios = call("bench_augment", bench_augment, "batch_size=2", "batches=1", "rounds=1")
     assert list(ratios) == ["torchvision"]

@@ -39,7 +39,7 @@ def gan(config, tmp_path):
     return folder, runs.read_metrics(folder)
 
 
-def test_figures_say_what_they_stand_on(gan):
+def test_metrics_come_with_the_number_of_images(gan):
     _, metrics = gan
     assert (metrics["test/n"], metrics["val/n"]) == (100, 50)
     assert (metrics["test/samples"], metrics["val/samples"]) == (60, 50)
@@ -48,7 +48,7 @@ def test_figures_say_what_they_stand_on(gan):
     assert 0 <= metrics["test/features_acc"] <= 1
 
 
-def test_a_smaller_measurement_is_printed_and_not_kept(gan, capsys):
+def test_smaller_measurement_is_printed_but_not_saved(gan, capsys):
     folder, before = gan
     values = call("evaluate", evaluate, f"run={folder}", "n=20", "seed=5")
     said = capsys.readouterr().out
@@ -56,14 +56,14 @@ def test_a_smaller_measurement_is_printed_and_not_kept(gan, capsys):
     assert values["test/fid_own"] != before["test/fid_own"]
     assert f"test/fid_own       {values['test/fid_own']:.4g}" in said
     assert (
-        "not saved: test/samples=20 is smaller than the 60 of the figures in metrics.json, which stay"
-        in said
+        "not saved: test/samples=20 is smaller than the 60 of the figures in metrics.json, "
+        "which stay" in said
     )
     assert f"test/fid_own {before['test/fid_own']:.4g}" in said
     assert runs.read_metrics(folder) == before
 
 
-def test_a_larger_measurement_and_an_equal_one_take_the_place(gan, capsys):
+def test_larger_or_equal_measurement_replaces_the_old_one(gan, capsys):
     folder, before = gan
     for n in (60, 100):
         values = call("evaluate", evaluate, f"run={folder}", f"n={n}", "seed=5")
@@ -88,7 +88,7 @@ def test_fewer_draws_of_the_latents_do_not_replace_more(config, tmp_path, capsys
     assert metrics["test/iwae_samples"] == 20
 
 
-def test_figures_of_an_older_model_go_when_the_run_is_trained_on(config, tmp_path):
+def test_figures_of_an_older_model_are_dropped_after_more_training(config, tmp_path):
     """An estimate on the model before is not one of this model."""
     cfg = small(config, None, "src.models.draw.DRAW", "~callbacks.quality")
     folder = saved(cfg, tmp_path / "run")
@@ -103,7 +103,7 @@ def test_figures_of_an_older_model_go_when_the_run_is_trained_on(config, tmp_pat
     assert metrics["test/n"] == 100
 
 
-def test_what_stood_on_an_unknown_number_is_replaced_with_a_line():
+def test_figure_without_a_number_of_images_is_replaced_with_a_message():
     old, new = {"test/fid_own": 3.0, "test/acc": 0.5}, {"test/fid_own": 4.0, "test/samples": 10}
     kept, lines = keep_larger(old, new, {"test/fid_own": "test/samples"})
     assert kept == new
@@ -131,11 +131,11 @@ def test_a_smaller_test_set_does_not_replace_a_larger_one():
     assert "test/acc 0.9" in lines[0]
 
 
-def test_a_run_without_samples_measured_refuses_n(config, tmp_path):
+def test_n_is_refused_for_a_run_that_measures_no_samples(config, tmp_path):
     cfg = config(*TINY, *TINY_NETS, "trainer.max_epochs=1", "test=false")
     train(cfg, saved(cfg, tmp_path / "run"))
     for word in ("n=20", "inception=true"):
-        with pytest.raises(UserError, match="have no quality, which measures samples"):
+        with pytest.raises(UserError, match="has no callback quality"):
             call("evaluate", evaluate, f"run={tmp_path / 'run'}", word)
 
 
@@ -151,7 +151,7 @@ def test_time_is_split_and_adds_up(gan):
     assert metrics["images_per_second"] >= 100 / metrics["train_seconds"] * 0.99
 
 
-def test_each_phase_counts_what_happens_in_it(config, tmp_path, monkeypatch):
+def test_each_phase_measures_its_own_time(config, tmp_path, monkeypatch):
     """The feature net belongs to setup: whether it comes from the cache changes neither validation
     nor test."""
     from src.models.gan import GAN as Model
@@ -180,7 +180,7 @@ def test_each_phase_counts_what_happens_in_it(config, tmp_path, monkeypatch):
         assert metrics[f"{phase}_seconds"] == pytest.approx(seconds, abs=0.1), phase
 
 
-def test_a_session_that_trains_nothing_leaves_the_times_of_the_training(config, gan, tmp_path):
+def test_session_without_training_keeps_the_times(config, gan, tmp_path):
     folder, before = gan
     cfg = config(*GAN)
     cfg.resume = str(folder)
@@ -191,7 +191,7 @@ def test_a_session_that_trains_nothing_leaves_the_times_of_the_training(config, 
     assert after["val/fid_own"] == before["val/fid_own"]
 
 
-def test_a_set_without_validation_has_no_time_of_it(config, photos, tmp_path):
+def test_no_validation_set_means_no_validation_time(config, photos, tmp_path):
     cfg = small(config, photos, "src.models.classifier.Classifier", "data.val_size=0", "test=false")
     metrics = train(cfg, saved(cfg, tmp_path / "run"))
     assert (metrics["val_seconds"], metrics["test_seconds"]) == (0, 0)

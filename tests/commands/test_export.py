@@ -31,7 +31,7 @@ def onnx_file(averaged_run, tmp_path_factory):
     return out.with_suffix(".onnx"), result.stdout + result.stderr
 
 
-def test_onnx_says_what_the_average_says(averaged_run, onnx_file):
+def test_onnx_logits_equal_those_of_the_average(averaged_run, onnx_file):
     path, said = onnx_file
     session = session_of(path)
     for n in (1, 2, 5):
@@ -52,7 +52,7 @@ def test_onnx_says_what_the_average_says(averaged_run, onnx_file):
     assert said.startswith(f"{path}: 10 classes")
 
 
-def test_torch_says_what_the_average_says(averaged_run, tmp_path, capfd):
+def test_exported_program_logits_equal_those_of_the_average(averaged_run, tmp_path, capfd):
     out = call("export", export, f"run={averaged_run}", "format=torch", f"out={tmp_path}/mlp.pt2")
     assert len("".join(capfd.readouterr()).splitlines()) == 1
     extra = {"class_names": "", "size": ""}
@@ -67,7 +67,7 @@ def test_torch_says_what_the_average_says(averaged_run, tmp_path, capfd):
 
 
 @pytest.mark.parametrize("ending", ["onnx", "pt2"])
-def test_the_permutation_is_inside(permuted_run, tmp_path, ending):
+def test_export_includes_the_pixel_permutation(permuted_run, tmp_path, ending):
     out = call(
         "export",
         export,
@@ -92,28 +92,26 @@ def exports_as(ending):
     return next(name for name, with_dot in exports.ENDINGS.items() if with_dot == f".{ending}")
 
 
-def test_what_cannot_be_exported_gets_a_line_and_leaves_nothing(
-    averaged_run, gan_run, tmp_path, monkeypatch
-):
+def test_failed_export_is_one_line_and_leaves_no_file(averaged_run, gan_run, tmp_path, monkeypatch):
     def line(*overrides, run=averaged_run):
         with pytest.raises(UserError) as error:
             call("export", export, f"run={run}", *overrides)
         return str(error.value)
 
     assert "holds a GAN" in line(run=gan_run)
-    assert "with format=onnx its name ends in .onnx" in line("out=x.pt2")
+    assert "with format=onnx the name must end in .onnx" in line("out=x.pt2")
     assert "format=jit: it takes one of onnx, torch" in line("format=jit")
     assert "cannot be written" in line("format=torch", "out=/proc/x.pt2")
     (tmp_path / "x.pt2").mkdir()
     assert "it is a folder" in line("format=torch", f"out={tmp_path}/x.pt2")
     (tmp_path / "y.pt2").write_text("before")
     monkeypatch.setattr(exports, "TOLERANCE", -1.0)
-    assert "says otherwise than the net" in line("format=torch", f"out={tmp_path}/y.pt2")
+    assert "computes other logits than the net" in line("format=torch", f"out={tmp_path}/y.pt2")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gan", "x.pt2", "y.pt2"]
     assert (tmp_path / "y.pt2").read_text() == "before"
 
 
-def test_a_net_that_no_exporter_understands_gets_a_line(averaged_run, tmp_path, monkeypatch):
+def test_net_that_no_exporter_supports_gets_one_line(averaged_run, tmp_path, monkeypatch):
     class Odd(nn.Module):
         def forward(self, x):
             return x.flatten(1)[:, :10] if x.sum().item() > 0 else -x.flatten(1)[:, :10]

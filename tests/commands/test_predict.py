@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 
 from src.core.errors import Incomplete, UserError
+from src.core.inputs import find_images
 from src.engine import build
 from src.engine.load import load_run
-from src.predict import found, predict
+from src.predict import predict
 from src.viz import charts
 from tests.conftest import call, command, logits_of_the_average
 
@@ -81,7 +82,7 @@ def photos(averaged_run, tmp_path_factory):
     return folder, list(images), softmax(logits_of_the_average(averaged_run, pixels))
 
 
-def test_a_folder_as_a_user_asks(averaged_run, photos, tmp_path):
+def test_predict_writes_table_csv_and_picture_for_a_folder(averaged_run, photos, tmp_path):
     folder, names, expected = photos
     args = (
         f"run={averaged_run}",
@@ -114,7 +115,7 @@ def test_a_folder_as_a_user_asks(averaged_run, photos, tmp_path):
     assert np.asarray(Image.open(tmp_path / "x" / "said.png")).std() > 10
 
 
-def test_good_ones_alone_end_well_and_without_a_picture(averaged_run, photos, tmp_path):
+def test_readable_images_alone_exit_with_0(averaged_run, photos, tmp_path):
     folder, names, expected = photos
     given = f"images=['{folder / names[0]}','{folder}/c.*','{folder}/../{folder.name}/c.gif']"
     answers = call(
@@ -124,7 +125,7 @@ def test_good_ones_alone_end_well_and_without_a_picture(averaged_run, photos, tm
     assert [path.name for path in tmp_path.iterdir()] == ["x.csv"]
 
 
-def test_permuted_pixels_are_permuted_here_too(permuted_run, tmp_path):
+def test_predict_applies_the_pixel_permutation(permuted_run, tmp_path):
     """Images as a person has them get what the run's own, permuted, test images get."""
     cfg, model, _ = load_run(permuted_run)
     permuted = build.datamodule(cfg).test.images[:70]
@@ -140,7 +141,7 @@ def test_permuted_pixels_are_permuted_here_too(permuted_run, tmp_path):
     assert answers.shown.shape == (64, 1, 28, 28), "the picture has an end"
 
 
-def test_what_cannot_be_asked_gets_a_line(averaged_run, gan_run, photos, tmp_path):
+def test_wrong_settings_of_predict_get_one_line(averaged_run, gan_run, photos, tmp_path):
     folder, _, _ = photos
     (tmp_path / "none").mkdir()
 
@@ -156,9 +157,7 @@ def test_what_cannot_be_asked_gets_a_line(averaged_run, gan_run, photos, tmp_pat
             )
         return str(error.value)
 
-    assert "holds a GAN: it must be the run of a classifier" in line(
-        f"images={folder}", run=gan_run
-    )
+    assert "holds a GAN; give the run of a classifier" in line(f"images={folder}", run=gan_run)
     assert f"images={tmp_path}/none: a folder without images" in line(f"images={tmp_path}/none")
     assert "no such file or folder" in line(f"images=['{folder}','{folder}/*.bmp']")
     assert "top=0" in line(f"images={folder}", "top=0")
@@ -182,7 +181,7 @@ def test_what_cannot_be_asked_gets_a_line(averaged_run, gan_run, photos, tmp_pat
     assert not (tmp_path / "x.csv").exists()
 
 
-def test_files_are_found_in_order_each_once(tmp_path, monkeypatch):
+def test_find_images_returns_each_file_once_in_order(tmp_path, monkeypatch):
     for name in (
         "b.png",
         "a.JPG",
@@ -197,7 +196,7 @@ def test_files_are_found_in_order_each_once(tmp_path, monkeypatch):
         (tmp_path / name).write_text("")
 
     def names(*given):
-        return [str(path.relative_to(tmp_path)) for path in found(list(given))]
+        return [str(path.relative_to(tmp_path)) for path in find_images(list(given))]
 
     inside = ["a.JPG", "b.png", "sub/deep/i.tif", "sub/f.webp"]
     assert names(str(tmp_path)) == inside
@@ -212,7 +211,7 @@ def test_files_are_found_in_order_each_once(tmp_path, monkeypatch):
     assert names("~/sub/*.webp", "~/.e.png") == ["sub/f.webp", ".e.png"]
 
 
-def test_a_caption_stands_beneath_its_image():
+def test_caption_is_below_its_image():
     """The images unchanged but larger, ink of the caption's color beneath each, nothing beneath the
     one without a caption."""
     images = torch.rand(3, 1, 5, 40, generator=torch.Generator().manual_seed(0))
@@ -241,7 +240,7 @@ def test_a_caption_stands_beneath_its_image():
     assert (between == 255).all()
 
 
-def test_images_grow_to_the_width_of_their_captions():
+def test_images_are_enlarged_to_the_width_of_their_captions():
     images = torch.rand(1, 3, 28, 28)
     wide, narrow = (
         charts.draw_captioned(images, [caption]).shape[1]

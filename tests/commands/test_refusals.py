@@ -59,7 +59,7 @@ def small_files(limit):
         ),
     ],
 )
-def test_what_the_machine_refuses_is_said_in_one_line(error, reason, advice):
+def test_errors_of_the_system_are_one_line(error, reason, advice):
     assert refusal(error) == (reason, advice)
     outer = ValueError("of a library")
     outer.__cause__ = error
@@ -69,11 +69,11 @@ def test_what_the_machine_refuses_is_said_in_one_line(error, reason, advice):
 @pytest.mark.parametrize(
     "error", [ValueError("x"), RuntimeError("shapes"), OSError("cannot write mode RGBA"), None]
 )
-def test_a_mistake_of_ours_is_no_refusal(error):
+def test_other_exceptions_are_not_errors_of_the_system(error):
     assert refusal(error) is None
 
 
-def test_what_is_optional_is_left_out_with_one_line_for_each_folder(tmp_path, caplog):
+def test_optional_output_is_left_out_with_one_line_per_folder(tmp_path, caplog):
     for name in ("a", "a", "b"):
         with optional("pictures left out", tmp_path / name):
             raise FULL
@@ -82,7 +82,7 @@ def test_what_is_optional_is_left_out_with_one_line_for_each_folder(tmp_path, ca
         raise ValueError("ours")
 
 
-def test_torchs_write_that_fails_says_why_and_leaves_the_old_file(tmp_path):
+def test_failed_torch_save_says_why_and_keeps_the_old_file(tmp_path):
     """Torch itself raises a RuntimeError about its own source."""
     path = tmp_path / "last.ckpt"
     path.write_text("old")
@@ -93,7 +93,7 @@ def test_torchs_write_that_fails_says_why_and_leaves_the_old_file(tmp_path):
     assert os.listdir(tmp_path) == ["last.ckpt"]  # noqa: PTH208
 
 
-def test_another_runtime_error_stays_as_it_is(tmp_path):
+def test_other_runtime_errors_are_not_changed(tmp_path):
     def fail(path):
         raise RuntimeError("shapes")
 
@@ -119,7 +119,7 @@ def test_a_log_that_cannot_be_written_says_so_once(capsys):
     assert said == "/dev/full left out (no space left on device)\n"
 
 
-def test_events_that_find_no_room_are_dropped_and_those_before_and_after_are_read(
+def test_events_on_a_full_disk_are_dropped_and_the_others_can_be_read(
     tmp_path, caplog, monkeypatch
 ):
     monkeypatch.setattr(loggers, "FLUSH_SECONDS", 1e9)
@@ -138,7 +138,7 @@ def test_events_that_find_no_room_are_dropped_and_those_before_and_after_are_rea
     assert [event.step for event in accumulator.Scalars("x")] == [1, 4]
 
 
-def test_without_a_home_nothing_is_shared(monkeypatch, caplog):
+def test_no_cache_without_a_home_folder(monkeypatch, caplog):
     def unknown(uid):
         raise KeyError(uid)
 
@@ -148,7 +148,7 @@ def test_without_a_home_nothing_is_shared(monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     assert shared_folder("~/cache") is None
     assert caplog.messages == [
-        "cache=~/cache left out (a path begins with ~, and there is no home folder): "
+        "cache=~/cache left out (a path starts with ~, but there is no home folder): "
         "cache=DIR names another"
     ]
     assert shared_folder("/cache") == Path("/cache")
@@ -162,7 +162,7 @@ def batches(workers):
 
 
 @pytest.mark.parametrize("fault", ["no shared memory", "no semaphores", None])
-def test_batches_are_the_same_however_they_come(monkeypatch, fault):
+def test_batches_are_the_same_with_and_without_shared_memory(monkeypatch, fault):
     def refuse(*args):
         raise {"no shared memory": RuntimeError, "no semaphores": FULL}[fault]
 
@@ -190,7 +190,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_command_with_one_line(tmp_
     assert "Traceback" not in refused.stderr
     assert refused.stderr.splitlines()[-1] == (
         f"error: {folder}/checkpoints/last.ckpt: file too large; the checkpoint of batch 4 is "
-        f"whole: raise ulimit -f, then go on with: python -m src.train resume={folder}"
+        f"intact: raise ulimit -f, then resume with: python -m src.train resume={folder}"
     )
     assert command("train", *again).returncode == 0
     assert json.loads((folder / "metrics.json").read_text())["batches"] == 8

@@ -19,7 +19,7 @@ from src.translate import translate
 from tests.conftest import call
 
 
-def test_any_size_is_translated_and_none_is_shifted(winter_run):
+def test_images_of_any_size_are_translated_without_a_shift(winter_run):
     _, model, _ = load_run(winter_run)
     x = torch.rand(1, 3, 21, 30)
     around = F.pad(x * 2 - 1, (0, 2, 0, 3), mode="replicate")
@@ -31,7 +31,7 @@ def test_any_size_is_translated_and_none_is_shifted(winter_run):
     assert torch.equal(model.translate(whole), (model.g(whole * 2 - 1) + 1) / 2)
 
 
-def test_a_folder_in_a_folder_out(winter_run, tmp_path):
+def test_translate_writes_a_folder_of_the_same_layout(winter_run, tmp_path):
     (tmp_path / "in" / "deep").mkdir(parents=True)
     noise = np.random.default_rng(1)
     for name in ("a.png", "a.jpg", "deep/b.png"):
@@ -46,7 +46,7 @@ def test_a_folder_in_a_folder_out(winter_run, tmp_path):
     image = decode(tmp_path / "in" / "deep" / "b.png", None, 3).unsqueeze(0) / 255
     expected = (model.translate(image, "a") * 255).round().byte()[0]
     assert torch.equal(decode(tmp_path / "out" / "deep" / "b.png", None, 3), expected)
-    with pytest.raises(UserError, match="is there and not empty"):
+    with pytest.raises(UserError, match="exists and is not empty"):
         call("translate", translate, *ask, f"out={tmp_path / 'out'}")
     (tmp_path / "in" / "bad.png").write_text("nothing")
     with pytest.raises(Incomplete, match=r"bad\.png is not a readable image"):
@@ -94,7 +94,7 @@ def test_a_trained_run_augments_a_folder(winter_run, photos, tmp_path):
     assert decode(tmp_path / "larger" / row["file"], None, 3).shape == (3, 20, 20)
 
 
-def test_of_several_runs_one_is_drawn_for_each_image(winter_run, photos, tmp_path):
+def test_each_image_is_translated_by_one_of_several_runs(winter_run, photos, tmp_path):
     twin = tmp_path / "twin"
     twin.symlink_to(winter_run)
     settings = (f"data.root={photos}", "data.test_size=40", "data.val_size=0", "augment=model")
@@ -126,18 +126,18 @@ def test_of_several_runs_one_is_drawn_for_each_image(winter_run, photos, tmp_pat
     )
 
 
-def test_what_a_model_cannot_augment_is_one_line(winter_run, photos, averaged_run, tmp_path):
+def test_models_that_cannot_augment_get_one_line(winter_run, photos, averaged_run, tmp_path):
     root, out = f"data.root={photos}", f"out={tmp_path / 'x'}"
     for more, words in (
         (
             [f"augment.run={averaged_run}"],
-            "a Classifier makes no image of an image, nor of a class; cyclegan, ",
+            "a Classifier cannot translate images or sample classes; give a run of cyclegan",
         ),
         (
             [f"augment.run={winter_run}", "data.channels=1"],
-            "makes images of 3 channels, the data have 1",
+            "makes images with 3 channels, but the data has 1",
         ),
-        ([f"augment.run={tmp_path}"], "is not a run's folder"),
+        ([f"augment.run={tmp_path}"], "is not a run folder"),
         (
             [f"augment.run={winter_run}", "factor=3"],
             "factor=3: a cyclegan or .* must name 2 runs or more, not 1",
@@ -145,15 +145,13 @@ def test_what_a_model_cannot_augment_is_one_line(winter_run, photos, averaged_ru
     ):
         with pytest.raises(UserError, match=words):
             call("augment", augment, root, out, "augment=model", *more)
-    with pytest.raises(
-        UserError, match="augment=model makes images by itself: flip can be done during training"
-    ):
+    with pytest.raises(UserError, match="augment=model cannot be combined with flip"):
         call("augment", augment, root, out, "augment=[flip,model]", f"augment.run={winter_run}")
     with pytest.raises(UserError, match=r"augment\.run must be given"):
         call("augment", augment, root, out, "augment=model")
     with pytest.raises(UserError, match="augment=model works before training"):
         check(compose("train", ["model=lenet", "augment=model", f"augment.run={winter_run}"]))
-    with pytest.raises(UserError, match="holds a Classifier, which makes no image of an image"):
+    with pytest.raises(UserError, match="holds a Classifier, which cannot translate images"):
         call("translate", translate, f"run={averaged_run}", f"images={photos}", out)
     assert not (tmp_path / "x").exists()
 
@@ -162,4 +160,4 @@ def test_sample_draws_rows_of_test_images(winter_run, tmp_path, capsys):
     call("sample", sample, f"run={winter_run}", "n=3", "scale=1", f"out={tmp_path / 'rows.png'}")
     assert Image.open(tmp_path / "rows.png").size == (6 * 18 + 2, 3 * 18 + 2)
     call("sample", sample, f"run={winter_run}", "n=99", "scale=1", f"out={tmp_path / 'rows.png'}")
-    assert "n=99: there are 4 rows to show" in capsys.readouterr().out
+    assert "n=99: the test set has only 4 rows" in capsys.readouterr().out

@@ -1,4 +1,7 @@
-"""Complete any choice of a config group so that it passes the checks, without a list of models or data sets."""
+"""Complete any choice of a config group, and any command, to a config that passes the checks.
+
+All of them are discovered in conf/: there is no list of models or data sets.
+"""
 
 import re
 from functools import cache
@@ -10,7 +13,15 @@ from src.config.compose import CONF, compose, groups, target_of
 from src.config.signatures import class_attribute
 from src.core.errors import UserError
 
+COMMANDS = sorted(path.stem for path in CONF.glob("*.yaml"))
 CHOICES = [(group, choice) for group, choices in groups().items() for choice in choices]
+
+
+def config_of(group: str, choice: str) -> tuple[str, tuple[str, ...]]:
+    """Return a command and overrides that pass its checks, for a member of CONFIGS."""
+    if group == "command":
+        return choice, with_paths(choice, ())
+    return command_for(group, choice), chosen(group, choice)
 
 
 def command_for(group: str, choice: str) -> str:
@@ -80,3 +91,29 @@ def attribute(group: str, choice: str, name: str) -> str:
 def text_of(group: str, choice: str) -> str:
     """Return the text of a choice's file."""
     return (CONF / group / f"{choice}.yaml").read_text()
+
+
+def targets_of(group: str, choice: str) -> set[str]:
+    """Return the classes and functions that a choice names, itself or in those it builds on."""
+    text = text_of(group, choice)
+    parents = re.findall(r"^  - (\w+)$", text, re.MULTILINE)
+    inherited = (targets_of(group, parent) for parent in parents if parent != "_self_")
+    return set(re.findall(r"_target_: (\S+)", text)).union(*inherited)
+
+
+def configs() -> list[tuple[str, str]]:
+    """Return all commands, and choices that have every class and function of conf/ among them.
+
+    Recipes are left out, because they only combine other choices.
+    """
+    found = [("command", name) for name in COMMANDS]
+    seen: set[str] = set()
+    for group, choice in CHOICES:
+        targets = (targets_of(group, choice) or {choice}) - seen
+        if targets and group != "experiment":
+            seen |= targets
+            found.append((group, choice))
+    return found
+
+
+CONFIGS = configs()

@@ -1,4 +1,4 @@
-"""A data set's recommendations reach the Trainer and the callbacks, unless something else says more."""
+"""A data set's recommendations reach the Trainer and the callbacks, unless set elsewhere."""
 
 import pytest
 

@@ -18,8 +18,9 @@ from src.core.runs import load_config
 from tests.conftest import command, wrong
 
 NAMES = [
-    "Fotos für Oma", "photos (1)", "a=b,c", "[x]", "{a,b}", "#1 a#b", "it's", 'say "hi"', "$HOME", "~home", "~", "b\\", "b\\'c",
-    "'in quotes'", "写真", "x: y", "100%", " spaces ", "a\tb", "two\nlines", "-x", "!&;|<>*?`", "caf\udce9",
+    "Fotos für Oma", "photos (1)", "a=b,c", "[x]", "{a,b}", "#1 a#b", "it's", 'say "hi"', "$HOME",
+    "~home", "~", "b\\", "b\\'c", "'in quotes'", "写真", "x: y", "100%", " spaces ", "a\tb",
+    "two\nlines", "-x", "!&;|<>*?`", "caf\udce9",
 ]  # fmt: skip
 EVERYTHING = "Fötos [1] (2) a=b,c #d $e 'f' \"g\" ~h {i} 100% & \\k 写真"
 LATIN = "caf\udce9 a=b"  # a byte that is not UTF-8
@@ -42,7 +43,9 @@ def test_an_existing_path_is_taken_literally_in_every_setting(tmp_path, monkeypa
                 assert path.expanduser().resolve() == tmp_path / name, (key, given_name)
 
 
-TEXT = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=40)  # fmt: skip
+TEXT = st.text(
+    st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=40
+)
 BYTES = st.binary(min_size=1, max_size=40).filter(lambda name: not {0, 47} & set(name))
 
 
@@ -50,8 +53,10 @@ BYTES = st.binary(min_size=1, max_size=40).filter(lambda name: not {0, 47} & set
 @given(st.one_of(TEXT, BYTES.map(os.fsdecode)))
 @example("\\'\\\\'")
 @example("'")
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
-def test_any_name_at_all(tmp_path, name):
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_file_name_is_taken_literally(tmp_path, name):
     path = tmp_path / name
     try:
         path.mkdir(exist_ok=True)
@@ -71,8 +76,16 @@ def test_a_path_that_does_not_exist_yet_is_taken_literally(tmp_path, name):
 
 def test_hydra_syntax_is_kept_if_no_such_path_exists(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for override in ("cache=null", "images=[a.png,'b c']", "out='x y'", "hydra.run.dir='${out}/x'",
-                     "seed=1,2", "model=gan,lsgan", "~callbacks.quality", "data.classes=[a,b]"):  # fmt: skip
+    for override in (
+        "cache=null",
+        "images=[a.png,'b c']",
+        "out='x y'",
+        "hydra.run.dir='${out}/x'",
+        "seed=1,2",
+        "model=gan,lsgan",
+        "~callbacks.quality",
+        "data.classes=[a,b]",
+    ):
         assert quoted(override, sweep=True) == override
     assert quoted("data.root=a,b", sweep=True) == "data.root=a,b"
     assert quoted("data.root=a,b") == "data.root='a,b'"
@@ -138,7 +151,13 @@ def test_a_user_trains_resumes_and_predicts_in_such_a_folder(tmp_path, name):
     fine("train", f"resume={run_dir}", "trainer.max_epochs=2", f"data.root={top}/moved")
     assert json.loads((run_dir / "metrics.json").read_text())["batches"] == 4
     assert load_config(run_dir).data.root == f"{top}/moved"
-    fine("predict", f"run={run_dir}", f"images={top}/moved", f"out={top}/x.csv", f"picture={top}/x.png")  # fmt: skip
+    fine(
+        "predict",
+        f"run={run_dir}",
+        f"images={top}/moved",
+        f"out={top}/x.csv",
+        f"picture={top}/x.png",
+    )
     with (top / "x.csv").open(encoding="utf-8", newline="") as file:
         assert len(list(csv.reader(file))) == 25
     assert (top / "x.png").is_file()
@@ -162,12 +181,35 @@ def test_all_commands_accept_such_folders(tmp_path, name):
     assert len(list((top / "more").rglob("*.png"))) == 24 + 17
     fine("augment", f"preview={top}/in/red/0.png", f"out={top}/sheet.png")
     assert (top / "sheet.png").is_file()
-    fine("train", "model=style_transfer_own", "data=style_pair", f"data.content={top}/in/red/0.png",
-         f"data.style={top}/in/blue/0.png", "data.num_steps=1", "data.size=32", f"out={top}/style", "--cfg", "job")  # fmt: skip
-    fine("train", "model=cyclegan", "data=unpaired", f"data.root_a={top}/in/red", "data.size=16",
-         f"data.root_b={top}/in/blue", "model.generator.base_channels=4", "model.generator.n_blocks=1",
-         "model.discriminator.base_channels=4", "trainer=cpu", "trainer.max_epochs=1", "callbacks=none", "logger=csv",
-         "test=false", f"hydra.run.dir={top}/unpaired")  # fmt: skip
+    fine(
+        "train",
+        "model=style_transfer_own",
+        "data=style_pair",
+        f"data.content={top}/in/red/0.png",
+        f"data.style={top}/in/blue/0.png",
+        "data.num_steps=1",
+        "data.size=32",
+        f"out={top}/style",
+        "--cfg",
+        "job",
+    )
+    fine(
+        "train",
+        "model=cyclegan",
+        "data=unpaired",
+        f"data.root_a={top}/in/red",
+        "data.size=16",
+        f"data.root_b={top}/in/blue",
+        "model.generator.base_channels=4",
+        "model.generator.n_blocks=1",
+        "model.discriminator.base_channels=4",
+        "trainer=cpu",
+        "trainer.max_epochs=1",
+        "callbacks=none",
+        "logger=csv",
+        "test=false",
+        f"hydra.run.dir={top}/unpaired",
+    )
     fine("translate", f"run={top}/unpaired", f"images={top}/in/*/1*.png", f"out={top}/translated")
     assert len(list((top / "translated").rglob("*.png"))) == 6
 
@@ -193,18 +235,24 @@ def test_names_that_are_not_utf8_are_written_so_that_they_can_be_read(tmp_path):
     text = (tmp_path / "x.csv").read_text(encoding="utf-8")
     assert "r\\xf6t/caf\\xe9.png" in text
     assert text.splitlines()[0] == "file,class,probability,blue,r\\xf6t"
-    fine("augment", f"data.root={tmp_path}/in", "augment=flip", f"out={tmp_path}/out", "data.test_size=0",
-         "data.val_size=0")  # fmt: skip
+    fine(
+        "augment",
+        f"data.root={tmp_path}/in",
+        "augment=flip",
+        f"out={tmp_path}/out",
+        "data.test_size=0",
+        "data.val_size=0",
+    )
     manifest = (tmp_path / "out" / "manifest.csv").read_text(encoding="utf-8")
     assert "train/r\\xf6t/caf\\xe9.png" in manifest
 
 
 def test_a_pattern_below_an_odd_folder_matches(tmp_path):
-    from src.predict import found
+    from src.core.inputs import find_images
 
     two_classes(tmp_path / "a [1] *", n=3)
     pattern = f"{tmp_path}/a [1] */**/[01].png"
-    assert [path.name for path in found([pattern])] == ["0.png", "1.png", "0.png", "1.png"]
+    assert [path.name for path in find_images([pattern])] == ["0.png", "1.png", "0.png", "1.png"]
 
 
 def test_a_wrong_path_of_odd_letters_is_one_line(tmp_path):

@@ -12,43 +12,29 @@ from src.config.checks import check
 from src.config.cli import _jobs, quoted
 from src.config.compose import compose, groups
 from src.train import train
+from tests.config.choices import CONFIGS, config_of
 from tests.properties import draws, holds, refused
 
-PAIR = ("data=style_pair", "data.content=a", "data.style=b")
-BASES = [  # of commands, each with what must be given
-    ("evaluate", ("run=x",)),
-    ("export", ("run=x",)),
-    ("predict", ("run=x", "images=y")),
-    ("sample", ("run=x",)),
-    ("translate", ("run=x", "images=y")),
-    ("augment", ("out=x",)),
-    ("bench_augment", ()),
-    ("leave_one_out", ()),
-    ("bench", ()),
-    *[("train", (f"model={name}",)) for name in ("cnn", "draw", "fc", "gan", "googlenet", "wgan_gp", "cdcgan")],
-    *[("train", (f"model={name}", "data=reviews")) for name in ("sentiment", "word_vectors")],
-    ("train", ("model=cyclegan", "data=winter", "data.root=x")),
-    ("train", ("model=style_transfer", *PAIR)),
-    ("train", ("callbacks=[default,early_stopping]", "augment=strong", "model/schedule=plateau", "model=cnn")),
-]  # fmt: skip
 VALUES = """
-    null nan inf -inf -0.0 0 1 -1 2 28 1e999 1e-3 .5 1. 1_000 0x10 true false on None abc ü 🙂 ~ = a=b a:b a,b
-    1,2 ??? . [] [0] [null] [[]] {} {a:1} {null:1} [{}] [{a:1}] [a,b,c] [0.5,0.5] [28,28] [1,2,3] {a:{b:1}}
-    ${model} ${data} ${seed} [${model}] ${nope} ${model. ${oc.env:HOME} ${oc.env:NO_SUCH} ${oc.select:model}
-    ${oc.decode:[} ${now:%Y} ${hydra:job.name} ${.} ${..seed} ${seed}${seed} "${model}" "" '' "1e-3" '???'
+    null nan inf -inf -0.0 0 1 -1 2 28 1e999 1e-3 .5 1. 1_000 0x10 true false on None abc ü 🙂 ~ =
+    a=b a:b a,b 1,2 ??? . [] [0] [null] [[]] {} {a:1} {null:1} [{}] [{a:1}] [a,b,c] [0.5,0.5]
+    [28,28] [1,2,3] {a:{b:1}} ${model} ${data} ${seed} [${model}] ${nope} ${model. ${oc.env:HOME}
+    ${oc.env:NO_SUCH} ${oc.select:model} ${oc.decode:[} ${now:%Y} ${hydra:job.name} ${.} ${..seed}
+    ${seed}${seed} "${model}" "" '' "1e-3" '???'
     range(0,3) choice(1,2) interval(0,1) glob(*) shuffle(1,2) int(3) float(x) sort(3,1) tag(a,1)
     extend_list(1) 999999999999999999999999 auto none backbone {_target_:src.models.gan.GAN}
-    src.models.gan.GAN src.losses.Hinge src.losses.GANLoss src.optim.schedules.Plateau src.optim.schedules.unwrap_partial
-    src.nets.fc.generator src.nets.convnet.convnet src.callbacks.protocols.CanSample src.callbacks.loggers.CSVLogger
-    src.data.sets.mnist.Mnist torch.optim.Adam torch.optim.Nothing torch.optim.Optimizer torch.nn.Linear
-    torch.nn.Flatten torchvision.models.resnet99 torch.load pytorch_lightning.Trainer
+    src.models.gan.GAN src.losses.Hinge src.losses.GANLoss src.optim.schedules.Plateau
+    src.optim.schedules.unwrap_partial src.nets.fc.generator src.nets.convnet.convnet
+    src.callbacks.protocols.CanSample src.callbacks.loggers.CSVLogger src.data.sets.mnist.Mnist
+    torch.optim.Adam torch.optim.Nothing torch.optim.Optimizer torch.nn.Linear torch.nn.Flatten
+    torchvision.models.resnet99 torch.load pytorch_lightning.Trainer
 """.split()  # noqa: SIM905 (a list of these would be twice as long)
 VALUES += ["a b", "'a b'", "a\nb", "\t", "\\", " ", "x" * 300]
 KEYS = """
-    x x.seed name _target_ . a.b.c model/loss model/net hydra.run.dir hydra.job.num hydra/launcher hydra
-    defaults experiment augment data model callbacks logger trainer /model model@x data@foo:bar model/ ü 0
-    null [a] model.optimizer.0 model..lr callbacks.x callbacks.x._target_ logger.y augment.z checkpoint.seed
-    model._args_ model._recursive_ model._convert_
+    x x.seed name _target_ . a.b.c model/loss model/net hydra.run.dir hydra.job.num hydra/launcher
+    hydra defaults experiment augment data model callbacks logger trainer /model model@x
+    data@foo:bar model/ ü 0 null [a] model.optimizer.0 model..lr callbacks.x callbacks.x._target_
+    logger.y augment.z checkpoint.seed model._args_ model._recursive_ model._convert_
 """.split()  # noqa: SIM905 (a list of these would be twice as long)
 
 
@@ -68,7 +54,7 @@ def paths(name: str, given: tuple[str, ...]) -> list[str]:
 @st.composite
 def command_lines(draw) -> tuple[str, list[str]]:
     """Draw the name of a command and one to four overrides, most of them wrong."""
-    name, given = draw(st.sampled_from(BASES))
+    name, given = config_of(*draw(st.sampled_from(CONFIGS)))
     return name, [
         *given,
         *(override(draw, paths(name, given)) for _ in range(draw(st.integers(1, 4)))),
@@ -174,15 +160,19 @@ KEPT = (
     "data.cache",
 )
 NUMBERS = ["0", "1", "2", "3", "5", "7", "0.5", "1e-3", "30", "-1", "1e9", "null"]
+TEXTS = """
+    auto none normal mean batch layer xavier dirac kaiming uniform reflect wrap nearest constant min
+    max val/loss val/acc cpu 16-mixed 32-true bf16-mixed src.nets.fc.generator
+    src.nets.convnet.convnet src.models.gan.GAN src.optim.schedules.linear
+    src.optim.schedules.Plateau torch.optim.SGD torch.optim.LBFGS torch.optim.SparseAdam
+    torch.optim.Adagrad torch.optim.Rprop torch.nn.Identity torchvision.models.alexnet
+    src.data.transforms.augment.Scale src.callbacks.graph.Graph null
+""".split()  # noqa: SIM905 (a list of these would be twice as long)
 LIKELY = {  # a setting's type -> values
     int: NUMBERS,
     float: NUMBERS,
     bool: ["true", "false", "null", "1"],
-    str: """auto none normal mean batch layer xavier dirac kaiming uniform reflect wrap nearest constant min
-        max val/loss val/acc cpu 16-mixed 32-true bf16-mixed src.nets.fc.generator src.nets.convnet.convnet
-        src.models.gan.GAN src.optim.schedules.linear src.optim.schedules.Plateau torch.optim.SGD torch.optim.LBFGS
-        torch.optim.SparseAdam torch.optim.Adagrad torch.optim.Rprop torch.nn.Identity
-        torchvision.models.alexnet src.data.transforms.augment.Scale src.callbacks.graph.Graph null""".split(),  # noqa: SIM905
+    str: TEXTS,
     list: ["[]", "[1]", "[2,2]", "[0.5,0.5]", "[0.9,0.99]", "[M,M]", "[8,D]", "[0.0,0.0]", "null"],
     dict: ["null", "{}", "1"],
     type(None): [*NUMBERS, "a", "true", "backbone"],

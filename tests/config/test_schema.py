@@ -1,4 +1,5 @@
-"""Annotations are the schema: their words, every parameter under src, every optimizer of torch, and any wrong value."""
+"""Annotations are the schema: their words, every parameter under src, every optimizer of torch, and
+any wrong value."""
 
 import inspect
 import re
@@ -18,42 +19,15 @@ from src.config.overrides import path_settings
 from src.config.resume import resumable
 from src.config.schema import refusal
 from src.config.signatures import signature
-from src.config.targets import check_targets
+from src.config.targets import AUGMENT, check_targets
 from src.core import types
-from tests.config.choices import CHOICES, chosen, command_for
+from tests.config.choices import CHOICES, CONFIGS, chosen, command_for, config_of
 from tests.properties import refused
 
-PAIR = ("data=style_pair", "data.content=a", "data.style=b")
-BASES = {  # configs that hold a setting of every family between them
-    "train": [
-        (),
-        ("model=vgg", "data=cifar10", "augment=strong", "callbacks=[default,early_stopping]"),
-        ("model=cdcgan", "data=pets", "data.size=64", "model/optimizer=rmsprop"),
-        ("model=wgan_gp", "model/schedule=one_cycle", "model/optimizer=adamw"),
-        ("model=draw", "data=two_digit_mnist", "model/schedule=cosine"),
-        ("model=resnet20", "data=folder", "data.root=a", "model/optimizer=muon", "augment=crop"),
-        ("model=densenet_bc100", "model/schedule=plateau", "augment=[cutmix,noise,salt_and_pepper]"),
-        ("model=googlenet", "model/schedule=step", "augment=[mixup,cutout,contrast]"),
-        ("model=sentiment", "data=reviews"),
-        ("model=word_vectors", "data=reviews"),
-        ("model=cyclegan", "data=unpaired", "data.root_a=a", "data.root_b=b"),
-        ("model=style_transfer", *PAIR),
-    ],
-    "augment": [("out=a",), ("out=a", "augment=model", "augment.run=b")],
-    "evaluate": [("run=a",)],
-    "sample": [("run=a",)],
-    "predict": [("run=a", "images=b")],
-    "translate": [("run=a", "images=b")],
-    "export": [("run=a",)],
-    "bench": [()],
-    "bench_augment": [()],
-    "leave_one_out": [()],
-}  # fmt: skip
-CONFIGS = [(name, given) for name, several in BASES.items() for given in several]
 NEVER = [[{"a": 1}], {"a": 1}, {None: None}]  # no setting takes these
 WRONG = [
-    None, True, -1, 0, 1.5, 10**30, float("nan"), float("inf"), "", "word", "größe 写真 🙂", "1e-3", "\0", "x" * 500, [], [1],
-    [0.5, 0.5], ["a", "b", "c"], [None], [[]],
+    None, True, -1, 0, 1.5, 10**30, float("nan"), float("inf"), "", "word", "größe 写真 🙂", "1e-3",
+    "\0", "x" * 500, [], [1], [0.5, 0.5], ["a", "b", "c"], [None], [[]],
 ]  # fmt: skip
 
 
@@ -65,15 +39,20 @@ WRONG = [
         (types.Positive, [1e-9, 3], [0, float("inf"), float("nan")], "a number above 0"),
         (types.Probability | None, [None, 1], [1.1], "a number from 0 to 1, or null"),
         (types.Counted, [None, 3], [0], "a whole number from 1, or null"),
-        (types.Pair[types.Fraction], [[0, 0.9]], [[0.9], [1, 1], 0.9], "a list of 2 members: a number from 0 to just below 1"),
+        (types.Pair[types.Fraction], [[0, 0.9]], [[0.9], [1, 1], 0.9],
+         "a list of 2 members: a number from 0 to just below 1"),
         (Sequence[int], [[1]], [[], 1, ["a"]], "a list of any number of members: a whole number"),
-        (types.AnyLength[int], [[], [1]], [[1.5]], "a list of any number of members: a whole number"),
-        (tuple[float, int], [[0.5, 1]], [[1, 0.5]], "a list of 2 members: a number; a whole number"),
+        (types.AnyLength[int], [[], [1]], [[1.5]],
+         "a list of any number of members: a whole number"),
+        (tuple[float, int], [[0.5, 1]], [[1, 0.5]],
+         "a list of 2 members: a number; a whole number"),
         (Literal["auto", -1, True], ["auto", -1, True], [1, "x"], "one of auto, -1, true"),
         (bool, [True], [1, "true"], "true or false"),
         (str, ["a"], ["", 3, "\0"], "text"),
-        (types.ImageSize, [28, [28, 32]], [0, [28], [28, 5000]], "a whole number from 1 to 4096, or a list of 2"),
-        (types.Color, ["red", "#fff", [0, 0, 255]], ["rad", [1, 2], [1, 2, 256]], "a color's name, '#rrggbb', or a list of 3"),
+        (types.ImageSize, [28, [28, 32]], [0, [28], [28, 5000]],
+         "a whole number from 1 to 4096, or a list of 2"),
+        (types.Color, ["red", "#fff", [0, 0, 255]], ["rad", [1, 2], [1, 2, 256]],
+         "a color's name, '#rrggbb', or a list of 3"),
         (types.Duration, ["00:12:00:00"], ["12:00", 3], "DD:HH:MM:SS"),
         (types.PictureName, ["a.PNG"], ["a.txt", ".", 3], "a name that ends in one of .png"),
         (dict[str, types.PathText], [{}, {"a": "b"}], [{"a": 1}, 3], "settings by name"),
@@ -81,7 +60,7 @@ WRONG = [
         (float | torch.Tensor, [1.0], [], ""),
     ],
 )  # fmt: skip
-def test_a_type_says_what_it_takes(kind, good, bad, words):
+def test_error_of_each_type_says_what_it_takes(kind, good, bad, words):
     assert [refusal(value, kind) for value in good] == [None] * len(good)
     for value in bad:
         assert refusal(value, kind).startswith(words), value
@@ -90,20 +69,21 @@ def test_a_type_says_what_it_takes(kind, good, bad, words):
 def test_annotations_are_resolved_without_importing_their_module():
     assert resolve("PositiveInt | None", "src.config.commands") == types.PositiveInt | None
     assert resolve("Init", "src.models.gan") == resolve("Init", "src.nets.init")
-    assert resolve("Annotated[int, Interval(ge=2)]", "src.nets.cifar") == Annotated[int, types.Interval(ge=2)]  # fmt: skip
+    limited = Annotated[int, types.Interval(ge=2)]
+    assert resolve("Annotated[int, Interval(ge=2)]", "src.nets.cifar") == limited
     assert resolve("Literal['a', -1]", "src.config.commands") == Literal["a", -1]
     for nothing in ("", "Nothing", "np.ndarray", "a b", "list[Nothing, 1]["):
         assert resolve(nothing, "src.data.base") is Unknown
 
 
 def targets_in_conf():
-    """Each class and function of src that a config names."""
+    """Return each class and function of src that a config names."""
     text = "\n".join(path.read_text() for path in CONF.rglob("*.yaml"))
-    return sorted({*re.findall(r"_target_: (src\.\S+)", text), "src.data.transforms.augment.Augment"})  # fmt: skip
+    return sorted({*re.findall(r"_target_: (src\.\S+)", text), AUGMENT})
 
 
 @pytest.mark.parametrize("target", targets_in_conf())
-def test_every_parameter_says_what_it_takes(target):
+def test_every_parameter_has_an_annotation(target):
     for name, parameter in signature(target).parameters.items():
         if name not in supplied(target) and kind_of(*parameter[:2]) is None:
             kind = resolve(parameter.annotation, parameter.module)
@@ -112,9 +92,10 @@ def test_every_parameter_says_what_it_takes(target):
 
 
 def supplied(target):
-    """What the program passes itself; no config value is like it."""
-    own = {"transforms", "folder", "batches_done", "params"}
-    return own if target.startswith(("src.optim.muon", "src.callbacks", "src.data.transforms")) else ()  # fmt: skip
+    """Return the names of the parameters that the program passes itself."""
+    names = {"transforms", "folder", "batches_done", "params"}
+    packages = ("src.optim.muon", "src.callbacks", "src.data.transforms")
+    return names if target.startswith(packages) else ()
 
 
 def test_settings_that_are_paths_are_known_before_a_config_is_composed():
@@ -184,9 +165,10 @@ def _resolved(name, given):
 
 
 def test_any_value_of_any_setting_passes_or_gets_one_line():
-    """Each parameter once, in the first config that has it."""
+    """Each parameter is tested once, in the first config that has it."""
     seen = set()
-    for name, given in CONFIGS:
+    for group, choice in CONFIGS:
+        name, given = config_of(group, choice)
         plain = plain_config(name, given)
         for path, node, key in places(plain):
             place = (node.get("_target_", name), key)
@@ -214,7 +196,7 @@ def fuzz(name, plain, path, node, key):
 
 
 def places(node, path=""):
-    """Each value and node below `node`: its dotted path, the node that holds it and its key there."""
+    """Yield each value and node below `node`: its path, the node that holds it and its key."""
     for key, child in list(node.items()):
         yield f"{path}{key}", node, key
         if isinstance(child, dict):
@@ -232,9 +214,10 @@ def test_any_value_in_any_config_passes_or_gets_one_line(group, choice):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "given"), CONFIGS)
-def test_any_override_passes_or_gets_one_line(name, given):
+@pytest.mark.parametrize(("group", "choice"), CONFIGS, ids=[f"{g}={c}" for g, c in CONFIGS])
+def test_any_override_passes_or_gets_one_line(group, choice):
     """The same through Hydra's grammar, with another text for each setting in turn."""
+    name, given = config_of(group, choice)
     words = ["null", "true", "-1", "1.5", "1e30", "nan", "''", "größe", "[]", "[0.5,a]", "{a:1}"]
     words += ["[{a:1}]", "${seed}", "${nope}", "???", "a,b", "'1e-3'"]
     plain = OmegaConf.to_container(compose(name, list(given)), resolve=False)

@@ -1,4 +1,4 @@
-"""Sweeps: a job that fails says so at once and in its log, the others go on, and the end says which failed."""
+"""Sweeps: a failed job is reported at once and its log, and the other jobs continue."""
 
 import os
 import signal
@@ -27,9 +27,9 @@ def test_other_jobs_continue_and_the_last_line_names_those_that_failed(half):
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     last = result.stderr.strip().splitlines()[-1]
-    assert (
-        last
-        == f"2 of 4 jobs failed: 1 (seed=0 data=mnist), 3 (seed=1 data=mnist); each one's train.log in {folder} says why"
+    assert last == (
+        "2 of 4 jobs failed: 1 (seed=0 data=mnist), 3 (seed=1 data=mnist); "
+        f"the train.log of each, in {folder}, says why"
     )
     assert [(folder / str(number) / "metrics.json").is_file() for number in range(4)] == [
         True,
@@ -58,10 +58,10 @@ def test_a_failed_job_keeps_its_config_and_its_log(half):
 
 
 def test_a_sweep_does_not_resume(tmp_path):
-    assert "leave -m out" in wrong(command("train", "-m", f"resume={tmp_path}", "seed=0,1"))
+    assert "remove -m" in wrong(command("train", "-m", f"resume={tmp_path}", "seed=0,1"))
 
 
-def test_ctrl_c_ends_the_sweep_and_says_which_jobs_are_done(tmp_path):
+def test_ctrl_c_ends_the_sweep_and_lists_its_jobs(tmp_path):
     args = [
         *TINY,
         "model=fc",
@@ -85,6 +85,7 @@ def test_ctrl_c_ends_the_sweep_and_says_which_jobs_are_done(tmp_path):
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
     assert stderr.strip().splitlines()[-1] == (
-        f"sweep {tmp_path} stopped; jobs: done 0 (trainer.max_epochs=1); stopped 1 (trainer.max_epochs=5000); not begun 1"
+        f"sweep {tmp_path} stopped; jobs: done 0 (trainer.max_epochs=1); "
+        "stopped 1 (trainer.max_epochs=5000); not started 1"
     )
     assert not (tmp_path / "2").exists()

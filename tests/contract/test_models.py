@@ -27,7 +27,7 @@ from tests.contract.small import (
     small_run,
     uses_torchvision,
 )
-from tests.engine.test_resume import assert_same_run
+from tests.engine.cuts import assert_same_run
 
 EVERY_MODEL = [
     pytest.param(model, marks=[] if model in fast_models() else pytest.mark.slow)

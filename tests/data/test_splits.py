@@ -111,7 +111,7 @@ def test_empty_test_set_needs_test_false(config, tmp_path):
         "trainer.max_epochs=1",
         "data.batch_size=4",
     )
-    with pytest.raises(UserError, match=r"data\.test_size=0 leaves nothing to test on: test=false"):
+    with pytest.raises(UserError, match=r"data\.test_size=0 leaves nothing to test on; to train"):
         train(cfg, saved(cfg, tmp_path / "refused"))
     cfg.test = False
     values = train(cfg, saved(cfg, tmp_path / "run"))

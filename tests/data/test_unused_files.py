@@ -12,9 +12,9 @@ from PIL import Image, ImageOps
 from src.core import files
 from src.core.errors import UserError
 from src.core.files import images_below, summary
+from src.core.inputs import find_images
 from src.data.decode import decode, why_unreadable
 from src.data.images import ImageSet
-from src.predict import found
 from tests.conftest import ROOT, WINTER_NET, command, data_of
 
 RNG = np.random.default_rng(0)
@@ -199,7 +199,7 @@ def test_left_out_files_are_counted_by_reason(folder):
     scan = images_below(folder)
     assert len(scan.images) == 16
     assert summary(scan.left_out) == (
-        "4 of other kinds (.json, .mov, no ending), 3 hidden, 1 no regular files"
+        "4 of other kinds (.json, .mov, no ending), 3 hidden, 1 not regular files"
     )
 
 
@@ -227,7 +227,9 @@ def test_unlabeled_folders_are_read_alike(config, folder, caplog, tmp_path, caps
     sizes = [len(side) for part in (data.train, data.test) for side in (part.a, part.b)]
     assert sizes == [14, 7, 2, 1]
     assert "left out 2 files: 1 of other kinds (.json), 1 unreadable (the first: " in caplog.text
-    assert len(found([str(folder / "red")])) == 17, "predict tries each, and names what it cannot"
+    assert len(find_images([str(folder / "red")])) == 17, (
+        "predict tries each, and names what it cannot"
+    )
     message = capsys.readouterr().err
     assert message == f"{folder / 'red'}: left out 1 file: 1 of other kinds (.json)\n"
 

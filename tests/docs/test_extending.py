@@ -28,7 +28,7 @@ SHORT = (
 
 
 def applied(page, copy):
-    """Copy the project to the folder `copy`, put the page's code there; return the page's commands."""
+    """Copy the project to the folder `copy` with the page's code; return the page's commands."""
     for name in ("src", "conf"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     text = (ROOT / "docs" / page).read_text()

@@ -59,12 +59,12 @@ def line(action, *args):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("content", [b'{"test/acc": 0.', b"\xff\xfe\x00\x01", b"[1, 2]", b""])
-def test_a_broken_metrics_json_is_kept_aside_and_the_figures_are_written(folder, content, capsys):
+def test_broken_metrics_json_is_renamed_and_a_new_one_written(folder, content, capsys):
     (folder / "metrics.json").write_bytes(content)
     resume(folder)
     said = capsys.readouterr().err
     kept = next(words for words in said.splitlines() if "metrics.json is damaged" in words)
-    assert kept.endswith(f"it is now {folder / 'metrics.json.broken'}")
+    assert kept.endswith(f"renamed to {folder / 'metrics.json.broken'}")
     assert said.index(kept) < said.index("resuming")
     assert (folder / "metrics.json.broken").read_bytes() == content
     assert json.loads((folder / "metrics.json").read_text())["batches"] == 8
@@ -74,22 +74,22 @@ def test_a_broken_metrics_json_is_kept_aside_and_the_figures_are_written(folder,
 @pytest.mark.parametrize(
     "content", [b"batches,test/acc\n4,0.5,7\n", b"\x00\xff\xfe", b"batches,a\n4,x\n", b"a,b\n1,2\n"]
 )
-def test_a_broken_metrics_csv_is_kept_aside(folder, content, capsys):
+def test_broken_metrics_csv_is_renamed(folder, content, capsys):
     (folder / "metrics.csv").write_bytes(content)
     resume(folder)
-    assert f"it is now {folder / 'metrics.csv.broken'}" in capsys.readouterr().err
+    assert f"renamed to {folder / 'metrics.csv.broken'}" in capsys.readouterr().err
     assert (folder / "metrics.csv.broken").read_bytes() == content
     assert "test/acc" in (folder / "metrics.csv").read_text()
 
 
-def test_evaluate_keeps_a_broken_metrics_json_aside_too(folder):
+def test_evaluate_renames_a_broken_metrics_json_too(folder):
     (folder / "metrics.json").write_text("{")
     call("evaluate", evaluate, f"run={folder}")
     assert "test/acc" in json.loads((folder / "metrics.json").read_text())
     assert (folder / "metrics.json.broken").read_text() == "{"
 
 
-def test_a_name_that_is_taken_does_not_lose_what_was_kept_before(folder):
+def test_renamed_broken_files_do_not_overwrite_each_other(folder):
     for number in range(3):
         (folder / "metrics.json").write_text("{" * (number + 1))
         runs.write_metrics(folder, {"test/acc": 0.5})
@@ -99,7 +99,7 @@ def test_a_name_that_is_taken_does_not_lose_what_was_kept_before(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("content", [{}, [], {"state_dict": {}}, {"state_dict": 1, "loops": {}}])
-def test_a_checkpoint_that_no_training_wrote(folder, photos, content):
+def test_checkpoint_that_training_did_not_write(folder, photos, content):
     path = folder / "checkpoints" / "last.ckpt"
     torch.save(content, path)
     images = ("predict", predict, f"run={folder}", f"images={photos}")
@@ -107,7 +107,7 @@ def test_a_checkpoint_that_no_training_wrote(folder, photos, content):
         assert f"{path} was not written by training" in said
 
 
-def test_another_familys_checkpoint(folder, other):
+def test_checkpoint_of_another_family(folder, other):
     path = folder / "checkpoints" / "last.ckpt"
     shutil.copyfile(other / "checkpoints" / "last.ckpt", path)
     before = (folder / "metrics.csv").read_bytes()
@@ -120,7 +120,7 @@ def test_another_familys_checkpoint(folder, other):
     )
 
 
-def test_a_checkpoint_of_other_optimizers(folder):
+def test_checkpoint_of_other_optimizers(folder):
     cfg = runs.load_config(folder)
     cfg.model.optimizer = {
         "_target_": "torch.optim.Adam",
@@ -143,11 +143,11 @@ def test_a_checkpoint_of_other_optimizers(folder):
         (b"data: 3\n", "it names no model"),
         (
             b"model: {_target_: src.models.classifier.Classifier}\n",
-            "is missing: it cannot be left out",
+            "is missing: a config must have it",
         ),
     ],
 )
-def test_a_config_that_is_none(folder, content, words):
+def test_file_that_is_not_a_config(folder, content, words):
     path = folder / ".hydra" / "config.yaml"
     path.write_bytes(content)
     for said in (line(resume, folder), line(call, "evaluate", evaluate, f"run={folder}")):
@@ -155,7 +155,7 @@ def test_a_config_that_is_none(folder, content, words):
         assert words in said
 
 
-def test_a_log_that_cannot_be_written(folder):
+def test_unwritable_log_is_one_line(folder):
     (folder / "train.log").unlink(missing_ok=True)
     (folder / "train.log").mkdir()
     assert f"{folder / 'train.log'} cannot be written: " in line(resume, folder)

@@ -16,7 +16,7 @@ from src.core.errors import UserError
 from src.data.order import EpochSampler
 from src.engine.resume import batches_done
 from tests.conftest import ROOT, TINY, TINY_NETS, command
-from tests.engine.test_resume import assert_same_run
+from tests.engine.cuts import assert_same_run
 
 DDP = (*TINY, "trainer=ddp", "trainer.accelerator=cpu", "trainer.precision=32-true",
        "trainer.devices=2", "data.val_size=21", "data.limit=101")  # fmt: skip

@@ -13,7 +13,7 @@ from src.engine import build
 from src.evaluate import evaluate
 from src.train import train
 from tests.conftest import TINY, command, wrong
-from tests.engine.test_resume import uncut_run
+from tests.engine.cuts import uncut_run
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_a_folder_whose_classes_changed_is_refused(of_folder, tmp_path, old, new
         )
 
 
-def test_the_folder_as_it_was_is_taken(of_folder):
+def test_an_unchanged_folder_is_accepted(of_folder):
     finished, _ = of_folder
     before = runs.read_metrics(finished)
     assert evaluate(compose("evaluate", [f"run={finished}"]))["test/acc"] == before["test/acc"]
@@ -82,7 +82,7 @@ def test_other_pixel_orders_are_refused(config):
 
 
 def test_missing_checkpoint_is_an_error(tmp_path):
-    assert "is not a run's folder" in wrong(command("train", f"resume={tmp_path}"))
+    assert "is not a run folder" in wrong(command("train", f"resume={tmp_path}"))
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "config.yaml").write_text("seed: 0\n")
     assert "has no checkpoint" in wrong(command("train", f"resume={tmp_path}"))

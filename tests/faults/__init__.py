@@ -1,5 +1,6 @@
-"""What a run survives: signals at any moment, full and read-only disks, missing shared memory, damaged files.
+"""Runs under faults: signals at any moment, bad disks, no shared memory, damaged files.
 
-Real processes, real signals, real small file systems. `families` has a tiny run of each model family, `processes` starts
-it, `disks` mounts, `kills` cuts and resumes, `table` writes docs/results/faults.md from what `kills` found.
+Processes, signals and small file systems are real. `families` has a tiny run of each model family,
+`processes` starts it, `disks` mounts file systems, `kills` cuts and resumes runs, and `table`
+writes docs/results/faults.md from the results of `kills`.
 """

@@ -1,4 +1,4 @@
-"""A tiny run of each model family, with all of its training state in use: seconds long, saved often."""
+"""A tiny run of each model family, which uses all of its training state and saves often."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +108,7 @@ FAMILIES = {
         epochs=12,
     ),
     "classifier": FamilyRun((*DIGITS, *CLASSIFIER), epochs=6),
-    "classifier, files": FamilyRun(  # read by workers, augmented, gradients of three batches together
+    "classifier, files": FamilyRun(  # read by workers, augmented, three batches per step
         (
             "data=folder",
             "data.root=INPUTS/photos",
@@ -177,7 +177,7 @@ FAMILIES = {
 
 
 def make_inputs(folder: Path, server: Server) -> Path:
-    """Write what the runs read into `folder`: photographs of two classes, a style, a classifier to take features from."""
+    """Write the inputs of the runs: photographs of two classes, a style, a classifier."""
     noise = np.random.default_rng(0)
 
     def image(path: Path, height: int, width: int) -> None:

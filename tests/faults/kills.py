@@ -1,9 +1,10 @@
-"""Cut runs at random moments, resume them until they end, and compare them with runs that were never cut.
+"""Cut runs at random moments, resume them until they end, and compare them with uncut runs.
 
 python -m tests.faults.kills                       200 kills over all families, about 40 minutes
 python -m tests.faults.kills --only gan --seed 7   one cut run again
 
-Each cut run is a line in the CSV file. A seed that is there already is skipped, so what was stopped goes on.
+Each cut run is a line in the CSV file. Seeds that are in it are skipped, so a stopped call can be
+continued.
 """
 
 import argparse
@@ -193,7 +194,7 @@ def batches_saved(folder: Path) -> int:
 
 
 def differences(uncut: Path, cut: Path) -> list[str]:
-    """Return how two finished runs differ, times and what the sessions say of themselves left out."""
+    """Return how two finished runs differ, apart from times and messages of single sessions."""
     found: list[str] = []
     states = [torch.load(f / "checkpoints/last.ckpt", weights_only=True) for f in (uncut, cut)]
     compare(*states, "last.ckpt", found.append)
@@ -243,7 +244,7 @@ def _files(folder: Path) -> set[str]:
 
 
 def plan(kills: int, seed: int, only: str | None) -> list[tuple[str, str, int]]:
-    """Return (family, precision, seed) of each run to cut, about `kills` kills in all, families in turn."""
+    """Return (family, precision, seed) of each run to cut, families in turn, for about `kills`."""
     kinds = [(name, precision) for name, run in FAMILIES.items() for precision in run.precisions]
     kinds = [(name, precision) for name, precision in kinds if only in (None, name)]
     rounds = max(1, round(kills / (2.2 * len(kinds))))

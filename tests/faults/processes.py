@@ -30,13 +30,13 @@ class Run:
         self.code: int | None = None
 
     def poll(self, seconds: float = 0.0) -> int | None:
-        """Return the exit code, -n after signal n; None where the process still runs after `seconds`."""
+        """Return the exit code, -n after signal n; None if it still runs after `seconds`."""
         if self.code is None:
             self.code = self._wait(seconds)
         return self.code
 
     def wait(self, seconds: float = PATIENCE) -> int:
-        """Return the exit code; a process that does not end within `seconds` is killed, and fails the test."""
+        """Return the exit code. Kill the process and fail if it has not ended after `seconds`."""
         if self.poll(seconds) is None:
             self.kill(signal.SIGKILL, group=True)
             raise AssertionError(f"hangs: {self.said}")

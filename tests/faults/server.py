@@ -1,7 +1,9 @@
-"""A process that has imported all that training imports, and forks a child for each `python -m src.train` asked for.
+"""A process that has imported everything, and forks a child for each `python -m src.train`.
 
-The import takes longer than a tiny run. Each line on stdin is a request in JSON, each line on stdout its reply:
-{"start": ARGUMENTS, ...} -> {"pid": n}; {"wait": pid, "seconds": s} -> {"code": n}, null where it still runs.
+The import takes longer than a tiny run. Each line on stdin is a request in JSON, each line
+on stdout its reply:
+{"start": ARGUMENTS, ...} -> {"pid": n}; {"wait": pid, "seconds": s} -> {"code": n}, null if it
+still runs.
 """
 
 import ctypes

@@ -35,7 +35,7 @@ differ.
 
 
 def table(results: Path) -> str:
-    """Return the page for the results in a CSV file: a row for each family, precision and signal."""
+    """Return the page for the results in a CSV file: a row per family, precision and signal."""
     with results.open(newline="") as file:
         cuts = [cut for cut in csv.DictReader(file) if int(cut["kills"])]
     groups: dict[tuple[str, str, str], list[dict[str, str]]] = defaultdict(list)

@@ -1,4 +1,5 @@
-"""A disk that is full or refuses: one line, what cannot be left out ends the run, no figure is lost, and it goes on."""
+"""A disk that is full or read-only: one line, optional outputs are left out, an essential one ends
+the run, no figure is lost, and the run can be resumed."""
 
 import json
 import re
@@ -59,7 +60,7 @@ def assert_goes_on(kills, folder):
     assert differences(kills.twin("gan", "32-true")[0], folder) == []
 
 
-def test_a_full_disk_ends_the_run_and_free_space_lets_it_go_on(kills, disk):
+def test_a_full_disk_ends_the_run_which_continues_after_space_is_freed(kills, disk):
     small = disk("size=16m")
     folder = small.path / "run"
     run = start_and_stop_at_checkpoint(kills, folder)
@@ -67,7 +68,7 @@ def test_a_full_disk_ends_the_run_and_free_space_lets_it_go_on(kills, disk):
     run.go_on()
     line = failure(run)
     assert FULL in line
-    assert f"the checkpoint of batch {batches_saved(folder)} is whole: free some space" in line
+    assert f"the checkpoint of batch {batches_saved(folder)} is intact: free some space" in line
     assert f"resume={folder}" in line
     said = [line for line in run.said.splitlines() if " left out (" in line]
     assert len(said) == len(set(said)), "each once"
@@ -85,14 +86,14 @@ def test_a_full_disk_ends_all_processes_that_train_one_model(kills, disk):
     assert FULL in failure(run)
 
 
-def test_without_inodes_the_run_ends_and_goes_on(kills, disk):
+def test_a_run_ends_without_inodes_and_can_be_resumed(kills, disk):
     small = disk("size=64m,nr_inodes=200")
     folder = small.path / "run"
     run = start_and_stop_at_checkpoint(kills, folder)
     small.use_up_inodes()
     run.go_on()
     assert "no space left for more files (no inodes)" in (line := failure(run))
-    assert "remove some files, then go on with" in line
+    assert "remove some files, then resume with" in line
     small.free()
     assert_goes_on(kills, folder)
 
@@ -106,7 +107,7 @@ def test_a_run_folder_that_becomes_read_only_ends_the_run(kills, disk):
         again = failure(kills.start("gan", [f"resume={folder}"]))
     for words in (line, again):
         assert "read-only file system; the checkpoint of batch " in words
-        assert "is whole: make it writable, then go on with" in words
+        assert "is intact: make it writable, then resume with" in words
     assert_goes_on(kills, folder)
 
 
@@ -121,14 +122,14 @@ def test_pictures_are_left_out_with_one_line(kills, disk, tmp_path):
 
 
 def test_events_and_log_are_left_out_and_figures_are_printed(kills, disk):
-    """All but the checkpoints lies on the full disk: the run trains to its end, and only its figures have no place."""
+    """Only the checkpoints have space: the run trains to its end and only misses its figures."""
     small = disk("size=16m")
     folder = small.path / "run"
     run = start_and_stop_at_checkpoint(kills, folder, "~logger.csv")
     disk("size=64m", folder / "checkpoints")
     small.fill()
     run.go_on()
-    assert f"metrics.json: {FULL}; the checkpoint of batch 48 is whole" in failure(run)
+    assert f"metrics.json: {FULL}; the checkpoint of batch 48 is intact" in failure(run)
     for words in ("TensorBoard's events left out (", "pictures left out (", "train.log left out ("):
         assert run.said.count(words) == 1, words
     uncut = kills.twin("gan", "32-true")[0]
@@ -139,7 +140,7 @@ def test_events_and_log_are_left_out_and_figures_are_printed(kills, disk):
 
 
 def test_figures_of_training_are_not_left_out(kills, disk):
-    """metrics.csv belongs to the checkpoint: a checkpoint whose rows cannot be written is not written."""
+    """No checkpoint is written if its rows of metrics.csv cannot be written."""
     small = disk("size=16m")
     folder = small.path / "run"
     run = start_and_stop_at_checkpoint(kills, folder)
@@ -173,11 +174,11 @@ def test_read_only_places_are_named_at_once(kills, disk, tmp_path):
             assert run.wait() == 2
             (line,) = run.said.splitlines()
             assert line.startswith(f"error: hydra.run.dir={name}")
-            assert line.endswith("Read-only file system; out=DIR puts runs elsewhere")
+            assert line.endswith("Read-only file system; choose another place with out=DIR")
 
 
 @pytest.mark.parametrize("reason", ["read-only file system", FULL])
-def test_a_feature_net_that_cannot_be_kept_loses_no_figure(kills, disk, tmp_path, reason):
+def test_uncached_feature_net_loses_no_figure(kills, disk, tmp_path, reason):
     small = disk("size=1m")
     if reason == FULL:
         small.fill()
@@ -193,7 +194,7 @@ def test_without_a_home_the_cache_is_left_out(kills, mountable, tmp_path):
         pytest.skip(ROOT_ONLY)
     users = [["--bind", "/dev/null", f"/etc/{name}"] for name in ("passwd", "nsswitch.conf")]
     run = _measured(kills, tmp_path, None, mounts=users, environment={"HOME": None})
-    assert "cache=~/.cache/atelier left out (a path begins with ~, and there is no" in success(run)
+    assert "cache=~/.cache/atelier left out (a path starts with ~, but there is no" in success(run)
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["test/fid_own"] > 0
 
 
@@ -206,7 +207,7 @@ def _measured(kills, folder, cache, **how):
     return kills.server.start([*given, *where], folder / "out", patches=short, **how)
 
 
-def test_decoded_images_that_cannot_be_kept_are_decoded_again(kills, disk, tmp_path):
+def test_decoded_images_that_cannot_be_cached_are_decoded_again(kills, disk, tmp_path):
     small = disk("size=64k")
     small.fill()
     photos = ("data=folder", f"data.root={kills.inputs / 'photos'}", "data.size=64", *QUICK[2:])
@@ -231,7 +232,7 @@ def test_a_folder_of_another_user_is_named(kills, stranger, mountable):
     success(kills.server.start([*QUICK, f"hydra.run.dir={folder}"], stranger / "out"))
     resume = [f"resume={folder}", "trainer.max_epochs=2"]
     line = failure(kills.server.start(resume, stranger / "out", uid=STRANGER))
-    assert "permission denied; the checkpoint of batch 2 is whole: give yourself" in line
+    assert "permission denied; the checkpoint of batch 2 is intact: give yourself" in line
 
 
 def test_a_limit_on_file_sizes_ends_the_run(kills, tmp_path):

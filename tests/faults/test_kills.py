@@ -1,4 +1,4 @@
-"""A run of each family that is cut at random moments and resumed ends as the run that was never cut."""
+"""A run of each family that is cut at random moments and resumed ends as the uncut run."""
 
 import random
 import signal
@@ -43,7 +43,7 @@ def test_each_signal_saves_the_last_batch(kills, tmp_path, name):
     assert stop(run, name)
     assert run.wait() == 128 + getattr(signal, name.split()[0]), run.said[-2000:]
     assert "Traceback" not in run.said
-    assert run.said.count(f"go on with: python -m src.train resume={folder}") == 1
+    assert run.said.count(f"resume with: python -m src.train resume={folder}") == 1
 
 
 def test_a_cut_between_the_last_checkpoint_and_the_figures(kills, tmp_path):
@@ -63,7 +63,7 @@ def test_a_cut_between_the_last_checkpoint_and_the_figures(kills, tmp_path):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_ctrl_c_while_a_run_starts_leaves_nothing_half_made(kills, tmp_path, seed):
+def test_ctrl_c_while_a_run_starts_leaves_no_partial_files(kills, tmp_path, seed):
     """As a user types it, imports and all: then the same command is taken."""
     folder, outputs = tmp_path / "run", tmp_path / "outputs"
     run = start_plain(kills.arguments("sentiment", "32-true", folder), outputs)

@@ -1,4 +1,4 @@
-"""Processes that read images: without shared memory, killed, and met by the signals that are for their parent."""
+"""Processes that read images: without shared memory, killed, and given their parent's signals."""
 
 import os
 import signal
@@ -30,7 +30,9 @@ def test_a_small_dev_shm_neither_hangs_nor_changes_the_run(
     runs = []
     small = [["-t", "tmpfs", "-o", options, "tmpfs", "/dev/shm"]]
     for name, mounts in (("large", []), ("small", small)):
-        given = kills.arguments(FILES, "32-true", tmp_path / name, "data.size=256", "trainer.max_epochs=1")  # fmt: skip
+        given = kills.arguments(
+            FILES, "32-true", tmp_path / name, "data.size=256", "trainer.max_epochs=1"
+        )
         runs.append(kills.server.start(given, tmp_path / "out", mounts=mounts))
         success(runs[-1])
     assert words in runs[1].said
@@ -50,12 +52,12 @@ def test_a_worker_that_is_killed_ends_the_run_with_one_line(kills, tmp_path):
     os.kill(children(run.pid)[0], signal.SIGKILL)
     line = failure(run)
     assert "a process that reads images died (" in line
-    assert "is whole: give it more memory, or lower data.workers, then go on with" in line
+    assert "is intact: give it more memory, or lower data.workers, then resume with" in line
     assert kills.start(FILES, [f"resume={folder}", "trainer.max_epochs=1"]).wait() == 2
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_all_of_the_group_ends_the_run_in_good_order(kills, tmp_path, signum):
+def test_a_signal_to_the_process_group_saves_the_run(kills, tmp_path, signum):
     folder = tmp_path / "run"
     run = kills.start(FILES, kills.arguments(FILES, "32-true", folder, "trainer.max_epochs=500"))
     assert run.until(lambda: (folder / "checkpoints" / "previous.ckpt").exists()), run.said[-2000:]
@@ -65,7 +67,7 @@ def test_a_signal_to_all_of_the_group_ends_the_run_in_good_order(kills, tmp_path
     assert run.wait() == 128 + signum, run.said[-2000:]
     assert time.monotonic() - start < 30
     assert "Traceback" not in run.said
-    assert run.said.count(f"go on with: python -m src.train resume={folder}") == 1
+    assert run.said.count(f"resume with: python -m src.train resume={folder}") == 1
     assert len(workers) == 4
     assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
 

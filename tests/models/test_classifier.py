@@ -18,7 +18,7 @@ from tests.conftest import TINY
 
 def test_images_without_labels_are_refused(config, monkeypatch):
     monkeypatch.setattr(Digits, "labeled", False)
-    with pytest.raises(UserError, match="Classifier needs labels, and data=digits has none"):
+    with pytest.raises(UserError, match="Classifier needs labels, but data=digits has none"):
         build.datamodule(config("model=fc", "data=digits"))
 
 

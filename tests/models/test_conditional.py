@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from omegaconf import OmegaConf
 
-from src.augment import augment, by_models
+from src.augment import augment
 from src.core.errors import UserError
 from src.core.randomness import CounterRNG, derive_seed
 from src.engine import build
+from src.engine.makers import by_models
 from src.losses import gradient_penalty
 from src.models.gan import GAN
 from src.train import train
@@ -130,7 +131,7 @@ def test_conditional_run_adds_labeled_images_to_a_folder(config, tmp_path, monke
     for other in ("data.test_size=3", "data.split_seed=1", "data.train_per_class=2"):
         with pytest.raises(
             UserError,
-            match=f"learned from other images than these, with {other.partition('=')[0]}=",
+            match=f"was trained on other images, with {other.partition('=')[0]}=",
         ):
             call(
                 "augment",
@@ -163,7 +164,7 @@ def test_conditional_run_adds_labeled_images_to_a_folder(config, tmp_path, monke
     )
     assert asked == [[1], [1]]
     (tmp_path / "in" / "cats").rename(tmp_path / "in" / "birds")
-    with pytest.raises(UserError, match="draws cats, dogs; the data have birds, dogs"):
+    with pytest.raises(UserError, match="has the classes cats, dogs, but the data has birds, dogs"):
         call(
             "augment",
             augment,

@@ -12,7 +12,7 @@ from src.engine.load import load_run
 from src.models.cyclegan import CycleGAN, ImagePool
 from src.train import train
 from tests.conftest import TINY, WINTER_RUN, WINTER_SMALL, saved, weights_of
-from tests.engine.test_resume import assert_same_run, cut_and_resumed
+from tests.engine.cuts import assert_same_run, cut_and_resumed
 
 
 def test_training_step_equals_the_formulas(config, photos, tmp_path):

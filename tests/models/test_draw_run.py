@@ -97,7 +97,7 @@ def test_sample_draws_the_sequence(finished, tmp_path):
         assert gif.size == (3 * 30 + 2, 2 * 30 + 2)
     call("sample", sample, f"run={finished}", "n=5", f"out={tmp_path / 'canvas.png'}")
     assert Image.open(tmp_path / "canvas.png").size == (3 * 58 + 2, 2 * 58 + 2)
-    with pytest.raises(UserError, match="nothing that moves"):
+    with pytest.raises(UserError, match="has no animation"):
         call("sample", sample, f"run={finished}", "interpolate=3", f"out={tmp_path / 'x.gif'}")
     with pytest.raises(UserError, match="a DRAW cannot interpolate"):
         call("sample", sample, f"run={finished}", "interpolate=3", f"out={tmp_path / 'x.png'}")

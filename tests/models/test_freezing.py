@@ -15,7 +15,7 @@ from src.models.classifier import Classifier
 from src.nets.inspect import count_parameters
 from src.train import train
 from tests.conftest import call, saved
-from tests.engine.test_resume import assert_same_run, cut_and_resumed
+from tests.engine.cuts import assert_same_run, cut_and_resumed
 from tests.models.transfer import TARGET, started, state_of
 
 

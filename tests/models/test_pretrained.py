@@ -90,7 +90,7 @@ def re_dotted(key):
 
 @pytest.fixture
 def squeeze(monkeypatch, tmp_path):
-    """Return a function that serves the weights of a SqueezeNet from a file:// URL, named by digest."""
+    """Return a function that serves the weights of a SqueezeNet from a URL, named by digest."""
     weights = torchvision.models.SqueezeNet1_1_Weights.DEFAULT
     state = torchvision.models.squeezenet1_1().state_dict()
     torch.save(state, tmp_path / "saved.pth")

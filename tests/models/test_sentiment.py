@@ -17,7 +17,7 @@ from src.models.word_vectors import WordVectors
 from src.train import train
 from tests.conftest import call, saved, weights_of
 from tests.data.test_reviews import CPU, HEADER, LABELED, PLAIN, SENTIMENT, WORDS
-from tests.engine.test_resume import assert_same_run, cut_and_resumed, uncut_run
+from tests.engine.cuts import assert_same_run, cut_and_resumed, uncut_run
 
 RESUMED = (
     "trainer.max_epochs=3",
@@ -117,7 +117,7 @@ def test_mismatching_vectors_are_explained(config, tmp_path, words_run, gan_run)
     assert "holds a GAN: it takes the run of model=word_vectors" in line(
         f"model.init_from={gan_run}"
     )
-    assert "is not a run's folder" in line(f"model.init_from={tmp_path / 'nowhere'}")
+    assert "is not a run folder" in line(f"model.init_from={tmp_path / 'nowhere'}")
 
 
 @pytest.mark.parametrize("cut", [4, 7])
@@ -176,7 +176,7 @@ def test_leave_one_out_equals_separate_runs(config, tmp_path, words_run, capsys)
 
 def test_leave_one_out_needs_a_run_for_each_seed(tmp_path, words_run):
     shutil.copytree(words_run, tmp_path / "0")
-    with pytest.raises(UserError, match=r"1 is not a run's folder"):
+    with pytest.raises(UserError, match=r"1 is not a run folder"):
         call("leave_one_out", leave_one_out, "seeds=2", f"vectors={tmp_path}")
 
 

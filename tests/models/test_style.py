@@ -23,7 +23,7 @@ from src.train import train
 from src.translate import translate
 from tests.conftest import ON_CPU, TINY, call, command, saved, weights_of, wrong
 from tests.data.test_folder import write_folder
-from tests.engine.test_resume import assert_same_run, cut_and_resumed
+from tests.engine.cuts import assert_same_run, cut_and_resumed
 
 VGG = (*TINY, "model=vgg", "data=folder", "model.net.features=[4,M,8,8]", "data.size=16",
        "data.cache=null", "test=false",
@@ -257,7 +257,7 @@ def test_missing_files_are_explained_in_one_line(top, tmp_path):
         ),
         (
             ["data=digits"],
-            "takes a photograph and a style (data=style_pair), and data=digits holds images",
+            "takes a photograph and a style (data=style_pair), but data=digits holds images",
         ),
         (
             ["data=style_pair", photo, style, "trainer.accumulate_grad_batches=2"],

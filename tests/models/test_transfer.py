@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from src.config.checks import compose
+from src.config.cli import expect_pretrained
 from src.core import runs
 from src.core.errors import UserError
 from src.engine import build
@@ -135,8 +136,11 @@ def test_other_files_and_families_are_refused(transfer_config, tmp_path, gan_run
         (tmp_path / "draw.ckpt", "is not the checkpoint of a Classifier"),
         (tmp_path / "list.ckpt", "is not the checkpoint of a Classifier"),
         (tmp_path / "text.ckpt", "is a broken checkpoint"),
-        (gan_run, "holds a GAN"),
-        (tmp_path, "is not a run's folder"),
+        (tmp_path, "is not a run folder"),
     ):
         with pytest.raises(UserError, match=words):
             started(transfer_config(f"model.init_from={path}"))
+    with pytest.raises(
+        UserError, match=r"model\.init_from=.* holds a GAN; give the run of a class"
+    ):
+        expect_pretrained(transfer_config(f"model.init_from={gan_run}"))

@@ -28,7 +28,7 @@ VERSION = 3  # of `decode`; a new number makes new cache entries
 
 
 @dataclass
-class FileSet(Dataset):
+class FileSet(Dataset[Any]):
     """Image files, decoded a batch at a time.
 
     Attributes:

@@ -39,11 +39,6 @@ class Folder(ImageData):
                 f"data={self.name}: data.root={self.root} is not a folder; "
                 "it should hold a sub-folder for each class"
             )
-        if isinstance(self.classes, str):
-            raise UserError(
-                f"data.classes={self.classes} is a choice of data=pets; "
-                "data=folder takes a list of its classes"
-            )
         split_folders = self.split_folders()
         known = list(_class_folders(split_folders["train"]))
         for folder in split_folders.values():

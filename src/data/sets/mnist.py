@@ -59,8 +59,8 @@ class FashionMnist(Mnist):
 class TwoDigitMnist(Mnist):
     """Two digits placed at random in one image, added and clipped at 1 (Gregor 2015, section 4.3).
 
-    The paper's images are 60 x 60. In training, each digit is paired with another digit of its batch,
-    at new places in every epoch. No labels.
+    The paper's images are 60 x 60. In training, each digit is paired with another digit of its
+    batch, at new places in every epoch. No labels.
     """
 
     randomizes = True

@@ -130,10 +130,10 @@ class Reviews(DataModule):
         """Raise UserError if the vectors of a checkpoint belong to other words."""
         expect_same_words(self.words, state_dict["words"], f"{self.root} has", "the run learned")
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[Any]:
         return loader(self.train, self.batch_size, self.seed, True, self.trainer)
 
-    def test_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> DataLoader[Any]:
         return loader(self.test, len(self.test), self.seed, False, self.trainer)
 
 

@@ -15,7 +15,7 @@ from src.data.order import loader
 from src.data.transforms.pixels import to_float
 
 
-class Repeat(Dataset):
+class Repeat(Dataset[Any]):
     """The same batch, n times."""
 
     def __init__(self, batch: tuple[Tensor, Tensor], n: int) -> None:
@@ -83,10 +83,10 @@ class StylePair(DataModule):
         content, style = to_float(self.train.images).split(1)
         return content, style
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[Any]:
         return loader(Repeat(self.pair(), self.num_steps), 1, 0, True, self.trainer)
 
-    def test_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> DataLoader[Any]:
         return loader(Repeat(self.pair(), 1), 1, 0, False, self.trainer)
 
     def state_dict(self) -> dict[str, Any]:

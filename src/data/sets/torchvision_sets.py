@@ -1,5 +1,7 @@
 """Color sets in torchvision's file formats, read by torchvision, which checks each file's MD5."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -71,7 +73,7 @@ class Svhn(ImageData):
             _ensure_complete(
                 self,
                 [(self.root / name, md5)],
-                lambda split=split: self.source(str(self.root), split, download=True),
+                partial(self.source, str(self.root), split, download=True),
             )
             part = self.source(str(self.root), split)
             labels = torch.from_numpy(part.labels).long()
@@ -79,13 +81,15 @@ class Svhn(ImageData):
         return Splits(train=parts[0], test=parts[1])
 
 
-def _ensure_complete(data: ImageData, files: list[tuple[Path, str]], download) -> None:
+def _ensure_complete(
+    data: ImageData, files: list[tuple[Path, str]], download: Callable[[], object]
+) -> None:
     """Download if a file is missing; raise UserError if one is broken, without overwriting it.
 
     Args:
         data: the set.
         files: paths and MD5 digests.
-        download: () -> None.
+        download: downloads all of them.
     """
     missing = [path for path, _ in files if not path.is_file()]
     if missing:

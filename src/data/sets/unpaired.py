@@ -21,7 +21,7 @@ from src.data.transforms.pixels import add_winter, to_float, to_uint8
 
 
 @dataclass
-class PairSet(Dataset):
+class PairSet(Dataset[Any]):
     """Images of two domains, side by side in rows.
 
     Attributes:

@@ -58,7 +58,7 @@ class Augment:
         if self.geometric:
             size = (images.shape[2], images.shape[3])
             total = torch.eye(3, dtype=torch.float64)
-            # maps go from output to input coordinates, so the first transform is the leftmost factor
+            # maps go from output to input coordinates: the first transform is the leftmost factor
             for name, geometric in self.geometric.items():
                 total = total @ geometric.matrix(values[name], size)
             images = warp(images, total[:, :2], self.border, self.interpolation, self.fill)

@@ -98,8 +98,8 @@ def place_randomly(images: Tensor, size: tuple[int, int], noise: torch.Generator
         (B, C, H, W) in [0, 1].
     """
     b, _, h, w = images.shape
-    # Each pixel of the larger image looks up a row and a column of the image, which has a black border of
-    # one pixel: rows 0 and h + 1, columns 0 and w + 1.
+    # Each pixel of the larger image looks up a row and a column of the image, which has a black
+    # border of one pixel: rows 0 and h + 1, columns 0 and w + 1.
     lookups = []
     for side, full_side in zip((h, w), size, strict=True):
         start = torch.randint(full_side - side + 1, (b, 1), generator=noise, device=images.device)

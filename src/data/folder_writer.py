@@ -1,0 +1,167 @@
+"""Write a data set into a folder that trains as data=folder, with images made from it."""
+
+import csv
+import itertools
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from src.core.errors import UserError
+from src.core.files import printable
+from src.core.randomness import CounterRNG
+from src.data.decode import decode
+from src.data.image_data import ImageData
+from src.data.images import Images
+from src.data.sets.files import FileSet
+from src.data.transforms.pixels import to_float, to_uint8
+
+Made = tuple[Tensor, dict[str, Any]]  # (1, C, H, W) in [0, 1], and its entry in the manifest
+# image (1, C, H, W) in [0, 1], its label, one generator per copy -> the copies
+Maker = Callable[[Tensor, int, list[CounterRNG]], Iterator[Made]]
+COLUMNS = ("file", "source", "class", "seed", "copy", "transforms")  # of the manifest
+
+
+@dataclass(frozen=True)
+class FolderWriter:
+    """Write the images of a data set, and copies made from its training images.
+
+    Attributes:
+        data: the data set; it has labels.
+        make: makes the copies of one image.
+        factor: the folder holds `factor` times the training images: each one, and its copies.
+        seed: seed of the copies. Copy k of image i is the one that epoch k of a training would see.
+        size: side or (height, width) that an image from a file is scaled to before copies are made
+            from it; None: its own size.
+        workers: number of threads that make copies; None: as many as the pool chooses.
+    """
+
+    data: ImageData
+    make: Maker
+    factor: int
+    seed: int
+    size: int | None = None
+    workers: int | None = None
+
+    def write(self, folder: Path) -> int:
+        """Write train, val, test and manifest.csv to `folder`; return how many copies were made."""
+        data = self.data
+        for name, part in (("train", data.train), ("val", data.val), ("test", data.test)):
+            for class_name in data.class_names if len(part) else ():
+                (folder / name / class_name).mkdir(parents=True)
+            places = [folder / name / place for place in image_places(part, data.class_names)]
+            _for_each(partial(_save_unchanged, part, places), len(part), f"{name}, unchanged")
+        places = image_places(data.train, data.class_names)
+        copies = _copy_places(places, self.factor)
+        rows = _for_each(
+            lambda i: self._save_copies(i, folder / "train", places[i], copies[i]),
+            len(data.train),
+            "copies of train",
+            self.workers,
+        )
+        with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([COLUMNS, *itertools.chain.from_iterable(rows)])
+        return sum(map(len, rows))
+
+    def _save_copies(
+        self, i: int, train: Path, place: Path, paths: list[Path]
+    ) -> list[tuple[Any, ...]]:
+        """Write the copies of training image i to `paths`; return their rows of the manifest.
+
+        Args:
+            i: index of the image.
+            train: the folder of the training images.
+            place: CLASS/NAME of the image.
+            paths: CLASS/NAME of each copy.
+        """
+        image = to_float(_pixels(self.data.train, i, self.size)).unsqueeze(0)  # (1, C, H, W)
+        label, index = int(self.data.train.labels[i]), torch.tensor([i])
+        rngs = [CounterRNG(index, self.seed, "augment", k) for k in range(1, len(paths) + 1)]
+        source, rows = printable(train.name / place), []
+        try:
+            copies = zip(paths, self.make(image, label, rngs), strict=True)
+            for number, (path, (copy, values)) in enumerate(copies, 1):
+                _save(copy[0], train / path)
+                file = printable(train.name / path)
+                class_name = place.parts[0]
+                rows.append((file, source, class_name, self.seed, number, json.dumps(values)))
+        except ValueError as error:
+            raise UserError(f"{place}: {error}") from error
+        return rows
+
+
+def _for_each(
+    action: Callable[[int], Any], n: int, words: str, workers: int | None = None
+) -> list[Any]:
+    """Return action(0), ..., action(n - 1), computed by threads, with a progress bar."""
+    with ThreadPoolExecutor(workers) as pool:
+        return list(tqdm(pool.map(action, range(n)), words, n, disable=None, leave=False))
+
+
+def image_places(part: Images, class_names: list[str]) -> list[Path]:
+    """Return CLASS/NAME of each image, with its number before NAME if the class has it twice.
+
+    If such a numbered name exists already, all names get their number.
+    """
+    paths = getattr(part, "paths", None) or [Path(f"{i:05d}.png") for i in range(len(part))]
+    places = [
+        Path(class_names[int(label)]) / path.name
+        for label, path in zip(part.labels, paths, strict=True)
+    ]
+    numbered = [place.with_name(f"{i:05d}_{place.name}") for i, place in enumerate(places)]
+    counts = Counter(places)
+    unique = [
+        place if counts[place] == 1 else other
+        for place, other in zip(places, numbered, strict=True)
+    ]
+    return unique if len(set(unique)) == len(places) else numbered
+
+
+def _copy_places(places: list[Path], factor: int) -> list[list[Path]]:
+    """Return CLASS/NAME.COPY.png of each copy, with a number in between if that name is taken.
+
+    It is taken if the data set is the result of an earlier call.
+    """
+    taken, copies = set(places), []
+    for place in places:
+        copies.append([_free_place(place, f".{copy}.png", taken) for copy in range(1, factor)])
+        taken.update(copies[-1])
+    return copies
+
+
+def _free_place(place: Path, ending: str, taken: set[Path]) -> Path:
+    names = (
+        f"{place.name}{'' if number == 1 else f'.{number}'}{ending}"
+        for number in itertools.count(1)
+    )
+    return next(path for name in names if (path := place.with_name(name)) not in taken)
+
+
+def _save_unchanged(part: Images, places: list[Path], i: int) -> None:
+    """Write image i as it is: a copy of its file if it has one."""
+    if paths := getattr(part, "paths", None):
+        shutil.copyfile(paths[i], places[i])
+    else:
+        _save(to_float(_pixels(part, i)), places[i])
+
+
+def _pixels(part: Images, i: int, size: int | None = None) -> Tensor:
+    """Return image i, (C, H, W) uint8. One from a file is scaled to `size`; None: its own size."""
+    if isinstance(part, FileSet):
+        height_width = None if size is None else (size, size)
+        return decode(part.paths[i], height_width, part.channels, part.background)
+    return part[torch.tensor([i])][0][0]
+
+
+def _save(image: Tensor, path: Path) -> None:
+    Image.fromarray(to_uint8(image).permute(1, 2, 0).squeeze(2).numpy()).save(path)
