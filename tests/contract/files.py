@@ -25,6 +25,7 @@ WRITERS: dict[str, Writer] = {
     "Svhn": lambda root, patch: write_svhn(root, patch),
     "Pets": lambda root, patch: write_pets(root),
 }
+WRITTEN = ("data.root=ROOT", "data.val_size=1", "data.download=false")
 # class -> overrides; INPUTS is the fixture's folder, and ROOT the folder of the written files
 SETTINGS = {
     "Digits": ("data.limit=12", "data.val_size=6"),
@@ -42,8 +43,9 @@ SETTINGS = {
     "Folder": ("data.root=INPUTS/photos", "data.size=16", "data.val_size=4", "data.test_size=4"),
     "Pets": ("data.root=ROOT", "data.size=16", "data.val_size=4", "data.download=false"),
     "BinarizedMnist": ("data.root=ROOT",),
+    "TwoDigitMnist": (*WRITTEN, "data.size=32"),
+    "Cifar100": ("data.root=ROOT", "data.val_size=0", "data.download=false"),
 }
-WRITTEN = ("data.root=ROOT", "data.val_size=1", "data.download=false")
 
 
 def overrides_of(data: str, inputs: Path, root: Path, patch: pytest.MonkeyPatch) -> list[str]:
