@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 from src.augment import augment
-from src.config.checks import check, compose
+from src.config.checks import check
+from src.config.compose import compose
 from src.core.errors import Incomplete, UserError
 from src.data.decode import decode
 from src.engine.load import load_run
