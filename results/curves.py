@@ -40,7 +40,6 @@ class Axes:
 
 
 CURVES = {
-    "gan": Axes("batches", "FID on own features, validation", log=True),
     "draw": Axes("epochs", "bound on validation, nats per image", top=130),
     "vgg": Axes("batches", "training loss"),
     "cyclegan": Axes("batches", "mean absolute difference, training"),

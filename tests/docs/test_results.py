@@ -6,7 +6,7 @@ import statistics
 
 import pytest
 
-from results import tables
+from results import curves, tables
 from results.layout import TABLES
 from src.metrics.intervals import mean_interval
 from tests.conftest import ROOT
@@ -113,3 +113,20 @@ def test_check_names_the_stale_page(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["tables"])
     assert tables.main() == 0
     assert page.read_text() == f"<!-- table: gan -->\n{TABLES['gan']()}<!-- end -->\n"
+
+
+def test_every_picture_of_curves_is_drawn_and_on_a_page():
+    text = "".join(page.read_text() for page in tables.pages())
+    for name in curves.CURVES:
+        assert (curves.FOLDER / f"{name}.csv").is_file()
+        assert (curves.IMAGES / f"curves_{name}.png").is_file()
+        assert f"images/curves_{name}.png" in text, name
+
+
+def test_a_curve_is_taken_from_the_rows_that_have_the_metric(tmp_path, monkeypatch):
+    monkeypatch.setattr(curves, "FOLDER", tmp_path)
+    monkeypatch.setattr(curves, "IMAGES", tmp_path)
+    (tmp_path / "metrics.csv").write_text("batches,val/loss\n5,\n10,0.5\n20,0.25\n")
+    curves.collect("vgg", "val/loss", "a run", tmp_path)
+    assert curves.read("vgg") == {"a run": [(10.0, 0.5), (20.0, 0.25)]}
+    assert curves.draw("vgg").stat().st_size > 1000
