@@ -109,11 +109,12 @@ class Hinge(GANLoss):
 
 @dataclass
 class RelativisticAverage(GANLoss):
-    """RaGAN: is a real image more real than the mean fake one? (Jolicoeur-Martineau 2018, 4.3.)
+    """RaGAN: is a real image more real than the mean fake one? (Jolicoeur-Martineau 2018.)
 
     With D(real) = sigmoid(real - mean fake) and D(fake) = sigmoid(fake - mean real), the
-    discriminator minimizes -log D(real) - log(1 - D(fake)). The generator minimizes the same with
-    real and fake exchanged, so it needs the logits of real images too.
+    discriminator minimizes -log D(real) - log(1 - D(fake)), the loss of the standard GAN (RaSGAN
+    in the paper). The generator minimizes the same with real and fake exchanged, so it needs the
+    logits of real images too.
     """
 
     generator_needs_real_logits = True
@@ -246,7 +247,7 @@ def style_loss(maps: Tensor, target: Tensor, places: int) -> Tensor:
 def total_variation(images: Tensor) -> Tensor:
     """Return sum (x_(i+1)j - x_ij)^2 + (x_i(j+1) - x_ij)^2 of images (B, C, H, W), mean over B.
 
-    Mahendran 2015, eq. 3, with beta = 2.
+    Mahendran 2015, with beta = 2.
     """
     down, right = images.diff(dim=2), images.diff(dim=3)
     return (down.square().flatten(1).sum(1) + right.square().flatten(1).sum(1)).mean()

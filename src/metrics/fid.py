@@ -63,9 +63,9 @@ def neighbor_metrics(real: Tensor, fake: Tensor, k: int = 5) -> dict[str, float]
 
     Returns:
         precision: share of generated points inside some real ball.
-        recall: share of real points inside some generated ball (both Kynkaanniemi 2019, eq. 1-3).
+        recall: share of real points inside some generated ball (both Kynkaanniemi 2019).
         density: number of real balls around a generated point, divided by k; may exceed 1.
-        coverage: share of real balls with a generated point inside (both Naeem 2020, eq. 4-5).
+        coverage: share of real balls with a generated point inside (both Naeem 2020).
     """
     real, fake = real.double(), fake.double()
     real_radius, fake_radius = _radius(real, k), _radius(fake, k)

@@ -8,7 +8,7 @@ Z = 1.959963984540054  # quantile for two-sided 95%
 
 
 def wilson(successes: int, n: int, z: float = Z) -> tuple[float, float]:
-    """Return the 95% interval of the share `successes` / `n` (Wilson 1927, eq. 4).
+    """Return the 95% interval of the share `successes` / `n` (Wilson 1927).
 
     Unlike Wald's interval it stays in [0, 1].
 

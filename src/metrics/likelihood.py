@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def importance_weighted(log_weights: Callable[[int], Tensor], samples: int, chunk: int) -> Tensor:
-    """Return -log (1/k sum_i p(x, z_i) / q(z_i | x)) in nats, (B,) (Burda 2016, eq. 8).
+    """Return -log (1/k sum_i p(x, z_i) / q(z_i | x)) in nats, (B,) (Burda 2015, eq. 8).
 
     With k = 1 this is the bound. A larger k lowers it in expectation.
 

@@ -51,7 +51,7 @@ class Classifier(Family):
             (1 + n) / (10 + n) if that is smaller, so that the first weights fade quickly.
         decay_all: apply weight decay to norms and biases too, not only to matrices and filters.
         aux_weight: weight of an auxiliary head's loss (Szegedy 2015, section 5).
-        norm_bias_lr: factor on the learning rate of the norms' biases (Jordan 2024, section 3.4).
+        norm_bias_lr: factor on the learning rate of the norms' biases (Jordan 2024).
 
     Raises:
         ValueError: `freeze` leaves nothing to train, or `whiten` finds no convolution.

@@ -1,20 +1,16 @@
 """CycleGAN (Zhu 2017): two translators that undo each other, and two discriminators."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics.functional.image import (
-    peak_signal_noise_ratio,
-    structural_similarity_index_measure,
-)
 
 from src.core.types import ImageSize, NonNegative, NonNegativeInt, PositiveInt
 from src.losses import LeastSquares, cycle_consistency
 from src.metrics.color import Map, color_maps
-from src.metrics.precision import float64
+from src.metrics.similarity import psnr, ssim
 from src.models.base import Family
 
 
@@ -252,31 +248,3 @@ class CycleGAN(Family):
         """Return one translator and one discriminator, each with two blank images as input."""
         x = torch.zeros(2, *self.pool_a.images.shape[1:], device=self.device)
         return {"generator": (self.g, x), "discriminator": (self.d_b, x)}
-
-
-def psnr(predicted: Tensor, true: Tensor) -> Tensor:
-    """Return the mean peak signal-to-noise ratio in dB, in float64.
-
-    Args:
-        predicted, true: images (B, C, H, W) in [0, 1].
-    """
-    return peak_signal_noise_ratio(
-        float64(predicted),
-        float64(true),
-        data_range=1.0,
-        dim=(1, 2, 3),
-        reduction="elementwise_mean",
-    )
-
-
-def ssim(predicted: Tensor, true: Tensor) -> Tensor:
-    """Return the mean structural similarity (Wang 2004).
-
-    It is computed in float64, because it subtracts nearly equal squares, and because its
-    convolutions would run in bf16 under autocast.
-
-    Args:
-        predicted, true: images (B, C, H, W) in [0, 1].
-    """
-    predicted, true = float64(predicted), float64(true)
-    return cast(Tensor, structural_similarity_index_measure(predicted, true, data_range=1.0))

@@ -12,7 +12,7 @@ from src.core.types import NonNegativeInt
 
 @dataclass(frozen=True)
 class TTA:
-    """Test-time augmentation, as Jordan 2024 (section 3.7) does it.
+    """Test-time augmentation, as in Jordan 2024.
 
     Args:
         flip: add the mirror image of each view.

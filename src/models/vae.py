@@ -114,7 +114,7 @@ class VAE(Family):
     def _log_active_units(self, stage: str) -> None:
         """Log how many latents vary with the image: variance of mu over the data above 0.01.
 
-        Burda 2015, appendix C.
+        See Burda 2015.
         """
         n, sums, squares = self.moments.split([1, self.latent_dim, self.latent_dim])
         if self.trainer.world_size > 1:

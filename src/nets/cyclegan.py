@@ -28,7 +28,7 @@ class InstanceNorm(nn.Module):
 
 
 class AddToImage(nn.Module):
-    """Add to the image what a net makes of it, then clamp to [-1, 1] (Shen & Liu 2017, eq. 1).
+    """Add to the image what a net makes of it, then clamp to [-1, 1] (Shen & Liu 2017).
 
     The image keeps its own colors, which the instance norms of the net would lose.
 

@@ -45,7 +45,7 @@ def initialize(net: nn.Module, how: str) -> None:
 def whiten(layer: nn.Conv2d, images: Tensor) -> None:
     """Initialize a convolution with the principal components of its input.
 
-    See Jordan 2024, section 3.3.
+    See Jordan 2024.
 
     Each component becomes two filters, itself and its negative, scaled so that the response has
     variance 1. The strongest come first. Filters that are left over keep their values. Components

@@ -1,12 +1,13 @@
 """Every choice in conf/, discovered, and made small enough for a test."""
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from src.config.checks import check
-from src.config.compose import compose, groups
+from src.config.compose import CONF, compose, groups
 from src.config.signatures import class_attribute
 
 MODELS, LOSSES, DATA = (groups()[group] for group in ("model", "model/loss", "data"))
@@ -49,11 +50,16 @@ STAND_INS = {  # what a model `takes` -> a small data set of that kind; INPUTS: 
         "data.style=INPUTS/style.png",
         "data.size=16",
         "data.num_steps=2",
+    ),
+    "sentences": ("data=reviews", "data.batch_size=64"),
+}
+MODEL_SETTINGS = {  # what a model `takes` -> further settings of such a model
+    "a photograph and a style": (
         "model.init_from=INPUTS/vgg",
+        "model.net.features=[4,M,8]",
         "model.content_layers=[relu2]",
         "model.style_layers=[relu1,relu2]",
     ),
-    "sentences": ("data=reviews", "data.batch_size=64"),
 }
 
 
@@ -83,19 +89,39 @@ def fast_models() -> set[str]:
     return set(first.values())
 
 
-def overrides(model: str, inputs: Path) -> list[str]:
-    """Return the command line of a small run of `model`; `inputs` is the fixture's folder."""
+def data_class_of(data: str) -> str:
+    """Return the dotted name of the class of a choice of data=.
+
+    Its file names it, or a file of its defaults.
+    """
+    node = OmegaConf.load(CONF / "data" / f"{data}.yaml")
+    settings = node.get("data", node)  # below `data` where the file sets other groups too
+    if "_target_" in settings:
+        return str(settings._target_)
+    parents = [str(name) for name in node.defaults if isinstance(name, str)]
+    return next(data_class_of(name) for name in parents if not name.startswith("_"))
+
+
+def overrides(model: str, inputs: Path, data: Sequence[str] | None = None) -> list[str]:
+    """Return the command line of a small run of `model`.
+
+    Args:
+        model: a choice of model=.
+        inputs: the fixture's folder.
+        data: overrides of a data set; None: the stand-in for the kind that the model takes.
+    """
     kind = class_attribute(class_of(model), "takes")
-    data = [override.replace("INPUTS", str(inputs)) for override in STAND_INS[kind]]
-    if kind == "images":
-        data.append("data.size=64" if uses_torchvision(model) else "data.size=32")
+    chosen = list(STAND_INS[kind] if data is None else data)
+    if kind == "images" and data is None:
+        chosen.append("data.size=64" if uses_torchvision(model) else "data.size=32")
+    chosen += MODEL_SETTINGS.get(kind, ())
     small = []
     for path, value in _leaves(_composed(model), "model"):
         name = path.rpartition(".")[2]
         if name in SMALL and "${" not in str(value):
             small.append(f"{path}={SMALL[name]}")
-    vgg = ["model.net.features=[4,M,8]"] if kind == "a photograph and a style" else []
-    return [f"model={model}", *RUN, *data, *small, *vgg]
+    words = [word.replace("INPUTS", str(inputs)) for word in chosen]
+    return [f"model={model}", *RUN, *words, *small]
 
 
 def small_run(*given: str) -> DictConfig:

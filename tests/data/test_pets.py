@@ -1,45 +1,20 @@
 """Oxford-IIIT Pets: small files in its format against torchvision's reader, and errors."""
 
-import colorsys
-
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torchvision.datasets import OxfordIIITPet
 
 from src.core.errors import UserError
 from src.data.images import ImageSet
 from tests.conftest import SHARED, command, data_of
-
-BREEDS = [
-    ("Abyssinian", 1),
-    ("american_bulldog", 2),
-    ("Bengal", 1),
-    ("Maine_Coon", 1),
-]  # and cat or dog, in their order
+from tests.data.writers import write_pets
 
 
 @pytest.fixture
 def pets(tmp_path):
     """A root with four breeds, 6 training and 3 test images of each, each image of one color."""
-    folder = tmp_path / "oxford-iiit-pet"
-    (folder / "images").mkdir(parents=True)
-    (folder / "annotations").mkdir()
-    lines = {"trainval": [], "test": []}
-    for number, (breed, species) in enumerate(BREEDS, 1):
-        for i in range(9):
-            name, color = f"{breed}_{i + 1}", colorsys.hsv_to_rgb(number / 5, 1, (i + 1) / 10)
-            pixels = np.full((40 + i, 50 - i, 3), [round(255 * c) for c in color], np.uint8)
-            Image.fromarray(pixels).save(
-                folder / "images" / f"{name}.jpg", quality=100, subsampling=0
-            )
-            lines["test" if i % 3 == 2 else "trainval"].append(f"{name} {number} {species} 1")
-    for part, its in lines.items():
-        mixed = [
-            its[i] for i in np.random.default_rng(0).permutation(len(its))
-        ]  # the breeds' order is their numbers'
-        (folder / "annotations" / f"{part}.txt").write_text("\n".join(mixed) + "\n")
+    write_pets(tmp_path)
     return tmp_path
 
 

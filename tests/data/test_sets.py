@@ -10,30 +10,7 @@ from src.core.errors import UserError
 from src.data.sets.mnist import read_amat, read_idx
 from src.data.transforms.pixels import to_float
 from tests.conftest import SHARED, command, data_of
-
-RNG = np.random.default_rng(0)
-
-
-def idx(array):
-    header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
-    return header + array.astype(np.uint8).tobytes()
-
-
-def write_mnist(root, folder="MNIST", gz=False, n=40):
-    raw = root / folder / "raw"
-    raw.mkdir(parents=True)
-    for part, count in (("train", n), ("t10k", 20)):
-        images, labels = RNG.integers(0, 256, (count, 28, 28)), np.arange(count) % 10
-        for stem, array in (
-            (f"{part}-images-idx3-ubyte", images),
-            (f"{part}-labels-idx1-ubyte", labels),
-        ):
-            data = idx(array)
-            (raw / (stem + ".gz" * gz)).write_bytes(gzip.compress(data) if gz else data)
-    return raw
-
-
-# - - - - -
+from tests.data.writers import RNG, idx, write_amat, write_mnist
 
 
 @pytest.mark.parametrize("gz", [False, True])
@@ -89,18 +66,6 @@ def test_wrong_labels_and_counts_are_named(config, tmp_path):
     path.write_bytes(idx(np.zeros(39)))
     with pytest.raises(UserError, match="train-labels-idx1-ubyte holds 39 labels for 40 images"):
         data_of(config, "data=mnist", f"data.root={tmp_path}", "data.val_size=0")
-
-
-def write_amat(root, n=6, gz=False):
-    folder = root / "binarized_mnist"
-    folder.mkdir()
-    arrays = {}
-    for part in ("train", "valid", "test"):
-        arrays[part] = RNG.integers(0, 2, (n, 784))
-        text = "\n".join(" ".join(map(str, row)) for row in arrays[part]).encode() + b"\n"
-        path = folder / f"binarized_mnist_{part}.amat{'.gz' * gz}"
-        path.write_bytes(gzip.compress(text) if gz else text)
-    return arrays
 
 
 @pytest.mark.parametrize("gz", [False, True])

@@ -1,38 +1,14 @@
 """CIFAR and SVHN, from small files in their own formats."""
 
-import hashlib
 import pickle
 
 import numpy as np
 import pytest
-from scipy.io import savemat
 
 from src.core.errors import UserError
 from src.data.sets import torchvision_sets
 from tests.conftest import data_of
-from tests.data.test_sets import RNG
-
-
-def write_cifar(source, root, monkeypatch, labels_key, last):
-    """Write CIFAR files with 4 images each, and put their MD5 digests into torchvision's list."""
-    base = root / source.base_folder
-    base.mkdir()
-    lists = {}
-    for kind in ("train_list", "test_list"):
-        entries = []
-        for name, _ in getattr(source, kind):
-            content = {
-                "data": RNG.integers(0, 256, (4, 3072), dtype=np.uint8),
-                labels_key: [0, last, 5, 3],
-            }
-            entries.append([name, _write(base / name, pickle.dumps(content))])
-        lists[kind] = entries
-    names = pickle.dumps({source.meta["key"]: [f"class {i}" for i in range(last + 1)]})
-    meta = {**source.meta, "md5": _write(base / source.meta["filename"], names)}
-    for key, value in {**lists, "meta": meta}.items():
-        monkeypatch.setattr(source, key, value)
-    return base
-
+from tests.data.writers import write_cifar, write_svhn
 
 CIFARS = {
     "cifar10": (
@@ -50,11 +26,6 @@ CIFARS = {
         ["train", "test", "meta"],
     ),
 }
-
-
-def _write(path, data):
-    path.write_bytes(data)
-    return hashlib.md5(data).hexdigest()
 
 
 @pytest.mark.parametrize("name", CIFARS)
@@ -86,14 +57,7 @@ def test_cifar_is_read(config, tmp_path, monkeypatch, name):
 
 
 def test_svhn_is_read(config, tmp_path, monkeypatch):
-    source = torchvision_sets.Svhn.source
-    lists, pixels = dict(source.split_list), {}
-    for split in ("train", "test"):
-        path = tmp_path / f"{split}_32x32.mat"
-        pixels[split] = RNG.integers(0, 256, (32, 32, 3, 8), dtype=np.uint8)
-        savemat(path, {"X": pixels[split], "y": np.array([[10, 1, 2, 3, 4, 5, 6, 7]]).T})
-        lists[split] = [lists[split][0], path.name, hashlib.md5(path.read_bytes()).hexdigest()]
-    monkeypatch.setattr(source, "split_list", lists)
+    pixels = write_svhn(tmp_path, monkeypatch)
     data = data_of(config, "data=svhn", f"data.root={tmp_path}", "data.val_size=2")
     assert (len(data.train), len(data.val), len(data.test)) == (6, 2, 8)
     assert np.array_equal(data.test.images.numpy(), pixels["test"].transpose(3, 2, 0, 1))
