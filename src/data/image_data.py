@@ -281,7 +281,6 @@ class ImageData(ImageBatches, ABC):
         """Turn stored images (B, C, H, W) in [0, 1] into a random version of them.
 
         Args:
-            images: stored images.
             noise: a generator on the same device.
         """
         return binarize(images, noise) if self.binarize else images

@@ -6,8 +6,8 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from src.config.checks import leaves
 from src.core.errors import UserError
+from src.core.tree import leaves
 from src.core.types import height_width
 from src.engine.instantiate import root_cause
 from src.models.normalize import in_channels

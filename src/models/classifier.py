@@ -261,13 +261,8 @@ class Classifier(Family):
             self.single_view.update(single.float(), labels)
         if self.top5 is not None:
             self.top5.update(logits, labels)
-        self.log(
-            f"{stage}/loss",
-            F.cross_entropy(logits, labels),
-            batch_size=len(x),
-            on_epoch=True,
-            sync_dist=True,
-        )
+        loss = F.cross_entropy(logits, labels)
+        self.log(f"{stage}/loss", loss, batch_size=len(x), on_epoch=True, sync_dist=True)
         return {"logits": logits}
 
     def on_validation_epoch_end(self) -> None:
