@@ -95,9 +95,8 @@ def test_bench_baseline_reads_the_same_images(config, tmp_path, channels):
     )
     ((images, labels),) = one_by_one(data)
     assert images.shape == (12, channels, 16, 16)
-    order = (
-        labels * 1000 + images.mean((1, 2, 3)) * 255
-    ).argsort()  # brighter with each image of a class
+    # within a class, each image is brighter than the one before it
+    order = (labels * 1000 + images.mean((1, 2, 3)) * 255).argsort()
     assert torch.allclose(images[order] * 255, data.train.images.float(), atol=1.01)
     (tmp_path / "train" / "cats" / "0.png").write_bytes(b"gone")
     with pytest.raises(OSError, match=r"0\.png"):
