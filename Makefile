@@ -49,7 +49,7 @@ tensorboard: setup ## open the runs in TensorBoard; make tensorboard LOGDIR=runs
 notebooks: setup ## execute the notebooks into runs/notebooks; make notebooks OUT=DIR
 	@$(RUN) notebooks.execute $(OUT)
 
-lock: ## make requirements.lock from pyproject.toml anew (needs uv)
+lock: ## make requirements.lock again from pyproject.toml (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --group dev \
 		--no-emit-index-url --no-annotate --no-header --output-file requirements.lock pyproject.toml
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from src.engine.load import LoadedClassifier
 
 ENDINGS = {"onnx": ".onnx", "torch": ".pt2"}
-TOLERANCE = 1e-4  # of the logits' scale
+TOLERANCE = 1e-4  # largest difference of logits, relative to the largest logit
 BATCHES = (1, 3)  # numbers of images to compare; the exporters trace two
 
 

@@ -61,7 +61,7 @@ def sample(cfg: DictConfig) -> Path:
         images, columns = rows.flatten(0, 1), rows.shape[1]
         if len(rows) < cfg.n:
             rows_found = "1 row" if len(rows) == 1 else f"{len(rows)} rows"
-            print(f"n={cfg.n}: the test set has only {rows_found}")
+            print(f"n={cfg.n}: the data has only {rows_found}")
     elif cfg.interpolate is not None and isinstance(model, CanInterpolate):
         images = model.interpolate(cfg.n, cfg.interpolate, noise)
     else:

@@ -13,8 +13,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from src.config.checks import check, compose
+from src.config.checks import check
 from src.config.cli import quoted
+from src.config.compose import compose
 from src.core import runs
 from src.engine import build
 from src.train import train

@@ -12,9 +12,9 @@ from src.callbacks.loggers import TensorBoard
 from src.callbacks.quality import SampleQuality
 from src.callbacks.train_metrics import TrainMetrics, peak_memory_mb
 from src.callbacks.trainer_state import callbacks, datamodule
-from src.config.checks import leaves
 from src.core import runs
 from src.core.progress import progress
+from src.core.tree import leaves
 
 log = logging.getLogger(__name__)
 

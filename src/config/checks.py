@@ -4,18 +4,17 @@
 """
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
-from src.config.compose import compose as compose
 from src.config.compose import first_lines, groups, target_of
 from src.config.schema import WrongValue, shown
 from src.config.signatures import class_attribute
 from src.config.targets import UnknownSetting, check_targets
 from src.core.errors import UserError
+from src.core.tree import leaves
 
 
 def check(cfg: DictConfig, command: str = "train") -> None:
@@ -76,15 +75,6 @@ def _select(node: Any, path: str) -> Any:
     for key in path.split("."):
         node = node.get(key) if isinstance(node, dict) else None
     return node
-
-
-def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield each value of a plain config with its dotted path; a list is one value."""
-    if isinstance(node, dict) and (node or not path):
-        for key, child in node.items():
-            yield from leaves(child, f"{path}.{key}" if path else str(key))
-    elif not (path in ("experiment", "logger", "callbacks", "augment") and not node):
-        yield path, node
 
 
 def takes(cfg: DictConfig) -> str | None:

@@ -261,7 +261,7 @@ def help_text(doc: str) -> str:
         lines.append(f"  {group + '=':22}{' | '.join(choices)}")
     lines += [
         "",
-        "Any setting: by its dotted name. -m: a sweep over comma-separated values.",
-        "--cfg job: print the composed config.",
+        "Any setting: DOTTED.NAME=VALUE, as in model.optimizer.lr=2e-4",
+        "-m: run a sweep over values with commas. --cfg job: print the composed config.",
     ]
     return "\n".join(lines)

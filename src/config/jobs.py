@@ -152,7 +152,7 @@ class Sweep:
         complete(cfg)
         try:
             result = run_alone(self.task, cfg, folder)
-        except Exception as error:  # of any kind: the other jobs must still run
+        except Exception as error:  # any error: the other jobs must still run
             self.failed.append(name)
             words = user_error_line(error)
             if not isinstance(error, UserError | TrainingFailed | Incomplete):

@@ -29,7 +29,7 @@ def find_images(names: list[str]) -> list[Path]:
             why = (
                 f"a folder without images{f' ({left_out})' if left_out else ''}"
                 if scans
-                else "no such file or folder, and a glob without a match"
+                else "no such file or folder, and no file matches it as a glob"
             )
             raise UserError(f"images={name}: {why}")
         for folder, scan in scans.items():

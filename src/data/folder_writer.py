@@ -29,7 +29,7 @@ from src.data.transforms.pixels import to_float, to_uint8
 Made = tuple[Tensor, dict[str, Any]]  # (1, C, H, W) in [0, 1], and its entry in the manifest
 # image (1, C, H, W) in [0, 1], its label, one generator per copy -> the copies
 Maker = Callable[[Tensor, int, list[CounterRNG]], Iterator[Made]]
-COLUMNS = ("file", "source", "class", "seed", "copy", "transforms")  # of the manifest
+COLUMNS = ("file", "source", "class", "seed", "copy", "transforms")  # columns of manifest.csv
 
 
 @dataclass(frozen=True)

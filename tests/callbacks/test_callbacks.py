@@ -26,7 +26,8 @@ RUN = ("data.limit=64", "data.batch_size=16", "data.val_size=32", "trainer.accel
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory):
     """A small DCGAN run with everything on: (cfg, folder)."""
-    from src.config.checks import check, compose
+    from src.config.checks import check
+    from src.config.compose import compose
     from src.metrics import features
 
     folder = tmp_path_factory.mktemp("run")
@@ -72,7 +73,8 @@ def test_last_picture_shows_the_final_model(seen):
 
 def test_evaluate_reproduces_the_metrics_of_the_run(seen, monkeypatch):
     """The samples, the feature net and all other figures."""
-    from src.config.checks import check, compose
+    from src.config.checks import check
+    from src.config.compose import compose
     from src.evaluate import evaluate
     from src.metrics import features
 

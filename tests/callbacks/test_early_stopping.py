@@ -23,7 +23,8 @@ def ended(tmp_path_factory):
 
 
 def trained(folder, patience):
-    from src.config.checks import check, compose
+    from src.config.checks import check
+    from src.config.compose import compose
 
     cfg = compose("train", [*ENDED, f"callbacks.early_stopping.patience={patience}"])
     check(cfg)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from src.augment import augment, preview
-from src.config.checks import groups
+from src.config.compose import groups
 from src.core.errors import UserError
 from src.core.randomness import CounterRNG
 from src.data.decode import decode

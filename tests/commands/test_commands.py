@@ -111,7 +111,7 @@ def test_evaluate_reproduces_the_metrics_of_the_run(finished):
         ("sample", ["n=4"], "run must be given"),
         ("sample", ["run=/nowhere"], "is not a run folder"),
         ("sample", ["run={run}", "n=0"], "n=0"),
-        ("sample", ["run={run}", "out=x.txt"], "ends in one of .png"),
+        ("sample", ["run={run}", "out=x.txt"], "must end in one of .png"),
         ("sample", ["run={run}", "interpolate=1"], "a whole number from 2"),
         ("sample", ["run={run}", "sed=1"], "did you mean seed?"),
         ("evaluate", ["run=/nowhere"], "is not a run folder"),

@@ -78,14 +78,13 @@ def test_a_failing_cell_is_named_in_one_line(tmp_path, monkeypatch):
 
 def test_the_notebooks_own_folder_is_refused(monkeypatch):
     monkeypatch.chdir(ROOT)
-    with pytest.raises(UserError, match="name another folder"):
+    with pytest.raises(UserError, match="choose another folder"):
         main(HERE.relative_to(ROOT))
 
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
-    """What `make notebooks` runs, without MNIST: notebook -> (the value of its last cell, how many
-    pictures it shows)."""
+    """Run the notebooks without MNIST: notebook -> (value of its last cell, number of pictures)."""
     folder = tmp_path_factory.mktemp("executed")
     environment = {name: value for name, value in os.environ.items() if name != "DATA"}
     command = [sys.executable, "-m", "notebooks.execute", str(folder)]

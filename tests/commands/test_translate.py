@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 from src.augment import augment
-from src.config.checks import check, compose
+from src.config.checks import check
+from src.config.compose import compose
 from src.core.errors import Incomplete, UserError
 from src.data.decode import decode
 from src.engine.load import load_run
@@ -160,4 +161,4 @@ def test_sample_draws_rows_of_test_images(winter_run, tmp_path, capsys):
     call("sample", sample, f"run={winter_run}", "n=3", "scale=1", f"out={tmp_path / 'rows.png'}")
     assert Image.open(tmp_path / "rows.png").size == (6 * 18 + 2, 3 * 18 + 2)
     call("sample", sample, f"run={winter_run}", "n=99", "scale=1", f"out={tmp_path / 'rows.png'}")
-    assert "n=99: the test set has only 4 rows" in capsys.readouterr().out
+    assert "n=99: the data has only 4 rows" in capsys.readouterr().out

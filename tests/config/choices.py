@@ -8,10 +8,11 @@ from functools import cache
 
 from omegaconf import OmegaConf
 
-from src.config.checks import check, leaves
+from src.config.checks import check
 from src.config.compose import CONF, compose, groups, target_of
 from src.config.signatures import class_attribute
 from src.core.errors import UserError
+from src.core.tree import leaves
 
 COMMANDS = sorted(path.stem for path in CONF.glob("*.yaml"))
 CHOICES = [(group, choice) for group, choices in groups().items() for choice in choices]

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from src.config.checks import compose
+from src.config.compose import compose
 from src.config.overrides import path_settings, quoted
 from src.core.errors import UserError
 from src.core.runs import load_config

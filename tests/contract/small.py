@@ -6,8 +6,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from src.config.checks import check, compose
-from src.config.compose import CONF, groups
+from src.config.checks import check
+from src.config.compose import CONF, compose, groups
 from src.config.signatures import class_attribute
 
 MODELS, LOSSES, DATA = (groups()[group] for group in ("model", "model/loss", "data"))

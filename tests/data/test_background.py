@@ -6,7 +6,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from src.augment import augment, preview
-from src.config.checks import check, compose
+from src.config.checks import check
+from src.config.compose import compose
 from src.core.errors import UserError
 from src.data.decode import decode, parse_color
 from src.predict import predict

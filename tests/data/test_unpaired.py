@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from src.config.checks import check, compose
+from src.config.checks import check
+from src.config.compose import compose
 from src.core.errors import UserError
 from src.data.decode import decode
 from src.data.transforms.pixels import add_winter

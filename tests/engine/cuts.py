@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from src.callbacks.protocols import CanSample
-from src.config.checks import check, compose
+from src.config.checks import check
+from src.config.compose import compose
 from src.core import runs
 from src.core.errors import Interrupted
 from src.core.randomness import generator

@@ -10,7 +10,8 @@ import sys
 import pytest
 import torch
 
-from src.config.checks import check, compose
+from src.config.checks import check
+from src.config.compose import compose
 from src.config.resume import resume_run
 from src.core import runs
 from src.core.errors import UserError

@@ -9,7 +9,8 @@ import torch
 from hypothesis import strategies as st
 
 from src.augment import augment
-from src.config.checks import check, compose
+from src.config.checks import check
+from src.config.compose import compose
 from src.config.resume import resume_run
 from src.evaluate import evaluate
 from src.export import export

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from src.config.checks import compose
+from src.config.compose import compose
 from src.core import runs
 from src.core.errors import UserError
 from src.core.files import write_atomically

@@ -6,7 +6,8 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
-from src.config.checks import check, compose
+from src.config.checks import check
+from src.config.compose import compose
 from src.core.randomness import generator
 from src.data.images import ImageSet
 from src.data.transforms.pixels import to_uint8

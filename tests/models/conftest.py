@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.config.checks import check, compose
+from src.config.checks import check
+from src.config.compose import compose
 from src.train import train
 from tests.conftest import saved
 from tests.models.transfer import SOURCE, TARGET

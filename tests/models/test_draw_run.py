@@ -11,7 +11,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from src.bench.__main__ import bench
-from src.config.checks import check, compose
+from src.config.checks import check
+from src.config.compose import compose
 from src.core import runs
 from src.core.errors import UserError
 from src.engine import build

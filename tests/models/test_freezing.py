@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from src.config.checks import check, compose
+from src.config.checks import check
+from src.config.compose import compose
 from src.engine.instantiate import instantiate_node
 from src.evaluate import evaluate
 from src.models.classifier import Classifier

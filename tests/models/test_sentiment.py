@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from src.bench.leave_one_out import leave_one_out
-from src.config.checks import check, compose
+from src.config.checks import check
+from src.config.compose import compose
 from src.core.errors import UserError
 from src.engine import build
 from src.evaluate import evaluate

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from src.augment import augment
-from src.config.checks import check, compose
+from src.config.checks import check
+from src.config.compose import compose
 from src.core import runs
 from src.core.errors import UserError
 from src.data.decode import decode

@@ -4,7 +4,8 @@ import pytest
 import torch
 import torchvision
 
-from src.config.checks import check, compose
+from src.config.checks import check
+from src.config.compose import compose
 from src.core.errors import UserError
 from src.engine import build
 from src.models.pretrained import Source

@@ -8,7 +8,8 @@ import torch
 from scipy import stats
 from scipy.special import logsumexp
 
-from src.config.checks import check, compose
+from src.config.checks import check
+from src.config.compose import compose
 from src.engine import build
 from src.engine.load import load_run
 from src.evaluate import evaluate

@@ -157,7 +157,8 @@ DEFAULT = ("callbacks=default", "logger=default", "callbacks.filters.every_n_bat
 
 @pytest.fixture(scope="module")
 def seen_run(tmp_path_factory):
-    from src.config.checks import check, compose
+    from src.config.checks import check
+    from src.config.compose import compose
 
     folder = tmp_path_factory.mktemp("seen")
     cfg = compose("train", [*SEEN, *DEFAULT])
