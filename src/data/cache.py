@@ -29,7 +29,7 @@ def shared_folder(cache: str | Path | None) -> Path | None:
         if (refused := refusal(error)) is None:
             raise
         log.info(
-            "cache=%s is not used (%s); to use another folder: cache=DIR", cache, refused.reason
+            "cache=%s left out (%s); to use another folder: cache=DIR", cache, refused.reason
         )
         return None
 
