@@ -57,7 +57,8 @@ def sample(cfg: DictConfig) -> Path:
     elif cfg.interpolate is None and isinstance(model, CanCompare):
         data = build.datamodule(run_cfg)
         part = data.test if len(data.test) else data.train
-        rows = model.compared(*data.eval_images(part, evenly_spaced(len(part), cfg.n)))
+        a, b = data.eval_images(part, evenly_spaced(len(part), cfg.n))
+        rows = model.compare(a, b, noise)
         images, columns = rows.flatten(0, 1), rows.shape[1]
         if len(rows) < cfg.n:
             rows_found = "1 row" if len(rows) == 1 else f"{len(rows)} rows"

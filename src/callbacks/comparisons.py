@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 from src.callbacks.image_series import ImageSeries, image_grid
 from src.callbacks.protocols import CanCompare
 from src.callbacks.trainer_state import probe_images
+from src.core.randomness import generator
 
 
 class Comparisons(ImageSeries):
@@ -18,5 +19,6 @@ class Comparisons(ImageSeries):
     def draw(self, trainer: pl.Trainer, model: Any) -> np.ndarray | None:
         if not isinstance(model, CanCompare):
             return None
-        rows = model.compared(*probe_images(trainer, self.n))  # (n, k, C, H, W)
+        noise = generator(self.seed, "comparisons")
+        rows = model.compare(*probe_images(trainer, self.n), noise)  # (n, k, C, H, W)
         return image_grid(rows.flatten(0, 1), rows.shape[1])

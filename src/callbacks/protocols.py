@@ -112,10 +112,13 @@ class CanTranslate(Protocol):
 class CanCompare(Protocol):
     """A model that shows its results beside their sources."""
 
-    def compared(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return rows of k pictures, (n, k, C, H, W) in [0, 1], for n pairs of images.
+    def compare(self, a: Tensor, b: Tensor, generator: torch.Generator) -> Tensor:
+        """Return n rows of k pictures, (n, k, C, H, W) in [0, 1].
 
-        `a` and `b` are (n, C, H, W) in [0, 1].
+        Args:
+            a, b: a batch of the model's data: images (n, C, H, W) in [0, 1] and their labels (n,),
+                or images of two domains.
+            generator: for whatever is random.
         """
 
 

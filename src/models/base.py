@@ -44,7 +44,7 @@ class Family(pl.LightningModule):
         encode(images), decode(z)       walks between images; the latent plane if latent_dim is 2
         canvases(n, generator, images)  canvases step by step, as strips and GIFs
         log_weights(x, noise)           importance-weighted -log p(x); `src.evaluate iwae_samples=k`
-        compared(a, b)                  images beside the model's versions of them
+        compare(a, b, generator)        images beside the model's versions of them
         translate(images, to)           `src.translate`; augmentation of a folder
         graphs()                        TensorBoard's graphs: {name: (net, example input)}
 

@@ -232,11 +232,12 @@ class CycleGAN(Family):
         made = torch.cat([net(part).float() for part in x.split(64)]) if len(x) else x
         return (made[:, :, :height, :width] + 1) / 2
 
-    def compared(self, a: Tensor, b: Tensor) -> Tensor:
+    def compare(self, a: Tensor, b: Tensor, generator: torch.Generator) -> Tensor:
         """Return rows of six images (n, 6, C, H, W): A, G(A), F(G(A)), B, F(B), G(F(B)).
 
         Args:
             a, b: images of each domain, (n, C, H, W) in [0, 1].
+            generator: not used.
         """
         a, b = a.to(self.device), b.to(self.device)
         made_b, made_a = self.translate(a, "b"), self.translate(b, "a")

@@ -265,7 +265,7 @@ class StyleTransfer(Family):
             optimizer.step(closure)
         return x.detach().clamp(0, 1)
 
-    def compared(self, a: Tensor, b: Tensor) -> Tensor:
+    def compare(self, a: Tensor, b: Tensor, generator: torch.Generator) -> Tensor:
         """Return one row (1, 3, C, H, W) in [0, 1]: content, style and the current image."""
         return torch.stack(
             [self.content, self.style, self.image.detach().clamp(0, 1).unsqueeze(0)], 1

@@ -172,6 +172,9 @@ def pictures(model, images):
         z = model.encode(images)
         assert z.shape == (3, model.latent_dim)
         yield model.decode(z), images.shape
+    if isinstance(model, protocols.CanCompare):
+        rows = model.compare(images, images, generator(0))
+        yield rows[:, 0], (len(rows), *shape)
     if isinstance(model, protocols.CanPaint):
         for given in (None, images):
             yield model.canvases(3, generator(0), given).frames[-1], images.shape

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from src.core.randomness import generator
 from src.engine import build
 from src.engine.load import load_run
 from src.models.cyclegan import CycleGAN, ImagePool
@@ -129,7 +130,7 @@ def test_comparison_grid_holds_translations_and_reconstructions(winter_run, conf
     cfg, model, _ = load_run(winter_run)
     data = build.datamodule(cfg)
     a, b = data.val[torch.arange(4)]
-    rows = model.compared(a.float() / 255, b.float() / 255)
+    rows = model.compare(a.float() / 255, b.float() / 255, generator(0))
     assert rows.shape == (4, 6, 3, 16, 16)
     assert torch.equal(rows[:, 0], a.float() / 255)
     made = (model.g(rows[:, 0] * 2 - 1) + 1) / 2
