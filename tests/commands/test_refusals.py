@@ -148,8 +148,8 @@ def test_no_cache_without_a_home_folder(monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     assert shared_folder("~/cache") is None
     assert caplog.messages == [
-        "cache=~/cache left out (a path starts with ~, but there is no home folder): "
-        "cache=DIR names another"
+        "cache=~/cache is not used (a path starts with ~, but there is no home folder); "
+        "to use another folder: cache=DIR"
     ]
     assert shared_folder("/cache") == Path("/cache")
     assert shared_folder(None) is None
@@ -178,7 +178,7 @@ def test_batches_are_the_same_with_and_without_shared_memory(monkeypatch, fault)
 
 @pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_written_ends_the_command_with_one_line(tmp_path):
-    """What is safe and what to do are in it, and the run goes on from there."""
+    """The line says what was saved and what to do, and the run continues from there."""
     folder = tmp_path / "run"
     given = ("data=digits", "model=fc", *TINY, "trainer.max_epochs=1", "test=false")
     assert command("train", *given, f"hydra.run.dir={folder}").returncode == 0
