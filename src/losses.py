@@ -137,7 +137,7 @@ def gradient_penalty(
     fake_images: Tensor,
     mix: Tensor,
 ) -> Tensor:
-    """Mean over SAMPLES of (||dD/dx_hat||_2 - 1)^2, Gulrajani 2017, eq. 3.
+    """Return the mean over samples of (||dD/dx_hat||_2 - 1)^2 (Gulrajani 2017, eq. 3).
 
     x_hat = mix * real + (1 - mix) * fake. The norm runs over all elements of one sample. At a
     gradient of exactly zero the norm's own gradient counts as zero, so the penalty stays finite.

@@ -8,7 +8,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 
 from src.callbacks.images import delete_images_after, log_image, save_image, summary_writer
 from src.callbacks.protocols import CanPaint
-from src.callbacks.trainer_state import is_last_epoch, probe_images
+from src.callbacks.trainer_state import is_last_epoch, is_power_of_two, probe_images
 from src.core.progress import progress
 from src.core.randomness import generator
 from src.core.types import PositiveInt, Seed
@@ -46,7 +46,7 @@ class CanvasSequences(pl.Callback):
         step = progress(trainer).batch
         intervals, rest = divmod(step, self.every_n_batches)
         if step == 1 or rest == 0:
-            self._show(trainer, pl_module, with_gif=intervals & (intervals - 1) == 0)
+            self._show(trainer, pl_module, with_gif=step == 1 or is_power_of_two(intervals))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if is_last_epoch(trainer):

@@ -1,7 +1,6 @@
 """Pictures of a model, drawn at intervals while it trains."""
 
 from abc import abstractmethod
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from src.callbacks.images import delete_images_after, log_image, save_image
+from src.callbacks.images import delete_images_after, log_image, save_image, save_series_gif
 from src.callbacks.trainer_state import is_due, is_last_epoch
 from src.core.progress import progress
 from src.core.types import PositiveInt, Seed
@@ -58,9 +57,7 @@ class ImageSeries(pl.Callback):
         if not is_last_epoch(trainer):
             return
         self._save(trainer, pl_module)
-        frames = sorted((Path(trainer.default_root_dir) / "images").glob(f"{self.name}_*.png"))
-        if trainer.is_global_zero and frames:
-            save_image(trainer, f"{self.name}.gif", grids.gif(frames))
+        save_series_gif(trainer, self.name)
 
     @torch.no_grad()
     def _save(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:

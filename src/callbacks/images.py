@@ -41,6 +41,13 @@ def save_image(trainer: pl.Trainer, name: str, image: np.ndarray | bytes) -> Non
             grids.save_png(image, folder / name)
 
 
+def save_series_gif(trainer: pl.Trainer, name: str) -> None:
+    """Write images/NAME.gif of all images/NAME_BATCHES.png, if there are any."""
+    frames = sorted((Path(trainer.default_root_dir) / "images").glob(f"{name}_*.png"))
+    if trainer.is_global_zero and frames:
+        save_image(trainer, f"{name}.gif", grids.gif(frames))
+
+
 def delete_images_after(trainer: pl.Trainer, pattern: str) -> None:
     """Delete the images that an interrupted session drew after its last checkpoint.
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from src.callbacks.images import log_image, save_image
 from src.callbacks.protocols import CanClassify
-from src.callbacks.trainer_state import datamodule, is_last_epoch
+from src.callbacks.trainer_state import datamodule, is_last_epoch, is_power_of_two
 from src.core.types import PositiveInt
 from src.viz import charts
 
@@ -50,9 +50,8 @@ class PredictionGallery(pl.Callback):
         self._keep(pl_module, outputs, batch)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        epoch = trainer.current_epoch + 1
-        is_power_of_two = epoch.bit_count() == 1
-        self._draw(trainer, pl_module, "val", is_power_of_two or is_last_epoch(trainer))
+        due = is_power_of_two(trainer.current_epoch + 1) or is_last_epoch(trainer)
+        self._draw(trainer, pl_module, "val", due)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._draw(trainer, pl_module, "test", True)

@@ -61,14 +61,19 @@ def expect_validation(trainer: pl.Trainer, who: str, name: str) -> None:
         raise UserError(f"{who} monitors {name}, but there is no validation (data.val_size=0)")
 
 
+def is_power_of_two(n: int) -> bool:
+    """Return whether `n` is 1, 2, 4, 8 and so on."""
+    return n.bit_count() == 1
+
+
 def is_due(batch: int, every_n_batches: int) -> bool:
     """Return whether to draw after `batch` batches.
 
     That is every n batches, and before the first of them at the powers of two: early on, a model
     changes fastest.
     """
-    is_power_of_two = batch & (batch - 1) == 0
-    return batch % every_n_batches == 0 or (batch < every_n_batches and is_power_of_two)
+    is_early = batch < every_n_batches
+    return batch % every_n_batches == 0 or (is_early and is_power_of_two(batch))
 
 
 def is_last_epoch(trainer: pl.Trainer) -> bool:

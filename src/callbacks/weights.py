@@ -1,12 +1,17 @@
 """Histograms of weights, convolution filters as tiles, and an animation of one layer's filters."""
 
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from torch import Tensor, nn
 
-from src.callbacks.images import delete_images_after, log_image, save_image, summary_writer
+from src.callbacks.images import (
+    delete_images_after,
+    log_image,
+    save_image,
+    save_series_gif,
+    summary_writer,
+)
 from src.callbacks.trainer_state import is_due, is_last_epoch
 from src.core.errors import UserError
 from src.core.progress import progress
@@ -94,9 +99,8 @@ class FilterEvolution(pl.Callback):
             self._draw(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        frames = sorted((Path(trainer.default_root_dir) / "images").glob("filters_*.png"))
-        if is_last_epoch(trainer) and trainer.is_global_zero and frames:
-            save_image(trainer, "filters.gif", grids.gif(frames))
+        if is_last_epoch(trainer):
+            save_series_gif(trainer, "filters")
 
     def _draw(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         layers = spatial_convolutions(model)

@@ -87,6 +87,12 @@ ImageSide = Annotated[int, Interval(ge=1, le=4096)]
 ImageSize = ImageSide | Pair[ImageSide]  # a square's side, or [height, width]
 
 
+def height_width(size: ImageSize) -> tuple[int, int]:
+    """Return height and width of images of `size`."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
+
+
 def _is_color(value: object) -> bool:
     from PIL import ImageColor
 

@@ -20,6 +20,7 @@ from src.core.types import (
     PositiveInt,
     Resumable,
     Seed,
+    height_width,
 )
 from src.data.base import ImageBatches
 from src.data.cache import shared_folder
@@ -107,7 +108,7 @@ class ImageData(ImageBatches, ABC):
     ) -> None:
         super().__init__()
         self.name: str = name
-        self.size: tuple[int, int] = (size, size) if isinstance(size, int) else (size[0], size[1])
+        self.size = height_width(size)
         self.channels, self.num_classes, self.binarize = channels, num_classes, binarize
         self.root = Path(root).expanduser()
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
@@ -280,7 +281,6 @@ class ImageData(ImageBatches, ABC):
         """Turn stored images (B, C, H, W) in [0, 1] into a random version of them.
 
         Args:
-            images: stored images.
             noise: a generator on the same device.
         """
         return binarize(images, noise) if self.binarize else images

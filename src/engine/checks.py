@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from src.core.errors import UserError
 from src.core.tree import leaves
+from src.core.types import height_width
 from src.engine.instantiate import root_cause
 from src.models.normalize import in_channels
 
@@ -88,7 +89,7 @@ def why_input_size_fails(
         alone: try to train on a batch of one image, which BatchNorm may reject.
     """
     settings = net | ({"size": size} if "size" in net else {})
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = height_width(size)
     try:
         with torch.device("meta"), torch.no_grad():
             built = instantiate(settings, _convert_="all").train(alone)

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from src.config.checks import check
 from src.config.saved import check_saved
 from src.core import runs
+from src.core.types import height_width
 from src.data.decode import parse_color
 from src.engine import build, resume
 from src.models.classifier import Classifier
@@ -74,7 +75,7 @@ def load_classifier(folder: Path) -> LoadedClassifier:
     cfg, model, state = load_run(folder)
     assert isinstance(model, Classifier)
     size = cfg.data.size
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = height_width(size)
     return LoadedClassifier(
         DeployedClassifier(model, state["permutation"]).eval(),
         cfg.data.channels,

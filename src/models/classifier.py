@@ -206,11 +206,11 @@ class Classifier(Family):
         return optimizer
 
     def scaled(self, x: Tensor) -> Tensor:
-        """Images (B, C, H, W) in [0, 1] -> normalized; gray ones repeated for a net of three."""
+        """Normalize images (B, C, H, W) in [0, 1]; repeat gray ones for a net of three channels."""
         return normalized(x, self.mean, self.std, self.in_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (B, C, H, W) in [0, 1] -> logits (B, num_classes).
+        """Return the logits (B, num_classes) of images (B, C, H, W) in [0, 1].
 
         Outside training they are those of the average, if there is one, with test-time
         augmentation.
@@ -261,13 +261,8 @@ class Classifier(Family):
             self.single_view.update(single.float(), labels)
         if self.top5 is not None:
             self.top5.update(logits, labels)
-        self.log(
-            f"{stage}/loss",
-            F.cross_entropy(logits, labels),
-            batch_size=len(x),
-            on_epoch=True,
-            sync_dist=True,
-        )
+        loss = F.cross_entropy(logits, labels)
+        self.log(f"{stage}/loss", loss, batch_size=len(x), on_epoch=True, sync_dist=True)
         return {"logits": logits}
 
     def on_validation_epoch_end(self) -> None:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src.core.types import ImageSize, NonNegative, NonNegativeInt, PositiveInt
+from src.core.types import ImageSize, NonNegative, NonNegativeInt, PositiveInt, height_width
 from src.losses import LeastSquares, cycle_consistency
 from src.metrics.color import Map, color_maps
 from src.metrics.similarity import psnr, ssim
@@ -94,7 +94,7 @@ class CycleGAN(Family):
         self.optimizer, self.schedule = optimizer, schedule
         self.lambda_cycle, self.lambda_identity = lambda_cycle, lambda_identity
         self.loss = LeastSquares()
-        shape = (channels, size, size) if isinstance(size, int) else (channels, *size)
+        shape = (channels, *height_width(size))
         self.pool_a, self.pool_b = ImagePool(pool_size, shape), ImagePool(pool_size, shape)
         self.color_maps: dict[str, dict[str, Map]] = {}  # by target domain, by name
 

@@ -34,7 +34,7 @@ class DeployedClassifier(nn.Module):
         self.register_buffer("permutation", permutation)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) in [0, 1], pixels in their natural order -> logits (B, classes)."""
+        """Return logits (B, num_classes) of images (B, C, H, W) in [0, 1], pixels not permuted."""
         if self.permutation is not None:
             images = permute_pixels(images, self.permutation)
         x = normalized(images, self.mean, self.std, self.in_channels)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from src.core.errors import UserError
-from src.core.types import ImageSize, NonNegative, PathText, PositiveInt
+from src.core.types import ImageSize, NonNegative, PathText, PositiveInt, height_width
 from src.losses import content_loss, gram, style_loss, total_variation
 from src.models.base import Family
 from src.models.pretrained import mismatch, read_source
@@ -83,7 +83,7 @@ class StyleTransfer(Family):
         names = [name for name, _ in net.named_children()]
         if unknown := [name for name in (*content_layers, *style_layers) if name not in names]:
             raise ValueError(f"the net has no layer {unknown[0]}; it has {', '.join(names)}")
-        shape = (1, channels, size, size) if isinstance(size, int) else (1, channels, *size)
+        shape = (1, channels, *height_width(size))
         self._check(shape[2:])
         # without a batch dimension, since L-BFGS needs a contiguous parameter
         self.image = nn.Parameter(torch.zeros(shape[1:]))

@@ -177,8 +177,9 @@ class Gradients(torch.autograd.Function):
     def forward(
         ctx: Any, inputs: list[Inputs], splits: list[int], steps: int, rows: int, *w: Tensor
     ) -> tuple[Tensor, ...]:
-        """Return `steps` copies of the posterior bias, `steps + 1` of the decoder bias, (rows,
-        out).
+        """Return `steps` copies of the posterior bias and `steps + 1` of the decoder bias.
+
+        Each is (rows, out).
 
         Args:
             inputs: the caller fills it while the loop runs: h_dec of the start, then an `Inputs`

@@ -13,6 +13,7 @@ from src.core.types import (
     NonNegativeInt,
     Pair,
     PositiveInt,
+    height_width,
 )
 from src.nets.init import Init, initialize
 
@@ -59,7 +60,7 @@ def convnet(
     feature_dropout, hidden_dropout = (
         (dropout, dropout) if isinstance(dropout, (int, float)) else dropout
     )
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = height_width(size)
     for feature in features:
         if feature == "M":
             add("pool", nn.MaxPool2d(2))

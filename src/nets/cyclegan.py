@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src.core.types import ImageSize, Interval, PositiveInt
+from src.core.types import ImageSize, Interval, PositiveInt, height_width
 from src.nets.init import initialize
 
 
@@ -84,7 +84,7 @@ def generator(
     Raises:
         ValueError: a side is not a multiple of 4, or below 16.
     """
-    sides = (size, size) if isinstance(size, int) else tuple(size)
+    sides = height_width(size)
     if any(side % 4 or side < 16 for side in sides):
         raise ValueError(
             f"data.size={size} does not fit: its sides must be multiples of 4, 16 or more"
@@ -128,7 +128,7 @@ def discriminator(
     Raises:
         ValueError: the image is too small for the strides.
     """
-    side = size if isinstance(size, int) else min(size)
+    side = min(height_width(size))
     n_strided = n_layers or max(1, min(3, int(math.log2(side / 16))))
     if side >> n_strided < 3:
         raise ValueError(

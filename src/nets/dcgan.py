@@ -47,9 +47,9 @@ def discriminator(
 
 
 def infogan_generator(latent_dim: int, channels: int) -> nn.Sequential:
-    """Chen 2016 (InfoGAN), appendix C.1: FC 1024, FC 7*7*128, two transposed convolutions.
+    """Build InfoGAN's generator: FC 1024, FC 7*7*128, two transposed convolutions.
 
-    ReLU before BatchNorm after each layer, tanh at the end.
+    ReLU before BatchNorm after each layer, tanh at the end (Chen 2016, appendix C.1).
     """
     return nn.Sequential(
         nn.Linear(latent_dim, 1024),
@@ -68,7 +68,7 @@ def infogan_generator(latent_dim: int, channels: int) -> nn.Sequential:
 
 
 def infogan_discriminator(channels: int, slope: float = 0.01) -> nn.Sequential:
-    """The discriminator for `infogan_generator`: two convolutions with max pooling, two FC."""
+    """Build the discriminator for `infogan_generator`: two convolutions with pooling, two FC."""
     return nn.Sequential(
         nn.Conv2d(channels, 32, 5),  # (B, 32, 24, 24)
         nn.LeakyReLU(slope),
@@ -86,9 +86,10 @@ def infogan_discriminator(channels: int, slope: float = 0.01) -> nn.Sequential:
 def radford_generator(
     latent_dim: int, channels: int, size: int, base_channels: int = 64
 ) -> nn.Sequential:
-    """Radford 2015, figure 1: from 4 x 4 each layer doubles the size and halves the channels.
+    """Build a generator in which each layer doubles the size and halves the channels.
 
-    BatchNorm and ReLU after each layer, tanh at the end.
+    It starts from 4 x 4 pixels (Radford 2015, figure 1), with BatchNorm and ReLU after each layer
+    and tanh at the end.
 
     Args:
         size: side of the images, a power of two, 16 or more; 64 in the paper.
@@ -116,7 +117,7 @@ def radford_generator(
 def radford_discriminator(
     channels: int, size: int, base_channels: int = 64, norm: str = "batch"
 ) -> nn.Sequential:
-    """Radford 2015: strided 4 x 4 convolutions, LeakyReLU 0.2.
+    """Build a discriminator of strided 4 x 4 convolutions and LeakyReLU 0.2 (Radford 2015).
 
     All but the first and the last layer have a norm.
 

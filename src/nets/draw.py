@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from src.core.types import ImageSize, Interval, PositiveInt
+from src.core.types import ImageSize, Interval, PositiveInt, height_width
 from src.nets.cell import Cell, Gradients, State, Weights
 
 
@@ -57,7 +57,7 @@ class Draw(nn.Module):
         forget_bias: Annotated[float, Interval(ge=-10, le=10)] = 0.0,
     ) -> None:
         super().__init__()
-        height, width = (size, size) if isinstance(size, int) else size
+        height, width = height_width(size)
         self.num_steps, self.latent_dim = num_steps, latent_dim
         self.cell = Cell(
             encoder_dim, decoder_dim, latent_dim, attention(decoder_dim, channels, height, width)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from src.core.types import ImageSize, PositiveInt, Probability
+from src.core.types import ImageSize, PositiveInt, Probability, height_width
 
 
 def generator(
@@ -15,7 +15,7 @@ def generator(
     hidden_dims: Sequence[PositiveInt] = (1024, 1024),
 ) -> nn.Sequential:
     """Return an MLP with ReLU and tanh: z (B, latent_dim) -> images (B, C, H, W) in [-1, 1]."""
-    shape = (channels, size, size) if isinstance(size, int) else (channels, *size)
+    shape = (channels, *height_width(size))
     layers: list[nn.Module] = []
     for n_in, n_out in zip([latent_dim, *hidden_dims[:-1]], hidden_dims, strict=True):
         layers += [nn.Linear(n_in, n_out), nn.ReLU()]
@@ -31,8 +31,8 @@ def discriminator(
     slope: Probability = 0.01,
 ) -> nn.Sequential:
     """Return an MLP with LeakyReLU: images (B, C, H, W) in [-1, 1] -> logits (B, 1)."""
-    pixels = size * size if isinstance(size, int) else math.prod(size)
+    values = channels * math.prod(height_width(size))
     layers: list[nn.Module] = [nn.Flatten()]
-    for n_in, n_out in zip([channels * pixels, *hidden_dims[:-1]], hidden_dims, strict=True):
+    for n_in, n_out in zip([values, *hidden_dims[:-1]], hidden_dims, strict=True):
         layers += [nn.Linear(n_in, n_out), nn.LeakyReLU(slope)]
     return nn.Sequential(*layers, nn.Linear(hidden_dims[-1], 1))

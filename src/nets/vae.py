@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from src.core.types import ImageSize, PositiveInt
+from src.core.types import ImageSize, PositiveInt, height_width
 
 Activation = Literal["tanh", "relu"]
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
@@ -139,8 +139,7 @@ def conv_decoder(
 
 
 def _shape(channels: int, size: ImageSize) -> tuple[int, int, int]:
-    height, width = (size, size) if isinstance(size, int) else size
-    return channels, height, width
+    return channels, *height_width(size)
 
 
 def _hidden_layers(dims: Sequence[int], activation: str) -> list[nn.Module]:

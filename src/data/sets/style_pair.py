@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from src.core.types import Color, ImageSize, PathText, PositiveInt
+from src.core.types import Color, ImageSize, PathText, PositiveInt, height_width
 from src.data.base import DataModule
 from src.data.decode import decode, parse_color
 from src.data.images import ImageSet
@@ -57,7 +57,7 @@ class StylePair(DataModule):
         super().__init__()
         self.name, self.channels, self.num_steps = name, channels, num_steps
         self.background = parse_color(background)
-        self.size = (size, size) if isinstance(size, int) else (size[0], size[1])
+        self.size = height_width(size)
         self.paths = [Path(path).expanduser() for path in (content, style)]
         self.root = self.paths[0]
         self.augment = None

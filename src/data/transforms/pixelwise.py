@@ -6,8 +6,7 @@ from torch import Tensor
 from src.core.randomness import CounterRNG
 from src.core.types import Positive, Probability
 from src.data.transforms.base import PixelWise, Size, Values, inside_box, per_image, uniform
-
-LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue (ITU-R BT.601)
+from src.data.transforms.pixels import LUMA
 
 
 class GaussianNoise(PixelWise):
