@@ -9,7 +9,9 @@ class Progress(NamedTuple):
     """How far a run is, over all its sessions.
 
     Attributes:
-        epoch: epochs finished.
+        epoch: epochs whose batches are all done. Lightning's `current_epoch` is one less while a
+            run that was cut at the end of an epoch starts again, and workers are then already
+            asked for batches.
         batch: batches finished, however many optimizers step; the x axis of every figure.
         total: batches of the whole run; infinite until the data are loaded.
     """
@@ -26,9 +28,10 @@ class Progress(NamedTuple):
 
 def progress(trainer: pl.Trainer) -> Progress:
     """Return how far `trainer` is."""
-    batches: Any = trainer.fit_loop.epoch_loop.batch_progress.total
+    loop: Any = trainer.fit_loop
+    epoch, batch = loop.epoch_progress.current, loop.epoch_loop.batch_progress.total
     total = trainer.num_training_batches * (trainer.max_epochs or 1)
-    return Progress(trainer.current_epoch, batches.processed, total)
+    return Progress(epoch.processed, batch.processed, total)
 
 
 def is_logging_step(trainer: pl.Trainer, batch: int) -> bool:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from src.core.progress import progress
 from src.core.randomness import CounterRNG, derive_seed
 from src.data.images import Images, ImageSet, WithIndex
 from src.data.order import loader
@@ -59,7 +60,7 @@ class DataModule(pl.LightningDataModule):
     @property
     def epoch(self) -> int:
         """Number of epochs that the Trainer has finished."""
-        return self.running_trainer.current_epoch
+        return progress(self.running_trainer).epoch
 
 
 class ImageBatches(DataModule):

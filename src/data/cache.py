@@ -28,9 +28,7 @@ def shared_folder(cache: str | Path | None) -> Path | None:
     except RuntimeError as error:
         if (refused := refusal(error)) is None:
             raise
-        log.info(
-            "cache=%s is not used (%s); to use another folder: cache=DIR", cache, refused.reason
-        )
+        log.info("cache=%s left out (%s); to use another folder: cache=DIR", cache, refused.reason)
         return None
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from src.core.errors import UserError
+from src.core.progress import progress
 from src.core.randomness import generator
 from src.core.signals import ignore_in_worker
 
@@ -235,4 +236,4 @@ def _position(trainer: pl.Trainer | None) -> tuple[int, int]:
         return 0, 0
     loop: Any = trainer.fit_loop
     done = loop.epoch_loop.batch_progress.current.processed if loop.restarting else 0
-    return trainer.current_epoch, done
+    return progress(trainer).epoch, done

@@ -36,7 +36,7 @@ def seen(tmp_path_factory):
     (folder / ".hydra").mkdir()
     OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(features, "STEPS", 20)  # how good its features are is another test's business
+        patch.setattr(features, "STEPS", 20)  # the quality of its features is tested in test_fid.py
         train(cfg, folder)
     return cfg, folder
 
@@ -86,7 +86,7 @@ def test_evaluate_reproduces_the_metrics_of_the_run(seen, monkeypatch):
     for name in ("test/fid_own", "test/kid_own", "test/coverage", "test/d_loss"):
         assert values[name] == pytest.approx(before[name], rel=1e-4), name
     assert runs.read_metrics(seen[1])["seconds"] == before["seconds"], (
-        "what it did not measure stays"
+        "metrics that it did not compute stay"
     )
 
 
@@ -194,7 +194,7 @@ def test_grid_places_images_row_by_row():
     assert sheet.shape == (7, 7)
     assert (sheet[1:3, 1:3] == 0).all()
     assert (sheet[4:6, 1:3] == 128).all()
-    assert (sheet[4:6, 4:6] == 255).all(), "no fourth image: paper"
+    assert (sheet[4:6, 4:6] == 255).all(), "no fourth image: white"
     assert (sheet[3] == 255).all()
     assert grids.grid(images, columns=2, gap=1, scale=3).shape == (15, 15)
     assert grids.grid(torch.rand(4, 3, 5, 6)).shape == (2 * 7 + 2, 2 * 8 + 2, 3)

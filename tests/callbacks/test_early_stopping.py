@@ -10,7 +10,7 @@ from src.train import train
 from tests.conftest import TINY, command, saved
 from tests.engine.cuts import assert_same, rows, state
 
-# after the first validation nothing is better by 1e9: a patience of 1 ends it after 2 epochs
+# no improvement of 1e9 after the first validation: a patience of 1 ends it after 2 epochs
 ENDED = (*TINY, "model=fc", "callbacks=[none,early_stopping]",
          "callbacks.early_stopping.min_delta=1e9",
          "data.val_size=20", "trainer.max_epochs=6", "test=false")  # fmt: skip

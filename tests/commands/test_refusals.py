@@ -147,7 +147,7 @@ def test_no_cache_without_a_home_folder(monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     assert shared_folder("~/cache") is None
     assert caplog.messages == [
-        "cache=~/cache is not used (a path starts with ~, but there is no home folder); "
+        "cache=~/cache left out (a path starts with ~, but there is no home folder); "
         "to use another folder: cache=DIR"
     ]
     assert shared_folder("/cache") == Path("/cache")

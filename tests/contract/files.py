@@ -10,7 +10,7 @@ from tests.contract.small import STAND_INS, data_class_of
 from tests.data.writers import write_amat, write_cifar, write_mnist, write_pets, write_svhn
 
 Writer = Callable[[Path, pytest.MonkeyPatch], object]
-# class of a data set -> writes small files of it; sets without a writer need none, or a download
+# class of a data set -> a function that writes small files of it
 WRITERS: dict[str, Writer] = {
     "Mnist": lambda root, patch: write_mnist(root),
     "FashionMnist": lambda root, patch: write_mnist(root, "FashionMNIST"),

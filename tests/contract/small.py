@@ -12,7 +12,7 @@ from src.config.signatures import class_attribute
 
 MODELS, LOSSES, DATA = (groups()[group] for group in ("model", "model/loss", "data"))
 
-SMALL = {  # the value of a setting of this name, wherever it stands in a model
+SMALL = {  # the value of every setting of this name in a model
     "hidden_dims": "[8]",
     "base_channels": "4",
     "num_steps": "3",
@@ -95,7 +95,7 @@ def data_class_of(data: str) -> str:
     Its file names it, or a file of its defaults.
     """
     node = OmegaConf.load(CONF / "data" / f"{data}.yaml")
-    settings = node.get("data", node)  # below `data` where the file sets other groups too
+    settings = node.get("data", node)  # below `data` if the file sets other groups too
     if "_target_" in settings:
         return str(settings._target_)
     parents = [str(name) for name in node.defaults if isinstance(name, str)]

@@ -26,7 +26,7 @@ def test_metrics_are_float32_whatever_the_training_precision(inputs, tmp_path, m
     del figures["test_seconds"]
     assert any(name.startswith("test/") for name in figures)
     again = call("evaluate", evaluate, f"run={tmp_path / 'run'}")
-    assert {name: again[name] for name in figures} == figures, "its own test, its own seed"
+    assert {name: again[name] for name in figures} == figures, "the same test again"
     for stage in ["test", *(["validate"] if len(build.datamodule(cfg).val) else [])]:
         _, trained, _ = load_run(tmp_path / "run")
         measured = []

@@ -100,7 +100,7 @@ def test_composed_transforms_equal_one_scipy_resampling():
         angle = np.radians(one["rotation"]["degrees"])
         turn = np.array(
             [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-        )  # (y, x) where a content's (y, x) goes
+        )  # (y, x) of the place to which pixel (y, x) moves
         forward = [
             turn,
             one["scale"]["scale"] * np.eye(2),
@@ -141,7 +141,7 @@ def test_crops_have_the_distribution_of_torchvision(min_area, aspect, size):
         crop["area"] = crop["width"] * crop["height"]
         crop["log ratio"] = np.log(crop["width"] / crop["height"])
     for name in actual:
-        # torchvision's sides are whole pixels: 1e-3 of a side apart are equal
+        # torchvision's sides are whole pixels: sides within 1e-3 count as equal
         a, b = (np.round(crop[name] / 1e-3) for crop in (actual, reference))
         assert stats.ks_2samp(a, b).pvalue > 1e-3, name
     whole = [np.mean((crop["width"] == 1) & (crop["height"] == 1)) for crop in (actual, reference)]
@@ -199,12 +199,12 @@ def test_only_training_images_are_augmented_differently_each_epoch(config, tmp_p
     assert torch.equal(plain.val.images, data.val.images)
     back = (
         data.permutation.argsort()
-    )  # augmented, then permuted: undone, a training image is a shifted digit again
+    )  # images are augmented, then permuted: without the permutation it is a shifted digit
     digits = (first.flatten(2)[:, :, back].view_as(first) * 255).round()
     resting = {
         bytes(row.numpy()) for image in data.train.images for row in image.flatten(0, 1).flatten(1)
     }
-    middle = digits[:, 0, 12, 4:-4]  # a row that was moved by at most 4 pixels and may be mirrored
+    middle = digits[:, 0, 12, 4:-4]  # a row that was moved by at most 4 pixels and perhaps mirrored
     found = [any(_inside(row, other) for other in resting) for row in middle[:5].byte().numpy()]
     assert all(found)
 

@@ -41,7 +41,7 @@ def test_cutout_fills_a_box_with_the_mean_color():
         assert np.abs(made[i].numpy() - expected).max() < 1e-6
         areas.append(len(rows) * len(columns) / (12 * 16))
     assert max(areas) == pytest.approx(0.25, abs=0.05)
-    assert min(areas) < 0.09  # a corner's, cut off at both edges
+    assert min(areas) < 0.09  # a box in a corner is cut off at two edges
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -57,7 +57,7 @@ def test_brightness_and_contrast_equal_torchvision(channels):
         for i in range(10):
             assert torch.allclose(
                 made[i], peer(images[i], float(factor[i])), atol=2e-4
-            )  # whose luma weighs 0.2989, not 0.299
+            )  # torchvision's luma weight of red is 0.2989, not 0.299
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 3.0])
@@ -79,13 +79,13 @@ def test_mixup_follows_the_paper(alpha):
         away[i] = np.inf
         assert away.min() < 1e-5
         others.add(int(away.argmin()) if np.abs(seen).max() > 1e-3 else -1 - i)
-    assert len(others) == 400  # nobody is twice a partner
+    assert len(others) == 400  # no image is a partner twice
 
 
 def test_cutmix_mixes_labels_by_box_area():
     images = IMAGES[:200] + torch.arange(200).view(
         -1, 1, 1, 1
-    )  # the whole part of a value says which image it is of
+    )  # the integer part of a value is the number of its image
     made, labels = Augment({"cutmix": mixing.CutMix(1.0)})(
         images, LABELS[:200], CounterRNG(torch.arange(200), 0), 10
     )
@@ -98,7 +98,7 @@ def test_cutmix_mixes_labels_by_box_area():
         assert torch.allclose(labels[i], expected, atol=1e-6)
         assert torch.equal(
             made[i], torch.gather(images, 0, owner.unsqueeze(0))[0]
-        )  # each pixel where it stood in its image
+        )  # each pixel keeps its place
         rows, columns = foreign[0].any(1), foreign[0].any(0)
         assert torch.equal(foreign[0], rows.unsqueeze(1) & columns)  # a box
-    assert 0.2 < np.mean(areas) < 0.5  # half, less what the edge cuts off
+    assert 0.2 < np.mean(areas) < 0.5  # half of the image, minus the part that the edge cuts off

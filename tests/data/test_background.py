@@ -109,7 +109,7 @@ def icons_run(both, config):
                            "logger=csv", "trainer=cpu", "trainer.precision=32-true",
                            "data.batch_size=8"))  # fmt: skip
     folder = saved(cfg, both / "run")
-    assert train(cfg, folder)["test/acc"] == 1, "they have shapes"
+    assert train(cfg, folder)["test/acc"] == 1, "the images are not uniform"
     return folder
 
 
@@ -139,7 +139,7 @@ def test_augment_uses_its_background_and_keeps_the_files(both):
     preview(source, both / "sheet.png", 0, "red")
     first = np.asarray(Image.open(both / "sheet.png").convert("RGB"))[8:104]
     assert (first == [255, 0, 0]).all(2).any()
-    assert not (first == [0, 0, 0]).all(2)[:8].any(), "black is the shape's alone"
+    assert not (first == [0, 0, 0]).all(2)[:8].any(), "only the shape is black"
 
 
 def test_style_pair_uses_the_background(config, both):

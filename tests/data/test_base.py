@@ -196,7 +196,7 @@ def test_binarization_differs_each_epoch_in_training_only(config, tmp_path):
     other, *_, elsewhere = epoch_batches(config, tmp_path / "c", "data.binarize=true", "seed=1")
     assert not torch.equal(first.sum(0), other.sum(0))
     assert torch.equal(data.val.images, elsewhere.val.images), (
-        "every run is measured on the same draw"
+        "every run is evaluated on the same draw"
     )
 
 

@@ -75,7 +75,7 @@ def test_settings_that_change_pixels_make_a_new_cache_entry(config, images, deco
     path = images / "class0" / "4.png"
     before = path.stat()
     Image.new("RGB", (16, 16), (255, 10, 10)).save(path)
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))  # of the same second
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))  # modified in the same second
     second = pixels(config, images)
     assert len(decodes) == 60
     changed = [
@@ -127,7 +127,7 @@ def test_broken_cache_entry_is_replaced(config, images, tmp_path, decodes, caplo
     assert str(entry) in line
     assert "\n" not in line
     assert same(first, pixels(config, images))
-    assert len(decodes) == 24, "the entry is whole again"
+    assert len(decodes) == 24, "the entry is complete again"
 
 
 def has_shape(*shape):
@@ -205,7 +205,7 @@ def test_concurrent_and_killed_writers_leave_a_valid_cache(tmp_path):
     both = [
         child(path, one, other),
         child(path, other, one),
-    ]  # each makes its images once the other has found none too
+    ]  # each decodes after the other has also found no entry
     assert [process.wait(timeout=120) for process in both] == [0, 0]
     assert [p.name for p in path.parent.iterdir() if not p.name.startswith(".")] == ["x.pt"]
     assert (

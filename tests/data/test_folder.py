@@ -95,7 +95,8 @@ def test_bench_baseline_reads_the_same_images(config, tmp_path, channels):
     )
     ((images, labels),) = one_by_one(data)
     assert images.shape == (12, channels, 16, 16)
-    order = (labels * 1000 + images.mean((1, 2, 3)) * 255).argsort()  # in each class ever brighter
+    # within a class, each image is brighter than the one before it
+    order = (labels * 1000 + images.mean((1, 2, 3)) * 255).argsort()
     assert torch.allclose(images[order] * 255, data.train.images.float(), atol=1.01)
     (tmp_path / "train" / "cats" / "0.png").write_bytes(b"gone")
     with pytest.raises(OSError, match=r"0\.png"):
@@ -186,7 +187,7 @@ def test_decode_applies_exif_and_center_crops(tmp_path):
     image = Image.new("RGB", (40, 20), "black")
     image.paste("white", (0, 0, 20, 20))
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned a quarter clockwise: the left half comes to the top
+    exif[0x0112] = 6  # rotate a quarter clockwise: the left half moves to the top
     image.save(tmp_path / "x.png", exif=exif)
     pixels = decode(tmp_path / "x.png", (10, 10), 1)
     assert pixels.shape == (1, 10, 10)

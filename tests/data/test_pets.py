@@ -117,7 +117,7 @@ def without_images(root):
         (root / "oxford-iiit-pet" / "images" / f"{image}.jpg").unlink()
 
 
-BROKEN = {  # what is done to a good copy, what is asked of it, what the line says
+BROKEN = {  # a change to a good copy, more overrides, words of the error
     "half extracted": (without_images, [], ["2 of the 36 images", "Bengal_", ".jpg: delete"]),
     "no list": (
         lambda root: (root / "oxford-iiit-pet/annotations/test.txt").unlink(),

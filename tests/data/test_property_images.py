@@ -93,9 +93,9 @@ def test_any_file_is_decoded_or_refused_in_one_line(count, tmp_path):
             assert size is None or image.shape[1:] == size
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of files that Pillow reads nevertheless
+            warnings.simplefilter("ignore")  # Pillow warns about files that it reads nevertheless
             seen[refused(shape) is not None] += 1
 
     sizes = st.sampled_from([None, (8, 8), (5, 9), (64, 1)])
     holds(count, st.tuples(files(), sizes, st.sampled_from([1, 3])), claim)
-    assert min(seen.values()) > count / 10, seen  # both happen
+    assert min(seen.values()) > count / 10, seen  # both results occur

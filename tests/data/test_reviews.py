@@ -124,8 +124,8 @@ def test_left_out_sentence_is_tested_and_not_trained_on(config):
         met = [tuple(row.tolist()) for tokens, _ in data.train_dataloader() for row in tokens]
         assert sorted(met) == sorted(every[:i] + every[i + 1 :])
         assert sentences(data.test) == [every[i]]
-        assert data.words == whole.words, "nothing of it in the vocabulary"
-    assert "stumble" not in whole.words, "only a labeled sentence has it"
+        assert data.words == whole.words, "its words are not in the vocabulary"
+    assert "stumble" not in whole.words, "only a labeled sentence has this word"
 
 
 HEADER = "text,label,split\n"

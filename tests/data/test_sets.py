@@ -175,7 +175,7 @@ def test_two_digit_mnist_places_two_digits(config, tmp_path):
     for part in (
         "train",
         "t10k",
-    ):  # one bright pixel a digit, its own, so that a sheet tells who is on it
+    ):  # one bright pixel per digit, each at its own place, so that an image identifies its digits
         images = np.zeros((12 if part == "train" else 20, 28, 28))
         for i, image in enumerate(images):
             image[i, i] = 200
@@ -184,7 +184,7 @@ def test_two_digit_mnist_places_two_digits(config, tmp_path):
         config, "model=draw", "data=two_digit_mnist", f"data.root={tmp_path}", "data.val_size=2"
     )
     assert (len(data.train), len(data.val), len(data.test)) == (10, 2, 20)
-    assert data.train.images.shape[-2:] == (28, 28), "composed as they are seen"
+    assert data.train.images.shape[-2:] == (28, 28), "composed when loaded"
     assert data.test.images.shape == (20, 1, 60, 60)
     assert set(data.test.images.flatten(1).sum(1).tolist()) <= {400, 255}
     assert data.test.labels.unique().tolist() == [-1]

@@ -33,7 +33,7 @@ def test_stratified_split_keeps_class_shares_and_total(counts, n):
     for k in range(len(counts)):
         in_class = [i for i in order.tolist() if labels[i] == k]
         mine = [i for i in drawn.tolist() if labels[i] == k]
-        assert mine == in_class[: len(mine)], "the first of the order, so that the seed says which"
+        assert mine == in_class[: len(mine)], "the first of the order, which the seed decides"
 
 
 def test_stratified_split_takes_the_last_image_of_a_class_only_if_forced():

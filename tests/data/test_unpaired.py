@@ -72,7 +72,7 @@ def test_domains_are_shuffled_independently(config, photos):
     data = data_of(config, *WINTER_RUN, f"data.root={photos}")
     sampler = data._loader(data.train, training=True).sampler
     first, second = (torch.cat(list(sampler)) for _ in range(2))
-    assert torch.equal(first, second), "an epoch's order is a function of it"
+    assert torch.equal(first, second), "the order is a function of the epoch"
     sampler.position = lambda: (1, 0)
     other = torch.cat(list(sampler))
     for order in (first, other):
@@ -156,13 +156,13 @@ def test_unpaired_domains_log_no_psnr(config, photos, tmp_path):
         "test=true",
     )
     values = train(cfg, saved(cfg, tmp_path / "run"))
-    assert values["batches"] == 5, "a batch of one is what the paper asks for"
+    assert values["batches"] == 5, "the paper uses batches of one image"
     measured = {name for name in values if name.startswith("test/")}
     assert measured == {"test/cycle_a", "test/cycle_b", "test/n"}
     moved = shutil.copytree(photos, tmp_path / "moved")
     places = (f"data.root_a={moved / 'dogs'}", f"data.root_b={moved / 'dogs'}")
     again = call("evaluate", evaluate, f"run={tmp_path / 'run'}", *places)
-    assert again["test/cycle_a"] != values["test/cycle_a"], "other photographs were measured"
+    assert again["test/cycle_a"] != values["test/cycle_a"], "of other photographs"
     for word in (f"data.root={moved}", f"data.content={moved}"):
         with pytest.raises(
             UserError,

@@ -18,7 +18,7 @@ from src.data.images import ImageSet
 from tests.conftest import ROOT, WINTER_NET, command, data_of
 
 RNG = np.random.default_rng(0)
-BROKEN_HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)  # a box and no picture
+BROKEN_HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)  # a box, no image
 
 
 def picture(red=0):
@@ -63,7 +63,7 @@ def everything(data):
 def test_heic_images_are_read(config, folder):
     image = picture(200)
     heic(folder / "red" / "IMG_1.HEIC", image)
-    heic(folder / "red" / "IMG_2.jpg", image)  # as some phones call what they export
+    heic(folder / "red" / "IMG_2.jpg", image)  # some phones export files with this name
     for name in ("IMG_1.HEIC", "IMG_2.jpg"):
         expected = np.asarray(ImageOps.fit(image, (8, 8), Image.Resampling.BILINEAR))
         pixels = decode(folder / "red" / name, (8, 8), 3).permute(1, 2, 0).numpy()
@@ -228,7 +228,7 @@ def test_unlabeled_folders_are_read_alike(config, folder, caplog, tmp_path, caps
     assert sizes == [14, 7, 2, 1]
     assert "left out 2 files: 1 of other kinds (.json), 1 unreadable (the first: " in caplog.text
     assert len(find_images([str(folder / "red")])) == 17, (
-        "predict tries each, and names what it cannot"
+        "predict tries each file, and names those that it cannot read"
     )
     message = capsys.readouterr().err
     assert message == f"{folder / 'red'}: left out 1 file: 1 of other kinds (.json)\n"

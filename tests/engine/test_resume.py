@@ -3,7 +3,9 @@
 import os
 import signal
 
+import numpy as np
 import pytest
+from PIL import Image
 from pytorch_lightning.callbacks import Timer
 
 from src.core import runs
@@ -91,6 +93,23 @@ def test_classifier_cut_at_a_batch(uncut_classifier, config, tmp_path, monkeypat
     folder = cut_and_resumed(Classifier, config(*CLASSIFIER_RUN), tmp_path, monkeypatch, cut)
     assert_same_run(uncut_classifier, folder)
     assert state(folder)["callbacks"]["Reproducibility"]["factor"] == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("cut", [2, 4, 8])
+def test_order_of_files_read_by_workers_is_kept(config, tmp_path, monkeypatch, cut):
+    """Workers are asked for batches before training starts, also at the end of an epoch (4, 8)."""
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    for i, image in enumerate(pixels):
+        path = tmp_path / "photos" / ("cats", "dogs")[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    files = ("data=folder", f"data.root={tmp_path / 'photos'}", "data.size=8", "data.test_size=0")
+    reading = ("data.in_memory=false", "data.workers=2", "data.batch_size=8", "data.limit=null")
+    overrides = (*THREE_EPOCHS, *files, *reading, "data.val_size=8", "model=fc", "augment=flip")
+    plain = uncut_run(tmp_path / "uncut", overrides)
+    assert_same_run(
+        plain, cut_and_resumed(Classifier, config(*overrides), tmp_path, monkeypatch, cut)
+    )
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 4, 6])

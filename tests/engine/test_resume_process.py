@@ -90,9 +90,9 @@ def test_resume_refuses_changes_of_the_result(finished, tmp_path):
 
 
 @pytest.mark.slow
-def test_changes_of_a_resumed_run_are_saved_in_its_config(uncut, tmp_path):
+def test_changes_of_a_resumed_run_are_saved_in_its_config(finished, tmp_path):
     """Otherwise a run that is made longer and cut again would end at its first length."""
-    folder = shutil.copytree(uncut, tmp_path / "run")
+    folder = shutil.copytree(finished, tmp_path / "run")
     longer = command("train", f"resume={folder}", "trainer.max_epochs=4")
     assert longer.returncode == 0, longer.stderr
     assert batches_done(runs.load_last(folder)) == 16

@@ -194,9 +194,7 @@ def test_without_a_home_the_cache_is_left_out(kills, mountable, tmp_path):
         pytest.skip(ROOT_ONLY)
     users = [["--bind", "/dev/null", f"/etc/{name}"] for name in ("passwd", "nsswitch.conf")]
     run = _measured(kills, tmp_path, None, mounts=users, environment={"HOME": None})
-    assert "cache=~/.cache/atelier is not used (a path starts with ~, but there is no" in success(
-        run
-    )
+    assert "cache=~/.cache/atelier left out (a path starts with ~, but there is no" in success(run)
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["test/fid_own"] > 0
 
 

@@ -40,7 +40,7 @@ def test_transport_matrix_equals_scipy_and_maps_the_covariance(domains):
     expected = np.linalg.inv(root) @ sqrtm(root @ t @ root).real @ np.linalg.inv(root)
     assert np.allclose(actual, expected, atol=1e-8)
     assert np.allclose(actual @ s @ actual.T, t, atol=1e-12)
-    gray = np.ones((3, 3)) * 0.04  # of images without color: singular
+    gray = np.ones((3, 3)) * 0.04  # the covariance of images without color is singular
     actual = transport_matrix(torch.from_numpy(gray), torch.from_numpy(0.25 * gray)).numpy()
     assert np.allclose(actual @ gray @ actual.T, 0.25 * gray, atol=1e-12)
 
@@ -53,7 +53,7 @@ def test_histogram_matching_equals_sorting(domains):
         mine, reference = (np.sort(images[:1000, c].ravel()) for images in domains)
         last = (
             np.searchsorted(mine, mine, side="right") - 1
-        )  # of equal values, the last one's place
+        )  # for equal values, the rank of the last one
         assert np.array_equal(tables[c][mine], reference[last])
     assert np.array_equal((histogram_tables(a, a) * 255)[0][a[:, 0].long()].numpy(), a[:, 0])
 

@@ -82,4 +82,4 @@ def test_float32_disables_tf32_on_a_gpu():
     with float32(torch.device("cuda")):
         assert [kind.allow_tf32 for kind in kinds] == [False, False]
     assert [kind.allow_tf32 for kind in kinds] == before
-    assert before[0], "or this test shows nothing"
+    assert before[0], "otherwise this test would prove nothing"

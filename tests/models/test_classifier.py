@@ -141,7 +141,7 @@ def test_all_images_have_the_same_pixel_permutation(config):
     order = mixed.permutation
     assert sorted(order.tolist()) == list(range(784))
     assert not torch.equal(order, torch.arange(784))
-    assert torch.equal(order, again.permutation), "of split_seed, not of the run's seed"
+    assert torch.equal(order, again.permutation), "it depends on split_seed, not on the run's seed"
     for part in ("train", "val", "test"):
         a, b = getattr(plain_data, part).images, getattr(mixed, part).images
         assert torch.equal(a.flatten(2)[:, :, order], b.flatten(2))

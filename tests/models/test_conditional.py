@@ -80,9 +80,7 @@ def test_samples_have_the_requested_classes(config):
     model = build.model(config("model=cdcgan", "data=digits", "data.num_classes=10"))
     z = model.latents(30)
     assert z.shape == (30, 106)
-    assert z[:, 96:].argmax(1).tolist() == [*range(10)] * 3, (
-        "any first part of them holds all classes"
-    )
+    assert z[:, 96:].argmax(1).tolist() == [*range(10)] * 3, "the first samples contain all classes"
     given = model.latents(3, labels=torch.tensor([7, 0, 7]))[:, 96:]
     assert given.argmax(1).tolist() == [7, 0, 7]
     assert given.sum() == 3
@@ -123,7 +121,7 @@ def test_conditional_run_adds_labeled_images_to_a_folder(config, tmp_path, monke
     assert len(data.train) == 36
     made = sorted((tmp_path / "out" / "train").rglob("*.[12].png"))
     assert len(made) == 24
-    assert len({path.read_bytes() for path in made}) == 24, "each is drawn anew"
+    assert len({path.read_bytes() for path in made}) == 24, "each image has its own sample"
     assert all(
         path.read_bytes() == (tmp_path / "again" / path.relative_to(tmp_path / "out")).read_bytes()
         for path in made

@@ -51,7 +51,7 @@ def test_training_step_equals_the_formulas(config, photos, tmp_path):
     for d, real, fake in (
         (d_a, a, fake_a),
         (d_b, b, fake_b),
-    ):  # the pools are not full: these very fakes
+    ):  # the pools are not full, so they return these fakes
         (0.5 * ((d(real) - 1).square().mean() + d(fake.detach()).square().mean())).backward()
     optimizer.step()
     for actual, by_hand in ((model.g, g), (model.f, f), (model.d_a, d_a), (model.d_b, d_b)):
@@ -106,7 +106,7 @@ def test_full_pool_returns_older_fakes_half_the_time():
         known += values
         assert len(after) == 50
     assert old / swaps == pytest.approx(0.5, abs=0.03)
-    assert len(set(known)) == len(known), "an old fake is passed on once, and then gone"
+    assert len(set(known)) == len(known), "an old fake is returned once"
 
 
 def test_empty_pool_passes_on_and_small_pool_swaps_each_image_once():

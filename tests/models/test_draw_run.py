@@ -78,7 +78,7 @@ def test_tensorboard_has_losses_and_canvas_gifs(events):
         moving = events.Images(f"canvas/{name}")
         assert [event.step for event in moving] == [1, 3, 6, 8]
         with Image.open(io.BytesIO(moving[-1].encoded_image_string)) as gif:
-            assert (gif.format, gif.n_frames) == ("GIF", 4), "the blank canvas and a frame a step"
+            assert (gif.format, gif.n_frames) == ("GIF", 4), "blank canvas, then one per step"
     assert "kl_steps" in tags["images"]
 
 
@@ -112,7 +112,7 @@ def test_evaluate_estimates_the_likelihood(finished):
     assert metrics["test/iwae_samples"] == 20
     again = call("evaluate", evaluate, f"run={finished}", "iwae_samples=20", "iwae_rows=64")
     assert again["test/iwae_nats"] == pytest.approx(values["test/iwae_nats"], abs=0.5), (
-        "whatever fits memory"
+        "for any chunk size"
     )
 
 

@@ -68,7 +68,7 @@ def test_vectors_start_from_the_run(config, tmp_path, words_run, frozen):
         assert (actual[met] != reference[met]).any(1).all(), (
             "each word of the training sentences has moved"
         )
-        assert (actual - reference)[1:].abs().max() < 0.1, "from there"
+        assert (actual - reference)[1:].abs().max() < 0.1, "they start from the vectors of the run"
 
 
 def test_vectors_without_a_run_depend_on_the_seed(config):

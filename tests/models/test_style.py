@@ -113,7 +113,7 @@ def test_losses_fall_and_every_step_is_logged(uncut):
     )
     names = [path.name for path in sorted((uncut / "images").glob("comparisons*"))]
     assert names == ["comparisons.gif", *(f"comparisons_{n:08d}.png" for n in range(1, 13))]
-    assert not list((uncut / "images").glob("filters*")), "the net's never change"
+    assert not list((uncut / "images").glob("filters*")), "the net's filters never change"
 
 
 def _rows(folder):
@@ -179,7 +179,7 @@ def test_init_image_noise_starts_from_noise(top, config, tmp_path):
     once = model.translate(photo)
     torch.rand(7)
     assert torch.equal(model.translate(photo), once), (
-        "an image comes out the same whatever was drawn before"
+        "the result does not depend on earlier random numbers"
     )
     assert (once - photo).abs().mean() > 0.2
 

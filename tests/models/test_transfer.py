@@ -48,7 +48,7 @@ def test_head_is_loaded_for_the_same_classes(transfer_config, backbone):
     assert torch.equal(model.eval()(x), old(x))
     other, _ = started(transfer_config("data.classes=[a,b,c]"))
     assert not torch.equal(other.net.fc1.weight, model.net.fc1.weight), (
-        "another order is another head"
+        "another order of classes has another head"
     )
 
 

@@ -12,7 +12,7 @@ from src.engine.instantiate import instantiate_node
 from src.nets.cifar import Block, densenet_bc, resnet
 from src.nets.convnet import convnet
 
-COUNTS = {  # the spec's, and torchvision's own pages' at 1,000 classes
+COUNTS = {  # of the papers, and of torchvision's documentation at 1,000 classes
     ("fc", "data=mnist"): 6_442,
     ("cnn", "data=mnist"): 6_422,
     ("lenet", "data=cifar10"): 62_006,
@@ -60,7 +60,7 @@ def test_residual_block_equals_numpy():
     """He 2015, option A, in NumPy: x[::2, ::2], and zeros for the new channels."""
     torch.manual_seed(0)
     block = Block(4, 8, stride=2).eval()
-    nn.init.zeros_(block.norm2.weight)  # nothing but what is carried is left
+    nn.init.zeros_(block.norm2.weight)  # only the shortcut is left
     x = torch.randn(2, 4, 6, 6)
     expected = np.zeros((2, 8, 3, 3), np.float32)
     expected[:, 2:6] = np.maximum(x.numpy()[:, :, ::2, ::2], 0)

@@ -89,7 +89,7 @@ def test_shared_layer_counts_its_parameters_once():
     rows = layer_calls(nn.Sequential(shared, nn.ReLU(), shared), (4,))
     assert [row.parameters for row in rows] == [20, 0, 0]
     assert [row.multiply_adds for row in rows] == [16, 0, 16]
-    assert not shared._forward_hooks, "none is left behind"
+    assert not shared._forward_hooks, "no hook is left"
 
 
 def test_frozen_parts_of_a_convnet():
@@ -136,5 +136,5 @@ def test_frozen_parts_of_torchvision_nets():
         }
         assert learned == set(classifier_heads(net))
     assert google not in frozen_parts(google, "backbone")[1], (
-        "it answers with its auxiliary heads in training alone"
+        "it returns its auxiliary heads only in training"
     )

@@ -118,7 +118,7 @@ def test_dirac_keeps_the_input_and_other_filters():
 def test_whitened_responses_are_uncorrelated_with_variance_one():
     images = F.avg_pool2d(
         torch.randn(200, 3, 18, 18, generator=torch.Generator().manual_seed(0)), 3, 1
-    )  # neighbors alike
+    )  # similar neighbors
     layer = nn.Conv2d(3, 64, 3)
     rest = layer.weight[54:].clone()
     whiten(layer, images)

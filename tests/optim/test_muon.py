@@ -21,7 +21,7 @@ def test_orthogonal_brings_singular_values_near_one():
         assert 0.6 < values.min() <= values.max() < 1.3
         assert np.abs(np.diag(u.T @ orthogonal(matrix, 5).numpy() @ v.T)).min() > 0.6
         assert np.allclose(orthogonal(128 * matrix, 5), orthogonal(matrix, 5), atol=2e-2), (
-            "whatever its size"
+            "for any size"
         )
 
 

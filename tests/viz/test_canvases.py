@@ -17,7 +17,7 @@ def test_canvas_frames_show_windows_in_their_colors():
     assert first.shape == (24, 24, 3)
     assert (first[2:22, 2:22] == 0).all(), "nothing is written to make the blank canvas"
     red = np.argwhere(second[2:22, 2:22, 0] > 200)
-    assert red.min(0).tolist() == [5, 7], "pixel 2's middle at 2.5, twice as large"
+    assert red.min(0).tolist() == [5, 7], "the center of pixel 2 is 2.5, at twice the size"
     assert red.max(0).tolist() == [13, 17]
     assert len(red) == 2 * 9 + 2 * 11 - 4, "a border of one"
     thick = grids.canvas_frames(
@@ -30,7 +30,7 @@ def test_reconstructions_are_below_their_images():
     images = torch.linspace(0, 0.9, 10).view(10, 1, 1, 1).expand(10, 1, 4, 4)
     pages = grids.canvas_frames(Canvases(torch.ones(3, 10, 1, 4, 4), {}, images), scale=1)
     assert len(pages) == 3
-    assert pages[0].shape == (4 * 6 + 2, 8 * 6 + 2, 3), "eight and two, each row above its own"
+    assert pages[0].shape == (4 * 6 + 2, 8 * 6 + 2, 3), "eight and two in a row, twice"
     shown = [int(pages[0][2 + 12 * (i // 8), 2 + 6 * (i % 8), 0]) for i in range(10)]
     assert shown == pytest.approx([25.5 * i for i in range(10)], abs=1)
 

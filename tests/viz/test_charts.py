@@ -21,14 +21,14 @@ def test_bars_have_names_and_intervals():
     middle = picture[30:141, 60 + round(570 / 2 * 0.4)]
     line = (middle == 160).nonzero()[0]
     assert [line.min(), line.max()] == pytest.approx([0, 82.5], abs=2), (
-        "from 2, the greatest of all, down to 0.5"
+        "from 2, the largest value, down to 0.5"
     )
     assert (picture[144:, 60:80] < 128).any()
     assert (picture[144:, 345:365] < 128).any()
     upright = charts.draw_bars([1.0, 1.0], "x", names=["a" * 60, "b"])
-    assert len(upright) > 400, "names wider than their bars stand upright below"
+    assert len(upright) > 400, "names wider than their bars are upright"
     dark = (upright[144:] < 128).nonzero()
     short = dark[0][dark[1] > 300]
-    assert short.max() < 20, "the short one at its bar, too"
+    assert short.max() < 20, "the short name is at its bar too"
     assert dark[0].max() > 300
     assert (upright[:140] == charts.draw_bars([1.0, 1.0], "x")[:140]).all()

@@ -52,7 +52,7 @@ def test_feature_maps_are_the_outputs_of_convolutions(pooled):
             sum(correlate2d(x[1, c].numpy(), weight[k, c], "same") for c in range(2)) + bias[k]
         )
         assert np.allclose(maps["conv"][1, k], expected, atol=1e-5)
-    assert maps["conv"].min() < 0, "before the ReLU, though it works in place"
+    assert maps["conv"].min() < 0, "before the ReLU, although it works in place"
     assert maps["conv"].shape == (2, 3, 7, 9)
 
 
@@ -83,7 +83,7 @@ def test_grad_cam_of_pooled_maps_is_their_weighted_sum(pooled):
 def test_grad_cam_uses_the_last_large_rectified_maps():
     x = torch.rand(4, 3, 32, 32)
     vgg = convnet(3, 32, 10, [8, "M", 8, "M", 8, "M", 8, "M", 8], (), 3, 1, "batch").eval()
-    assert explain.find_cam_layer(vgg, x) == "relu3"  # of 8 x 8; what comes behind has less
+    assert explain.find_cam_layer(vgg, x) == "relu3"  # its maps are 8 x 8; later ones are smaller
     assert explain.find_cam_layer(resnet(3, 10).eval(), x) == "stage3"
     bare = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     assert explain.find_cam_layer(bare, x - 0.5) == "0"
@@ -131,7 +131,7 @@ def test_confusion_matrix_is_shaded_by_row_share():
     picture = charts.draw_confusion(torch.tensor([[100, 0], [25, 75]]), ["a", "b"])
     cells = picture[-88:, -88:].reshape(2, 44, 2, 44)[
         :, 3, :, 3
-    ]  # a corner of each, off its number
+    ]  # a corner of each cell, outside the number
     assert cells.tolist() == [[0, 255], [128, 34]]
 
 

@@ -71,7 +71,7 @@ def test_right_to_left_text_is_reordered():
 )
 def test_arabic_letters_are_joined():
     assert ink("محب", 30).any(0).all(), "no white between them"
-    assert not ink("م\u200cح\u200cب", 30).any(0).all(), "there is where they must not join"
+    assert not ink("م\u200cح\u200cب", 30).any(0).all(), "these letters do not join"
 
 
 def test_text_is_drawn_at_its_anchor():
