@@ -9,6 +9,7 @@ python -m src.sample run=DIR n=8 out=rows.png                  CycleGAN: n rows 
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
@@ -16,6 +17,10 @@ from src.config import cli
 from src.core import runs
 from src.core.errors import UserError, writing
 from src.core.types import PICTURES
+
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningModule
+    from torch import Generator, Tensor
 
 
 def sample(cfg: DictConfig) -> Path:
@@ -25,16 +30,8 @@ def sample(cfg: DictConfig) -> Path:
         raise UserError(f"out={out}: a picture's name must end in one of {', '.join(PICTURES)}")
     runs.last_checkpoint(folder)
 
-    from src.callbacks.protocols import (
-        CanCompare,
-        CanInterpolate,
-        CanPaint,
-        CanSample,
-        CanSampleClasses,
-    )
+    from src.callbacks.protocols import CanPaint
     from src.core.randomness import generator
-    from src.data.images import evenly_spaced
-    from src.engine import build
     from src.engine.load import load_run
     from src.viz import grids
 
@@ -50,28 +47,40 @@ def sample(cfg: DictConfig) -> Path:
             grids.save_gif(frames, out)
         print(f"{out}: {cfg.n} canvases in {len(frames) - 1} steps")
         return out
-    columns = cfg.interpolate
-    if cfg.interpolate is None and isinstance(model, CanSample):
-        images = model.sample(cfg.n, noise)
-        columns = model.num_classes if isinstance(model, CanSampleClasses) else None
-    elif cfg.interpolate is None and isinstance(model, CanCompare):
-        data = build.datamodule(run_cfg)
-        part = data.test if len(data.test) else data.train
-        a, b = data.eval_images(part, evenly_spaced(len(part), cfg.n))
-        rows = model.compare(a, b, noise)
-        images, columns = rows.flatten(0, 1), rows.shape[1]
-        if len(rows) < cfg.n:
-            rows_found = "1 row" if len(rows) == 1 else f"{len(rows)} rows"
-            print(f"n={cfg.n}: the data has only {rows_found}")
-    elif cfg.interpolate is not None and isinstance(model, CanInterpolate):
-        images = model.interpolate(cfg.n, cfg.interpolate, noise)
-    else:
-        action = "sample" if cfg.interpolate is None else "interpolate"
-        raise UserError(f"{folder}: a {type(model).__name__} cannot {action}")
+    images, columns = _images(model, run_cfg, cfg, noise)
     with writing(f"out={out}"):
         grids.save_png(grids.grid(images, columns, scale=cfg.scale), out)
     print(f"{out}: {len(images)} images of {images.shape[-1]} x {images.shape[-2]}")
     return out
+
+
+def _images(
+    model: "LightningModule", run_cfg: DictConfig, cfg: DictConfig, noise: "Generator"
+) -> "tuple[Tensor, int | None]":
+    """Return the images to draw, (N, C, H, W) in [0, 1], and their columns; None: a square.
+
+    Raises UserError if the model cannot do what `cfg` asks for.
+    """
+    from src.callbacks.protocols import CanCompare, CanInterpolate, CanSample, CanSampleClasses
+    from src.data.images import evenly_spaced
+    from src.engine import build
+
+    if cfg.interpolate is not None and isinstance(model, CanInterpolate):
+        return model.interpolate(cfg.n, cfg.interpolate, noise), cfg.interpolate
+    if cfg.interpolate is None and isinstance(model, CanSample):
+        columns = model.num_classes if isinstance(model, CanSampleClasses) else None
+        return model.sample(cfg.n, noise), columns
+    if cfg.interpolate is None and isinstance(model, CanCompare):
+        data = build.datamodule(run_cfg)
+        part = data.test if len(data.test) else data.train
+        a, b = data.eval_images(part, evenly_spaced(len(part), cfg.n))
+        rows = model.compare(a, b, noise)
+        if len(rows) < cfg.n:
+            found = "1 row" if len(rows) == 1 else f"{len(rows)} rows"
+            print(f"n={cfg.n}: the data has only {found}")
+        return rows.flatten(0, 1), rows.shape[1]
+    action = "sample" if cfg.interpolate is None else "interpolate"
+    raise UserError(f"{cfg.run}: a {type(model).__name__} cannot {action}")
 
 
 if __name__ == "__main__":

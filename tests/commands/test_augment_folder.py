@@ -1,4 +1,5 @@
-"""The offline tool: what it keeps, makes and tells; what it refuses; the preview."""
+"""src.augment: originals are kept, copies and manifest are written, wrong settings are refused;
+the preview."""
 
 import csv
 import json
@@ -23,7 +24,7 @@ from tests.data.test_folder import write_folder
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A folder of two classes augmented threefold, twice."""
+    """Augment a folder of two classes threefold, twice; return the folder of all of them."""
     top = tmp_path_factory.mktemp("augment")
     write_folder(top / "in", ("train", "test"), n=6)
     (top / "in" / "train" / "cats" / "more").mkdir()
@@ -97,8 +98,7 @@ def test_originals_and_split_are_kept_and_the_manifest_lists_all_copies(made, co
 
 
 def test_an_augmented_folder_can_be_augmented_again(made, tmp_path):
-    """Each kept image's bytes are still there, though what is made of 0.png would be called as one
-    of them is."""
+    """All original images are kept, although the copy of one would get the name of another."""
     call(
         "augment",
         augment,
@@ -126,7 +126,8 @@ def test_an_augmented_folder_can_be_augmented_again(made, tmp_path):
 
 
 def test_colliding_output_names_are_made_unique(tmp_path):
-    """Two called 1.png below one class, and one that is called as the second of them would be."""
+    """Two images of a class are called 1.png, and a third has the name that the second would
+    get."""
     paths = [tmp_path / name for name in ("a/1.png", "b/1.png", "00001_1.png", "2.png")]
     part = FileSet(paths, torch.zeros(4, dtype=torch.int64), (8, 8), 3)
     assert [path.name for path in image_places(part, ["cats"])] == [

@@ -1,4 +1,4 @@
-"""The commands, as a user runs them: in processes of their own."""
+"""The commands as a user runs them: in processes of their own."""
 
 import json
 import os
@@ -24,7 +24,7 @@ QUICK = (*TINY, *TINY_NETS, "trainer.max_epochs=1")
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A finished run's folder, and what the command said."""
+    """Return the folder of a finished run, and the output of the command."""
     folder = tmp_path_factory.mktemp("runs") / "one"
     shown = [
         "callbacks=default",
@@ -185,7 +185,7 @@ def test_a_signal_ends_all_jobs_of_a_sweep(tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_train_one_model(tmp_path):
-    """trainer=ddp on two CPU processes: every image once an epoch, over both; both end with the
+    """trainer=ddp on two CPU processes: each image is seen once per epoch; both end with the
     same weights."""
     folder = tmp_path / "ddp"
     result = command("train", *QUICK, "trainer=ddp", "trainer.accelerator=cpu",

@@ -1,5 +1,5 @@
-"""What a figure in metrics.json stands on: larger measurements stay, other models' go; and where a
-run's time went."""
+"""The number of images behind each figure in metrics.json decides which figures are kept; the
+times of a run."""
 
 import json
 import time
@@ -32,7 +32,8 @@ def few_steps(monkeypatch):
 
 @pytest.fixture
 def gan(config, tmp_path):
-    """The folder of a run whose test/fid_own stands on 60 samples, and its metrics.json."""
+    """Return the folder of a run whose test/fid_own is based on 60 samples, and its
+    metrics.json."""
     cfg = config(*GAN)
     folder = saved(cfg, tmp_path / "run")
     train(cfg, folder)
@@ -89,7 +90,7 @@ def test_fewer_draws_of_the_latents_do_not_replace_more(config, tmp_path, capsys
 
 
 def test_figures_of_an_older_model_are_dropped_after_more_training(config, tmp_path):
-    """An estimate on the model before is not one of this model."""
+    """An estimate for the older model does not hold for the new one."""
     cfg = small(config, None, "src.models.draw.DRAW", "~callbacks.quality")
     folder = saved(cfg, tmp_path / "run")
     train(cfg, folder)
@@ -152,8 +153,8 @@ def test_time_is_split_and_adds_up(gan):
 
 
 def test_each_phase_measures_its_own_time(config, tmp_path, monkeypatch):
-    """The feature net belongs to setup: whether it comes from the cache changes neither validation
-    nor test."""
+    """The feature net belongs to setup: a cached one changes the time of neither validation nor
+    test."""
     from src.models.gan import GAN as Model
 
     now = [0.0]

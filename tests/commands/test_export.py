@@ -1,5 +1,5 @@
-"""A classifier in a file that other programs run: beside NumPy, with the average, the scaling and
-the permutation inside."""
+"""Exported classifiers: their logits against the net and NumPy, with average, normalization and
+permutation."""
 
 import json
 
@@ -24,7 +24,7 @@ def session_of(path):
 
 @pytest.fixture(scope="module")
 def onnx_file(averaged_run, tmp_path_factory):
-    """What the command writes, and all that it says."""
+    """Return the file that the command writes, and its output."""
     out = tmp_path_factory.mktemp("exported") / "deep" / "mlp"
     result = command("export", f"run={averaged_run}", f"out={out}")
     assert result.returncode == 0, result.stderr
@@ -138,8 +138,8 @@ def test_net_that_no_exporter_supports_gets_one_line(averaged_run, tmp_path, mon
     ],
 )
 def test_nets_with_norms_heads_and_pools(config, tmp_path, name, size, write):
-    """Gray images for nets of three channels too; BatchNorm's statistics are far from what a new
-    net has."""
+    """Gray images for nets of three channels too; the statistics of BatchNorm differ from those
+    of a new net."""
     model = build.model(
         config(
             f"model={name}",

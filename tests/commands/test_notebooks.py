@@ -1,4 +1,4 @@
-"""The notebooks: committed without outputs; executed, they show what they say."""
+"""The notebooks are committed without outputs, and show the documented values when executed."""
 
 import ast
 import importlib
@@ -47,7 +47,7 @@ def test_names_that_a_notebook_takes_from_the_project_exist(path):
 
 
 def test_a_failing_cell_is_named_in_one_line(tmp_path, monkeypatch):
-    """And the kernel is this Python, whatever a user has installed under its name."""
+    """The kernel is this Python, even if a user has installed another one under its name."""
     installed = tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json"
     installed.parent.mkdir(parents=True)
     installed.write_text(json.dumps({"argv": ["false"], "display_name": "x", "language": "python"}))

@@ -1,5 +1,5 @@
-"""Images of one's own: which are found, what a net says of them, what is written, drawn, and said
-of those that are broken."""
+"""src.predict: the files it finds, its predictions, its table, CSV file and picture, and
+unreadable files."""
 
 import csv
 
@@ -36,7 +36,8 @@ def digit(data, i, size):
 
 
 def seen_as(image):
-    """What the run sees of an upright image: gray on white, the square in its middle, 28 x 28."""
+    """Return what the net gets for an upright image: gray on white, the square in the middle, 28
+    x 28."""
     if image.mode == "RGBA":
         rgba = np.asarray(image).astype(float)
         alpha = rgba[..., 3:] / 255
@@ -50,8 +51,8 @@ def seen_as(image):
 
 @pytest.fixture(scope="module")
 def photos(averaged_run, tmp_path_factory):
-    """A folder of images of other sizes and modes, two broken files and two that are no images, and
-    what the net should say."""
+    """Return a folder with images of many sizes and modes, two broken files and two other files,
+    and the expected probabilities."""
     data = build.datamodule(load_run(averaged_run)[0])
     folder = tmp_path_factory.mktemp("photos")
     (folder / "more").mkdir()
@@ -126,7 +127,7 @@ def test_readable_images_alone_exit_with_0(averaged_run, photos, tmp_path):
 
 
 def test_predict_applies_the_pixel_permutation(permuted_run, tmp_path):
-    """Images as a person has them get what the run's own, permuted, test images get."""
+    """An image gets the same logits as the run's own permuted test image."""
     cfg, model, _ = load_run(permuted_run)
     permuted = build.datamodule(cfg).test.images[:70]
     cfg.data.permute = False
@@ -212,8 +213,7 @@ def test_find_images_returns_each_file_once_in_order(tmp_path, monkeypatch):
 
 
 def test_caption_is_below_its_image():
-    """The images unchanged but larger, ink of the caption's color beneath each, nothing beneath the
-    one without a caption."""
+    """The images are enlarged but unchanged; ink is below each one that has a caption."""
     images = torch.rand(3, 1, 5, 40, generator=torch.Generator().manual_seed(0))
     red, blue = (255, 0, 0), (0, 0, 255)
     picture = charts.draw_captioned(

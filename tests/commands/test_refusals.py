@@ -1,5 +1,4 @@
-"""A machine that refuses: each kind of error as one line, and what may be left out left out
-once."""
+"""Errors of the system: each becomes one line, and optional outputs are left out with one line."""
 
 import contextlib
 import errno
@@ -28,7 +27,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device", "/disk/last.ckpt")
 
 @contextlib.contextmanager
 def small_files(limit):
-    """No file may grow above `limit` bytes: a full disk without a disk."""
+    """Let no file grow above `limit` bytes, which acts like a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
@@ -83,7 +82,7 @@ def test_optional_output_is_left_out_with_one_line_per_folder(tmp_path, caplog):
 
 
 def test_failed_torch_save_says_why_and_keeps_the_old_file(tmp_path):
-    """Torch itself raises a RuntimeError about its own source."""
+    """torch itself raises a RuntimeError without the reason."""
     path = tmp_path / "last.ckpt"
     path.write_text("old")
     with small_files(20_000), pytest.raises(OSError, match="File too large") as raised:
@@ -178,7 +177,7 @@ def test_batches_are_the_same_with_and_without_shared_memory(monkeypatch, fault)
 
 @pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_written_ends_the_command_with_one_line(tmp_path):
-    """What is safe and what to do are in it, and the run goes on from there."""
+    """The line says what was saved and what to do, and the run continues from there."""
     folder = tmp_path / "run"
     given = ("data=digits", "model=fc", *TINY, "trainer.max_epochs=1", "test=false")
     assert command("train", *given, f"hydra.run.dir={folder}").returncode == 0

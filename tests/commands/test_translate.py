@@ -1,4 +1,4 @@
-"""A trained translator at work: src.translate, src.augment, src.sample."""
+"""A trained CycleGAN in src.translate, src.augment and src.sample."""
 
 import csv
 import json
@@ -63,8 +63,8 @@ def test_translate_writes_a_folder_of_the_same_layout(winter_run, tmp_path):
 
 
 def test_a_trained_run_augments_a_folder(winter_run, photos, tmp_path):
-    """Labels, originals and split stay; the manifest names the run; the same seed, the same
-    bytes."""
+    """Labels, originals and split are kept; the manifest names the run; the same seed gives the
+    same bytes."""
     settings = (
         f"data.root={photos}",
         "data.test_size=40",

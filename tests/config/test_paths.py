@@ -216,7 +216,7 @@ def test_all_commands_accept_such_folders(tmp_path, name):
 
 @pytest.mark.slow
 def test_names_that_are_not_utf8_are_written_so_that_they_can_be_read(tmp_path):
-    """In a terminal of any encoding, in the CSV file, in the manifest, in the run's log."""
+    """This holds for terminals of any encoding, the CSV file, the manifest and the run's log."""
     two_classes(tmp_path / "in")
     odd = os.fsdecode(os.fsencode(tmp_path / "in" / "red") + b"/caf\xe9.png")
     Path(tmp_path / "in" / "red" / "0.png").rename(odd)

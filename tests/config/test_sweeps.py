@@ -1,4 +1,4 @@
-"""Sweeps: a failed job is reported at once and its log, and the other jobs continue."""
+"""Sweeps: a failed job is reported at once and in its log, and the other jobs continue."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ SWEEP = (*TINY, "model=fc", "trainer.max_epochs=1", "data.download=false", "data
 
 @pytest.fixture(scope="module")
 def half(tmp_path_factory):
-    """A sweep whose second and fourth job find no data: its folder, and what the command said."""
+    """Run a sweep whose second and fourth job find no data; return its folder and its output."""
     folder = tmp_path_factory.mktemp("sweep") / "sweep"
     return folder, command(
         "train", "-m", *SWEEP, "seed=0,1", "data=digits,mnist", f"hydra.sweep.dir={folder}"

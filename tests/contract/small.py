@@ -113,7 +113,9 @@ def overrides(model: str, inputs: Path, data: Sequence[str] | None = None) -> li
     kind = class_attribute(class_of(model), "takes")
     chosen = list(STAND_INS[kind] if data is None else data)
     if kind == "images" and data is None:
-        chosen.append("data.size=64" if uses_torchvision(model) else "data.size=32")
+        # nets that take no size pool at their end; some pool too often for 32 pixels
+        needs_size = "${data.size}" in OmegaConf.to_yaml(_composed(model))
+        chosen.append("data.size=32" if needs_size else "data.size=64")
     chosen += MODEL_SETTINGS.get(kind, ())
     small = []
     for path, value in _leaves(_composed(model), "model"):

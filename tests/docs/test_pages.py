@@ -1,4 +1,4 @@
-"""The pages for readers: links lead somewhere, lines are short, versions agree."""
+"""The pages for readers: links have a target, lines are short, versions agree."""
 
 import re
 import tomllib

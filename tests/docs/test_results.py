@@ -1,4 +1,4 @@
-"""The result pages: their tables are those that results/*.csv give."""
+"""The tables of the result pages are those that results/*.csv give."""
 
 import csv
 import re

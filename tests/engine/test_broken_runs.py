@@ -1,5 +1,5 @@
-"""Runs whose files are broken, or of another run: one line that names the file before anything is
-trained, and nothing lost."""
+"""Runs with files that are broken or of another run: one line names the file before training,
+and nothing is lost."""
 
 import json
 import os
@@ -26,13 +26,13 @@ QUICK = (*TINY, "trainer.max_epochs=1")
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """The folder of a finished classifier's run."""
+    """Return the folder of a finished classifier's run."""
     return trained(tmp_path_factory.mktemp("finished") / "run", "model=fc")
 
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory):
-    """The folder of a finished GAN's run."""
+    """Return the folder of a finished GAN's run."""
     return trained(tmp_path_factory.mktemp("other") / "run", *TINY_NETS)
 
 
@@ -49,12 +49,12 @@ def folder(finished, tmp_path):
 
 
 def resume(folder):
-    """Go on with a run, as `python -m src.train resume=` does."""
+    """Continue a run, as `python -m src.train resume=` does."""
     resume_run(train, folder, ["trainer.max_epochs=2"])
 
 
 def line(action, *args):
-    """The line that a user reads."""
+    """Return the line that a user reads."""
     return refused(lambda: action(*args)) or ""
 
 

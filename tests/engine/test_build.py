@@ -1,4 +1,4 @@
-"""Building a run leaves its config as it is."""
+"""Building a run does not change its config."""
 
 from src.train import train
 from tests.conftest import TINY, TINY_NETS, saved

@@ -46,7 +46,7 @@ def test_fewer_images_than_processes_are_refused():
 
 
 def start(*args: str) -> subprocess.Popen:
-    """Start `python -m src.train` in a process group of its own."""
+    """Start `python -m src.train` in its own process group."""
     return subprocess.Popen(
         [sys.executable, "-m", "src.train", *args],
         cwd=ROOT,
@@ -110,7 +110,7 @@ def test_all_processes_stop_after_the_same_batch(uncut, tmp_path, name, receiver
 
 @pytest.mark.slow
 def test_figures_of_two_processes_are_those_of_one(tmp_path):
-    """101 images do not divide by two: the padded set counted one of them twice."""
+    """101 images do not divide by two, and a padded set would count one of them twice."""
     folder = tmp_path / "run"
     trained = command("train", *DDP, "model=fc", "trainer.max_epochs=1", f"hydra.run.dir={folder}")
     assert trained.returncode == 0, trained.stderr

@@ -26,7 +26,7 @@ QUICK = (*TINY, "logger=default", "data.cache=null", "data.limit=40", "trainer.m
 
 @pytest.fixture(scope="module")
 def runs(photos, tmp_path_factory):
-    """The folder of a finished run of each kind, by its kind."""
+    """Return the folder of a finished run of each kind."""
     top = tmp_path_factory.mktemp("runs")
     photo = ("data=folder", f"data.root={photos}", "data.size=8", "data.limit=null")
     return {
@@ -62,7 +62,7 @@ def trained(folder: Path, overrides: tuple[str, ...]) -> Path:
 
 
 def commands(kind: str, folder: Path, photos: Path, out: Path) -> dict:
-    """What one does with a run, by name."""
+    """Return the commands that use a run, by name."""
     new = (f"run={folder}", f"images={photos / 'cats' / '0.png'}")
     found = {"resume": lambda: resume_run(train, folder, ["trainer.max_epochs=2"]),
              "evaluate": lambda: call("evaluate", evaluate, f"run={folder}")}  # fmt: skip
@@ -74,7 +74,7 @@ def commands(kind: str, folder: Path, photos: Path, out: Path) -> dict:
             "export": lambda: call(
                 "export", export, f"run={folder}", "format=torch", f"out={out / 'a.pt2'}"
             ),
-            "init_from": lambda: begun(
+            "init_from": lambda: start_from(
                 (
                     "model=fc",
                     "data=folder",
@@ -98,12 +98,12 @@ def commands(kind: str, folder: Path, photos: Path, out: Path) -> dict:
                                     "augment.size=16", "data.limit=4", f"out={out / 'more'}"),
         }  # fmt: skip
     if kind == "words":
-        found["init_from"] = lambda: begun(("model=sentiment", "data=reviews"), folder)
+        found["init_from"] = lambda: start_from(("model=sentiment", "data=reviews"), folder)
     return found
 
 
-def begun(overrides: tuple[str, ...], source: Path) -> None:
-    """Begin a model with what the run in `source` learned."""
+def start_from(overrides: tuple[str, ...], source: Path) -> None:
+    """Start a model from the weights of the run in `source`."""
     from src.engine import build
 
     cfg = compose("train", [*overrides, f"model.init_from={source}"])
@@ -122,7 +122,7 @@ OBJECTS = ({}, [], None, {"state_dict": {}}, {"state_dict": 3, "loops": {}}, tor
 
 @st.composite
 def damage(draw, runs: dict[str, Path]):
-    """A kind of run, one of its files, what is done to it, and the command that meets it."""
+    """Draw a kind of run, one of its files, a way to damage it, and a command that reads it."""
     kind = draw(st.sampled_from(sorted(runs)))
     files = sorted(path.relative_to(runs[kind]) for path in runs[kind].rglob("*") if path.is_file())
     name = draw(
@@ -182,7 +182,7 @@ def as_object(path: Path, value: object) -> None:
 
 
 def as_other(path: Path, other: Path, name: Path) -> None:
-    """The file of that name of another run, where there is one."""
+    """Return the content of the same file of another run; None if it has none."""
     if (other / name).is_file():
         shutil.copyfile(other / name, path)
 

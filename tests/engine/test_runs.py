@@ -1,4 +1,4 @@
-"""A run opened again: what fits it no longer, or is broken, is refused."""
+"""Loading a run refuses data that no longer fit, and broken checkpoints."""
 
 import shutil
 
@@ -18,7 +18,7 @@ from tests.engine.cuts import uncut_run
 
 @pytest.fixture(scope="module")
 def of_folder(tmp_path_factory):
-    """A finished run on a folder of images: the run's folder, and that of its two classes."""
+    """Return the folders of a finished run and of its two classes of images."""
     top = tmp_path_factory.mktemp("folder")
     for i in range(20):
         path = top / "images" / ("cats", "dogs")[i % 2] / f"{i}.png"

@@ -57,7 +57,7 @@ class Run:
 
     @property
     def said(self) -> str:
-        """What it printed to stderr."""
+        """Its output on stderr."""
         return self.err.read_text(errors="replace")
 
     def until(self, condition: Callable[[], Any]) -> bool:

@@ -30,7 +30,7 @@ def failure(run):
 
 
 def success(run):
-    """What the run said, which ended well."""
+    """Return the output of a run; assert that it succeeded."""
     assert run.wait() == 0, run.said[-2000:]
     assert "Traceback" not in run.said
     return run.said
@@ -47,7 +47,7 @@ def assert_same_figures(uncut, figures):
 
 
 def start_and_stop_at_checkpoint(kills, folder, *more, family="gan"):
-    """A run in `folder` that stands still after its first checkpoint."""
+    """Start a run in `folder` and stop its process after the first checkpoint."""
     run = kills.new(family, "32-true", folder, *more)
     assert run.until(lambda: (folder / "checkpoints" / "last.ckpt").exists()), run.said[-2000:]
     run.stand_still()
@@ -199,7 +199,7 @@ def test_without_a_home_the_cache_is_left_out(kills, mountable, tmp_path):
 
 
 def _measured(kills, folder, cache, **how):
-    """A short GAN with `quality`, whose feature net is trained for a moment only."""
+    """A short GAN with `quality`, whose feature net trains for three steps."""
     nets = ("model.net.generator.hidden_dims=[16]", "model.net.discriminator.hidden_dims=[16]")
     given = (*QUICK, "model=gan", *nets, "callbacks=default", "trainer.max_epochs=1")
     where = [f"hydra.run.dir={folder / 'run'}", *([f"cache={cache}"] if cache else [])]

@@ -64,7 +64,7 @@ def test_a_cut_between_the_last_checkpoint_and_the_figures(kills, tmp_path):
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_ctrl_c_while_a_run_starts_leaves_no_partial_files(kills, tmp_path, seed):
-    """As a user types it, imports and all: then the same command is taken."""
+    """The real command, with its imports; the same command then works."""
     folder, outputs = tmp_path / "run", tmp_path / "outputs"
     run = start_plain(kills.arguments("sentiment", "32-true", folder), outputs)
     start = time.monotonic()
