@@ -86,7 +86,9 @@ def exit_on_signals(clean_up: Callable[[str], str], is_rank: bool = False) -> It
     try:
         yield
     finally:
-        restore(previous)
+        if _first_signal is None:
+            restore(previous)
+        # else the command ends: a repetition must not change its exit code while Python exits
 
 
 def raise_interrupted(number: int, frame: Any) -> None:
