@@ -44,7 +44,7 @@ def max_over_processes(trainer: pl.Trainer, value: int) -> int:
 
 
 def monitored(trainer: pl.Trainer, who: str, name: str) -> float:
-    """Return the newest value of the figure `name`, which the setting `who`.monitor names."""
+    """Return the newest value of the metric `name`, which the setting `who`.monitor names."""
     values = trainer.callback_metrics
     if name not in values:
         known = sorted(key for key in values if key.startswith("val/"))
@@ -56,7 +56,7 @@ def monitored(trainer: pl.Trainer, who: str, name: str) -> float:
 
 
 def expect_validation(trainer: pl.Trainer, who: str, name: str) -> None:
-    """Raise UserError if `who` monitors the figure `name`, but there is nothing to validate."""
+    """Raise UserError if `who` monitors the metric `name`, but there is nothing to validate."""
     if not len(datamodule(trainer).val):
         raise UserError(f"{who} monitors {name}, but there is no validation (data.val_size=0)")
 

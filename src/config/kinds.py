@@ -18,13 +18,13 @@ class Kind:
 
     Attributes:
         words: what they are, for an error message.
-        names: a pattern for their dotted names. It fixes the number of dots, because a longer name
-            would lead through a module to everything that this module imports.
+        names: a pattern for their dotted names. It allows module.name only: `src.nets.fc.math.prod`
+            would reach what the module imports.
         base: the base class of a class of this project.
         returns: the annotation of the result of a function of this project.
         partial: whether `_partial_` must be true (True), false (False), or may be either (None).
-        supplied: arguments that the program adds: their names, or the number of positional ones.
-            None: any; then no argument is required.
+        supplied: arguments that the program adds to those of the config: their names, such as
+            ("folder",), or how many positional ones. None: unknown, so no argument is missing.
         optional: whether null is allowed.
         resumable: whether a resumed run may change all settings of the node.
     """

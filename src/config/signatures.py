@@ -32,7 +32,7 @@ class Signature:
 
     Attributes:
         parameters: by name, in order.
-        more: whether it takes other names too, by a `**kwargs` whose receiver is not found.
+        more: whether it takes any name: it has `**kwargs`, and what they are passed to is unknown.
         module: where it is defined.
         bases: names of the classes that it derives from; empty for a function.
         returns: the annotation of a function's result.

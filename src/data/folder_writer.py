@@ -109,9 +109,10 @@ def _for_each(
 
 
 def image_places(part: Images, class_names: list[str]) -> list[Path]:
-    """Return CLASS/NAME of each image, with its number before NAME if the class has it twice.
+    """Return CLASS/NAME of each image. Names must be unique in a class.
 
-    If such a numbered name exists already, all names get their number.
+    A name that is not gets the image's number in front: CLASS/00007_NAME. If such a name exists
+    already, all names get their number.
     """
     paths = getattr(part, "paths", None) or [Path(f"{i:05d}.png") for i in range(len(part))]
     places = [

@@ -112,7 +112,7 @@ def model_settings(cfg: DictConfig, counts: dict[str, int]) -> dict[str, Any]:
 
 
 def fill_null(settings: dict[str, Any], values: dict[str, int]) -> dict[str, Any]:
-    """Return `settings` with each null setting, at any depth, replaced by its value by name."""
+    """Return `settings` with null ones, at any depth, filled in: {"num_classes": 10} by name."""
     return {
         key: fill_null(child, values)
         if isinstance(child, dict)

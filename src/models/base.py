@@ -26,8 +26,8 @@ class Family(pl.LightningModule):
             test. They run in float32 whatever the precision of training.
 
     Names: losses end in `_loss`, nats per image in `_nats`; accuracies are fractions. A likelihood
-    model logs its bound on -log p(x) as `bound_nats`; the report then says which pixels the nats
-    are of.
+    model logs its bound on -log p(x) as `bound_nats`; the report then adds `nats_of`, the data set
+    and its binarization.
 
     Randomness: draw with torch's global generator, which is seeded for every batch from
     (seed, epoch, batch), or with a generator that a method is given. Keep no other random state:

@@ -162,11 +162,11 @@ class Cell(nn.Module):
 class Gradients(torch.autograd.Function):
     """Compute each weight gradient with one matmul over all T steps instead of T small ones.
 
-    Trick: the loop multiplies with detached weights, so autograd computes no weight gradients. But
-    it adds a bias to each product, and the gradient of that bias is the gradient of the product's
-    output. `forward` hands out one copy of the bias per step and image. `backward` runs when the
-    gradients of all copies are known; it multiplies them, stacked over the steps, with the stacked
-    inputs. In bf16 this also sums over the steps in float32.
+    For y_t = W x_t + b the weight gradient is dW = sum over t of dy_t x_t^T, and dy_t is also the
+    gradient of the bias at step t. So the loop multiplies with a detached W, and gets one copy of b
+    per step and image from `forward`. `backward` runs when the gradients of all copies are known:
+    stacked over the steps they are [dy_1 ... dy_T], and one product with [x_1 ... x_T] gives dW. In
+    bf16 this also sums over the steps in float32.
 
     The encoder's gates and the latents' gates have no bias of their own in the loop: they add
     `to_encoder` or `to_decoder`, parts of the decoder's product of the step before. The gradients

@@ -16,7 +16,7 @@ from src.data.transforms.pixels import to_float
 
 
 class Repeat(Dataset[Any]):
-    """The same batch, n times."""
+    """One batch, repeated n times."""
 
     def __init__(self, batch: tuple[Tensor, Tensor], n: int) -> None:
         self.batch, self.n = batch, n
