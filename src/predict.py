@@ -84,8 +84,8 @@ def classify(trained: "LoadedClassifier", paths: list[Path], batch_size: int) ->
     """
     import torch
 
+    from src.core.pixels import to_float
     from src.data.decode import decode
-    from src.data.transforms.pixels import to_float
 
     def read(path: Path) -> "Tensor | UserError":
         try:

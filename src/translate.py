@@ -35,8 +35,8 @@ def translate(cfg: DictConfig) -> list[Path]:
         raise UserError(f"out={out} exists and is not empty; choose a new folder")
 
     from src.callbacks.protocols import CanTranslate
+    from src.core.pixels import to_float
     from src.data.decode import decode, parse_color
-    from src.data.transforms.pixels import to_float
     from src.engine.load import load_run
     from src.viz.grids import grid, save_png
 

@@ -71,8 +71,8 @@ def ours(cfg: DictConfig) -> Callable[[Any, int], Any]:
     """Return our augmentation, as `ImageData` calls it."""
     import torch
 
+    from src.core.pixels import to_float
     from src.core.randomness import CounterRNG
-    from src.data.transforms.pixels import to_float
     from src.engine import build
 
     augmentation = build.augmentation(cfg)
@@ -110,7 +110,7 @@ def kornia_batch(cfg: DictConfig) -> Callable[[Any, int], Any] | None:
         from kornia import augmentation as K
     except ImportError:
         return None
-    from src.data.transforms.pixels import to_float
+    from src.core.pixels import to_float
 
     move = cfg.augment.translation.max_shift
     padding = {"constant": "zeros", "edge": "border", "reflect": "reflection"}.get(

@@ -10,11 +10,11 @@ from torch import Tensor
 from src.callbacks.protocols import CanSample, CanSampleClasses
 from src.callbacks.trainer_state import datamodule
 from src.core.errors import UserError
+from src.core.pixels import to_uint8
 from src.core.randomness import generator
 from src.core.types import PathText, PositiveInt, Seed
 from src.data.image_data import ImageData
 from src.data.images import Images, ImageSet
-from src.data.transforms.pixels import to_uint8
 from src.metrics.features import FeatureNet, feature_net
 from src.metrics.precision import float32
 from src.metrics.quality import quality, too_few

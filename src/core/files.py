@@ -19,6 +19,8 @@ from PIL import Image
 
 from src.core.errors import refusal
 
+log = logging.getLogger(__name__)
+
 TORCH_WRITER = ("inline_container.cc", "PytorchStreamWriter", "cannot be opened")
 HEIC = (".heic", ".heics", ".heif", ".heifs", ".hif")  # photographs from phones
 SYSTEM = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
@@ -276,3 +278,19 @@ def _reason(path: Path, parts: tuple[str, ...]) -> str | None:
 
 def _hidden(name: str) -> bool:
     return name.startswith(".") or name in SYSTEM
+
+
+def shared_folder(cache: str | Path | None) -> Path | None:
+    """Return the folder of the setting `cache`.
+
+    Returns None for None, and if the path is below a home folder that does not exist.
+    """
+    if cache is None:
+        return None
+    try:
+        return Path(cache).expanduser()
+    except RuntimeError as error:
+        if (refused := refusal(error)) is None:
+            raise
+        log.info("cache=%s left out (%s); to use another folder: cache=DIR", cache, refused.reason)
+        return None

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from src.core.pixels import to_float
 from src.core.progress import progress
 from src.core.randomness import CounterRNG, derive_seed
 from src.data.images import Images, ImageSet, WithIndex
 from src.data.order import loader
 from src.data.transforms.augment import Augment
-from src.data.transforms.pixels import permute_pixels, to_float
+from src.data.transforms.pixels import permute_pixels
 
 
 class DataModule(pl.LightningDataModule):

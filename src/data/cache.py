@@ -10,26 +10,10 @@ from typing import Any
 
 import torch
 
-from src.core.errors import optional, refusal
+from src.core.errors import optional
 from src.core.files import Broken, load_checked, write_atomically
 
 log = logging.getLogger(__name__)
-
-
-def shared_folder(cache: str | Path | None) -> Path | None:
-    """Return the folder of the setting `cache`.
-
-    Returns None for None, and if the path is below a home folder that does not exist.
-    """
-    if cache is None:
-        return None
-    try:
-        return Path(cache).expanduser()
-    except RuntimeError as error:
-        if (refused := refusal(error)) is None:
-            raise
-        log.info("cache=%s left out (%s); to use another folder: cache=DIR", cache, refused.reason)
-        return None
 
 
 def cached(path: Path, fits: Callable[[Any], bool], make: Callable[[], Any]) -> Any:

@@ -19,12 +19,12 @@ from tqdm import tqdm
 
 from src.core.errors import UserError
 from src.core.files import printable
+from src.core.pixels import to_float, to_uint8
 from src.core.randomness import CounterRNG
 from src.data.decode import decode
 from src.data.image_data import ImageData
 from src.data.images import Images
 from src.data.sets.files import FileSet
-from src.data.transforms.pixels import to_float, to_uint8
 
 Made = tuple[Tensor, dict[str, Any]]  # (1, C, H, W) in [0, 1], and its entry in the manifest
 # image (1, C, H, W) in [0, 1], its label, one generator per copy -> the copies

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from src.core.errors import UserError
+from src.core.files import shared_folder
+from src.core.pixels import to_float, to_uint8
 from src.core.randomness import generator
 from src.core.types import (
     Color,
@@ -23,7 +25,6 @@ from src.core.types import (
     height_width,
 )
 from src.data.base import ImageBatches
-from src.data.cache import shared_folder
 from src.data.images import Images, ImageSet, Splits, channel_moments
 from src.data.splits import (
     check_labels,
@@ -34,14 +35,7 @@ from src.data.splits import (
     stratified_split,
 )
 from src.data.transforms.augment import Augment
-from src.data.transforms.pixels import (
-    binarize,
-    permute_pixels,
-    resize,
-    same_order,
-    to_float,
-    to_uint8,
-)
+from src.data.transforms.pixels import binarize, permute_pixels, resize, same_order
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ import torch
 from src.config.checks import check
 from src.config.compose import compose, groups
 from src.core.errors import writing
+from src.core.pixels import to_float
 from src.core.randomness import CounterRNG
 from src.data.decode import decode, parse_color
-from src.data.transforms.pixels import to_float
 from src.data.transforms.warp import BORDERS
 from src.engine import build
 from src.viz import charts, grids

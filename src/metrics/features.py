@@ -8,6 +8,7 @@ import hashlib
 import logging
 import time
 from pathlib import Path
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -15,11 +16,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from src.core.errors import first_line, optional
-from src.core.files import Broken, load_checked, write_atomically
+from src.core.files import Broken, load_checked, shared_folder, write_atomically
+from src.core.pixels import to_float
 from src.core.randomness import derive_seed, generator
-from src.data.cache import shared_folder
-from src.data.images import ImageSet
-from src.data.transforms.pixels import to_float
 from src.metrics.precision import float32
 
 log = logging.getLogger(__name__)
@@ -27,6 +26,13 @@ log = logging.getLogger(__name__)
 VERSION = 2  # of net and training; a new number makes new cache entries
 STEPS, BATCH, RATE = 600, 128, 3e-3
 EVERY_N_SECONDS = 10  # between progress lines, if the output is not a terminal
+
+
+class LabeledImages(Protocol):
+    """Images (N, C, H, W) uint8 with their classes (N,)."""
+
+    images: Tensor
+    labels: Tensor
 
 
 class FeatureNet(nn.Module):
@@ -84,7 +90,7 @@ class FeatureNet(nn.Module):
 
 @torch.inference_mode(False)  # Lightning evaluates in inference mode, which allows no training
 @torch.enable_grad()
-def feature_net(train: ImageSet, num_classes: int, name: str, cache: Path) -> FeatureNet:
+def feature_net(train: LabeledImages, num_classes: int, name: str, cache: Path) -> FeatureNet:
     """Return the feature net of a data set, on the CPU, from the cache or newly trained.
 
     It is a function of the images alone: trained on the CPU, by one thread, in float32. Another
@@ -124,10 +130,11 @@ def feature_net(train: ImageSet, num_classes: int, name: str, cache: Path) -> Fe
     return net.eval()
 
 
-def _train(net: FeatureNet, train: ImageSet, name: str) -> None:
+def _train(net: FeatureNet, train: LabeledImages, name: str) -> None:
     """Train `net` with one thread, in float32, and restore the number of threads."""
     start, threads = time.monotonic(), torch.get_num_threads()
-    log.info("feature net: training on all %d images of %s, once for all runs", len(train), name)
+    n = len(train.images)
+    log.info("feature net: training on all %d images of %s, once for all runs", n, name)
     torch.set_num_threads(1)
     try:
         with float32(torch.device("cpu")):
@@ -137,7 +144,7 @@ def _train(net: FeatureNet, train: ImageSet, name: str) -> None:
     log.info("feature net: %d steps in %.0f seconds", STEPS, time.monotonic() - start)
 
 
-def _fit(net: FeatureNet, train: ImageSet) -> None:
+def _fit(net: FeatureNet, train: LabeledImages) -> None:
     """Train with AdamW, one cycle, and label smoothing; reaches about 99% on MNIST."""
     optimizer = torch.optim.AdamW(net.parameters(), RATE, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
@@ -146,8 +153,9 @@ def _fit(net: FeatureNet, train: ImageSet) -> None:
     net.train()
     with tqdm(total=STEPS, desc="feature net", unit="step", disable=None, leave=False) as bar:
         for step in range(1, STEPS + 1):
-            images, labels = train[torch.randint(len(train), (BATCH,), generator=draw)]
-            loss = F.cross_entropy(net(to_float(images)), labels, label_smoothing=0.1)
+            batch = torch.randint(len(train.images), (BATCH,), generator=draw)
+            logits = net(to_float(train.images[batch]))
+            loss = F.cross_entropy(logits, train.labels[batch], label_smoothing=0.1)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from src.data.images import ImageSet
-from src.metrics.features import FeatureNet
+from src.metrics.features import FeatureNet, LabeledImages
 from src.metrics.fid import frechet_distance, kernel_distance, neighbor_metrics
 
 K = 5  # nearest neighbors for precision, recall, density and coverage
@@ -21,7 +20,11 @@ MEASURES: list[tuple[int, str, Measure]] = [
 
 
 def quality(
-    samples: Tensor, real: ImageSet, train: Tensor, net: FeatureNet, asked: Tensor | None = None
+    samples: Tensor,
+    real: LabeledImages,
+    train: Tensor,
+    net: FeatureNet,
+    asked: Tensor | None = None,
 ) -> dict[str, float]:
     """Compare samples with real images, and training images with the same real images as a floor.
 

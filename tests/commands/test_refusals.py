@@ -16,9 +16,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from src.callbacks import loggers
 from src.callbacks.loggers import Events
 from src.core.errors import optional, refusal
-from src.core.files import LogFile, write_atomically, write_or_remove
+from src.core.files import LogFile, shared_folder, write_atomically, write_or_remove
 from src.data import order
-from src.data.cache import shared_folder
 from src.data.images import ImageSet
 from tests.conftest import TINY, command
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from src.core.errors import UserError
+from src.core.pixels import to_float
 from src.data.sets.mnist import read_amat, read_idx
-from src.data.transforms.pixels import to_float
 from tests.conftest import SHARED, command, data_of
 from tests.data.writers import RNG, idx, write_amat, write_mnist
 

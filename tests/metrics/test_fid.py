@@ -8,9 +8,9 @@ from torch import nn
 
 from src.config.checks import check
 from src.config.compose import compose
+from src.core.pixels import to_uint8
 from src.core.randomness import generator
 from src.data.images import ImageSet
-from src.data.transforms.pixels import to_uint8
 from src.engine import build
 from src.metrics import features, fid
 from src.metrics.fid import frechet_distance, kernel_distance, neighbor_metrics

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from src.core.pixels import to_float
 from src.core.types import Color, ImageSize, PathText, PositiveInt, height_width
 from src.data.base import DataModule
 from src.data.decode import decode, parse_color
 from src.data.images import ImageSet
 from src.data.order import loader
-from src.data.transforms.pixels import to_float
 
 
 class Repeat(Dataset[Any]):

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from src.core.errors import UserError
 from src.core.files import Scan, images_below, summary
+from src.core.pixels import to_float, to_uint8
 from src.core.randomness import CounterRNG, generator
 from src.core.types import PathText
 from src.data.image_data import ImageData
@@ -17,7 +18,7 @@ from src.data.images import Images, ImageSet, Splits
 from src.data.sets.files import load_or_stream, make_file_set
 from src.data.sets.folder import Folder
 from src.data.splits import split_off_test
-from src.data.transforms.pixels import add_winter, to_float, to_uint8
+from src.data.transforms.pixels import add_winter
 
 
 @dataclass

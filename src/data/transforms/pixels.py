@@ -7,16 +7,6 @@ from torch import Tensor
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue (ITU-R BT.601)
 
 
-def to_float(images: Tensor) -> Tensor:
-    """Convert uint8 in 0..255 to float32 in [0, 1]."""
-    return images.to(torch.float32).div_(255)
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """Convert float in [0, 1] to uint8 in 0..255, rounding to the nearest; clips other values."""
-    return images.clamp(0, 1).mul(255).round().byte()
-
-
 def binarize(images: Tensor, noise: torch.Generator) -> Tensor:
     """Draw each pixel: 1 with the probability of its value in [0, 1], else 0."""
     return torch.bernoulli(images, generator=noise)

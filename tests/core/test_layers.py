@@ -1,0 +1,51 @@
+"""Which room of src may import which: the rule of CONTRIBUTING.md."""
+
+import ast
+
+import pytest
+
+from tests.conftest import ROOT
+
+FLOORS = [  # each imports its own floor and those before it
+    {"core"},
+    {"nets", "losses", "metrics", "viz", "optim"},
+    {"data", "models", "callbacks"},
+    {"config", "engine"},
+    {"bench", "commands"},
+]
+ROOMS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+NOT_BELOW = {"data": {"models", "callbacks"}, "models": {"callbacks"}, "config": {"engine"}}
+
+
+def room_of(module):
+    """Return the room of `src.ROOM.MODULE`; the files at the top are commands, except losses."""
+    name = module.split(".")[1]
+    return name if (ROOT / "src" / name).is_dir() or name == "losses" else "commands"
+
+
+def imports(path):
+    """Yield the modules of src that a file imports, also inside functions, but not for types."""
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        child
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        for child in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node not in typing_only:
+            if node.module == "src":
+                yield from (f"src.{alias.name}" for alias in node.names)
+            elif (node.module or "").startswith("src."):
+                yield node.module
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "src").rglob("[!_]*.py")), ids=lambda path: path.stem
+)
+def test_imports_lead_downward(path):
+    room = room_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    for module in imports(path):
+        other = room_of(module)
+        assert ROOMS[other] <= ROOMS[room], f"{room} must not import {module}"
+        assert other not in NOT_BELOW.get(room, ()), f"{room} must not import {module}"
