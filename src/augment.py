@@ -38,7 +38,8 @@ def augment(cfg: DictConfig) -> Path:
     _expect_new_folder(out, cfg.data)
     if changed := [name for name in ("permute", "binarize") if cfg.data[name]]:
         raise UserError(
-            f"data.{changed[0]}=true is for training: the folder OUT holds images for people to see"
+            f"src.augment writes ordinary images: data.{changed[0]}=true is only for training; "
+            f"set data.{changed[0]}=false"
         )
 
     from src.data.folder_writer import FolderWriter
@@ -47,7 +48,9 @@ def augment(cfg: DictConfig) -> Path:
     data = build.datamodule(cfg)
     make = _maker(data, cfg)
     if not data.labeled:
-        raise UserError(f"data={cfg.data.name} has no labels, but a folder needs them as names")
+        raise UserError(
+            f"data={cfg.data.name} has no labels; src.augment needs them to name the class folders"
+        )
     # a model uses all cores for one image, and much memory for its feature maps
     workers = 1 if "run" in cfg.augment else None
     size = cfg.augment.get("size")

@@ -29,9 +29,8 @@ class Checkpoint(pl.Callback):
     accumulated gradients are saved too, and so are the newest validation figures, which a run that
     is resumed after its last batch still has to report.
 
-    If the time is up (trainer.max_time) inside an epoch, the run resumes from there: the
-    checkpoint is written at once, and not again at the end of the epoch, which Lightning then runs
-    too early.
+    If trainer.max_time expires mid-epoch, the checkpoint is written immediately. Lightning then
+    runs the end-of-epoch hooks although the epoch is incomplete, so no checkpoint is written there.
 
     Args:
         folder: of the run.

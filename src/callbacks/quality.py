@@ -84,7 +84,8 @@ class SampleQuality(pl.Callback):
         try:
             if not data.num_classes or data.randomizes or not isinstance(data.train, ImageSet):
                 raise UserError(
-                    f"it needs labels and fixed images in memory, which {data.name} does not have"
+                    "it needs a labeled data set that is held in memory and not re-randomized "
+                    f"every epoch; {data.name} is not one"
                 )
             full = data.full_training_set()
             assert isinstance(full, ImageSet)
@@ -92,7 +93,7 @@ class SampleQuality(pl.Callback):
             self.features = f"{data.name} {self.net.digest()}"
             log.info("fid_own and related metrics use the feature net %s", self.features)
         except UserError as error:
-            log.info("fid_own is not measured: %s", error)
+            log.info("fid_own is skipped: %s", error)
         try:
             if self.inception:
                 from src.metrics.inception import inception_weights
@@ -100,7 +101,7 @@ class SampleQuality(pl.Callback):
                 self.inception_weights = inception_weights()
         except UserError as error:
             self.inception = False
-            log.info("fid_inception is not measured: %s", error)
+            log.info("fid_inception is skipped: %s", error)
 
     def _measure(self, trainer: pl.Trainer, model: pl.LightningModule, stage: str) -> None:
         data = datamodule(trainer)
@@ -150,7 +151,7 @@ class SampleQuality(pl.Callback):
         try:
             values = inception_quality(samples, real, self.inception_weights, model.device)
         except Exception as error:  # if the library fails, the run keeps its other metrics
-            log.info("fid_inception is not measured: %s", str(error).partition("\n")[0])
+            log.info("fid_inception is skipped: %s", str(error).partition("\n")[0])
             return
         self._log(model, "test", "inception_samples", len(real), values)
 

@@ -114,7 +114,10 @@ def keep_larger(
     for count, names in by_count.items():
         before, now = old.get(count), new.get(count)
         if before is None and any(name in old for name in names):
-            lines.append(f"replaced older figures: metrics.json does not have their {count}")
+            lines.append(
+                f"replaced older metrics: metrics.json did not record {count} for them "
+                "(the number of images they were computed from)"
+            )
         if not (isinstance(before, int) and isinstance(now, int) and now < before):
             continue
         for name in (count, *names):
@@ -123,8 +126,8 @@ def keep_larger(
             f"{n} {old[n]:.4g}" for n in names if _headline(n) and isinstance(old.get(n), float)
         ]
         lines.append(
-            f"not saved: {count}={now:,} is smaller than the {before:,} of the figures in "
-            f"metrics.json, which stay: {', '.join(shown)}"
+            f"not saved: {count}={now:,} is smaller than the {before:,} of the metrics in "
+            f"metrics.json, which are kept: {', '.join(shown)}"
         )
     return kept, lines
 

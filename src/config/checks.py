@@ -66,7 +66,7 @@ def _at_source(cfg: DictConfig, error: WrongValue) -> str:
     name = error.path.rpartition(".")[2]
     return (
         f"{source}={shown(error.value)} does not fit {error.target}, "
-        f"whose {name} takes {error.allowed}"
+        f"whose {name} must be {error.allowed}"
     )
 
 
@@ -122,8 +122,8 @@ def _check_refused(path: str, node: Any, target: str) -> None:
         if value not in possible:
             allowed = ", ".join(map(shown, possible))
             raise UserError(
-                f"{path}.{key}={shown(value)} is not possible with {target.rpartition('.')[2]}: "
-                f"{reason} (it takes {allowed})"
+                f"{target.rpartition('.')[2]} does not support {path}.{key}={shown(value)}: "
+                f"{reason} (allowed: {allowed})"
             )
 
 

@@ -167,9 +167,9 @@ def _explanation(config_name: str, overrides: list[str], error: Exception) -> st
     if isinstance(error, MissingConfigException):
         return _unknown_choice(error) or f"{given}: {words}"
     if _key(given) in groups() and "No match in the defaults list" in words:
-        return f"{given}: no other choice in this config uses the group {_key(given)}"
+        return f"{given}: none of the selected configs has a {_key(given)} group to override"
     if _key(given) in groups() and not words.startswith("Ambiguous value"):
-        return f"{given}: it takes one of {', '.join(groups()[_key(given)])}"
+        return f"{given}: must be one of {', '.join(groups()[_key(given)])}"
     key, _, value = given.partition("=")
     if words.startswith("Ambiguous value"):
         sweep = (

@@ -20,12 +20,12 @@ class WrongValue(UserError):
     Args:
         path: dotted name of the setting.
         value: the value.
-        allowed: words for the values that it takes.
+        allowed: words for the values that are allowed.
         target: the class or function that the setting is a parameter of.
     """
 
     def __init__(self, path: str, value: Any, allowed: str, target: str = "") -> None:
-        super().__init__(f"{path}={shown(value)}: it takes {allowed}")
+        super().__init__(f"{path}={shown(value)}: must be {allowed}")
         self.path, self.value, self.allowed, self.target = path, value, allowed, target
 
 
@@ -71,7 +71,7 @@ def _plain(value: Any, kind: Any) -> str | None:
         return None if isinstance(value, str) and value and "\0" not in value else "text"
     if kind in (None, type(None)):
         return None if value is None else "null"
-    return "settings by name" if is_dataclass(kind) else "an object that no config can describe"
+    return "a mapping" if is_dataclass(kind) else "an object that no config can describe"
 
 
 def _annotated(value: Any, kind: Any, marks: tuple[Any, ...]) -> str | None:
@@ -115,10 +115,21 @@ def _number(value: Any, kind: type, limits: Interval) -> str | None:
     )
     if inside:
         return None
-    low = f" from {ge}" if ge is not None else f" above {gt}" if gt is not None else ""
-    to = " to" if low else ""
-    high = f"{to} {le}" if le is not None else f"{to} just below {lt}" if lt is not None else ""
-    return f"{'a whole number' if kind is int else 'a number'}{low}{high}"
+    return f"{'a whole number' if kind is int else 'a number'}{_range(limits)}"
+
+
+def _range(limits: Interval) -> str:
+    ge, gt, le, lt = limits.ge, limits.gt, limits.le, limits.lt
+    low, high = ge if gt is None else gt, le if lt is None else lt
+    if low is not None and high is not None:
+        if gt is None and lt is None:
+            return f" from {low} to {high}"
+        return f" in {'[' if gt is None else '('}{low}, {high}{']' if lt is None else ')'}"
+    if low is not None:
+        return f" of at least {low}" if gt is None else f" above {low}"
+    if high is not None:
+        return f" of at most {high}" if lt is None else f" below {high}"
+    return ""
 
 
 def _members(value: Any, kind: Any, length: Length) -> str | None:
@@ -126,8 +137,10 @@ def _members(value: Any, kind: Any, length: Length) -> str | None:
     fits = isinstance(value, list | tuple) and length.min <= len(value) <= (most or len(value))
     if fits and all(refusal(member, kind) is None for member in value):
         return None
-    count = str(length.min) if length.min == most else "any number of"
-    return f"a list of {count} members: {refusal(object(), kind) or 'any value'}"
+    member = refusal(object(), kind) or "any value"
+    if length.min == most:
+        return f"a list of {most} members, each {member}"
+    return f"a {'non-empty ' if length.min else ''}list, each member {member}"
 
 
 def _tuple(value: Any, kinds: tuple[Any, ...]) -> str | None:
@@ -145,7 +158,7 @@ def _tuple(value: Any, kinds: tuple[Any, ...]) -> str | None:
 def _mapping(value: Any, kind: Any) -> str | None:
     if isinstance(value, dict) and all(refusal(member, kind) is None for member in value.values()):
         return None
-    return f"settings by name, each {refusal(object(), kind) or 'any value'}"
+    return f"a mapping, each value {refusal(object(), kind) or 'any value'}"
 
 
 def has_mark(kind: Any, mark: Mark) -> bool:

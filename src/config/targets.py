@@ -39,7 +39,7 @@ class UnknownSetting(UserError):
         same = [path for path in paths({first: cfg[first]}) if path.endswith(f".{self.key}")]
         elsewhere = [path for path in same if path != f"{self.path}.{self.key}"]
         if self.nearest or not elsewhere:
-            return self.nearest or f"; it takes {', '.join(self.names)}"
+            return self.nearest or f"; its parameters are {', '.join(self.names)}"
         return f"; did you mean {min(elsewhere, key=lambda path: path.count('.'))}?"
 
 
@@ -68,7 +68,7 @@ def check_targets(cfg: dict[str, Any], command: str) -> None:
 
 def _check_collection(path: str, nodes: Any, kind: Kind) -> None:
     if not isinstance(nodes, dict | None):
-        raise UserError(f"{path}={shown(nodes)}: it takes {kind.words} by name, or null")
+        raise UserError(f"{path}={shown(nodes)}: must map names to {kind.words}, or be null")
     known = signature(AUGMENT) if path == "augment" else None
     types = {name: type_of(known, AUGMENT, name) for name in known.parameters} if known else {}
     types |= types_of(AugmentByModel) if known else {}
@@ -91,7 +91,7 @@ def _check_plain(path: str, value: Any, kind: Any, target: str = "") -> None:
         for name, child_kind in types.items():
             _check_plain(f"{path}.{name}", value.get(name), child_kind)
     elif isinstance(value, dict) and get_origin(kind) is not dict:
-        raise UserError(f"{path}={shown(value)}: it takes one value, not settings by name")
+        raise UserError(f"{path}={shown(value)}: must be a single value, not a mapping")
     else:
         check_value(path, value, kind, target)
 
@@ -100,20 +100,21 @@ def _check_node(path: str, node: Any, kind: Kind) -> None:
     if node is None and kind.optional:
         return
     if not isinstance(node, dict):
-        raise UserError(f"{path}={shown(node)}: it takes {kind.words}, with its settings by name")
+        raise UserError(
+            f"{path}={shown(node)}: must be a mapping with `_target_` ({kind.words}) "
+            "and its settings"
+        )
     target = node.get("_target_")
     if target is None:
-        raise UserError(f"{path}._target_ is missing: {path} takes {kind.words}")
+        raise UserError(f"{path}._target_ is missing: must name {kind.words}")
     known = signature(target) if re.fullmatch(kind.names, str(target)) else None
     if known is None or not is_of_kind(known, str(target), kind):
-        raise UserError(
-            f"{path}._target_={shown(target)} is not allowed: {path} takes {kind.words}"
-        )
+        raise UserError(f"{path}._target_={shown(target)} is not allowed: must name {kind.words}")
     partial = node.get("_partial_", False)
     wanted = kind.partial if kind.partial is None or not known.called else False
     if not isinstance(partial, bool) or wanted not in (None, partial):
         allowed = "true or false" if wanted is None else str(wanted).lower()
-        raise UserError(f"{path}._partial_={shown(partial)}: for {target} it must be {allowed}")
+        raise UserError(f"{path}._partial_={shown(partial)}: must be {allowed} for {target}")
     supplied = _supplied(known, kind)
     for key, child in node.items():
         if key not in ("_target_", "_partial_"):

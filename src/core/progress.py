@@ -9,10 +9,10 @@ class Progress(NamedTuple):
     """How far a run is, over all its sessions.
 
     Attributes:
-        epoch: epochs whose batches are all done. Lightning's `current_epoch` is one less while a
-            run that was cut at the end of an epoch starts again, and workers are then already
-            asked for batches.
-        batch: batches finished, however many optimizers step; the x axis of every figure.
+        epoch: epochs whose batches are all done. Use this instead of Lightning's `current_epoch`,
+            which is one too low while a run interrupted at the end of an epoch restarts, when
+            workers already receive batch requests.
+        batch: batches finished, however many optimizers step; the x axis of every plot.
         total: batches of the whole run; infinite until the data are loaded.
     """
 
@@ -35,5 +35,5 @@ def progress(trainer: pl.Trainer) -> Progress:
 
 
 def is_logging_step(trainer: pl.Trainer, batch: int) -> bool:
-    """Return whether the figures of batch number `batch`, counted from 1, are logged."""
+    """Return whether the metrics of batch number `batch`, counted from 1, are logged."""
     return batch % cast(Any, trainer).log_every_n_steps == 0

@@ -223,8 +223,8 @@ def load_training(path: Path) -> dict[str, Any]:
         has_progress = False
     if wrong or not has_progress:
         raise UserError(
-            f"{path} was not written by training with this version of the project "
-            f"(see its '{[*wrong, 'loops'][0]}'): {PUT_BACK}"
+            f"{path} is not a training checkpoint of this version "
+            f"(missing or invalid entry: '{[*wrong, 'loops'][0]}'): {PUT_BACK}"
         )
     return parts
 

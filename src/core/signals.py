@@ -62,8 +62,8 @@ def exit_on_signals(clean_up: Callable[[str], str], is_rank: bool = False) -> It
 
     Args:
         clean_up: called first: signal name -> the line to print, empty for none.
-        is_rank: the process trains one model together with others, and is not the first of them.
-            If the first is its parent, it passes signals on to it, and ends with it.
+        is_rank: this process is a rank other than 0. If rank 0 is its parent process, it forwards
+            signals to rank 0 and, on Linux, gets SIGTERM when rank 0 dies.
     """
     owner, parent = os.getpid(), os.getppid()
     first = os.environ.setdefault(FIRST_PROCESS, str(owner))

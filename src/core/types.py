@@ -66,7 +66,7 @@ class Mark:
 
 PATH = Mark("path")  # may contain any character; ~ is the home folder
 RESUMABLE = Mark("resumable")  # a resumed run may change it
-COUNTED = Mark("counted")  # null in a config: counted from the data before the object is built
+COUNTED = Mark("counted")  # null: filled in from the data before the object is built
 
 PositiveInt = Annotated[int, Interval(ge=1)]
 NonNegativeInt = Annotated[int, Interval(ge=0)]

@@ -20,7 +20,9 @@ log = logging.getLogger(__name__)
 
 
 class EpochSampler(Sampler[Tensor]):
-    """Yield batches of indices. Their order depends on (seed, epoch) only, from any batch on.
+    """Yield batches of indices.
+
+    The order depends only on (seed, epoch), so iteration can start at any batch.
 
     Args:
         n: images in the set.

@@ -154,8 +154,8 @@ class Classifier(Family):
             self.average.module.load_state_dict(self.net.state_dict())
         for name in self.unset_moments:
             getattr(self, name).copy_(getattr(source, name))
-        head = f"but {', '.join(new)}: new for {len(datamodule.class_names)} classes"
-        log.info("weights from %s, %s", self.init_from, head if new else "head included")
+        head = f"newly initialized for {len(datamodule.class_names)} classes: {', '.join(new)}"
+        log.info("loaded weights from %s; %s", self.init_from, head if new else "head included")
 
     def train(self, mode: bool = True) -> "Classifier":
         """Switch between training and evaluation; frozen modules stay in evaluation mode."""

@@ -69,9 +69,12 @@ class CycleGAN(Family):
     refuses: ClassVar = {
         "accumulate_grad_batches": (
             (1,),
-            "CycleGAN steps its two optimizers itself; use data.batch_size",
+            "its manual optimization cannot accumulate gradients; increase data.batch_size instead",
         ),
-        "gradient_clip_val": ((None,), "CycleGAN steps its two optimizers itself"),
+        "gradient_clip_val": (
+            (None,),
+            "it uses manual optimization, so Lightning cannot clip gradients",
+        ),
     }
     memory_format = torch.contiguous_format  # instance norms work map by map
 

@@ -67,12 +67,12 @@ class GAN(Family):
     refuses: ClassVar = {
         "accumulate_grad_batches": (
             (1,),
-            "a GAN steps its two optimizers itself; use data.batch_size",
+            "its manual optimization cannot accumulate gradients; increase data.batch_size instead",
         ),
         "gradient_clip_val": (
             (None,),
-            "a GAN steps its two optimizers itself; model/loss=wgan or wgan_gp bounds its "
-            "discriminator",
+            "it uses manual optimization, so Lightning cannot clip gradients; to constrain the "
+            "discriminator, use model/loss=wgan or wgan_gp",
         ),
     }
 

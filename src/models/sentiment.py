@@ -70,7 +70,7 @@ class Sentiment(Family):
         family = runs.load_config(folder).model._target_.rpartition(".")[2]
         if family != "WordVectors":
             raise UserError(
-                f"model.init_from={folder} holds a {family}: it takes the run of model=word_vectors"
+                f"model.init_from={folder} must be a run of model=word_vectors, not of a {family}"
             )
         path, checkpoint = runs.last_checkpoint(folder), runs.load_last(folder)
         source, target = checkpoint["state_dict"].get("center.weight"), self.vectors.weight
@@ -80,8 +80,7 @@ class Sentiment(Family):
         expect_same_words(
             checkpoint["Reviews"]["words"],
             words,
-            f"model.init_from={folder} learned",
-            "the data have",
+            f"the vocabulary of model.init_from={folder} differs from that of the data",
         )
         if source.shape != target.shape:
             raise UserError(

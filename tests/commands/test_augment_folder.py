@@ -155,8 +155,8 @@ def test_settings_that_cannot_augment_a_folder_get_one_line(made):
             "data=reviews holds sentences: src.augment takes images with labels",
         ),
         (["data=winter"], "data=winter holds two domains of images: src.augment takes"),
-        (["data.permute=true"], "data.permute=true is for training"),
-        (["data.binarize=true"], "data.binarize=true is for training"),
+        (["data.permute=true"], "data.permute=true is only for training"),
+        (["data.binarize=true"], "data.binarize=true is only for training"),
     ):
         with pytest.raises(UserError, match=words):
             call("augment", augment, f"data.root={made / 'in'}", f"out={made / 'new'}", *overrides)

@@ -112,7 +112,7 @@ def test_evaluate_reproduces_the_metrics_of_the_run(finished):
         ("sample", ["run=/nowhere"], "is not a run folder"),
         ("sample", ["run={run}", "n=0"], "n=0"),
         ("sample", ["run={run}", "out=x.txt"], "must end in one of .png"),
-        ("sample", ["run={run}", "interpolate=1"], "a whole number from 2"),
+        ("sample", ["run={run}", "interpolate=1"], "a whole number of at least 2"),
         ("sample", ["run={run}", "sed=1"], "did you mean seed?"),
         ("evaluate", ["run=/nowhere"], "is not a run folder"),
         ("train", ["hydra.run.dir={run}"], "exists and is not empty"),

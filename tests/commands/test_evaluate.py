@@ -57,8 +57,8 @@ def test_smaller_measurement_is_printed_but_not_saved(gan, capsys):
     assert values["test/fid_own"] != before["test/fid_own"]
     assert f"test/fid_own       {values['test/fid_own']:.4g}" in said
     assert (
-        "not saved: test/samples=20 is smaller than the 60 of the figures in metrics.json, "
-        "which stay" in said
+        "not saved: test/samples=20 is smaller than the 60 of the metrics in metrics.json, "
+        "which are kept" in said
     )
     assert f"test/fid_own {before['test/fid_own']:.4g}" in said
     assert runs.read_metrics(folder) == before
@@ -104,11 +104,14 @@ def test_figures_of_an_older_model_are_dropped_after_more_training(config, tmp_p
     assert metrics["test/n"] == 100
 
 
-def test_figure_without_a_number_of_images_is_replaced_with_a_message():
+def test_metric_without_a_number_of_images_is_replaced_with_a_message():
     old, new = {"test/fid_own": 3.0, "test/acc": 0.5}, {"test/fid_own": 4.0, "test/samples": 10}
     kept, lines = keep_larger(old, new, {"test/fid_own": "test/samples"})
     assert kept == new
-    assert lines == ["replaced older figures: metrics.json does not have their test/samples"]
+    assert lines == [
+        "replaced older metrics: metrics.json did not record test/samples for them "
+        "(the number of images they were computed from)"
+    ]
 
 
 def test_a_smaller_test_set_does_not_replace_a_larger_one():

@@ -100,7 +100,7 @@ def test_failed_export_is_one_line_and_leaves_no_file(averaged_run, gan_run, tmp
 
     assert "holds a GAN" in line(run=gan_run)
     assert "with format=onnx the name must end in .onnx" in line("out=x.pt2")
-    assert "format=jit: it takes one of onnx, torch" in line("format=jit")
+    assert "format=jit: must be one of onnx, torch" in line("format=jit")
     assert "cannot be written" in line("format=torch", "out=/proc/x.pt2")
     (tmp_path / "x.pt2").mkdir()
     assert "it is a folder" in line("format=torch", f"out={tmp_path}/x.pt2")

@@ -162,7 +162,7 @@ def test_wrong_settings_of_predict_get_one_line(averaged_run, gan_run, photos, t
     assert f"images={tmp_path}/none: a folder without images" in line(f"images={tmp_path}/none")
     assert "no such file or folder" in line(f"images=['{folder}','{folder}/*.bmp']")
     assert "top=0" in line(f"images={folder}", "top=0")
-    assert "picture=x.txt: it takes a name that ends in one of .png" in line(
+    assert "picture=x.txt: must be a name that ends in one of .png" in line(
         f"images={folder}", "picture=x.txt"
     )
     assert "out=/proc/x.csv cannot be written" in line(f"images={folder}/c.gif", "out=/proc/x.csv")

@@ -262,7 +262,7 @@ def test_augment_takes_one_name_or_a_list_and_a_border(config):
     for wrong, words in (
         (
             "augment.border=mirror",
-            "augment.border=mirror: it takes one of constant, edge, reflect, symmetric, wrap",
+            "augment.border=mirror: must be one of constant, edge, reflect, symmetric, wrap",
         ),
         (
             "augment.scale.min_scale=2",

@@ -153,7 +153,7 @@ def test_style_pair_uses_the_background(config, both):
 @pytest.mark.parametrize("wrong", ["whyte", "[1,2]", "[1,2,256]", "7", "true", "[1,2,x]", "null"])
 def test_invalid_background_color_is_named(wrong):
     cfg = compose("train", ["data=folder", "data.root=x", f"data.background={wrong}"])
-    with pytest.raises(UserError, match=r"data\.background=.*: it takes a color's name"):
+    with pytest.raises(UserError, match=r"data\.background=.*: must be a color's name"):
         check(cfg)
 
 

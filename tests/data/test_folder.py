@@ -141,7 +141,7 @@ def test_data_classes_selects_and_orders_classes(config, tmp_path):
     for classes, words in (
         ("[dogs,cat]", "cat is none of the classes birds, cats, dogs; did you mean cats?"),
         ("[cats,cats]", "a class occurs twice"),
-        ("breeds", "data.classes=breeds: it takes a list"),
+        ("breeds", "data.classes=breeds: must be a non-empty list"),
     ):
         with pytest.raises(UserError, match=words.replace("?", "[?]")):
             data_of(config, *settings, f"data.classes={classes}")

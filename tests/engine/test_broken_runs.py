@@ -105,7 +105,7 @@ def test_checkpoint_that_training_did_not_write(folder, photos, content):
     torch.save(content, path)
     images = ("predict", predict, f"run={folder}", f"images={photos}")
     for said in (line(resume, folder), line(call, *images)):
-        assert f"{path} was not written by training" in said
+        assert f"{path} is not a training checkpoint" in said
 
 
 def test_checkpoint_of_another_family(folder, other):

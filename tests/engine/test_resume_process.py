@@ -74,7 +74,7 @@ def finished(tmp_path_factory):
 def test_resume_refuses_changes_of_the_result(finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "run")
     assert "model.latent_dim=8" in wrong(command("train", f"resume={folder}", "model.latent_dim=8"))
-    assert "trainer.max_epochs=[1: it takes a whole number from 1" in wrong(
+    assert "trainer.max_epochs=[1: must be a whole number of at least 1" in wrong(
         command("train", f"resume={folder}", "trainer.max_epochs=[1")
     )
     assert "maximum" in wrong(command("train", f"resume={folder}", "trainer.maximum=8"))

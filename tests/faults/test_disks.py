@@ -232,7 +232,7 @@ def test_a_folder_of_another_user_is_named(kills, stranger, mountable):
     success(kills.server.start([*QUICK, f"hydra.run.dir={folder}"], stranger / "out"))
     resume = [f"resume={folder}", "trainer.max_epochs=2"]
     line = failure(kills.server.start(resume, stranger / "out", uid=STRANGER))
-    assert "permission denied; the checkpoint of batch 2 is intact: give yourself" in line
+    assert "permission denied; the checkpoint of batch 2 is intact: check the permissions" in line
 
 
 def test_a_limit_on_file_sizes_ends_the_run(kills, tmp_path):

@@ -68,7 +68,7 @@ def test_log_has_the_number_of_trained_parameters(frozen_run):
     log = (folder / "train.log").read_text()
     head, rest = (8 * 2 * 2 + 1) * 2, (3 * 9 + 1) * 4 + 2 * 4 + (4 * 9 + 1) * 8 + 2 * 8
     assert f"{head} of {head + rest} parameters" in log
-    assert "but fc1: new for 2 classes" in log
+    assert "newly initialized for 2 classes: fc1" in log
     assert metrics["parameters"] == head
 
 

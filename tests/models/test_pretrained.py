@@ -77,7 +77,8 @@ def test_net_with_torchvision_weights_equals_torchvision(config, hub, log_lines,
         assert torch.allclose(model.eval()(x), expected, atol=1e-4 * expected.abs().max().item())
     classes = [str(k) for k in range(1000)]
     model.load_pretrained(SimpleNamespace(class_names=classes, permutation=None))
-    assert f"but {', '.join(classifier_heads(model.net))}: new for 1000 classes" in log_lines[-1]
+    heads = ", ".join(classifier_heads(model.net))
+    assert f"newly initialized for 1000 classes: {heads}" in log_lines[-1]
 
 
 def re_dotted(key):

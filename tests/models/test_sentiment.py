@@ -111,13 +111,11 @@ def test_mismatching_vectors_are_explained(config, tmp_path, words_run, gan_run)
 
     (tmp_path / "mine.csv").write_text(HEADER + PLAIN + LABELED)
     mine = line(f"model.init_from={words_run}", f"data.root={tmp_path / 'mine.csv'}")
-    assert "learned other words than the data have" in mine
+    assert "differs from that of the data (first difference: '" in mine
     assert "model.embedding_dim=3 does not fit" in line(
         f"model.init_from={words_run}", "model.embedding_dim=3"
     )
-    assert "holds a GAN: it takes the run of model=word_vectors" in line(
-        f"model.init_from={gan_run}"
-    )
+    assert "must be a run of model=word_vectors, not of a GAN" in line(f"model.init_from={gan_run}")
     assert "is not a run folder" in line(f"model.init_from={tmp_path / 'nowhere'}")
 
 

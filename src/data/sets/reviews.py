@@ -128,7 +128,8 @@ class Reviews(DataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raise UserError if the vectors of a checkpoint belong to other words."""
-        expect_same_words(self.words, state_dict["words"], f"{self.root} has", "the run learned")
+        what = f"the vocabulary of {self.root} differs from that of the run"
+        expect_same_words(self.words, state_dict["words"], what)
 
     def train_dataloader(self) -> DataLoader[Any]:
         return loader(self.train, self.batch_size, self.seed, True, self.trainer)
@@ -137,12 +138,12 @@ class Reviews(DataModule):
         return loader(self.test, len(self.test), self.seed, False, self.trainer)
 
 
-def expect_same_words(now: list[str], learned: list[str], who: str, than: str) -> None:
-    """Raise UserError, '`who` other words than `than`', with the first word that differs."""
+def expect_same_words(now: list[str], learned: list[str], what: str) -> None:
+    """Raise UserError if two vocabularies differ: `what`, and the first word of only one."""
     if now != learned:
         different = sorted(set(now) ^ set(learned))
-        example = different[0] if different else "the same, with other frequencies"
-        raise UserError(f"{who} other words than {than} ({example})")
+        detail = f"first difference: '{different[0]}'" if different else "different frequency order"
+        raise UserError(f"{what} ({detail})")
 
 
 def tokenize(sentence: str) -> list[str]:
@@ -177,10 +178,10 @@ def _review(row: dict[str, str | None], where: str) -> Review:
             "(put a text with a comma in quotes)"
         )
     if label not in ("", *CLASSES):
-        raise UserError(f"{where}: label={label}; it takes {', '.join(CLASSES)}, or nothing")
+        raise UserError(f"{where}: label={label}: must be {' or '.join(CLASSES)}, or empty")
     if split not in (("train", "test") if label else ("",)):
-        allowed = "train or test" if label else "nothing where the label is empty"
-        raise UserError(f"{where}: split={split}; it takes {allowed}")
+        allowed = "train or test" if label else "empty if the label is"
+        raise UserError(f"{where}: split={split}: must be {allowed}")
     words = tokenize(text)
     if len(words) < (1 if label else 2):
         raise UserError(
