@@ -31,7 +31,7 @@ test: setup ## the tests, under five minutes
 test-faults: setup ## signals, full disks, damaged files: real processes, under five minutes
 	@$(RUN) pytest -n 2 --dist loadfile -m "faults and not slow" tests/faults $(ARGS)
 
-kills: setup ## cut 200 runs at random moments, 40 minutes; the table is docs/results/faults.md
+kills: setup ## interrupt 200 runs at random moments, 40 minutes; the table is docs/results/faults.md
 	@$(RUN) tests.faults.kills $(ARGS) && $(RUN) tests.faults.table
 
 test-all: setup ## the slow tests and those of faults too
@@ -40,7 +40,7 @@ test-all: setup ## the slow tests and those of faults too
 lint: setup ## ruff and mypy
 	@$(RUN) ruff check . && $(RUN) ruff format --check . && $(RUN) mypy
 
-bench: setup ## our loop beside a plain one; make bench ARGS="model=gan data=mnist"
+bench: setup ## our loop compared with a plain one; make bench ARGS="model=gan data=mnist"
 	@$(RUN) src.bench $(ARGS)
 
 tensorboard: setup ## open the runs in TensorBoard; make tensorboard LOGDIR=runs

@@ -1,13 +1,13 @@
 """Evaluate a finished run again on its test set, and update the run's metrics.json.
 
-python -m src.evaluate run=DIR                   the run's own test, bit for bit on the same machine
+python -m src.evaluate run=DIR                   the test at the end of training, again
 python -m src.evaluate run=DIR n=50000 seed=1    another number of samples, another seed
 python -m src.evaluate run=DIR inception=true    also FID, KID and Inception Score on Inception
 python -m src.evaluate run=DIR iwae_samples=100  also the importance-weighted estimate (DRAW, VAE)
 python -m src.evaluate run=DIR data.root=DATA    if the data has moved
 
 metrics.json says how many images each metric is based on: `test/n` images; `test/samples` samples
-and as many real images for fid_own and related metrics; `test/inception_samples`;
+and the same number of real images for fid_own and related metrics; `test/inception_samples`;
 `test/iwae_samples` draws per image. A result that is based on fewer images than the one in
 metrics.json is printed, but not saved (n=500 if its test/fid_own has 10,000). Otherwise it replaces
 the old one.
@@ -47,10 +47,10 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         [ImportanceWeighted(cfg.iwae_samples, cfg.iwae_rows, noise)] if cfg.iwae_samples else []
     )
     trainer = build.trainer(run_cfg, folder, *estimates)
-    figures = test(trainer, model, data)
+    metrics = test(trainer, model, data)
     counts, based_on = basis(trainer)
-    values = figures | counts
-    runs.move_broken_metrics(folder)
+    values = metrics | counts
+    runs.move_damaged_metrics(folder)
     before, batches = runs.read_metrics(folder), batches_done(checkpoint)
     same_model = before.get("batches") in (None, batches)
     kept, refused = keep_larger(before if same_model else {}, values, based_on)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from src.engine.load import LoadedClassifier
 
-ENDINGS = {"onnx": ".onnx", "torch": ".pt2"}
+EXTENSIONS = {"onnx": ".onnx", "torch": ".pt2"}
 TOLERANCE = 1e-4  # largest difference of logits, relative to the largest logit
 BATCHES = (1, 3)  # numbers of images to compare; the exporters trace two
 
@@ -40,10 +40,10 @@ BATCHES = (1, 3)  # numbers of images to compare; the exporters trace two
 def export(cfg: DictConfig) -> Path:
     """Write the classifier of cfg.run to cfg.out; return its path."""
     folder, out = Path(cfg.run).expanduser(), Path(cfg.out).expanduser()
-    ending = ENDINGS[cfg.format]
-    out = out if out.suffix else out.with_suffix(ending)
-    if out.suffix.lower() != ending:
-        raise UserError(f"out={out}: with format={cfg.format} the name must end in {ending}")
+    extension = EXTENSIONS[cfg.format]
+    out = out if out.suffix else out.with_suffix(extension)
+    if out.suffix.lower() != extension:
+        raise UserError(f"out={out}: with format={cfg.format} the name must end in {extension}")
     if out.is_dir():
         raise UserError(f"out={out} cannot be written: it is a folder")
     expect_classifier(folder)
@@ -102,7 +102,7 @@ def write_torch(trained: "LoadedClassifier", path: Path) -> "Callable[[Tensor], 
 
 
 def metadata(trained: "LoadedClassifier") -> dict[str, str]:
-    """Return what a program must know besides the net, as JSON by name."""
+    """Return the facts that a program needs in addition to the net: name -> JSON."""
     return {"class_names": json.dumps(trained.class_names), "size": json.dumps(trained.size)}
 
 
@@ -148,7 +148,7 @@ def exporting(format: str) -> Iterator[None]:
             yield
     except (UserError, OSError):
         raise
-    except Exception as error:  # exporters and layers raise different errors
+    except Exception as error:  # exporters and layers can raise any exception type
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"format={format}: the net cannot be exported: {reason}") from error
     finally:

@@ -19,7 +19,7 @@ from src.core import runs
 
 
 def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
-    """Train the model of `cfg`; return the figures that are in metrics.json.
+    """Train the model of `cfg`; return the metrics that are in metrics.json.
 
     Args:
         cfg: a checked config. If cfg.resume is set, training continues from the last checkpoint.
@@ -47,7 +47,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
         model.load_pretrained(datamodule)
     else:
         resume.expect_fit(model, cfg, checkpoint, runs.last_checkpoint(folder))
-        runs.move_broken_metrics(folder)
+        runs.move_damaged_metrics(folder)
     trainer = build.trainer(cfg, folder, checkpoint=checkpoint)
     del checkpoint  # free its memory: the trainer has it now
 

@@ -64,7 +64,7 @@ def translate(cfg: DictConfig) -> list[Path]:
             bad.append(f"{path}: {error}")
             continue
         place = (out / (path.parent.resolve() / path.name).relative_to(top)).with_suffix(".png")
-        if place in made:  # two images of the same name but different endings
+        if place in made:  # two images of the same name but different extensions
             place = place.with_name(f"{path.name}.png")
         with writing(f"out={out}"):
             save_png(grid(image, gap=0), place)

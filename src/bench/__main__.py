@@ -1,4 +1,4 @@
-"""Time our training loop and a plain PyTorch loop: same nets, losses, data and machine, in turn.
+"""Time our training loop and a plain PyTorch loop on the same nets, losses, data and machine.
 
   python -m src.bench model=dcgan data=mnist        images per second of both, and their ratio
   python -m src.bench model=gan data=digits rounds=3
@@ -9,7 +9,7 @@ draws new fakes for each of its two networks and also computes the discriminator
 generator's step. DRAW applies one LSTMCell, Linear or filter after another.
 
 Our loop runs with TensorBoard, metrics.csv, the progress bar and the pictures of callbacks=default.
-Each round times it twice: in the run's own precision (trainer.precision) and in float32. The ratio
+Each round times the plain loop once and ours twice: in trainer.precision and in float32. The ratio
 in float32 compares the loops alone.
 """
 

@@ -1,4 +1,4 @@
-"""Time our augmentation of a batch beside torchvision's of single images and kornia's of a batch.
+"""Time augmentation: ours and kornia's of a batch, torchvision's of single images.
 
 python -m src.bench.augment size=32 batch_size=128
 python -m src.bench.augment size=224 batch_size=32 batches=5

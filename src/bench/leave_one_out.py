@@ -8,7 +8,7 @@ python -m src.bench.leave_one_out vectors=SWEEP                 pretrained vecto
 SWEEP/0, SWEEP/1, ... are the runs for seeds 0, 1, ... The command prints the mean accuracy, its
 standard deviation over the seeds, and an interval over the sentences. All seeds share the
 sentences, so more seeds say nothing about other sentences. The results of each seed are added to
-the CSV file out= as soon as they are known. Ten sentences and 20 seeds are 200 trainings.
+the CSV file out= as soon as they are known. Ten sentences and 20 seeds are 200 training runs.
 """
 
 import csv
@@ -42,7 +42,7 @@ def leave_one_out(cfg: DictConfig) -> list[list[bool]]:
     from src.engine import build
 
     out = Path(cfg.out).expanduser()
-    cfg = cfg.copy()  # each training has its own seed and sentence
+    cfg = cfg.copy()  # each training run has its own seed and sentence
     cfg.callbacks = cfg.logger = None
     cfg.data.left_out = 0
     data = build.datamodule(cfg)

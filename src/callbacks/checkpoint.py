@@ -26,7 +26,7 @@ class Checkpoint(pl.Callback):
 
     After the last batch of an epoch, the checkpoint is written when the hooks for the end of the
     epoch have run; after an earlier checkpoint, a resumed run would skip them. Partially
-    accumulated gradients are saved too, and so are the newest validation figures, which a run that
+    accumulated gradients are saved too, and so are the newest validation metrics, which a run that
     is resumed after its last batch still has to report.
 
     If trainer.max_time expires mid-epoch, the checkpoint is written immediately. Lightning then
@@ -136,7 +136,7 @@ class Checkpoint(pl.Callback):
 
 
 def latest_metrics(trainer: pl.Trainer) -> dict[str, Any]:
-    """Return the newest value of each figure, from this session or an earlier one."""
+    """Return the newest value of each metric, from this session or an earlier one."""
     values = {name: float(value) for name, value in trainer.callback_metrics.items()}
     for callback in callbacks(trainer):
         if isinstance(callback, Checkpoint):

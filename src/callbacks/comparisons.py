@@ -1,4 +1,4 @@
-"""Images beside the versions that a model makes of them."""
+"""Images next to the versions that a model makes of them."""
 
 from typing import Any
 

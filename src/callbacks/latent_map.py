@@ -16,7 +16,7 @@ POINTS = 2000  # images in the scatter, at most
 
 
 class LatentMap(ImageSeries):
-    """The plane as n x n decoded images, beside validation images as points colored by class.
+    """The plane as n x n decoded images, next to validation images as points colored by class.
 
     The decoded images lie on a regular grid of quantiles of the prior N(0, I), so that each
     stands for the same probability (Kingma & Welling 2013, figure 4). A point is the mean of

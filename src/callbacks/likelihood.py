@@ -15,7 +15,7 @@ from src.metrics.precision import float32
 
 
 class ImportanceWeighted(pl.Callback):
-    """Log test/iwae_nats (see `importance_weighted`) beside the bound, in float32.
+    """Log test/iwae_nats (see `importance_weighted`) in addition to the bound, in float32.
 
     Args:
         samples: k, draws of z per image.

@@ -110,7 +110,7 @@ class CanTranslate(Protocol):
 
 @runtime_checkable
 class CanCompare(Protocol):
-    """A model that shows its results beside their sources."""
+    """A model that shows its results next to their sources."""
 
     def compare(self, a: Tensor, b: Tensor, generator: torch.Generator) -> Tensor:
         """Return n rows of k pictures, (n, k, C, H, W) in [0, 1].

@@ -1,4 +1,4 @@
-"""Quality of samples against validation and test images, on own and on Inception features."""
+"""Quality of samples against validation and test images, by two feature nets."""
 
 import logging
 from pathlib import Path
@@ -30,8 +30,8 @@ class SampleQuality(pl.Callback):
     computed are left out, and the log says why.
 
     Args:
-        n: largest number of samples. There are as many real images, since the metrics need equal
-            numbers.
+        n: largest number of samples. The number of real images is the same, because the
+            metrics need equal numbers.
         every_n_epochs: also measure on validation images at these epochs; None: only at the last.
         seed: for the noise.
         cache: folder of the feature nets.
@@ -147,7 +147,7 @@ class SampleQuality(pl.Callback):
                 MIN_IMAGES,
             )
             return
-        log.info("fid_inception: %d samples and as many images; takes minutes on a CPU", len(real))
+        log.info("fid_inception: %d samples and images each; takes minutes on a CPU", len(real))
         try:
             values = inception_quality(samples, real, self.inception_weights, model.device)
         except Exception as error:  # if the library fails, the run keeps its other metrics

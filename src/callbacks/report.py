@@ -66,7 +66,7 @@ def report(
             logger.save()
         runs.write_metrics(folder, values, merge=not trained)
     except OSError:
-        log.info("all figures: %s", json.dumps(values))
+        log.info("all metrics: %s", json.dumps(values))
         raise
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoard):

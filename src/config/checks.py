@@ -34,7 +34,7 @@ def check(cfg: DictConfig, command: str = "train") -> None:
         raise UserError(f"{error.full_key} must be given: {error.full_key}=...") from error
     except UserError:
         raise
-    except Exception as error:  # OmegaConf and each resolver raise their own
+    except Exception as error:  # OmegaConf and each resolver can raise any exception type
         where = getattr(error, "full_key", None)
         raise UserError(f"{f'{where}: ' if where else ''}{first_lines(error)}") from error
     assert isinstance(plain, dict)

@@ -221,7 +221,7 @@ def _reserved(
     hydra_cfg = compose(config_name, overrides, with_hydra=True).hydra
     try:
         wanted = Path(hydra_cfg["sweep" if args.multirun else "run"].dir)
-    except Exception as error:  # OmegaConf and each resolver raise their own
+    except Exception as error:  # OmegaConf and each resolver can raise any exception type
         raise UserError(f"{key}: {first_lines(error)}") from error
     is_named = any(o.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for o in args.overrides)
     if not runs.is_first_process():  # the first process creates it and passes its name on
@@ -248,7 +248,7 @@ def _jobs(overrides: list[str]) -> list[list[str]]:
 
 
 def _values(override: Override) -> list[str]:
-    """Return the values that one override of a sweep takes in turn."""
+    """Return the values that one override of a sweep runs through."""
     if override.is_sweep_override():
         return list(override.sweep_string_iterator())
     return [override.get_value_element_as_str()]

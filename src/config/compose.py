@@ -26,7 +26,7 @@ def compose(config_name: str, overrides: list[str], with_hydra: bool = False) ->
     overrides = [f"++{o}" if o.partition("=")[0] in opened else o for o in overrides]
     try:
         cfg = _composed(config_name, overrides)
-    except Exception as error:  # Hydra, OmegaConf and their grammars each raise their own
+    except Exception as error:  # Hydra, OmegaConf and their grammars can raise any exception type
         raise UserError(_explanation(config_name, overrides, error)) from error
     if with_hydra:
         HydraConfig.instance().set_config(cfg)  # for ${hydra:...} in the run's folder

@@ -48,7 +48,7 @@ def run_jobs(
             run(config_name, marked, [*overrides, f"hydra.mode={mode}"])
     except (UserError, OSError):
         raise
-    except Exception as error:  # Hydra and its plugins raise different errors
+    except Exception as error:  # Hydra and its plugins can raise any exception type
         if started:
             raise
         raise UserError(f"Hydra cannot start: {first_lines(error)}") from error
@@ -109,5 +109,5 @@ def show(config_name: str, args: Namespace, overrides: list[str]) -> None:
                 app.show_info(args.info, config_name, overrides)
             else:
                 app.shell_completion(config_name, overrides)
-    except Exception as error:  # Hydra and its plugins raise different errors
+    except Exception as error:  # Hydra and its plugins can raise any exception type
         raise UserError(f"Hydra: {first_lines(error)}") from error

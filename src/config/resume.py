@@ -95,7 +95,7 @@ def _change(cfg: DictConfig, override: str) -> None:
         plain = OmegaConf.to_container(cfg, resolve=False)
         assert isinstance(plain, dict)
         raise UserError(f"resume: unknown key '{key}'{nearest(key, paths(plain))}") from error
-    except Exception as error:  # OmegaConf and the YAML in its values each raise their own
+    except Exception as error:  # OmegaConf and the YAML in its values can raise any exception type
         raise UserError(f"resume: '{override}' cannot be used: {first_lines(error)}") from error
     finally:
         OmegaConf.set_struct(cfg, False)

@@ -29,7 +29,7 @@ OTHER_KINDS, NO_HEIC = "of other kinds", "HEIC (to read them: pip install pillow
 LeftOut = dict[str, list[Path]]  # files that are not used, by reason
 
 
-class Broken(Exception):
+class Damaged(Exception):
     """The content of a file is damaged; the message says how."""
 
 
@@ -40,7 +40,7 @@ def write_atomically(
 
     Args:
         path: the file.
-        write: called with a temporary path beside it, which is then synced and renamed.
+        write: called with a temporary path in the same folder, which is then synced and renamed.
         previous: new name for the old file; None: it is replaced.
 
     Raises:
@@ -116,9 +116,9 @@ class LogFile(logging.FileHandler):
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a broken file to NAME.broken, with a number if that exists; return the new path."""
+    """Rename a damaged file to NAME.damaged, with a number if that exists; return the new path."""
     names = itertools.chain(
-        [f"{path.name}.broken"], (f"{path.name}.broken-{n}" for n in itertools.count(2))
+        [f"{path.name}.damaged"], (f"{path.name}.damaged-{n}" for n in itertools.count(2))
     )
     free = next(place for name in names if not (place := path.with_name(name)).exists())
     return path.rename(free)
@@ -134,26 +134,26 @@ def load_checked(path: Path, mmap: bool = False) -> Any:
 
     Raises:
         FileNotFoundError: there is no file.
-        Broken: the file is damaged.
+        Damaged: the file is damaged.
     """
     import torch
 
     try:
         with zipfile.ZipFile(path) as archive:  # torch.load verifies no checksums
             if wrong := archive.testzip():
-                raise Broken(f"wrong checksum in {wrong}")
+                raise Damaged(f"wrong checksum in {wrong}")
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except (FileNotFoundError, Broken):
+    except (FileNotFoundError, Damaged):
         raise
-    except Exception as error:  # zipfile, pickle and torch raise different errors
-        raise Broken(str(error).partition("\n")[0] or type(error).__name__) from error
+    except Exception as error:  # zipfile, pickle and torch can raise any exception type
+        raise Damaged(str(error).partition("\n")[0] or type(error).__name__) from error
 
 
 class Scan(NamedTuple):
     """Every file below a folder.
 
     Attributes:
-        images: files whose endings are those of images, sorted.
+        images: files with the extension of an image, sorted.
         left_out: all other files, by the reason.
     """
 
@@ -191,9 +191,10 @@ def summary(left_out: LeftOut) -> str:
     for reason, paths in sorted(left_out.items(), key=lambda item: -len(item[1])):
         words = reason
         if reason == OTHER_KINDS:
-            endings = Counter(path.suffix.lower() or "no ending" for path in paths).most_common()
-            more = [f"{len(endings) - 4} more"] if len(endings) > 4 else []
-            words += f" ({', '.join([*(ending for ending, _ in endings[:4]), *more])})"
+            names = (path.suffix.lower() or "no extension" for path in paths)
+            extensions = Counter(names).most_common()
+            more = [f"{len(extensions) - 4} more"] if len(extensions) > 4 else []
+            words += f" ({', '.join([*(extension for extension, _ in extensions[:4]), *more])})"
         parts.append(f"{len(paths)} {words}")
     return ", ".join(parts)
 
@@ -270,10 +271,10 @@ def _reason(path: Path, parts: tuple[str, ...]) -> str | None:
         return "broken links" if path.is_symlink() else f"unreadable ({error.strerror})"
     if not regular:
         return "not regular files"
-    ending = path.suffix.lower()
-    if ending in HEIC:
+    extension = path.suffix.lower()
+    if extension in HEIC:
         return None if heic_readable() else NO_HEIC
-    return None if Image.registered_extensions().get(ending) in Image.OPEN else OTHER_KINDS
+    return None if Image.registered_extensions().get(extension) in Image.OPEN else OTHER_KINDS
 
 
 def _hidden(name: str) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from src.core.errors import UserError, first_line
-from src.core.files import Broken, load_checked, set_aside, write_atomically
+from src.core.files import Damaged, load_checked, set_aside, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ def load_config(folder: Path) -> DictConfig:
         cfg = OmegaConf.load(path)
         assert isinstance(cfg, DictConfig), "it has no settings"
         assert isinstance(OmegaConf.select(cfg, "model._target_"), str), "it names no model"
-    except Exception as error:  # YAML, OmegaConf and the disk raise different errors
+    except Exception as error:  # YAML, OmegaConf and the disk can raise any exception type
         raise UserError(f"{path} is damaged ({first_line(error)}): {PUT_BACK}") from error
     return cfg
 
@@ -208,8 +208,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         return load_checked(path)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
-    except Broken as error:
-        raise UserError(f"{path} is a broken checkpoint: {error}") from error
+    except Damaged as error:
+        raise UserError(f"{path} is a damaged checkpoint: {error}") from error
 
 
 def load_training(path: Path) -> dict[str, Any]:
@@ -246,7 +246,7 @@ def write_metrics(folder: Path, values: dict[str, Any], merge: bool = True) -> N
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in values.items()
     }
-    move_broken_metrics(folder)
+    move_damaged_metrics(folder)
     merged = {**(read_metrics(folder) if merge else {}), **finite}
     text = json.dumps(merged, indent=2) + "\n"
     write_atomically(folder / "metrics.json", lambda path: path.write_text(text))
@@ -266,7 +266,7 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     return values
 
 
-def move_broken_metrics(folder: Path) -> None:
+def move_damaged_metrics(folder: Path) -> None:
     """Rename a metrics.json that cannot be read, and log it, so that new metrics can be written."""
     try:
         read_metrics(folder)

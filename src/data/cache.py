@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from src.core.errors import optional
-from src.core.files import Broken, load_checked, write_atomically
+from src.core.files import Damaged, load_checked, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 def cached(path: Path, fits: Callable[[Any], bool], make: Callable[[], Any]) -> Any:
     """Return the result of `make`, read from `path` if it is there already.
 
-    The file is memory-mapped, so it is read as fast as the disk allows. A file that is broken or
+    The file is memory-mapped, so it is read as fast as the disk allows. A file that is damaged or
     does not fit is replaced. Several runs may write the same file at once and may be killed: each
     writes a temporary file and renames it. If nothing can be written, nothing is cached.
 
@@ -32,12 +32,12 @@ def cached(path: Path, fits: Callable[[Any], bool], make: Callable[[], Any]) -> 
     try:
         value = load_checked(path, mmap=True)
         if not _fits(value, fits):
-            raise Broken("its content does not match its name")
+            raise Damaged("its content does not match its name")
         return value
     except FileNotFoundError:
         pass
-    except Broken as error:
-        log.info("%s is broken (%s): decoding again", path, error)
+    except Damaged as error:
+        log.info("%s is damaged (%s): decoding again", path, error)
     value = make()
     with optional("decoded images are not cached", path.parent):
         write_atomically(path, lambda temporary: torch.save(value, temporary))

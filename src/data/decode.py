@@ -78,7 +78,7 @@ def _reason(error: Exception) -> str | Exception:
 
 
 def _open(path: Path) -> Image.Image:
-    """Open an image file, and HEIC by pillow-heif, whatever the file's ending."""
+    """Open an image file, and HEIC by pillow-heif, whatever the file's extension."""
     try:
         return Image.open(path)
     except UnidentifiedImageError:

@@ -34,7 +34,7 @@ def download_missing(data: ImageData, missing: Path, download: Callable[[], Any]
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             return download()
-    except Exception as error:  # urllib, http, ssl, tarfile and torchvision each raise their own
+    except Exception as error:  # the libraries can raise any exception type
         for folder in (missing.parent, *missing.parent.parents):
             with contextlib.suppress(OSError):  # removes only empty folders, which the attempt made
                 folder.rmdir()

@@ -1,4 +1,4 @@
-"""Write a data set into a folder that trains as data=folder, with images made from it."""
+"""Write a data set, with augmented copies of its images, into a folder for data=folder."""
 
 import csv
 import itertools
@@ -34,16 +34,16 @@ COLUMNS = ("file", "source", "class", "seed", "copy", "transforms")  # columns o
 
 @dataclass(frozen=True)
 class FolderWriter:
-    """Write the images of a data set, and copies made from its training images.
+    """Write the images of a data set, and augmented copies of its training images.
 
     Attributes:
         data: the data set; it has labels.
         make: makes the copies of one image.
         factor: the folder holds `factor` times the training images: each one, and its copies.
-        seed: seed of the copies. Copy k of image i is the one that epoch k of a training would see.
+        seed: seed of the copies. Copy k of image i is the version that epoch k of a run would see.
         size: side or (height, width) that an image from a file is scaled to before copies are made
             from it; None: its own size.
-        workers: number of threads that make copies; None: as many as the pool chooses.
+        workers: number of threads that make copies; None: the pool's default.
     """
 
     data: ImageData
@@ -140,9 +140,9 @@ def _copy_places(places: list[Path], factor: int) -> list[list[Path]]:
     return copies
 
 
-def _free_place(place: Path, ending: str, taken: set[Path]) -> Path:
+def _free_place(place: Path, extension: str, taken: set[Path]) -> Path:
     names = (
-        f"{place.name}{'' if number == 1 else f'.{number}'}{ending}"
+        f"{place.name}{'' if number == 1 else f'.{number}'}{extension}"
         for number in itertools.count(1)
     )
     return next(path for name in names if (path := place.with_name(name)) not in taken)

@@ -55,10 +55,10 @@ class ImageData(ImageBatches, ABC):
         train_size: number of training images; None: all that are not validation images.
         train_per_class: training images of each class, drawn by `split_seed`; replaces
             `train_size`.
-        val_size: validation images, cut from the training set by `split_seed` so that each class
-            keeps its share; below 1: a fraction. Ignored if the source has a validation set.
+        val_size: validation images, split off from the training set by `split_seed` so that each
+            class keeps its share; below 1: a fraction. Ignored if the source has a validation set.
         test_size: the same for the test set. Ignored if the source has a test set.
-        split_seed: seed of these cuts. It is not `seed`, so that runs with different seeds are
+        split_seed: seed of these splits. It is not `seed`, so that runs with different seeds are
             evaluated on the same images.
         limit: largest number of images in each set, for a quick test. They are drawn by
             `split_seed`, and each class keeps its share. None: all images.
@@ -124,7 +124,7 @@ class ImageData(ImageBatches, ABC):
         """Read the source's images, in their own size and channels.
 
         Raises:
-            UserError: a file is missing or broken; the message names it.
+            UserError: a file is missing or damaged; the message names it.
         """
 
     def setup(self, stage: str | None = None) -> None:
@@ -266,7 +266,7 @@ class ImageData(ImageBatches, ABC):
 
     @property
     def pixel_kind(self) -> str:
-        """How pixel values are made. Likelihoods compare only between sets of the same kind."""
+        """How pixel values are made. Likelihoods are comparable only within one kind."""
         if self.binarize:
             return "binarized each epoch"
         return "gray" if self.channels == 1 else "color"

@@ -52,14 +52,14 @@ def find_split_folders(
     if classes:
         likely = classes if len(classes) > 1 else sorted([*classes, *sets.values()])
         raise UserError(
-            f"data.root={root} holds {set_names}, named like a set, beside {_listed(classes)}: "
+            f"data.root={root} holds {set_names}, named like a set, next to {_listed(classes)}: "
             f"data.classes=[{','.join(likely)}] says which folders are classes; "
             "or give each set a folder (train, val, test) that holds the folders of its classes"
         )
     if "train" not in sets:
         raise UserError(
             f"data.root={root} holds {set_names} and no train: rename it, or put the training "
-            "images beside it into train, with a sub-folder for each class"
+            "images next to it into train, with a sub-folder for each class"
         )
     raise UserError(
         f"{found['train']} holds no class folders: "

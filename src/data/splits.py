@@ -1,4 +1,4 @@
-"""How a data set is cut into training, validation and test: pure functions on labels."""
+"""How a data set is split into training, validation and test: pure functions on labels."""
 
 from collections.abc import Callable, Sequence
 
@@ -110,12 +110,12 @@ def stratified_sample(labels: Tensor, n: int | None, *seed: int | str) -> Tensor
 
 
 def split_off_test(part: Images, test_size: int | float, split_seed: int, name: str) -> Splits:
-    """Cut a stratified test set from a source that has none.
+    """Split off a stratified test set from a source that has none.
 
     Args:
         part: all images.
         test_size: number of test images, or a fraction; 0: none.
-        split_seed: seed of the cut.
+        split_seed: seed of the split.
         name: of the data set, for errors.
 
     Raises:

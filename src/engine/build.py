@@ -33,7 +33,7 @@ def datamodule(cfg: DictConfig, checkpoint: dict[str, Any] | None = None) -> Any
         checkpoint: the one to resume from; the data must still have the classes it was trained on.
 
     Raises:
-        UserError: the files are missing or broken, or do not fit the model or the checkpoint.
+        UserError: the files are missing or damaged, or do not fit the model or the checkpoint.
     """
     settings = dict(cfg.data)
     model_class = str(OmegaConf.select(cfg, "model._target_"))

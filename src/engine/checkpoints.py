@@ -11,7 +11,7 @@ from src.core.files import write_atomically
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Write each checkpoint beside its target, then rename it; keep one more as previous.ckpt.
+    """Write each checkpoint to a temporary file, then rename it; keep one more as previous.ckpt.
 
     Args:
         loaded: the checkpoint to resume from, already read and checked. Lightning reads it once.

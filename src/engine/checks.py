@@ -95,6 +95,6 @@ def why_input_size_fails(
             built = instantiate(settings, _convert_="all").train(alone)
             channels = in_channels(built, cfg.data.channels)
             built(torch.zeros(1 if alone else 2, channels, height, width))
-    except Exception as error:  # each net and layer raises its own
+    except Exception as error:  # nets and layers can raise any exception type
         return root_cause(error)
     return None

@@ -45,7 +45,7 @@ def by_transforms(augment: Augment) -> Maker:
 
 
 def by_models(runs: list[str], to: str, data: ImageData, cfg: DictConfig) -> Maker:
-    """Return a maker that uses the models of finished runs, in turn for the copies of an image.
+    """Return a maker that uses the models of finished runs, one after another for the copies.
 
     A CycleGAN or a style transfer changes the image; a conditional GAN draws one of its class.
 

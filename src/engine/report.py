@@ -1,4 +1,4 @@
-"""The messages of a training: one line before it starts, and its figures at the end."""
+"""The messages of a training run: one line before it starts, and its metrics at the end."""
 
 import logging
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 
-from src.callbacks import report as figures
+from src.callbacks import report as metrics_report
 from src.callbacks.early_stopping import how_to_train_longer
 from src.core.progress import progress
 from src.nets.inspect import count_parameters
@@ -35,7 +35,7 @@ def report(
     done: int,
     seconds: float,
 ) -> dict[str, Any]:
-    """Print the figures of a run and write them to metrics.json; return them.
+    """Print the metrics of a run and write them to metrics.json; return them.
 
     Args:
         metrics: the results of fit and test.
@@ -46,4 +46,4 @@ def report(
     has_trained = progress(trainer).batch > done
     if not has_trained:
         log.info(how_to_train_longer(trainer))
-    return figures.report(trainer, cfg, folder, metrics, has_trained, seconds)
+    return metrics_report.report(trainer, cfg, folder, metrics, has_trained, seconds)

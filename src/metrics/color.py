@@ -1,4 +1,4 @@
-"""Baselines for translation: maps of single pixels that match the colors of two sets."""
+"""Per-pixel color baselines for translation, which match the colors of two sets."""
 
 from collections.abc import Callable
 

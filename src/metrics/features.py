@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from src.core.errors import first_line, optional
-from src.core.files import Broken, load_checked, shared_folder, write_atomically
+from src.core.files import Damaged, load_checked, shared_folder, write_atomically
 from src.core.pixels import to_float
 from src.core.randomness import derive_seed, generator
 from src.metrics.precision import float32
@@ -120,8 +120,8 @@ def feature_net(train: LabeledImages, num_classes: int, name: str, cache: Path) 
             return net.eval()
     except FileNotFoundError:
         pass
-    except (Broken, RuntimeError, AttributeError, TypeError) as error:  # the file may hold anything
-        log.info("%s is broken (%s): training it again", path, first_line(error))
+    except (Damaged, RuntimeError, AttributeError, TypeError) as error:  # any content
+        log.info("%s is damaged (%s): training it again", path, first_line(error))
     _train(net, train, name)
     if path is not None:
         with optional("the feature net is not cached", path.parent):

@@ -16,8 +16,8 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
     """Return ||mu_r - mu_f||^2 + tr(S_r + S_f - 2 (S_r S_f)^(1/2)) (Heusel 2017, eq. 6).
 
     It is 0 for equal Gaussians, and has no upper limit. It is biased upwards for few samples, so
-    compare only at equal N, and with the distance of real to real images. Needs two samples of
-    each.
+    values are comparable only at equal N, and with the distance of real to real images. Needs two
+    samples of each.
     """
     a, b = real.double().cpu().numpy(), fake.double().cpu().numpy()
     cov_a, cov_b = np.atleast_2d(np.cov(a, rowvar=False)), np.atleast_2d(np.cov(b, rowvar=False))

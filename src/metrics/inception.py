@@ -41,7 +41,7 @@ def inception_weights() -> Path:
     """Return the path of the weights in torch hub's cache; downloads them if they are missing.
 
     Raises:
-        UserError: they cannot be downloaded, or the file is broken.
+        UserError: they cannot be downloaded, or the file is damaged.
     """
     path = Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rpartition("/")[2]
     try:
@@ -50,13 +50,13 @@ def inception_weights() -> Path:
             torch.hub.download_url_to_file(
                 URL_INCEPTION_V3, str(path), progress=sys.stderr.isatty()
             )
-    except Exception as error:  # urllib, http, ssl and the disk raise different errors
+    except Exception as error:  # urllib, http, ssl and the disk can raise any exception type
         raise UserError(f"{URL_INCEPTION_V3} cannot be fetched into {path} ({error})") from error
     try:  # torch-fidelity would unpickle any code in the file
         torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).partition("\n")[0]
-        raise UserError(f"{path} is broken: delete it to fetch it again ({reason})") from error
+        raise UserError(f"{path} is damaged: delete it to fetch it again ({reason})") from error
     return path
 
 

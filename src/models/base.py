@@ -33,18 +33,18 @@ class Family(pl.LightningModule):
     (seed, epoch, batch), or with a generator that a method is given. Keep no other random state:
     it would be lost when a run is resumed. State that must survive goes into parameters or buffers.
 
-    Pictures and figures: a callback asks for a Protocol (`src.callbacks.protocols`) and does
+    Pictures and metrics: a callback asks for a Protocol (`src.callbacks.protocols`) and does
     nothing for a model without it.
 
-        method                          picture or figure
+        method                          picture or metric
         sample(n, generator)            samples; FID and the like; `src.sample`
           + labels, num_classes         samples with one class per column
         interpolate(n, steps, ...)      `src.sample interpolate=...`
-        reconstruct(images, generator)  reconstructions beside their images
+        reconstruct(images, generator)  reconstructions next to their images
         encode(images), decode(z)       walks between images; the latent plane if latent_dim is 2
         canvases(n, generator, images)  canvases step by step, as strips and GIFs
         log_weights(x, noise)           importance-weighted -log p(x); `src.evaluate iwae_samples=k`
-        compare(a, b, generator)        images beside the model's versions of them
+        compare(a, b, generator)        images next to the model's versions of them
         translate(images, to)           `src.translate`; augmentation of a folder
         graphs()                        TensorBoard's graphs: {name: (net, example input)}
 

@@ -272,7 +272,7 @@ class Classifier(Family):
         self._summarize("test")
 
     def _summarize(self, stage: str) -> None:
-        """Log the figures of an evaluation, and reset the counts."""
+        """Log the metrics of an evaluation, and reset the counts."""
         counts = self.confusion.compute()  # (true, predicted)
         values = accuracy(counts, f"{stage}/acc")
         if self.top5 is not None:

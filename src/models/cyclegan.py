@@ -34,7 +34,7 @@ class ImagePool(nn.Module):
 
     @torch.no_grad()
     def forward(self, fakes: Tensor) -> Tensor:
-        """Take fakes (B, C, H, W), and return as many, some of them older."""
+        """Take fakes (B, C, H, W), and return the same number, some of them older."""
         passed, size = fakes.clone(), len(self.images)
         filled = int(self.filled)
         new = min(size - filled, len(fakes))

@@ -163,7 +163,7 @@ class GAN(Family):
     def _discriminator_step(
         self, real_images: Tensor, fake_images: Tensor, labels: Tensor, log_norms: bool
     ) -> dict[str, Tensor]:
-        """Update the discriminator once; return its loss and the other figures to log."""
+        """Update the discriminator once; return its loss and the other metrics to log."""
         optimizer, _ = self.own_optimizers
         discriminator = self.discriminator_given(labels)
 
@@ -197,7 +197,7 @@ class GAN(Family):
     def _generator_step(
         self, real_images: Tensor, fake_images: Tensor, labels: Tensor, log_norms: bool
     ) -> dict[str, Tensor]:
-        """Update the generator once; return its loss and the other figures to log."""
+        """Update the generator once; return its loss and the other metrics to log."""
         _, optimizer = self.own_optimizers
         discriminator = self.discriminator_given(labels)
 

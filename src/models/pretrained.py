@@ -100,10 +100,10 @@ def torchvision_source(net: nn.Module, architecture: str) -> Source:
             state = weights.get_state_dict(
                 progress=sys.stderr.isatty(), check_hash=True, weights_only=True, map_location="cpu"
             )
-    except Exception as error:  # urllib, http, ssl, pickle and torch each raise their own
+    except Exception as error:  # urllib, http, ssl, pickle and torch can raise any exception type
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         todo = (
-            f"is broken: delete it ({reason})"
+            f"is damaged: delete it ({reason})"
             if file.exists()
             else f"does not exist and cannot be downloaded ({reason})"
         )

@@ -48,7 +48,7 @@ def resnet(
         channels: channels of the images.
         num_classes: number of classes.
         depth: number of layers, 6 n + 2.
-        base_channels: channels of the first stage; the others have 2 and 4 times as many.
+        base_channels: channels of the first stage; the others have 2 and 4 times this number.
 
     Raises:
         ValueError: the depth is not 6 n + 2.

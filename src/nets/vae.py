@@ -96,7 +96,7 @@ def conv_encoder(
     """Return three 3 x 3 convolutions of stride 2 and one hidden layer, all with ReLU.
 
     Args:
-        base_channels: output channels of the first convolution; the other two have twice as many.
+        base_channels: output channels of the first convolution; the others have twice this number.
         hidden_dim: width of the fully connected layer.
     """
     shapes = _conv_shapes(channels, size, base_channels)

@@ -1,4 +1,4 @@
-"""Parameter groups: which part of a net learns at which rate, and with weight decay or without."""
+"""Parameter groups: the learning rate and weight decay of each part of a net."""
 
 from typing import Any
 
@@ -14,9 +14,9 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Return the optimizer's groups for `net`; `factor` multiplies the learning rate of each.
 
-    The heads' groups come first, since their rate is logged. Frozen parameters have groups of their
-    own from the start: a resumed run must find the same groups, and SGD's fused step fails if only
-    a part of a group has momentum.
+    The heads' groups come first, since their learning rate is logged. Frozen parameters have
+    separate groups from the start: a resumed run must find the same groups, and SGD's fused step
+    fails if only a part of a group has momentum.
 
     Args:
         backbone_lr: factor for all layers but the heads. None: the heads are like the others.

@@ -35,7 +35,7 @@ def linear(progress: float, start: Fraction = 0.0, end: Probability = 0.0) -> fl
 
 
 def cosine(progress: float, warmup: Fraction = 0.0, end: Probability = 0.0) -> float:
-    """Rise linearly from 0 during `warmup`, then fall by half a cosine to `end`.
+    """Rise linearly from 0 during `warmup`, then fall to `end` by cosine decay.
 
     See Loshchilov 2016; without restarts.
     """
@@ -49,7 +49,7 @@ def cosine(progress: float, warmup: Fraction = 0.0, end: Probability = 0.0) -> f
 def one_cycle(
     progress: float, warmup: Fraction = 0.3, start: Fraction = 0.04, end: Probability = 0.0
 ) -> float:
-    """Rise from `start` to 1 during `warmup`, then fall to `end`, both by half a cosine.
+    """Rise from `start` to 1 during `warmup`, then fall to `end`, each along half a cosine period.
 
     See Smith 2018; the shape is that of fastai.
     """

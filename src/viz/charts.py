@@ -35,8 +35,8 @@ def draw_captioned(
     Args:
         images: (N, C, H, W) in [0, 1], C 1 or 3.
         captions: one per image, in any script, with a line break between lines. A line wider than
-            180 pixels and than its image is cut.
-        columns: images per row; None: as many columns as rows.
+            180 pixels and than its image is truncated.
+        columns: images per row; None: a square grid.
         scale: size of each pixel; None: enlarge the images to the width of the captions.
         colors: of the captions; None: black.
         max_side: images with a longer side are shrunk to it, in pixels.

@@ -40,7 +40,7 @@ def grid(images: Tensor, columns: int | None = None, scale: int = 1, gap: int = 
 
     Args:
         images: (N, C, H, W) in [0, 1], C 1 or 3.
-        columns: images per row; None: as many columns as rows.
+        columns: images per row; None: a square grid.
         scale: size of each pixel.
         gap: white pixels between images and around them.
     """

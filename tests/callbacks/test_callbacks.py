@@ -72,7 +72,7 @@ def test_last_picture_shows_the_final_model(seen):
 
 
 def test_evaluate_reproduces_the_metrics_of_the_run(seen, monkeypatch):
-    """The samples, the feature net and all other figures."""
+    """The samples, the feature net and all other metrics."""
     from src.config.checks import check
     from src.config.compose import compose
     from src.evaluate import evaluate
@@ -144,7 +144,7 @@ def test_the_hparams_tab_is_not_empty(seen):
     assert b"test/fid_own" in plugins("_hparams_/experiment").plugin_data.content
 
 
-def test_metrics_json_holds_the_final_figures(seen):
+def test_metrics_json_holds_the_final_metrics(seen):
     metrics = json.loads((seen[1] / "metrics.json").read_text())
     for name in ("test/fid_own", "test/fid_own_floor", "val/fid_own", "test/coverage",
                  "test/least_class", "test/d_loss",

@@ -1,4 +1,4 @@
-"""Two checkpoints, a lock on the folder, and figures of earlier sessions."""
+"""Two checkpoints, a lock on the folder, and metrics of earlier sessions."""
 
 import json
 import shutil
@@ -44,7 +44,7 @@ def test_damaged_last_checkpoint_falls_back_to_the_previous_one(finished, tmp_pa
     result = command("train", f"resume={folder}")
     assert result.returncode == 0, result.stderr
     assert "warning: " in result.stderr
-    assert "last.ckpt is a broken checkpoint" in result.stderr
+    assert "last.ckpt is a damaged checkpoint" in result.stderr
     assert "resuming" in result.stderr
     assert "after 7 batches" in result.stderr
     assert_same_run(finished, folder)
@@ -59,7 +59,7 @@ def test_run_with_two_damaged_checkpoints_is_refused_in_one_line(finished, tmp_p
     folder = shutil.copytree(finished, tmp_path / "run")
     for name in (runs.LAST, runs.PREVIOUS):
         damage(folder / "checkpoints" / name)
-    with pytest.raises(UserError, match="broken checkpoint"):
+    with pytest.raises(UserError, match="damaged checkpoint"):
         runs.load_last(folder)
 
 

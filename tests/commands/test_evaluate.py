@@ -1,4 +1,4 @@
-"""The number of images behind each figure in metrics.json decides which figures are kept; the
+"""The number of images behind each metric in metrics.json decides which metrics are kept; the
 times of a run."""
 
 import json

@@ -66,14 +66,14 @@ def test_exported_program_logits_equal_those_of_the_average(averaged_run, tmp_pa
     assert json.loads(extra["size"]) == [28, 28]
 
 
-@pytest.mark.parametrize("ending", ["onnx", "pt2"])
-def test_export_includes_the_pixel_permutation(permuted_run, tmp_path, ending):
+@pytest.mark.parametrize("extension", ["onnx", "pt2"])
+def test_export_includes_the_pixel_permutation(permuted_run, tmp_path, extension):
     out = call(
         "export",
         export,
         f"run={permuted_run}",
-        f"out={tmp_path}/x.{ending}",
-        f"format={exports_as(ending)}",
+        f"out={tmp_path}/x.{extension}",
+        f"format={exports_as(extension)}",
     )
     cfg, model, _ = load_run(permuted_run)
     permuted = build.datamodule(cfg).test.images[:4].float() / 255
@@ -81,15 +81,15 @@ def test_export_includes_the_pixel_permutation(permuted_run, tmp_path, ending):
     images = build.datamodule(cfg).test.images[:4].float() / 255
     with torch.no_grad():
         expected = model(permuted).numpy()
-        if ending == "onnx":
+        if extension == "onnx":
             logits = session_of(out).run(None, {"images": images.numpy()})[0]
         else:
             logits = torch.export.load(out).module()(images).numpy()
     assert logits == pytest.approx(expected, abs=1e-4)
 
 
-def exports_as(ending):
-    return next(name for name, with_dot in exports.ENDINGS.items() if with_dot == f".{ending}")
+def exports_as(extension):
+    return next(name for name, suffix in exports.EXTENSIONS.items() if suffix == f".{extension}")
 
 
 def test_failed_export_is_one_line_and_leaves_no_file(averaged_run, gan_run, tmp_path, monkeypatch):

@@ -122,7 +122,7 @@ def test_broken_cache_entry_is_replaced(config, images, tmp_path, decodes, caplo
     assert same(first, pixels(config, images))
     assert len(decodes) == 24
     (line,) = [
-        record.getMessage() for record in caplog.records if "is broken" in record.getMessage()
+        record.getMessage() for record in caplog.records if "is damaged" in record.getMessage()
     ]
     assert str(entry) in line
     assert "\n" not in line

@@ -1,4 +1,4 @@
-"""The files of each data set, and the errors for broken ones."""
+"""The files of each data set, and the errors for damaged ones."""
 
 import gzip
 
@@ -79,7 +79,7 @@ def test_amat_files_are_read(config, tmp_path, gz):
 def test_broken_amat_file_is_named(tmp_path):
     for text in (b"", b"0 1 0\n", b"2 " * 784):
         (tmp_path / "x.amat").write_bytes(text)
-        with pytest.raises(UserError, match=r"x.amat is broken"):
+        with pytest.raises(UserError, match=r"x.amat is damaged"):
             read_amat(tmp_path / "x.amat")
 
 

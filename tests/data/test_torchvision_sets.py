@@ -48,7 +48,7 @@ def test_cifar_is_read(config, tmp_path, monkeypatch, name):
     for file in files:
         whole = (base / file).read_bytes()
         (base / file).write_bytes(whole[:-1])
-        with pytest.raises(UserError, match=f"{file} is broken"):
+        with pytest.raises(UserError, match=f"{file} is damaged"):
             data_of(config, *settings)
         (base / file).unlink()
         with pytest.raises(UserError, match=f"{file} does not exist"):

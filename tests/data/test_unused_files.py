@@ -199,7 +199,7 @@ def test_left_out_files_are_counted_by_reason(folder):
     scan = images_below(folder)
     assert len(scan.images) == 16
     assert summary(scan.left_out) == (
-        "4 of other kinds (.json, .mov, no ending), 3 hidden, 1 not regular files"
+        "4 of other kinds (.json, .mov, no extension), 3 hidden, 1 not regular files"
     )
 
 

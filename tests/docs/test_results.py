@@ -37,7 +37,7 @@ def test_csv_file_is_well_formed(path):
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == tables.FIELDS
     keys = [(row["run"], row["seed"], row["metric"]) for row in rows]
-    assert len(keys) == len(set(keys)), "the same figure twice"
+    assert len(keys) == len(set(keys)), "the same metric twice"
     for row in rows:
         assert None not in row.values()
         assert row["run"]

@@ -61,7 +61,7 @@ def assert_same(a, b, where=""):
 
 
 def assert_same_run(a, b):
-    """Assert that two run folders hold the same weights, states, figures and names of pictures."""
+    """Assert that two run folders hold the same weights, states, metrics and names of pictures."""
     one, other = state(a), state(b)
     for part in ("state_dict", "optimizer_states", "epoch", "global_step"):
         assert_same(one[part], other[part], part)

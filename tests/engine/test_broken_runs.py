@@ -1,4 +1,4 @@
-"""Runs with files that are broken or of another run: one line names the file before training,
+"""Runs with files that are damaged or of another run: one line names the file before training,
 and nothing is lost."""
 
 import json
@@ -65,9 +65,9 @@ def test_broken_metrics_json_is_renamed_and_a_new_one_written(folder, content, c
     resume(folder)
     said = capsys.readouterr().err
     kept = next(words for words in said.splitlines() if "metrics.json is damaged" in words)
-    assert kept.endswith(f"renamed to {folder / 'metrics.json.broken'}")
+    assert kept.endswith(f"renamed to {folder / 'metrics.json.damaged'}")
     assert said.index(kept) < said.index("resuming")
-    assert (folder / "metrics.json.broken").read_bytes() == content
+    assert (folder / "metrics.json.damaged").read_bytes() == content
     assert json.loads((folder / "metrics.json").read_text())["batches"] == 8
 
 
@@ -78,8 +78,8 @@ def test_broken_metrics_json_is_renamed_and_a_new_one_written(folder, content, c
 def test_broken_metrics_csv_is_renamed(folder, content, capsys):
     (folder / "metrics.csv").write_bytes(content)
     resume(folder)
-    assert f"renamed to {folder / 'metrics.csv.broken'}" in capsys.readouterr().err
-    assert (folder / "metrics.csv.broken").read_bytes() == content
+    assert f"renamed to {folder / 'metrics.csv.damaged'}" in capsys.readouterr().err
+    assert (folder / "metrics.csv.damaged").read_bytes() == content
     assert "test/acc" in (folder / "metrics.csv").read_text()
 
 
@@ -87,15 +87,15 @@ def test_evaluate_renames_a_broken_metrics_json_too(folder):
     (folder / "metrics.json").write_text("{")
     call("evaluate", evaluate, f"run={folder}")
     assert "test/acc" in json.loads((folder / "metrics.json").read_text())
-    assert (folder / "metrics.json.broken").read_text() == "{"
+    assert (folder / "metrics.json.damaged").read_text() == "{"
 
 
 def test_renamed_broken_files_do_not_overwrite_each_other(folder):
     for number in range(3):
         (folder / "metrics.json").write_text("{" * (number + 1))
         runs.write_metrics(folder, {"test/acc": 0.5})
-    kept = sorted(path.name for path in folder.glob("metrics.json.broken*"))
-    assert kept == ["metrics.json.broken", "metrics.json.broken-2", "metrics.json.broken-3"]
+    kept = sorted(path.name for path in folder.glob("metrics.json.damaged*"))
+    assert kept == ["metrics.json.damaged", "metrics.json.damaged-2", "metrics.json.damaged-3"]
 
 
 @pytest.mark.slow

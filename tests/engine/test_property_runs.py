@@ -1,4 +1,4 @@
-"""With any damage to a run's files, each command works or names the broken file in one line."""
+"""With any damage to a run's files, each command works or names the damaged file in one line."""
 
 import shutil
 from functools import partial

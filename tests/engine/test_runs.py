@@ -92,10 +92,10 @@ def test_a_flipped_byte_is_an_error(of_folder, tmp_path):
     data = bytearray((of_folder[0] / "checkpoints" / "last.ckpt").read_bytes())
     data[len(data) // 2] ^= 1
     (tmp_path / "flipped.ckpt").write_bytes(data)
-    with pytest.raises(UserError, match="broken checkpoint"):
+    with pytest.raises(UserError, match="damaged checkpoint"):
         runs.load_checkpoint(tmp_path / "flipped.ckpt")
     (tmp_path / "short.ckpt").write_bytes(data[: len(data) // 2])
-    with pytest.raises(UserError, match="broken checkpoint"):
+    with pytest.raises(UserError, match="damaged checkpoint"):
         runs.load_checkpoint(tmp_path / "short.ckpt")
 
 

@@ -1,5 +1,5 @@
 """A disk that is full or read-only: one line, optional outputs are left out, an essential one ends
-the run, no figure is lost, and the run can be resumed."""
+the run, no metric is lost, and the run can be resumed."""
 
 import json
 import re
@@ -37,7 +37,7 @@ def success(run):
 
 
 def figures_printed(run):
-    return json.loads(re.search(r"^all figures: (.*)$", run.said, re.M)[1])
+    return json.loads(re.search(r"^all metrics: (.*)$", run.said, re.M)[1])
 
 
 def assert_same_figures(uncut, figures):
@@ -122,7 +122,7 @@ def test_pictures_are_left_out_with_one_line(kills, disk, tmp_path):
 
 
 def test_events_and_log_are_left_out_and_figures_are_printed(kills, disk):
-    """Only the checkpoints have space: the run trains to its end and only misses its figures."""
+    """Only the checkpoints have space: the run trains to its end and only misses its metrics."""
     small = disk("size=16m")
     folder = small.path / "run"
     run = start_and_stop_at_checkpoint(kills, folder, "~logger.csv")
@@ -178,7 +178,7 @@ def test_read_only_places_are_named_at_once(kills, disk, tmp_path):
 
 
 @pytest.mark.parametrize("reason", ["read-only file system", FULL])
-def test_uncached_feature_net_loses_no_figure(kills, disk, tmp_path, reason):
+def test_uncached_feature_net_loses_no_metric(kills, disk, tmp_path, reason):
     small = disk("size=1m")
     if reason == FULL:
         small.fill()

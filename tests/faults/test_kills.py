@@ -46,7 +46,7 @@ def test_each_signal_saves_the_last_batch(kills, tmp_path, name):
     assert run.said.count(f"resume with: python -m src.train resume={folder}") == 1
 
 
-def test_a_cut_between_the_last_checkpoint_and_the_figures(kills, tmp_path):
+def test_a_cut_between_the_last_checkpoint_and_the_metrics(kills, tmp_path):
     """Its metrics.json is that of the uncut run, with what was measured in validation."""
     folder = tmp_path / "run"
     run = kills.new("gan", "32-true", folder)

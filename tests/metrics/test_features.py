@@ -131,7 +131,7 @@ def test_broken_feature_net_is_trained_again(images, tmp_path, lines):
     for bad in (good[:-100], b"", b"x" * 1000):
         path.write_bytes(bad)
         assert feature_net(images, 10, "noise", tmp_path).digest() == net.digest()
-        assert any(f"{path} is broken" in line for line in lines())
+        assert any(f"{path} is damaged" in line for line in lines())
         assert len(path.read_bytes()) == len(good)
     torch.save([1, 2], path)
     assert feature_net(images, 10, "noise", tmp_path).digest() == net.digest()

@@ -109,9 +109,9 @@ def test_run_and_evaluate_give_the_same_inception_metrics(config, state, hub, tm
     assert not any(name in without for name in names)
 
 
-@pytest.mark.parametrize("what", ["absent", "broken"])
+@pytest.mark.parametrize("what", ["absent", "damaged"])
 def test_missing_inception_weights_are_logged(config, hub, tmp_path, what):
-    if what == "broken":
+    if what == "damaged":
         (hub / NAME).write_bytes(b"no weights")
     cfg = config(*GAN, "callbacks.quality.inception=true")
     values = train(cfg, saved(cfg, tmp_path / "run"))
@@ -123,5 +123,5 @@ def test_broken_inception_weights_are_explained(hub):
     with pytest.raises(inception.UserError, match=r"cannot be fetched into .*\(no network\)$"):
         inception.inception_weights()
     (hub / NAME).write_bytes(b"no weights")
-    with pytest.raises(inception.UserError, match="is broken: delete it to fetch it again"):
+    with pytest.raises(inception.UserError, match="is damaged: delete it to fetch it again"):
         inception.inception_weights()

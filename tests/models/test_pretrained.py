@@ -139,9 +139,9 @@ class Bomb:
 def test_pickled_code_is_not_executed(hub, tmp_path):
     path = hub("alexnet", {})
     path.write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(UserError, match="is broken: delete it"):
+    with pytest.raises(UserError, match="is damaged: delete it"):
         torchvision_source(nn.Sequential(), "alexnet")
     torch.save(Bomb(), tmp_path / "bomb.ckpt")
-    with pytest.raises(UserError, match="is a broken checkpoint"):
+    with pytest.raises(UserError, match="is a damaged checkpoint"):
         checkpoint_source(tmp_path / "bomb.ckpt")
     assert not hasattr(builtins, "exploded")

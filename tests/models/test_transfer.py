@@ -135,7 +135,7 @@ def test_other_files_and_families_are_refused(transfer_config, tmp_path, gan_run
     for path, words in (
         (tmp_path / "draw.ckpt", "is not the checkpoint of a Classifier"),
         (tmp_path / "list.ckpt", "is not the checkpoint of a Classifier"),
-        (tmp_path / "text.ckpt", "is a broken checkpoint"),
+        (tmp_path / "text.ckpt", "is a damaged checkpoint"),
         (tmp_path, "is not a run folder"),
     ):
         with pytest.raises(UserError, match=words):

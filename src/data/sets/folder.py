@@ -21,8 +21,8 @@ class Folder(ImageData):
     """Images in root/CLASS/ or root/{train,val,test}/CLASS/, in any format that Pillow reads.
 
     HEIC is read if pillow-heif is installed. `src.data.split_folders` says which sub-folders count
-    as train, val and test. If there is no test folder, `test_size` images are cut off; if there is
-    no val folder, `val_size`. A size below 1 is a fraction.
+    as train, val and test. If there is no test folder, `test_size` images are split off; if there
+    is no val folder, `val_size`. A size below 1 is a fraction.
 
     Args:
         classes: names of sub-folders, labeled in this order; others are not read. None: all.

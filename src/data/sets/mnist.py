@@ -121,7 +121,7 @@ def read_idx(path: Path) -> torch.Tensor:
         A uint8 tensor of the shape that the file's header gives.
 
     Raises:
-        UserError: the file has another format, or is broken.
+        UserError: the file has another format, or is damaged.
     """
     data = _read_bytes(path)
     if len(data) < 4 or data[:3] != b"\x00\x00\x08":
@@ -135,7 +135,7 @@ def read_idx(path: Path) -> torch.Tensor:
     expected = start + int(np.prod(shape, dtype=np.int64))
     if len(data) < start or len(data) != expected or 0 in shape:
         raise UserError(
-            f"{path} is broken: it has {len(data)} bytes, but its header (shape {shape}) "
+            f"{path} is damaged: it has {len(data)} bytes, but its header (shape {shape}) "
             f"says {expected}"
         )
     return torch.from_numpy(np.frombuffer(data, np.uint8, offset=start).reshape(shape).copy())
@@ -148,12 +148,12 @@ def read_amat(path: Path) -> ImageSet:
         Images (N, 1, 28, 28) with values 0 and 255, and labels -1.
 
     Raises:
-        UserError: the file is broken.
+        UserError: the file is damaged.
     """
     data = np.frombuffer(_read_bytes(path), np.uint8)
     digits = data[(data != ord(" ")) & (data != ord("\n")) & (data != ord("\r"))] - ord("0")
     if digits.size == 0 or digits.size % 784 or digits.max() > 1:
-        raise UserError(f"{path} is broken: it should hold lines of 784 numbers, each 0 or 1")
+        raise UserError(f"{path} is damaged: it should hold lines of 784 numbers, each 0 or 1")
     images = torch.from_numpy(digits.reshape(-1, 1, 28, 28) * np.uint8(255))
     return ImageSet(images, torch.full((len(images),), -1))
 

@@ -22,7 +22,7 @@ class Pet(NamedTuple):
     """One line of an annotation file, such as `american_bulldog_168 2 2 1`.
 
     Attributes:
-        image: name of the image file, without its ending.
+        image: name of the image file, without its extension.
         breed: name of the breed.
         breed_number: from 1.
         species: cat (1 in the file) or dog (2).

@@ -174,7 +174,7 @@ def _review(row: dict[str, str | None], where: str) -> Review:
     text, label, split = ((row[name] or "").strip() for name in COLUMNS)
     if None in row or None in row.values():
         raise UserError(
-            f"{where}: it should have as many fields as the first line "
+            f"{where}: it should have the same number of fields as the first line "
             "(put a text with a comma in quotes)"
         )
     if label not in ("", *CLASSES):

@@ -84,7 +84,7 @@ class Svhn(ImageData):
 def _ensure_complete(
     data: ImageData, files: list[tuple[Path, str]], download: Callable[[], object]
 ) -> None:
-    """Download if a file is missing; raise UserError if one is broken, without overwriting it.
+    """Download if a file is missing; raise UserError if one is damaged, without overwriting it.
 
     Args:
         data: the set.
@@ -97,6 +97,6 @@ def _ensure_complete(
     for path, md5 in files:
         if not check_integrity(str(path), md5):
             raise UserError(
-                f"{data.name}: {path} is broken: its MD5 is not {md5}; "
+                f"{data.name}: {path} is damaged: its MD5 is not {md5}; "
                 "delete it and download it again"
             )

@@ -41,7 +41,7 @@ class PairSet(Dataset[Any]):
 
     @classmethod
     def align(cls, a: Images, b: Images) -> "PairSet":
-        """Make as many rows as the larger domain has images; the smaller one is repeated."""
+        """Make one row per image of the larger domain; the smaller one is repeated."""
         n = torch.arange(max(len(a), len(b)) if len(a) and len(b) else 0)
         return cls(a, b, torch.stack([n % max(len(a), 1), n % max(len(b), 1)], 1))
 
@@ -167,7 +167,7 @@ class Unpaired(ImageData):
 
 
 class Winter(Unpaired):
-    """Photographs and photographs in artificial snow, so that the true translation is known.
+    """Photographs with and without a synthetic winter effect: the true translation is known.
 
     Half of a folder's training images stay as they are, the other half goes through `add_winter`;
     no image is in both. Validation and test hold each image in both domains.

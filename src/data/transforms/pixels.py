@@ -59,7 +59,7 @@ def same_order(first: Tensor | None, second: Tensor | None) -> bool:
 def add_winter(images: Tensor) -> Tensor:
     """Return color images (B, 3, H, W) in [0, 1], sides above 6, as in fog after snow.
 
-    It depends on neighbors, so no map of single pixels can compute it:
+    It depends on neighbors, so no per-pixel map can compute it:
     - Fog: a Gaussian blur with a standard deviation of 2 pixels, the border mirrored, that also
       takes a quarter of the color.
     - Snow: a relief that brightens what faces up and darkens what faces down, by half the
