@@ -31,7 +31,7 @@ test: setup ## the tests, under five minutes
 test-faults: setup ## signals, full disks, damaged files: real processes, under five minutes
 	@$(RUN) pytest -n 2 --dist loadfile -m "faults and not slow" tests/faults $(ARGS)
 
-kills: setup ## interrupt 200 runs at random moments, 40 minutes; the table is docs/results/faults.md
+kills: setup ## interrupt 200 runs at random, 40 minutes; the table is docs/results/faults.md
 	@$(RUN) tests.faults.kills $(ARGS) && $(RUN) tests.faults.table
 
 test-all: setup ## the slow tests and those of faults too

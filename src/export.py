@@ -60,7 +60,7 @@ def export(cfg: DictConfig) -> Path:
     classes, size = len(trained.class_names), out.stat().st_size / 2**20
     print(
         f"{out}: {classes} classes, {size:.2f} MiB; the logits of the exported file differ from "
-        f"the net's by at most {differences[0]:.0e} of their scale"
+        f"the network's by at most {differences[0]:.0e} of their scale"
     )
     return out
 
@@ -125,7 +125,7 @@ def difference(trained: "LoadedClassifier", exported: "Callable[[Tensor], Tensor
     worst = torch.stack(differences).max().item()  # nan if any is nan
     if not worst <= TOLERANCE:
         raise UserError(
-            "the exported file computes other logits than the net: "
+            "the exported file computes other logits than the network: "
             f"they differ by {worst:.1e} of their scale"
         )
     return worst
@@ -150,7 +150,7 @@ def exporting(format: str) -> Iterator[None]:
         raise
     except Exception as error:  # exporters and layers can raise any exception type
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"format={format}: the net cannot be exported: {reason}") from error
+        raise UserError(f"format={format}: the network cannot be exported: {reason}") from error
     finally:
         logging.disable(before)
 

@@ -1,4 +1,4 @@
-"""Quality of samples against validation and test images, by two feature nets."""
+"""Quality of samples against validation and test images, by two feature networks."""
 
 import logging
 from pathlib import Path
@@ -34,14 +34,14 @@ class SampleQuality(pl.Callback):
             metrics need equal numbers.
         every_n_epochs: also measure on validation images at these epochs; None: only at the last.
         seed: for the noise.
-        cache: folder of the feature nets.
+        cache: folder of the feature networks.
         inception: also measure fid_inception, kid_inception and is_inception of the test (see
             `src.metrics.inception`).
 
     Attributes:
         counts, based_on: see `src.callbacks.report.Basis`; `test/samples` also counts the real
             images.
-        features: the data set and the digest of its feature net; empty if none was needed.
+        features: the data set and the digest of its feature network; empty if none was needed.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class SampleQuality(pl.Callback):
         self._measure(trainer, pl_module, "test")
 
     def _prepare(self, trainer: pl.Trainer) -> None:
-        """Prepare the feature net and the weights of Inception."""
+        """Prepare the feature network and the weights of Inception."""
         data = datamodule(trainer)
         try:
             if not data.num_classes or data.randomizes or not isinstance(data.train, ImageSet):
@@ -91,7 +91,7 @@ class SampleQuality(pl.Callback):
             assert isinstance(full, ImageSet)
             self.net = feature_net(full, data.num_classes, data.name, self.cache)
             self.features = f"{data.name} {self.net.digest()}"
-            log.info("fid_own and related metrics use the feature net %s", self.features)
+            log.info("fid_own and related metrics use the feature network %s", self.features)
         except UserError as error:
             log.info("fid_own is skipped: %s", error)
         try:

@@ -81,7 +81,7 @@ class FilterEvolution(pl.Callback):
         known = list(spatial_convolutions(pl_module))
         if self.layer is not None and self.layer not in known:
             raise UserError(
-                f"callbacks.filters.layer={self.layer} is not a convolution of this net; "
+                f"callbacks.filters.layer={self.layer} is not a convolution of this network; "
                 f"its convolutions are {', '.join(known) or 'none'}"
             )
         if progress(trainer).batch == 0:

@@ -68,7 +68,7 @@ COLLECTIONS = {
 NETS = (
     r"src\.nets\.\w+\.\w+|torch\.nn\.[A-Z]\w*|torchvision\.models\.(alexnet|googlenet|[a-z]+\d\w*)"
 )
-NET = Kind("a net of src.nets, torch.nn or torchvision.models", NETS, "Module")
+NET = Kind("a network of src.nets, torch.nn or torchvision.models", NETS, "Module")
 RESULTS = {  # RESULT -> the kind that a parameter annotated Callable[..., RESULT] takes
     "torch.optim.Optimizer": Kind(
         "an optimizer of torch.optim or src.optim.muon",

@@ -91,7 +91,7 @@ class FeatureNet(nn.Module):
 @torch.inference_mode(False)  # Lightning evaluates in inference mode, which allows no training
 @torch.enable_grad()
 def feature_net(train: LabeledImages, num_classes: int, name: str, cache: Path) -> FeatureNet:
-    """Return the feature net of a data set, on the CPU, from the cache or newly trained.
+    """Return the feature network of a data set, on the CPU, from the cache or newly trained.
 
     It is a function of the images alone: trained on the CPU, by one thread, in float32. Another
     kind of processor may round differently, which the digest shows. Several runs may train it at
@@ -124,9 +124,9 @@ def feature_net(train: LabeledImages, num_classes: int, name: str, cache: Path) 
         log.info("%s is damaged (%s): training it again", path, first_line(error))
     _train(net, train, name)
     if path is not None:
-        with optional("the feature net is not cached", path.parent):
+        with optional("the feature network is not cached", path.parent):
             write_atomically(path, lambda temporary: torch.save(net.state_dict(), temporary))
-            log.info("feature net: cached for all runs in %s", path)
+            log.info("feature network: cached for all runs in %s", path)
     return net.eval()
 
 
@@ -134,14 +134,14 @@ def _train(net: FeatureNet, train: LabeledImages, name: str) -> None:
     """Train `net` with one thread, in float32, and restore the number of threads."""
     start, threads = time.monotonic(), torch.get_num_threads()
     n = len(train.images)
-    log.info("feature net: training on all %d images of %s, once for all runs", n, name)
+    log.info("feature network: training on all %d images of %s, once for all runs", n, name)
     torch.set_num_threads(1)
     try:
         with float32(torch.device("cpu")):
             _fit(net, train)
     finally:
         torch.set_num_threads(threads)
-    log.info("feature net: %d steps in %.0f seconds", STEPS, time.monotonic() - start)
+    log.info("feature network: %d steps in %.0f seconds", STEPS, time.monotonic() - start)
 
 
 def _fit(net: FeatureNet, train: LabeledImages) -> None:
@@ -151,7 +151,7 @@ def _fit(net: FeatureNet, train: LabeledImages) -> None:
     draw = generator("features", "batches")
     last_line = time.monotonic()
     net.train()
-    with tqdm(total=STEPS, desc="feature net", unit="step", disable=None, leave=False) as bar:
+    with tqdm(total=STEPS, desc="feature network", unit="step", disable=None, leave=False) as bar:
         for step in range(1, STEPS + 1):
             batch = torch.randint(len(train.images), (BATCH,), generator=draw)
             logits = net(to_float(train.images[batch]))
@@ -163,4 +163,4 @@ def _fit(net: FeatureNet, train: LabeledImages) -> None:
             bar.update()
             if bar.disable and time.monotonic() > last_line + EVERY_N_SECONDS:
                 last_line = time.monotonic()
-                log.info("feature net: step %d of %d", step, STEPS)
+                log.info("feature network: step %d of %d", step, STEPS)

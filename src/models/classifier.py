@@ -97,7 +97,7 @@ class Classifier(Family):
         )
         self.single_view = MulticlassAccuracy(num_classes, average="micro") if tta else None
         if normalize.whiten and not any(isinstance(layer, nn.Conv2d) for layer in net.modules()):
-            raise ValueError("whiten=true, but the net has no convolution to whiten")
+            raise ValueError("whiten=true, but the network has no convolution to whiten")
         self.frozen, self.fixed_modules = frozen_parts(net, transfer.freeze)
         for parameter in self.frozen:
             parameter.requires_grad_(False)
@@ -148,7 +148,7 @@ class Classifier(Family):
             for state in (source.weights, self.net.state_dict())
         )
         if why := mismatch(weights, target):
-            raise UserError(f"{SETTING}={self.init_from} does not fit the net: {why}")
+            raise UserError(f"{SETTING}={self.init_from} does not fit the network: {why}")
         self.net.load_state_dict(weights, strict=False)
         if self.average is not None:
             self.average.module.load_state_dict(self.net.state_dict())

@@ -82,7 +82,7 @@ class StyleTransfer(Family):
         self.weights = {"content": content_weight, "style": style_weight, "tv": tv_weight}
         names = [name for name, _ in net.named_children()]
         if unknown := [name for name in (*content_layers, *style_layers) if name not in names]:
-            raise ValueError(f"the net has no layer {unknown[0]}; it has {', '.join(names)}")
+            raise ValueError(f"the network has no layer {unknown[0]}; it has {', '.join(names)}")
         shape = (1, channels, *height_width(size))
         self._check(shape[2:])
         # without a batch dimension, since L-BFGS needs a contiguous parameter
@@ -146,7 +146,7 @@ class StyleTransfer(Family):
         }
         if why := mismatch(weights, target):
             raise UserError(
-                f"model.init_from={init_from} does not fit the net, which is that of a model=vgg: "
+                f"model.init_from={init_from} does not fit the network, which is that of model=vgg: "
                 f"{why}"
             )
         self.net.load_state_dict(weights)

@@ -148,6 +148,6 @@ def _doublings(size: int) -> int:
     doublings = round(math.log2(size / 4))
     if doublings < 2 or 4 * 2**doublings != size:
         raise ValueError(
-            f"Radford's nets need a side that is a power of two, 16 or more, not {size}"
+            f"Radford's networks need a side that is a power of two, 16 or more, not {size}"
         )
     return doublings

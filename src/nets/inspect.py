@@ -147,7 +147,7 @@ def frozen_parts(net: nn.Module, freeze: str | int) -> tuple[list[nn.Parameter],
     else:
         raise ValueError(
             f"freeze={freeze} leaves nothing to learn: "
-            f"the net has {len(layers)} layers with parameters"
+            f"the network has {len(layers)} layers with parameters"
         )
     in_eval_mode, last_layer_is_frozen = [], True
     for module in net.modules():

@@ -72,7 +72,7 @@ def test_last_picture_shows_the_final_model(seen):
 
 
 def test_evaluate_reproduces_the_metrics_of_the_run(seen, monkeypatch):
-    """The samples, the feature net and all other metrics."""
+    """The samples, the feature network and all other metrics."""
     from src.config.checks import check
     from src.config.compose import compose
     from src.evaluate import evaluate

@@ -156,7 +156,7 @@ def test_time_is_split_and_adds_up(gan):
 
 
 def test_each_phase_measures_its_own_time(config, tmp_path, monkeypatch):
-    """The feature net belongs to setup: a cached one changes the time of neither validation nor
+    """The feature network belongs to setup: a cached one changes the time of neither validation nor
     test."""
     from src.models.gan import GAN as Model
 

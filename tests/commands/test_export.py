@@ -106,7 +106,7 @@ def test_failed_export_is_one_line_and_leaves_no_file(averaged_run, gan_run, tmp
     assert "it is a folder" in line("format=torch", f"out={tmp_path}/x.pt2")
     (tmp_path / "y.pt2").write_text("before")
     monkeypatch.setattr(exports, "TOLERANCE", -1.0)
-    assert "computes other logits than the net" in line("format=torch", f"out={tmp_path}/y.pt2")
+    assert "computes other logits than the network" in line("format=torch", f"out={tmp_path}/y.pt2")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gan", "x.pt2", "y.pt2"]
     assert (tmp_path / "y.pt2").read_text() == "before"
 
@@ -119,7 +119,7 @@ def test_net_that_no_exporter_supports_gets_one_line(averaged_run, tmp_path, mon
     trained = load_classifier(averaged_run)
     trained.net.net = Odd()
     monkeypatch.setattr("src.engine.load.load_classifier", lambda folder: trained)
-    with pytest.raises(UserError, match="format=torch: the net cannot be exported: ") as error:
+    with pytest.raises(UserError, match="format=torch: the network cannot be exported: ") as error:
         call("export", export, f"run={averaged_run}", "format=torch", f"out={tmp_path}/x")
     assert "\n" not in str(error.value)
 

@@ -216,7 +216,7 @@ def test_any_value_in_any_config_passes_or_gets_one_line(group, choice):
 @pytest.mark.slow
 @pytest.mark.parametrize(("group", "choice"), CONFIGS, ids=[f"{g}={c}" for g, c in CONFIGS])
 def test_any_override_passes_or_gets_one_line(group, choice):
-    """The values pass through Hydra's grammar, another one for each setting in turn."""
+    """The values pass through Hydra's grammar, another one for each setting."""
     name, given = config_of(group, choice)
     words = ["null", "true", "-1", "1.5", "1e30", "nan", "''", "größe", "[]", "[0.5,a]", "{a:1}"]
     words += ["[{a:1}]", "${seed}", "${nope}", "???", "a,b", "'1e-3'"]

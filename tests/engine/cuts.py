@@ -1,4 +1,4 @@
-"""Cut a run in its own process, resume it, and compare it with an uncut one."""
+"""Interrupt a run in its own process, resume it, and compare it with an uninterrupted one."""
 
 import csv
 import os
@@ -74,7 +74,7 @@ def assert_same_run(a, b):
 
 
 def uncut_run(folder, overrides):
-    """Train in `folder`, without a cut, and return it."""
+    """Train in `folder`, without interruption, and return it."""
     cfg = compose("train", list(overrides))
     check(cfg)
     train(cfg, saved(cfg, folder))

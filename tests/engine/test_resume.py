@@ -1,4 +1,4 @@
-"""A run that is cut at any batch and resumed equals the uncut run, bit for bit."""
+"""A run that is interrupted at any batch and resumed equals the uninterrupted run, bit for bit."""
 
 import os
 import signal
@@ -114,7 +114,7 @@ def test_order_of_files_read_by_workers_is_kept(config, tmp_path, monkeypatch, c
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 4, 6])
 def test_an_accumulated_gradient_is_kept(config, tmp_path, monkeypatch, cut):
-    """A step takes three batches, an epoch has four, and the cut is between batches of a step."""
+    """A step takes three batches, an epoch has four; the run is interrupted within a step."""
     overrides = (*THREE_EPOCHS, "model=fc", "trainer.accumulate_grad_batches=3")
     plain = uncut_run(tmp_path / "uncut", overrides)
     assert_same_run(

@@ -38,7 +38,7 @@ def uncut(tmp_path_factory):
     ],
 )
 def test_resume_after_a_signal_is_bit_exact(uncut, tmp_path, name, code):
-    """A training process that is killed and resumed ends as an uncut one."""
+    """A training process that is killed and resumed ends as an uninterrupted one."""
     folder = tmp_path / "cut"
     process = subprocess.Popen(
         [sys.executable, "-m", "src.train", *LONGER, f"hydra.run.dir={folder}"],
@@ -59,7 +59,7 @@ def test_resume_after_a_signal_is_bit_exact(uncut, tmp_path, name, code):
         assert stderr.count(f"resume={folder}") == 1
         assert f"resume={folder}" in (folder / "train.log").read_text()
     done = batches_done(runs.load_last(folder))
-    assert 0 < done < 240, "the signal came too late to cut anything"
+    assert 0 < done < 240, "the signal came too late to interrupt anything"
 
     resumed = command("train", f"resume={folder}")
     assert resumed.returncode == 0, resumed.stderr
@@ -91,7 +91,7 @@ def test_resume_refuses_changes_of_the_result(finished, tmp_path):
 
 @pytest.mark.slow
 def test_changes_of_a_resumed_run_are_saved_in_its_config(finished, tmp_path):
-    """Otherwise a run that is made longer and cut again would end at its first length."""
+    """Otherwise a run that is made longer and interrupted again would end at its first length."""
     folder = shutil.copytree(finished, tmp_path / "run")
     longer = command("train", f"resume={folder}", "trainer.max_epochs=4")
     assert longer.returncode == 0, longer.stderr

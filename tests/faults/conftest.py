@@ -1,4 +1,4 @@
-"""Shared by the fault tests: a server that starts runs, and uncut runs to compare with."""
+"""Shared by the fault tests: a server that starts runs, and uninterrupted runs to compare with."""
 
 import pytest
 

@@ -1,10 +1,10 @@
-"""Cut runs at random moments, resume them until they end, and compare them with uncut runs.
+"""Interrupt runs at random, resume them until they end, and compare them with whole runs.
 
 python -m tests.faults.kills                       200 kills over all families, about 40 minutes
-python -m tests.faults.kills --only gan --seed 7   one cut run again
+python -m tests.faults.kills --only gan --seed 7   one interrupted run again
 
-Each cut run is a line in the CSV file. Seeds that are in it are skipped, so a stopped call can be
-continued.
+Each interrupted run is a line in the CSV file. Seeds that are in it are skipped, so a stopped call
+can be continued.
 """
 
 import argparse
@@ -38,14 +38,14 @@ OWN = ("train.log", "events.out.tfevents", ".lock", "overrides.yaml")  # a sessi
 
 @dataclass
 class Cut:
-    """How one run was cut, resumed, and ended.
+    """How one run was interrupted, resumed, and ended.
 
     Attributes:
-        signal: what it was cut by, one of `SIGNALS`.
+        signal: what interrupted it, one of `SIGNALS`.
         kills: signals that met it running.
         resumes: sessions that went on from a checkpoint.
-        lost: batches at most that a cut lost: those after the last checkpoint.
-        equal: does it end as the uncut run does?
+        lost: batches at most that an interruption lost: those after the last checkpoint.
+        equal: does it end as the uninterrupted run does?
         problems: in words, where it does not.
     """
 
@@ -61,7 +61,7 @@ class Cut:
 
 
 class Kills:
-    """Runs and their uncut twins.
+    """Runs and their uninterrupted twins.
 
     Args:
         top: folder of all that they write.
@@ -89,7 +89,7 @@ class Kills:
         return self.start(name, self.arguments(name, precision, folder, *more))
 
     def twin(self, name: str, precision: str) -> tuple[Path, float]:
-        """Return the folder of the run that is never cut, and how many seconds it takes."""
+        """Return the folder of the run that is never interrupted, and how many seconds it takes."""
         if (name, precision) not in self.uncut:
             folder = self.top / f"uncut {name} {precision}".replace(" ", "_").replace(",", "")
             start = time.monotonic()
@@ -101,7 +101,7 @@ class Kills:
     def cut(self, name: str, precision: str, seed: int, once_by: str | None = None) -> Cut:
         """Cut the run of a family at moments drawn by `seed`, resume it until it ends, compare.
 
-        With `once_by`, one of `SIGNALS`, cut it once, soon after its first checkpoint.
+        With `once_by`, one of `SIGNALS`, interrupt it once, soon after its first checkpoint.
         """
         uncut, seconds = self.twin(name, precision)
         draw = random.Random(f"{name} {precision} {seed}")
@@ -244,7 +244,7 @@ def _files(folder: Path) -> set[str]:
 
 
 def plan(kills: int, seed: int, only: str | None) -> list[tuple[str, str, int]]:
-    """Return (family, precision, seed) of each run to cut, families in turn, for about `kills`."""
+    """Return (family, precision, seed) of each run, the families alternating, for about `kills`."""
     kinds = [(name, precision) for name, run in FAMILIES.items() for precision in run.precisions]
     kinds = [(name, precision) for name, precision in kinds if only in (None, name)]
     rounds = max(1, round(kills / (2.2 * len(kinds))))

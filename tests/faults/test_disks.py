@@ -184,7 +184,7 @@ def test_uncached_feature_net_loses_no_metric(kills, disk, tmp_path, reason):
         small.fill()
     with read_only(small.path):
         run = _measured(kills, tmp_path, small.path / "cache")
-        assert "the feature net is not cached" in success(run)
+        assert "the feature network is not cached" in success(run)
     values = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert values["test/fid_own"] > 0
 
@@ -199,7 +199,7 @@ def test_without_a_home_the_cache_is_left_out(kills, mountable, tmp_path):
 
 
 def _measured(kills, folder, cache, **how):
-    """A short GAN with `quality`, whose feature net trains for three steps."""
+    """A short GAN with `quality`, whose feature network trains for three steps."""
     nets = ("model.net.generator.hidden_dims=[16]", "model.net.discriminator.hidden_dims=[16]")
     given = (*QUICK, "model=gan", *nets, "callbacks=default", "trainer.max_epochs=1")
     where = [f"hydra.run.dir={folder / 'run'}", *([f"cache={cache}"] if cache else [])]

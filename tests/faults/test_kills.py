@@ -1,4 +1,4 @@
-"""A run of each family that is cut at random moments and resumed ends as the uncut run."""
+"""A run of each family that is interrupted at random and resumed ends as the uninterrupted run."""
 
 import random
 import signal
@@ -47,7 +47,7 @@ def test_each_signal_saves_the_last_batch(kills, tmp_path, name):
 
 
 def test_a_cut_between_the_last_checkpoint_and_the_metrics(kills, tmp_path):
-    """Its metrics.json is that of the uncut run, with what was measured in validation."""
+    """Its metrics.json is that of the uninterrupted run, with what was measured in validation."""
     folder = tmp_path / "run"
     run = kills.new("gan", "32-true", folder)
     assert run.until(lambda: "epoch 12/12 batch 4/4" in run.said)

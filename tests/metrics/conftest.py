@@ -7,5 +7,5 @@ from src.metrics import features
 
 @pytest.fixture
 def few_steps(monkeypatch):
-    """Train the feature net for few steps: test_fid.py checks the quality of the features."""
+    """Train the feature network for few steps: test_fid.py checks the quality of the features."""
     monkeypatch.setattr(features, "STEPS", 12)

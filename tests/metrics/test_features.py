@@ -1,4 +1,4 @@
-"""The feature net behind fid_own: a function of the data set, trained once and cached."""
+"""The feature network behind fid_own: a function of the data set, trained once and cached."""
 
 import logging
 import os

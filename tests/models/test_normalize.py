@@ -32,7 +32,7 @@ def test_whitening_uses_training_images_and_is_copied_to_the_average(config):
 
 
 def test_a_net_without_convolutions_is_not_whitened(config):
-    with pytest.raises(UserError, match="whiten=true, but the net has no convolution"):
+    with pytest.raises(UserError, match="whiten=true, but the network has no convolution"):
         build.model(config("model=fc", "data=digits", "model.normalize.whiten=true", *TINY))
 
 

@@ -227,11 +227,11 @@ def test_translate_applies_the_style_of_a_run(top, uncut, tmp_path):
     [
         (
             ["model.style_layers=[conv9]"],
-            ["model: the net has no layer conv9; it has conv1, norm1, relu1, pool1, conv2"],
+            ["model: the network has no layer conv9; it has conv1, norm1, relu1, pool1, conv2"],
         ),
         (
             ["model.net.features=[4,M,9]"],
-            ["does not fit the net", "conv2.weight [8, 4, 3, 3] for [9, 4, 3, 3]"],
+            ["does not fit the network", "conv2.weight [8, 4, 3, 3] for [9, 4, 3, 3]"],
         ),
         (
             ["model.net.features=[4,M,8,8,8]"],

@@ -83,7 +83,7 @@ def test_given_mean_and_std_are_not_overwritten(transfer_config, backbone):
         ),
         (
             ["model.transfer.freeze=5"],
-            ["model: freeze=5 leaves nothing to learn: the net has 5 layers"],
+            ["model: freeze=5 leaves nothing to learn: the network has 5 layers"],
         ),
     ],
 )

@@ -117,7 +117,7 @@ def test_frozen_parts_of_a_convnet():
     assert names(3) == "conv1 norm1 relu1 pool1 dropout1 conv2"
     assert names(5) == names("backbone")
     assert names("backbone").endswith("norm2 relu2 dropout2 flatten fc1 relu3 dropout3")
-    with pytest.raises(ValueError, match="freeze=6 leaves nothing to learn: the net has 6 layers"):
+    with pytest.raises(ValueError, match="freeze=6 leaves nothing to learn: the network has 6"):
         frozen_parts(net, 6)
 
 
