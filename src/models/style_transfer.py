@@ -146,8 +146,8 @@ class StyleTransfer(Family):
         }
         if why := mismatch(weights, target):
             raise UserError(
-                f"model.init_from={init_from} does not fit the network, which is that of model=vgg: "
-                f"{why}"
+                f"model.init_from={init_from} does not fit the network, "
+                f"which is that of model=vgg: {why}"
             )
         self.net.load_state_dict(weights)
         self.mean.copy_(source.mean)
