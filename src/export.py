@@ -8,7 +8,7 @@ The file maps `images` (B, C, H, W) float32 in [0, 1], for any B, to `logits` (B
 includes the normalization, and the pixel permutation if the run has one. If the run has a moving
 average of its weights, that is exported. `class_names` and `size` (height, width) are stored as
 JSON: in the metadata_props of an ONNX file, in the extra files of a .pt2. The new file is loaded
-and compared with the net before it gets its name.
+and compared with the network before it gets its name.
 """
 
 import json

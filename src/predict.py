@@ -7,7 +7,7 @@ python -m src.predict run=DIR images='[a.png,PHOTOS]' out=predictions.csv pictur
 
 Reads any format, size and mode that Pillow reads, and HEIC if pillow-heif is installed. Images are
 rotated by EXIF, blended over the run's background, converted to the run's channels, scaled to cover
-its size and center cropped. They are not inverted: a net trained on white digits needs white
+its size and center cropped. They are not inverted: a network trained on white digits needs white
 digits. In folders, hidden files and files without an image extension are left out; their number
 is printed to stderr. Files that are named or matched by a glob are always tried. Unreadable ones
 are listed on stderr, and the exit code is then 1.

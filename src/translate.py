@@ -6,8 +6,8 @@ python -m src.translate run=DIR images='PHOTOS/*.jpg' out=OUT size=256
 
 `images` is a file, a folder with all images below it, a glob, or a list of these, as for
 `src.predict`. Each image becomes a PNG with the same relative path in OUT, at its own size unless
-`size` is set. Images that cannot be read or are too small for the nets are listed on stderr, and
-the exit code is then 1.
+`size` is set. Images that cannot be read or are too small for the networks are listed on stderr,
+and the exit code is then 1.
 """
 
 import os

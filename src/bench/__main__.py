@@ -1,4 +1,4 @@
-"""Time our training loop and a plain PyTorch loop on the same nets, losses, data and machine.
+"""Time our training loop and a plain PyTorch loop on the same networks, losses, data and machine.
 
   python -m src.bench model=dcgan data=mnist        images per second of both, and their ratio
   python -m src.bench model=gan data=digits rounds=3

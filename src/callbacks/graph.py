@@ -1,4 +1,4 @@
-"""The graph of each net, for TensorBoard's graph tab."""
+"""The graph of each network, for TensorBoard's graph tab."""
 
 import warnings
 from typing import Any, Protocol, runtime_checkable
@@ -13,14 +13,14 @@ from src.callbacks.loggers import Events
 
 @runtime_checkable
 class HasGraphs(Protocol):
-    """A model that names its nets, each with an input for tracing."""
+    """A model that names its networks, each with an input for tracing."""
 
     def graphs(self) -> dict[str, tuple[nn.Module, Any]]:
-        """Return name -> (net, example input)."""
+        """Return name -> (network, example input)."""
 
 
 class Graph(pl.Callback):
-    """Write the graph of each net once, traced in eval mode.
+    """Write the graph of each network once, traced in eval mode.
 
     Each is a sub-run of its own, since TensorBoard keeps one graph per run.
     """

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from src.callbacks.protocols import CanWeigh
+from src.callbacks.protocols import HasImportanceWeights
 from src.core.errors import UserError
 from src.core.randomness import derive_seed
 from src.metrics.likelihood import importance_weighted
@@ -33,7 +33,7 @@ class ImportanceWeighted(pl.Callback):
         self.based_on = {"test/iwae_nats": "test/iwae_samples"}
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not isinstance(pl_module, CanWeigh):
+        if not isinstance(pl_module, HasImportanceWeights):
             raise UserError(
                 f"iwae_samples={self.samples}: a {type(pl_module).__name__} has no likelihood to "
                 "estimate"

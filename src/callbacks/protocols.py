@@ -75,7 +75,7 @@ class CanPaint(Protocol):
 
 
 @runtime_checkable
-class CanWeigh(Protocol):
+class HasImportanceWeights(Protocol):
     """A latent variable model that gives the importance weight of a latent."""
 
     def log_weights(self, x: Tensor, noise: torch.Generator) -> Tensor:
@@ -135,7 +135,7 @@ class CanClassify(Protocol):
 
     @property
     def measured_net(self) -> nn.Module:
-        """Return the net that is evaluated: scaled images -> logits (B, num_classes)."""
+        """Return the network that is evaluated: scaled images -> logits (B, num_classes)."""
 
     def scaled(self, x: Tensor) -> Tensor:
-        """Scale images in [0, 1] as the net needs them."""
+        """Scale images in [0, 1] as the network needs them."""

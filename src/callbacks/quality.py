@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 class SampleQuality(pl.Callback):
     """Log {val,test}/fid_own and related metrics for models that sample, on labeled sets in memory.
 
-    The nets are prepared before training, so that a missing file does not cost a finished run its
-    metrics. Images are drawn from the whole set, the same for all runs. Metrics that cannot be
+    The networks are prepared before training, so that a missing file does not cost a finished run
+    its metrics. Images are drawn from the whole set, the same for all runs. Metrics that cannot be
     computed are left out, and the log says why.
 
     Args:
@@ -117,8 +117,8 @@ class SampleQuality(pl.Callback):
                 for names in too_few(n):
                     log.info("%s: too few images (%d) for %s", stage, n, names)
                 floor = self._draw_images(data, train, n, "floor").images
-                card = quality(samples, real, floor, self.net.to(model.device), asked)
-                self._log(model, stage, "samples", n, card)
+                metrics = quality(samples, real, floor, self.net.to(model.device), asked)
+                self._log(model, stage, "samples", n, metrics)
             if inception:
                 self._measure_inception(model, samples, real.images)
 

@@ -52,7 +52,7 @@ def check(cfg: DictConfig, command: str = "train") -> None:
 def _at_source(cfg: DictConfig, error: WrongValue) -> str:
     """Return the message of `error`, with the name of the setting that the user gave.
 
-    A net with `size: ${data.size}` gets its value from data.size, which is what the user set.
+    A network with `size: ${data.size}` gets its value from data.size, which is what the user set.
     """
     raw = OmegaConf.to_container(cfg, resolve=False)
     source, seen = error.path, {error.path}

@@ -40,7 +40,7 @@ from src.core.errors import (
     Interrupted,
     TrainingFailed,
     UserError,
-    refusal,
+    os_failure,
     user_error_line,
     writing,
 )
@@ -101,9 +101,9 @@ def guarded(action: Callable[[], Any]) -> int:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
         return 128 + signal.SIGPIPE
     except Exception as error:
-        if (refused := refusal(error)) is None:
+        if (failure := os_failure(error)) is None:
             raise
-        print(f"error: {refused.reason}: {refused.advice}", file=sys.stderr)
+        print(f"error: {failure.reason}: {failure.advice}", file=sys.stderr)
         return 1
     return 0
 
@@ -129,14 +129,14 @@ def _launch(config_name: str, task: Task, argv: list[str]) -> None:
     resumed = [o for o in args.overrides if re.match(r"resume=(?!null$|$)", o)]
     if resumed and args.multirun:
         raise UserError(f"{resumed[-1]} continues a single run: remove -m")
-    place = Place()
-    with signals.exit_on_signals(place.leave, is_rank=not runs.is_first_process()):
+    run_folder = RunFolder()
+    with signals.exit_on_signals(run_folder.clean_up, is_rank=not runs.is_first_process()):
         if resumed:
-            place.folder = Path(value_of(resumed[-1]) or resumed[-1].removeprefix("resume="))
+            run_folder.folder = Path(value_of(resumed[-1]) or resumed[-1].removeprefix("resume="))
             changes = [o for o in args.overrides if not o.startswith("resume=")]
-            resume_run(task, place.folder, changes)
+            resume_run(task, run_folder.folder, changes)
         else:
-            _start(config_name, task, args, place)
+            _start(config_name, task, args, run_folder)
 
 
 def _show(config_name: str, args: Namespace) -> None:
@@ -150,7 +150,7 @@ def _show(config_name: str, args: Namespace) -> None:
     hydra_app.show(config_name, args, overrides)
 
 
-def _start(config_name: str, task: Task, args: Namespace, place: "Place") -> None:
+def _start(config_name: str, task: Task, args: Namespace, run_folder: "RunFolder") -> None:
     """Check the config of each job, make the folder and run the jobs."""
     jobs = _jobs(args.overrides) if args.multirun else [args.overrides]
     for overrides in jobs:
@@ -158,15 +158,15 @@ def _start(config_name: str, task: Task, args: Namespace, place: "Place") -> Non
         check(cfg, config_name)
         expect_pretrained(cfg)
     key = "hydra.sweep.dir" if args.multirun else "hydra.run.dir"
-    folder, place.is_named = _reserved(config_name, jobs[-1], args, key)
-    place.folder = folder
+    folder, run_folder.is_named = _reserved(config_name, jobs[-1], args, key)
+    run_folder.folder = folder
     overrides = _with_new_keys(args.overrides, new_keys(config_name, jobs[0]))
     overrides = [override for override in overrides if not override.startswith(f"{key}=")]
     overrides.append(setting(key, folder))
     if args.multirun:
         Sweep(config_name, overrides, task, folder, jobs).run()
     else:
-        run_once(config_name, overrides, task, folder, place.is_named)
+        run_once(config_name, overrides, task, folder, run_folder.is_named)
 
 
 def _with_new_keys(overrides: list[str], keys: set[str]) -> list[str]:
@@ -188,7 +188,7 @@ def expect_pretrained(cfg: DictConfig) -> None:
             expect_classifier(path, "model.init_from")
 
 
-class Place:
+class RunFolder:
     """The folder of a run or sweep, for the signal handler that ends it.
 
     Attributes:
@@ -200,7 +200,7 @@ class Place:
         self.folder: Path | None = None
         self.is_named = True
 
-    def leave(self, signal_name: str) -> str:
+    def clean_up(self, signal_name: str) -> str:
         """Remove a folder that holds no training; return a line for the user."""
         if not runs.is_first_process():
             return ""
@@ -226,7 +226,7 @@ def _reserved(
     is_named = any(o.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for o in args.overrides)
     if not runs.is_first_process():  # the first process creates it and passes its name on
         return wanted, is_named
-    with writing(f"{key}={wanted}", "choose another place with out=DIR"):
+    with writing(f"{key}={wanted}", "choose another folder with out=DIR"):
         return runs.reserve(wanted, exact=is_named), is_named
 
 

@@ -19,7 +19,7 @@ from src.core.errors import (
     Interrupted,
     TrainingFailed,
     UserError,
-    refusal,
+    os_failure,
     user_error_line,
 )
 
@@ -79,7 +79,7 @@ def failure(error: Exception, folder: Path) -> TrainingFailed | None:
     resume = f"resume with: python -m src.train resume={folder}"
     if is_lost_process(error):
         return TrainingFailed(f"another process of this run has ended; {resume}")
-    if (refused := refusal(error)) is None:
+    if (failure := os_failure(error)) is None:
         return None
     try:
         batches = runs.batches_in(runs.load_last(folder))
@@ -88,7 +88,7 @@ def failure(error: Exception, folder: Path) -> TrainingFailed | None:
         with contextlib.suppress(OSError):
             runs.discard(folder, parents=False)
         safe, then = "nothing is saved yet", "start the run again"
-    return TrainingFailed(f"{refused.reason}; {safe}: {refused.advice}, then {then}")
+    return TrainingFailed(f"{failure.reason}; {safe}: {failure.advice}, then {then}")
 
 
 def is_lost_process(error: Exception) -> bool:

@@ -1,7 +1,7 @@
 """Which classes and functions each node of a config may name.
 
 The annotation of a parameter says what it takes: `optimizer: Callable[..., torch.optim.Optimizer]`
-takes an optimizer with `_partial_: true`, `net: nn.Module` takes a net, `loss: GANLoss` takes a
+takes an optimizer with `_partial_: true`, `net: nn.Module` takes a network, `loss: GANLoss` takes a
 class that derives from it. Any other annotation takes a plain value.
 """
 
@@ -17,7 +17,7 @@ class Kind:
     """The classes and functions that a node of a config may name as its `_target_`.
 
     Attributes:
-        words: what they are, for an error message.
+        description: what they are, for an error message.
         names: a pattern for their dotted names. It allows module.name only: `src.nets.fc.math.prod`
             would reach what the module imports.
         base: the base class of a class of this project.
@@ -29,7 +29,7 @@ class Kind:
         resumable: whether a resumed run may change all settings of the node.
     """
 
-    words: str
+    description: str
     names: str
     base: str | None = None
     returns: str | None = None
@@ -99,8 +99,8 @@ def kind_of(annotation: str, module: str) -> Kind | None:
         name, node = f"{found_at[0]}.{annotation}", found_at[1]
         abstract = isinstance(node, ast.ClassDef) and "ABC" in map(ast.unparse, node.bases)
         if name.startswith("src."):
-            words = f"a class that derives from {name}" if abstract else name
-            return Kind(words, r"src(\.\w+)+", base=annotation)
+            description = f"a class that derives from {name}" if abstract else name
+            return Kind(description, r"src(\.\w+)+", base=annotation)
     return None
 
 
@@ -110,6 +110,6 @@ def is_of_kind(known: Signature, target: str, kind: Kind) -> bool:
         return True
     if known.module != target.rpartition(".")[0] or "Protocol" in known.bases:
         return False
-    if kind.base and (known.bases or kind.words.endswith(f".{kind.base}")):
-        return kind.base in known.bases or target == kind.words
-    return known.called or kind.returns in (None, known.returns)
+    if kind.base and (known.bases or kind.description.endswith(f".{kind.base}")):
+        return kind.base in known.bases or target == kind.description
+    return known.has_call or kind.returns in (None, known.returns)

@@ -31,17 +31,17 @@ class WrongValue(UserError):
 
 def check_value(path: str, value: Any, kind: Any, target: str = "") -> None:
     """Raise WrongValue unless `value` is of the type `kind`."""
-    allowed = refusal(value, kind)
+    allowed = allowed_values(value, kind)
     if allowed is None:
         return
     if isinstance(value, str) and NUMBER.fullmatch(value):
         numbers = [float(value), *([int(value)] if re.fullmatch(r"[-+]?\d+", value) else [])]
-        if any(refusal(number, kind) is None for number in numbers):
+        if any(allowed_values(number, kind) is None for number in numbers):
             allowed += f"; '{value}' in quotes is text"
     raise WrongValue(path, value, allowed, target)
 
 
-def refusal(value: Any, kind: Any) -> str | None:
+def allowed_values(value: Any, kind: Any) -> str | None:
     """Return None if `value` is of the type `kind`, else words for the allowed values."""
     outer, inner = get_origin(kind), get_args(kind)
     if kind is Any or kind is Unknown or kind is object:
@@ -82,21 +82,22 @@ def _annotated(value: Any, kind: Any, marks: tuple[Any, ...]) -> str | None:
     for mark in marks:
         if isinstance(mark, Advice):
             allowed = _annotated(value, kind, tuple(other for other in marks if other != mark))
-            return allowed and f"{allowed} ({mark.words})"
+            return allowed and f"{allowed} ({mark.description})"
         if isinstance(mark, Interval):
             return _number(value, kind, mark)
         if isinstance(mark, Length):
             return _members(value, get_args(kind)[0], mark)
         if isinstance(mark, Predicate):
-            return None if refusal(value, kind) is None and mark.func(value) else mark.words
-    return refusal(value, kind)
+            fits = allowed_values(value, kind) is None and mark.func(value)
+            return None if fits else mark.description
+    return allowed_values(value, kind)
 
 
 def _union(value: Any, kinds: tuple[Any, ...]) -> str | None:
     """Check a union. Members that no config can give, such as Tensor, are left out of the words."""
     null = [kind for kind in kinds if kind in (None, type(None))]
     others = [kind for kind in kinds if kind not in (None, type(None), NotPlain)]
-    words = [refusal(value, kind) for kind in (*others, *null)]
+    words = [allowed_values(value, kind) for kind in (*others, *null)]
     if None in words:
         return None
     return ", or ".join(dict.fromkeys(str(allowed) for allowed in words))
@@ -135,9 +136,9 @@ def _range(limits: Interval) -> str:
 def _members(value: Any, kind: Any, length: Length) -> str | None:
     most = length.max
     fits = isinstance(value, list | tuple) and length.min <= len(value) <= (most or len(value))
-    if fits and all(refusal(member, kind) is None for member in value):
+    if fits and all(allowed_values(member, kind) is None for member in value):
         return None
-    member = refusal(object(), kind) or "any value"
+    member = allowed_values(object(), kind) or "any value"
     if length.min == most:
         return f"a list of {most} members, each {member}"
     return f"a {'non-empty ' if length.min else ''}list, each member {member}"
@@ -148,17 +149,19 @@ def _tuple(value: Any, kinds: tuple[Any, ...]) -> str | None:
         return _members(value, kinds[0], Length(1))
     fits = isinstance(value, list | tuple) and len(value) == len(kinds)
     if fits and all(
-        refusal(member, kind) is None for member, kind in zip(value, kinds, strict=True)
+        allowed_values(member, kind) is None for member, kind in zip(value, kinds, strict=True)
     ):
         return None
-    words = dict.fromkeys(refusal(object(), kind) or "any value" for kind in kinds)
+    words = dict.fromkeys(allowed_values(object(), kind) or "any value" for kind in kinds)
     return f"a list of {len(kinds)} members: {'; '.join(words)}"
 
 
 def _mapping(value: Any, kind: Any) -> str | None:
-    if isinstance(value, dict) and all(refusal(member, kind) is None for member in value.values()):
+    if isinstance(value, dict) and all(
+        allowed_values(member, kind) is None for member in value.values()
+    ):
         return None
-    return f"a mapping, each value {refusal(object(), kind) or 'any value'}"
+    return f"a mapping, each value {allowed_values(object(), kind) or 'any value'}"
 
 
 def has_mark(kind: Any, mark: Mark) -> bool:

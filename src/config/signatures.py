@@ -32,19 +32,20 @@ class Signature:
 
     Attributes:
         parameters: by name, in order.
-        more: whether it takes any name: it has `**kwargs`, and what they are passed to is unknown.
+        accepts_any_keyword: whether any name is allowed: it has `**kwargs`, and where they go is
+            unknown.
         module: where it is defined.
         bases: names of the classes that it derives from; empty for a function.
         returns: the annotation of a function's result.
-        called: whether it is a class with a `__call__` method.
+        has_call: whether it is a class with a `__call__` method.
     """
 
     parameters: dict[str, Parameter]
-    more: bool
+    accepts_any_keyword: bool
     module: str
     bases: frozenset[str] = frozenset()
     returns: str = ""
-    called: bool = False
+    has_call: bool = False
 
     @property
     def required(self) -> frozenset[str]:
@@ -67,7 +68,7 @@ def signature(target: str) -> Signature | None:
     known = [parent for base in parents if (parent := _of_base(base, module))]
     names = {base.rpartition(".")[2] for base in parents}.union(*(parent.bases for parent in known))
     methods = {item.name: item for item in node.body if isinstance(item, ast.FunctionDef)}
-    called = "__call__" in methods or any(parent.called for parent in known)
+    has_call = "__call__" in methods or any(parent.has_call for parent in known)
     if "__init__" in methods:
         parameters, more = _parameters(methods["__init__"], module, known[0] if known else None)
     elif any("dataclass" in ast.unparse(word) for word in node.decorator_list):
@@ -82,10 +83,10 @@ def signature(target: str) -> Signature | None:
         }
         more = False
     elif known:
-        parameters, more = known[0].parameters, known[0].more
+        parameters, more = known[0].parameters, known[0].accepts_any_keyword
     else:
         parameters, more = {}, bool(parents) and not module.startswith("src.")
-    return Signature(parameters, more, module, frozenset(names), called=called)
+    return Signature(parameters, more, module, frozenset(names), has_call=has_call)
 
 
 def _of_base(base: str, module: str) -> Signature | None:
@@ -136,7 +137,8 @@ def _parameters(
                 *list(receiver.parameters)[: len(call.args)]
             }
             rest = {k: found for k, found in receiver.parameters.items() if k not in given}
-            return own | {k: found for k, found in rest.items() if k not in own}, receiver.more
+            others = {k: found for k, found in rest.items() if k not in own}
+            return own | others, receiver.accepts_any_keyword
     return own, True
 
 

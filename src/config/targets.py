@@ -68,7 +68,7 @@ def check_targets(cfg: dict[str, Any], command: str) -> None:
 
 def _check_collection(path: str, nodes: Any, kind: Kind) -> None:
     if not isinstance(nodes, dict | None):
-        raise UserError(f"{path}={shown(nodes)}: must map names to {kind.words}, or be null")
+        raise UserError(f"{path}={shown(nodes)}: must map names to {kind.description}, or be null")
     known = signature(AUGMENT) if path == "augment" else None
     types = {name: type_of(known, AUGMENT, name) for name in known.parameters} if known else {}
     types |= types_of(AugmentByModel) if known else {}
@@ -101,17 +101,19 @@ def _check_node(path: str, node: Any, kind: Kind) -> None:
         return
     if not isinstance(node, dict):
         raise UserError(
-            f"{path}={shown(node)}: must be a mapping with `_target_` ({kind.words}) "
+            f"{path}={shown(node)}: must be a mapping with `_target_` ({kind.description}) "
             "and its settings"
         )
     target = node.get("_target_")
     if target is None:
-        raise UserError(f"{path}._target_ is missing: must name {kind.words}")
+        raise UserError(f"{path}._target_ is missing: must name {kind.description}")
     known = signature(target) if re.fullmatch(kind.names, str(target)) else None
     if known is None or not is_of_kind(known, str(target), kind):
-        raise UserError(f"{path}._target_={shown(target)} is not allowed: must name {kind.words}")
+        raise UserError(
+            f"{path}._target_={shown(target)} is not allowed: must name {kind.description}"
+        )
     partial = node.get("_partial_", False)
-    wanted = kind.partial if kind.partial is None or not known.called else False
+    wanted = kind.partial if kind.partial is None or not known.has_call else False
     if not isinstance(partial, bool) or wanted not in (None, partial):
         allowed = "true or false" if wanted is None else str(wanted).lower()
         raise UserError(f"{path}._partial_={shown(partial)}: must be {allowed} for {target}")
@@ -132,7 +134,7 @@ def _check_setting(
     if key in supplied:
         raise UserError(f"{path}.{key} cannot be set: the program sets it itself")
     names = [name for name in known.parameters if name not in supplied]
-    if key not in names and not known.more:
+    if key not in names and not known.accepts_any_keyword:
         raise UnknownSetting(path, key, target, names)
     annotation = known.parameters.get(key)
     child_kind = kind_of(annotation.annotation, annotation.module) if annotation else None
@@ -160,8 +162,8 @@ def marked(target: str, *marks: Mark) -> list[str]:
         return names
     for key, parameter in known.parameters.items():
         kind = kind_of(parameter.annotation, parameter.module)
-        if kind is not None and kind.words.startswith("src."):
-            names += [f"{key}.{name}" for name in marked(kind.words, *marks)]
+        if kind is not None and kind.description.startswith("src."):
+            names += [f"{key}.{name}" for name in marked(kind.description, *marks)]
         elif any(has_mark(type_of(known, target, key), mark) for mark in marks):
             names.append(key)
     return names
@@ -169,7 +171,7 @@ def marked(target: str, *marks: Mark) -> list[str]:
 
 def _supplied(known: Signature, kind: Kind) -> list[str]:
     """Return the names of the parameters that no config may give."""
-    if known.called:  # the config describes an instance, which the program then calls
+    if known.has_call:  # the config describes an instance, which the program then calls
         return []
     if isinstance(kind.supplied, int):
         return list(known.parameters)[: kind.supplied]

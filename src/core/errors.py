@@ -74,8 +74,8 @@ def writing(what: str, advice: str = "") -> Iterator[None]:
         raise UserError(f"{what} cannot be written: {error.strerror or error}{more}") from error
 
 
-class Refusal(NamedTuple):
-    """An operation that the operating system refused.
+class OSFailure(NamedTuple):
+    """An operation that failed in the operating system.
 
     Attributes:
         reason: the path, and the system's message.
@@ -99,22 +99,22 @@ ADVICE = {
 }
 
 
-def refusal(error: BaseException | None) -> Refusal | None:
-    """Return what the system refused, if that raised or caused `error`; None for other errors."""
+def os_failure(error: BaseException | None) -> OSFailure | None:
+    """Return the failure of the system that raised or caused `error`; None for other errors."""
     while error is not None:
         words = str(error)
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
             if error.errno is not None:
-                return _os_refusal(error)
+                return _describe(error)
             if "[Errno " in words:  # raised in a worker: only its text arrives here
-                return Refusal(words.strip().rpartition("\n")[2], "try again")
+                return OSFailure(words.strip().rpartition("\n")[2], "try again")
         if isinstance(error, RuntimeError) and words.startswith("DataLoader worker (pid"):
-            return Refusal(
+            return OSFailure(
                 f"a process that reads images died ({words.rpartition(') ')[2].strip(' .')})",
                 "give it more memory, or lower data.workers",
             )
         if isinstance(error, RuntimeError) and words == "Could not determine home directory.":
-            return Refusal(
+            return OSFailure(
                 "a path starts with ~, but there is no home folder",
                 "set HOME, or write the full path",
             )
@@ -122,14 +122,14 @@ def refusal(error: BaseException | None) -> Refusal | None:
     return None
 
 
-def _os_refusal(error: OSError) -> Refusal:
+def _describe(error: OSError) -> OSFailure:
     assert error.errno is not None
     words = (error.strerror or os.strerror(error.errno)).lower()
     path = f"{os.fsdecode(error.filename)}: " if error.filename else ""
     advice = ADVICE.get(error.errno, "check the disk")
     if error.errno == errno.ENOSPC and error.filename and not _free_inodes(error.filename):
         words, advice = "no space left for more files (no inodes)", "remove some files"
-    return Refusal(path + words, advice)
+    return OSFailure(path + words, advice)
 
 
 def _free_inodes(path: str | bytes) -> bool:
@@ -154,9 +154,9 @@ def optional(outcome: str, folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        refused = refusal(error)
-        if refused is None:
+        failure = os_failure(error)
+        if failure is None:
             raise
         if (outcome, folder) not in _left_out:
             _left_out.add((outcome, folder))
-            log.warning("%s (%s)", outcome, refused.reason)
+            log.warning("%s (%s)", outcome, failure.reason)

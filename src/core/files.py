@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from src.core.errors import refusal
+from src.core.errors import os_failure
 
 log = logging.getLogger(__name__)
 
@@ -103,12 +103,12 @@ class LogFile(logging.FileHandler):
     silent = False
 
     def handleError(self, record: logging.LogRecord) -> None:
-        refused = refusal(sys.exc_info()[1])
-        if refused is None:
+        failure = os_failure(sys.exc_info()[1])
+        if failure is None:
             super().handleError(record)
         elif not self.silent:
             self.silent = True
-            print(f"{self.baseFilename} left out ({refused.reason})", file=sys.stderr)
+            print(f"{self.baseFilename} left out ({failure.reason})", file=sys.stderr)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -291,7 +291,7 @@ def shared_folder(cache: str | Path | None) -> Path | None:
     try:
         return Path(cache).expanduser()
     except RuntimeError as error:
-        if (refused := refusal(error)) is None:
+        if (failure := os_failure(error)) is None:
             raise
-        log.info("cache=%s left out (%s); to use another folder: cache=DIR", cache, refused.reason)
+        log.info("cache=%s left out (%s); to use another folder: cache=DIR", cache, failure.reason)
         return None

@@ -43,18 +43,18 @@ class Predicate:
 
     Attributes:
         func: value -> whether it is allowed.
-        words: the allowed values, for the error message.
+        description: the allowed values, for the error message.
     """
 
     func: Callable[[object], bool]
-    words: str
+    description: str
 
 
 @dataclass(frozen=True)
 class Advice:
     """Advice to append to the error message of a wrong value."""
 
-    words: str
+    description: str
 
 
 @dataclass(frozen=True)

@@ -70,8 +70,8 @@ class ImageData(ImageBatches, ABC):
             [red, green, blue] from 0 to 255.
         download: download a missing set.
         seed: seed of the run, on which the order of the epochs depends.
-        permute: reorder the pixels of all images by one permutation, drawn by `split_seed`. A net
-            then gains nothing from knowing which pixels are neighbors.
+        permute: reorder the pixels of all images by one permutation, drawn by `split_seed`. A
+            network then gains nothing from knowing which pixels are neighbors.
         binarize: draw each pixel, 1 with the probability of its value: every time in training, once
             (by `split_seed`) for validation and test.
     """

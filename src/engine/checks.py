@@ -1,4 +1,4 @@
-"""Check that data and model fit together, after reading the files and building the net."""
+"""Check that data and model fit together, after reading the files and building the network."""
 
 from typing import Any
 
@@ -55,7 +55,7 @@ def expect_input_size(cfg: DictConfig, net: dict[str, Any]) -> None:
     """Raise UserError with the smallest size that works if `net` cannot take data.size.
 
     Args:
-        net: the settings of a classifier's net, as plain values.
+        net: the settings of a classifier's network, as plain values.
     """
     why = why_input_size_fails(cfg, net, cfg.data.size)
     if why is None:
@@ -81,10 +81,10 @@ def why_input_size_fails(
 ) -> str | None:
     """Return why `net` cannot take images of `size`, or None if it can.
 
-    The net runs on the meta device, which needs no memory and computes nothing.
+    The network runs on the meta device, which needs no memory and computes nothing.
 
     Args:
-        net: the settings of a classifier's net, as plain values.
+        net: the settings of a classifier's network, as plain values.
         size: side in pixels, or [height, width].
         alone: try to train on a batch of one image, which BatchNorm may reject.
     """
@@ -95,6 +95,6 @@ def why_input_size_fails(
             built = instantiate(settings, _convert_="all").train(alone)
             channels = in_channels(built, cfg.data.channels)
             built(torch.zeros(1 if alone else 2, channels, height, width))
-    except Exception as error:  # nets and layers can raise any exception type
+    except Exception as error:  # networks and layers can raise any exception type
         return root_cause(error)
     return None

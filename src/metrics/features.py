@@ -23,7 +23,7 @@ from src.metrics.precision import float32
 
 log = logging.getLogger(__name__)
 
-VERSION = 2  # of net and training; a new number makes new cache entries
+VERSION = 2  # of network and training; a new number makes new cache entries
 STEPS, BATCH, RATE = 600, 128, 3e-3
 EVERY_N_SECONDS = 10  # between progress lines, if the output is not a terminal
 
@@ -36,7 +36,7 @@ class LabeledImages(Protocol):
 
 
 class FeatureNet(nn.Module):
-    """A net with features (B, 64) by `features` and class logits (B, K) by `forward`.
+    """A network with features (B, 64) by `features` and class logits (B, K) by `forward`.
 
     Args:
         channels: channels of the images.

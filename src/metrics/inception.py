@@ -68,7 +68,7 @@ def inception_quality(
     Args:
         samples, real: (N, C, H, W) uint8, N at least 2.
         weights: see `inception_weights`.
-        device: where the net runs; it takes 5.7 GFLOPs per image.
+        device: where the network runs; it takes 5.7 GFLOPs per image.
 
     Returns:
         fid_inception (Heusel 2017); kid_inception, the mean over 100 subsets of at most 1,000

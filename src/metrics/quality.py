@@ -46,17 +46,17 @@ def quality(
     real_features, real_probabilities = net.describe(real.images)
     sample_features, probabilities = net.describe(samples)
     train_features, _ = net.describe(train)
-    card: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for min_images, _, measure in MEASURES:
         if len(samples) >= min_images:
-            card |= measure(real_features, sample_features)
+            metrics |= measure(real_features, sample_features)
             floor = measure(real_features, train_features)
-            card |= {f"{name}_floor": value for name, value in floor.items()}
+            metrics |= {f"{name}_floor": value for name, value in floor.items()}
     if asked is not None:
-        card["asked_acc"] = _share(probabilities.argmax(1) == asked)
+        metrics["asked_acc"] = _share(probabilities.argmax(1) == asked)
     counts = probabilities.argmax(1).bincount(minlength=probabilities.shape[1]).tolist()
-    card |= {f"class_{label}": count / len(samples) for label, count in enumerate(counts)}
-    return card | {
+    metrics |= {f"class_{label}": count / len(samples) for label, count in enumerate(counts)}
+    return metrics | {
         "confidence": probabilities.double().max(1).values.mean().item(),
         "least_class": min(counts) / len(samples),
         "features_acc": _share(real_probabilities.argmax(1) == real.labels.cpu()),

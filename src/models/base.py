@@ -46,7 +46,7 @@ class Family(pl.LightningModule):
         log_weights(x, noise)           importance-weighted -log p(x); `src.evaluate iwae_samples=k`
         compare(a, b, generator)        images next to the model's versions of them
         translate(images, to)           `src.translate`; augmentation of a folder
-        graphs()                        TensorBoard's graphs: {name: (net, example input)}
+        graphs()                        TensorBoard's graphs: {name: (network, example input)}
 
     All methods take and return images (n, C, H, W) in [0, 1], whatever range the networks use.
 
@@ -57,7 +57,7 @@ class Family(pl.LightningModule):
             `src.data.base.DataModule.holds`.
         sentences: `labeled` or `unlabeled`: which sentences of a data set of sentences it takes;
             None for other data.
-        is_classifier: it classifies images by a net from images to logits: `src.predict` and
+        is_classifier: it classifies images by a network from images to logits: `src.predict` and
             `src.export` use its runs, and other models may start from its weights.
         refuses: Trainer settings that it cannot follow: {setting: (the values that it can follow,
             the reason)}.

@@ -1,4 +1,4 @@
-"""Image classification: one LightningModule for every net, from a small MLP to ResNet."""
+"""Image classification: one LightningModule for every network, from a small MLP to ResNet."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -30,24 +30,24 @@ MAX_WHITENED = (5000, 2**24)  # training images, and pixels, that whitening uses
 
 
 class Classifier(Family):
-    """A net that classifies images, trained by cross-entropy.
+    """A network that classifies images, trained by cross-entropy.
 
     Args:
         net: normalized images (B, C, H, W) -> logits (B, num_classes). In training it may return a
             tuple whose last members are the logits of auxiliary heads (GoogLeNet).
-        channels: of the images. A net of three channels sees a gray image three times.
+        channels: of the images. A network of three channels sees a gray image three times.
         num_classes: number of classes.
         optimizer: parameters -> optimizer.
         schedule: progress in [0, 1) -> factor on the learning rate (see `src.optim.schedules`).
         normalize: how images are normalized.
         tta: test-time augmentation; with it the accuracy without it is logged as acc_single_view.
-        transfer: how to train a net that starts from `init_from`.
+        transfer: how to train a network that starts from `init_from`.
         init_from: weights to start from: the folder of a run, a checkpoint, or `torchvision`.
             None: random weights, and `transfer` has no effect.
         label_smoothing: in [0, 1): this part of each target is spread over all classes
             (Szegedy 2016, section 7).
-        ema: decay of the moving average of the net, BatchNorm's buffers included, which is then
-            evaluated instead of the net. 0: no average. After n batches the decay is
+        ema: decay of the moving average of the network, BatchNorm's buffers included, which is then
+            evaluated instead of the network. 0: no average. After n batches the decay is
             (1 + n) / (10 + n) if that is smaller, so that the first weights fade quickly.
         decay_all: apply weight decay to norms and biases too, not only to matrices and filters.
         aux_weight: weight of an auxiliary head's loss (Szegedy 2015, section 5).
@@ -106,7 +106,8 @@ class Classifier(Family):
     def _moment(self, name: str, given: float | Sequence[float] | None, channels: int) -> Tensor:
         """Return the mean or std (C or 1, 1, 1); 0 or 1 until `setup` computes it."""
         if given is None:
-            # a pretrained net of three channels may scale each differently, even for gray images
+            # a pretrained network of three channels may scale each differently, even for gray
+            # images
             is_pretrained = self.init_from is not None
             number = 0.0 if name == "mean" else 1.0
             return torch.full((self.in_channels if is_pretrained else channels, 1, 1), number)
@@ -124,7 +125,7 @@ class Classifier(Family):
         return [name for name, value in given.items() if value is None]
 
     def load_pretrained(self, datamodule: Any) -> None:
-        """Load the net that `init_from` names; a no-op if it is None.
+        """Load the network that `init_from` names; a no-op if it is None.
 
         Its heads are loaded if it was trained on the same classes in the same order, else they keep
         their random weights. Mean and std are loaded if the config leaves them open.
@@ -220,7 +221,7 @@ class Classifier(Family):
 
     @property
     def measured_net(self) -> nn.Module:
-        """The moving average if there is one, else the net itself."""
+        """The moving average if there is one, else the network itself."""
         return self.net if self.average is None else self.average.module
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
@@ -290,7 +291,7 @@ class Classifier(Family):
         self.confusion.reset()
 
     def graphs(self) -> dict[str, tuple[nn.Module, Any]]:
-        """Return the net with two blank images."""
+        """Return the network with two blank images."""
         data = self.datamodule
         blank = torch.zeros(2, data.channels, *data.size, device=self.device)
         return {"net": (self.net, self.scaled(blank))}

@@ -53,7 +53,7 @@ class CycleGAN(Family):
     """Learn G: A -> B and F: B -> A from unpaired images.
 
     Args:
-        generator, discriminator: () -> a net, each called twice (see `src.nets.cyclegan`).
+        generator, discriminator: () -> a network, each called twice (see `src.nets.cyclegan`).
         optimizer: parameters -> optimizer; called for both translators together, and for both
             discriminators.
         schedule: progress in [0, 1) -> factor on both learning rates. The paper's is constant, then
@@ -115,7 +115,7 @@ class CycleGAN(Family):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Train both translators, then both discriminators.
 
-        No net depends on the rest of its batch. So the images to translate and those for the
+        No network depends on the rest of its batch. So the images to translate and those for the
         identity loss go through each translator together.
 
         Args:

@@ -69,8 +69,8 @@ class DRAW(Family):
         `bound_nats` (B,) is the sum of `recon_nats` (B,), L_x, and `kl_nats` (B, T), L_z per step.
         """
         eps = torch.randn(self.net.num_steps, len(x), self.net.latent_dim, device=x.device)
-        paths = self.net(x, eps)
-        recon, kl = bernoulli_nll(paths.logits, x), gaussian_kl(paths.mu, paths.log_sigma).T
+        output = self.net(x, eps)
+        recon, kl = bernoulli_nll(output.logits, x), gaussian_kl(output.mu, output.log_sigma).T
         return {"bound_nats": recon + kl.sum(1), "recon_nats": recon, "kl_nats": kl}
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
@@ -114,11 +114,11 @@ class DRAW(Family):
         eps = torch.randn(
             self.net.num_steps, len(x), self.net.latent_dim, generator=noise, device=x.device
         )
-        paths = self.net(x, eps)
-        z = paths.mu + paths.log_sigma.exp() * eps
+        output = self.net(x, eps)
+        z = output.mu + output.log_sigma.exp() * eps
         # log p(z) - log q(z | x); the constants cancel
-        ratio = (0.5 * (eps.square() - z.square()) + paths.log_sigma).sum(dim=(0, 2))
-        return ratio - bernoulli_nll(paths.logits, x)
+        ratio = (0.5 * (eps.square() - z.square()) + output.log_sigma).sum(dim=(0, 2))
+        return ratio - bernoulli_nll(output.logits, x)
 
     def noise(self, n: int, generator: torch.Generator) -> Tensor:
         """Return (T, n, latent_dim) standard normal, drawn on the CPU, on the model's device."""

@@ -11,11 +11,11 @@ from src.core.types import Positive, Probability
 
 @dataclass(frozen=True)
 class Normalize:
-    """The mean that a net subtracts from its images, and the std that it divides them by.
+    """The mean that a network subtracts from its images, and the std that it divides them by.
 
     Args:
         mean, std: of images in [0, 1], one number or one for each channel. None: those of the
-            training images, or those of a pretrained net, whose first layer expects them.
+            training images, or those of a pretrained network, whose first layer expects them.
         whiten: start the first convolution with the principal components of the training images
             (see `src.nets.init.whiten`).
     """

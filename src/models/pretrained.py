@@ -25,7 +25,8 @@ class Transfer:
     """How to train a classifier that starts from the weights of another run (`init_from`).
 
     Args:
-        architecture: the function that builds the net; it says which of torchvision's weights fit.
+        architecture: the function that builds the network; it says which of torchvision's weights
+            fit.
         freeze: what is not trained, its BatchNorm statistics fixed and its dropout off: `none`,
             `backbone` (all but the heads), or that many layers from the first one on (see
             `src.nets.inspect.frozen_parts`).
@@ -40,7 +41,7 @@ class Transfer:
 
 
 class Source(NamedTuple):
-    """A classifier's net that was trained elsewhere.
+    """A classifier's network that was trained elsewhere.
 
     Attributes:
         weights: its state dict.

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Sentiment(Family):
-    """A small fully connected net on the mean word vector, trained by cross-entropy.
+    """A small fully connected network on the mean word vector, trained by cross-entropy.
 
     Args:
         vocab_size: number of words; they are numbered from 1.

@@ -41,16 +41,16 @@ class StyleTransfer(Family):
         schedule: progress in [0, 1) -> factor on the learning rate.
         channels, size: of the image.
         num_steps: optimizer steps when `translate` makes an image.
-        content_layers, style_layers: names of the net's layers, all with the same weight.
+        content_layers, style_layers: names of the network's layers, all with the same weight.
         content_weight, style_weight: alpha and beta (Gatys 2015, eq. 7).
         tv_weight: weight of the total variation.
         init_image: start from the `content`, or from uniform `noise`.
-        init_from: source of the net's weights: the run of a classifier, a checkpoint, or
+        init_from: source of the network's weights: the run of a classifier, a checkpoint, or
             torchvision.
 
     Raises:
-        ValueError: the net has no layer of a given name, or the image is smaller than the net's
-            pooling.
+        ValueError: the network has no layer of a given name, or the image is smaller than the
+            network's pooling.
     """
 
     takes = "a photograph and a style"
@@ -109,7 +109,7 @@ class StyleTransfer(Family):
             )
 
     def train(self, mode: bool = True) -> "StyleTransfer":
-        """Keep the net in eval mode."""
+        """Keep the network in eval mode."""
         super().train(mode)
         self.net.eval()
         return self
@@ -241,7 +241,7 @@ class StyleTransfer(Family):
             to: not used.
 
         Raises:
-            ValueError: an image is smaller than the net's pooling.
+            ValueError: an image is smaller than the network's pooling.
         """
         self._check(images.shape[2:])
         return torch.stack([self._optimize(content) for content in images.to(self.device).split(1)])

@@ -168,6 +168,6 @@ class VAE(Family):
         return self.decode(self.encode(images))
 
     def graphs(self) -> dict[str, tuple[nn.Module, Any]]:
-        """Return the net with an example input, for TensorBoard's graph tab."""
+        """Return the network with an example input, for TensorBoard's graph tab."""
         eps = torch.zeros(2, self.latent_dim, device=self.device)
         return {"vae": (self.net, (self.decode(eps), eps))}

@@ -32,7 +32,7 @@ class Window(NamedTuple):
     gamma: Tensor
 
 
-class Gaze(NamedTuple):
+class AttentionOutput(NamedTuple):
     """The output of the attention heads: what is written, where, and where to read next.
 
     Attributes:
@@ -143,7 +143,7 @@ class Attention(nn.Module):
         """Return the linear maps of h_dec whose outputs `look` takes."""
         return [self.read_window, self.write_window, self.patch]
 
-    def look(self, read_window: Tensor, write_window: Tensor, patch: Tensor) -> Gaze:
+    def look(self, read_window: Tensor, write_window: Tensor, patch: Tensor) -> AttentionOutput:
         """Return both windows and their filter banks, which are computed together."""
         reading = window(read_window, self.read_size, self.height, self.width)
         writing = window(write_window, self.write_size, self.height, self.width)
@@ -158,18 +158,18 @@ class Attention(nn.Module):
             torch.cat([reading.mu_x, writing.mu_x], 1), sigma2, self.width
         ).split(n, dim=1)
         patch = patch.float().unflatten(1, (n[1], -1))
-        return Gaze(patch, reading, writing, read_y, read_x, write_y, write_x)
+        return AttentionOutput(patch, reading, writing, read_y, read_x, write_y, write_x)
 
     def fold(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the encoder's weight on a reading, and None: no part of a reading is constant."""
         return weight, None
 
-    def glimpse(self, x: Tensor, canvas: Tensor, gaze: Gaze) -> Tensor:
+    def glimpse(self, x: Tensor, canvas: Tensor, gaze: AttentionOutput) -> Tensor:
         """Read x and the error image x - sigmoid(canvas), (B, H, C, W) each (eq. 3, 4, 27)."""
         both = torch.cat([x, x - torch.sigmoid(canvas)], dim=2)
         return read(both, gaze.read_y, gaze.read_x, gaze.read.gamma)
 
-    def paint(self, canvas: Tensor, gaze: Gaze) -> Tensor:
+    def paint(self, canvas: Tensor, gaze: AttentionOutput) -> Tensor:
         """Return the canvas (B, H, C, W) after a step (eq. 8, 29)."""
         return write(canvas, gaze.patch, gaze.write_y, gaze.write_x, gaze.write.gamma)
 

@@ -1,4 +1,4 @@
-"""Feed-forward nets as a sequence of layers: `fc`, `cnn`, `lenet`, `vgg` and `petnet`."""
+"""Feed-forward networks as a sequence of layers: `fc`, `cnn`, `lenet`, `vgg` and `petnet`."""
 
 from collections import Counter, OrderedDict
 from typing import Literal

@@ -28,9 +28,9 @@ class InstanceNorm(nn.Module):
 
 
 class AddToImage(nn.Module):
-    """Add to the image what a net makes of it, then clamp to [-1, 1] (Shen & Liu 2017).
+    """Add to the image what a network makes of it, then clamp to [-1, 1] (Shen & Liu 2017).
 
-    The image keeps its own colors, which the instance norms of the net would lose.
+    The image keeps its own colors, which the instance norms of the network would lose.
 
     Args:
         net: images (B, C, H, W) in [-1, 1] -> differences of the same shape, any real number.
@@ -69,8 +69,8 @@ def generator(
 
     Args:
         channels: channels of the images.
-        size: side or (height, width) of the training images. The net then takes images of any size
-            whose sides are multiples of 4.
+        size: side or (height, width) of the training images. The network then takes images of any
+            size whose sides are multiples of 4.
         base_channels: channels of the first layer.
         n_blocks: residual blocks; None: 9 for images of 256 pixels or more, else 6.
         n_downsampling: how often the sides are halved before the blocks, 1 or 2. None: 2 (as in the

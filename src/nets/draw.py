@@ -14,7 +14,7 @@ from src.core.types import ImageSize, Interval, PositiveInt, height_width
 from src.nets.cell import Cell, Gradients, State, Weights
 
 
-class Paths(NamedTuple):
+class DrawOutput(NamedTuple):
     """The result of encoding and decoding a batch.
 
     Attributes:
@@ -73,7 +73,7 @@ class Draw(nn.Module):
             for lstm in (self.cell.encoder, self.cell.decoder):
                 lstm.bias_hh.chunk(4)[1].add_(forget_bias)
 
-    def forward(self, x: Tensor, eps: Tensor, keep: bool = False) -> Paths:
+    def forward(self, x: Tensor, eps: Tensor, keep: bool = False) -> DrawOutput:
         """Encode and decode.
 
         Args:
@@ -107,7 +107,7 @@ class Draw(nn.Module):
                 inputs.append(step_inputs)
                 states = (*states, state) if keep else ()
             mu, log_sigma = torch.stack(posteriors).chunk(2, dim=2)
-        return Paths(state.canvas.transpose(1, 2), mu, log_sigma, states)
+        return DrawOutput(state.canvas.transpose(1, 2), mu, log_sigma, states)
 
     def start(self, h_dec: Tensor, w: Weights) -> State:
         """Return the initial state, given the initial `h_dec` (B, decoder_dim)."""

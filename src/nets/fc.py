@@ -1,4 +1,4 @@
-"""Fully connected generator and discriminator: the nets of `model=gan` and `model=lsgan`."""
+"""Fully connected generator and discriminator: the networks of `model=gan` and `model=lsgan`."""
 
 import math
 from collections.abc import Sequence

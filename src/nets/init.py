@@ -17,7 +17,7 @@ def initialize(net: nn.Module, how: str) -> None:
     Norm layers keep their ones and zeros.
 
     Args:
-        net: the net.
+        net: the network.
         how: `default` (keep PyTorch's), `kaiming` (normal, fan in), `xavier` (uniform), `normal`
             (0, 0.02; Radford 2015), or `dirac` (PyTorch's, but the first filters of each
             convolution pass on one input channel each; Zagoruyko 2017).

@@ -1,6 +1,6 @@
 """Inspect a net: its layers with shapes, parameters and multiply-adds, its head and backbone.
 
-Works on the meta device, where nets take no memory.
+Works on the meta device, where networks take no memory.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,8 @@ def layer_calls(net: nn.Module, shape: Sequence[int]) -> list[Layer]:
     """Return every call of a layer, in order, when `net` processes images of `shape` (C, H, W).
 
     A layer is a module with parameters of its own, or without submodules. Functions that `forward`
-    calls are not seen. The net keeps its mode: GoogLeNet's auxiliary heads run in training only.
+    calls are not seen. The network keeps its mode: GoogLeNet's auxiliary heads run in training
+    only.
     """
     rows: list[Layer] = []
     names = {module: name for name, module in net.named_modules()}
@@ -126,7 +127,7 @@ def frozen_parts(net: nn.Module, freeze: str | int) -> tuple[list[nn.Parameter],
     A layer is a module with parameters of its own: a BatchNorm counts as well as a convolution.
 
     Args:
-        net: the net.
+        net: the network.
         freeze: `none`, `backbone` (all but the heads), or the number of layers from the first on.
 
     Returns:

@@ -17,7 +17,7 @@ Activation = Literal["tanh", "relu"]
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
 
-class Code(NamedTuple):
+class Posterior(NamedTuple):
     """The encoder's q(z | x) = N(mu, sigma^2), diagonal; both (B, latent_dim), float32."""
 
     mu: Tensor
@@ -36,10 +36,10 @@ class EncoderDecoder(nn.Module):
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
 
-    def encode(self, x: Tensor) -> Code:
+    def encode(self, x: Tensor) -> Posterior:
         """Return q(z | x) of images (B, C, H, W) in [0, 1]."""
         mu, log_sigma = self.encoder(x).float().chunk(2, dim=1)
-        return Code(mu, log_sigma)
+        return Posterior(mu, log_sigma)
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the logits (B, C, H, W), float32, of z (B, latent_dim)."""

@@ -1,4 +1,4 @@
-"""The moving average of a net's weights."""
+"""The moving average of a network's weights."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Parameter groups: the learning rate and weight decay of each part of a net."""
+"""Parameter groups: the learning rate and weight decay of each part of a network."""
 
 from typing import Any
 

@@ -16,7 +16,7 @@ class Muon(torch.optim.Optimizer):
     scaled to the norm sqrt(out), so the learning rate sets the angle of the step, for any size
     of the weights. So each convolution needs a norm after it, and no weight decay. The first
     layer, whose input has at most three channels, is updated like the other parameters, as in the
-    author's nets.
+    author's networks.
 
     Args:
         params: parameters, or groups of them.

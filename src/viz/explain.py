@@ -14,7 +14,7 @@ def feature_maps(net: nn.Module, x: Tensor, max_channels: int = 16) -> dict[str,
     1 x 1 convolutions are left out if there are others. If one runs twice, the last output counts.
 
     Args:
-        net: the net.
+        net: the network.
         x: images (B, C, H, W).
         max_channels: number of channels to keep.
 
@@ -51,9 +51,9 @@ def find_cam_layer(net: nn.Module, x: Tensor, side: int = 7) -> str | None:
     gradients are zero. Before a ReLU, values that count as evidence for a class may be negative.
 
     Args:
-        net: the net.
+        net: the network.
         x: images (B, C, H, W).
-        side: smallest map; 7 is the size of the last maps in nets for ImageNet.
+        side: smallest map; 7 is the size of the last maps in networks for ImageNet.
     """
     rectified: list[str] = []
 
@@ -89,7 +89,7 @@ def grad_cam(net: nn.Module, layer: nn.Module, x: Tensor, classes: Tensor) -> Te
     rectified.
 
     Args:
-        net: the net.
+        net: the network.
         layer: a module of it, see `find_cam_layer`.
         x: images (B, C, H, W).
         classes: (B,).

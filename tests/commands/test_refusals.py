@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from src.callbacks import loggers
 from src.callbacks.loggers import Events
-from src.core.errors import optional, refusal
+from src.core.errors import optional, os_failure
 from src.core.files import LogFile, shared_folder, write_atomically, write_or_remove
 from src.data import order
 from src.data.images import ImageSet
@@ -58,17 +58,17 @@ def small_files(limit):
     ],
 )
 def test_errors_of_the_system_are_one_line(error, reason, advice):
-    assert refusal(error) == (reason, advice)
+    assert os_failure(error) == (reason, advice)
     outer = ValueError("of a library")
     outer.__cause__ = error
-    assert refusal(outer) == (reason, advice)
+    assert os_failure(outer) == (reason, advice)
 
 
 @pytest.mark.parametrize(
     "error", [ValueError("x"), RuntimeError("shapes"), OSError("cannot write mode RGBA"), None]
 )
 def test_other_exceptions_are_not_errors_of_the_system(error):
-    assert refusal(error) is None
+    assert os_failure(error) is None
 
 
 def test_optional_output_is_left_out_with_one_line_per_folder(tmp_path, caplog):
@@ -183,10 +183,10 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_command_with_one_line(tmp_
     size = (folder / "checkpoints" / "last.ckpt").stat().st_size
     again = (f"resume={folder}", "trainer.max_epochs=2")
     with small_files(size // 2):
-        refused = command("train", *again)
-    assert refused.returncode == 1
-    assert "Traceback" not in refused.stderr
-    assert refused.stderr.splitlines()[-1] == (
+        failure = command("train", *again)
+    assert failure.returncode == 1
+    assert "Traceback" not in failure.stderr
+    assert failure.stderr.splitlines()[-1] == (
         f"error: {folder}/checkpoints/last.ckpt: file too large; the checkpoint of batch 4 is "
         f"intact: raise ulimit -f, then resume with: python -m src.train resume={folder}"
     )

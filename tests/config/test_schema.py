@@ -17,7 +17,7 @@ from src.config.compose import CONF, compose
 from src.config.kinds import kind_of
 from src.config.overrides import path_settings
 from src.config.resume import resumable
-from src.config.schema import refusal
+from src.config.schema import allowed_values
 from src.config.signatures import signature
 from src.config.targets import AUGMENT, check_targets
 from src.core import types
@@ -61,9 +61,9 @@ WRONG = [
     ],
 )  # fmt: skip
 def test_error_of_each_type_says_what_it_takes(kind, good, bad, words):
-    assert [refusal(value, kind) for value in good] == [None] * len(good)
+    assert [allowed_values(value, kind) for value in good] == [None] * len(good)
     for value in bad:
-        assert refusal(value, kind).startswith(words), value
+        assert allowed_values(value, kind).startswith(words), value
 
 
 def test_annotations_are_resolved_without_importing_their_module():
@@ -88,7 +88,7 @@ def test_every_parameter_has_an_annotation(target):
         if name not in supplied(target) and kind_of(*parameter[:2]) is None:
             kind = resolve(parameter.annotation, parameter.module)
             assert kind is not Unknown, f"{target}: {name}: {parameter.annotation or 'nothing'}"
-            assert refusal([{"a": 1}], kind), f"{target}: {name} takes anything"
+            assert allowed_values([{"a": 1}], kind), f"{target}: {name} takes anything"
 
 
 def supplied(target):

@@ -180,7 +180,7 @@ def pictures(model, images):
             yield model.canvases(3, generator(0), given).frames[-1], images.shape
     if isinstance(model, protocols.CanTranslate):
         yield model.translate(images), images.shape
-    if isinstance(model, protocols.CanWeigh):
+    if isinstance(model, protocols.HasImportanceWeights):
         weights = model.log_weights(images, generator(0))
         assert weights.shape == (3,)
         assert weights.isfinite().all()

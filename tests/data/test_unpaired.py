@@ -132,11 +132,12 @@ def test_repeated_image_is_evaluated_once(config, tmp_path):
     assert values["test/n"] == 10
 
 
-def test_both_domains_are_augmented_independently(config, photos):
+def test_both_domains_are_augmented_independently(config, photos, monkeypatch):
     data = data_of(config, *WINTER_RUN, f"data.root={photos}", "augment=flip")
     (rows,) = list(data._loader(data.train, training=True).sampler)[:1]
     batch = (*data.train[rows], rows)
-    data.trainer = type("T", (), {"training": True, "current_epoch": 2})()
+    data.trainer = type("T", (), {"training": True})()
+    monkeypatch.setattr(type(data), "epoch", 2)
     for given, out in zip(batch[:2], data.on_after_batch_transfer(batch, 0), strict=True):
         x = given.float() / 255
         kept, turned = ((out == y).flatten(1).all(1) for y in (x, x.flip(3)))

@@ -174,7 +174,7 @@ def test_read_only_places_are_named_at_once(kills, disk, tmp_path):
             assert run.wait() == 2
             (line,) = run.said.splitlines()
             assert line.startswith(f"error: hydra.run.dir={name}")
-            assert line.endswith("Read-only file system; choose another place with out=DIR")
+            assert line.endswith("Read-only file system; choose another folder with out=DIR")
 
 
 @pytest.mark.parametrize("reason", ["read-only file system", FULL])

@@ -11,8 +11,8 @@ from src.data.splits import split_off_test
 class Digits(ImageData):
     """UCI's optical recognition digits, framed like MNIST.
 
-    Each scan is enlarged to 20 x 20 (bicubic) in the middle of 28 x 28 pixels, so that nets made
-    for MNIST see the whole digit. scikit-learn's copy has no test set, so one is split off by
+    Each scan is enlarged to 20 x 20 (bicubic) in the middle of 28 x 28 pixels, so that networks
+    made for MNIST see the whole digit. scikit-learn's copy has no test set, so one is split off by
     `split_seed`.
     """
 
