@@ -1,4 +1,4 @@
-"""Say which columns each table of the result pages has."""
+"""The columns of each table of the result pages."""
 
 from collections.abc import Callable
 from functools import partial
