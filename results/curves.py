@@ -1,9 +1,9 @@
 """Draw the curves of the result pages from results/curves/*.csv.
 
 python -m results.curves                                  draw all, as docs/images/curves_NAME.png
-python -m results.curves draw val/bound_nats vae_mnist=RUN  take a curve from a run first
+python -m results.curves draw val/bound_nats vae_mnist=RUN  add a curve from a run first
 
-A CSV file holds lines of curve, x, value. Its title, axes and scale are in CURVES.
+A CSV file has the columns curve, x and value. Its axes are in CURVES.
 """
 
 import csv
@@ -25,12 +25,12 @@ Curve = list[tuple[float, float]]  # (x, value)
 
 @dataclass(frozen=True)
 class Axes:
-    """What a picture of curves says beside them.
+    """The axes of a picture of curves.
 
     Attributes:
-        x, y: captions of the axes.
-        log: draw the values on a logarithmic scale.
-        top: largest value shown; None: all.
+        x, y: labels of the axes.
+        log: whether the y axis is logarithmic.
+        top: largest value shown; None: show all.
     """
 
     x: str
@@ -47,7 +47,7 @@ CURVES = {
 
 
 def read(name: str) -> dict[str, Curve]:
-    """Return the curves of results/curves/NAME.csv."""
+    """Return the curves of results/curves/NAME.csv, by label."""
     curves: dict[str, Curve] = {}
     with (FOLDER / f"{name}.csv").open(newline="") as file:
         for row in csv.DictReader(file):

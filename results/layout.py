@@ -1,4 +1,4 @@
-"""Say which columns each table of the result pages has."""
+"""The columns of each table of the result pages."""
 
 from collections.abc import Callable
 from functools import partial
@@ -62,7 +62,7 @@ COLUMNS: dict[str, Columns] = {
         ("recipe", label),
         ("accuracy: seeds 0 to 4", ACC.each),
         ("mean ± standard deviation", ACC.mean_std),
-        ("a plain loop, 2 seeds", fact("reference")),
+        ("accuracy of a plain loop, 2 seeds", fact("reference")),
     ],
     "mnist_best": [
         ("recipe", label),
@@ -76,7 +76,7 @@ COLUMNS: dict[str, Columns] = {
         ("epochs", fact("epochs")),
         ("accuracy (95%), by seed", ACC.share_interval),
         ("mean", ACC.mean),
-        ("single view", Metric("test/acc_single_view", scale=100).each),
+        ("accuracy, single view", Metric("test/acc_single_view", scale=100).each),
         ("target", fact("target")),
         ("seconds", SECONDS.each),
     ],
@@ -84,13 +84,13 @@ COLUMNS: dict[str, Columns] = {
         ("recipe", label),
         ("epochs", fact("epochs")),
         ("accuracy", VAL_ACC.each),
-        ("with shifted views", val("six views", digits=2)),
+        ("accuracy with shifted views", val("six views", digits=2)),
     ],
     "pets": [
         ("recipe", label),
         ("accuracy (95%)", ACC_SHORT.share_interval),
-        ("cats right, percent", Metric("test_classes/cat", 0, scale=100).each),
-        ("dogs right, percent", Metric("test_classes/dog", 0, scale=100).each),
+        ("correct cats, percent", Metric("test_classes/cat", 0, scale=100).each),
+        ("correct dogs, percent", Metric("test_classes/dog", 0, scale=100).each),
         ("seconds", SECONDS.each),
     ],
     "few_images": [
@@ -111,12 +111,12 @@ COLUMNS: dict[str, Columns] = {
         ("`standard`", val("standard")),
     ],
     "cifar10_all": [
-        ("set", label),
+        ("training set", label),
         ("accuracy (95%)", ACC_ENDS.share_interval),
         ("minutes", Metric("minutes", 0).each),
     ],
     "made_up_images": [
-        ("added", label),
+        ("added images", label),
         ("accuracy: seeds 0, 1, 2", ACC.each),
         ("mean (95%)", ACC_ENDS.mean_interval),
         ("gain over `none` (95%)", ACC.gain_over("none")),
@@ -130,14 +130,14 @@ COLUMNS: dict[str, Columns] = {
     ],
     "transfer_settings": [
         ("recipe", label),
-        *((f"rate {r}", val(f"rate {r}")) for r in RATES),
+        *((f"lr {r}", val(f"rate {r}")) for r in RATES),
     ],
     "cyclegan": [
         ("image", label),
         ("PSNR, dB: seeds 0, 1, 2", PSNR.each),
-        ("mean (95%)", PSNR.mean_interval),
+        ("mean PSNR (95%)", PSNR.mean_interval),
         ("SSIM: seeds 0, 1, 2", SSIM.each),
-        ("mean (95%)", SSIM.mean_interval),
+        ("mean SSIM (95%)", SSIM.mean_interval),
     ],
     "cyclegan_settings": [
         ("settings", label),
@@ -147,18 +147,18 @@ COLUMNS: dict[str, Columns] = {
     "reviews": [
         ("vectors", label),
         ("accuracy", sentence_mean),
-        ("± over seeds", sentence_std),
-        ("95% over sentences", sentence_interval),
-        ("sentence by sentence", each_sentence),
+        ("standard deviation over seeds", sentence_std),
+        ("95% interval over sentences", sentence_interval),
+        ("accuracy of each sentence", each_sentence),
     ],
     "speed": [
         ("recipe", label),
         ("rounds", fact("rounds")),
         ("batches", fact("batches")),
-        ("warm-up", fact("warmup")),
-        ("plain", rate("plain")),
-        ("ours", rate("ours")),
-        ("ratio: median (least to greatest)", RATIO.median_range),
+        ("warm-up batches", fact("warmup")),
+        ("plain loop", rate("plain")),
+        ("our loop", rate("ours")),
+        ("ratio: median (minimum to maximum)", RATIO.median_range),
     ],
     "augment_speed": [
         ("batch", label),
@@ -176,29 +176,30 @@ def quote(text: str, name: str, run: str, cell: Cell) -> Callable[[], str]:
     return lambda: text.format(cell(read(name), run))
 
 
-# family, its page, recipe, figure, reference, minutes of one run
+FID_TEXT = "FID {} (features of our own classifier, not Inception)"
+# family, its page, recipe, test result, reference, minutes of one run
 SUMMARY: list[tuple[str, str, str, Callable[[], str], str | Callable[[], str], str]] = [
     (
         "DCGAN, MNIST",
         "gan",
         "dcgan_mnist",
-        quote("FID {} on own features", "gan", "dcgan_mnist", FID.mean_std),
-        quote("{}: real images", "gan", "floor", FID.mean),
+        quote(FID_TEXT, "gan", "dcgan_mnist", FID.mean_std),
+        quote("{} (training images against test images)", "gan", "floor", FID.mean),
         "",
     ),
     (
         "WGAN-GP, MNIST",
         "gan",
         "wgan_gp_mnist",
-        quote("FID {} on own features", "gan", "wgan_gp_mnist", FID.mean_std),
-        quote("{}: real images", "gan", "floor", FID.mean),
+        quote(FID_TEXT, "gan", "wgan_gp_mnist", FID.mean_std),
+        quote("{} (training images against test images)", "gan", "floor", FID.mean),
         "",
     ),
     (
         "DRAW, binarized MNIST",
         "draw",
         "draw_mnist",
-        quote("bound {} nats after 22 epochs", "draw", "draw_mnist", BOUND.mean),
+        quote("bound of {} nats after 22 epochs", "draw", "draw_mnist", BOUND.mean),
         "at most 80.97 (Gregor 2015)",
         "80",
     ),
@@ -215,7 +216,7 @@ SUMMARY: list[tuple[str, str, str, Callable[[], str], str | Callable[[], str], s
         "classifiers",
         "vgg_cifar10_best",
         quote("{}% accuracy", "cifar10_classifiers", "vgg_cifar10_best", ACC.each),
-        "84.9% (tutorial's recipe)",
+        "84.9% with the tutorial's recipe",
         "108",
     ),
     (
@@ -239,7 +240,7 @@ SUMMARY: list[tuple[str, str, str, Callable[[], str], str | Callable[[], str], s
         "cyclegan",
         "cyclegan_winter",
         quote("PSNR {} dB", "cyclegan", "to winter", PSNR.mean),
-        quote("{} dB by a map of pixels", "cyclegan", "histogram", PSNR.mean),
+        quote("{} dB by per-channel histogram matching", "cyclegan", "histogram", PSNR.mean),
         "19 to 37",
     ),
     (
@@ -256,10 +257,10 @@ SUMMARY: list[tuple[str, str, str, Callable[[], str], str | Callable[[], str], s
 def summary(folder: str) -> str:
     """Return the table of one line per family, with links to its pages in `folder`."""
     rows = []
-    for family, page, recipe, figure, reference, minutes in SUMMARY:
+    for family, page, recipe, result, reference, minutes in SUMMARY:
         shown = reference if isinstance(reference, str) else reference()
-        rows.append([f"[{family}]({folder}{page}.md)", f"`{recipe}`", figure(), shown, minutes])
-    return markdown(["family", "recipe", "test figure", "reference", "minutes"], rows)
+        rows.append([f"[{family}]({folder}{page}.md)", f"`{recipe}`", result(), shown, minutes])
+    return markdown(["family", "recipe", "test result", "reference", "minutes"], rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {

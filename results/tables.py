@@ -4,9 +4,9 @@ python -m results.tables            rewrite the tables of RESULTS.md, README.md 
 python -m results.tables --check    exit with 1 if a page is out of date
 
 A page holds a table between `<!-- table: NAME -->` and `<!-- end -->`. NAME is a key of TABLES, and
-results/NAME.csv holds its figures, one per line (see results/README.md). To add a figure, add
-lines to the CSV file and run the command. To add a table, add a CSV file, a line to TABLES and
-the two markers to a page.
+results/NAME.csv holds its values, one per line (see results/README.md). To add a result, add lines
+to the CSV file and run the command. To add a table, add a CSV file, an entry in COLUMNS and the two
+markers on a page.
 """
 
 import csv
@@ -24,13 +24,13 @@ RESULTS = ROOT / "results"
 FIELDS = ["run", "seed", "metric", "value", "commit", "machine", "command"]
 MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
-Figures = dict[str, dict[str, str]]  # metric -> seed -> value; seed "" for a fact about the run
-Runs = dict[str, Figures]  # run -> its figures
-Cell = Callable[[Runs, str], str]  # (all runs of the table, this run) -> what the cell shows
+Values = dict[str, dict[str, str]]  # metric -> seed -> value; seed "" for a fact about the run
+Runs = dict[str, Values]  # run -> its values
+Cell = Callable[[Runs, str], str]  # (all runs of the table, this run) -> text of the cell
 
 
 def read(name: str) -> Runs:
-    """Return the figures of results/NAME.csv, in the order of the file."""
+    """Return the values of results/NAME.csv, in the order of the file."""
     runs: Runs = {}
     with (RESULTS / f"{name}.csv").open(newline="") as file:
         for row in csv.DictReader(file):
@@ -46,19 +46,19 @@ def label(runs: Runs, run: str) -> str:
 
 
 def fact(metric: str) -> Cell:
-    """Show a fact that no seed changes, such as the number of epochs."""
+    """Show a fact that does not depend on the seed, such as the number of epochs."""
     return lambda runs, run: runs[run].get(metric, {}).get("", "")
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure that differs from seed to seed. Its methods are cells.
+    """A metric with one value per seed. Its methods are cells.
 
     Attributes:
-        name: as in metrics.json.
-        digits: decimals shown.
-        scale: shown is scale * value; 100 for percent.
-        ends: decimals of the ends of an interval; None: as many as `digits`.
+        name: name in metrics.json.
+        digits: number of decimals shown.
+        scale: factor on the values shown; 100 for percent.
+        ends: number of decimals of the ends of an interval; None: the same as `digits`.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Metric:
         return [self.scale * float(by_seed[str(seed)]) for seed in seeds]
 
     def kept(self, runs: Runs, run: str, statistic: str, computed: float | None) -> float | None:
-        """Return a statistic (mean, min, low, ...) as the CSV file has it, else as computed."""
+        """Return a statistic (mean, min, low, ...) from the CSV file, else the computed one."""
         value = runs[run].get(self.name, {}).get(statistic)
         return computed if value is None else self.scale * float(value)
 
@@ -85,7 +85,7 @@ class Metric:
         return ", ".join(map(self.show, self.values(runs, run)))
 
     def mean(self, runs: Runs, run: str) -> str:
-        """Show the mean over seeds, or the mean that the CSV file has, with the digits it has."""
+        """Show the mean from the CSV file as it is written there, else the mean over seeds."""
         written = runs[run].get(self.name, {}).get("mean")
         if written is not None and self.scale == 1:
             return written
@@ -140,14 +140,14 @@ class Metric:
         return cell
 
     def range(self, runs: Runs, run: str) -> str:
-        """Show the least and the greatest value: `594 to 654`."""
+        """Show the minimum and the maximum: `594 to 654`."""
         values = self.values(runs, run)
         low = self.kept(runs, run, "min", min(values, default=None))
         high = self.kept(runs, run, "max", max(values, default=None))
         return "" if low is None else f"{self.show(low)} to {self.show(high)}"
 
     def median_range(self, runs: Runs, run: str) -> str:
-        """Show the median, the least and the greatest value: `2.84 (2.78 to 3.08)`."""
+        """Show the median, the minimum and the maximum: `2.84 (2.78 to 3.08)`."""
         values = self.values(runs, run)
         median = self.kept(runs, run, "median", statistics.median(values) if values else None)
         return "" if median is None else f"{self.show(median)} ({self.range(runs, run)})"
@@ -159,7 +159,7 @@ def sentence_mean(runs: Runs, run: str) -> str:
 
 
 def sentence_interval(runs: Runs, run: str) -> str:
-    """Show Student's 95% interval over the sentences, which all seeds share."""
+    """Show Student's 95% interval over the sentences; each is averaged over the seeds."""
     low, high = mean_interval(_sentences(runs, run))
     return f"{max(0, low):.3f} to {min(1, high):.3f}"
 
@@ -202,7 +202,7 @@ def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def filled(text: str) -> str:
-    """Return a page with its tables written again.
+    """Return the text of a page with up-to-date tables.
 
     Raises:
         KeyError: the page asks for a table that TABLES does not have.

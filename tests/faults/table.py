@@ -16,19 +16,20 @@ TEXT = """# Interrupted runs
 
 Each run is interrupted by real signals at random moments, a third of them while a checkpoint is
 saved, and resumed until it ends. Then it is compared with a run that was never interrupted. The
-figures are in [faults.csv](faults.csv).
+file [faults.csv](faults.csv) has one line for each run.
 
-Equal means the same bits in the checkpoint (weights, optimizers, callbacks), the same rows in
-`metrics.csv`, the same `metrics.json` and the same bytes in every picture. Times and memory may
-differ.
+Two runs are equal if they have the same bits in the checkpoint (weights, optimizers, callbacks),
+the same rows in `metrics.csv`, the same `metrics.json` and the same bytes in every picture. Times
+and memory use may differ.
 
-{kills} kills of {runs} runs; {equal} runs are equal. A checkpoint was due every 3 batches.
+{runs} runs were interrupted {kills} times, and {equal} of them are equal to uninterrupted runs. A
+checkpoint was saved every 3 batches.
 
-- Lost: the largest number of batches that one kill cost.
-- SIGTERM twice: 23 ms apart, as Slurm sends it.
-- SIGINT group: to all processes of the terminal, workers included.
+- The column "lost batches" is the largest number of batches that one interruption cost.
+- "SIGTERM twice" is two signals 23 ms apart, as Slurm sends them.
+- "SIGINT group" goes to all processes of the terminal, including workers.
 
-| family | precision | signal | runs | kills | resumes | equal | lost |
+| family | precision | signal | runs | interruptions | resumes | equal runs | lost batches |
 | --- | --- | --- | --: | --: | --: | --: | --: |
 {rows}
 """
