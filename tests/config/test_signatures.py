@@ -52,7 +52,7 @@ def test_kwargs_stand_for_the_parameters_of_the_function_they_are_passed_to():
     )  # it gives its parent root_a and root_b itself
     resnet = signature("torchvision.models.resnet18")
     assert "width_per_group" in resnet.parameters
-    assert not resnet.more
+    assert not resnet.accepts_any_keyword
 
 
 @pytest.mark.parametrize(
