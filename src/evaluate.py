@@ -56,7 +56,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     kept, refused = keep_larger(before if same_model else {}, values, based_on)
     print("\n".join([*headline_lines(values), *refused]))  # before writing them, which may fail
     runs.write_metrics(folder, kept)
-    print(f"numbers: {folder / 'metrics.json'}")
+    print(f"metrics: {folder / 'metrics.json'}")
     return values
 
 

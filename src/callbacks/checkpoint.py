@@ -116,7 +116,9 @@ class Checkpoint(pl.Callback):
             self._save(trainer, signum)
         if self.stopped_mid_epoch:
             again = f"python -m src.train resume={self.folder} trainer.max_time=null"
-            log.info("time is up after %d batches; resume with: %s", progress(trainer).batch, again)
+            log.info(
+                "max_time reached after %d batches; resume with: %s", progress(trainer).batch, again
+            )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self.stopped_mid_epoch:

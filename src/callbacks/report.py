@@ -78,7 +78,7 @@ def report(
                     if _headline(name) and isinstance(value, float)
                 },
             )
-    log.info("numbers      %s and metrics.csv", folder / "metrics.json")
+    log.info("metrics      %s and metrics.csv", folder / "metrics.json")
     if (folder / "images").is_dir():
         log.info("pictures     %s", folder / "images")
     log.info("TensorBoard  make tensorboard   (or: python -m tensorboard.main --logdir %s)", folder)

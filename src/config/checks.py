@@ -109,7 +109,7 @@ def _check_kind(cfg: DictConfig) -> None:
         )
     if "run" in augment:
         raise UserError(
-            "augment=model works before training: "
+            "augment=model is applied before training: "
             "python -m src.augment augment=model augment.run=RUN out=OUT"
         )
 

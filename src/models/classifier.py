@@ -156,7 +156,9 @@ class Classifier(Family):
         for name in self.unset_moments:
             getattr(self, name).copy_(getattr(source, name))
         head = f"newly initialized for {len(datamodule.class_names)} classes: {', '.join(new)}"
-        log.info("loaded weights from %s; %s", self.init_from, head if new else "head included")
+        log.info(
+            "loaded weights from %s; %s", self.init_from, head if new else "last layer included"
+        )
 
     def train(self, mode: bool = True) -> "Classifier":
         """Switch between training and evaluation; frozen modules stay in evaluation mode."""

@@ -89,7 +89,7 @@ class Sentiment(Family):
             )
         with torch.no_grad():
             target[1:] = source[1:]  # row 0 stands for no word
-        log.info("vectors of %d words from %s", len(words), folder)
+        log.info("loaded vectors of %d words from %s", len(words), folder)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer([p for p in self.parameters() if p.requires_grad])

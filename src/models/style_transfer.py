@@ -153,7 +153,7 @@ class StyleTransfer(Family):
         self.mean.copy_(source.mean)
         self.std.copy_(source.std)
         count = sum(isinstance(layer, nn.Conv2d) for layer in self.net.children())
-        log.info("%d convolutions from %s", count, init_from)
+        log.info("loaded %d convolutions from %s", count, init_from)
 
     def _start_image(self, content: Tensor, noise: torch.Generator | None) -> Tensor:
         return (

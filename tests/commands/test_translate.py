@@ -150,7 +150,7 @@ def test_models_that_cannot_augment_get_one_line(winter_run, photos, averaged_ru
         call("augment", augment, root, out, "augment=[flip,model]", f"augment.run={winter_run}")
     with pytest.raises(UserError, match=r"augment\.run must be given"):
         call("augment", augment, root, out, "augment=model")
-    with pytest.raises(UserError, match="augment=model works before training"):
+    with pytest.raises(UserError, match="augment=model is applied before training"):
         check(compose("train", ["model=lenet", "augment=model", f"augment.run={winter_run}"]))
     with pytest.raises(UserError, match="holds a Classifier, which cannot translate images"):
         call("translate", translate, f"run={averaged_run}", f"images={photos}", out)

@@ -141,15 +141,15 @@ LABELED = "good cast,positive,train\nbad plot,negative,test\n"
         (HEADER + 'a good "film,,\n"x', ["not a CSV file in UTF-8"]),
         ("text,label\ngood film,\n", ["names no column split", "text,label,split"]),
         (HEADER + PLAIN + "a film, good,positive,train\n", ["line 4", "in quotes"]),
-        (HEADER + PLAIN + "good\n", ["line 4", "as many fields"]),
+        (HEADER + PLAIN + "good\n", ["line 4", "the same number of fields"]),
         (
             HEADER + PLAIN + "good,positiv,train\n",
-            ["line 4: label=positiv", "negative, positive, or nothing"],
+            ["line 4: label=positiv", "negative, positive or empty"],
         ),
         (HEADER + PLAIN + "good,positive,val\n", ["line 4: split=val", "train or test"]),
         (
             HEADER + "good film,,train\n",
-            ["line 2: split=train", "nothing where the label is empty"],
+            ["line 2: split=train", "must be empty, like the label"],
         ),
         (
             HEADER + PLAIN + "what is it,positive,train\n",

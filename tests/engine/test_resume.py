@@ -135,7 +135,7 @@ def test_a_time_limit_inside_an_epoch_loses_no_batch(config, tmp_path, monkeypat
     done = batches_done(runs.load_last(folder))
     assert done in (5, 6), "inside the second epoch of four"
     assert (
-        f"time is up after {done} batches; resume with: python -m src.train resume={folder}"
+        f"max_time reached after {done} batches; resume with: python -m src.train resume={folder}"
         in (folder / "train.log").read_text()
     )
     monkeypatch.undo()

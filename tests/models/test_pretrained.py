@@ -72,7 +72,7 @@ def test_net_with_torchvision_weights_equals_torchvision(config, hub, log_lines,
     model = build.model(cfg)
     classes = weights.meta["categories"]
     model.load_pretrained(SimpleNamespace(class_names=classes, permutation=None))
-    assert "head included" in log_lines[-1]
+    assert "last layer included" in log_lines[-1]
     with torch.no_grad():
         assert torch.allclose(model.eval()(x), expected, atol=1e-4 * expected.abs().max().item())
     classes = [str(k) for k in range(1000)]

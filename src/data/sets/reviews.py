@@ -178,9 +178,9 @@ def _review(row: dict[str, str | None], where: str) -> Review:
             "(put a text with a comma in quotes)"
         )
     if label not in ("", *CLASSES):
-        raise UserError(f"{where}: label={label}: must be {' or '.join(CLASSES)}, or empty")
+        raise UserError(f"{where}: label={label}: must be {', '.join(CLASSES)} or empty")
     if split not in (("train", "test") if label else ("",)):
-        allowed = "train or test" if label else "empty if the label is"
+        allowed = "train or test" if label else "empty, like the label"
         raise UserError(f"{where}: split={split}: must be {allowed}")
     words = tokenize(text)
     if len(words) < (1 if label else 2):
