@@ -1,4 +1,4 @@
-"""Exported classifiers: their logits against the net and NumPy, with average, normalization and
+"""Exported classifiers: their logits against the network and NumPy, with average, normalization and
 permutation."""
 
 import json
@@ -138,8 +138,8 @@ def test_net_that_no_exporter_supports_gets_one_line(averaged_run, tmp_path, mon
     ],
 )
 def test_nets_with_norms_heads_and_pools(config, tmp_path, name, size, write):
-    """Gray images for nets of three channels too; the statistics of BatchNorm differ from those
-    of a new net."""
+    """Gray images for networks of three channels too; the statistics of BatchNorm differ from those
+    of a new network."""
     model = build.model(
         config(
             f"model={name}",

@@ -74,7 +74,7 @@ def class_of(model: str) -> str:
 
 
 def uses_torchvision(model: str) -> bool:
-    """Return whether its net, or the weights that it starts from, are torchvision's."""
+    """Return whether its network, or the weights that it starts from, are torchvision's."""
     return "torchvision" in OmegaConf.to_yaml(_composed(model))
 
 
@@ -113,7 +113,7 @@ def overrides(model: str, inputs: Path, data: Sequence[str] | None = None) -> li
     kind = class_attribute(class_of(model), "takes")
     chosen = list(STAND_INS[kind] if data is None else data)
     if kind == "images" and data is None:
-        # nets that take no size pool at their end; some pool too often for 32 pixels
+        # networks that take no size pool at their end; some pool too often for 32 pixels
         needs_size = "${data.size}" in OmegaConf.to_yaml(_composed(model))
         chosen.append("data.size=32" if needs_size else "data.size=64")
     chosen += MODEL_SETTINGS.get(kind, ())

@@ -39,7 +39,7 @@ def of_folder(tmp_path_factory):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("dogs/1.png", "emus/1.png", "new: emus"),  # the net would not fit
+        ("dogs/1.png", "emus/1.png", "new: emus"),  # the network would not fit
         ("dogs", "aardvarks", "new: aardvarks; gone: dogs"),  # it would, and call dogs cats
     ],
 )

@@ -23,7 +23,7 @@ NAME = URL_INCEPTION_V3.rpartition("/")[2]
 
 @pytest.fixture(scope="module")
 def state():
-    """Random weights of a net, scaled so that its features have a magnitude of about 1."""
+    """Random weights of a network, scaled so that its features have a magnitude of about 1."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
         patch.setattr(

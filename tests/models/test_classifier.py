@@ -85,7 +85,7 @@ def test_auxiliary_heads_are_trained_with_their_weight(config):
 
 
 def test_test_metrics_equal_numpy(config):
-    """Accuracy, accuracy per class, top-5 and loss of an untrained net, against NumPy."""
+    """Accuracy, accuracy per class, top-5 and loss of an untrained network, against NumPy."""
     cfg = config(
         "model=fc", "data=digits", "model.normalize.mean=0", "model.normalize.std=1", *TINY
     )

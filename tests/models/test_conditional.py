@@ -32,7 +32,7 @@ CONDITIONAL = (
 
 
 def test_conditional_training_step_equals_the_formulas(config, tmp_path):
-    """Mirza 2014: both nets see the labels, one-hot, appended to z and as planes after the
+    """Mirza 2014: both networks see the labels, one-hot, appended to z and as planes after the
     channels."""
     cfg, model, data, real = one_batch(config, base=CONDITIONAL)
     order = next(iter(data._loader(data.train, training=True).sampler))

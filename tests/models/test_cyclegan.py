@@ -17,7 +17,7 @@ from tests.engine.cuts import assert_same_run, cut_and_resumed
 
 
 def test_training_step_equals_the_formulas(config, photos, tmp_path):
-    """Zhu 2017, eq. 3 and section 5.2, with a separate call of each net for each domain.
+    """Zhu 2017, eq. 3 and section 5.2, with a separate call of each network for each domain.
 
     Finds these mistakes: half of the generators' objective, identity loss on the wrong domain,
     discriminators that learn from the generators' step.

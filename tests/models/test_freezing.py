@@ -22,7 +22,7 @@ from tests.models.transfer import TARGET, started, state_of
 
 @pytest.fixture(scope="module")
 def frozen_run(five_classes, backbone, tmp_path_factory):
-    """A run on frozen features, with every callback that looks at the net."""
+    """A run on frozen features, with every callback that looks at the network."""
     top = tmp_path_factory.mktemp("frozen")
     left_out = [
         f"~callbacks.{name}"

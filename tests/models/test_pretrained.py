@@ -20,7 +20,7 @@ from src.nets.inspect import classifier_heads
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """An empty folder of torch.hub, and a function that stores a net's weights as torchvision
+    """An empty folder of torch.hub, and a function that stores a network's weights as torchvision
     would."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
 

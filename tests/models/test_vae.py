@@ -48,7 +48,7 @@ def images(n=4):
 
 
 def numpy_terms(model, x, eps):
-    """L_x and L_z of each image from the nets' outputs, by scipy's densities in float64."""
+    """L_x and L_z of each image from the networks' outputs, by scipy's densities in float64."""
     with torch.no_grad():
         mu, log_sigma = model.net.encoder(x).double().chunk(2, 1)
         z = mu + log_sigma.exp() * eps

@@ -15,7 +15,7 @@ def count(net):
 
 
 def test_parameter_counts_equal_the_paper_without_biases_before_norms():
-    """The authors' nets at 256 pixels have 11,378,179 and 2,764,737 parameters, with these
+    """The authors' networks at 256 pixels have 11,378,179 and 2,764,737 parameters, with these
     biases."""
     assert count(generator(3, 256)) == 11_378_179 - (64 + 128 + 256 + 9 * 2 * 256 + 128 + 64)
     assert count(generator(3, 128)) == count(generator(3, 256)) - 3 * 2 * 256 * 256 * 9

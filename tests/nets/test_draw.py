@@ -219,7 +219,7 @@ def test_the_net_equals_the_readable_reference(kind):
 
 @pytest.mark.parametrize("kind", SHAPES)
 def test_gradients_equal_those_of_the_readable_reference(kind):
-    """The net computes each by one product over all steps; the reference leaves them to
+    """The network computes each by one product over all steps; the reference leaves them to
     autograd."""
     net = make(kind)
     x, eps = batch(net)

@@ -1,4 +1,4 @@
-"""Shapes, ranges and parameter counts of nets; initialization; spectral norm."""
+"""Shapes, ranges and parameter counts of networks; initialization; spectral norm."""
 
 import math
 
