@@ -26,7 +26,7 @@ class CanvasSequences(pl.Callback):
     Args:
         every_n_batches: interval of the strips; also drawn after the first batch and at the end.
         n: canvases in a GIF; a strip has at most eight.
-        seed: for the noise. The callback has its own generator, so it does not change training.
+        seed: seed of the noise. The callback has its own generator, so training does not change.
     """
 
     def __init__(self, every_n_batches: PositiveInt, n: PositiveInt, seed: Seed) -> None:

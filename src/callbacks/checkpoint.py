@@ -33,7 +33,7 @@ class Checkpoint(pl.Callback):
     runs the end-of-epoch hooks although the epoch is incomplete, so no checkpoint is written there.
 
     Args:
-        folder: of the run.
+        folder: the run's folder.
         every_n_batches: interval; None: only after each epoch.
 
     Attributes:

@@ -28,8 +28,8 @@ class Explanations(pl.Callback):
         n: images for Grad-CAM, drawn at the end only.
         n_classes: number of classes, from the first, for which an image is optimized at the end;
             0: none.
-        seed: for the noise that these images start from. The callback has its own generator, so it
-            does not change training.
+        seed: seed of the noise that these images start from. The callback has its own generator, so
+            it does not change training.
     """
 
     def __init__(

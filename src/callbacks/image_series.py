@@ -24,10 +24,10 @@ class ImageSeries(pl.Callback):
         every_n_batches: interval. Pictures are also drawn at powers of two before the first
             interval ends, and at the end of training.
         n: number of images in a picture.
-        seed: of the callback's own generator, so that drawing does not change training.
+        seed: seed of the callback's generator, so that drawing does not change training.
 
     Attributes:
-        name: of the picture.
+        name: name of the picture.
     """
 
     name: ClassVar[str]

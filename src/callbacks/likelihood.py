@@ -20,7 +20,7 @@ class ImportanceWeighted(pl.Callback):
     Args:
         samples: k, draws of z per image.
         rows: images times draws in one forward pass; limits the memory.
-        seed: for the draws; the callback has its own generator.
+        seed: seed of the draws; the callback has a separate generator.
 
     Attributes:
         counts, based_on: see `src.callbacks.report.Basis`.

@@ -50,7 +50,7 @@ class EventFile:
     be written are left out.
 
     Args:
-        folder: of the file, created with the first events.
+        folder: folder of the file, created with the first events.
     """
 
     counter = itertools.count()

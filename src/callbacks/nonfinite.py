@@ -29,7 +29,7 @@ class NonFinite(pl.Callback):
     The batch and the one before it are saved as folder/nonfinite_batch.pt.
 
     Args:
-        folder: of the run.
+        folder: the run's folder.
         on_nonfinite: `stop`, or `warn`: log it once and continue.
 
     Raises:

@@ -118,7 +118,7 @@ class CanCompare(Protocol):
         Args:
             a, b: a batch of the model's data: images (n, C, H, W) in [0, 1] and their labels (n,),
                 or images of two domains.
-            generator: for whatever is random.
+            generator: the source of all random numbers.
         """
 
 

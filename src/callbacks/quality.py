@@ -33,7 +33,7 @@ class SampleQuality(pl.Callback):
         n: largest number of samples. The number of real images is the same, because the
             metrics need equal numbers.
         every_n_epochs: also measure on validation images at these epochs; None: only at the last.
-        seed: for the noise.
+        seed: seed of the noise.
         cache: folder of the feature networks.
         inception: also measure fid_inception, kid_inception and is_inception of the test (see
             `src.metrics.inception`).

@@ -71,7 +71,7 @@ def nearest_words(vectors: Tensor, words: list[str], n: int, each: int = 4) -> d
     Args:
         vectors: (words, dimensions).
         words: one per vector.
-        n: for the first n words.
+        n: number of words, from the first.
         each: neighbors per word.
     """
     directions = F.normalize(vectors, dim=1)

@@ -116,7 +116,7 @@ def split_off_test(part: Images, test_size: int | float, split_seed: int, name: 
         part: all images.
         test_size: number of test images, or a fraction; 0: none.
         split_seed: seed of the split.
-        name: of the data set, for errors.
+        name: name of the data set, for errors.
 
     Raises:
         UserError: no image is left for test or training.

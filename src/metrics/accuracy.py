@@ -29,7 +29,7 @@ def class_accuracies(counts: Tensor, names: Sequence[str]) -> dict[str, float]:
 
     Args:
         counts: (K, K), number of images by (true, predicted) class.
-        names: of the K classes.
+        names: names of the K classes.
     """
     correct, images = counts.diag().tolist(), counts.sum(1).tolist()
     return {name: right / n for name, right, n in zip(names, correct, images, strict=True) if n}

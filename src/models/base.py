@@ -62,7 +62,7 @@ class Family(pl.LightningModule):
         refuses: Trainer settings that it cannot follow: {setting: (the values that it can follow,
             the reason)}.
         optimizer_names: a name in the logs for the learning rate of each optimizer.
-        memory_format: of weights and images on the device.
+        memory_format: layout of weights and images on the device.
 
     The config checks read `takes`, `sentences`, `is_classifier` and `refuses` from the source,
     without importing the module: write them as literals, or as names of constants that are

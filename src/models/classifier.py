@@ -35,7 +35,8 @@ class Classifier(Family):
     Args:
         net: normalized images (B, C, H, W) -> logits (B, num_classes). In training it may return a
             tuple whose last members are the logits of auxiliary heads (GoogLeNet).
-        channels: of the images. A network of three channels sees a gray image three times.
+        channels: number of image channels. A network of three channels sees a gray image three
+            times.
         num_classes: number of classes.
         optimizer: parameters -> optimizer.
         schedule: progress in [0, 1) -> factor on the learning rate (see `src.optim.schedules`).

@@ -58,7 +58,7 @@ class CycleGAN(Family):
             discriminators.
         schedule: progress in [0, 1) -> factor on both learning rates. The paper's is constant, then
             falls linearly to 0.
-        channels, size: of the images.
+        channels, size: number of channels, and side or (height, width), of the images.
         lambda_cycle: weight of the cycle-consistency losses.
         lambda_identity: weight of the identity losses, relative to `lambda_cycle`; 0: none.
         pool_size: fakes that the `ImagePool` of each discriminator holds.

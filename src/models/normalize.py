@@ -14,7 +14,7 @@ class Normalize:
     """The mean that a network subtracts from its images, and the std that it divides them by.
 
     Args:
-        mean, std: of images in [0, 1], one number or one for each channel. None: those of the
+        mean, std: moments of images in [0, 1], one number or one per channel. None: those of the
             training images, or those of a pretrained network, whose first layer expects them.
         whiten: start the first convolution with the principal components of the training images
             (see `src.nets.init.whiten`).

@@ -45,7 +45,7 @@ class Source(NamedTuple):
 
     Attributes:
         weights: its state dict.
-        mean, std: of the images that it was trained on, in [0, 1], (C or 1, 1, 1).
+        mean, std: moments of its training images in [0, 1], (C or 1, 1, 1).
         class_names: the name of each logit.
         permutation: the order of its images' pixels, (H * W,); None for the natural one.
     """

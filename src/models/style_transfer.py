@@ -39,7 +39,7 @@ class StyleTransfer(Family):
             come from `init_from` and stay fixed.
         optimizer: parameters -> optimizer; the paper uses L-BFGS.
         schedule: progress in [0, 1) -> factor on the learning rate.
-        channels, size: of the image.
+        channels, size: number of channels, and side or (height, width), of the image.
         num_steps: optimizer steps when `translate` makes an image.
         content_layers, style_layers: names of the network's layers, all with the same weight.
         content_weight, style_weight: alpha and beta (Gatys 2015, eq. 7).

@@ -104,7 +104,7 @@ class Attention(nn.Module):
 
     Args:
         hidden_dim: width of h_dec.
-        channels, height, width: of the images.
+        channels, height, width: shape of the images.
         read_size: N of the reading grid.
         write_size: N of the writing grid.
         init_sigma: standard deviation of the filters at the start of training, in pixels.
@@ -179,7 +179,7 @@ class NoAttention(nn.Module):
 
     Args:
         hidden_dim: width of h_dec.
-        channels, height, width: of the images.
+        channels, height, width: shape of the images.
     """
 
     def __init__(

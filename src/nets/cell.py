@@ -97,7 +97,7 @@ class Cell(nn.Module):
 
         Args:
             x: (B, H, C, W).
-            dtype: of the matrix products.
+            dtype: precision of the matrix products.
         """
         encoder, decoder, heads = self.encoder, self.decoder, self.attention.heads()
         on_reading, on_decoder = encoder.weight_ih.split(

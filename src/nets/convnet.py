@@ -39,7 +39,7 @@ def convnet(
         features: a number is a convolution with that many filters, `M` a 2 x 2 max pooling, `D` a
             dropout.
         hidden_dims: widths of the fully connected layers before the last.
-        kernel, padding: of every convolution.
+        kernel, padding: kernel size and padding of every convolution.
         norm: `batch` adds BatchNorm between each convolution and its ReLU; `none` adds nothing.
         dropout: the rates of `D` and after the hidden layers; one number for both.
         init: initialization of the weights, see `initialize`.

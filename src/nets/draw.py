@@ -33,7 +33,7 @@ class Draw(nn.Module):
     """The encoder, the decoder and their attention.
 
     Args:
-        channels: of the images.
+        channels: number of image channels.
         size: height and width of the images, or one number for both.
         attention: (hidden_dim, channels, height, width) -> how it reads and writes, see
             `src.nets.attention`.

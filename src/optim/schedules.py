@@ -73,7 +73,7 @@ class Plateau:
     Args:
         monitor: name of the metric, such as `val/loss`.
         mode: whether `min` or `max` is better.
-        factor: of the learning rate, in (0, 1).
+        factor: factor on the learning rate, in (0, 1).
         patience: validations without improvement to wait before multiplying.
         min_delta: smallest change that counts as an improvement.
         min_factor: lower limit of the factor.

@@ -38,7 +38,7 @@ def draw_captioned(
             180 pixels and than its image is truncated.
         columns: images per row; None: a square grid.
         scale: size of each pixel; None: enlarge the images to the width of the captions.
-        colors: of the captions; None: black.
+        colors: colors of the captions; None: black.
         max_side: images with a longer side are shrunk to it, in pixels.
     """
     if max(images.shape[-2:]) > max_side:

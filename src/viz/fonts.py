@@ -30,7 +30,7 @@ def write(
     """Draw one line of text.
 
     Args:
-        draw: of the picture.
+        draw: Pillow's drawing object of the picture.
         place: x and y of the anchor, in pixels.
         text: in any script; characters that no font has become boxes.
         size: height of the letters in pixels.

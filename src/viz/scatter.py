@@ -20,7 +20,7 @@ def draw_scatter(points: Tensor, labels: Tensor, names: Sequence[str], side: int
 
     Args:
         labels: (N,) the class of each point.
-        names: of the classes, listed in a legend to the right. Empty: no legend.
+        names: names of the classes, listed in a legend to the right. Empty: no legend.
         side: height of the picture in pixels, and width of the square.
     """
     sheet = Image.new("RGB", (side + LEGEND * bool(names), side), "white")
