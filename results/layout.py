@@ -260,7 +260,7 @@ def summary(folder: str) -> str:
     for family, page, recipe, result, reference, minutes in SUMMARY:
         shown = reference if isinstance(reference, str) else reference()
         rows.append([f"[{family}]({folder}{page}.md)", f"`{recipe}`", result(), shown, minutes])
-    return markdown(["family", "recipe", "test result", "reference", "minutes"], rows)
+    return markdown(["family", "recipe", "test result", "reference", "minutes of training"], rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {
