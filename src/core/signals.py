@@ -11,6 +11,7 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,16 +21,18 @@ from src.core.errors import Interrupted
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 REPEAT = 2.0  # seconds
 WORKER_GRACE = 30  # seconds from SIGTERM to a worker's end
+BLOCKED = 5.0  # seconds after which a process that is blocked outside of Python exits anyway
 FIRST_PROCESS = "ATELIER_FIRST_PROCESS"  # environment variable with its process ID
 PR_SET_PDEATHSIG = 1  # Linux: prctl's request for a signal when the parent dies
 
 _first_signal: float | None = None  # when the first one came; None: none came yet
+_last_handled = 0.0  # when a handler last ran
 
 
 def is_repeat() -> bool:
     """Return whether the signal being handled repeats one of the last REPEAT seconds."""
-    global _first_signal
-    now = time.monotonic()
+    global _first_signal, _last_handled
+    now = _last_handled = time.monotonic()
     if _first_signal is not None and now - _first_signal < REPEAT:
         return True
     _first_signal = now
@@ -58,7 +61,9 @@ def exit_on_signals(clean_up: Callable[[str], str], is_rank: bool = False) -> It
     """Exit with 128 + signal number as soon as a stop signal arrives.
 
     This raises no exception: in the middle of an import or of a library's callback it might be
-    swallowed, or end as a traceback.
+    swallowed, or end as a traceback. Python runs a handler only when the main thread is between two
+    of its instructions. While that is blocked in a library, such as in the wait for the other
+    processes of a distributed run, a thread of ours exits after BLOCKED seconds.
 
     Args:
         clean_up: called first: signal name -> the line to print, empty for none.
@@ -83,12 +88,44 @@ def exit_on_signals(clean_up: Callable[[str], str], is_rank: bool = False) -> It
         os._exit(0 if is_child else 128 + number)
 
     previous = install(handle)
+    stop_watching = _watch(handle)
     try:
         yield
     finally:
+        stop_watching()
         if _first_signal is None:
             restore(previous)
         # else the command ends: a repetition must not change its exit code while Python exits
+
+
+def _watch(handle: Callable[[int, Any], None]) -> Callable[[], None]:
+    """Start a thread that calls `handle` if the main thread does not for BLOCKED seconds.
+
+    Nothing is done while another handler is installed. Returns a function that ends the thread.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        while received := os.read(reader, 1):  # the number of a signal; empty: the end
+            start, number = time.monotonic(), received[0]
+            while signal.getsignal(number) is handle and _last_handled < start - 1:
+                if time.monotonic() > start + BLOCKED:
+                    handle(number, None)
+                time.sleep(0.05)
+        os.close(reader)
+
+    def stop() -> None:
+        signal.set_wakeup_fd(before)
+        os.close(writer)
+
+    threading.Thread(target=watch, daemon=True, name="signals").start()
+    return stop
+
+
+# a forked worker has its parent's pipe, and would announce its own signals there
+os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
 
 
 def raise_interrupted(number: int, frame: Any) -> None:

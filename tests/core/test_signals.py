@@ -1,7 +1,11 @@
-"""A repeated stop signal does not change how a process ends."""
+"""How a process ends: by a repeated stop signal, by one while it is blocked outside of Python."""
 
+import signal
 import subprocess
 import sys
+import time
+
+import pytest
 
 from tests.conftest import ROOT
 
@@ -29,3 +33,30 @@ def test_second_sigterm_while_python_exits_keeps_the_exit_code():
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert result.returncode == 143, result.stderr
     assert result.stderr == ""
+
+
+BLOCKED = """
+import hashlib
+from src.core import signals
+
+with signals.exit_on_signals(lambda name: f"{name}: stopped"):
+    print("ready", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"a", b"b", 10**9)  # minutes in C
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_signal_ends_a_process_that_is_blocked_outside_of_python(name):
+    process = subprocess.Popen(
+        [sys.executable, "-c", BLOCKED],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.3)
+    process.send_signal(getattr(signal, name))
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 128 + getattr(signal, name)
+    assert stderr == f"{name}: stopped\n"
