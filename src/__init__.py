@@ -4,10 +4,21 @@ import os
 import signal
 import sys
 
+FIRST_PROCESS = "ATELIER_FIRST_PROCESS"  # environment variable with the process ID of rank 0
+
 
 def exit_on_interrupt() -> None:
-    """Have Ctrl-C end the process without a traceback, with exit code 130."""
-    signal.signal(signal.SIGINT, lambda number, frame: os._exit(128 + number))
+    """Have Ctrl-C end the process without a traceback, with exit code 130.
+
+    Rank 0 starts the other ranks of a distributed run, and gets the same Ctrl-C. They exit with 0:
+    for another code Lightning sends SIGKILL to rank 0.
+    """
+
+    def handle(number: int, frame: object) -> None:
+        is_child = os.environ.get(FIRST_PROCESS) == str(os.getppid())
+        os._exit(0 if is_child else 128 + number)
+
+    signal.signal(signal.SIGINT, handle)
 
 
 # `python -m src.COMMAND` imports this first. A command handles signals itself from its start to its

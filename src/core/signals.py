@@ -16,13 +16,13 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from src import FIRST_PROCESS
 from src.core.errors import Interrupted
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 REPEAT = 2.0  # seconds
 WORKER_GRACE = 30  # seconds from SIGTERM to a worker's end
 BLOCKED = 5.0  # seconds after which a process that is blocked outside of Python exits anyway
-FIRST_PROCESS = "ATELIER_FIRST_PROCESS"  # environment variable with its process ID
 PR_SET_PDEATHSIG = 1  # Linux: prctl's request for a signal when the parent dies
 
 _first_signal: float | None = None  # when the first one came; None: none came yet

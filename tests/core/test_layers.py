@@ -35,7 +35,8 @@ def imports(path):
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node not in typing_only:
             if node.module == "src":
-                yield from (f"src.{alias.name}" for alias in node.names)
+                names = [alias.name for alias in node.names]
+                yield from (f"src.{name}" for name in names if name.islower())  # not a constant
             elif (node.module or "").startswith("src."):
                 yield node.module
 
