@@ -7,7 +7,7 @@ python -m src.augment data=folder data.root=IN augment=model augment.run=RUN out
                       style_transfer or cdcgan
 python -m src.augment preview=photo.jpg out=sheet.png                 every augmentation and border
 
-OUT/train holds each training image and factor - 1 augmented copies, each at its own size
+OUT/train holds each training image and factor - 1 augmented copies, each at its original size
 (augment.size for images that a model translates, the size of the run for those of a cdcgan).
 OUT/val and OUT/test hold the other images unchanged. OUT/manifest.csv lists the source of each new
 image, its seed, and the parameters of each transform. The same seed gives the same bytes.

@@ -1,4 +1,4 @@
-"""Classify your own images with a finished run.
+"""Classify images with a finished run.
 
 python -m src.predict run=DIR images=photo.jpg              one image
 python -m src.predict run=DIR images=PHOTOS top=5           a folder, five classes per image

@@ -1,11 +1,11 @@
-"""Translate your own images with a finished run.
+"""Translate images with a finished run.
 
 python -m src.translate run=DIR images=PHOTOS out=OUT        CycleGAN from A to B, or a style
 python -m src.translate run=DIR images=PHOTOS out=OUT to=a   CycleGAN from B to A
 python -m src.translate run=DIR images='PHOTOS/*.jpg' out=OUT size=256
 
 `images` is a file, a folder with all images below it, a glob, or a list of these, as for
-`src.predict`. Each image becomes a PNG with the same relative path in OUT, at its own size unless
+`src.predict`. Each image becomes a PNG with the same relative path in OUT, at the same size unless
 `size` is set. Images that cannot be read or are too small for the networks are listed on stderr,
 and the exit code is then 1.
 """

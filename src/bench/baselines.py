@@ -126,7 +126,7 @@ def plain_penalty(critic: Any, real: Any, fake: Any) -> Any:
 def plain_cyclegan_rate(cfg: DictConfig, data: Any) -> float:
     """Return images of each domain per second of a plain CycleGAN loop.
 
-    Each result has its own call of a network, as in the authors' code.
+    Each result needs a separate call of a network, as in the authors' code.
     """
     import itertools
     import random

@@ -22,7 +22,7 @@ class HasGraphs(Protocol):
 class Graph(pl.Callback):
     """Write the graph of each network once, traced in eval mode.
 
-    Each is a sub-run of its own, since TensorBoard keeps one graph per run.
+    Each is a separate sub-run, since TensorBoard keeps one graph per run.
     """
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -1,6 +1,6 @@
 """Check a config before torch is imported. A mistake becomes a one-line error.
 
-`src.config.targets` checks each setting on its own. This module checks that they fit together.
+`src.config.targets` checks each setting separately. This module checks that they fit together.
 """
 
 import re

@@ -219,7 +219,7 @@ def _known(config_name: str, overrides: list[str], given: str) -> list[str]:
     chosen = [o for o in overrides if o != given and _key(o) in groups()]
     try:
         plain = OmegaConf.to_container(_composed(config_name, chosen), resolve=False)
-    except Exception:  # one of these choices has a mistake of its own
+    except Exception:  # one of these choices has a mistake
         plain = {}
     assert isinstance(plain, dict)
     plain.pop("hydra", None)

@@ -41,7 +41,7 @@ def run_once(
             complete(cfg)
             return run_alone(task, cfg, Path(HydraConfig.get().runtime.output_dir))
         except (UserError, TrainingFailed) as error:
-            raised.append(error)  # not through Hydra, which would print a message of its own
+            raised.append(error)  # not through Hydra, which would also print a message
 
     try:
         run_jobs(config_name, overrides, job, multirun=False)
@@ -72,7 +72,7 @@ def run_alone(task: Task, cfg: DictConfig, folder: Path) -> Any:
 
 
 def failure(error: Exception, folder: Path) -> TrainingFailed | None:
-    """Return an error with what the system refused, what was saved and what to do.
+    """Return an error that says why the system failed, what was saved and what to do.
 
     None if `error` has another cause. If `folder` has no checkpoint or metrics, it is removed.
     """

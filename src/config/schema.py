@@ -138,10 +138,17 @@ def _members(value: Any, kind: Any, length: Length) -> str | None:
     fits = isinstance(value, list | tuple) and length.min <= len(value) <= (most or len(value))
     if fits and all(allowed_values(member, kind) is None for member in value):
         return None
-    member = allowed_values(object(), kind) or "any value"
+    members = _plural(allowed_values(object(), kind) or "any value")
     if length.min == most:
-        return f"a list of {most} members, each {member}"
-    return f"a {'non-empty ' if length.min else ''}list, each member {member}"
+        return f"a list of {most} {members}"
+    return f"a {'non-empty ' if length.min else ''}list of {members}"
+
+
+def _plural(words: str) -> str:
+    """Return the plural of words for allowed values: 'a number above 0' -> 'numbers above 0'."""
+    if ", or " not in words and (number := re.fullmatch(r"a ((?:whole )?number)(.*)", words)):
+        return f"{number[1]}s{number[2]}"
+    return "texts" if words == "text" else f"members, each {words}"
 
 
 def _tuple(value: Any, kinds: tuple[Any, ...]) -> str | None:

@@ -1,7 +1,7 @@
 """Random numbers as a function of the position in a run: (seed, epoch, batch) or (seed, sample).
 
 No random state is carried from one batch to the next. So a resumed run draws the same numbers as a
-run that was never interrupted, and a callback, which has a generator of its own, changes nothing.
+run that was never interrupted, and a callback, which has a separate generator, changes nothing.
 """
 
 import hashlib

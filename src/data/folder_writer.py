@@ -42,7 +42,7 @@ class FolderWriter:
         factor: the folder holds `factor` times the training images: each one, and its copies.
         seed: seed of the copies. Copy k of image i is the version that epoch k of a run would see.
         size: side or (height, width) that an image from a file is scaled to before copies are made
-            from it; None: its own size.
+            from it; None: its original size.
         workers: number of threads that make copies; None: the pool's default.
     """
 
@@ -157,7 +157,7 @@ def _save_unchanged(part: Images, places: list[Path], i: int) -> None:
 
 
 def _pixels(part: Images, i: int, size: int | None = None) -> Tensor:
-    """Return image i, (C, H, W) uint8. One from a file is scaled to `size`; None: its own size."""
+    """Return image i, (C, H, W) uint8. One from a file is scaled to `size`, if given."""
     if isinstance(part, FileSet):
         height_width = None if size is None else (size, size)
         return decode(part.paths[i], height_width, part.channels, part.background)

@@ -76,7 +76,7 @@ class WithIndex(Dataset[Any]):
 
 @dataclass
 class Splits:
-    """The official sets of a source; `val` is None if it has no validation set of its own."""
+    """The official sets of a source; `val` is None if it has no validation set."""
 
     train: Images
     test: Images

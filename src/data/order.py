@@ -31,7 +31,7 @@ class EpochSampler(Sampler[Tensor]):
         seed: seed of the run.
         shuffle: draw a new order every epoch; False: the stored order.
         position: () -> (epoch, first batch); called when iteration starts.
-        columns: number of sets that are read side by side, each shuffled on its own. A batch is
+        columns: number of sets that are read side by side, each shuffled separately. A batch is
             then (B, columns) indices; for one column it is (B,).
         rank, world: this process takes every world-th index. All processes get the same number of
             batches, because each forward pass may wait for the others. In training, short ranks

@@ -78,7 +78,7 @@ class Draw(nn.Module):
 
         Args:
             x: (B, C, H, W) in [0, 1].
-            eps: (T, B, latent_dim) standard normal, its own for every step.
+            eps: (T, B, latent_dim) standard normal, independent for every step.
             keep: return the state after every step too.
         """
         dtype = (

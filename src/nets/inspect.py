@@ -21,7 +21,7 @@ class Layer(NamedTuple):
         name: dotted, as `net.get_submodule` takes it.
         kind: the name of its class: Conv2d, Linear, ...
         shape_in, shape_out: for one image, without the batch: (C, H, W) or (features,).
-        parameters: number of its own parameters; 0 if the layer was called before.
+        parameters: number of its parameters without submodules; 0 if the layer was called before.
         multiply_adds: for one image, of convolutions and fully connected layers without their
             biases; 0 for other layers.
     """
@@ -37,7 +37,7 @@ class Layer(NamedTuple):
 def layer_calls(net: nn.Module, shape: Sequence[int]) -> list[Layer]:
     """Return every call of a layer, in order, when `net` processes images of `shape` (C, H, W).
 
-    A layer is a module with parameters of its own, or without submodules. Functions that `forward`
+    A layer is a module that has parameters itself, or without submodules. Functions that `forward`
     calls are not seen. The network keeps its mode: GoogLeNet's auxiliary heads run in training
     only.
     """
@@ -124,7 +124,7 @@ def classifier_heads(net: nn.Module) -> list[str]:
 def frozen_parts(net: nn.Module, freeze: str | int) -> tuple[list[nn.Parameter], list[nn.Module]]:
     """Return what is not trained.
 
-    A layer is a module with parameters of its own: a BatchNorm counts as well as a convolution.
+    A layer is a module that has parameters itself: a BatchNorm counts as well as a convolution.
 
     Args:
         net: the network.

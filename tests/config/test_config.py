@@ -1,5 +1,5 @@
-"""Every config composes and passes its checks. Every mistake gets one line before torch is
-imported."""
+"""Every config composes and passes its checks. Every mistake is rejected with a one-line error,
+before torch is imported."""
 
 import subprocess
 import sys

@@ -35,7 +35,7 @@ def images(tmp_path):
 
 
 def pixels(config, images, *more):
-    """Read images and labels of the three sets again, with the cache beside the folder."""
+    """Read images and labels of the three sets again, with the cache next to the folder."""
     settings = (
         "model=fc",
         "data=folder",

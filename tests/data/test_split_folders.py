@@ -55,7 +55,7 @@ def test_two_folders_for_one_set_are_an_error(config, tmp_path):
 def test_split_folder_next_to_classes_needs_data_classes(config, tmp_path):
     write(tmp_path, "cats", "dogs", "test")
     message = line(config, tmp_path)
-    assert "holds test, named like a set, beside cats, dogs" in message
+    assert "holds test, named like a set, next to cats, dogs" in message
     assert "data.classes=[cats,dogs] says which folders are classes" in message
     assert read(config, tmp_path, "data.classes=[cats,dogs]").class_names == ["cats", "dogs"]
     assert read(config, tmp_path, "data.classes=[cats,test]").class_names == ["cats", "test"]
@@ -63,7 +63,7 @@ def test_split_folder_next_to_classes_needs_data_classes(config, tmp_path):
 
 def test_train_folder_next_to_class_folders_is_an_error(config, tmp_path):
     write(tmp_path, "train/cats", "train/dogs", "birds")
-    assert "holds train, named like a set, beside birds" in line(config, tmp_path)
+    assert "holds train, named like a set, next to birds" in line(config, tmp_path)
 
 
 def test_other_folders_next_to_two_sets_are_left_out(config, tmp_path, caplog):

@@ -1,4 +1,4 @@
-"""Loading a run refuses data that no longer fit, and broken checkpoints."""
+"""Loading a run refuses data that no longer fit, and damaged checkpoints."""
 
 import shutil
 

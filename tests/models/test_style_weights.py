@@ -69,7 +69,7 @@ def test_torchvision_net_of_a_run_is_matched_by_position(config, tmp_path, log_l
     )
     model.init_from = str(tmp_path / "vgg19.ckpt")
     model.load_pretrained(None)
-    assert log_lines[-1].startswith("13 convolutions")
+    assert log_lines[-1].startswith("loaded 13 convolutions")
     x = torch.rand(1, 3, 32, 32)
     expected = reference.features[:23]((x - 0.4) / 0.2)  # after conv4_2
     assert torch.allclose(model.maps(x)["relu10"], expected, atol=1e-5)

@@ -13,7 +13,7 @@ from tests.conftest import TINY, saved
 
 
 @pytest.mark.parametrize("views", ["model.tta.flip=true", "model.tta.shift=2", "model.tta.shift=0"])
-def test_accuracy_without_augmentation_is_logged_beside_it(config, tmp_path, views):
+def test_accuracy_without_augmentation_is_logged_too(config, tmp_path, views):
     """Against NumPy from the net's own logits, with Wilson's interval; without augmentation it is
     not logged."""
     cfg = config("model=lenet", "data=digits", views, "trainer.max_epochs=2", *TINY)

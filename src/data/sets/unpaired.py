@@ -106,7 +106,7 @@ class UnlabeledFolder(ImageData):
 
 
 class Unpaired(ImageData):
-    """Photographs of domain A in root_a and of domain B in root_b, each domain split on its own.
+    """Photographs of domain A in root_a and of domain B in root_b, each domain split separately.
 
     A batch holds images of A and images of B, each in its own order. Augmentation changes the
     images of both domains independently; mixing stays inside a domain.

@@ -1,7 +1,7 @@
 """Augmentation of whole batches of training images, on the device that holds them.
 
-Every image has its own random parameters. Geometric transforms are composed into one map per image
-and resampled once; then come the pixel-wise transforms, then those that mix images.
+Each image has independent random parameters. Geometric transforms are composed into one map per
+image and resampled once; then come the pixel-wise transforms, then those that mix images.
 """
 
 from collections.abc import Mapping

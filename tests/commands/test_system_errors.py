@@ -107,7 +107,7 @@ def test_half_a_picture_is_removed(tmp_path):
 
 
 def test_a_log_that_cannot_be_written_says_so_once(capsys):
-    log = logging.getLogger("test_refusals")
+    log = logging.getLogger("test_system_errors")
     log.addHandler(handler := LogFile("/dev/full"))
     for _ in range(3):
         log.error("a line")
