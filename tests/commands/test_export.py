@@ -153,9 +153,8 @@ def test_nets_with_norms_heads_and_pools(config, tmp_path, name, size, write):
         if isinstance(layer, nn.BatchNorm2d):
             layer.running_mean.uniform_(-0.2, 0.2)
             layer.running_var.uniform_(0.5, 2)
-    trained = LoadedClassifier(
-        DeployedClassifier(model, None).eval(), 1, (size, size), [str(k) for k in range(10)]
-    )
+    net, names = DeployedClassifier(model, None).eval(), [str(k) for k in range(10)]
+    trained = LoadedClassifier(net, 1, (size, size), names, background=(255, 255, 255))
     answer = write(trained, tmp_path / "x")
     for n in (1, 3):
         images = torch.rand(n, 1, size, size)
