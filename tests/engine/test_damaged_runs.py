@@ -139,7 +139,7 @@ def test_checkpoint_of_other_optimizers(folder):
     [
         (b"", "it names no model"),
         (b"\xff\xfe\x00", "is damaged"),
-        (b"- 1\n- 2\n", "it holds no settings by name"),
+        (b"- 1\n- 2\n", "it has no settings"),
         (b"a: [", "is damaged"),
         (b"data: 3\n", "it names no model"),
         (
