@@ -6,6 +6,7 @@ signal within REPEAT seconds counts as the same request: Slurm sends SIGTERM twi
 Ctrl-C may arrive through more than one process.
 """
 
+import atexit
 import contextlib
 import ctypes
 import os
@@ -122,6 +123,17 @@ def _watch(handle: Callable[[int, Any], None]) -> Callable[[], None]:
 
     threading.Thread(target=watch, daemon=True, name="signals").start()
     return stop
+
+
+@atexit.register
+def _ignore_repetitions() -> None:
+    """Ignore signals while Python takes its modules down, if one has come already.
+
+    Python resets handlers to the system's own then, but leaves ignored signals ignored.
+    """
+    if _first_signal is not None:
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
 
 # a forked worker has its parent's pipe, and would announce its own signals there
