@@ -109,8 +109,11 @@ def test_accelerator_values_are_read_only_at_logging_steps(tmp_path):
         def detach(self):
             raise AssertionError("read")
 
-    progress = SimpleNamespace(total=SimpleNamespace(processed=4))
-    loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
+    batches = SimpleNamespace(total=SimpleNamespace(processed=4))
+    loop = SimpleNamespace(
+        epoch_loop=SimpleNamespace(batch_progress=batches),
+        epoch_progress=SimpleNamespace(current=SimpleNamespace(processed=0)),
+    )
     trainer = SimpleNamespace(
         fit_loop=loop,
         log_every_n_steps=10,
