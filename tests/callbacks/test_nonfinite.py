@@ -126,7 +126,7 @@ def test_accelerator_values_are_read_only_at_logging_steps(tmp_path):
     guard.on_train_batch_start(trainer, None, None, 4)
     guard.on_before_backward(trainer, None, Unread())
     guard.on_before_optimizer_step(trainer, None, None)
-    progress.total.processed = 9
+    batches.total.processed = 9
     guard.on_train_batch_start(trainer, None, None, 9)
     with pytest.raises(AssertionError, match="read"):
         guard.on_before_backward(trainer, None, Unread())
