@@ -206,11 +206,12 @@ def test_cyclegan_learns_winter_from_unpaired_images(config, tmp_path):
     cfg = config(*TINY, "model=cyclegan", "data=winter", f"data.root={tmp_path / 'in'}",
                  "data.limit=null", "data.size=16",
                  "model.generator.base_channels=8", "model.generator.n_blocks=1",
+                 "model.generator.residual=true", "model.lambda_cycle=1",
                  "model.discriminator.base_channels=16",
                  "data.batch_size=4",
                  "model.optimizer.lr=1e-3", "trainer.max_epochs=8", "data.test_size=60",
                  "data.val_size=0")  # fmt: skip
     values = train(cfg, saved(cfg, tmp_path / "run"))
-    assert values["test/psnr_b"] > values["test/psnr_untranslated"] + 6
-    assert values["test/psnr_a"] > values["test/psnr_untranslated"] + 3
-    assert values["test/ssim_b"] > 0.5
+    assert values["test/psnr_b"] > values["test/psnr_untranslated"] + 4
+    assert values["test/psnr_a"] > values["test/psnr_untranslated"] + 2
+    assert values["test/ssim_b"] > 0.7
