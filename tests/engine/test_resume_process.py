@@ -29,14 +29,8 @@ def uncut(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(
-    ("name", "code"),
-    [
-        pytest.param("SIGINT", 130, marks=pytest.mark.slow),
-        pytest.param("SIGTERM", 143, marks=pytest.mark.slow),
-        ("SIGKILL", -9),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGKILL", -9)])
 def test_resume_after_a_signal_is_bit_exact(uncut, tmp_path, name, code):
     """A training process that is killed and resumed ends as an uninterrupted one."""
     folder = tmp_path / "cut"
