@@ -174,7 +174,7 @@ def test_all_commands_accept_such_folders(tmp_path, name):
     assert (sweep / "1" / "metrics.json").is_file()
     fine("train", *settings, f"model.init_from={sweep}/0", f"out={top}/runs")
     assert len(list((top / "runs").rglob("metrics.json"))) == 1
-    fine("evaluate", f"run={sweep}/0", f"root={top}/in")
+    fine("evaluate", f"run={sweep}/0", f"data.root={top}/in")
     fine("export", f"run={sweep}/0", f"out={top}/x.onnx")
     assert (top / "x.onnx").is_file()
     fine("augment", f"data.root={top}/in", "augment=flip", f"out={top}/more")
