@@ -50,7 +50,7 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
         return self.wait_count >= max(self.patience, 1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict | {"patience": self.patience})  # of this session
+        super().load_state_dict(state_dict | {"patience": self.patience})  # keep this session's
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if trainer.state.fn == "fit":

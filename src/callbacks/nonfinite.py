@@ -39,7 +39,7 @@ class NonFinite(pl.Callback):
     def __init__(self, folder: Path, on_nonfinite: str) -> None:
         self.folder, self.warn_only = folder, on_nonfinite == "warn"
         self.recent: list[Any] = []  # this batch and the one before it
-        self.batch_number = 0  # of this batch, from 1
+        self.batch_number = 0  # counted from 1
         self.is_logging_step = False
         self.found = ""  # in this batch
         self.warned = False

@@ -192,7 +192,7 @@ def checkpoint_at(path: Path, setting: str) -> Path:
     """
     if path.is_dir():
         return last_checkpoint(path)
-    if not path.is_file():  # RUN: the placeholder in recipes that need a run
+    if not path.is_file():  # recipes that need a run name RUN until the user gives one
         wrong = " must be given" if str(path) == "RUN" else f"={path} does not exist"
         raise UserError(f"{setting}{wrong}: give the folder of a run, or a checkpoint")
     return path

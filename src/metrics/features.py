@@ -23,7 +23,7 @@ from src.metrics.precision import float32
 
 log = logging.getLogger(__name__)
 
-VERSION = 2  # of network and training; a new number makes new cache entries
+VERSION = 2  # raise it when the network or its training changes: the cache is then not used
 STEPS, BATCH, RATE = 600, 128, 3e-3
 EVERY_N_SECONDS = 10  # between progress lines, if the output is not a terminal
 

@@ -147,7 +147,7 @@ class GAN(Family):
         losses, the mean logits, the gradient penalty and, when the trainer logs, gradient norms.
         """
         real_images, labels = batch[0] * 2 - 1, batch[1]  # (B, C, H, W) in [-1, 1]
-        number = progress(self.trainer).batch + 1  # of this batch, from 1
+        number = progress(self.trainer).batch + 1  # counted from 1
         train_generator = number % self.n_critic == 0
         log_norms = is_logging_step(self.trainer, number)
 

@@ -53,7 +53,7 @@ STAND_INS = {  # what a model `takes` -> a small data set of that kind; INPUTS: 
     ),
     "sentences": ("data=reviews", "data.batch_size=64"),
 }
-MODEL_SETTINGS = {  # what a model `takes` -> further settings of such a model
+MODEL_SETTINGS = {  # Family.takes -> more settings for such a model
     "a photograph and a style": (
         "model.init_from=INPUTS/vgg",
         "model.net.features=[4,M,8]",

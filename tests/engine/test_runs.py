@@ -17,7 +17,7 @@ from tests.engine.cuts import uncut_run
 
 
 @pytest.fixture(scope="module")
-def of_folder(tmp_path_factory):
+def folder_run(tmp_path_factory):
     """Return the folders of a finished run and of its two classes of images."""
     top = tmp_path_factory.mktemp("folder")
     for i in range(20):
@@ -43,8 +43,8 @@ def of_folder(tmp_path_factory):
         ("dogs", "aardvarks", "new: aardvarks; gone: dogs"),  # it would, and call dogs cats
     ],
 )
-def test_a_folder_whose_classes_changed_is_refused(of_folder, tmp_path, old, new, words):
-    finished, images = of_folder
+def test_a_folder_whose_classes_changed_is_refused(folder_run, tmp_path, old, new, words):
+    finished, images = folder_run
     folder = shutil.copytree(finished, tmp_path / "run")
     now = shutil.copytree(images, tmp_path / "images")
     (now / new).parent.mkdir(exist_ok=True)
@@ -63,8 +63,8 @@ def test_a_folder_whose_classes_changed_is_refused(of_folder, tmp_path, old, new
         )
 
 
-def test_an_unchanged_folder_is_accepted(of_folder):
-    finished, _ = of_folder
+def test_an_unchanged_folder_is_accepted(folder_run):
+    finished, _ = folder_run
     before = runs.read_metrics(finished)
     assert evaluate(compose("evaluate", [f"run={finished}"]))["test/acc"] == before["test/acc"]
 
@@ -88,8 +88,8 @@ def test_missing_checkpoint_is_an_error(tmp_path):
     assert "has no checkpoint" in wrong(command("train", f"resume={tmp_path}"))
 
 
-def test_a_flipped_byte_is_an_error(of_folder, tmp_path):
-    data = bytearray((of_folder[0] / "checkpoints" / "last.ckpt").read_bytes())
+def test_a_flipped_byte_is_an_error(folder_run, tmp_path):
+    data = bytearray((folder_run[0] / "checkpoints" / "last.ckpt").read_bytes())
     data[len(data) // 2] ^= 1
     (tmp_path / "flipped.ckpt").write_bytes(data)
     with pytest.raises(UserError, match="damaged checkpoint"):

@@ -100,10 +100,10 @@ def test_backbone_rate_is_a_fraction_of_the_heads_rate_at_every_batch(
     seen, step = [], Classifier.training_step
 
     def noted(self, batch, batch_idx):
-        of_heads = {id(p) for p in self.net.fc1.parameters()}
+        head_ids = {id(p) for p in self.net.fc1.parameters()}
         groups = self.trainer.optimizers[0].param_groups
         seen.append(
-            {({id(p) for p in group["params"]} <= of_heads, group["lr"]) for group in groups}
+            {({id(p) for p in group["params"]} <= head_ids, group["lr"]) for group in groups}
         )
         return step(self, batch, batch_idx)
 

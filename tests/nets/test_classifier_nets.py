@@ -12,7 +12,7 @@ from src.engine.instantiate import instantiate_node
 from src.nets.cifar import Block, densenet_bc, resnet
 from src.nets.convnet import convnet
 
-COUNTS = {  # of the papers, and of torchvision's documentation at 1,000 classes
+COUNTS = {  # parameters, from the papers and from torchvision's documentation (1,000 classes)
     ("fc", "data=mnist"): 6_442,
     ("cnn", "data=mnist"): 6_422,
     ("lenet", "data=cifar10"): 62_006,

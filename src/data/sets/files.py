@@ -24,7 +24,7 @@ from src.data.images import Images, ImageSet
 log = logging.getLogger(__name__)
 
 MEMORY_LIMIT = 4 * 2**30  # bytes of decoded images, for `in_memory: auto` and for the cache
-VERSION = 3  # of `decode`; a new number makes new cache entries
+VERSION = 3  # raise it when `decode` changes: cached images are then decoded again
 
 
 @dataclass
