@@ -100,7 +100,7 @@ def guarded(action: Callable[[], Any]) -> int:
         for name in closed:  # Python flushes them at the very end
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
         return 128 + signal.SIGPIPE
-    except Exception as error:
+    except Exception as error:  # one line if the system failed, else raised again
         if (failure := os_failure(error)) is None:
             raise
         print(f"error: {failure.reason}: {failure.advice}", file=sys.stderr)

@@ -205,7 +205,7 @@ def _at_fault(config_name: str, overrides: list[str], error: Exception) -> tuple
         try:
             _composed(config_name, row[:middle])
             low = middle
-        except Exception as first:
+        except Exception as first:  # as in `compose`: any exception type
             high, error = middle, first
     return (row[high - 1] if row else ""), error
 

@@ -153,7 +153,7 @@ def optional(outcome: str, folder: Path) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # logged if the system failed, else raised again
         failure = os_failure(error)
         if failure is None:
             raise

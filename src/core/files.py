@@ -91,7 +91,7 @@ def write_or_remove(path: Path, write: Callable[[Path], Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         write(path)
-    except BaseException:
+    except BaseException:  # Ctrl-C too must leave no partial file; it is raised again
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
         raise

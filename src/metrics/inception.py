@@ -54,7 +54,7 @@ def inception_weights() -> Path:
         raise UserError(f"{URL_INCEPTION_V3} cannot be fetched into {path} ({error})") from error
     try:  # torch-fidelity would unpickle any code in the file
         torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
+    except Exception as error:  # zipfile, pickle and torch can raise any exception type
         reason = str(error).partition("\n")[0]
         raise UserError(f"{path} is damaged: delete it to fetch it again ({reason})") from error
     return path
