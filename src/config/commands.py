@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
 from src.core.types import (
+    Budget,
+    Color,
     ImageSide,
     ImageSize,
     Interval,
@@ -157,6 +159,30 @@ class AugmentByModel:
     to: Literal["a", "b"]
 
 
+@dataclass
+class Photos:
+    """The node `data` of nanonet."""
+
+    root: PathText | None
+    classes: Sequence[str | int] | None
+    background: Color
+
+
+@dataclass
+class NanoNet:
+    """python -m src.nanonet"""
+
+    data: Photos
+    candidate: dict[str, Sequence[str]]
+    out: PathText | None
+    init: PathText | None
+    budget: Budget
+    folds: Annotated[int, Interval(ge=2, le=100)]
+    repeats: Annotated[int, Interval(ge=1, le=100)]
+    seed: Seed
+    cache: PathText
+
+
 COMMANDS = {
     "train": Train,
     "bench": Bench,
@@ -168,6 +194,7 @@ COMMANDS = {
     "translate": Translate,
     "export": Export,
     "augment": Augment,
+    "nanonet": NanoNet,
 }
 
 

@@ -110,6 +110,18 @@ Duration = Annotated[
     Predicate(lambda value: bool(re.fullmatch(r"\d+:\d\d:\d\d:\d\d", str(value))), "DD:HH:MM:SS"),
 ]
 
+Budget = Annotated[
+    str,
+    Predicate(lambda value: budget_seconds(value) > 0, "a time such as 90s, 10m or 2h"),
+]
+
+
+def budget_seconds(value: object) -> float:
+    """Return the seconds of a time such as 90s, 10m or 2h; 0 if it is none."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", str(value))
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
+
+
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 PictureName = Annotated[  # the name of a file that Pillow can write
     str,

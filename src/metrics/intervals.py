@@ -7,13 +7,13 @@ from collections.abc import Sequence
 Z = 1.959963984540054  # quantile for two-sided 95%
 
 
-def wilson(successes: int, n: int, z: float = Z) -> tuple[float, float]:
+def wilson(successes: float, n: int, z: float = Z) -> tuple[float, float]:
     """Return the 95% interval of the share `successes` / `n` (Wilson 1927).
 
     Unlike Wald's interval it stays in [0, 1].
 
     Args:
-        successes: from 0 to n.
+        successes: from 0 to n; a mean over several trials need not be whole.
         n: at least 1.
         z: quantile of the standard normal distribution.
     """

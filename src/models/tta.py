@@ -7,7 +7,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src.core.types import NonNegativeInt
+from src.core.types import NonNegativeInt, Positive
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,13 @@ class TTA:
         flip: add the mirror image of each view.
         shift: pixels; add the image moved by that many up and left, and down and right, its border
             filled by reflection. 0: do not move it.
+        temperature: logits are divided by it, so that the probabilities fit the accuracy (Guo
+            2017). `src.nanonet` chooses it.
     """
 
     flip: bool = False
     shift: NonNegativeInt = 0
+    temperature: Positive = 1.0
 
     def __bool__(self) -> bool:
         return self.flip or self.shift > 0
@@ -52,10 +55,10 @@ def predict_with_tta(net: nn.Module, x: Tensor, tta: TTA) -> tuple[Tensor, Tenso
         x: normalized images (B, C, H, W).
 
     Returns:
-        logits (B, num_classes) of x, and the mean, of the same shape.
+        logits (B, num_classes) of x, and the mean, of the same shape, divided by the temperature.
     """
     mean: Any = 0.0
     for weight, view in tta.positions(x):
         logits = net(view)
         mean = mean + weight * ((logits + net(view.flip(3))) / 2 if tta.flip else logits)
-    return logits, mean
+    return logits / tta.temperature, mean / tta.temperature

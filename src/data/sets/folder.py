@@ -1,5 +1,6 @@
 """A folder of your own images: one sub-folder per class, with or without train/val/test above."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -10,6 +11,7 @@ import torch
 
 from src.core.errors import UserError
 from src.core.files import SYSTEM, LeftOut, Scan, images_below, printable, summary
+from src.core.types import PathText
 from src.data.image_data import ImageData
 from src.data.images import Splits
 from src.data.sets.files import FileSet, load_or_stream, make_file_set
@@ -26,12 +28,18 @@ class Folder(ImageData):
 
     Args:
         classes: names of sub-folders, labeled in this order; others are not read. None: all.
+        exclude: a text file that names images to leave out, one per line, relative to the root.
         settings: settings of `ImageData`.
     """
 
-    def __init__(self, classes: Sequence[str | int] | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        classes: Sequence[str | int] | None = None,
+        exclude: PathText | None = None,
+        **settings: Any,
+    ) -> None:
         super().__init__(**settings)
-        self.classes = classes
+        self.classes, self.exclude = classes, exclude
 
     def read(self) -> Splits:
         if not self.root.is_dir():
@@ -62,8 +70,23 @@ class Folder(ImageData):
 
     @cached_property
     def scan(self) -> Scan:
-        """All files below the root."""
-        return images_below(self.root)
+        """All files below the root, without those that `exclude` names."""
+        scan = images_below(self.root)
+        if self.exclude is None:
+            return scan
+        path = Path(self.exclude).expanduser()
+        try:
+            lines = path.read_bytes().splitlines()  # names of files are not always UTF-8
+        except OSError as error:
+            raise UserError(f"data.exclude={path} cannot be read: {error.strerror}") from error
+        named = {self.root / os.fsdecode(line) for line in lines if line}
+        if missing := named.difference(scan.images):
+            raise UserError(
+                f"data.exclude={path} names {printable(min(missing))}, which is no image there"
+            )
+        kept = [image for image in scan.images if image not in named]
+        left_out = {f"named in {path}": sorted(named)} if named else {}
+        return Scan(kept, scan.left_out | left_out)
 
     def split_folders(self) -> dict[str, Path]:
         """Return the folders that hold the classes of train, and of val and test if they exist."""

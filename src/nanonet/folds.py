@@ -1,0 +1,65 @@
+"""Cut photos into the folds of a repeated, stratified cross-validation."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from src.core.randomness import derive_seed
+
+ALWAYS_TRAINS = -1  # the fold of a photo without which its class would be empty
+
+
+def assign_folds(
+    labels: Sequence[int],
+    groups: Sequence[int],
+    digests: Sequence[str],
+    folds: int,
+    seed: int,
+    known: Mapping[str, int] | None = None,
+) -> list[int]:
+    """Return the fold of each photo, from 0 to folds - 1.
+
+    Every class is spread evenly over the folds, and a group stays together. The order in which
+    groups are placed depends on the seed and the photos' content alone, so a photo has the same
+    fold whatever its file is called. A class with a single group cannot be validated, because
+    nothing of it would be left to train on: its photos have the fold `ALWAYS_TRAINS`.
+
+    Args:
+        labels, groups, digests: of the N photos.
+        folds: number of folds, at least 2.
+        seed: of this repeat.
+        known: folds of photos from an earlier search, by digest; they are kept.
+    """
+    known = known or {}
+    members: dict[int, list[int]] = defaultdict(list)
+    for i, group in enumerate(groups):
+        members[group].append(i)
+    groups_of: dict[int, set[int]] = defaultdict(set)
+    for label, group in zip(labels, groups, strict=True):
+        groups_of[label].add(group)
+    single = {next(iter(own)) for own in groups_of.values() if len(own) == 1}
+
+    result = [ALWAYS_TRAINS] * len(labels)
+    in_class: dict[tuple[int, int], int] = defaultdict(int)  # photos by (class, fold)
+    in_fold = [0] * folds
+
+    def place(group: int, fold: int) -> None:
+        for i in members[group]:
+            result[i] = fold
+            in_class[labels[i], fold] += 1
+            in_fold[fold] += 1
+
+    def order(group: int) -> tuple[int, int]:
+        first = min(digests[i] for i in members[group])
+        return -len(members[group]), derive_seed(seed, "fold", first)
+
+    waiting = []
+    for group in sorted(set(members) - single, key=order):
+        earlier = [known[digests[i]] for i in members[group] if digests[i] in known]
+        if earlier and 0 <= earlier[0] < folds:
+            place(group, earlier[0])
+        else:
+            waiting.append(group)
+    for group in waiting:
+        label = labels[members[group][0]]
+        place(group, min(range(folds), key=lambda k: (in_class[label, k], in_fold[k], k)))
+    return result

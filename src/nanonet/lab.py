@@ -1,0 +1,115 @@
+"""The photos as each recipe wants them, and the features that recipes share."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+from tqdm import tqdm
+
+from src.core.errors import UserError
+from src.core.files import Damaged, load_checked, write_atomically
+from src.engine import build
+from src.nanonet.recipes import (
+    BATCH,
+    Features,
+    Recipe,
+    features_of,
+    last_layer,
+    logits_of,
+    train_head,
+    train_on,
+)
+
+
+class Lab:
+    """Trains recipes on parts of the photos.
+
+    Args:
+        digests: of the N photos, in the order of the data set.
+        folder: for the features, which a later search can use again.
+        earlier: such folders of earlier searches.
+    """
+
+    def __init__(self, digests: Sequence[str], folder: Path, earlier: Sequence[Path] = ()) -> None:
+        self.digests, self.folder, self.earlier = list(digests), folder, list(earlier)
+        self._data: dict[str, Any] = {}
+        self._features: dict[str, Features] = {}
+
+    def data(self, recipe: Recipe) -> Any:
+        """Return the data module of a recipe; recipes with the same settings share one."""
+        key = OmegaConf.to_yaml(recipe.cfg.data) + OmegaConf.to_yaml(recipe.cfg.augment)
+        if key not in self._data:
+            data = build.datamodule(recipe.cfg)
+            if len(data.train) != len(self.digests):
+                raise UserError(
+                    f"data.root={data.root}: photos were added or removed during the search: "
+                    "start the command again"
+                )
+            self._data[key] = data
+        return self._data[key]
+
+    def logits(self, recipe: Recipe, train: Tensor, held_out: Tensor) -> Tensor:
+        """Train `recipe` on photos; return the logits (M, K) of others, which are held out.
+
+        Args:
+            train, held_out: indices (N,) and (M,).
+        """
+        data = self.data(recipe)
+        if not recipe.fixed_features:
+            return train_on(recipe, data, train, held_out, self.folder / "trainer")
+        features = self.features(recipe)
+        head = train_head(recipe, data, features.at(train), data.train.labels[train])
+        return logits_of(head, features.at(held_out), recipe.cfg.model.tta.flip)
+
+    def features(self, recipe: Recipe) -> Features:
+        """Return the features of all photos: known ones from disk, new ones from the net."""
+        data = self.data(recipe)
+        torch.manual_seed(recipe.cfg.seed)
+        model: Any = build.model(recipe.cfg, data)
+        model.load_pretrained(data)
+        key = _key(model, recipe)
+        if key in self._features:
+            return self._features[key]
+        name = f"features-{key}.pt"
+        known: dict[str, Tensor] = {}
+        for folder in (*self.earlier, self.folder):
+            known |= _load(folder / name)
+        new = torch.tensor([i for i, digest in enumerate(self.digests) if digest not in known])
+        bar = tqdm(new.long().split(BATCH), f"{recipe.name}: features", disable=None, leave=False)
+        for indices in bar if len(new) else ():
+            images, _ = data.eval_images(data.train, indices)
+            found = torch.stack(features_of(model, images), 1)  # (B, 2, D)
+            known |= {self.digests[i]: row for i, row in zip(indices.tolist(), found, strict=True)}
+        if len(new):
+            own = {digest: known[digest].clone() for digest in self.digests}
+            write_atomically(self.folder / name, lambda path: torch.save(own, path))
+        rows = torch.stack([known[digest] for digest in self.digests])  # (N, 2, D)
+        self._features[key] = Features(rows[:, 0].contiguous(), rows[:, 1].contiguous())
+        return self._features[key]
+
+
+def _key(model: Any, recipe: Recipe) -> str:
+    """Return a name for all that features depend on: the frozen weights, and the photos' size."""
+    digest = hashlib.blake2b(digest_size=8)
+    head = set(last_layer(model.net).parameters())
+    states: dict[str, Tensor] = {"mean": model.mean, "std": model.std}
+    states |= dict(model.net.named_buffers())
+    states |= {name: p for name, p in model.net.named_parameters() if p not in head}
+    for name, value in states.items():
+        digest.update(f"{name} {tuple(value.shape)}".encode())
+        digest.update(value.detach().contiguous().numpy().tobytes())
+    data = recipe.cfg.data
+    digest.update(f"{data.size} {data.channels} {data.background}".encode())
+    return digest.hexdigest()
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    """Return features by digest; {} if there are none, or they are damaged."""
+    try:
+        return dict(load_checked(path))
+    except (FileNotFoundError, Damaged, TypeError, ValueError):
+        return {}

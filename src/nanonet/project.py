@@ -1,0 +1,162 @@
+"""The folder of a NanoNet search: its settings, the photos in it, and the run that it ends with."""
+
+import json
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig, OmegaConf
+
+from src.config.checks import check
+from src.config.compose import compose
+from src.config.jobs import run_once
+from src.config.overrides import setting
+from src.config.resume import resume_run
+from src.core import runs
+from src.core.errors import UserError, first_line, writing
+from src.core.files import write_atomically
+from src.engine import build
+from src.nanonet import demonstration
+from src.nanonet.photos import Inspection, look
+from src.nanonet.recipes import Recipe
+from src.nanonet.study import Study
+from src.train import train as train_task
+
+DEFAULT = Path("runs") / "nanonet"
+
+
+class Project(NamedTuple):
+    """The files of one search.
+
+    Attributes:
+        folder: holds everything.
+        root: the photos.
+    """
+
+    folder: Path
+    root: Path
+
+    @property
+    def search(self) -> Path:
+        """Finished folds and features, from which a stopped search goes on."""
+        return self.folder / "search"
+
+    @property
+    def run(self) -> Path:
+        """The run that trains the choice on all photos."""
+        return self.folder / "run"
+
+    @property
+    def excluded(self) -> Path:
+        """The text file with the photos that are left out."""
+        return self.folder / "left_out.txt"
+
+    def overrides(self, cfg: DictConfig) -> list[str]:
+        """Return the overrides of src.train that say which photos, and how to read them."""
+        made = [
+            "data=folder",
+            setting("data.root", self.root),
+            "data.val_size=0",
+            "data.test_size=0",
+            f"seed={cfg.seed}",
+        ]
+        if cfg.data.classes is not None:
+            made.append(f"data.classes={json.dumps(list(map(str, cfg.data.classes)))}")
+        if cfg.data.background != "white":
+            color = cfg.data.background
+            color = color if isinstance(color, str) else list(color)
+            made.append(f"data.background={json.dumps(color)}")
+        if self.excluded.is_file():
+            made.append(setting("data.exclude", self.excluded))
+        if cfg.cache != "~/.cache/atelier":
+            made.append(setting("cache", Path(cfg.cache)))
+        return made
+
+
+@contextmanager
+def opened(cfg: DictConfig) -> Iterator[Project]:
+    """Yield the project of `cfg`, new or to be continued, locked against other processes.
+
+    Raises:
+        UserError: its folder holds something else, or a search with other settings.
+    """
+    root = Path(cfg.data.root).expanduser() if cfg.data.root else None
+    folder = Path(cfg.out).expanduser() if cfg.out else DEFAULT / (root or demonstration.NAME).name
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    settings = {key: value for key, value in plain.items() if key != "out"}
+    path = folder / "settings.json"
+    if not path.is_file() and folder.exists() and any(folder.iterdir()):
+        raise UserError(f"out={folder} exists and holds other files: choose another folder")
+    with writing(f"out={folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+    with runs.locked(folder):
+        if path.is_file():
+            _expect_same(path, settings)
+        else:
+            text = json.dumps(settings, indent=2)
+            with writing(f"out={folder}"):
+                write_atomically(path, lambda file: file.write_text(text))
+        if root is None:
+            root = demonstration.write(folder / "photos")
+        yield Project(folder, root)
+
+
+def _expect_same(path: Path, settings: dict[str, Any]) -> None:
+    try:
+        before = json.loads(path.read_text())
+        different = [key for key in {**before, **settings} if before.get(key) != settings.get(key)]
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({first_line(error)}): choose another out=") from error
+    if different:
+        raise UserError(
+            f"{path.parent} holds a search with another {', '.join(different)}: "
+            "give the same settings to continue it, or choose another out="
+        )
+
+
+def look_at_photos(project: Project, cfg: DictConfig) -> Inspection:
+    """Look at all photos, and write the list of those to leave out."""
+    project.excluded.unlink(missing_ok=True)
+    train = compose("train", [*project.overrides(cfg), "data.in_memory=false"])
+    check(train)
+    found = look(build.datamodule(train))
+    paths = [path for group in found.excluded.values() for path in group]
+    if paths:
+        names = b"".join(bytes(path.relative_to(project.root)) + b"\n" for path in paths)
+        write_atomically(project.excluded, lambda file: file.write_bytes(names))
+    return found
+
+
+def make_recipes(project: Project, cfg: DictConfig) -> list[Recipe]:
+    """Return the candidates of `cfg`, in its order."""
+    photos = project.overrides(cfg)
+    return [
+        Recipe.compose(name, photos, list(overrides)) for name, overrides in cfg.candidate.items()
+    ]
+
+
+def train_command(project: Project, cfg: DictConfig, found: Study) -> list[str]:
+    """Return the overrides of src.train that train the choice on all photos."""
+    return [
+        *project.overrides(cfg),
+        *found.chosen.recipe.overrides,
+        f"model.tta.temperature={found.temperature:.4g}",
+        setting("hydra.run.dir", project.run),
+    ]
+
+
+def command_line(overrides: Sequence[str]) -> str:
+    """Return the command of src.train for a shell."""
+    return shlex.join(["python", "-m", "src.train", *overrides])
+
+
+def train(project: Project, overrides: list[str]) -> dict[str, Any]:
+    """Train the choice on all photos, as src.train does; return the run's metrics."""
+    if not runs.read_metrics(project.run):
+        if runs.holds_training(project.run):
+            resume_run(train_task, project.run, [])
+        else:
+            run_once("train", overrides, train_task, project.run, is_named=True)
+    return runs.read_metrics(project.run)

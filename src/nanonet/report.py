@@ -1,0 +1,195 @@
+"""Write report.html, one file that needs no network, and report.json with the same facts."""
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import Environment, PackageLoader, select_autoescape
+from PIL import Image
+from torch import Tensor
+
+from src.core.files import printable, write_atomically
+from src.core.pixels import to_float
+from src.data.decode import decode
+from src.engine.load import LoadedClassifier
+from src.models.normalize import normalized
+from src.nanonet.photos import Inspection
+from src.nanonet.search import Result, accuracy_interval
+from src.nanonet.study import Study
+from src.viz import explain, grids
+
+MAX_SHOWN = 24  # photos in a row of the report
+THUMBNAIL = 128  # pixels
+
+
+def facts(
+    found: Inspection,
+    results: Sequence[Result],
+    study: Study,
+    labels: Tensor,
+    command: str,
+    test: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Return everything that the report says, as plain values.
+
+    Args:
+        found: the photos.
+        results: of the search.
+        study: of the results.
+        labels: (N,).
+        command: the command of src.train that trained the choice.
+        test: metrics of the test folder; None without one.
+    """
+    names, photos = found.class_names, found.photos
+    counts = [found.labels.count(label) for label in range(len(names))]
+    return {
+        "photos": len(photos),
+        "classes": dict(zip(names, counts, strict=True)),
+        "left_out": _named(found.unread | found.excluded),
+        "look_at": _named(found.warnings),
+        "candidates": [
+            _candidate(result, labels, result.recipe.name == study.chosen.recipe.name)
+            for result in results
+        ],
+        "chosen": study.chosen.recipe.name,
+        "accuracy": study.accuracy,
+        "accuracy_low": study.low,
+        "accuracy_high": study.high,
+        "based_on_photos": study.n,
+        "test": test,
+        "temperature": study.temperature,
+        "ece_before": study.ece[0],
+        "ece_after": study.ece[1],
+        "curve_of": study.curve_of,
+        "curve": [point._asdict() for point in study.curve],
+        "forecasts": [forecast._asdict() for forecast in study.forecasts],
+        "confusion": _confusion(study.probabilities, labels, len(names)),
+        "suspicious": [
+            {
+                "photo": printable(photos[one.photo].path),
+                "label": names[found.labels[one.photo]],
+                "predicted": names[one.predicted],
+                "probability": one.probability,
+            }
+            for one in study.suspicious
+        ],
+        "command": command,
+    }
+
+
+def _named(paths: dict[str, list[Path]]) -> dict[str, list[str]]:
+    return {reason: [printable(path) for path in group] for reason, group in paths.items()}
+
+
+def _candidate(result: Result, labels: Tensor, chosen: bool) -> dict[str, Any]:
+    """Return one row of the table of candidates."""
+    correct = result.correct(labels)
+    known = not bool(correct.isnan().all())
+    accuracy, low, high = accuracy_interval(correct) if known else (None, None, None)
+    return {
+        "name": result.recipe.name,
+        "overrides": result.recipe.overrides,
+        "accuracy": accuracy,
+        "low": low,
+        "high": high,
+        "seconds": round(result.seconds, 1),
+        "ending": result.ending,
+        "chosen": chosen,
+    }
+
+
+def _confusion(probabilities: Tensor, labels: Tensor, num_classes: int) -> list[list[int]]:
+    """Return the number of photos by (true, predicted) class, out of fold."""
+    known = ~probabilities[:, 0].isnan()
+    pairs = labels[known] * num_classes + probabilities[known].argmax(1)
+    counts = torch.bincount(pairs, minlength=num_classes**2)
+    return [[int(n) for n in row] for row in counts.view(num_classes, num_classes).tolist()]
+
+
+def pictures(
+    found: Inspection, study: Study, labels: Tensor, trained: LoadedClassifier
+) -> dict[str, list[dict[str, str]]]:
+    """Return the photos of the report: suspicious labels, worst mistakes, Grad-CAM of each class.
+
+    Each has `image`, a data URL, and a caption of two lines, `first` and `second`.
+    """
+    names, photos = found.class_names, found.photos
+
+    def picture(index: int, second: str) -> dict[str, str]:
+        pixels = decode(photos[index].path, (THUMBNAIL, THUMBNAIL), 3)
+        return {
+            "image": data_url(pixels),
+            "first": photos[index].path.name,
+            "second": second,
+        }
+
+    suspicious = [
+        picture(
+            one.photo,
+            f"{names[found.labels[one.photo]]}? "
+            f"Rather {names[one.predicted]}, {one.probability:.0%}",
+        )
+        for one in study.suspicious[:MAX_SHOWN]
+    ]
+    confidence, predicted = study.probabilities.nan_to_num(-1).max(1)
+    wrong = (predicted != labels) & (confidence >= 0)
+    order = torch.where(wrong, confidence, -1).argsort(descending=True)
+    worst = [
+        picture(i, f"is {names[labels[i]]}, predicted {names[predicted[i]]} {confidence[i]:.0%}")
+        for i in order[: min(MAX_SHOWN, int(wrong.sum()))].tolist()
+    ]
+    return {
+        "suspicious": suspicious,
+        "mistakes": worst,
+        "heat_maps": _heat_maps(found, trained)[:MAX_SHOWN],
+    }
+
+
+def _heat_maps(found: Inspection, trained: LoadedClassifier) -> list[dict[str, str]]:
+    """Return Grad-CAM over the first photo of each class; [] if the network has no maps."""
+    firsts = [found.labels.index(k) for k in range(len(found.class_names)) if k in found.labels]
+    paths = [found.photos[i].path for i in firsts]
+    shape = (trained.size, trained.channels, trained.background)
+    images = to_float(torch.stack([decode(path, *shape) for path in paths]))
+    deployed = trained.net
+    x = normalized(images, deployed.mean, deployed.std, deployed.in_channels)
+    name = explain.find_cam_layer(deployed.net, x[:1])
+    if name is None:
+        return []
+    labels = torch.tensor([found.labels[i] for i in firsts])
+    heat = explain.grad_cam(deployed.net, deployed.net.get_submodule(name), x, labels)
+    overlays = (grids.overlay_heatmap(images, heat) * 255).round().byte()
+    return [
+        {
+            "image": data_url(overlay),
+            "first": path.name,
+            "second": found.class_names[found.labels[i]],
+        }
+        for overlay, path, i in zip(overlays, paths, firsts, strict=True)
+    ]
+
+
+def data_url(pixels: Tensor) -> str:
+    """Return an image (3 or 1, H, W) uint8 as a JPEG within a URL."""
+    array = pixels.expand(3, -1, -1).permute(1, 2, 0).numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(array).resize((THUMBNAIL, THUMBNAIL)).save(buffer, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def write_report(folder: Path, facts: dict[str, Any], pictures: dict[str, Any]) -> None:
+    """Write report.json and report.html."""
+    environment = Environment(
+        loader=PackageLoader("src.nanonet", "."),
+        autoescape=select_autoescape(default=True),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("report.html.j2").render(facts=facts, pictures=pictures)
+    text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(folder / "report.json", lambda path: path.write_text(text, encoding="utf-8"))
+    write_atomically(folder / "report.html", lambda path: path.write_text(page, encoding="utf-8"))

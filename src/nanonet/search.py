@@ -1,0 +1,262 @@
+"""Compare recipes by repeated cross-validation, cheap ones first, and drop the worst early."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from src.core.errors import UserError, first_line
+from src.core.files import Damaged, load_checked, write_atomically
+from src.metrics.intervals import wilson
+from src.nanonet.recipes import Recipe
+
+log = logging.getLogger(__name__)
+
+MIN_KEPT = 2  # candidates that are never dropped before the last round
+SURE = 1.645  # standard errors by which a candidate must trail the best to be dropped early
+RESAMPLES = 1000  # bootstrap samples behind `honest_accuracy`
+
+# (recipe, training photos, photos held out) -> logits of the latter
+Trains = Callable[[Recipe, Tensor, Tensor], Tensor]
+
+
+class Fold(NamedTuple):
+    """One training run of the cross-validation.
+
+    Attributes:
+        repeat, number: which one.
+        train, held_out: indices of photos.
+    """
+
+    repeat: int
+    number: int
+    train: Tensor
+    held_out: Tensor
+
+
+class Result(NamedTuple):
+    """What the search knows about a candidate.
+
+    Attributes:
+        recipe: how to train it.
+        logits: (R, N, K) of each photo by a net that was not trained on it, in each repeat; NaN
+            where no fold has held it out.
+        seconds: of training, all folds together.
+        ending: why it was not finished; None if it was.
+    """
+
+    recipe: Recipe
+    logits: Tensor
+    seconds: float
+    ending: str | None
+
+    def correct(self, labels: Tensor) -> Tensor:
+        """Return how often each photo was predicted right, (N,): a share, NaN if never held out."""
+        known = ~self.logits[..., 0].isnan()  # (R, N)
+        right = (self.logits.argmax(2) == labels) & known
+        return right.double().sum(0) / known.double().sum(0)
+
+    def mean_logits(self) -> Tensor:
+        """Return the mean of the logits over the repeats, (N, K); NaN if never held out."""
+        return self.logits.nanmean(0)
+
+
+def make_folds(assigned: Sequence[Sequence[int]]) -> list[Fold]:
+    """Return the folds of all repeats.
+
+    Args:
+        assigned: for each repeat, the fold of each photo; negative: it is never held out.
+    """
+    made = []
+    for repeat, row in enumerate(assigned):
+        fold_of = torch.tensor(row)
+        for number in range(int(fold_of.max()) + 1):
+            held_out = (fold_of == number).nonzero().flatten()
+            made.append(Fold(repeat, number, (fold_of != number).nonzero().flatten(), held_out))
+    return made
+
+
+class Search:
+    """The cross-validation of all candidates.
+
+    It runs in rounds: the first fold, the rest of the first repeat, all other repeats. After a
+    round, candidates that trail the best one by more than chance are dropped, except that
+    `MIN_KEPT` always stay. In each round the cheapest candidate comes first, and one that would not
+    finish within the budget ends there.
+
+    Every finished fold is a file, so a search that was stopped goes on from there.
+
+    Args:
+        recipes: the candidates, cheap ones first.
+        labels: of the N photos.
+        num_classes: K.
+        folds: of all repeats.
+        trains: trains a recipe.
+        folder: for the finished folds.
+        budget: seconds of training.
+    """
+
+    def __init__(
+        self,
+        recipes: Sequence[Recipe],
+        labels: Tensor,
+        num_classes: int,
+        folds: Sequence[Fold],
+        trains: Trains,
+        folder: Path,
+        budget: float,
+    ) -> None:
+        self.recipes, self.labels, self.folds = list(recipes), labels, list(folds)
+        self.trains, self.folder, self.budget = trains, folder, budget
+        repeats = 1 + max(fold.repeat for fold in folds)
+        shape = (repeats, len(labels), num_classes)
+        self.logits = {recipe.name: torch.full(shape, torch.nan) for recipe in recipes}
+        self.seconds = {recipe.name: 0.0 for recipe in recipes}
+        self.trained = {recipe.name: 0 for recipe in recipes}  # folds
+        self.endings: dict[str, str] = {}
+
+    def run(self) -> list[Result]:
+        """Run all rounds; return the results in the order of the candidates."""
+        first = [fold for fold in self.folds if fold.repeat == 0]
+        rounds = [first[:1], first[1:], self.folds[len(first) :]]
+        running = list(self.recipes)
+        with tqdm(total=len(running) * len(self.folds), unit="fold", disable=None) as bar:
+            for number, folds in enumerate(rounds):
+                if number:
+                    running.sort(key=lambda recipe: self.seconds[recipe.name])
+                for recipe in running:
+                    bar.set_description(recipe.name)
+                    self._train_all(recipe, folds, bar)
+                running = [recipe for recipe in running if recipe.name not in self.endings]
+                if not running:
+                    raise UserError(_none_left(self.endings))
+                if folds is not rounds[-1]:
+                    running = self._without_the_worst(running)
+                bar.total = bar.n + len(running) * sum(map(len, rounds[number + 1 :]))
+        return [
+            Result(
+                recipe,
+                self.logits[recipe.name],
+                self.seconds[recipe.name],
+                self.endings.get(recipe.name),
+            )
+            for recipe in self.recipes
+        ]
+
+    def _train_all(self, recipe: Recipe, folds: Sequence[Fold], bar: Any) -> None:
+        """Train a candidate on `folds`, as far as the budget allows."""
+        for fold in folds:
+            path = self.folder / recipe.name / f"{fold.repeat}-{fold.number}.pt"
+            if (saved := self._load(path, fold)) is None:
+                mean = self.seconds[recipe.name] / max(1, self.trained[recipe.name])
+                if sum(self.seconds.values()) + mean > self.budget:
+                    self.endings[recipe.name] = "the budget was used up"
+                    return
+                start = time.monotonic()
+                try:
+                    logits = self.trains(recipe, fold.train, fold.held_out)
+                except UserError as error:
+                    self.endings[recipe.name] = first_line(error)
+                    return
+                saved = {"logits": logits, "seconds": time.monotonic() - start}
+                write_atomically(path, partial(torch.save, saved))
+            self.logits[recipe.name][fold.repeat, fold.held_out] = saved["logits"]
+            self.seconds[recipe.name] += saved["seconds"]
+            self.trained[recipe.name] += 1
+            bar.update()
+
+    def _load(self, path: Path, fold: Fold) -> dict[str, Any] | None:
+        """Return a finished fold; None if there is none, or it is damaged."""
+        try:
+            saved = load_checked(path)
+            if saved["logits"].shape != (len(fold.held_out), self._num_classes):
+                raise Damaged("it is of other photos")
+            return {"logits": saved["logits"], "seconds": float(saved["seconds"])}
+        except FileNotFoundError:
+            return None
+        except (Damaged, AttributeError, KeyError, TypeError):
+            log.info("%s is damaged: training this fold again", path)
+            return None
+
+    @property
+    def _num_classes(self) -> int:
+        return next(iter(self.logits.values())).shape[2]
+
+    def _without_the_worst(self, running: Sequence[Recipe]) -> list[Recipe]:
+        """Return the candidates that may still be the best."""
+        correct = {
+            recipe.name: Result(recipe, self.logits[recipe.name], 0, None).correct(self.labels)
+            for recipe in running
+        }
+        ranked = sorted(running, key=lambda recipe: -float(correct[recipe.name].nanmean()))
+        best = correct[ranked[0].name]
+        kept = []
+        for rank, recipe in enumerate(ranked):
+            lead = best - correct[recipe.name]
+            lead = lead[~lead.isnan()]
+            error = float(lead.std()) / len(lead) ** 0.5 if len(lead) > 1 else float("inf")
+            if rank < MIN_KEPT or float(lead.mean()) <= SURE * error:
+                kept.append(recipe)
+            else:
+                self.endings[recipe.name] = "dropped early"
+        return [recipe for recipe in running if recipe in kept]
+
+
+def _none_left(endings: dict[str, str]) -> str:
+    """Return the message for a search that finished no candidate."""
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in endings.items())
+    return f"no candidate could be evaluated: {reasons}"
+
+
+def choose(results: Sequence[Result], labels: Tensor) -> Result:
+    """Return the finished candidate with the best accuracy; of equals, the best cross-entropy."""
+    finished = [result for result in results if result.ending is None]
+
+    def rank(result: Result) -> tuple[float, float]:
+        logits = result.mean_logits()
+        known = ~logits[:, 0].isnan()
+        loss = torch.nn.functional.cross_entropy(logits[known].double(), labels[known])
+        return float(result.correct(labels).nanmean()), -float(loss)
+
+    return max(finished, key=rank)
+
+
+def accuracy_interval(correct: Tensor) -> tuple[float, float, float]:
+    """Return the mean of shares (N,), NaN left out, and Wilson's 95% interval over the photos."""
+    known = correct[~correct.isnan()]
+    low, high = wilson(float(known.sum()), len(known))
+    return float(known.mean()), low, high
+
+
+def honest_accuracy(results: Sequence[Result], labels: Tensor, seed: int) -> float:
+    """Return the accuracy of the chosen candidate, without the luck of having been chosen.
+
+    The best of several candidates is partly the luckiest. So the photos are drawn with replacement
+    many times: the candidate that is best on the drawn photos is measured on the others
+    (Tsamardinos 2018, bootstrap bias-corrected cross-validation).
+
+    Args:
+        results: of the search; only finished candidates count.
+        labels: (N,).
+        seed: of the draws.
+    """
+    rows = [result.correct(labels) for result in results if result.ending is None]
+    correct = torch.stack(rows).numpy()  # (candidates, N)
+    correct = correct[:, ~np.isnan(correct).any(0)]
+    n = correct.shape[1]
+    rng = np.random.default_rng(seed)
+    values = []
+    for _ in range(RESAMPLES):
+        drawn = rng.integers(0, n, n)
+        others = np.setdiff1d(np.arange(n), drawn)
+        if len(others):
+            best = correct[:, drawn].mean(1).argmax()
+            values.append(correct[best, others].mean())
+    return float(np.mean(values)) if values else float(correct.mean(1).max())

@@ -1,0 +1,150 @@
+"""What the search says: the choice, how good it is, how far to trust it, what more photos give."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from src.core.randomness import generator
+from src.metrics.calibration import expected_calibration_error, fit_temperature
+from src.metrics.intervals import wilson
+from src.metrics.learning_curve import Forecast, forecast
+from src.nanonet.lab import Lab
+from src.nanonet.recipes import Recipe
+from src.nanonet.search import Fold, Result, choose, honest_accuracy
+from src.nanonet.trust import Suspicion, suspicious_labels
+
+
+class CurvePoint(NamedTuple):
+    """Accuracy after training on `per_class` photos of each class, with its 95% interval."""
+
+    per_class: int
+    accuracy: float
+    low: float
+    high: float
+
+
+class Study(NamedTuple):
+    """The findings.
+
+    Attributes:
+        chosen: the best finished candidate.
+        accuracy, low, high: what to expect on new photos, and its 95% interval.
+        n: photos that this stands on.
+        temperature: that calibrates its logits.
+        ece: expected calibration error before and after.
+        probabilities: (N, K), calibrated and out of fold; NaN for photos that were never held out.
+        suspicious: labels that may be wrong.
+        curve_of: name of the recipe that the curve was measured with.
+        curve: accuracy by the number of photos of each class.
+        forecasts: for more photos than there are.
+    """
+
+    chosen: Result
+    accuracy: float
+    low: float
+    high: float
+    n: int
+    temperature: float
+    ece: tuple[float, float]
+    probabilities: Tensor
+    suspicious: list[Suspicion]
+    curve_of: str
+    curve: list[CurvePoint]
+    forecasts: list[Forecast]
+
+
+def study(
+    results: Sequence[Result], labels: Tensor, folds: Sequence[Fold], lab: Lab, seed: int
+) -> Study:
+    """Choose a candidate and examine it.
+
+    Args:
+        results: of the search.
+        labels: (N,).
+        folds: of the search.
+        lab: trains the recipe of the learning curve.
+        seed: of everything random here.
+    """
+    chosen = choose(results, labels)
+    logits = chosen.mean_logits()
+    known = ~logits[:, 0].isnan()
+    n = int(known.sum())
+    accuracy = honest_accuracy(results, labels, seed)
+    low, high = wilson(accuracy * n, n)
+    temperature = fit_temperature(logits[known], labels[known])
+    probabilities = (logits.double() / temperature).softmax(1)
+    ece = tuple(
+        expected_calibration_error((logits[known].double() / t).softmax(1), labels[known])
+        for t in (1.0, temperature)
+    )
+    recipe = _recipe_of_curve(chosen, results, labels)
+    sizes, correct = learning_curve(recipe, labels, folds, lab, seed)
+    points = []
+    for size, row in zip(sizes, correct, strict=True):
+        mean = float(row.mean())
+        points.append(CurvePoint(size, mean, *wilson(mean * len(row), len(row))))
+    largest = sizes[-1] if sizes else 1
+    wanted = [2 * largest, 4 * largest]
+    return Study(
+        chosen,
+        accuracy,
+        low,
+        high,
+        n,
+        temperature,
+        (ece[0], ece[1]),
+        probabilities,
+        suspicious_labels(probabilities, labels),
+        recipe.name,
+        points,
+        forecast(sizes, correct, wanted, seed) if len(sizes) > 1 else [],
+    )
+
+
+def _recipe_of_curve(chosen: Result, results: Sequence[Result], labels: Tensor) -> Recipe:
+    """Return the chosen recipe if it is fast, else the best one that is."""
+    fast = [result for result in results if result.recipe.fixed_features]
+    finished = [result for result in fast if result.ending is None]
+    if chosen.recipe.fixed_features or not finished:
+        return chosen.recipe
+    return choose(finished, labels).recipe
+
+
+def learning_curve(
+    recipe: Recipe, labels: Tensor, folds: Sequence[Fold], lab: Lab, seed: int
+) -> tuple[list[int], np.ndarray]:
+    """Train on 1, 2, 4, ... photos of each class; predict the photos of each fold.
+
+    Args:
+        recipe: to train.
+        labels: (N,).
+        folds: all repeats; each draws other photos.
+        lab: trains it.
+        seed: of the draws.
+
+    Returns:
+        the S sizes, the last of which is what a fold leaves of the smallest class; and how often
+        each of M photos was predicted right, (S, M), as a share.
+    """
+    classes = labels.unique().tolist()
+    smallest = min(
+        (int((labels[fold.train] == k).sum()) for fold in folds for k in classes), default=0
+    )
+    sizes = [2**i for i in range(16) if 2**i < smallest] + ([smallest] if smallest else [])
+    right = torch.zeros(len(sizes), len(labels), dtype=torch.float64)
+    times = torch.zeros(len(labels), dtype=torch.float64)
+    jobs = [(fold, row, size) for fold in folds for row, size in enumerate(sizes)]
+    for fold, row, size in tqdm(jobs, "learning curve", disable=None, leave=False):
+        order = generator(seed, "curve", fold.repeat, fold.number, size)
+        train = fold.train[torch.randperm(len(fold.train), generator=order)]
+        drawn = torch.cat([train[labels[train] == k][:size] for k in classes]).sort().values
+        predicted = lab.logits(recipe, drawn, fold.held_out).argmax(1)
+        right[row, fold.held_out] += (predicted == labels[fold.held_out]).double()
+        if row == 0:
+            times[fold.held_out] += 1
+    seen = times > 0
+    return sizes, (right[:, seen] / times[seen]).numpy()
