@@ -12,16 +12,21 @@ LOG_RANGE = (-3.0, 3.0)  # of the natural logarithm of the temperature
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """Return the T > 0 for which softmax(logits / T) has the smallest cross-entropy (Guo 2017).
 
-    Logits whose largest is always right have no minimum: T is then the lower end of the range.
+    Each label counts as 1 - 1 / (N + 2), and the rest goes to the other classes (Platt 1999), so
+    that a few images that are all right do not make the net sure of everything.
 
     Args:
-        logits: (N, K), of images that the net was not trained on.
+        logits: (N, K), of images that the net was not trained on; K is at least 2.
         labels: (N,).
     """
     from scipy.optimize import minimize_scalar
 
+    n, k = logits.shape
+    smoothing = k / ((n + 2) * (k - 1))
+
     def loss(log_t: float) -> float:
-        return float(F.cross_entropy(logits.double() * math.exp(-log_t), labels))
+        scaled = logits.double() * math.exp(-log_t)
+        return float(F.cross_entropy(scaled, labels, label_smoothing=smoothing))
 
     return math.exp(minimize_scalar(loss, bounds=LOG_RANGE, method="bounded").x)
 

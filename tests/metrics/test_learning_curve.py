@@ -1,0 +1,35 @@
+"""Power laws of learning curves."""
+
+import numpy as np
+import pytest
+
+from src.metrics.learning_curve import fit_power_law, forecast
+
+
+def test_power_law_is_recovered_from_its_own_values():
+    sizes = [1, 2, 4, 8, 16]
+    law = fit_power_law(sizes, [0.8 * n**-0.5 for n in sizes], 1000)
+    assert (law.a, law.b) == (pytest.approx(0.8), pytest.approx(0.5))
+    assert law.error(64) == pytest.approx(0.1)
+
+
+def test_errors_of_zero_do_not_break_the_fit():
+    law = fit_power_law([1, 2, 4], [0.2, 0.0, 0.0], 50)
+    assert 0 < law.error(8) < 0.05
+
+
+def test_growing_errors_give_a_flat_law():
+    assert fit_power_law([1, 2, 4], [0.1, 0.2, 0.3], 100).b == 0
+
+
+def test_interval_of_a_forecast_holds_the_truth_about_as_often_as_it_says():
+    sizes, n = [1, 2, 4], 150
+    truth = 1 - 0.6 * 8**-0.6
+    inside = 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        difficulty = rng.random(n)  # a photo is right at a size if the error rate is below it
+        correct = np.stack([(difficulty > 0.6 * m**-0.6).astype(float) for m in sizes])
+        (found,) = forecast(sizes, correct, [8], seed)
+        inside += found.low <= truth <= found.high
+    assert inside >= 88  # a binomial of 100 and 0.95 is below 89 with probability 0.004

@@ -1,0 +1,131 @@
+"""The search among candidates, with made-up ones."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from src.core.errors import UserError
+from src.nanonet.folds import assign_folds
+from src.nanonet.recipes import Recipe
+from src.nanonet.search import Result, Search, choose, honest_accuracy, make_folds
+
+N, K = 60, 3
+LABELS = torch.arange(N) % K
+
+
+def recipe(name: str) -> Recipe:
+    return Recipe(name, [], OmegaConf.create())
+
+
+def folds(repeats: int = 2, number: int = 4):
+    names = [f"{i:032x}" for i in range(N)]
+    rows = [
+        assign_folds(LABELS.tolist(), list(range(N)), names, number, seed)
+        for seed in range(repeats)
+    ]
+    return make_folds(rows)
+
+
+class Oracle:
+    """Predicts right with the accuracy in the recipe's name, always the same photos."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def __call__(self, recipe: Recipe, train: Tensor, held_out: Tensor) -> Tensor:
+        self.calls.append(recipe.name)
+        assert not set(train.tolist()) & set(held_out.tolist())
+        accuracy = float(recipe.name.removeprefix("a"))
+        right = torch.rand(N, generator=torch.Generator().manual_seed(1)) < accuracy
+        predicted = torch.where(right, LABELS, (LABELS + 1) % K)[held_out]
+        return 5 * torch.nn.functional.one_hot(predicted, K).float()
+
+
+def search(names: list[str], trains, folder: Path, budget: float = 1e9) -> list[Result]:
+    recipes = [recipe(name) for name in names]
+    return Search(recipes, LABELS, K, folds(), trains, folder, budget).run()
+
+
+def test_best_candidate_is_chosen_and_the_worst_are_dropped_early(tmp_path: Path):
+    oracle = Oracle()
+    results = search(["a0.3", "a0.9", "a0.95", "a0.4"], oracle, tmp_path)
+    assert choose(results, LABELS).recipe.name == "a0.95"
+    endings = {result.recipe.name: result.ending for result in results}
+    assert endings == {
+        "a0.3": "dropped early", "a0.4": "dropped early", "a0.9": None, "a0.95": None,
+    }  # fmt: skip
+    assert oracle.calls.count("a0.95") == 8
+    assert oracle.calls.count("a0.3") < 8
+
+
+def test_accuracy_is_the_share_of_right_predictions_over_all_repeats(tmp_path: Path):
+    (result,) = search(["a0.5"], Oracle(), tmp_path)
+    right = torch.rand(N, generator=torch.Generator().manual_seed(1)) < 0.5
+    assert torch.equal(result.correct(LABELS), right.double())
+
+
+def test_stopped_search_goes_on_from_its_finished_folds(tmp_path: Path):
+    whole = search(["a0.8", "a0.9"], Oracle(), tmp_path / "whole")
+    first = Oracle()
+
+    def stops(recipe: Recipe, train: Tensor, held_out: Tensor) -> Tensor:
+        if len(first.calls) == 3:
+            raise KeyboardInterrupt
+        return first(recipe, train, held_out)
+
+    with pytest.raises(KeyboardInterrupt):
+        search(["a0.8", "a0.9"], stops, tmp_path / "cut")
+    second = Oracle()
+    resumed = search(["a0.8", "a0.9"], second, tmp_path / "cut")
+    assert len(second.calls) == 16 - 3
+    for a, b in zip(whole, resumed, strict=True):
+        assert torch.equal(a.logits, b.logits)
+
+
+def test_damaged_fold_is_trained_again(tmp_path: Path):
+    search(["a0.8"], Oracle(), tmp_path)
+    (tmp_path / "a0.8" / "0-1.pt").write_bytes(b"nothing")
+    oracle = Oracle()
+    search(["a0.8"], oracle, tmp_path)
+    assert len(oracle.calls) == 1
+
+
+def test_candidate_that_cannot_be_trained_is_reported_and_the_others_go_on(tmp_path: Path):
+    def trains(recipe: Recipe, train: Tensor, held_out: Tensor) -> Tensor:
+        if recipe.name == "a0.1":
+            raise UserError("its weights are not here")
+        return Oracle()(recipe, train, held_out)
+
+    broken, whole = search(["a0.1", "a0.9"], trains, tmp_path)
+    assert (broken.ending, whole.ending) == ("its weights are not here", None)
+
+
+def test_no_candidate_left_is_one_line(tmp_path: Path):
+    def trains(recipe: Recipe, train: Tensor, held_out: Tensor) -> Tensor:
+        raise UserError("no weights")
+
+    with pytest.raises(UserError, match="a0.1: no weights; a0.2: no weights"):
+        search(["a0.1", "a0.2"], trains, tmp_path)
+
+
+def test_budget_ends_candidates(tmp_path: Path):
+    results = search(["a0.9", "a0.8"], Oracle(), tmp_path, budget=1e9)
+    assert all(result.ending is None for result in results)
+    with pytest.raises(UserError, match="budget"):
+        search(["a0.9"], Oracle(), tmp_path / "none", budget=-1)
+
+
+def test_luck_of_the_best_of_many_equal_candidates_is_taken_off():
+    noise = torch.Generator().manual_seed(0)
+    results = []
+    for _ in range(40):  # all guess: any lead is luck
+        predicted = torch.randint(0, K, (1, N), generator=noise)
+        logits = torch.nn.functional.one_hot(predicted, K).float()
+        results.append(Result(recipe("guess"), logits, 0, None))
+    best = max(float(result.correct(LABELS).mean()) for result in results)
+    honest = honest_accuracy(results, LABELS, seed=0)
+    assert best > 0.45
+    assert abs(honest - 1 / 3) < 0.06
