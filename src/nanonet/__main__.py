@@ -53,9 +53,16 @@ def nanonet(cfg: DictConfig) -> Path:
             budget_seconds(cfg.budget),
         ).run()
         findings = study(results, labels, folds, lab, cfg.seed)
-        command = project.train_command(own, cfg, findings)
+        command = project.train_command(own, cfg, findings, bool(found.test))
         metrics = project.train(own, command)
-        said = facts(found, results, findings, labels, project.command_line(command), metrics)
+        said = facts(
+            found,
+            results,
+            findings,
+            labels,
+            project.command_line(command),
+            metrics if found.test else None,
+        )
         said["run"] = str(own.run)
         shown = pictures(found, findings, labels, load_classifier(own.run))
         write_report(own.folder, said, shown)

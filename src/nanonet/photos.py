@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +17,12 @@ from src.data.decode import decode
 from src.data.sets.files import FileSet
 from src.data.sets.folder import Folder
 
-NEAR = 4  # bits of 64 in which the hashes of near duplicates differ at most
+NEAR = 0.98  # correlation of the thumbnails of near duplicates; different photos stay below it
 SMALL = 64  # pixels: a shorter side is small
 DARK = 0.08  # a mean luma below it, in [0, 1], is dark
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Photo:
     """What a look at one photo tells.
 
@@ -30,7 +30,8 @@ class Photo:
         path: its file.
         label: index of its class.
         digest: of the file's bytes; equal for exact copies.
-        hash: 64 bits; copies that were scaled or saved again differ in a few.
+        thumbnail: (1024,) luma of 32 x 32 pixels without its mean, of length 1; zeros if all pixels
+            are the same. Copies that were scaled, brightened or saved again correlate.
         side: the shorter side in pixels.
         luma: mean brightness in [0, 1].
     """
@@ -38,7 +39,7 @@ class Photo:
     path: Path
     label: int
     digest: str
-    hash: int
+    thumbnail: np.ndarray
     side: int
     luma: float
 
@@ -46,10 +47,17 @@ class Photo:
 def look_at(path: Path, label: int) -> Photo:
     """Read one photo. Raises UserError if it cannot be read."""
     digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
-    gray = decode(path, (32, 32), 1)[0].numpy()
+    gray = decode(path, (32, 32), 1)[0].double().numpy() / 255
     with Image.open(path) as image:
         side = min(image.size)
-    return Photo(path, label, digest, difference_hash(gray), side, float(gray.mean()) / 255)
+    return Photo(path, label, digest, unit_vector(gray), side, float(gray.mean()))
+
+
+def unit_vector(gray: np.ndarray) -> np.ndarray:
+    """Return pixels as a vector with mean 0 and length 1; zeros if all are the same."""
+    centered = gray.ravel() - gray.mean()
+    length = float(np.linalg.norm(centered))
+    return centered / length if length > 1e-6 else np.zeros_like(centered)
 
 
 def look_at_all(paths: Sequence[Path], labels: Sequence[int]) -> list[Photo]:
@@ -57,18 +65,6 @@ def look_at_all(paths: Sequence[Path], labels: Sequence[int]) -> list[Photo]:
     with ThreadPoolExecutor() as pool:
         looks = pool.map(look_at, paths, labels)
         return [*tqdm(looks, "looking at photos", len(paths), disable=None, leave=False)]
-
-
-def difference_hash(gray: np.ndarray) -> int:
-    """Return 64 bits: whether each cell of an 8 x 9 grid is darker than its right neighbor.
-
-    Args:
-        gray: (32, 32) uint8.
-    """
-    image = Image.fromarray(gray).resize((9, 8), Image.Resampling.BOX)
-    cells = np.asarray(image, dtype=np.int16)
-    bits = (cells[:, 1:] > cells[:, :-1]).flatten()
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
 class Inspection(NamedTuple):
@@ -140,7 +136,8 @@ def inspect(train: Sequence[Photo], test: Sequence[Photo] = ()) -> Inspection:
     no fold of a cross-validation trains on one and validates on the other.
     """
     excluded: LeftOut = defaultdict(list)
-    test_digests, test_hashes = {photo.digest for photo in test}, [photo.hash for photo in test]
+    test_digests = {photo.digest for photo in test}
+    tested = np.array([photo.thumbnail for photo in test])
     labels_of: dict[str, set[int]] = defaultdict(set)
     for photo in train:
         labels_of[photo.digest].add(photo.label)
@@ -151,29 +148,23 @@ def inspect(train: Sequence[Photo], test: Sequence[Photo] = ()) -> Inspection:
             excluded["the same photo in several classes"].append(photo.path)
         elif photo.digest in seen:
             excluded["exact copies within a class"].append(photo.path)
-        elif photo.digest in test_digests or near_any(photo.hash, test_hashes):
+        elif photo.digest in test_digests or (test and (tested @ photo.thumbnail).max() > NEAR):
             excluded["copies of test photos"].append(photo.path)
         else:
             seen.add(photo.digest)
             kept.append(photo)
-    groups = near_duplicates([photo.hash for photo in kept])
+    groups = near_duplicates([photo.thumbnail for photo in kept])
     return Inspection(kept, groups, dict(excluded), _warnings(kept, groups), list(test), [], {})
 
 
-def near_any(own: int, others: Iterable[int]) -> bool:
-    """Return whether a hash is near to one of `others`."""
-    return any((own ^ other).bit_count() <= NEAR for other in others)
-
-
-def near_duplicates(hashes: Sequence[int]) -> list[int]:
-    """Return a group number for each hash; those that are near, also through others, share one."""
-    groups = list(range(len(hashes)))
-    array = np.array(hashes, dtype=np.uint64)
-    for i in range(len(hashes)):
-        distances = np.bitwise_count(array[:i] ^ array[i]) if i else np.zeros(0)
-        for j in np.flatnonzero(distances <= NEAR):
-            old, new = groups[i], groups[j]
-            low, high = min(old, new), max(old, new)
+def near_duplicates(thumbnails: Sequence[np.ndarray]) -> list[int]:
+    """Return a group number for each photo; those that are near, also through others, share one."""
+    groups = list(range(len(thumbnails)))
+    matrix = np.array(thumbnails)
+    for i in range(1, len(groups)):
+        correlations = matrix[:i] @ matrix[i]
+        for j in np.flatnonzero(correlations > NEAR):
+            low, high = sorted((groups[i], groups[j]))
             groups = [low if group == high else group for group in groups]
     return groups
 

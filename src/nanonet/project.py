@@ -137,10 +137,11 @@ def make_recipes(project: Project, cfg: DictConfig) -> list[Recipe]:
     ]
 
 
-def train_command(project: Project, cfg: DictConfig, found: Study) -> list[str]:
+def train_command(project: Project, cfg: DictConfig, found: Study, has_test: bool) -> list[str]:
     """Return the overrides of src.train that train the choice on all photos."""
     return [
         *project.overrides(cfg),
+        f"test={str(has_test).lower()}",
         *found.chosen.recipe.overrides,
         f"model.tta.temperature={found.temperature:.4g}",
         setting("hydra.run.dir", project.run),

@@ -107,7 +107,7 @@ def test_no_candidate_left_is_one_line(tmp_path: Path):
     def trains(recipe: Recipe, train: Tensor, held_out: Tensor) -> Tensor:
         raise UserError("no weights")
 
-    with pytest.raises(UserError, match="a0.1: no weights; a0.2: no weights"):
+    with pytest.raises(UserError, match=r"a0\.1: no weights; a0\.2: no weights"):
         search(["a0.1", "a0.2"], trains, tmp_path)
 
 
