@@ -156,6 +156,7 @@ def train_head(recipe: Recipe, data: Any, features: Features, labels: Tensor) ->
     cfg = recipe.cfg
     torch.manual_seed(cfg.seed)
     model: Any = build.model(cfg, data)
+    model.load_pretrained(data)
     optimizer, head = model.configure_optimizers(), last_layer(model.net)
     schedule = unwrap_partial(model.schedule)
     epochs, augment = cfg.trainer.max_epochs, data.augment
