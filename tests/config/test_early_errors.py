@@ -36,6 +36,23 @@ def test_a_wrong_option_gets_one_line(arguments, words):
         parse_options("train", arguments)
 
 
+STOPPING = "callbacks=[default,early_stopping]"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "setting", "family"),
+    [
+        (["model=dcgan", STOPPING], "callbacks.early_stopping", "GAN"),
+        (["model=gan", "model/schedule=plateau"], "model.schedule", "GAN"),
+        (["model=word_vectors", "data=reviews", STOPPING], "callbacks.early_stopping", "WordV"),
+    ],
+)
+def test_early_stopping_of_a_family_without_a_metric_is_refused(overrides, setting, family):
+    with pytest.raises(UserError, match=rf"^{setting}\.monitor must be given: a {family}"):
+        check(compose("train", overrides))
+    check(compose("train", [*overrides, f"{setting}.monitor=val/fid_own"]))
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
