@@ -169,7 +169,7 @@ def test_missing_set_on_the_command_line_is_one_line(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_two_digit_mnist_places_two_digits(config, tmp_path):
+def test_two_digit_mnist_places_two_digits(config, tmp_path, tmp_path_factory):
     """Each validation image is the sum, clipped at 1, of two digits at different places."""
     raw = write_mnist(tmp_path, n=12)
     for part in (
