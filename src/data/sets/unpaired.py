@@ -93,6 +93,8 @@ def _first_occurrence(column: Tensor) -> Tensor:
 class UnlabeledFolder(ImageData):
     """All image files in a folder and below it, without classes."""
 
+    labeled = False
+
     def read(self) -> Splits:
         paths, left_out = self.scan
         files = make_file_set(self, paths, torch.full((len(paths),), -1))
@@ -120,6 +122,7 @@ class Unpaired(ImageData):
     """
 
     holds = "two domains of images"
+    labeled = False
     refuses: ClassVar = {
         "permute": ((False,), "CycleGAN takes images as they are"),
         "binarize": ((False,), "CycleGAN takes images as they are"),
