@@ -193,6 +193,11 @@ class Winter(Unpaired):
         source = Folder(**self.domain_settings | {"in_memory": True})
         source.setup()
         assert isinstance(source.train, ImageSet)
+        if len(source.train) < 2:
+            raise UserError(
+                f"data=winter needs two training images, one for each domain: {self.root} leaves "
+                "only one"
+            )
         order = torch.randperm(len(source.train), generator=generator(self.split_seed, "winter"))
         halves = [source.train.subset(half.sort().values) for half in order.chunk(2)]
         train = PairSet.align(halves[0], _in_winter(halves[1]))
