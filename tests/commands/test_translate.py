@@ -43,6 +43,13 @@ def test_translate_writes_a_folder_of_the_same_layout(winter_run, tmp_path):
     call("translate", translate, *ask, f"out={tmp_path / 'out'}")
     made = sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.png"))
     assert made == ["a.png", "a.png.png", "deep/b.png"]  # a.jpg came first
+    for name in ("a.png.bmp", "a.bmp"):
+        Image.new("RGB", (20, 24)).save(tmp_path / "in" / name)
+    names = ",".join(str(tmp_path / "in" / name) for name in ("a.bmp", "a.png.bmp", "a.png"))
+    call("translate", translate, ask[0], f"images=[{names}]", f"out={tmp_path / 'list'}")
+    assert len(list((tmp_path / "list").iterdir())) == 3, "none is overwritten"
+    for name in ("a.png.bmp", "a.bmp"):
+        (tmp_path / "in" / name).unlink()
     _, model, _ = load_run(winter_run)
     image = decode(tmp_path / "in" / "deep" / "b.png", None, 3).unsqueeze(0) / 255
     expected = (model.translate(image, "a") * 255).round().byte()[0]
