@@ -21,6 +21,7 @@ from src.core.errors import UserError
 from src.core.files import printable
 from src.core.pixels import to_float, to_uint8
 from src.core.randomness import CounterRNG
+from src.core.types import ImageSize, height_width
 from src.data.decode import decode
 from src.data.image_data import ImageData
 from src.data.images import Images
@@ -50,7 +51,7 @@ class FolderWriter:
     make: Maker
     factor: int
     seed: int
-    size: int | None = None
+    size: ImageSize | None = None
     workers: int | None = None
 
     def write(self, folder: Path) -> int:

@@ -100,6 +100,8 @@ def test_a_trained_run_augments_a_folder(winter_run, photos, tmp_path):
     assert all(json.loads(row["transforms"]) == {"run": str(winter_run), "to": "b"} for row in rows)
     call("augment", augment, *settings, "augment.size=20", f"out={tmp_path / 'larger'}")
     assert decode(tmp_path / "larger" / row["file"], None, 3).shape == (3, 20, 20)
+    call("augment", augment, *settings, "augment.size=[20,24]", f"out={tmp_path / 'wider'}")
+    assert decode(tmp_path / "wider" / row["file"], None, 3).shape == (3, 20, 24)
 
 
 def test_each_image_is_translated_by_one_of_several_runs(winter_run, photos, tmp_path):
