@@ -17,7 +17,8 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
     A run that it stopped continues if a resumed session sets a larger patience or removes it.
 
     Args:
-        monitor: name of the metric, such as `val/loss`.
+        monitor: name of the metric, such as `val/loss`; None: the one that the model names (see
+            `src.models.base.Family.monitor`).
         mode: whether `min` or `max` is better.
         patience: validations without improvement to wait before stopping.
         min_delta: smallest change that counts as an improvement.
@@ -25,20 +26,24 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
 
     def __init__(
         self,
-        monitor: str,
+        monitor: str | None,
         mode: Literal["min", "max"],
         patience: NonNegativeInt,
         min_delta: NonNegative,
     ) -> None:
         # a value that is not finite counts as no improvement, and does not end the run
         super().__init__(
-            monitor,
+            monitor or "",
             min_delta,
             patience,
             mode=mode,
             check_finite=False,
             check_on_train_epoch_end=False,
         )
+
+    def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
+        self.monitor = self.monitor or pl_module.monitor
+        super().setup(trainer, pl_module, stage)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         expect_validation(trainer, "callbacks.early_stopping", self.monitor)

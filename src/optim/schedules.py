@@ -71,7 +71,8 @@ class Plateau:
     The caller of `observe` stores `state` in the checkpoint.
 
     Args:
-        monitor: name of the metric, such as `val/loss`.
+        monitor: name of the metric, such as `val/loss`; None: the one that the model names (see
+            `src.models.base.Family.monitor`).
         mode: whether `min` or `max` is better.
         factor: factor on the learning rate, in (0, 1).
         patience: validations without improvement to wait before multiplying.
@@ -81,7 +82,7 @@ class Plateau:
 
     def __init__(
         self,
-        monitor: str,
+        monitor: str | None,
         mode: Literal["min", "max"] = "min",
         factor: Annotated[float, Interval(gt=0, lt=1)] = 0.1,
         patience: NonNegativeInt = 3,

@@ -3,7 +3,7 @@
 import gzip
 import zlib
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ import torchvision
 from torch import Tensor
 
 from src.core.errors import UserError
+from src.core.types import InputPath
 from src.data.download import download_missing
 from src.data.image_data import ImageData
 from src.data.images import Images, ImageSet, Splits
@@ -100,6 +101,9 @@ class BinarizedMnist(ImageData):
         "size": ((28,), "resized images would not be binary"),
         "channels": ((1,), "the images are gray"),
     }
+
+    def __init__(self, root: InputPath, **settings: Any) -> None:
+        super().__init__(root=root, **settings)
 
     def read(self) -> Splits:
         folder = self.root / "binarized_mnist"

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from src.core.errors import UserError
-from src.core.types import NonNegativeInt, PathText, PositiveInt, Seed
+from src.core.types import InputPath, NonNegativeInt, PositiveInt, Seed
 from src.data.base import DataModule
 from src.data.order import loader
 
@@ -67,7 +67,7 @@ class Reviews(DataModule):
     def __init__(
         self,
         name: str,
-        root: PathText | None,
+        root: InputPath | None,
         batch_size: PositiveInt,
         seed: Seed,
         left_out: NonNegativeInt | None = None,

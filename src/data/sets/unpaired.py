@@ -12,7 +12,7 @@ from src.core.errors import UserError
 from src.core.files import Scan, images_below, summary
 from src.core.pixels import to_float, to_uint8
 from src.core.randomness import CounterRNG, generator
-from src.core.types import PathText
+from src.core.types import InputPath
 from src.data.image_data import ImageData
 from src.data.images import Images, ImageSet, Splits
 from src.data.sets.files import load_or_stream, make_file_set
@@ -129,7 +129,7 @@ class Unpaired(ImageData):
     }
     paired = False
 
-    def __init__(self, root_a: PathText, root_b: PathText, **settings: Any) -> None:
+    def __init__(self, root_a: InputPath, root_b: InputPath, **settings: Any) -> None:
         super().__init__(root=root_a, **settings)
         self.roots = (root_a, root_b)
         everything = {"limit": None, "train_size": None, "train_per_class": None}
@@ -182,7 +182,7 @@ class Winter(Unpaired):
 
     paired = True
 
-    def __init__(self, root: PathText, **settings: Any) -> None:
+    def __init__(self, root: InputPath, **settings: Any) -> None:
         super().__init__(root_a=root, root_b=root, **settings)
 
     def read(self) -> Splits:
