@@ -30,7 +30,7 @@ class Checkpointing:
 
 @dataclass
 class Recommended:
-    """The node `recommended` of train: settings of trainer and callbacks that a data set advises."""
+    """The node `recommended` of train: settings that a data set advises."""
 
     max_epochs: PositiveInt
     log_every_n_steps: PositiveInt
