@@ -108,9 +108,7 @@ def test_n_critic_counts_over_epochs(config, tmp_path, n_critic, steps):
 
 def test_batch_of_one_image_is_refused_if_batchnorm_needs_two(config, tmp_path):
     cfg = config("model=dcgan", *TINY, "data.batch_size=1", "trainer.max_epochs=1", "test=false")
-    with pytest.raises(
-        UserError, match="a BatchNorm of this network needs two images"
-    ):
+    with pytest.raises(UserError, match="a BatchNorm of this network needs two images"):
         train(cfg, tmp_path)
 
 
