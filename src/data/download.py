@@ -38,7 +38,7 @@ def download_missing(data: ImageData, missing: Path, download: Callable[[], Any]
         for folder in (missing.parent, *missing.parent.parents):
             with contextlib.suppress(OSError):  # removes only empty folders, which the attempt made
                 folder.rmdir()
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"{data.name}: {missing} does not exist and cannot be downloaded ({reason}); {advice}"
         ) from error
