@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from src.config import cli
 from src.core import runs
+from src.core.counts import count
 from src.core.errors import Incomplete, UserError, writing
 from src.core.inputs import find_images
 from src.core.types import height_width
@@ -75,8 +76,8 @@ def translate(cfg: DictConfig) -> list[Path]:
             save_png(grid(image, gap=0), place)
         made.append(place)
     if not made:
-        raise UserError(f"none of {len(paths)} files can be translated: {bad[0]}")
-    print(f"{out}: {len(made)} images")
+        raise UserError(f"none of {count(len(paths), 'file')} can be translated: {bad[0]}")
+    print(f"{out}: {count(len(made), 'image')}")
     if bad:
         raise Incomplete("\n".join(bad))
     return made

@@ -39,7 +39,7 @@ def download_missing(data: ImageData, missing: Path, download: Callable[[], Any]
         for folder in new_folders:
             with contextlib.suppress(OSError):  # keeps a folder that holds a part of the download
                 folder.rmdir()
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"{data.name}: {missing} does not exist and cannot be downloaded ({reason}); {advice}"
         ) from error
