@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 from src.config import cli
 from src.config.compose import groups
 from src.config.inputs import expect_data, expect_path
+from src.core.counts import count
 from src.core.errors import UserError, writing
 from src.core.runs import last_checkpoint
 from src.core.types import PICTURES
@@ -68,8 +69,8 @@ def augment(cfg: DictConfig) -> Path:
             made = writer.write(Path(temporary) / "complete")
             (Path(temporary) / "complete").replace(out)
     print(
-        f"{out}: {len(data.train)} training images, {made} augmented copies, "
-        f"{len(data.val)} validation images, {len(data.test)} test images"
+        f"{out}: {count(len(data.train), 'training image')}, {count(made, 'augmented copy')}, "
+        f"{count(len(data.val), 'validation image')}, {count(len(data.test), 'test image')}"
     )
     return out
 

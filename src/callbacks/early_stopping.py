@@ -6,6 +6,7 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 
 from src.callbacks.trainer_state import callbacks, expect_validation, monitored
+from src.core.counts import count
 from src.core.types import NonNegative, NonNegativeInt
 
 log = logging.getLogger(__name__)
@@ -76,12 +77,12 @@ def how_to_train_longer(trainer: pl.Trainer) -> str:
     for callback in callbacks(trainer):
         if isinstance(callback, EarlyStopping) and callback.ended:
             return (
-                f"early stopping ended this run after {trainer.current_epoch} epochs. To train "
-                f"longer: callbacks.early_stopping.patience=N with N > {callback.wait_count}, or "
-                "~callbacks.early_stopping"
+                f"early stopping ended this run after {count(trainer.current_epoch, 'epoch')}. "
+                "To train longer: callbacks.early_stopping.patience=N with "
+                f"N > {callback.wait_count}, or ~callbacks.early_stopping"
             )
-    epochs = trainer.max_epochs
+    epochs = trainer.max_epochs or 0
     return (
-        f"run already finished ({epochs} epochs). To train longer: trainer.max_epochs=N with "
-        f"N > {epochs}"
+        f"training had already finished ({count(epochs, 'epoch')}). To train longer: "
+        f"trainer.max_epochs=N with N > {epochs}"
     )

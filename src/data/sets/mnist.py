@@ -10,6 +10,7 @@ import torch
 import torchvision
 from torch import Tensor
 
+from src.core.counts import count
 from src.core.errors import UserError
 from src.core.types import InputPath
 from src.data.download import download_missing
@@ -64,6 +65,7 @@ class TwoDigitMnist(Mnist):
     batch, at new places in every epoch. No labels.
     """
 
+    labeled = False
     randomizes = True
 
     def read(self) -> Splits:
@@ -176,7 +178,9 @@ def _read_bytes(path: Path) -> bytes:
 
 def _with_labels(images: torch.Tensor, labels: torch.Tensor, path: Path) -> ImageSet:
     if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
-        raise UserError(f"{path} holds {len(labels)} labels for {len(images)} images")
+        raise UserError(
+            f"{path} holds {count(len(labels), 'label')} for {count(len(images), 'image')}"
+        )
     if labels.max() > 9:
         raise UserError(f"{path}: a label is {int(labels.max())}, but there are 10 classes, 0 to 9")
     return ImageSet(images.unsqueeze(1), labels.long())
