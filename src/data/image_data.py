@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor
 
+from src.core.counts import count
 from src.core.errors import UserError
 from src.core.files import shared_folder
 from src.core.pixels import to_float, to_uint8
@@ -171,7 +172,7 @@ class ImageData(ImageBatches, ABC):
         if self.num_classes not in (None, len(class_names)):
             raise UserError(
                 f"data.num_classes={self.num_classes}, "
-                f"but {folder} holds {len(class_names)} classes"
+                f"but {folder} holds {count(len(class_names), 'class')}"
             )
         self.class_names, self.num_classes = class_names, len(class_names)
 
@@ -183,7 +184,7 @@ class ImageData(ImageBatches, ABC):
         if n_train < 1 or n_train + n_val > len(full):
             raise UserError(
                 f"data.train_size={self.train_size} and data.val_size={self.val_size} do not fit "
-                f"{self.name}: its training set has {len(full)} images"
+                f"{self.name}: its training set has {count(len(full), 'image')}"
             )
         order = torch.randperm(len(full), generator=generator(self.split_seed, "split"))
         val, rest = stratified_split(full.labels, order, n_val)

@@ -11,7 +11,7 @@ import torch
 
 from src.core.errors import UserError
 from src.core.files import SYSTEM, LeftOut, Scan, images_below, printable, summary
-from src.core.types import PathText
+from src.core.types import InputPath
 from src.data.image_data import ImageData
 from src.data.images import Splits
 from src.data.sets.files import FileSet, load_or_stream, make_file_set
@@ -27,6 +27,7 @@ class Folder(ImageData):
     is no val folder, `val_size`. A size below 1 is a fraction.
 
     Args:
+        root: the folder.
         classes: names of sub-folders, labeled in this order; others are not read. None: all.
         exclude: a text file that names images to leave out, one per line, relative to the root.
         settings: settings of `ImageData`.
@@ -34,11 +35,12 @@ class Folder(ImageData):
 
     def __init__(
         self,
+        root: InputPath,
         classes: Sequence[str | int] | None = None,
-        exclude: PathText | None = None,
+        exclude: InputPath | None = None,
         **settings: Any,
     ) -> None:
-        super().__init__(**settings)
+        super().__init__(root=root, **settings)
         self.classes, self.exclude = classes, exclude
 
     def read(self) -> Splits:
