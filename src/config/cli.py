@@ -177,7 +177,7 @@ def _with_new_keys(overrides: list[str], keys: set[str]) -> list[str]:
 def expect_pretrained(cfg: DictConfig) -> None:
     """Raise UserError if the run or checkpoint that a model starts from does not exist."""
     source = cfg.model.get("init_from")
-    if source in (None, "torchvision"):
+    if source in (None, "pretrained"):
         return
     path = Path(str(source)).expanduser()
     if takes(cfg) == "sentences":

@@ -43,11 +43,12 @@ class Predicate:
 
     Attributes:
         func: value -> whether it is allowed.
-        description: the allowed values, for the error message.
+        description: the allowed values, for the error message; or a function that returns it for a
+            wrong value.
     """
 
     func: Callable[[object], bool]
-    description: str
+    description: str | Callable[[object], str]
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ Positive = Annotated[float, Interval(gt=0)]
 NonNegative = Annotated[float, Interval(ge=0)]
 Probability = Annotated[float, Interval(ge=0, le=1)]  # [0, 1]
 Fraction = Annotated[float, Interval(ge=0, lt=1)]  # [0, 1)
+CropFraction = Annotated[float, Interval(gt=0, le=1)]  # (0, 1]
 Seed = Annotated[int, Interval(ge=0, le=2**63 - 1)]
 
 PathText = Annotated[str, PATH]
@@ -82,6 +84,21 @@ Counted = Annotated[PositiveInt, COUNTED]
 
 AnyLength = Annotated[Sequence[T], Length(0)]  # also an empty list
 Pair = Annotated[Sequence[T], Length(2, 2)]
+
+
+def _is_timm_net(value: object) -> bool:
+    from src.core import timm_names
+
+    return isinstance(value, str) and timm_names.is_known(value)
+
+
+def _nearest_timm_net(value: object) -> str:
+    from src.core import timm_names
+
+    return f"the name of a network of timm{timm_names.nearest(str(value))}"
+
+
+TimmName = Annotated[str, Predicate(_is_timm_net, _nearest_timm_net)]  # ARCHITECTURE or .TAG too
 
 ImageSide = Annotated[int, Interval(ge=1, le=4096)]
 ImageSize = ImageSide | Pair[ImageSide]  # a square's side, or [height, width]
