@@ -6,9 +6,10 @@ python -m src.export run=DIR format=torch out=digits.pt2      for torch.export.l
 
 The file maps `images` (B, C, H, W) float32 in [0, 1], for any B, to `logits` (B, classes). It
 includes the normalization, and the pixel permutation if the run has one. If the run has a moving
-average of its weights, that is exported. `class_names` and `size` (height, width) are stored as
-JSON: in the metadata_props of an ONNX file, in the extra files of a .pt2. The new file is loaded
-and compared with the network before it gets its name.
+average of its weights, that is exported. `class_names`, `size` (height, width), `crop` and
+`interpolation` (how an image is brought to that size) are stored as JSON: in the metadata_props of
+an ONNX file, in the extra files of a .pt2. The new file is loaded and compared with the network
+before it gets its name.
 """
 
 import json
@@ -104,7 +105,8 @@ def write_torch(trained: "LoadedClassifier", path: Path) -> "Callable[[Tensor], 
 
 def metadata(trained: "LoadedClassifier") -> dict[str, str]:
     """Return the facts that a program needs in addition to the net: name -> JSON."""
-    return {"class_names": json.dumps(trained.class_names), "size": json.dumps(trained.size)}
+    names = ("class_names", "size", "crop", "interpolation")
+    return {name: json.dumps(getattr(trained, name)) for name in names}
 
 
 def difference(trained: "LoadedClassifier", exported: "Callable[[Tensor], Tensor]") -> float:

@@ -6,8 +6,8 @@ python -m src.predict run=DIR images='PHOTOS/**/*.jpg'      a glob, in quotes be
 python -m src.predict run=DIR images='[a.png,PHOTOS]' out=predictions.csv picture=null
 
 Reads any format, size and mode that Pillow reads, and HEIC if pillow-heif is installed. Images are
-rotated by EXIF, blended over the run's background, converted to the run's channels, scaled to cover
-its size and center cropped. They are not inverted: a network trained on white digits needs white
+rotated by EXIF, blended over the run's background, converted to the run's channels, and scaled and
+center cropped as in the run. They are not inverted: a network trained on white digits needs white
 digits. In folders, hidden files and files without an image extension are left out; their number
 is printed to stderr. Files that are named or matched by a glob are always tried. Unreadable ones
 are listed on stderr, and the exit code is then 1.
@@ -91,7 +91,14 @@ def classify(trained: "LoadedClassifier", paths: list[Path], batch_size: int) ->
 
     def read(path: Path) -> "Tensor | UserError":
         try:
-            return decode(path, trained.size, trained.channels, trained.background)
+            return decode(
+                path,
+                trained.size,
+                trained.channels,
+                trained.background,
+                trained.crop,
+                trained.interpolation,
+            )
         except UserError as error:
             return error
 

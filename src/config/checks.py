@@ -181,11 +181,11 @@ def _check_transfer(model: dict[str, Any], trainer: dict[str, Any]) -> None:
     transfer = model.get("transfer") or {}
     freeze, epoch = transfer.get("freeze", "none"), transfer.get("unfreeze_epoch")
     target = str((model.get("net") or {}).get("_target_"))
-    if source == "torchvision" and not target.startswith(
-        ("torchvision.models.", "src.nets.perceptual.")
+    if source == "pretrained" and not target.startswith(
+        ("torchvision.models.", "src.nets.timm_net.", "src.nets.perceptual.")
     ):
         raise UserError(
-            f"model.init_from=torchvision: torchvision has no weights for {target}; "
+            f"model.init_from=pretrained: there are no published weights for {target}; "
             "give a run's folder or a checkpoint"
         )
     if source is None and freeze != "none":

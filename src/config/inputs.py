@@ -39,7 +39,7 @@ def expect_path(setting: str, path: str) -> None:
 def expect_pretrained(cfg: DictConfig) -> None:
     """Raise UserError if the run or checkpoint that a model starts from does not exist."""
     source = cfg.model.get("init_from")
-    if source in (None, "torchvision"):
+    if source in (None, "pretrained"):
         return
     path = Path(str(source)).expanduser()
     if takes(cfg) == "sentences":

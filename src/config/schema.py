@@ -89,7 +89,8 @@ def _annotated(value: Any, kind: Any, marks: tuple[Any, ...]) -> str | None:
             return _members(value, get_args(kind)[0], mark)
         if isinstance(mark, Predicate):
             fits = allowed_values(value, kind) is None and mark.func(value)
-            return None if fits else mark.description
+            words = mark.description
+            return None if fits else words if isinstance(words, str) else words(value)
     return allowed_values(value, kind)
 
 

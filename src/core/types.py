@@ -43,11 +43,12 @@ class Predicate:
 
     Attributes:
         func: value -> whether it is allowed.
-        description: the allowed values, for the error message.
+        description: the allowed values, for the error message; or a function that returns it for a
+            wrong value.
     """
 
     func: Callable[[object], bool]
-    description: str
+    description: str | Callable[[object], str]
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,21 @@ Counted = Annotated[PositiveInt, COUNTED]
 
 AnyLength = Annotated[Sequence[T], Length(0)]  # also an empty list
 Pair = Annotated[Sequence[T], Length(2, 2)]
+
+
+def _is_timm_net(value: object) -> bool:
+    from src.core import timm_names
+
+    return isinstance(value, str) and timm_names.is_known(value)
+
+
+def _nearest_timm_net(value: object) -> str:
+    from src.core import timm_names
+
+    return f"the name of a network of timm{timm_names.nearest(str(value))}"
+
+
+TimmName = Annotated[str, Predicate(_is_timm_net, _nearest_timm_net)]  # ARCHITECTURE or .TAG too
 
 ImageSide = Annotated[int, Interval(ge=1, le=4096)]
 ImageSize = ImageSide | Pair[ImageSide]  # a square's side, or [height, width]

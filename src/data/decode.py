@@ -2,6 +2,7 @@
 
 import contextlib
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from src.core.files import NO_HEIC, heic_readable, printable
 from src.core.types import Color
 
 WHITE = (255, 255, 255)
+Interpolation = Literal["bilinear", "bicubic"]
 
 
 def decode(
@@ -20,6 +22,8 @@ def decode(
     size: tuple[int, int] | None,
     channels: int,
     background: tuple[int, int, int] = WHITE,
+    crop: float = 1.0,
+    interpolation: Interpolation = "bilinear",
 ) -> Tensor:
     """Decode an image file: rotated as its EXIF says, scaled to cover `size`, center cropped.
 
@@ -28,6 +32,8 @@ def decode(
         size: height and width; None: keep its own.
         channels: 1 or 3.
         background: red, green and blue from 0 to 255 behind transparent pixels.
+        crop: part of the largest possible height and width that is kept, from the center.
+        interpolation: how pixels are interpolated, with antialiasing.
 
     Returns:
         (C, H, W) uint8.
@@ -38,7 +44,8 @@ def decode(
     try:
         image = _open_upright(path, channels, background)
         if size is not None:
-            image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BILINEAR)
+            method = Image.Resampling[interpolation.upper()]
+            image = ImageOps.fit(image, (size[1], size[0]), method, bleed=(1 - crop) / 2)
         array = np.asarray(image)
     except Exception as error:  # Pillow's plugins raise whatever their decoders raise
         raise UserError(f"{printable(path)} is not a readable image ({_reason(error)})") from error

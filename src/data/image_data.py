@@ -23,6 +23,7 @@ from src.core.types import (
     PositiveInt,
     Resumable,
     Seed,
+    Share,
     height_width,
 )
 from src.data.base import ImageBatches
@@ -46,8 +47,7 @@ class ImageData(ImageBatches, ABC):
 
     Args:
         name: name of the set in metrics and file names.
-        size: height and width of the images, one number for a square; other images are resized
-            (bilinear, antialiased).
+        size: height and width of the images, one number for a square; others are resized.
         channels: 1 or 3. Gray images are repeated, color images converted to luma (ITU-R BT.601).
         num_classes: number of labels; None for a set without labels.
         root: the folder that holds the data.
@@ -69,6 +69,8 @@ class ImageData(ImageBatches, ABC):
         cache: folder shared by all runs, in which decoded images are kept; None: no cache.
         background: color behind transparent image files: a name or notation that Pillow knows, or
             [red, green, blue] from 0 to 255.
+        crop: part of an image's height and width that is kept when it is resized.
+        interpolation: how it is resized, with antialiasing.
         download: download a missing set.
         seed: seed of the run, on which the order of the epochs depends.
         permute: reorder the pixels of all images by one permutation, drawn by `split_seed`. A
@@ -99,6 +101,8 @@ class ImageData(ImageBatches, ABC):
         binarize: bool,
         cache: PathText | None = None,
         background: Color = "white",
+        crop: Share = 1.0,
+        interpolation: Literal["bilinear", "bicubic"] = "bilinear",
         train_per_class: PositiveInt | None = None,
     ) -> None:
         super().__init__()
@@ -112,7 +116,7 @@ class ImageData(ImageBatches, ABC):
         self.split_seed, self.limit, self.seed = split_seed, limit, seed
         self.in_memory, self.workers, self.download = in_memory, workers, download
         self.cache = shared_folder(cache)
-        self.background = background
+        self.background, self.crop, self.interpolation = background, crop, interpolation
         self.permutation: Tensor | None = None
         if permute:
             noise = generator(split_seed, "permute")
@@ -198,7 +202,8 @@ class ImageData(ImageBatches, ABC):
     def _resized(self, part: Images) -> Images:
         if not isinstance(part, ImageSet):
             return part
-        return ImageSet(resize(part.images, self.size, self.channels), part.labels)
+        images = resize(part.images, self.size, self.channels, self.crop, self.interpolation)
+        return ImageSet(images, part.labels)
 
     def _permuted(self, part: Images) -> Images:
         if self.permutation is None or not isinstance(part, ImageSet):

@@ -11,7 +11,7 @@ from src.config.checks import check
 from src.config.saved import check_saved
 from src.core import runs
 from src.core.types import height_width
-from src.data.decode import parse_color
+from src.data.decode import Interpolation, parse_color
 from src.engine import build, resume
 from src.models.classifier import Classifier
 from src.models.deployed import DeployedClassifier
@@ -58,6 +58,7 @@ class LoadedClassifier(NamedTuple):
         size: (H, W) in pixels.
         class_names: the name of each logit.
         background: red, green, blue from 0 to 255, drawn behind transparent pixels.
+        crop, interpolation: how images are brought to `size`, see `src.data.decode`.
     """
 
     net: DeployedClassifier
@@ -65,6 +66,8 @@ class LoadedClassifier(NamedTuple):
     size: tuple[int, int]
     class_names: list[str]
     background: tuple[int, int, int]
+    crop: float
+    interpolation: Interpolation
 
 
 def load_classifier(folder: Path) -> LoadedClassifier:
@@ -82,4 +85,6 @@ def load_classifier(folder: Path) -> LoadedClassifier:
         (height, width),
         state["class_names"],
         parse_color(cfg.data.get("background", "white")),
+        cfg.data.get("crop", 1.0),
+        cfg.data.get("interpolation", "bilinear"),
     )

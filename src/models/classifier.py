@@ -17,7 +17,8 @@ from src.data.transforms.pixels import same_order
 from src.metrics.accuracy import accuracy, class_accuracies, interval
 from src.models.base import Family
 from src.models.normalize import Normalize, in_channels, normalized
-from src.models.pretrained import SETTING, Transfer, mismatch, read_source
+from src.models.pretrained import Transfer, mismatch, read_source
+from src.models.published import SETTING
 from src.models.tta import TTA, predict_with_tta
 from src.nets.init import whiten
 from src.nets.inspect import classifier_heads, frozen_parts
@@ -35,16 +36,15 @@ class Classifier(Family):
     Args:
         net: normalized images (B, C, H, W) -> logits (B, num_classes). In training it may return a
             tuple whose last members are the logits of auxiliary heads (GoogLeNet).
-        channels: number of image channels. A network of three channels sees a gray image three
-            times.
+        channels: number of image channels. A gray image is repeated for a network of three.
         num_classes: number of classes.
         optimizer: parameters -> optimizer.
         schedule: progress in [0, 1) -> factor on the learning rate (see `src.optim.schedules`).
         normalize: how images are normalized.
         tta: test-time augmentation; with it the accuracy without it is logged as acc_single_view.
         transfer: how to train a network that starts from `init_from`.
-        init_from: weights to start from: the folder of a run, a checkpoint, or `torchvision`.
-            None: random weights, and `transfer` has no effect.
+        init_from: weights to start from: the folder of a run, a checkpoint, or `pretrained` for
+            published ones. None: random weights, and `transfer` has no effect.
         label_smoothing: in [0, 1): this part of each target is spread over all classes
             (Szegedy 2016, section 7).
         ema: decay of the moving average of the network, BatchNorm's buffers included, which is then
@@ -157,9 +157,9 @@ class Classifier(Family):
         for name in self.unset_moments:
             getattr(self, name).copy_(getattr(source, name))
         head = f"newly initialized for {len(datamodule.class_names)} classes: {', '.join(new)}"
-        log.info(
-            "loaded weights from %s; %s", self.init_from, head if new else "last layer included"
-        )
+        heads = head if new else "last layer included"
+        advice = source.preprocessing_advice(datamodule)
+        log.info("loaded weights from %s; %s%s", self.init_from, heads, advice)
 
     def train(self, mode: bool = True) -> "Classifier":
         """Switch between training and evaluation; frozen modules stay in evaluation mode."""

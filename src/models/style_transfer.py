@@ -46,7 +46,7 @@ class StyleTransfer(Family):
         tv_weight: weight of the total variation.
         init_image: start from the `content`, or from uniform `noise`.
         init_from: source of the network's weights: the run of a classifier, a checkpoint, or
-            torchvision.
+            `pretrained` (torchvision's).
 
     Raises:
         ValueError: the network has no layer of a given name, or the image is smaller than the
@@ -135,7 +135,7 @@ class StyleTransfer(Family):
         try:
             source = read_source(init_from, self.net, "vgg19")
         except UserError as error:
-            if init_from != "torchvision":
+            if init_from != "pretrained":
                 raise
             raise UserError(
                 f"{error}; or model=style_transfer_own model.init_from=RUN, the run of a model=vgg"

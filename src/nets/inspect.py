@@ -105,9 +105,17 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
 def classifier_heads(net: nn.Module) -> list[str]:
     """Return the names of the layers that compute class logits.
 
-    These are the last convolution or fully connected layer of `net`, and that of each of its
-    auxiliary classifiers (aux1 and aux2 of GoogLeNet).
+    A network of timm names them. Those of another are its last convolution or fully connected
+    layer, and that of each of its auxiliary classifiers (aux1 and aux2 of GoogLeNet).
     """
+    if named := (getattr(net, "pretrained_cfg", None) or {}).get("classifier"):
+        heads = [named] if isinstance(named, str) else named
+        return [
+            f"{head}.{name}".rstrip(".")
+            for head in heads
+            for name, layer in net.get_submodule(head).named_modules()
+            if list(layer.parameters(recurse=False))
+        ]
     parts = {"": net}
     parts |= {f"{name}.": part for name, part in net.named_children() if name.startswith("aux")}
     heads = []

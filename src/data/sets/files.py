@@ -18,7 +18,7 @@ from src.core.counts import count
 from src.core.errors import UserError
 from src.core.files import LeftOut, count_line, printable
 from src.data.cache import cached
-from src.data.decode import WHITE, decode, parse_color, why_unreadable
+from src.data.decode import WHITE, Interpolation, decode, parse_color, why_unreadable
 from src.data.image_data import ImageData
 from src.data.images import Images, ImageSet
 
@@ -37,6 +37,7 @@ class FileSet(Dataset[Any]):
         labels: (N,) int64.
         size, channels: what each image is brought to; size is (height, width).
         background: red, green and blue from 0 to 255 behind transparent images.
+        crop, interpolation: how it is brought to its size, as in `decode`.
     """
 
     paths: list[Path]
@@ -44,6 +45,8 @@ class FileSet(Dataset[Any]):
     size: tuple[int, int]
     channels: int
     background: tuple[int, int, int] = WHITE
+    crop: float = 1.0
+    interpolation: Interpolation = "bilinear"
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -53,7 +56,14 @@ class FileSet(Dataset[Any]):
 
     def image(self, i: int) -> Tensor:
         """Return image i, (C, H, W) uint8. Raises UserError if its file cannot be read."""
-        return decode(self.paths[i], self.size, self.channels, self.background)
+        return decode(
+            self.paths[i],
+            self.size,
+            self.channels,
+            self.background,
+            self.crop,
+            self.interpolation,
+        )
 
     def subset(self, indices: Tensor) -> "FileSet":
         """Return the files at `indices`."""
@@ -66,7 +76,8 @@ class FileSet(Dataset[Any]):
         They depend on the files' paths, sizes and times, and on how they are decoded.
         """
         heic = find_spec("pillow_heif") is not None  # a HEIC file may be called .jpg
-        how = (VERSION, self.size, self.channels, self.background, heic)
+        fit = (self.size, self.channels, self.background, self.crop, self.interpolation)
+        how = (VERSION, *fit, heic)
         digest = hashlib.blake2b(repr(how).encode(), digest_size=8)
         for path in self.paths:
             stat = path.stat()
@@ -118,7 +129,10 @@ class FileSet(Dataset[Any]):
 
 def make_file_set(data: ImageData, paths: list[Path], labels: Tensor) -> FileSet:
     """Return the files at `paths` as a set, with labels (N,) and the settings of `data`."""
-    return FileSet(paths, labels, data.size, data.channels, parse_color(data.background))
+    background = parse_color(data.background)
+    return FileSet(
+        paths, labels, data.size, data.channels, background, data.crop, data.interpolation
+    )
 
 
 def load_or_stream(

@@ -12,13 +12,21 @@ def binarize(images: Tensor, noise: torch.Generator) -> Tensor:
     return torch.bernoulli(images, generator=noise)
 
 
-def resize(pixels: Tensor, size: tuple[int, int], channels: int) -> Tensor:
+def resize(
+    pixels: Tensor,
+    size: tuple[int, int],
+    channels: int,
+    crop: float = 1.0,
+    interpolation: str = "bilinear",
+) -> Tensor:
     """Bring images to a size and number of channels.
 
     Args:
         pixels: (N, C, H, W) uint8, C 1 or 3.
-        size: new height and width; resized bilinearly with antialiasing.
+        size: new height and width.
         channels: 1 or 3. Color becomes gray by its luma, gray becomes color by repetition.
+        crop: part of height and width that is kept, from the center.
+        interpolation: bilinear or bicubic, with antialiasing.
 
     Returns:
         (N, channels, *size) uint8; the images themselves where nothing changes.
@@ -29,9 +37,13 @@ def resize(pixels: Tensor, size: tuple[int, int], channels: int) -> Tensor:
         pixels = torch.cat(parts)
     elif pixels.shape[1] == 1 and channels == 3:
         pixels = pixels.expand(-1, 3, -1, -1)
+    if crop < 1:
+        h, w = pixels.shape[-2:]
+        top, left = (round(side * (1 - crop) / 2) for side in (h, w))
+        pixels = pixels[..., top : h - top, left : w - left]
     if tuple(pixels.shape[-2:]) != size:
         scaled = [
-            F.interpolate(p.float(), size, mode="bilinear", antialias=True)
+            F.interpolate(p.float(), size, mode=interpolation, antialias=True)
             for p in pixels.split(1000)
         ]
         parts = [p.round().clamp(0, 255).byte() for p in scaled]

