@@ -46,12 +46,14 @@ class Predictions(NamedTuple):
         probabilities: (N, num_classes), rows sum to 1.
         shown: the first images, for the picture: (n, C, H, W) in [0, 1].
         bad: one line for each file that could not be read.
+        unlike: (N,), whether the image is unlike all training images; None if the run cannot tell.
     """
 
     names: list[str]
     probabilities: "Tensor"
     shown: "Tensor"
     bad: list[str]
+    unlike: "Tensor | None" = None
 
 
 def predict(cfg: DictConfig) -> Predictions:
@@ -87,24 +89,17 @@ def classify(trained: "LoadedClassifier", paths: list[Path], batch_size: int) ->
     import torch
 
     from src.core.pixels import to_float
-    from src.data.decode import decode
 
     def read(path: Path) -> "Tensor | UserError":
         try:
-            return decode(
-                path,
-                trained.size,
-                trained.channels,
-                trained.background,
-                trained.crop,
-                trained.interpolation,
-            )
+            return trained.read(path)
         except UserError as error:
             return error
 
     names: list[str] = []
     bad: list[str] = []
     probabilities: list[Tensor] = []
+    unlike: list[Tensor] = []
     shown: list[Tensor] = []
     with (
         warnings.catch_warnings(),
@@ -123,19 +118,24 @@ def classify(trained: "LoadedClassifier", paths: list[Path], batch_size: int) ->
             if not good:
                 continue
             images = to_float(torch.stack(list(good.values())))  # (B, C, H, W)
-            with torch.no_grad():
-                probabilities.append(trained.net(images).double().softmax(1))
+            answer = trained.answer(images)
+            probabilities.append(answer.probabilities)
+            unlike.append(answer.unlike)
             room = MAX_SHOWN - len(names)
             names += map(printable, good)
             if room > 0:
                 shown.append(images[:room])
     if not names:
         raise UserError(f"none of {count(len(paths), 'file')} can be read: {bad[0]}")
-    return Predictions(names, torch.cat(probabilities), torch.cat(shown), bad)
+    known = None if trained.familiar is None else torch.cat(unlike)
+    return Predictions(names, torch.cat(probabilities), torch.cat(shown), bad, known)
 
 
 def table(predictions: Predictions, class_names: list[str], top: int) -> str:
-    """Return one line per image: its file, and its `top` most likely classes with probabilities."""
+    """Return one line per image: its file, and its `top` most likely classes with probabilities.
+
+    An image that is unlike all training images is said to be so.
+    """
     values, classes = predictions.probabilities.topk(min(top, len(class_names)))
     rows = [
         [name, *(f"{class_names[k]} {p:.1%}" for k, p in zip(labels, row, strict=True))]
@@ -143,6 +143,9 @@ def table(predictions: Predictions, class_names: list[str], top: int) -> str:
             predictions.names, classes.tolist(), values.tolist(), strict=True
         )
     ]
+    if predictions.unlike is not None:
+        for row, unlike in zip(rows, predictions.unlike.tolist(), strict=True):
+            row.append("unlike all training images" if unlike else "")
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -151,13 +154,21 @@ def table(predictions: Predictions, class_names: list[str], top: int) -> str:
 
 
 def write_csv(predictions: Predictions, class_names: list[str], path: Path) -> None:
-    """Write a header and one row per image: file, class, its probability, all probabilities."""
+    """Write a header and one row per image: file, class, its probability, all probabilities.
+
+    If the run knows which images are unlike its training images, a column says so: 1, else 0.
+    """
+    known = predictions.unlike is not None
+    unlike = predictions.unlike.int().tolist() if predictions.unlike is not None else []
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["file", "class", "probability", *class_names])
-        for name, row in zip(predictions.names, predictions.probabilities.tolist(), strict=True):
+        header = ["file", "class", "probability", *(["unlike"] if known else [])]
+        writer.writerow([*header, *class_names])
+        for i, row in enumerate(predictions.probabilities.tolist()):
             best = max(range(len(row)), key=row.__getitem__)
-            writer.writerow([name, class_names[best], *(f"{p:.6g}" for p in (row[best], *row))])
+            shares = [f"{p:.6g}" for p in row]
+            answer = [predictions.names[i], class_names[best], shares[best]]
+            writer.writerow([*answer, *unlike[i : i + 1], *shares])
 
 
 def draw(predictions: Predictions, class_names: list[str], path: Path) -> str:

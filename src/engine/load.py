@@ -5,16 +5,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
+import torch
 from omegaconf import DictConfig
+from torch import Tensor
 
 from src.config.checks import check
 from src.config.saved import check_saved
 from src.core import runs
 from src.core.types import height_width
-from src.data.decode import Interpolation, parse_color
+from src.data.decode import Interpolation, decode, parse_color
 from src.engine import build, resume
 from src.models.classifier import Classifier
 from src.models.deployed import DeployedClassifier
+from src.models.familiar import Familiar, last_layer
 
 
 def load_run(
@@ -49,6 +52,19 @@ def _counts(state: dict[str, Any]) -> dict[str, int]:
     return {name: len(state.get(key, [])) for name, key in names.items()}
 
 
+class Answer(NamedTuple):
+    """The prediction for B images.
+
+    Attributes:
+        probabilities: (B, num_classes), rows sum to 1.
+        unlike: (B,) bool: the image is unlike all that the classifier learned from. All False for a
+            run that does not know (`src.nanonet` measures it).
+    """
+
+    probabilities: Tensor
+    unlike: Tensor
+
+
 class LoadedClassifier(NamedTuple):
     """A finished classifier, ready for inference.
 
@@ -59,6 +75,7 @@ class LoadedClassifier(NamedTuple):
         class_names: the name of each logit.
         background: red, green, blue from 0 to 255, drawn behind transparent pixels.
         crop, interpolation: how images are brought to `size`, see `src.data.decode`.
+        familiar: how far from its training images is unfamiliar; None: unknown.
     """
 
     net: DeployedClassifier
@@ -68,6 +85,35 @@ class LoadedClassifier(NamedTuple):
     background: tuple[int, int, int]
     crop: float
     interpolation: Interpolation
+    familiar: Familiar | None = None
+
+    def read(self, path: Path) -> Tensor:
+        """Return an image file as the network wants it, (C, H, W) uint8.
+
+        Raises UserError if it cannot be read.
+        """
+        return decode(
+            path, self.size, self.channels, self.background, self.crop, self.interpolation
+        )
+
+    def answer(self, images: Tensor) -> Answer:
+        """Classify images (B, C, H, W) in [0, 1]."""
+        if self.familiar is None:
+            with torch.no_grad():
+                probabilities = self.net(images).double().softmax(1)
+            return Answer(probabilities, torch.zeros(len(images), dtype=torch.bool))
+        features: list[Tensor] = []
+        hook = last_layer(self.net.net).register_forward_pre_hook(
+            lambda _, inputs: features.append(inputs[0].float())
+        )
+        try:
+            with torch.no_grad():
+                probabilities = self.net(images).double().softmax(1)
+        finally:
+            hook.remove()
+        in_place = features[-2 if self.net.tta.flip else -1]  # see `predict_with_tta`
+        unlike = self.familiar.distance(in_place) > self.familiar.threshold
+        return Answer(probabilities, unlike)
 
 
 def load_classifier(folder: Path) -> LoadedClassifier:
@@ -87,4 +133,5 @@ def load_classifier(folder: Path) -> LoadedClassifier:
         parse_color(cfg.data.get("background", "white")),
         cfg.data.get("crop", 1.0),
         cfg.data.get("interpolation", "bilinear"),
+        Familiar.load(folder),
     )

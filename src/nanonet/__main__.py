@@ -48,13 +48,14 @@ def nanonet(cfg: DictConfig) -> Path:
             labels,
             len(found.class_names),
             folds,
-            lab.logits,
+            lab.predict,
             own.search,
             budget_seconds(cfg.budget),
         ).run()
         findings = study(results, labels, folds, lab, cfg.seed)
         command = project.train_command(own, cfg, findings, bool(found.test))
         metrics = project.train(own, command)
+        project.measure_familiar(own, lab, findings)
         said = facts(
             found,
             results,

@@ -8,18 +8,18 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 from torch import Tensor
-from tqdm import tqdm
 
 from src.core.errors import UserError
 from src.core.files import Damaged, load_checked, write_atomically
 from src.engine import build
+from src.engine.instantiate import instantiate_node
+from src.models.familiar import last_layer
 from src.nanonet.recipes import (
-    BATCH,
     Features,
+    Prediction,
     Recipe,
-    features_of,
-    last_layer,
-    logits_of,
+    embed,
+    predict,
     train_head,
     train_on,
 )
@@ -52,8 +52,8 @@ class Lab:
             self._data[key] = data
         return self._data[key]
 
-    def logits(self, recipe: Recipe, train: Tensor, held_out: Tensor) -> Tensor:
-        """Train `recipe` on photos; return the logits (M, K) of others, which are held out.
+    def predict(self, recipe: Recipe, train: Tensor, held_out: Tensor) -> Prediction:
+        """Train `recipe` on photos, and predict others.
 
         Args:
             train, held_out: indices (N,) and (M,).
@@ -62,8 +62,11 @@ class Lab:
         if not recipe.fixed_features:
             return train_on(recipe, data, train, held_out, self.folder / "trainer")
         features = self.features(recipe)
-        head = train_head(recipe, data, features.at(train), data.train.labels[train])
-        return logits_of(head, features.at(held_out), recipe.cfg.model.tta.flip)
+        known = features.at(train)
+        head = train_head(recipe, data, known, data.train.labels[train])
+        return predict(
+            head, known, features.at(held_out), instantiate_node(recipe.cfg.model.tta, "model.tta")
+        )
 
     def features(self, recipe: Recipe) -> Features:
         """Return the features of all photos: known ones from disk, new ones from the net."""
@@ -78,17 +81,15 @@ class Lab:
         known: dict[str, Tensor] = {}
         for folder in (*self.earlier, self.folder):
             known |= _load(folder / name)
-        new = torch.tensor([i for i, digest in enumerate(self.digests) if digest not in known])
-        bar = tqdm(new.long().split(BATCH), f"{recipe.name}: features", disable=None, leave=False)
-        for indices in bar if len(new) else ():
-            images, _ = data.eval_images(data.train, indices)
-            found = torch.stack(features_of(model, images), 1)  # (B, 2, D)
-            known |= {self.digests[i]: row for i, row in zip(indices.tolist(), found, strict=True)}
-        if len(new):
+        new = [i for i, digest in enumerate(self.digests) if digest not in known]
+        if new:
+            found = embed(model, data, torch.tensor(new), f"{recipe.name}: features")
+            rows = torch.stack(found, 1)  # (B, 2, D)
+            known |= {self.digests[i]: row for i, row in zip(new, rows, strict=True)}
             own = {digest: known[digest].clone() for digest in self.digests}
             write_atomically(self.folder / name, lambda path: torch.save(own, path))
-        rows = torch.stack([known[digest] for digest in self.digests])  # (N, 2, D)
-        self._features[key] = Features(rows[:, 0].contiguous(), rows[:, 1].contiguous())
+        both = torch.stack([known[digest] for digest in self.digests])  # (N, 2, D)
+        self._features[key] = Features(both[:, 0].contiguous(), both[:, 1].contiguous())
         return self._features[key]
 
 

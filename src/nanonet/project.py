@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from src.config.checks import check
@@ -18,9 +19,13 @@ from src.core import runs
 from src.core.errors import UserError, first_line, writing
 from src.core.files import write_atomically
 from src.engine import build
+from src.engine.load import load_run
+from src.models.classifier import Classifier
+from src.models.familiar import learn_familiar
 from src.nanonet import demonstration
+from src.nanonet.lab import Lab
 from src.nanonet.photos import Inspection, look
-from src.nanonet.recipes import Recipe
+from src.nanonet.recipes import Recipe, embed
 from src.nanonet.study import Study
 from src.train import train as train_task
 
@@ -151,6 +156,15 @@ def train_command(project: Project, cfg: DictConfig, found: Study, has_test: boo
 def command_line(overrides: Sequence[str]) -> str:
     """Return the command of src.train for a shell."""
     return shlex.join(["python", "-m", "src.train", *overrides])
+
+
+def measure_familiar(project: Project, lab: Lab, found: Study) -> None:
+    """Write into the run how far from its photos is unfamiliar."""
+    _, model, _ = load_run(project.run)
+    assert isinstance(model, Classifier)
+    data = lab.data(found.chosen.recipe)
+    features = embed(model, data, torch.arange(len(data.train)))
+    learn_familiar(features.plain, found.chosen.distance).save(project.run)
 
 
 def train(project: Project, overrides: list[str]) -> dict[str, Any]:

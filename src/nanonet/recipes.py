@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from src.config.checks import check
 from src.config.compose import compose
@@ -22,7 +23,8 @@ from src.data.transforms.geometric import Flip
 from src.engine import build
 from src.engine.fit import fit
 from src.models.classifier import Classifier
-from src.nets.inspect import classifier_heads
+from src.models.familiar import last_layer, neighbor_distance
+from src.models.tta import TTA
 from src.optim.schedules import Plateau, unwrap_partial
 
 BATCH = 64  # photos that are embedded at once
@@ -85,8 +87,22 @@ def flip_of(augment: Augment) -> str | None:
     return names[0] if isinstance(only, Flip) and not only.vertical else None
 
 
-def train_on(recipe: Recipe, data: Any, train: Tensor, held_out: Tensor, scratch: Path) -> Tensor:
-    """Train by the Trainer on some photos; return the logits (M, K) of others.
+class Prediction(NamedTuple):
+    """What a network says about M photos that it was not trained on.
+
+    Attributes:
+        logits: (M, K).
+        distance: (M,) from the photos that it was trained on, see `neighbor_distance`.
+    """
+
+    logits: Tensor
+    distance: Tensor
+
+
+def train_on(
+    recipe: Recipe, data: Any, train: Tensor, held_out: Tensor, scratch: Path
+) -> Prediction:
+    """Train by the Trainer on some photos, and predict others.
 
     Args:
         data: the data module with all photos in `data.train`.
@@ -97,16 +113,16 @@ def train_on(recipe: Recipe, data: Any, train: Tensor, held_out: Tensor, scratch
     part = copy.copy(data)
     part.train = data.train.subset(train)
     part.val = part.test = data.train.subset(held_out[:0])
-    model = build.model(recipe.cfg, part)
+    model: Any = build.model(recipe.cfg, part)
     model.load_pretrained(part)
     cfg = recipe.cfg.copy()
     cfg.callbacks = cfg.logger = None
     trainer = build.trainer(cfg, scratch, keep=False)
     fit(trainer, model, part, resume=False)
     model = model.eval().cpu()
-    with torch.no_grad():
-        batches = [model(data.eval_images(data.train, few)[0]) for few in held_out.split(BATCH)]
-    return torch.cat(batches).float()
+    known, new = embed(model, data, train), embed(model, data, held_out)
+    head = last_layer(model.measured_net)
+    return predict(head, known, new, model.tta)
 
 
 class Features(NamedTuple):
@@ -120,27 +136,31 @@ class Features(NamedTuple):
         return Features(self.plain[indices], self.mirrored[indices])
 
 
-def features_of(model: Classifier, images: Tensor) -> Features:
-    """Return the inputs of the last layer in evaluation mode.
+@torch.no_grad()
+def embed(model: Classifier, data: Any, indices: Tensor, title: str | None = None) -> Features:
+    """Return the features of photos, in evaluation mode.
 
     Args:
-        images: (N, C, H, W) in [0, 1].
+        data: the data module with all photos in `data.train`.
+        indices: (N,).
+        title: of a progress bar; None: no bar.
     """
-    head, found = last_layer(model.net), list[Tensor]()
-    hook = head.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0].float()))
-    model.eval()
+    found: list[Tensor] = []
+    net = model.eval().measured_net
+    hook = last_layer(net).register_forward_pre_hook(
+        lambda _, inputs: found.append(inputs[0].float())
+    )
+    batches = indices.split(BATCH)
     try:
-        with torch.no_grad():
-            model.net(model.scaled(images))
-            model.net(model.scaled(images.flip(3)))
+        for few in tqdm(batches, title, disable=None if title else True, leave=False):
+            images, _ = data.eval_images(data.train, few)
+            for view in (images, images.flip(3)):
+                net(model.scaled(view))
     finally:
         hook.remove()
-    return Features(*found)
-
-
-def last_layer(net: nn.Module) -> nn.Module:
-    """Return the layer that computes the logits."""
-    return net.get_submodule(classifier_heads(net)[-1])
+    if not found:
+        return Features(torch.empty(0, 0), torch.empty(0, 0))
+    return Features(torch.cat(found[::2]), torch.cat(found[1::2]))
 
 
 def train_head(recipe: Recipe, data: Any, features: Features, labels: Tensor) -> nn.Module:
@@ -182,12 +202,18 @@ def train_head(recipe: Recipe, data: Any, features: Features, labels: Tensor) ->
     return head
 
 
-def logits_of(head: nn.Module, features: Features, flip: bool) -> Tensor:
-    """Return the logits (N, K) of photos.
+@torch.no_grad()
+def predict(head: nn.Module, known: Features, new: Features, tta: TTA) -> Prediction:
+    """Predict photos by their features.
 
     Args:
-        flip: average them over both views, as `model.tta.flip` does.
+        head: the last layer.
+        known: features of the photos that the network was trained on.
+        new: features of the photos to predict.
+        tta: whether the logits are the mean of both views.
     """
-    with torch.no_grad():
-        plain = head(features.plain)
-        return (plain + head(features.mirrored)) / 2 if flip else plain
+    logits = head(new.plain)
+    if tta.flip:
+        logits = (logits + head(new.mirrored)) / 2
+    unit, others = (F.normalize(features.plain, dim=1) for features in (known, new))
+    return Prediction(logits / tta.temperature, neighbor_distance(others, unit))

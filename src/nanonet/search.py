@@ -15,7 +15,7 @@ from tqdm import tqdm
 from src.core.errors import UserError, first_line
 from src.core.files import Damaged, load_checked, write_atomically
 from src.metrics.intervals import wilson
-from src.nanonet.recipes import Recipe
+from src.nanonet.recipes import Prediction, Recipe
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +23,8 @@ MIN_KEPT = 2  # candidates that are never dropped before the last round
 SURE = 1.645  # standard errors by which a candidate must trail the best to be dropped early
 RESAMPLES = 1000  # bootstrap samples behind `honest_accuracy`
 
-# (recipe, training photos, photos held out) -> logits of the latter
-Trains = Callable[[Recipe, Tensor, Tensor], Tensor]
+# (recipe, training photos, photos held out) -> the prediction of the latter
+Trains = Callable[[Recipe, Tensor, Tensor], Prediction]
 
 
 class Fold(NamedTuple):
@@ -48,12 +48,14 @@ class Result(NamedTuple):
         recipe: how to train it.
         logits: (R, N, K) of each photo by a net that was not trained on it, in each repeat; NaN
             where no fold has held it out.
+        distance: (R, N) of each photo from those that the net was trained on; NaN as above.
         seconds: of training, all folds together.
         ending: why it was not finished; None if it was.
     """
 
     recipe: Recipe
     logits: Tensor
+    distance: Tensor
     seconds: float
     ending: str | None
 
@@ -118,6 +120,7 @@ class Search:
         repeats = 1 + max(fold.repeat for fold in folds)
         shape = (repeats, len(labels), num_classes)
         self.logits = {recipe.name: torch.full(shape, torch.nan) for recipe in recipes}
+        self.distance = {recipe.name: torch.full(shape[:2], torch.nan) for recipe in recipes}
         self.seconds = {recipe.name: 0.0 for recipe in recipes}
         self.trained = {recipe.name: 0 for recipe in recipes}  # folds
         self.endings: dict[str, str] = {}
@@ -140,15 +143,17 @@ class Search:
                 if folds is not rounds[-1]:
                     running = self._without_the_worst(running)
                 bar.total = bar.n + len(running) * sum(map(len, rounds[number + 1 :]))
-        return [
-            Result(
-                recipe,
-                self.logits[recipe.name],
-                self.seconds[recipe.name],
-                self.endings.get(recipe.name),
-            )
-            for recipe in self.recipes
-        ]
+        return [self._result(recipe) for recipe in self.recipes]
+
+    def _result(self, recipe: Recipe) -> Result:
+        name = recipe.name
+        return Result(
+            recipe,
+            self.logits[name],
+            self.distance[name],
+            self.seconds[name],
+            self.endings.get(name),
+        )
 
     def _train_all(self, recipe: Recipe, folds: Sequence[Fold], bar: Any) -> None:
         """Train a candidate on `folds`, as far as the budget allows."""
@@ -161,13 +166,14 @@ class Search:
                     return
                 start = time.monotonic()
                 try:
-                    logits = self.trains(recipe, fold.train, fold.held_out)
+                    made = self.trains(recipe, fold.train, fold.held_out)
                 except UserError as error:
                     self.endings[recipe.name] = first_line(error)
                     return
-                saved = {"logits": logits, "seconds": time.monotonic() - start}
+                saved = {**made._asdict(), "seconds": time.monotonic() - start}
                 write_atomically(path, partial(torch.save, saved))
             self.logits[recipe.name][fold.repeat, fold.held_out] = saved["logits"]
+            self.distance[recipe.name][fold.repeat, fold.held_out] = saved["distance"]
             self.seconds[recipe.name] += saved["seconds"]
             self.trained[recipe.name] += 1
             bar.update()
@@ -176,12 +182,15 @@ class Search:
         """Return a finished fold; None if there is none, or it is damaged."""
         try:
             saved = load_checked(path)
-            if saved["logits"].shape != (len(fold.held_out), self._num_classes):
+            count = len(fold.held_out)
+            if saved["logits"].shape != (count, self._num_classes):
                 raise Damaged("it is of other photos")
-            return {"logits": saved["logits"], "seconds": float(saved["seconds"])}
+            saved["distance"] = saved["distance"].view(count)
+            saved["seconds"] = float(saved["seconds"])
+            return dict(saved)
         except FileNotFoundError:
             return None
-        except (Damaged, AttributeError, KeyError, TypeError):
+        except (Damaged, AttributeError, KeyError, RuntimeError, TypeError):
             log.info("%s is damaged: training this fold again", path)
             return None
 
@@ -191,10 +200,7 @@ class Search:
 
     def _without_the_worst(self, running: Sequence[Recipe]) -> list[Recipe]:
         """Return the candidates that may still be the best."""
-        correct = {
-            recipe.name: Result(recipe, self.logits[recipe.name], 0, None).correct(self.labels)
-            for recipe in running
-        }
+        correct = {recipe.name: self._result(recipe).correct(self.labels) for recipe in running}
         ranked = sorted(running, key=lambda recipe: -float(correct[recipe.name].nanmean()))
         best = correct[ranked[0].name]
         kept = []

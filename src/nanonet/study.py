@@ -15,7 +15,7 @@ from src.metrics.learning_curve import Forecast, forecast
 from src.nanonet.lab import Lab
 from src.nanonet.recipes import Recipe
 from src.nanonet.search import Fold, Result, choose, honest_accuracy
-from src.nanonet.trust import Suspicion, suspicious_labels
+from src.nanonet.suspicion import Suspicion, suspicious_labels
 
 
 class CurvePoint(NamedTuple):
@@ -142,7 +142,7 @@ def learning_curve(
         order = generator(seed, "curve", fold.repeat, fold.number, size)
         train = fold.train[torch.randperm(len(fold.train), generator=order)]
         drawn = torch.cat([train[labels[train] == k][:size] for k in classes]).sort().values
-        predicted = lab.logits(recipe, drawn, fold.held_out).argmax(1)
+        predicted = lab.predict(recipe, drawn, fold.held_out).logits.argmax(1)
         right[row, fold.held_out] += (predicted == labels[fold.held_out]).double()
         if row == 0:
             times[fold.held_out] += 1

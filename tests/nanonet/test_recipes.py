@@ -59,14 +59,15 @@ def test_head_on_fixed_features_learns_what_the_trainer_teaches(name, overrides,
     own = Lab([str(i) for i in range(24)], tmp_path)
     order = torch.randperm(24, generator=torch.Generator().manual_seed(1))
     train_part, held_out = order[:17].sort().values, order[17:].sort().values
-    fast = own.logits(recipe, train_part, held_out)
+    fast = own.predict(recipe, train_part, held_out)
     slow = train_on(recipe, own.data(recipe), train_part, held_out, tmp_path)
     torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-4)
+    assert fast.distance.min() > 0
     untrained = train_on(
         recipe._replace(cfg=build_with(recipe, "trainer.max_epochs", 1)),
         own.data(recipe), train_part, held_out, tmp_path,
     )  # fmt: skip
-    assert (slow - untrained).abs().max() > 1e-2  # training mattered
+    assert (slow.logits - untrained.logits).abs().max() > 1e-2  # training mattered
 
 
 def build_with(recipe: Recipe, key: str, value: object):
@@ -98,13 +99,13 @@ def test_features_are_read_from_disk_and_only_new_photos_are_embedded(
     digests = [str(i) for i in range(24)]
     first = Lab([*digests[:20], *(f"old {i}" for i in range(4))], tmp_path / "a").features(recipe)
     embedded = []
-    features_of = lab.features_of
+    embed = lab.embed
 
-    def count(model, images):
-        embedded.append(len(images))
-        return features_of(model, images)
+    def count(model, data, indices, title):
+        embedded.append(len(indices))
+        return embed(model, data, indices, title)
 
-    monkeypatch.setattr(lab, "features_of", count)
+    monkeypatch.setattr(lab, "embed", count)
     again = Lab(digests, tmp_path / "b", [tmp_path / "a"]).features(recipe)
     assert sum(embedded) == 4
     torch.testing.assert_close(again.plain, first.plain, rtol=1e-4, atol=1e-5)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from src.core.errors import UserError
 from src.nanonet.folds import assign_folds
-from src.nanonet.recipes import Recipe
+from src.nanonet.recipes import Prediction, Recipe
 from src.nanonet.search import Result, Search, choose, honest_accuracy, make_folds
 
 N, K = 60, 3
@@ -35,13 +35,14 @@ class Oracle:
     def __init__(self) -> None:
         self.calls: list[str] = []
 
-    def __call__(self, recipe: Recipe, train: Tensor, held_out: Tensor) -> Tensor:
+    def __call__(self, recipe: Recipe, train: Tensor, held_out: Tensor) -> Prediction:
         self.calls.append(recipe.name)
         assert not set(train.tolist()) & set(held_out.tolist())
         accuracy = float(recipe.name.removeprefix("a"))
         right = torch.rand(N, generator=torch.Generator().manual_seed(1)) < accuracy
         predicted = torch.where(right, LABELS, (LABELS + 1) % K)[held_out]
-        return 5 * torch.nn.functional.one_hot(predicted, K).float()
+        logits = 5 * torch.nn.functional.one_hot(predicted, K).float()
+        return Prediction(logits, torch.ones(len(held_out)))
 
 
 def search(names: list[str], trains, folder: Path, budget: float = 1e9) -> list[Result]:
@@ -71,7 +72,7 @@ def test_stopped_search_goes_on_from_its_finished_folds(tmp_path: Path):
     whole = search(["a0.8", "a0.9"], Oracle(), tmp_path / "whole")
     first = Oracle()
 
-    def stops(recipe: Recipe, train: Tensor, held_out: Tensor) -> Tensor:
+    def stops(recipe: Recipe, train: Tensor, held_out: Tensor) -> Prediction:
         if len(first.calls) == 3:
             raise KeyboardInterrupt
         return first(recipe, train, held_out)
@@ -94,7 +95,7 @@ def test_damaged_fold_is_trained_again(tmp_path: Path):
 
 
 def test_candidate_that_cannot_be_trained_is_reported_and_the_others_go_on(tmp_path: Path):
-    def trains(recipe: Recipe, train: Tensor, held_out: Tensor) -> Tensor:
+    def trains(recipe: Recipe, train: Tensor, held_out: Tensor) -> Prediction:
         if recipe.name == "a0.1":
             raise UserError("its weights are not here")
         return Oracle()(recipe, train, held_out)
@@ -104,7 +105,7 @@ def test_candidate_that_cannot_be_trained_is_reported_and_the_others_go_on(tmp_p
 
 
 def test_no_candidate_left_is_one_line(tmp_path: Path):
-    def trains(recipe: Recipe, train: Tensor, held_out: Tensor) -> Tensor:
+    def trains(recipe: Recipe, train: Tensor, held_out: Tensor) -> Prediction:
         raise UserError("no weights")
 
     with pytest.raises(UserError, match=r"a0\.1: no weights; a0\.2: no weights"):
@@ -124,7 +125,7 @@ def test_luck_of_the_best_of_many_equal_candidates_is_taken_off():
     for _ in range(40):  # all guess: any lead is luck
         predicted = torch.randint(0, K, (1, N), generator=noise)
         logits = torch.nn.functional.one_hot(predicted, K).float()
-        results.append(Result(recipe("guess"), logits, 0, None))
+        results.append(Result(recipe("guess"), logits, torch.ones(1, N), 0, None))
     best = max(float(result.correct(LABELS).mean()) for result in results)
     honest = honest_accuracy(results, LABELS, seed=0)
     assert best > 0.45

@@ -1,0 +1,78 @@
+"""Tell images that a classifier knows from images unlike all that it learned from."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from src.core.errors import UserError
+from src.core.files import Damaged, load_checked, write_atomically
+from src.nets.inspect import classifier_heads
+
+FILE = "familiar.pt"  # in the folder of a run
+NEIGHBORS = 3  # nearest training images whose mean distance decides; fewer if there are fewer
+ACCEPTED = 0.95  # share of held-out images of the own classes that count as familiar
+
+
+class Familiar(NamedTuple):
+    """The features of the training images, and how far from them is unfamiliar (Sun 2022).
+
+    Attributes:
+        features: inputs of the last layer, (N, D), each of length 1.
+        threshold: an image at a larger distance is unlike all of them.
+    """
+
+    features: Tensor
+    threshold: float
+
+    def distance(self, features: Tensor) -> Tensor:
+        """Return the distance (M,) of images with `features` (M, D) from the training images."""
+        return neighbor_distance(F.normalize(features, dim=1), self.features)
+
+    def save(self, folder: Path) -> None:
+        """Write it into the folder of a run."""
+        write_atomically(folder / FILE, lambda path: torch.save(self._asdict(), path))
+
+    @classmethod
+    def load(cls, folder: Path) -> "Familiar | None":
+        """Read it from the folder of a run; None if it has none.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        try:
+            saved = load_checked(folder / FILE)
+            return cls(saved["features"] * 1.0, float(saved["threshold"]))
+        except FileNotFoundError:
+            return None
+        except (Damaged, KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{folder / FILE} is damaged ({error}): remove it") from error
+
+
+def neighbor_distance(queries: Tensor, known: Tensor) -> Tensor:
+    """Return the distance (M,) of each query (M, D) to its nearest known images (N, D).
+
+    It is the mean Euclidean distance of the nearest `NEIGHBORS`.
+    """
+    nearest = min(NEIGHBORS, len(known))
+    return torch.cdist(queries, known).topk(nearest, 1, largest=False).values.mean(1)
+
+
+def learn_familiar(features: Tensor, distances: Tensor) -> Familiar:
+    """Choose the threshold so that `ACCEPTED` of the held-out images are below it.
+
+    Args:
+        features: of the N training images, (N, D).
+        distances: of images that were held out from those that their network learned from; NaN for
+            others. Without any, every image is familiar.
+    """
+    known = distances[~distances.isnan()].double()
+    threshold = float(known.quantile(ACCEPTED)) if len(known) else float("inf")
+    return Familiar(F.normalize(features, dim=1), threshold)
+
+
+def last_layer(net: nn.Module) -> nn.Module:
+    """Return the layer that computes the logits."""
+    return net.get_submodule(classifier_heads(net)[-1])
