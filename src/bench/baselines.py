@@ -79,8 +79,7 @@ def plain_optimizer(cfg: DictConfig, parameters: Iterable[Any]) -> Any:
     """
     import torch
 
-    settings = OmegaConf.to_container(cfg.model.optimizer)
-    assert isinstance(settings, dict)
+    settings: Any = OmegaConf.to_container(cfg.model.optimizer)
     home, _, name = settings["_target_"].rpartition(".")
     if home != "torch.optim":
         raise UserError(
