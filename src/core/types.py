@@ -75,6 +75,7 @@ Positive = Annotated[float, Interval(gt=0)]
 NonNegative = Annotated[float, Interval(ge=0)]
 Probability = Annotated[float, Interval(ge=0, le=1)]  # [0, 1]
 Fraction = Annotated[float, Interval(ge=0, lt=1)]  # [0, 1)
+Share = Annotated[float, Interval(gt=0, le=1)]  # (0, 1]
 Seed = Annotated[int, Interval(ge=0, le=2**63 - 1)]
 
 PathText = Annotated[str, PATH]

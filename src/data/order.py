@@ -69,9 +69,9 @@ class EpochSampler(Sampler[Tensor]):
         if self.world == 1:
             yield from self._split(indices)[start:]
         elif self.shuffle:
-            missing = -self.n % self.world
-            indices = torch.cat([indices, indices[:missing]])[self.rank :: self.world]
-            yield from self._split(indices)[start:]
+            whole = -(-self.n // self.world) * self.world  # the next multiple of `world`
+            mine = torch.arange(self.rank, whole, self.world) % self.n
+            yield from self._split(indices[mine])[start:]
         else:
             yield from indices[self.rank :: self.world].tensor_split(len(self))
 

@@ -112,8 +112,8 @@ class Classifier(Family):
             is_pretrained = self.init_from is not None
             number = 0.0 if name == "mean" else 1.0
             return torch.full((self.in_channels if is_pretrained else channels, 1, 1), number)
-        value = torch.tensor(given).view(-1, 1, 1)
-        if isinstance(given, float):
+        value = torch.tensor(given, dtype=torch.float32).view(-1, 1, 1)
+        if not isinstance(given, Sequence):
             value = value.repeat(channels, 1, 1)
         if len(value) not in ({1, channels} if channels > 1 else {1, self.in_channels}):
             raise ValueError(f"{name} has {len(value)} values for images of {channels} channels")

@@ -6,9 +6,9 @@ on the base learning rate.
 
 import functools
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from src.core.types import Fraction, NonNegative, NonNegativeInt, Positive, Probability
+from src.core.types import Fraction, Interval, NonNegative, NonNegativeInt, Positive, Probability
 
 
 def unwrap_partial(schedule: Any) -> Any:
@@ -84,7 +84,7 @@ class Plateau:
         self,
         monitor: str | None,
         mode: Literal["min", "max"] = "min",
-        factor: Positive = 0.1,
+        factor: Annotated[float, Interval(gt=0, lt=1)] = 0.1,
         patience: NonNegativeInt = 3,
         min_delta: NonNegative = 0.0,
         min_factor: Probability = 0.0,

@@ -74,6 +74,12 @@ MISTAKES = [
     (["model=vgg", "model.transfer.backbone_lr=0"],
      ["model.transfer.backbone_lr=0", "a number above 0"]),
     (["data.cache=5"], ["data.cache=5", "text, or null"]),
+    (["trainer.limit_train_batches=0"], ["a whole number of at least 1, or a number in (0, 1]"]),
+    (["trainer.limit_test_batches=0.0"], ["a whole number of at least 1, or a number in (0, 1]"]),
+    (["model/schedule=plateau", "model.schedule.factor=2"],
+     ["model.schedule.factor=2", "a number in (0, 1)"]),
+    (["augment=salt_and_pepper", "augment.salt_and_pepper.max_fraction=5"],
+     ["augment.salt_and_pepper.max_fraction=5", "a number in (0, 1]"]),
     # settings that do not fit together
     (["data.size=30"], ["data.size=30", "28, 32, 64", "model/net=fc takes any"]),
     (["data=cifar10", "model.net.discriminator.channels=1"],

@@ -65,6 +65,7 @@ class TwoDigitMnist(Mnist):
     batch, at new places in every epoch. No labels.
     """
 
+    labeled = False
     randomizes = True
 
     def read(self) -> Splits:

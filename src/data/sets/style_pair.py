@@ -42,6 +42,7 @@ class StylePair(DataModule):
 
     holds = "a photograph and a style"
     can_augment = False
+    labeled = False
     state_keys = ()
 
     def __init__(

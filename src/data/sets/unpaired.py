@@ -93,6 +93,8 @@ def _first_occurrence(column: Tensor) -> Tensor:
 class UnlabeledFolder(ImageData):
     """All image files in a folder and below it, without classes."""
 
+    labeled = False
+
     def read(self) -> Splits:
         paths, left_out = self.scan
         files = make_file_set(self, paths, torch.full((len(paths),), -1))
@@ -120,6 +122,7 @@ class Unpaired(ImageData):
     """
 
     holds = "two domains of images"
+    labeled = False
     refuses: ClassVar = {
         "permute": ((False,), "CycleGAN takes images as they are"),
         "binarize": ((False,), "CycleGAN takes images as they are"),
@@ -190,6 +193,11 @@ class Winter(Unpaired):
         source = Folder(**self.domain_settings | {"in_memory": True})
         source.setup()
         assert isinstance(source.train, ImageSet)
+        if len(source.train) < 2:
+            raise UserError(
+                f"data=winter needs two training images, one for each domain: {self.root} leaves "
+                "only one"
+            )
         order = torch.randperm(len(source.train), generator=generator(self.split_seed, "winter"))
         halves = [source.train.subset(half.sort().values) for half in order.chunk(2)]
         train = PairSet.align(halves[0], _in_winter(halves[1]))
