@@ -19,6 +19,7 @@ from src.core.errors import first_line, optional
 from src.core.files import Damaged, load_checked, shared_folder, write_atomically
 from src.core.pixels import to_float
 from src.core.randomness import derive_seed, generator
+from src.core.threads import one_thread
 from src.metrics.precision import float32
 
 log = logging.getLogger(__name__)
@@ -132,7 +133,7 @@ def feature_net(train: LabeledImages, num_classes: int, name: str, cache: Path) 
 
 def _train(net: FeatureNet, train: LabeledImages, name: str) -> None:
     """Train `net` with one thread, in float32, and restore the number of threads."""
-    start, threads = time.monotonic(), torch.get_num_threads()
+    start = time.monotonic()
     n = len(train.images)
     log.info(
         "feature network: training %d steps on all %d images of %s, once for all runs "
@@ -141,12 +142,8 @@ def _train(net: FeatureNet, train: LabeledImages, name: str) -> None:
         n,
         name,
     )
-    torch.set_num_threads(1)
-    try:
-        with float32(torch.device("cpu")):
-            _fit(net, train)
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread(), float32(torch.device("cpu")):
+        _fit(net, train)
     log.info("feature network: %d steps in %.0f seconds", STEPS, time.monotonic() - start)
 
 
