@@ -11,6 +11,7 @@ from torch import Tensor
 
 from src.core.errors import UserError
 from src.core.files import Damaged, load_checked, write_atomically
+from src.core.threads import one_thread
 from src.engine import build
 from src.engine.instantiate import instantiate_node
 from src.models.familiar import last_layer
@@ -63,10 +64,10 @@ class Lab:
             return train_on(recipe, data, train, held_out, self.folder / "trainer")
         features = self.features(recipe)
         known = features.at(train)
-        head = train_head(recipe, data, known, data.train.labels[train])
-        return predict(
-            head, known, features.at(held_out), instantiate_node(recipe.cfg.model.tta, "model.tta")
-        )
+        tta = instantiate_node(recipe.cfg.model.tta, "model.tta")
+        with one_thread():
+            head = train_head(recipe, data, known, data.train.labels[train])
+            return predict(head, known, features.at(held_out), tta)
 
     def features(self, recipe: Recipe) -> Features:
         """Return the features of all photos: known ones from disk, new ones from the net."""

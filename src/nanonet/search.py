@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 MIN_KEPT = 2  # candidates that are never dropped before the last round
 SURE = 1.645  # standard errors by which a candidate must trail the best to be dropped early
+QUIET = 10  # seconds between lines of progress
 RESAMPLES = 1000  # bootstrap samples behind `honest_accuracy`
 
 # (recipe, training photos, photos held out) -> the prediction of the latter
@@ -124,13 +125,15 @@ class Search:
         self.seconds = {recipe.name: 0.0 for recipe in recipes}
         self.trained = {recipe.name: 0 for recipe in recipes}  # folds
         self.endings: dict[str, str] = {}
+        self.printed = float("-inf")  # when the last line of progress was printed
 
     def run(self) -> list[Result]:
         """Run all rounds; return the results in the order of the candidates."""
         first = [fold for fold in self.folds if fold.repeat == 0]
         rounds = [first[:1], first[1:], self.folds[len(first) :]]
         running = list(self.recipes)
-        with tqdm(total=len(running) * len(self.folds), unit="fold", disable=None) as bar:
+        total = len(running) * len(self.folds)
+        with tqdm(total=total, unit="fold", disable=None, leave=False) as bar:
             for number, folds in enumerate(rounds):
                 if number:
                     running.sort(key=lambda recipe: self.seconds[recipe.name])
@@ -177,6 +180,21 @@ class Search:
             self.seconds[recipe.name] += saved["seconds"]
             self.trained[recipe.name] += 1
             bar.update()
+            self._print_progress(recipe, bar)
+
+    def _print_progress(self, recipe: Recipe, bar: Any) -> None:
+        """Print a line every `QUIET` seconds if there is no progress bar, as in a log file."""
+        now = time.monotonic()
+        if not bar.disable or now < self.printed + QUIET:
+            return
+        self.printed = now
+        accuracy = float(self._result(recipe).correct(self.labels).nanmean())
+        left = self.budget - sum(self.seconds.values())
+        print(
+            f"{recipe.name}: {self.trained[recipe.name]} of {len(self.folds)} folds, "
+            f"accuracy {accuracy:.1%}; at most {left:,.0f} s left for comparing",
+            flush=True,
+        )
 
     def _load(self, path: Path, fold: Fold) -> dict[str, Any] | None:
         """Return a finished fold; None if there is none, or it is damaged."""
