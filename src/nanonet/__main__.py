@@ -26,6 +26,7 @@ def nanonet(cfg: DictConfig) -> Path:
 
     from src.engine.load import load_classifier
     from src.nanonet import photos, project
+    from src.nanonet.earlier import Summary, compare
     from src.nanonet.folds import assign_folds
     from src.nanonet.lab import Lab
     from src.nanonet.report import facts, pictures, write_report
@@ -35,11 +36,20 @@ def nanonet(cfg: DictConfig) -> Path:
     with project.opened(cfg) as own:
         found = project.look_at_photos(own, cfg)
         print(photos.table(found), flush=True)
+        project.expect_same_photos(own, found)
         labels = torch.tensor(found.labels)
-        recipes = project.make_recipes(own, cfg)
-        lab = Lab(found.digests, own.search)
+        earlier = project.load_earlier(cfg, found)
+        recipes = project.make_recipes(own, cfg, earlier)
+        lab = Lab(found.digests, own.search, [Path(cfg.init) / own.search.name] if cfg.init else [])
         assigned = [
-            assign_folds(found.labels, found.groups, found.digests, cfg.folds, cfg.seed + repeat)
+            assign_folds(
+                found.labels,
+                found.groups,
+                found.digests,
+                cfg.folds,
+                cfg.seed + repeat,
+                earlier.known_folds(repeat) if earlier else None,
+            )
             for repeat in range(cfg.repeats)
         ]
         folds = make_folds(assigned)
@@ -53,6 +63,11 @@ def nanonet(cfg: DictConfig) -> Path:
             budget_seconds(cfg.budget),
         ).run()
         findings = study(results, labels, folds, lab, cfg.seed)
+        correct = findings.chosen.correct(labels).tolist()
+        recipe = findings.chosen.recipe
+        Summary(
+            found.class_names, found.digests, assigned, correct, recipe.name, recipe.overrides
+        ).save(own.search)
         command = project.train_command(own, cfg, findings, bool(found.test))
         metrics = project.train(own, command)
         project.measure_familiar(own, lab, findings)
@@ -65,6 +80,8 @@ def nanonet(cfg: DictConfig) -> Path:
             metrics if found.test else None,
         )
         said["run"] = str(own.run)
+        update = compare(earlier, found.digests, correct) if earlier else None
+        said["comparison"] = update and update._asdict()
         shown = pictures(found, findings, labels, load_classifier(own.run))
         write_report(own.folder, said, shown)
     return own.folder

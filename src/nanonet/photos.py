@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from src.core.files import LeftOut, printable
+from src.core.files import LeftOut, count_line, printable
 from src.data.decode import decode
 from src.data.sets.files import FileSet
 from src.data.sets.folder import Folder
@@ -116,8 +116,9 @@ def table(found: Inspection) -> str:
     lines += [f"  {name.ljust(width)}  {count:>4}" for name, count in rows]
     if found.test:
         lines.append(f"{len(found.test)} photos in the test folder, used once at the end")
-    left_out = found.unread | found.excluded
-    for what, reasons in (("left out", left_out), ("used, but look at them", found.warnings)):
+    if found.unread:
+        lines.append(count_line(found.unread))
+    for what, reasons in (("left out", found.excluded), ("used, but look at them", found.warnings)):
         for reason, paths in reasons.items():
             lines.append(f"{what}: {len(paths)} {reason}, such as {printable(paths[0])}")
     if few := [name for name, count in rows if int(count) < 2]:

@@ -23,6 +23,7 @@ from src.engine.load import load_run
 from src.models.classifier import Classifier
 from src.models.familiar import learn_familiar
 from src.nanonet import demonstration
+from src.nanonet.earlier import Summary
 from src.nanonet.lab import Lab
 from src.nanonet.photos import Inspection, look
 from src.nanonet.recipes import Recipe, embed
@@ -30,6 +31,7 @@ from src.nanonet.study import Study
 from src.train import train as train_task
 
 DEFAULT = Path("runs") / "nanonet"
+SEARCH = "search"  # folder in the folder of a search
 
 
 class Project(NamedTuple):
@@ -46,7 +48,7 @@ class Project(NamedTuple):
     @property
     def search(self) -> Path:
         """Finished folds and features, from which a stopped search goes on."""
-        return self.folder / "search"
+        return self.folder / SEARCH
 
     @property
     def run(self) -> Path:
@@ -134,12 +136,40 @@ def look_at_photos(project: Project, cfg: DictConfig) -> Inspection:
     return found
 
 
-def make_recipes(project: Project, cfg: DictConfig) -> list[Recipe]:
-    """Return the candidates of `cfg`, in its order."""
+def expect_same_photos(project: Project, found: Inspection) -> None:
+    """Raise UserError if the photos are not those that this search began with."""
+    path = project.folder / "photos.json"
+    now = sorted(found.digests)
+    if not path.is_file():
+        write_atomically(path, lambda file: file.write_text(json.dumps(now)))
+    elif json.loads(path.read_text()) != now:
+        raise UserError(
+            f"the photos in {project.root} have changed since the search in {project.folder} "
+            f"began: start another one with out=NEW, and init={project.folder} if it is finished"
+        )
+
+
+def load_earlier(cfg: DictConfig, found: Inspection) -> Summary | None:
+    """Return the search that cfg.init names; None if it names none."""
+    if cfg.init is None:
+        return None
+    folder = Path(cfg.init).expanduser()
+    earlier = Summary.load(folder / SEARCH, f"init={cfg.init}")
+    if earlier.class_names != found.class_names:
+        raise UserError(
+            f"init={cfg.init} knows the classes {', '.join(earlier.class_names)}, "
+            f"but the photos are of {', '.join(found.class_names)}"
+        )
+    return earlier
+
+
+def make_recipes(project: Project, cfg: DictConfig, earlier: Summary | None) -> list[Recipe]:
+    """Return the candidates: the choice of the earlier search first, then those of `cfg`."""
     photos = project.overrides(cfg)
-    return [
-        Recipe.compose(name, photos, list(overrides)) for name, overrides in cfg.candidate.items()
-    ]
+    candidates = {name: list(overrides) for name, overrides in cfg.candidate.items()}
+    if earlier is not None:
+        candidates = {earlier.name: earlier.overrides} | candidates
+    return [Recipe.compose(name, photos, overrides) for name, overrides in candidates.items()]
 
 
 def train_command(project: Project, cfg: DictConfig, found: Study, has_test: bool) -> list[str]:

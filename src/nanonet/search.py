@@ -118,7 +118,7 @@ class Search:
     ) -> None:
         self.recipes, self.labels, self.folds = list(recipes), labels, list(folds)
         self.trains, self.folder, self.budget = trains, folder, budget
-        repeats = 1 + max(fold.repeat for fold in folds)
+        repeats = 1 + max((fold.repeat for fold in folds), default=0)
         shape = (repeats, len(labels), num_classes)
         self.logits = {recipe.name: torch.full(shape, torch.nan) for recipe in recipes}
         self.distance = {recipe.name: torch.full(shape[:2], torch.nan) for recipe in recipes}
@@ -240,8 +240,13 @@ def _none_left(endings: dict[str, str]) -> str:
 
 
 def choose(results: Sequence[Result], labels: Tensor) -> Result:
-    """Return the finished candidate with the best accuracy; of equals, the best cross-entropy."""
+    """Return the finished candidate with the best accuracy; of equals, the best cross-entropy.
+
+    Without any photo that was held out, it is the first candidate.
+    """
     finished = [result for result in results if result.ending is None]
+    if all(result.logits.isnan().all() for result in finished):
+        return finished[0]
 
     def rank(result: Result) -> tuple[float, float]:
         logits = result.mean_logits()

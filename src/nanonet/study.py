@@ -32,10 +32,11 @@ class Study(NamedTuple):
 
     Attributes:
         chosen: the best finished candidate.
-        accuracy, low, high: what to expect on new photos, and its 95% interval.
+        accuracy, low, high: what to expect on new photos, and its 95% interval; None if no photo
+            could be held out.
         n: photos that this stands on.
         temperature: that calibrates its logits.
-        ece: expected calibration error before and after.
+        ece: expected calibration error before and after; None without photos held out.
         probabilities: (N, K), calibrated and out of fold; NaN for photos that were never held out.
         suspicious: labels that may be wrong.
         curve_of: name of the recipe that the curve was measured with.
@@ -44,12 +45,12 @@ class Study(NamedTuple):
     """
 
     chosen: Result
-    accuracy: float
-    low: float
-    high: float
+    accuracy: float | None
+    low: float | None
+    high: float | None
     n: int
     temperature: float
-    ece: tuple[float, float]
+    ece: tuple[float, float] | None
     probabilities: Tensor
     suspicious: list[Suspicion]
     curve_of: str
@@ -73,6 +74,10 @@ def study(
     logits = chosen.mean_logits()
     known = ~logits[:, 0].isnan()
     n = int(known.sum())
+    if n == 0:
+        return Study(
+            chosen, None, None, None, 0, 1.0, None, logits.double(), [], chosen.recipe.name, [], []
+        )
     accuracy = honest_accuracy(results, labels, seed)
     low, high = wilson(accuracy * n, n)
     temperature = fit_temperature(logits[known], labels[known])

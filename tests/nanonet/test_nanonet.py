@@ -1,0 +1,138 @@
+"""The whole command on small folders, with small candidates."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+
+from src.config.checks import check
+from src.config.compose import compose
+from src.core.errors import UserError
+from src.nanonet import recipes
+from src.nanonet.__main__ import nanonet
+from src.predict import predict
+from tests.conftest import ON_CPU, call
+
+SMALL = [*ON_CPU, "data.size=12", "data.batch_size=8", "model/optimizer=adam"]
+CANDIDATES = {
+    "line": ["model=fc", "model.net.hidden_dims=[4]", "trainer.max_epochs=1", *SMALL],
+    "net": ["model=fc", "trainer.max_epochs=15", "model.optimizer.lr=0.01", *SMALL],
+}
+
+
+def write_photos(root: Path, numbers: range, sides: tuple[str, ...] = ("left", "right")) -> Path:
+    """Write images whose left or right half is bright, one for each number and side."""
+    for number in numbers:
+        noise = torch.Generator().manual_seed(number)
+        for place, side in enumerate(sides):
+            pixels = torch.randint(0, 120, (16, 16, 3), generator=noise)
+            pixels[:, 8 * place : 8 * place + 8] += 80
+            path = root / side / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.byte().numpy()).save(path)
+    return root
+
+
+def settings(root: Path, out: Path, **changes: object) -> DictConfig:
+    """Return the config of a command with two small candidates."""
+    cfg = compose("nanonet", [])
+    cfg.candidate = OmegaConf.create(CANDIDATES)
+    cfg.data.root, cfg.out, cfg.cache = str(root), str(out), str(out.parent / "cache")
+    cfg.folds, cfg.repeats, cfg.budget = 3, 1, "10m"
+    for key, value in changes.items():
+        cfg[key] = value
+    check(cfg, "nanonet")
+    return cfg
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """Return the folder of a search on photos with a test folder, a copy and a damaged file."""
+    folder = tmp_path_factory.mktemp("nanonet")
+    root = write_photos(folder / "photos" / "train", range(8)).parent
+    write_photos(root / "test", range(20, 24))
+    shutil.copy(root / "train" / "left" / "0.png", root / "train" / "left" / "copy.png")
+    (root / "train" / "right" / "bad.png").write_bytes(b"no image")
+    return nanonet(settings(root, folder / "out"))
+
+
+def test_report_says_what_was_found_chosen_and_measured(finished: Path):
+    facts = json.loads((finished / "report.json").read_text())
+    assert facts["classes"] == {"left": 8, "right": 8}
+    assert facts["chosen"] == "net"
+    assert [row["name"] for row in facts["candidates"]] == ["line", "net"]
+    assert facts["accuracy_low"] < facts["accuracy"] <= facts["accuracy_high"]
+    assert facts["test"]["test/n"] == 8
+    assert sum(map(sum, facts["confusion"])) == 16
+    reasons = " ".join(facts["left_out"])
+    assert "exact copies within a class" in reasons
+    assert "unreadable" in reasons
+
+
+def test_page_needs_no_network(finished: Path):
+    page = (finished / "report.html").read_text()
+    assert "<svg" in page
+    assert 'src="http' not in page and 'href="http' not in page  # noqa: PT018
+
+
+def test_run_is_an_ordinary_one_that_knows_unlike_images(finished: Path, tmp_path: Path):
+    Image.new("RGB", (30, 30), "white").save(tmp_path / "white.png")
+    photo = finished.parent / "photos" / "test" / "left" / "20.png"
+    images = f"images=[{photo},{tmp_path / 'white.png'}]"
+    predictions = call("predict", predict, f"run={finished / 'run'}", images, "picture=null")
+    assert predictions.unlike is not None
+    assert predictions.unlike.tolist() == [False, True]
+    assert predictions.probabilities[0].argmax() == 0
+
+
+def test_finished_search_is_not_repeated(finished: Path, monkeypatch):
+    def trains(*args: object) -> None:
+        raise AssertionError("it trained again")
+
+    monkeypatch.setattr(recipes, "fit", trains)
+    monkeypatch.setattr("src.nanonet.study.learning_curve", lambda *args: ([], np.zeros((0, 0))))
+    root = finished.parent / "photos"
+    before = (finished / "run" / "checkpoints" / "last.ckpt").read_bytes()
+    nanonet(settings(root, finished))
+    assert (finished / "run" / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
+def test_other_settings_in_the_same_folder_are_refused(finished: Path):
+    with pytest.raises(UserError, match="another seed"):
+        nanonet(settings(finished.parent / "photos", finished, seed=3))
+
+
+def test_update_keeps_folds_and_compares_on_the_same_photos(finished: Path, tmp_path: Path):
+    root = tmp_path / "photos"
+    shutil.copytree(finished.parent / "photos", root)
+    write_photos(root / "train", range(8, 14))
+    folder = nanonet(settings(root, tmp_path / "out", init=str(finished)))
+    facts = json.loads((folder / "report.json").read_text())
+    assert facts["candidates"][0]["name"] == "net"  # the earlier choice comes first
+    assert facts["comparison"]["photos"] == 16
+    before, after = (
+        json.loads((place / "search" / "summary.json").read_text()) for place in (finished, folder)
+    )
+    old = dict(zip(before["digests"], before["folds"][0], strict=True))
+    new = dict(zip(after["digests"], after["folds"][0], strict=True))
+    assert {digest: new[digest] for digest in old} == old
+
+
+def test_added_photos_end_a_search_that_began_without_them(tmp_path: Path):
+    root = write_photos(tmp_path / "photos", range(4))
+    nanonet(settings(root, tmp_path / "out"))
+    write_photos(root, range(4, 5))
+    with pytest.raises(UserError, match="have changed"):
+        nanonet(settings(root, tmp_path / "out"))
+
+
+def test_two_classes_of_one_photo_each_work(tmp_path: Path):
+    folder = nanonet(settings(write_photos(tmp_path / "photos", range(1)), tmp_path / "out"))
+    facts = json.loads((folder / "report.json").read_text())
+    assert facts["accuracy"] is None
+    assert (folder / "run" / "checkpoints" / "last.ckpt").is_file()
