@@ -22,7 +22,10 @@ from omegaconf import DictConfig
 
 from src.config import cli
 from src.config.compose import groups
+from src.config.inputs import expect_data, expect_path
+from src.core.counts import count
 from src.core.errors import UserError, writing
+from src.core.runs import last_checkpoint
 from src.core.types import PICTURES
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ def augment(cfg: DictConfig) -> Path:
     """Write the folder or the preview that `cfg` asks for; return cfg.out."""
     out = Path(cfg.out).expanduser()
     if cfg.preview is not None:
+        expect_path("preview", cfg.preview)
         return preview(Path(cfg.preview).expanduser(), out, cfg.seed, cfg.data.background)
     _expect_new_folder(out, cfg.data)
     if changed := [name for name in ("permute", "binarize") if cfg.data[name]]:
@@ -41,6 +45,10 @@ def augment(cfg: DictConfig) -> Path:
             f"src.augment writes ordinary images: data.{changed[0]}=true is only for training; "
             f"set data.{changed[0]}=false"
         )
+
+    expect_data(cfg.data)
+    for run in _runs(cfg):
+        last_checkpoint(Path(run).expanduser())
 
     from src.data.folder_writer import FolderWriter
     from src.engine import build
@@ -61,8 +69,8 @@ def augment(cfg: DictConfig) -> Path:
             made = writer.write(Path(temporary) / "complete")
             (Path(temporary) / "complete").replace(out)
     print(
-        f"{out}: {len(data.train)} training images, {made} augmented copies, "
-        f"{len(data.val)} validation images, {len(data.test)} test images"
+        f"{out}: {count(len(data.train), 'training image')}, {count(made, 'augmented copy')}, "
+        f"{count(len(data.val), 'validation image')}, {count(len(data.test), 'test image')}"
     )
     return out
 
@@ -78,6 +86,12 @@ def _expect_new_folder(out: Path, data: DictConfig) -> None:
         )
 
 
+def _runs(cfg: DictConfig) -> list[str]:
+    """Return the runs that augment=model uses."""
+    runs = cfg.augment.get("run", [])
+    return [runs] if isinstance(runs, str) else list(runs)
+
+
 def _maker(data: "ImageData", cfg: DictConfig) -> "Maker":
     """Return the maker that cfg.augment describes."""
     from src.engine.makers import by_models, by_transforms
@@ -88,8 +102,8 @@ def _maker(data: "ImageData", cfg: DictConfig) -> "Maker":
             f"augment={next(iter(transforms.mixing))} mixes labels, which a folder cannot hold; "
             "train with it instead"
         )
-    if runs := cfg.augment.get("run"):
-        return by_models([runs] if isinstance(runs, str) else list(runs), cfg.augment.to, data, cfg)
+    if runs := _runs(cfg):
+        return by_models(runs, cfg.augment.to, data, cfg)
     if transforms is None:
         others = [name for name in groups()["augment"] if name not in ("none", "mixup", "cutmix")]
         raise UserError(f"augment=none makes no images; choose one of {', '.join(others)}")

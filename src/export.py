@@ -25,6 +25,7 @@ from omegaconf import DictConfig
 
 from src.config import cli
 from src.config.saved import expect_classifier
+from src.core.counts import count
 from src.core.errors import UserError, writing
 from src.core.files import write_atomically
 
@@ -58,9 +59,9 @@ def export(cfg: DictConfig) -> Path:
         write_atomically(
             out, lambda path: differences.append(difference(trained, write(trained, path)))
         )
-    classes, size = len(trained.class_names), out.stat().st_size / 2**20
+    classes, size = count(len(trained.class_names), "class"), out.stat().st_size / 2**20
     print(
-        f"{out}: {classes} classes, {size:.2f} MiB; the logits of the exported file differ from "
+        f"{out}: {classes}, {size:.2f} MiB; the logits of the exported file differ from "
         f"the network's by at most {differences[0]:.0e} of their scale"
     )
     return out

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from src.config import cli
 from src.config.saved import expect_classifier
+from src.core.counts import count
 from src.core.errors import Incomplete, UserError, writing
 from src.core.files import printable, write_atomically
 from src.core.inputs import find_images
@@ -68,7 +69,8 @@ def predict(cfg: DictConfig) -> Predictions:
     predictions = classify(trained, paths, cfg.batch_size)
     with writing(f"out={out}"):
         write_atomically(out, lambda path: write_csv(predictions, trained.class_names, path))
-    written = [f"{out}: {len(predictions.names)} images, {len(trained.class_names)} classes"]
+    shown = count(len(predictions.names), "image")
+    written = [f"{out}: {shown}, {count(len(trained.class_names), 'class')}"]
     if cfg.picture is not None:
         written.append(draw(predictions, trained.class_names, Path(cfg.picture).expanduser()))
     print("\n".join([table(predictions, trained.class_names, cfg.top), *written]))
@@ -128,7 +130,7 @@ def classify(trained: "LoadedClassifier", paths: list[Path], batch_size: int) ->
             if room > 0:
                 shown.append(images[:room])
     if not names:
-        raise UserError(f"none of {len(paths)} files can be read: {bad[0]}")
+        raise UserError(f"none of {count(len(paths), 'file')} can be read: {bad[0]}")
     return Predictions(names, torch.cat(probabilities), torch.cat(shown), bad)
 
 
@@ -169,7 +171,7 @@ def draw(predictions: Predictions, class_names: list[str], path: Path) -> str:
     with writing(f"picture={path}"):
         grids.save_png(charts.draw_captioned(predictions.shown, captions), path)
     return (
-        f"{path}: {n} images"
+        f"{path}: {count(n, 'image')}"
         if n == len(predictions.names)
         else f"{path}: the first {n} of {len(predictions.names)} images"
     )

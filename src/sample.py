@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from src.config import cli
 from src.core import runs
+from src.core.counts import count
 from src.core.errors import UserError, writing
 from src.core.types import PICTURES
 
@@ -45,12 +46,13 @@ def sample(cfg: DictConfig) -> Path:
         frames = grids.canvas_frames(model.canvases(cfg.n, noise), cfg.scale)
         with writing(f"out={out}"):
             grids.save_gif(frames, out)
-        print(f"{out}: {cfg.n} canvases in {len(frames) - 1} steps")
+        print(f"{out}: {count(cfg.n, 'canvas')} in {count(len(frames) - 1, 'step')}")
         return out
     images, columns = _images(model, run_cfg, cfg, noise)
     with writing(f"out={out}"):
         grids.save_png(grids.grid(images, columns, scale=cfg.scale), out)
-    print(f"{out}: {len(images)} images of {images.shape[-1]} x {images.shape[-2]}")
+    width, height = images.shape[-1], images.shape[-2]
+    print(f"{out}: {count(len(images), 'image')} of {width} x {height}")
     return out
 
 
@@ -76,8 +78,7 @@ def _images(
         a, b = data.eval_images(part, evenly_spaced(len(part), cfg.n))
         rows = model.compare(a, b, noise)
         if len(rows) < cfg.n:
-            found = "1 row" if len(rows) == 1 else f"{len(rows)} rows"
-            print(f"n={cfg.n}: the data has only {found}")
+            print(f"n={cfg.n}: the data has only {count(len(rows), 'row')}")
         return rows.flatten(0, 1), rows.shape[1]
     action = "sample" if cfg.interpolate is None else "interpolate"
     raise UserError(f"{cfg.run}: a {type(model).__name__} cannot {action}")

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from src.config import cli
 from src.core import runs
+from src.core.counts import count
 
 
 def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
@@ -53,7 +54,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
 
     log.info(describe(model, datamodule, trainer))
     if cfg.resume:
-        log.info("resuming %s after %d batches", folder, done)
+        log.info("resuming %s after %s", folder, count(done, "batch"))
     metrics = fit(trainer, model, datamodule, resume=cfg.resume is not None)
     if cfg.test:
         metrics |= test(trainer, model, datamodule)

@@ -19,8 +19,10 @@ from tqdm import tqdm
 
 from src.config import cli
 from src.core import runs
+from src.core.counts import count
 from src.core.errors import Incomplete, UserError, writing
 from src.core.inputs import find_images
+from src.core.types import height_width
 
 
 def translate(cfg: DictConfig) -> list[Path]:
@@ -37,6 +39,7 @@ def translate(cfg: DictConfig) -> list[Path]:
     from src.callbacks.protocols import CanTranslate
     from src.core.pixels import to_float
     from src.data.decode import decode, parse_color
+    from src.data.folder_writer import free_place
     from src.engine.load import load_run
     from src.viz.grids import grid, save_png
 
@@ -49,9 +52,10 @@ def translate(cfg: DictConfig) -> list[Path]:
         )
     channels = run_cfg.data.channels
     background = parse_color(run_cfg.data.get("background", "white"))
-    size = (cfg.size, cfg.size) if isinstance(cfg.size, int) else cfg.size and tuple(cfg.size)
+    size = None if cfg.size is None else height_width(cfg.size)
     top = Path(os.path.commonpath([path.parent.resolve() for path in paths]))
     made: list[Path] = []
+    taken: set[Path] = set()
     bad: list[str] = []
     for path in tqdm(paths, unit="image", disable=None, leave=False):
         try:
@@ -63,15 +67,17 @@ def translate(cfg: DictConfig) -> list[Path]:
         except ValueError as error:
             bad.append(f"{path}: {error}")
             continue
-        place = (out / (path.parent.resolve() / path.name).relative_to(top)).with_suffix(".png")
-        if place in made:  # two images of the same name but different extensions
-            place = place.with_name(f"{path.name}.png")
+        source = out / (path.parent.resolve() / path.name).relative_to(top)
+        place = source.with_suffix(".png")
+        if place in taken:  # images of the same name but different extensions
+            place = free_place(source, ".png", taken)
+        taken.add(place)
         with writing(f"out={out}"):
             save_png(grid(image, gap=0), place)
         made.append(place)
     if not made:
-        raise UserError(f"none of {len(paths)} files can be translated: {bad[0]}")
-    print(f"{out}: {len(made)} images")
+        raise UserError(f"none of {count(len(paths), 'file')} can be translated: {bad[0]}")
+    print(f"{out}: {count(len(made), 'image')}")
     if bad:
         raise Incomplete("\n".join(bad))
     return made

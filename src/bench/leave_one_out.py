@@ -50,7 +50,7 @@ def leave_one_out(cfg: DictConfig) -> list[list[bool]]:
     right: list[list[bool]] = [[] for _ in sources]
     with writing(f"out={out}"):
         out.parent.mkdir(parents=True, exist_ok=True)
-        file = out.open("w", newline="")
+        file = out.open("w", newline="", encoding="utf-8")
     with file, tempfile.TemporaryDirectory() as scratch:
         table = csv.writer(file)
         table.writerow(["seed", *range(n)])

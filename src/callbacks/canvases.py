@@ -33,7 +33,7 @@ class CanvasSequences(pl.Callback):
         self.every_n_batches, self.n, self.seed = every_n_batches, n, seed
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        delete_images_after(trainer, "canvas_*.png")
+        delete_images_after(trainer, "canvas_*")
 
     def on_train_batch_end(
         self,

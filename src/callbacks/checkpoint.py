@@ -11,6 +11,7 @@ from torch import Tensor
 from src.callbacks.report import basis
 from src.callbacks.trainer_state import callbacks, max_over_processes
 from src.core import signals
+from src.core.counts import count
 from src.core.errors import Interrupted, UserError
 from src.core.progress import progress
 
@@ -54,8 +55,8 @@ class Checkpoint(pl.Callback):
         done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
         if trainer.max_epochs is not None and 0 <= trainer.max_epochs < done:
             raise UserError(
-                f"trainer.max_epochs={trainer.max_epochs} is less than the {done} epochs that the "
-                "run has finished"
+                f"trainer.max_epochs={trainer.max_epochs} is less than the "
+                f"{count(done, 'epoch')} that the run has finished"
             )
         self.accumulated = checkpoint.get("gradients", {})
         self.metrics = checkpoint.get("metrics", {})
@@ -117,7 +118,9 @@ class Checkpoint(pl.Callback):
         if self.stopped_mid_epoch:
             again = f"python -m src.train resume={self.folder} trainer.max_time=null"
             log.info(
-                "max_time reached after %d batches; resume with: %s", progress(trainer).batch, again
+                "max_time reached after %s; resume with: %s",
+                count(progress(trainer).batch, "batch"),
+                again,
             )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -129,8 +132,8 @@ class Checkpoint(pl.Callback):
             logger.save()
         trainer.save_checkpoint(self.folder / "checkpoints" / "last.ckpt")
         if signum:
-            name, batches = signal.Signals(signum).name, progress(trainer).batch
-            log.info("%s: stopped after %d batches; %s", name, batches, self._resume())
+            name, batches = signal.Signals(signum).name, count(progress(trainer).batch, "batch")
+            log.info("%s: stopped after %s; %s", name, batches, self._resume())
             raise Interrupted(signum)
 
     def _resume(self) -> str:

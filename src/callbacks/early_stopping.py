@@ -6,6 +6,7 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 
 from src.callbacks.trainer_state import callbacks, expect_validation, monitored
+from src.core.counts import count
 from src.core.types import NonNegative, NonNegativeInt
 
 log = logging.getLogger(__name__)
@@ -17,7 +18,8 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
     A run that it stopped continues if a resumed session sets a larger patience or removes it.
 
     Args:
-        monitor: name of the metric, such as `val/loss`.
+        monitor: name of the metric, such as `val/loss`; None: the one that the model names (see
+            `src.models.base.Family.monitor`).
         mode: whether `min` or `max` is better.
         patience: validations without improvement to wait before stopping.
         min_delta: smallest change that counts as an improvement.
@@ -25,20 +27,24 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
 
     def __init__(
         self,
-        monitor: str,
+        monitor: str | None,
         mode: Literal["min", "max"],
         patience: NonNegativeInt,
         min_delta: NonNegative,
     ) -> None:
         # a value that is not finite counts as no improvement, and does not end the run
         super().__init__(
-            monitor,
+            monitor or "",
             min_delta,
             patience,
             mode=mode,
             check_finite=False,
             check_on_train_epoch_end=False,
         )
+
+    def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
+        self.monitor = self.monitor or pl_module.monitor
+        super().setup(trainer, pl_module, stage)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         expect_validation(trainer, "callbacks.early_stopping", self.monitor)
@@ -71,12 +77,12 @@ def how_to_train_longer(trainer: pl.Trainer) -> str:
     for callback in callbacks(trainer):
         if isinstance(callback, EarlyStopping) and callback.ended:
             return (
-                f"early stopping ended this run after {trainer.current_epoch} epochs. To train "
-                f"longer: callbacks.early_stopping.patience=N with N > {callback.wait_count}, or "
-                "~callbacks.early_stopping"
+                f"early stopping ended this run after {count(trainer.current_epoch, 'epoch')}. "
+                "To train longer: callbacks.early_stopping.patience=N with "
+                f"N > {callback.wait_count}, or ~callbacks.early_stopping"
             )
-    epochs = trainer.max_epochs
+    epochs = trainer.max_epochs or 0
     return (
-        f"run already finished ({epochs} epochs). To train longer: trainer.max_epochs=N with "
-        f"N > {epochs}"
+        f"training had already finished ({count(epochs, 'epoch')}). To train longer: "
+        f"trainer.max_epochs=N with N > {epochs}"
     )

@@ -1,5 +1,7 @@
 """Pictures of what a classifier sees: feature maps, Grad-CAM, and maximized images."""
 
+import logging
+import time
 from typing import Any
 
 import numpy as np
@@ -9,11 +11,22 @@ from torch import nn
 
 from src.callbacks.images import log_image, save_image
 from src.callbacks.protocols import CanClassify
+from src.callbacks.train_metrics import not_training
 from src.callbacks.trainer_state import datamodule, is_last_epoch, probe_images
 from src.core.progress import progress
 from src.core.randomness import generator
 from src.core.types import NonNegativeInt, PositiveInt, Seed
 from src.viz import charts, explain, grids
+
+log = logging.getLogger(__name__)
+
+MAX_PIXELS = 2**17  # of all images that are optimized, if n_classes is null: limits the time
+LONG = 10  # seconds; a picture that takes longer is announced
+
+
+def affordable_images(height: int, width: int) -> int:
+    """Return how many images of this size to optimize by default, from 1 to 10."""
+    return max(1, min(10, MAX_PIXELS // (height * width)))
 
 
 class Explanations(pl.Callback):
@@ -27,7 +40,7 @@ class Explanations(pl.Callback):
         max_layers: largest number of convolutions to show, evenly spaced from first to last.
         n: images for Grad-CAM, drawn at the end only.
         n_classes: number of classes, from the first, for which an image is optimized at the end;
-            0: none.
+            0: none. None: up to 10, fewer if the images have more than 114 x 114 pixels.
         seed: seed of the noise that these images start from. The callback has its own generator, so
             it does not change training.
     """
@@ -37,7 +50,7 @@ class Explanations(pl.Callback):
         every_n_batches: PositiveInt,
         max_layers: PositiveInt,
         n: PositiveInt,
-        n_classes: NonNegativeInt,
+        n_classes: NonNegativeInt | None,
         seed: Seed,
     ) -> None:
         self.every_n_batches, self.max_layers, self.n, self.n_classes, self.seed = (
@@ -62,7 +75,8 @@ class Explanations(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if is_last_epoch(trainer):
-            self._show(trainer, pl_module, at_end=True)
+            with not_training(trainer):
+                self._show(trainer, pl_module, at_end=True)
 
     def _show(self, trainer: pl.Trainer, model: pl.LightningModule, at_end: bool) -> None:
         if not trainer.is_global_zero or not isinstance(model, CanClassify):
@@ -107,10 +121,22 @@ class Explanations(pl.Callback):
 
     def _maximized(self, trainer: pl.Trainer, model: Any, net: nn.Module) -> None:
         data = datamodule(trainer)
-        chosen = torch.arange(min(self.n_classes, model.num_classes), device=model.device)
-        if not len(chosen):
+        wanted = affordable_images(*data.size) if self.n_classes is None else self.n_classes
+        n = min(wanted, model.num_classes)
+        if not n:
             return
+        chosen = torch.arange(n, device=model.device)
         noise, shape = generator(self.seed, "maximised"), (data.channels, *data.size)
+        start = time.monotonic()
+        with torch.no_grad():
+            net(model.scaled(torch.zeros(n, *shape, device=model.device)))
+        seconds = 3 * explain.MAXIMIZE_STEPS * (time.monotonic() - start)
+        if seconds > LONG:
+            log.info(
+                "maximized.png takes about %.0f seconds (callbacks.explanations.n_classes=0 leaves "
+                "it out)",
+                seconds,
+            )
         images = explain.maximize_classes(lambda x: net(model.scaled(x)), chosen, shape, noise)
         self._write(
             trainer,

@@ -40,7 +40,7 @@ class ImageSeries(pl.Callback):
         """Return the picture, uint8 (H, W) or (H, W, 3), or None if the model cannot show it."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        delete_images_after(trainer, f"{self.name}_*.png")
+        delete_images_after(trainer, self.name)
 
     def on_train_batch_end(
         self,

@@ -12,6 +12,8 @@ from src.core.files import write_or_remove
 from src.core.progress import progress
 from src.viz import grids
 
+FRAME = "[0-9]" * 8 + ".png"  # glob for the end of images/NAME_BATCHES.png
+
 
 def summary_writer(trainer: pl.Trainer) -> Any | None:
     """Return TensorBoard's SummaryWriter, or None if that logger is off."""
@@ -43,18 +45,18 @@ def save_image(trainer: pl.Trainer, name: str, image: np.ndarray | bytes) -> Non
 
 def save_series_gif(trainer: pl.Trainer, name: str) -> None:
     """Write images/NAME.gif of all images/NAME_BATCHES.png, if there are any."""
-    frames = sorted((Path(trainer.default_root_dir) / "images").glob(f"{name}_*.png"))
+    frames = sorted((Path(trainer.default_root_dir) / "images").glob(f"{name}_{FRAME}"))
     if trainer.is_global_zero and frames:
         save_image(trainer, f"{name}.gif", grids.gif(frames))
 
 
-def delete_images_after(trainer: pl.Trainer, pattern: str) -> None:
-    """Delete the images that an interrupted session drew after its last checkpoint.
+def delete_images_after(trainer: pl.Trainer, name: str) -> None:
+    """Delete images/NAME_BATCHES.png that an interrupted session drew after its last checkpoint.
 
     Args:
-        pattern: glob of images/NAME_BATCHES.png; those of later batches are deleted.
+        name: NAME; may be a glob.
     """
-    for path in (Path(trainer.default_root_dir) / "images").glob(pattern):
-        if int(path.stem.rsplit("_", 1)[1]) > progress(trainer).batch:
+    for path in (Path(trainer.default_root_dir) / "images").glob(f"{name}_{FRAME}"):
+        if int(path.stem.rpartition("_")[2]) > progress(trainer).batch:
             with optional("pictures left out", path.parent):
                 path.unlink(missing_ok=True)

@@ -23,7 +23,8 @@ class LatentWalks(ImageSeries):
         if not (isinstance(model, CanEncode) and isinstance(model, CanDecode)):
             return None
         images, _ = probe_images(trainer, 2 * self.n)
-        n = len(images) // 2
+        if (n := len(images) // 2) == 0:
+            return None
         start, end = model.encode(images[: 2 * n]).split(n)  # (n, latent_dim) each
         walks = model.decode(straight_walks(start, end, STEPS)).cpu().unflatten(0, (n, STEPS))
         ends = images[: 2 * n].unflatten(0, (2, n)).unsqueeze(2)  # (2, n, 1, C, H, W)

@@ -217,7 +217,7 @@ class CSVLogger(Logger):
         write_atomically(self.path, self._write)
 
     def _write(self, path: Path) -> None:
-        with path.open("w", newline="") as file:
+        with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, ["batches", *self.columns])
             writer.writeheader()
             for step in sorted(self.rows):

@@ -31,11 +31,11 @@ class Progress(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.start, self.images = time.perf_counter(), 0
         self.next_line = self.start + self.every_n_seconds
-        total = int(trainer.num_training_batches) * (trainer.max_epochs or 1)
         if trainer.is_global_zero and sys.stderr.isatty():
+            _, done, total = progress(trainer)
             self.bar = tqdm(
                 total=total,
-                initial=progress(trainer).batch,
+                initial=done,
                 unit="batch",
                 dynamic_ncols=True,
                 mininterval=0.2,

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -37,6 +37,7 @@ class Reproducibility(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         schedule = self.schedule = unwrap_partial(getattr(pl_module, "schedule", None))
         if isinstance(schedule, Plateau):
+            schedule.monitor = schedule.monitor or cast(Any, pl_module).monitor
             expect_validation(trainer, "model/schedule=plateau", schedule.monitor)
             schedule.state |= self.plateau
             self.plateau = schedule.state
@@ -64,7 +65,7 @@ class Reproducibility(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if isinstance(self.schedule, Plateau) and trainer.state.fn == "fit":
-            self.schedule.observe(monitored(trainer, "model.schedule", self.schedule.monitor))
+            self.schedule.observe(monitored(trainer, "model.schedule", str(self.schedule.monitor)))
 
     def on_test_batch_start(
         self,

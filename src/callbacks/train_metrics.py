@@ -3,11 +3,14 @@
 import resource
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
+from src.callbacks.trainer_state import callbacks
 from src.core.progress import is_logging_step, progress
 from src.metrics.precision import measure_in_float32
 
@@ -135,6 +138,14 @@ class TrainMetrics(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._tick()
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the block out of the times of training, so that it counts as setup."""
+        self._stop("train")
+        yield
+        self.mark = time.perf_counter()
+        self._start("train")
+
     def _start(self, phase: str) -> None:
         self.began[phase] = time.perf_counter()
 
@@ -168,6 +179,12 @@ class TrainMetrics(pl.Callback):
             **{f"{phase}_seconds": value for phase, value in seconds.items()},
             "seconds": sum(seconds.values()),
         }
+
+
+def not_training(trainer: pl.Trainer) -> AbstractContextManager[None]:
+    """Return a context whose time does not count as training."""
+    timers = [callback for callback in callbacks(trainer) if isinstance(callback, TrainMetrics)]
+    return timers[0].paused() if timers else nullcontext()
 
 
 def peak_memory_mb() -> float:

@@ -58,7 +58,10 @@ def monitored(trainer: pl.Trainer, who: str, name: str) -> float:
 def expect_validation(trainer: pl.Trainer, who: str, name: str) -> None:
     """Raise UserError if `who` monitors the metric `name`, but there is nothing to validate."""
     if not len(datamodule(trainer).val):
-        raise UserError(f"{who} monitors {name}, but there is no validation (data.val_size=0)")
+        raise UserError(
+            f"{who} monitors {name}, but there is no validation (data.val_size=0); "
+            "set data.val_size=0.1, for example"
+        )
 
 
 def is_power_of_two(n: int) -> bool:

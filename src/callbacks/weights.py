@@ -77,7 +77,7 @@ class FilterEvolution(pl.Callback):
         self.every_n_batches, self.layer = every_n_batches, layer
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        delete_images_after(trainer, "filters_*.png")
+        delete_images_after(trainer, "filters")
         known = list(spatial_convolutions(pl_module))
         if self.layer is not None and self.layer not in known:
             raise UserError(

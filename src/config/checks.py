@@ -158,7 +158,21 @@ def _check_fit(cfg: dict[str, Any]) -> None:
                 f"model.tta.shift={shift} moves images of data.size={data['size']} out of view"
             )
     _check_transfer(model, trainer)
+    _check_monitors(cfg, str(model.get("_target_")))
     _check_refused("trainer", trainer, str(model.get("_target_")))
+
+
+def _check_monitors(cfg: dict[str, Any], model: str) -> None:
+    """Raise UserError if a setting `monitor` is null and the class `model` names no metric."""
+    if class_attribute(model, "monitor") is not None:
+        return
+    for path, value in leaves(cfg):
+        if path.endswith(".monitor") and value is None:
+            raise UserError(
+                f"{path} must be given: a {model.rpartition('.')[2]} has no validation metric that "
+                f"falls as it gets better; name a val/ metric of docs/metrics.md, or leave out "
+                f"{path.removesuffix('.monitor')}"
+            )
 
 
 def _check_transfer(model: dict[str, Any], trainer: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from src.config import hydra_app
-from src.config.checks import check, takes
+from src.config.checks import check
 from src.config.compose import (
     CONF,
     compose,
@@ -30,10 +30,10 @@ from src.config.compose import (
     new_keys,
     parse,
 )
+from src.config.inputs import expect_data, expect_pretrained
 from src.config.jobs import Sweep, Task, run_once
 from src.config.overrides import quoted, setting, value_of
 from src.config.resume import resume_run
-from src.config.saved import expect_classifier
 from src.core import runs, signals
 from src.core.errors import (
     Incomplete,
@@ -116,7 +116,7 @@ def _closed(stream: TextIO) -> bool:
 
 
 def _launch(config_name: str, task: Task, argv: list[str]) -> None:
-    args = hydra_app.parser().parse_args(argv)
+    args = hydra_app.parse_options(config_name, argv)
     args.multirun |= "hydra.mode=MULTIRUN" in args.overrides
     args.overrides = [quoted(override, sweep=args.multirun) for override in args.overrides]
     if args.config_name or args.config_path or args.config_dir:
@@ -156,6 +156,7 @@ def _start(config_name: str, task: Task, args: Namespace, run_folder: "RunFolder
     for overrides in jobs:
         cfg = compose(config_name, overrides)
         check(cfg, config_name)
+        expect_data(cfg.data)
         expect_pretrained(cfg)
     key = "hydra.sweep.dir" if args.multirun else "hydra.run.dir"
     folder, run_folder.is_named = _reserved(config_name, jobs[-1], args, key)
@@ -172,20 +173,6 @@ def _start(config_name: str, task: Task, args: Namespace, run_folder: "RunFolder
 def _with_new_keys(overrides: list[str], keys: set[str]) -> list[str]:
     """Return `overrides` with ++ before each one that sets one of `keys`, which Hydra needs."""
     return [f"++{o}" if o.partition("=")[0] in keys else o for o in overrides]
-
-
-def expect_pretrained(cfg: DictConfig) -> None:
-    """Raise UserError if the run or checkpoint that a model starts from does not exist."""
-    source = cfg.model.get("init_from")
-    if source in (None, "pretrained"):
-        return
-    path = Path(str(source)).expanduser()
-    if takes(cfg) == "sentences":
-        runs.last_checkpoint(path)
-    else:
-        runs.checkpoint_at(path, "model.init_from")
-        if path.is_dir():
-            expect_classifier(path, "model.init_from")
 
 
 class RunFolder:

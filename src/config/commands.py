@@ -30,8 +30,7 @@ class Checkpointing:
 
 @dataclass
 class Recommended:
-    """The node `recommended` of train: what a data set recommends to the Trainer and the
-    callbacks."""
+    """The node `recommended` of train: settings that a data set advises."""
 
     max_epochs: PositiveInt
     log_every_n_steps: PositiveInt

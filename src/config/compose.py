@@ -257,7 +257,9 @@ def _unknown_choice(error: MissingConfigException) -> str | None:
     choices = [choice for choice in options if not choice.startswith("_")]
     if not (group and choices):
         return None
-    return f"{group}={name}: no such choice; allowed are {', '.join(choices)}{near(name, choices)}"
+    hint = near(name, choices)
+    allowed = f"{' Allowed' if hint else '; allowed'} are {', '.join(choices)}"
+    return f"{group}={name}: no such choice{hint}{allowed}"
 
 
 def first_lines(error: Exception) -> str:

@@ -7,14 +7,14 @@
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from src.config.compose import CONF, first_lines
-from src.core.errors import UserError
+from src.config.compose import CONF, first_lines, groups, settings_of
+from src.core.errors import UserError, near
 
 
 @contextmanager
@@ -54,9 +54,27 @@ def run_jobs(
         raise UserError(f"Hydra cannot start: {first_lines(error)}") from error
 
 
+class OneLineParser(ArgumentParser):
+    """A parser whose errors are one line, not the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (--help lists options and settings)")
+
+
+def parse_options(config_name: str, argv: list[str]) -> Namespace:
+    """Parse the arguments of a command. Raises UserError for an option that does not exist."""
+    args, unknown = parser().parse_known_args(argv)
+    if unknown:
+        name = unknown[0].lstrip("-").partition("=")[0]
+        known = [*groups(), *settings_of(config_name)]
+        hint = near(name, known).replace("?", "=...?") or "; a setting is written NAME=VALUE"
+        raise UserError(f"unknown option {unknown[0]}{hint} (--help lists options and settings)")
+    return args
+
+
 def parser() -> ArgumentParser:
     """Return a parser for the options that Hydra has, except --help."""
-    options = ArgumentParser(add_help=False)
+    options = OneLineParser(add_help=False)
     options.add_argument("overrides", nargs="*", help="settings as key=value")
     add = options.add_argument
     add("--multirun", "-m", action="store_true", help="run a sweep over values with commas")

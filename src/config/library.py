@@ -19,6 +19,7 @@ from src.core.types import (
     PositiveInt,
     Probability,
     Resumable,
+    Share,
 )
 
 
@@ -41,11 +42,10 @@ class Trainer:
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
     max_epochs: Resumable[PositiveInt]
     max_time: Resumable[Duration | None]
-    limit_train_batches: (
-        PositiveInt | Probability | None
-    )  # a number of batches, or a fraction of them
+    # limits are a number of batches, or a share of them
+    limit_train_batches: PositiveInt | Share | None
     limit_val_batches: Resumable[NonNegativeInt | Probability | None]
-    limit_test_batches: Resumable[PositiveInt | Probability | None]
+    limit_test_batches: Resumable[PositiveInt | Share | None]
     check_val_every_n_epoch: PositiveInt
     num_sanity_val_steps: Resumable[Literal[-1] | NonNegativeInt]
     log_every_n_steps: Resumable[PositiveInt]

@@ -2,10 +2,9 @@
 
 import os
 import re
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, get_origin
+from typing import get_origin
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -35,15 +34,6 @@ def path_settings() -> frozenset[str]:
         for path in (CONF / group).glob("*.yaml"):  # also those that others build on
             names |= {f"{group}.{key}" for key in marked(target_of(group, path.stem), PATH)}
     return frozenset((*HYDRA_PATHS, *names))
-
-
-def _targets(node: Any, path: str) -> Iterator[tuple[str, str]]:
-    """Yield the dotted path and the target of each node of a YAML file that names one."""
-    if isinstance(node, dict):
-        if "_target_" in node:
-            yield path, node["_target_"]
-        for key, child in node.items():
-            yield from _targets(child, f"{path}.{key}" if path else str(key))
 
 
 def quoted(override: str, sweep: bool = False) -> str:

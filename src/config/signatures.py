@@ -223,6 +223,7 @@ def _source(module: str, node: ast.ImportFrom) -> str:
 
 @cache
 def statements(module: str) -> list[ast.stmt]:
+    """Return the top-level statements of a module; none if its source cannot be found."""
     path = _path(module)
     return ast.parse(path.read_text(encoding="utf-8")).body if path else []
 

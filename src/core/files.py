@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from src.core.counts import count
 from src.core.errors import os_failure
 
 log = logging.getLogger(__name__)
@@ -202,7 +203,7 @@ def summary(left_out: LeftOut) -> str:
 def count_line(left_out: LeftOut) -> str:
     """Return 'left out 42 files: ' and their `summary`."""
     total = sum(map(len, left_out.values()))
-    return f"left out {total} file{'s' if total > 1 else ''}: {summary(left_out)}"
+    return f"left out {count(total, 'file')}: {summary(left_out)}"
 
 
 def printable(path: Path | str) -> str:

@@ -147,7 +147,8 @@ def config_path(folder: Path) -> Path:
 
 def write_config(folder: Path, cfg: DictConfig) -> None:
     """Replace the config of the run in `folder`."""
-    write_atomically(config_path(folder), lambda path: path.write_text(OmegaConf.to_yaml(cfg)))
+    text = OmegaConf.to_yaml(cfg)
+    write_atomically(config_path(folder), lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def last_checkpoint(folder: Path) -> Path:
@@ -249,7 +250,7 @@ def write_metrics(folder: Path, values: dict[str, Any], merge: bool = True) -> N
     move_damaged_metrics(folder)
     merged = {**(read_metrics(folder) if merge else {}), **finite}
     text = json.dumps(merged, indent=2) + "\n"
-    write_atomically(folder / "metrics.json", lambda path: path.write_text(text))
+    write_atomically(folder / "metrics.json", lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:

@@ -72,10 +72,13 @@ def exit_on_signals(clean_up: Callable[[str], str], is_rank: bool = False) -> It
             signals to rank 0 and, on Linux, gets SIGTERM when rank 0 dies.
     """
     owner, parent = os.getpid(), os.getppid()
-    first = os.environ.setdefault(FIRST_PROCESS, str(owner))
-    is_child = is_rank and first == str(parent)
+    if not is_rank:
+        os.environ[FIRST_PROCESS] = str(owner)
+    is_child = is_rank and os.environ.get(FIRST_PROCESS) == str(parent)
     if is_child and sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if is_rank and _is_orphan():
+        os._exit(0)
 
     def handle(number: int, frame: Any) -> None:
         if os.getpid() == owner:  # not in a worker process that was just forked
@@ -97,6 +100,24 @@ def exit_on_signals(clean_up: Callable[[str], str], is_rank: bool = False) -> It
         if _first_signal is None:
             restore(previous)
         # else the command ends: a repetition must not change its exit code while Python exits
+
+
+def _is_orphan() -> bool:
+    """Return whether rank 0 started this process, but is not there any more.
+
+    The process would wait for it for half an hour. Slurm's tasks inherit the variable from the
+    process that submitted them, on another machine perhaps.
+    """
+    first = os.environ.get(FIRST_PROCESS, "")
+    if "SLURM_PROCID" in os.environ or not first.isdecimal() or int(first) == os.getppid():
+        return False
+    try:
+        os.kill(int(first), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it is another user's
+        return False
+    return False
 
 
 def _watch(handle: Callable[[int, Any], None]) -> Callable[[], None]:

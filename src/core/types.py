@@ -67,6 +67,7 @@ class Mark:
 
 PATH = Mark("path")  # may contain any character; ~ is the home folder
 RESUMABLE = Mark("resumable")  # a resumed run may change it
+INPUT = Mark("input")  # a file or folder that must exist
 COUNTED = Mark("counted")  # null: filled in from the data before the object is built
 
 PositiveInt = Annotated[int, Interval(ge=1)]
@@ -75,10 +76,11 @@ Positive = Annotated[float, Interval(gt=0)]
 NonNegative = Annotated[float, Interval(ge=0)]
 Probability = Annotated[float, Interval(ge=0, le=1)]  # [0, 1]
 Fraction = Annotated[float, Interval(ge=0, lt=1)]  # [0, 1)
-CropFraction = Annotated[float, Interval(gt=0, le=1)]  # (0, 1]
+Share = Annotated[float, Interval(gt=0, le=1)]  # (0, 1]
 Seed = Annotated[int, Interval(ge=0, le=2**63 - 1)]
 
 PathText = Annotated[str, PATH]
+InputPath = Annotated[str, PATH, INPUT]
 Resumable = Annotated[T, RESUMABLE]
 Counted = Annotated[PositiveInt, COUNTED]
 

@@ -31,14 +31,15 @@ def download_missing(data: ImageData, missing: Path, download: Callable[[], Any]
     if not data.download:
         raise UserError(f"{data.name}: {missing} does not exist and data.download=false; {advice}")
     log.info("%s: %s does not exist, downloading it", data.name, missing)
+    new_folders = [folder for folder in missing.parents if not folder.exists()]
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             return download()
     except Exception as error:  # the libraries can raise any exception type
-        for folder in (missing.parent, *missing.parent.parents):
-            with contextlib.suppress(OSError):  # removes only empty folders, which the attempt made
+        for folder in new_folders:
+            with contextlib.suppress(OSError):  # keeps a folder that holds a part of the download
                 folder.rmdir()
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"{data.name}: {missing} does not exist and cannot be downloaded ({reason}); {advice}"
         ) from error

@@ -5,7 +5,7 @@ import itertools
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from src.core.errors import UserError
 from src.core.files import printable
 from src.core.pixels import to_float, to_uint8
 from src.core.randomness import CounterRNG
+from src.core.types import ImageSize, height_width
 from src.data.decode import decode
 from src.data.image_data import ImageData
 from src.data.images import Images
@@ -50,7 +51,7 @@ class FolderWriter:
     make: Maker
     factor: int
     seed: int
-    size: int | None = None
+    size: ImageSize | None = None
     workers: int | None = None
 
     def write(self, folder: Path) -> int:
@@ -135,12 +136,13 @@ def _copy_places(places: list[Path], factor: int) -> list[list[Path]]:
     """
     taken, copies = set(places), []
     for place in places:
-        copies.append([_free_place(place, f".{copy}.png", taken) for copy in range(1, factor)])
+        copies.append([free_place(place, f".{copy}.png", taken) for copy in range(1, factor)])
         taken.update(copies[-1])
     return copies
 
 
-def _free_place(place: Path, extension: str, taken: set[Path]) -> Path:
+def free_place(place: Path, extension: str, taken: Container[Path]) -> Path:
+    """Return `place` with `extension` appended, with a number in between if that is taken."""
     names = (
         f"{place.name}{'' if number == 1 else f'.{number}'}{extension}"
         for number in itertools.count(1)
@@ -156,11 +158,11 @@ def _save_unchanged(part: Images, places: list[Path], i: int) -> None:
         _save(to_float(_pixels(part, i)), places[i])
 
 
-def _pixels(part: Images, i: int, size: int | None = None) -> Tensor:
+def _pixels(part: Images, i: int, size: ImageSize | None = None) -> Tensor:
     """Return image i, (C, H, W) uint8. One from a file is scaled to `size`, if given."""
     if isinstance(part, FileSet):
-        height_width = None if size is None else (size, size)
-        return decode(part.paths[i], height_width, part.channels, part.background)
+        sides = None if size is None else height_width(size)
+        return decode(part.paths[i], sides, part.channels, part.background)
     return part[torch.tensor([i])][0][0]
 
 

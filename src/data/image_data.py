@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor
 
+from src.core.counts import count
 from src.core.errors import UserError
 from src.core.files import shared_folder
 from src.core.pixels import to_float, to_uint8
 from src.core.randomness import generator
 from src.core.types import (
     Color,
-    CropFraction,
     Fraction,
     ImageSize,
     Interval,
@@ -23,6 +23,7 @@ from src.core.types import (
     PositiveInt,
     Resumable,
     Seed,
+    Share,
     height_width,
 )
 from src.data.base import ImageBatches
@@ -100,7 +101,7 @@ class ImageData(ImageBatches, ABC):
         binarize: bool,
         cache: PathText | None = None,
         background: Color = "white",
-        crop: CropFraction = 1.0,
+        crop: Share = 1.0,
         interpolation: Literal["bilinear", "bicubic"] = "bilinear",
         train_per_class: PositiveInt | None = None,
     ) -> None:
@@ -175,7 +176,7 @@ class ImageData(ImageBatches, ABC):
         if self.num_classes not in (None, len(class_names)):
             raise UserError(
                 f"data.num_classes={self.num_classes}, "
-                f"but {folder} holds {len(class_names)} classes"
+                f"but {folder} holds {count(len(class_names), 'class')}"
             )
         self.class_names, self.num_classes = class_names, len(class_names)
 
@@ -187,7 +188,7 @@ class ImageData(ImageBatches, ABC):
         if n_train < 1 or n_train + n_val > len(full):
             raise UserError(
                 f"data.train_size={self.train_size} and data.val_size={self.val_size} do not fit "
-                f"{self.name}: its training set has {len(full)} images"
+                f"{self.name}: its training set has {count(len(full), 'image')}"
             )
         order = torch.randperm(len(full), generator=generator(self.split_seed, "split"))
         val, rest = stratified_split(full.labels, order, n_val)

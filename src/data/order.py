@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from src.core.counts import count
 from src.core.errors import UserError
 from src.core.progress import progress
 from src.core.randomness import generator
@@ -58,7 +59,8 @@ class EpochSampler(Sampler[Tensor]):
         self.position, self.rank, self.world = position, rank, world
         if not shuffle and 0 < n < world:
             raise UserError(
-                f"{n} images are too few for {world} processes to evaluate: use fewer devices"
+                f"{count(n, 'image')} cannot be split among {world} processes for "
+                "evaluation: use fewer devices"
             )
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -67,9 +69,9 @@ class EpochSampler(Sampler[Tensor]):
         if self.world == 1:
             yield from self._split(indices)[start:]
         elif self.shuffle:
-            missing = -self.n % self.world
-            indices = torch.cat([indices, indices[:missing]])[self.rank :: self.world]
-            yield from self._split(indices)[start:]
+            whole = -(-self.n // self.world) * self.world  # the next multiple of `world`
+            mine = torch.arange(self.rank, whole, self.world) % self.n
+            yield from self._split(indices[mine])[start:]
         else:
             yield from indices[self.rank :: self.world].tensor_split(len(self))
 

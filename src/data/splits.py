@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from src.core.counts import count
 from src.core.errors import UserError, near
 from src.core.randomness import generator
 from src.data.images import Images, Splits
@@ -61,7 +62,8 @@ def first_of_each_class(labels: Tensor, per_class: int, class_names: Sequence[st
     name, fewest = min(zip(class_names, map(len, indices), strict=True), key=lambda pair: pair[1])
     if fewest < per_class:
         raise UserError(
-            f"data.train_per_class={per_class}: class {name} has only {fewest} training images"
+            f"data.train_per_class={per_class}: class {name} has only "
+            f"{count(fewest, 'training image')}"
         )
     return torch.cat([index[:per_class] for index in indices])
 
@@ -124,7 +126,8 @@ def split_off_test(part: Images, test_size: int | float, split_seed: int, name: 
     n_test = resolve_count(test_size, len(part))
     if (n_test == 0 and test_size > 0) or n_test >= len(part):
         raise UserError(
-            f"data.test_size={test_size} does not fit {name}, which has {len(part)} images in all"
+            f"data.test_size={test_size} does not fit {name}, which has "
+            f"{count(len(part), 'image')} in all"
         )
     order = torch.randperm(len(part), generator=generator(split_seed, "test"))
     test, train = stratified_split(part.labels, order, n_test)

@@ -6,6 +6,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from src.config.signatures import class_attribute
 from src.core.errors import UserError
 from src.core.tree import leaves
 from src.core.types import height_width
@@ -29,6 +30,11 @@ def expect_labels(cfg: DictConfig, datamodule: Any) -> None:
     classes, name = datamodule.num_classes, cfg.data.name
     if not classes or not datamodule.labeled:
         raise UserError(f"{cfg.model._target_} needs labels, but data={name} has none")
+    if classes == 1 and class_attribute(str(cfg.model._target_), "is_classifier"):
+        raise UserError(
+            f"a classifier needs two classes, but data={name} has only one: "
+            f"{datamodule.class_names[0]}"
+        )
     parts = (datamodule.train, datamodule.val, datamodule.test)
     highest = max(int(part.labels.max()) for part in parts if len(part))
     if highest >= classes:

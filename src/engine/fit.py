@@ -35,8 +35,15 @@ def test(trainer: pl.Trainer, model: pl.LightningModule, datamodule: Any) -> dic
 
 @contextmanager
 def trainer_errors() -> Iterator[None]:
-    """Turn an error of Lightning about settings that it checks at the start into a UserError."""
+    """Turn errors about settings, which Lightning or a BatchNorm raises, into a UserError."""
     try:
         yield
     except MisconfigurationException as error:
         raise UserError(f"trainer: {root_cause(error)}") from error
+    except ValueError as error:
+        if "more than 1 value per channel when training" not in str(error):
+            raise
+        raise UserError(
+            f"data.batch_size or the number of training images is too small: a BatchNorm of this "
+            f"network needs two images in each batch ({error})"
+        ) from error

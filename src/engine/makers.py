@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from src.callbacks.protocols import CanSampleClasses, CanTranslate
+from src.core.counts import count
 from src.core.errors import UserError
 from src.core.randomness import CounterRNG
 from src.data.folder_writer import Made, Maker
@@ -94,7 +95,7 @@ def _load_model(folder: str, data: ImageData, cfg: DictConfig) -> pl.LightningMo
         )
     if channels != data.channels:
         raise UserError(
-            f"augment.run={folder} makes images with {channels} channels, "
+            f"augment.run={folder} makes images with {count(channels, 'channel')}, "
             f"but the data has {data.channels}"
         )
     if not translates and (names := data_state["class_names"]) != data.class_names:

@@ -7,6 +7,7 @@ import torch
 
 from src.config.checks import check
 from src.config.compose import compose, groups
+from src.core.counts import count
 from src.core.errors import writing
 from src.core.pixels import to_float
 from src.core.randomness import CounterRNG
@@ -47,4 +48,4 @@ def save_preview(path: Path, out: Path, seed: int, background: Any) -> None:
     picture = charts.draw_captioned(torch.stack(images), captions, columns=len(BORDERS), scale=1)
     with writing(f"out={out}"):
         grids.save_png(picture, out)
-    print(f"{out}: {len(images)} images of {path}")
+    print(f"{out}: {count(len(images), 'image')} of {path}")

@@ -19,7 +19,10 @@ def describe(model: pl.LightningModule, datamodule: Any, trainer: pl.Trainer) ->
     """Return a line with the model, the sizes of its data and the hardware."""
     trained, total = count_parameters(model)
     parameters = f"{trained:,}" if trained == total else f"{trained:,} of {total:,}"
-    sizes = f"{len(datamodule.train)} to train, {len(datamodule.val)} to validate"
+    val = f"{len(datamodule.val)} to validate"
+    if not len(datamodule.val) and hasattr(datamodule, "val_size"):
+        val = "none to validate: data.val_size=0"
+    sizes = f"{len(datamodule.train)} to train, {val}"
     return (
         f"{type(model).__name__} on {datamodule.name} ({sizes}, {len(datamodule.test)} to test), "
         f"{parameters} parameters, {trainer.strategy.root_device}, {trainer.precision}"

@@ -134,7 +134,13 @@ def _train(net: FeatureNet, train: LabeledImages, name: str) -> None:
     """Train `net` with one thread, in float32, and restore the number of threads."""
     start, threads = time.monotonic(), torch.get_num_threads()
     n = len(train.images)
-    log.info("feature network: training on all %d images of %s, once for all runs", n, name)
+    log.info(
+        "feature network: training %d steps on all %d images of %s, once for all runs "
+        "(~callbacks.quality leaves it out)",
+        STEPS,
+        n,
+        name,
+    )
     torch.set_num_threads(1)
     try:
         with float32(torch.device("cpu")):
@@ -149,7 +155,7 @@ def _fit(net: FeatureNet, train: LabeledImages) -> None:
     optimizer = torch.optim.AdamW(net.parameters(), RATE, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
     draw = generator("features", "batches")
-    last_line = time.monotonic()
+    start = last_line = time.monotonic()
     net.train()
     with tqdm(total=STEPS, desc="feature network", unit="step", disable=None, leave=False) as bar:
         for step in range(1, STEPS + 1):
@@ -163,4 +169,5 @@ def _fit(net: FeatureNet, train: LabeledImages) -> None:
             bar.update()
             if bar.disable and time.monotonic() > last_line + EVERY_N_SECONDS:
                 last_line = time.monotonic()
-                log.info("feature network: step %d of %d", step, STEPS)
+                left = (last_line - start) / step * (STEPS - step)
+                log.info("feature network: step %d of %d, %.0f s left", step, STEPS, left)

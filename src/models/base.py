@@ -61,18 +61,21 @@ class Family(pl.LightningModule):
             `src.export` use its runs, and other models may start from its weights.
         refuses: Trainer settings that it cannot follow: {setting: (the values that it can follow,
             the reason)}.
+        monitor: the validation metric that falls as the model gets better, which early stopping and
+            the schedule `plateau` watch by default; None: it has none.
         optimizer_names: a name in the logs for the learning rate of each optimizer.
         memory_format: layout of weights and images on the device.
 
-    The config checks read `takes`, `sentences`, `is_classifier` and `refuses` from the source,
-    without importing the module: write them as literals, or as names of constants that are
-    literals.
+    The config checks read `takes`, `sentences`, `is_classifier`, `refuses` and `monitor` from the
+    source, without importing the module: write them as literals, or as names of constants that
+    are literals.
     """
 
     takes: ClassVar[str] = "images"
     sentences: ClassVar[str | None] = None
     is_classifier: ClassVar[bool] = False
     refuses: ClassVar[dict[str, tuple[tuple[Any, ...], str]]] = {}
+    monitor: ClassVar[str | None] = None
     optimizer_names: ClassVar[tuple[str, ...]] = ("lr",)
     memory_format: ClassVar[torch.memory_format] = torch.channels_last
 

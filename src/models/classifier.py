@@ -59,6 +59,7 @@ class Classifier(Family):
     """
 
     is_classifier = True
+    monitor = "val/loss"
 
     def __init__(
         self,
@@ -107,13 +108,12 @@ class Classifier(Family):
     def _moment(self, name: str, given: float | Sequence[float] | None, channels: int) -> Tensor:
         """Return the mean or std (C or 1, 1, 1); 0 or 1 until `setup` computes it."""
         if given is None:
-            # a pretrained network of three channels may scale each differently, even for gray
-            # images
+            # a pretrained network of three channels may scale each one differently
             is_pretrained = self.init_from is not None
             number = 0.0 if name == "mean" else 1.0
             return torch.full((self.in_channels if is_pretrained else channels, 1, 1), number)
-        value = torch.tensor(given).view(-1, 1, 1)
-        if isinstance(given, float):
+        value = torch.tensor(given, dtype=torch.float32).view(-1, 1, 1)
+        if not isinstance(given, Sequence):
             value = value.repeat(channels, 1, 1)
         if len(value) not in ({1, channels} if channels > 1 else {1, self.in_channels}):
             raise ValueError(f"{name} has {len(value)} values for images of {channels} channels")

@@ -25,7 +25,7 @@ class ImagePool(nn.Module):
         shape: shape of an image, (C, H, W).
     """
 
-    def __init__(self, size: ImageSize, shape: tuple[int, ...]) -> None:
+    def __init__(self, size: int, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.images: Tensor
         self.filled: Tensor

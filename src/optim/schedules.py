@@ -6,9 +6,9 @@ on the base learning rate.
 
 import functools
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from src.core.types import Fraction, NonNegative, NonNegativeInt, Positive, Probability
+from src.core.types import Fraction, Interval, NonNegative, NonNegativeInt, Positive, Probability
 
 
 def unwrap_partial(schedule: Any) -> Any:
@@ -71,7 +71,8 @@ class Plateau:
     The caller of `observe` stores `state` in the checkpoint.
 
     Args:
-        monitor: name of the metric, such as `val/loss`.
+        monitor: name of the metric, such as `val/loss`; None: the one that the model names (see
+            `src.models.base.Family.monitor`).
         mode: whether `min` or `max` is better.
         factor: factor on the learning rate, in (0, 1).
         patience: validations without improvement to wait before multiplying.
@@ -81,9 +82,9 @@ class Plateau:
 
     def __init__(
         self,
-        monitor: str,
+        monitor: str | None,
         mode: Literal["min", "max"] = "min",
-        factor: Positive = 0.1,
+        factor: Annotated[float, Interval(gt=0, lt=1)] = 0.1,
         patience: NonNegativeInt = 3,
         min_delta: NonNegative = 0.0,
         min_factor: Probability = 0.0,

@@ -43,7 +43,8 @@ def draw_captioned(
     """
     if max(images.shape[-2:]) > max_side:
         shrunk = max_side / max(images.shape[-2:])
-        images = F.interpolate(images.float(), scale_factor=shrunk, mode="bilinear", antialias=True)
+        sides = [max(1, round(side * shrunk)) for side in images.shape[-2:]]
+        images = F.interpolate(images.float(), sides, mode="bilinear", antialias=True)
     lines = [caption.split("\n") for caption in captions]
     longest = max(fonts.length(line, FONT) for text in lines for line in text)
     widest = math.ceil(min(longest, MAX_TEXT))

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+MAXIMIZE_STEPS = 128  # of `maximize_classes`
+
 
 @torch.no_grad()
 def feature_maps(net: nn.Module, x: Tensor, max_channels: int = 16) -> dict[str, Tensor]:
@@ -115,7 +117,7 @@ def maximize_classes(
     classes: Tensor,
     shape: Sequence[int],
     noise: torch.Generator,
-    steps: int = 128,
+    steps: int = MAXIMIZE_STEPS,
     tv_weight: float = 30.0,
     jitter: int = 2,
 ) -> Tensor:

@@ -4,11 +4,13 @@ import json
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from src.callbacks.images import delete_images_after
 from src.callbacks.loggers import CSVLogger
 from src.callbacks.trainer_state import is_due
 from src.core import runs
@@ -181,6 +183,18 @@ def test_csv_drops_rows_after_the_checkpoint(tmp_path):
         "3,2.1,",
         "4,,7.0",
     ]
+
+
+def test_pictures_after_the_checkpoint_are_deleted_and_those_of_the_user_kept(tmp_path):
+    names = ("samples_00000003.png", "samples_00000004.png", "samples_best.png", "samples.gif")
+    (tmp_path / "images").mkdir()
+    for name in names:
+        (tmp_path / "images" / name).touch()
+    trainer = pl.Trainer(default_root_dir=tmp_path, logger=False, accelerator="cpu")
+    trainer.fit_loop.epoch_loop.batch_progress.total.processed = 3
+    delete_images_after(trainer, "samples")
+    left = sorted(path.name for path in (tmp_path / "images").iterdir())
+    assert left == sorted(set(names) - {"samples_00000004.png"})
 
 
 def test_pictures_are_due_at_powers_of_two_and_intervals():

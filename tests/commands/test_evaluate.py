@@ -6,7 +6,9 @@ import time
 
 import pytest
 
+from src.callbacks.explanations import Explanations
 from src.callbacks.report import keep_larger
+from src.callbacks.train_metrics import TrainMetrics
 from src.core import runs
 from src.core.errors import UserError
 from src.evaluate import evaluate
@@ -182,6 +184,18 @@ def test_each_phase_measures_its_own_time(config, tmp_path, monkeypatch):
     expected = {"setup": 1000, "train": 8 * 10, "val": 2 * 2, "test": 4}
     for phase, seconds in expected.items():
         assert metrics[f"{phase}_seconds"] == pytest.approx(seconds, abs=0.1), phase
+
+
+def test_explanations_at_the_end_are_not_training_time(config, tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(TrainMetrics, "_tick", lambda self: 1.0)
+    monkeypatch.setattr(
+        Explanations, "_show", lambda *args, at_end: now.append(now.pop() + 100 * at_end)
+    )
+    cfg = config(*TINY, "model=fc", "callbacks=default", "trainer.max_epochs=2")
+    metrics = train(cfg, saved(cfg, tmp_path / "run"))
+    assert (metrics["setup_seconds"], metrics["train_seconds"]) == (100, 0)
 
 
 def test_session_without_training_keeps_the_times(config, gan, tmp_path):

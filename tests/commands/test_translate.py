@@ -43,6 +43,13 @@ def test_translate_writes_a_folder_of_the_same_layout(winter_run, tmp_path):
     call("translate", translate, *ask, f"out={tmp_path / 'out'}")
     made = sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.png"))
     assert made == ["a.png", "a.png.png", "deep/b.png"]  # a.jpg came first
+    for name in ("a.png.bmp", "a.bmp"):
+        Image.new("RGB", (20, 24)).save(tmp_path / "in" / name)
+    names = ",".join(str(tmp_path / "in" / name) for name in ("a.bmp", "a.png.bmp", "a.png"))
+    call("translate", translate, ask[0], f"images=[{names}]", f"out={tmp_path / 'list'}")
+    assert len(list((tmp_path / "list").iterdir())) == 3, "none is overwritten"
+    for name in ("a.png.bmp", "a.bmp"):
+        (tmp_path / "in" / name).unlink()
     _, model, _ = load_run(winter_run)
     image = decode(tmp_path / "in" / "deep" / "b.png", None, 3).unsqueeze(0) / 255
     expected = (model.translate(image, "a") * 255).round().byte()[0]
@@ -93,6 +100,8 @@ def test_a_trained_run_augments_a_folder(winter_run, photos, tmp_path):
     assert all(json.loads(row["transforms"]) == {"run": str(winter_run), "to": "b"} for row in rows)
     call("augment", augment, *settings, "augment.size=20", f"out={tmp_path / 'larger'}")
     assert decode(tmp_path / "larger" / row["file"], None, 3).shape == (3, 20, 20)
+    call("augment", augment, *settings, "augment.size=[20,24]", f"out={tmp_path / 'wider'}")
+    assert decode(tmp_path / "wider" / row["file"], None, 3).shape == (3, 20, 24)
 
 
 def test_each_image_is_translated_by_one_of_several_runs(winter_run, photos, tmp_path):

@@ -92,6 +92,7 @@ def test_two_batches_return_a_flat_dict_of_finite_scalars(run, model):
     names = header.split(",")
     for name in ("train/images_per_second", *(f"train/{name}" for name in built.optimizer_names)):
         assert name in names
+    assert built.monitor is None or built.monitor in names
     assert any(name.startswith("train/") and name.endswith("loss") for name in names), (
         "a key that ends in loss is shown on the progress bar"
     )

@@ -1,5 +1,6 @@
 """How a process ends: by a repeated stop signal, by one while it is blocked outside of Python."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import time
 
 import pytest
 
+from src import FIRST_PROCESS
 from tests.conftest import ROOT
 
 PROGRAM = """
@@ -62,6 +64,37 @@ def test_signal_ends_a_process_that_is_blocked_outside_of_python(name):
     assert stderr == f"{name}: stopped\n"
 
 
-def start(program):
-    command, pipe = [sys.executable, "-c", program], subprocess.PIPE
-    return subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+RANK = """
+import sys
+from src.core import signals
+
+with signals.exit_on_signals(lambda name: "", is_rank=True):
+    sys.exit(7)
+"""
+
+
+def test_rank_whose_first_process_was_killed_while_it_started_ends_at_once():
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    process = start(RANK, **{FIRST_PROCESS: str(dead.pid)})
+    assert (process.wait(timeout=60), process.communicate()) == (0, ("", ""))
+
+
+@pytest.mark.parametrize("own", [{}, {FIRST_PROCESS: "parent"}, {"SLURM_PROCID": "1"}])
+def test_rank_with_another_launcher_goes_on(own):
+    """As one of torchrun; of Lightning, whose first process lives; and a task of Slurm."""
+    if "SLURM_PROCID" in own:  # submitted by a process that has ended
+        own = {**own, FIRST_PROCESS: str(2**22)}
+    own = {name: value.replace("parent", str(os.getpid())) for name, value in own.items()}
+    assert start(RANK, **own).wait(timeout=60) == 7
+
+
+def start(program, **variables):
+    return subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )

@@ -142,6 +142,12 @@ def test_ranks_get_equally_many_batches():
     assert len(seen) == 102
 
 
+def test_each_rank_gets_an_image_even_if_there_are_more_ranks_than_images():
+    assert [batches(n=1, rank=rank, world=4) for rank in range(4)] == [[[0]]] * 4
+    parts = [batches(n=2, rank=rank, world=5) for rank in range(5)]
+    assert [len(part[0]) for part in parts] == [1] * 5
+
+
 def test_binarize_uses_pixel_values_as_probabilities():
     images = torch.tensor([0.0, 0.2, 0.7, 1.0]).view(4, 1, 1, 1).expand(4, 1, 100, 100)
     drawn = binarize(images, torch.Generator().manual_seed(0))

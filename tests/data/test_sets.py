@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from src.augment import augment
 from src.core.errors import UserError
 from src.core.pixels import to_float
 from src.data.sets.mnist import read_amat, read_idx
-from tests.conftest import SHARED, command, data_of
+from tests.conftest import SHARED, call, command, data_of
 from tests.data.writers import RNG, idx, write_amat, write_mnist
 
 
@@ -113,6 +114,10 @@ def test_failed_download_is_one_line_and_leaves_no_files(config, tmp_path, monke
     ):
         data_of(config, "data=mnist", f"data.root={tmp_path / 'none'}")
     assert not (tmp_path / "none").exists()
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UserError, match="cannot be downloaded"):
+        data_of(config, "data=mnist", f"data.root={tmp_path / 'mine'}")
+    assert (tmp_path / "mine").is_dir(), "the user made this folder"
 
 
 def test_existing_files_are_not_downloaded(config, tmp_path, monkeypatch):
@@ -169,7 +174,7 @@ def test_missing_set_on_the_command_line_is_one_line(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_two_digit_mnist_places_two_digits(config, tmp_path):
+def test_two_digit_mnist_places_two_digits(config, tmp_path, tmp_path_factory):
     """Each validation image is the sum, clipped at 1, of two digits at different places."""
     raw = write_mnist(tmp_path, n=12)
     for part in (
@@ -188,6 +193,10 @@ def test_two_digit_mnist_places_two_digits(config, tmp_path):
     assert data.test.images.shape == (20, 1, 60, 60)
     assert set(data.test.images.flatten(1).sum(1).tolist()) <= {400, 255}
     assert data.test.labels.unique().tolist() == [-1]
+    out = tmp_path_factory.mktemp("out")
+    overrides = ("data=two_digit_mnist", f"data.root={tmp_path}", "data.val_size=2", f"out={out}")
+    with pytest.raises(UserError, match=r"data=two_digit_mnist has no labels; src\.augment needs"):
+        call("augment", augment, *overrides, "augment=warp")
     sheets = data.randomize(to_float(data.train.images), torch.Generator().manual_seed(0))
     assert sheets.shape == (10, 1, 60, 60)
     assert sheets.max() <= 1

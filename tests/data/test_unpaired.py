@@ -237,6 +237,15 @@ def _read(cfg):
     build.datamodule(cfg)
 
 
+def test_winter_needs_an_image_for_each_domain(tmp_path):
+    (tmp_path / "in" / "cats").mkdir(parents=True)
+    Image.new("RGB", (32, 32)).save(tmp_path / "in" / "cats" / "1.png")
+    overrides = ["data=winter", f"data.root={tmp_path / 'in'}", "data.test_size=0",
+                 "data.val_size=0", "data.cache=null", "test=false"]  # fmt: skip
+    with pytest.raises(UserError, match="needs two training images, one for each domain"):
+        _read(compose("train", ["model=cyclegan", *overrides]))
+
+
 def test_plain_images_are_refused_by_cyclegan(tmp_path):
     line = wrong(
         command("train", "model=dcgan", "data=winter", "data.root=x", f"out={tmp_path / 'runs'}")

@@ -134,7 +134,7 @@ def test_class_without_readable_images_is_an_error(config, folder, keep):
     for path in (folder / "red").iterdir():
         path.write_bytes(b"")
     with pytest.raises(
-        UserError, match=r"none of the 8 images of class red can be read; the first: .*0\.jpg"
+        UserError, match=r"none of 8 images of class red can be read; the first: .*0\.jpg"
     ):
         read(config, folder, f"data.in_memory={keep}")
 

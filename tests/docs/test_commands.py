@@ -57,7 +57,7 @@ def test_documented_command_composes(module, arguments):
     options = [argument for argument in arguments if not argument.startswith("-")]
     options = [option for option in options if not option.startswith(("resume=", "hydra."))]
     if any("early_stopping." in option for option in options):  # resumed: it was there before
-        options.insert(0, "callbacks=[default,early_stopping]")
+        options = ["model=fc", "callbacks=[default,early_stopping]", *options]
     for overrides in jobs(options):
         cfg = compose(config, [quoted(override) for override in overrides])
         check(cfg, config)

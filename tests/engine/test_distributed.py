@@ -41,7 +41,7 @@ def test_each_image_is_measured_once_in_equally_many_batches(world, batch_size):
 
 
 def test_fewer_images_than_processes_are_refused():
-    with pytest.raises(UserError, match="1 images are too few for 2 processes"):
+    with pytest.raises(UserError, match="1 image cannot be split among 2 processes"):
         EpochSampler(1, 8, 0, shuffle=False, rank=0, world=2)
 
 

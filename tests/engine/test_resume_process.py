@@ -97,7 +97,7 @@ def test_changes_of_a_resumed_run_are_saved_in_its_config(finished, tmp_path):
     assert again.returncode == 0, again.stderr
     assert batches_done(runs.load_last(folder)) == 16
     assert (
-        "run already finished (4 epochs). To train longer: trainer.max_epochs=N with N > 4"
+        "training had already finished (4 epochs). To train longer: trainer.max_epochs=N with N > 4"
         in again.stderr
     )
     after = runs.read_metrics(folder)

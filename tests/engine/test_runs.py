@@ -1,8 +1,12 @@
 """Loading a run refuses data that no longer fit, and damaged checkpoints."""
 
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
+from omegaconf import OmegaConf
 from PIL import Image
 
 from src.config.compose import compose
@@ -12,7 +16,7 @@ from src.core.files import write_atomically
 from src.engine import build
 from src.evaluate import evaluate
 from src.train import train
-from tests.conftest import TINY, command, wrong
+from tests.conftest import ROOT, TINY, command, wrong
 from tests.engine.cuts import uncut_run
 
 
@@ -111,3 +115,18 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
         write_atomically(target, half)
     assert target.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_config_with_any_letters_is_saved_whatever_the_locale(tmp_path):
+    code = """
+import sys
+from pathlib import Path
+from omegaconf import OmegaConf
+from src.core import runs
+folder = Path(sys.argv[1])
+runs.write_config(folder, OmegaConf.create({"data": {"root": "\\u5199\\u771f"}}))
+"""
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-c", code, tmp_path], env=os.environ | locale, check=True,
+                   cwd=ROOT)  # fmt: skip
+    assert OmegaConf.load(runs.config_path(tmp_path)).data.root == "\u5199\u771f"

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import subprocess
 import sys
 
@@ -148,6 +149,6 @@ def test_feature_net_logs_its_training(images, tmp_path, lines, monkeypatch):
     monkeypatch.setattr(features, "EVERY_N_SECONDS", 0)
     feature_net(images, 10, "noise", tmp_path)
     message = "\n".join(lines())
-    assert "training on all 256 images of noise, once for all runs" in message
-    assert "step 6 of 12" in message
+    assert "training 12 steps on all 256 images of noise, once for all runs" in message
+    assert re.search(r"step 6 of 12, \d+ s left", message)
     assert "12 steps in" in message

@@ -22,6 +22,12 @@ def test_images_without_labels_are_refused(config, monkeypatch):
         build.datamodule(config("model=fc", "data=digits"))
 
 
+def test_images_of_one_class_are_refused(config, photos):
+    one = ("data=folder", f"data.root={photos}", "data.classes=[cats]", "data.size=16")
+    with pytest.raises(UserError, match="needs two classes, but data=folder has only one: cats"):
+        build.datamodule(config("model=fc", *one))
+
+
 def test_weight_decay_spares_norms_and_biases(config):
     cfg = config(
         "model=vgg",

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from src.core import runs
+from src.core.errors import UserError
 from src.core.randomness import derive_seed
 from src.engine import build
 from src.train import train
@@ -103,6 +104,12 @@ def test_n_critic_counts_over_epochs(config, tmp_path, n_critic, steps):
     d_state, g_state = state["optimizer_states"]
     assert d_state["state"][0]["step"] == 8
     assert g_state["state"][0]["step"] == steps
+
+
+def test_batch_of_one_image_is_refused_if_batchnorm_needs_two(config, tmp_path):
+    cfg = config("model=dcgan", *TINY, "data.batch_size=1", "trainer.max_epochs=1", "test=false")
+    with pytest.raises(UserError, match="a BatchNorm of this network needs two images"):
+        train(cfg, tmp_path)
 
 
 def test_last_partial_batch_is_used_for_training(config, tmp_path):

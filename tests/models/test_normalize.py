@@ -74,6 +74,15 @@ def test_constant_channel_has_std_one(config, tmp_path):
     assert weights_of(tmp_path / "run")["std"][2] == 1
 
 
+def test_whole_numbers_are_as_good_as_others(config):
+    whole, other = (
+        build.model(config("model=fc", "data=digits", f"model.normalize.std={std}", *TINY))
+        for std in (2, 2.0)
+    )
+    assert whole.std.dtype == torch.float32
+    assert torch.equal(whole.std, other.std)
+
+
 @pytest.mark.parametrize(("channels", "mean"), [(1, "[0.1,0.2]"), (3, "[0.1,0.2]")])
 def test_mean_with_wrong_number_of_channels_is_refused(config, channels, mean):
     with pytest.raises(UserError, match=f"mean has 2 values for images of {channels} channels"):

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.config.cli import expect_pretrained
 from src.config.compose import compose
+from src.config.inputs import expect_pretrained
 from src.core import runs
 from src.core.errors import UserError
 from src.engine import build

@@ -62,9 +62,7 @@ def test_plateau_equals_pytorch(mode):
         min_lr=0.1,
         eps=0,
     )
-    actual = schedules.Plateau(
-        "val/loss", mode, factor=0.5, patience=2, min_delta=0.01, min_factor=0.1
-    )
+    actual = schedules.Plateau(None, mode, factor=0.5, patience=2, min_delta=0.01, min_factor=0.1)
     noise = torch.Generator().manual_seed(0)
     factors = set()
     for i in range(60):

@@ -1,6 +1,7 @@
 """Bar charts."""
 
 import pytest
+import torch
 
 from src.viz import charts
 
@@ -11,6 +12,11 @@ def test_bar_heights_are_proportional_to_values():
     assert columns[1] == pytest.approx(110, abs=2)
     assert columns[0] == pytest.approx(55, abs=2)
     assert columns[2] <= 1
+
+
+def test_an_image_of_extreme_aspect_keeps_a_pixel():
+    picture = charts.draw_captioned(torch.zeros(1, 1, 2, 600), ["a"])
+    assert (picture[8:, 8 : 8 + 256] == 0).all(1).any(), "a row of 256 pixels"
 
 
 def test_bars_have_names_and_intervals():

@@ -9,6 +9,7 @@ from PIL import Image
 from scipy.signal import correlate2d
 from torch import nn
 
+from src.callbacks.explanations import affordable_images
 from src.callbacks.prediction_gallery import PredictionGallery
 from src.core import runs
 from src.core.errors import UserError
@@ -125,6 +126,11 @@ def test_tv_weight_makes_neighbors_similar():
         for s in (0.0, 300.0)
     )
     assert smooth.diff(dim=2).abs().mean() < 0.5 * rough.diff(dim=2).abs().mean()
+
+
+@pytest.mark.parametrize(("side", "n"), [(28, 10), (114, 10), (224, 2), (2000, 1)])
+def test_fewer_large_images_are_maximized(side, n):
+    assert affordable_images(side, side) == n
 
 
 def test_confusion_matrix_is_shaded_by_row_share():

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from src.core.counts import count
 from src.core.errors import UserError
 from src.core.files import LeftOut, count_line, printable
 from src.data.cache import cached
@@ -152,9 +153,9 @@ def load_or_stream(
     needed = n * data.channels * data.size[0] * data.size[1]
     keep = needed <= MEMORY_LIMIT if data.in_memory == "auto" else bool(data.in_memory)
     log.info(
-        "%s: %d image files, %.1f MiB decoded: %s",
+        "%s: %s, %.1f MiB decoded: %s",
         data.root,
-        n,
+        count(n, "image file"),
         needed / 2**20,
         "kept in memory"
         if keep
@@ -214,7 +215,7 @@ def _expect_readable_classes(data: ImageData, part: FileSet, readable: Tensor) -
             which = f"class {data.class_names[label]}" if label >= 0 else str(data.root)
             first = part.paths[int(in_class.nonzero()[0])]
             raise UserError(
-                f"none of the {int(in_class.sum())} images of {which} can be read; "
+                f"none of {count(int(in_class.sum()), 'image')} of {which} can be read; "
                 f"the first: {_describe_fault(first)}"
             )
 

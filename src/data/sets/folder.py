@@ -10,6 +10,7 @@ import torch
 
 from src.core.errors import UserError
 from src.core.files import SYSTEM, LeftOut, Scan, images_below, printable, summary
+from src.core.types import InputPath
 from src.data.image_data import ImageData
 from src.data.images import Splits
 from src.data.sets.files import FileSet, load_or_stream, make_file_set
@@ -25,12 +26,15 @@ class Folder(ImageData):
     is no val folder, `val_size`. A size below 1 is a fraction.
 
     Args:
+        root: the folder.
         classes: names of sub-folders, labeled in this order; others are not read. None: all.
         settings: settings of `ImageData`.
     """
 
-    def __init__(self, classes: Sequence[str | int] | None = None, **settings: Any) -> None:
-        super().__init__(**settings)
+    def __init__(
+        self, root: InputPath, classes: Sequence[str | int] | None = None, **settings: Any
+    ) -> None:
+        super().__init__(root=root, **settings)
         self.classes = classes
 
     def read(self) -> Splits:

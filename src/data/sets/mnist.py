@@ -3,14 +3,16 @@
 import gzip
 import zlib
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import torchvision
 from torch import Tensor
 
+from src.core.counts import count
 from src.core.errors import UserError
+from src.core.types import InputPath
 from src.data.download import download_missing
 from src.data.image_data import ImageData
 from src.data.images import Images, ImageSet, Splits
@@ -63,6 +65,7 @@ class TwoDigitMnist(Mnist):
     batch, at new places in every epoch. No labels.
     """
 
+    labeled = False
     randomizes = True
 
     def read(self) -> Splits:
@@ -99,6 +102,9 @@ class BinarizedMnist(ImageData):
         "size": ((28,), "resized images would not be binary"),
         "channels": ((1,), "the images are gray"),
     }
+
+    def __init__(self, root: InputPath, **settings: Any) -> None:
+        super().__init__(root=root, **settings)
 
     def read(self) -> Splits:
         folder = self.root / "binarized_mnist"
@@ -172,7 +178,9 @@ def _read_bytes(path: Path) -> bytes:
 
 def _with_labels(images: torch.Tensor, labels: torch.Tensor, path: Path) -> ImageSet:
     if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
-        raise UserError(f"{path} holds {len(labels)} labels for {len(images)} images")
+        raise UserError(
+            f"{path} holds {count(len(labels), 'label')} for {count(len(images), 'image')}"
+        )
     if labels.max() > 9:
         raise UserError(f"{path}: a label is {int(labels.max())}, but there are 10 classes, 0 to 9")
     return ImageSet(images.unsqueeze(1), labels.long())

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from src.core.counts import count
 from src.core.errors import UserError
-from src.core.types import NonNegativeInt, PathText, PositiveInt, Seed
+from src.core.types import InputPath, NonNegativeInt, PositiveInt, Seed
 from src.data.base import DataModule
 from src.data.order import loader
 
@@ -67,7 +68,7 @@ class Reviews(DataModule):
     def __init__(
         self,
         name: str,
-        root: PathText | None,
+        root: InputPath | None,
         batch_size: PositiveInt,
         seed: Seed,
         left_out: NonNegativeInt | None = None,
@@ -117,8 +118,8 @@ class Reviews(DataModule):
             return train, test
         if not 0 <= self.left_out < len(labeled) or len(labeled) < 2:
             raise UserError(
-                f"data.left_out={self.left_out}: {self.root} has {len(labeled)} sentences with "
-                f"labels, 0 to {len(labeled) - 1}"
+                f"data.left_out={self.left_out}: {self.root} has "
+                f"{count(len(labeled), 'sentence')} with labels, 0 to {len(labeled) - 1}"
             )
         return labeled[: self.left_out] + labeled[self.left_out + 1 :], [labeled[self.left_out]]
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from src.core.pixels import to_float
-from src.core.types import Color, ImageSize, PathText, PositiveInt, height_width
+from src.core.types import Color, ImageSize, InputPath, PositiveInt, height_width
 from src.data.base import DataModule
 from src.data.decode import decode, parse_color
 from src.data.images import ImageSet
@@ -42,13 +42,14 @@ class StylePair(DataModule):
 
     holds = "a photograph and a style"
     can_augment = False
+    labeled = False
     state_keys = ()
 
     def __init__(
         self,
         name: str,
-        content: PathText,
-        style: PathText,
+        content: InputPath,
+        style: InputPath,
         size: ImageSize,
         channels: Literal[1, 3],
         num_steps: PositiveInt,

@@ -12,7 +12,7 @@ from src.core.errors import UserError
 from src.core.files import Scan, images_below, summary
 from src.core.pixels import to_float, to_uint8
 from src.core.randomness import CounterRNG, generator
-from src.core.types import PathText
+from src.core.types import InputPath
 from src.data.image_data import ImageData
 from src.data.images import Images, ImageSet, Splits
 from src.data.sets.files import load_or_stream, make_file_set
@@ -93,6 +93,8 @@ def _first_occurrence(column: Tensor) -> Tensor:
 class UnlabeledFolder(ImageData):
     """All image files in a folder and below it, without classes."""
 
+    labeled = False
+
     def read(self) -> Splits:
         paths, left_out = self.scan
         files = make_file_set(self, paths, torch.full((len(paths),), -1))
@@ -120,13 +122,14 @@ class Unpaired(ImageData):
     """
 
     holds = "two domains of images"
+    labeled = False
     refuses: ClassVar = {
         "permute": ((False,), "CycleGAN takes images as they are"),
         "binarize": ((False,), "CycleGAN takes images as they are"),
     }
     paired = False
 
-    def __init__(self, root_a: PathText, root_b: PathText, **settings: Any) -> None:
+    def __init__(self, root_a: InputPath, root_b: InputPath, **settings: Any) -> None:
         super().__init__(root=root_a, **settings)
         self.roots = (root_a, root_b)
         everything = {"limit": None, "train_size": None, "train_per_class": None}
@@ -179,7 +182,7 @@ class Winter(Unpaired):
 
     paired = True
 
-    def __init__(self, root: PathText, **settings: Any) -> None:
+    def __init__(self, root: InputPath, **settings: Any) -> None:
         super().__init__(root_a=root, root_b=root, **settings)
 
     def read(self) -> Splits:
@@ -190,6 +193,11 @@ class Winter(Unpaired):
         source = Folder(**self.domain_settings | {"in_memory": True})
         source.setup()
         assert isinstance(source.train, ImageSet)
+        if len(source.train) < 2:
+            raise UserError(
+                f"data=winter needs two training images, one for each domain: {self.root} leaves "
+                "only one"
+            )
         order = torch.randperm(len(source.train), generator=generator(self.split_seed, "winter"))
         halves = [source.train.subset(half.sort().values) for half in order.chunk(2)]
         train = PairSet.align(halves[0], _in_winter(halves[1]))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from src.core.randomness import CounterRNG
-from src.core.types import Positive, Probability
+from src.core.types import Positive, Probability, Share
 from src.data.transforms.base import PixelWise, Size, Values, inside_box, per_image, uniform
 from src.data.transforms.pixels import LUMA
 
@@ -34,7 +34,7 @@ class SaltAndPepper(PixelWise):
         max_fraction: the changed fraction of an image's pixels is from 0 to this, uniform.
     """
 
-    def __init__(self, max_fraction: Positive) -> None:
+    def __init__(self, max_fraction: Share) -> None:
         self.max_fraction = max_fraction
 
     def sample(self, rng: CounterRNG, size: Size) -> Values:

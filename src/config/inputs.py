@@ -1,0 +1,50 @@
+"""Check that the files and folders that a config reads exist, before torch is imported."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from src.config.checks import takes
+from src.config.saved import expect_classifier
+from src.config.targets import marked
+from src.core import runs
+from src.core.errors import UserError
+from src.core.types import INPUT
+
+
+def expect_data(settings: Mapping[Any, Any]) -> None:
+    """Raise UserError if the data set of `settings`, a node `data`, reads a path that is missing.
+
+    A set that can be downloaded makes its folder.
+    """
+    names = marked(str(settings["_target_"]), INPUT)
+    if settings.get("download") is False and "root" in settings:
+        names.append("root")
+    for name in names:
+        if settings.get(name) is not None:
+            expect_path(f"data.{name}", settings[name])
+
+
+def expect_path(setting: str, path: str) -> None:
+    """Raise UserError if the file or folder that `setting` names does not exist."""
+    try:
+        os.stat(os.path.expanduser(path))  # noqa: PTH111, PTH116 (Path's raises for unknown users)
+    except OSError as error:
+        raise UserError(f"{setting}={path} cannot be read: {error.strerror}") from error
+
+
+def expect_pretrained(cfg: DictConfig) -> None:
+    """Raise UserError if the run or checkpoint that a model starts from does not exist."""
+    source = cfg.model.get("init_from")
+    if source in (None, "pretrained"):
+        return
+    path = Path(str(source)).expanduser()
+    if takes(cfg) == "sentences":
+        runs.last_checkpoint(path)
+    else:
+        runs.checkpoint_at(path, "model.init_from")
+        if path.is_dir():
+            expect_classifier(path, "model.init_from")

@@ -1,0 +1,106 @@
+"""Wrong options and missing files get one line before torch is imported."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from src.config.checks import check
+from src.config.compose import compose
+from src.config.hydra_app import parse_options
+from src.config.inputs import expect_data
+from src.core.errors import UserError
+from tests.conftest import ROOT, wrong
+
+SCRIPT = """
+import runpy, sys
+try:
+    runpy.run_module("src.{}", run_name="__main__")
+finally:
+    print("torch" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--modle", "gan"], "unknown option --modle; did you mean model=...?"),
+        (["--sed=1"], "unknown option --sed=1; did you mean seed=...?"),
+        (["-q"], "unknown option -q; a setting is written NAME=VALUE"),
+        (["--cfg"], "argument --cfg/-c: expected one argument"),
+    ],
+)
+def test_a_wrong_option_gets_one_line(arguments, words):
+    with pytest.raises(UserError, match=f"^{re.escape(words)}"):
+        parse_options("train", arguments)
+
+
+STOPPING = "callbacks=[default,early_stopping]"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "setting", "family"),
+    [
+        (["model=dcgan", STOPPING], "callbacks.early_stopping", "GAN"),
+        (["model=gan", "model/schedule=plateau"], "model.schedule", "GAN"),
+        (["model=word_vectors", "data=reviews", STOPPING], "callbacks.early_stopping", "WordV"),
+    ],
+)
+def test_early_stopping_of_a_family_without_a_metric_is_refused(overrides, setting, family):
+    with pytest.raises(UserError, match=rf"^{setting}\.monitor must be given: a {family}"):
+        check(compose("train", overrides))
+    check(compose("train", [*overrides, f"{setting}.monitor=val/fid_own"]))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["data=folder", "data.root=/nowhere"],
+        ["data=mnist", "data.root=/nowhere", "data.download=false"],
+        ["data=binarized_mnist", "data.root=/nowhere"],
+        ["model=cyclegan", "data=unpaired", "data.root_b=/nowhere", "data.root_a=."],
+        ["model=cyclegan", "data=winter", "data.root=/nowhere"],
+        ["model=sentiment", "data=reviews", "data.root=/nowhere"],
+        ["model=style_transfer", "data=style_pair", "data.content=.", "data.style=/nowhere"],
+    ],
+    ids=lambda overrides: " ".join(overrides),
+)
+def test_missing_data_are_found_in_the_config(overrides):
+    cfg = compose("train", overrides)
+    check(cfg)
+    with pytest.raises(UserError, match=r"^data\.\w+=/nowhere cannot be read: No such file"):
+        expect_data(cfg.data)
+
+
+def test_data_that_can_be_downloaded_may_be_missing():
+    for overrides in (["data=mnist", "data.root=/nowhere"], ["model=word_vectors", "data=reviews"]):
+        expect_data(compose("train", overrides).data)
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "name"),
+    [
+        ("train", ["data=folder", "data.root=/nowhere"], "data.root=/nowhere"),
+        ("train", ["model=vgg", "model.init_from=/nowhere"], "model.init_from=/nowhere"),
+        ("train", ["resume=/nowhere"], "/nowhere is not a run folder"),
+        ("augment", ["data.root=/nowhere", "augment=flip", "out=x"], "data.root=/nowhere"),
+        ("augment", ["preview=/nowhere", "out=x.png"], "preview=/nowhere"),
+        (
+            "augment",
+            ["data.root=tests", "augment=model", "augment.run=/nowhere", "out=x"],
+            "/nowhere is not a run folder",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_missing_path_is_answered_without_torch(module, arguments, name, tmp_path):
+    script = SCRIPT.format(module)
+    more = [f"hydra.run.dir={tmp_path / 'run'}"] if module == "train" else []
+    result = subprocess.run(
+        [sys.executable, "-c", script, *arguments, *(more if "resume" not in name else [])],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert name in wrong(result)
+    assert result.stdout.strip() == "False"
+    assert not (tmp_path / "run").exists()
