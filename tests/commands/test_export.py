@@ -55,7 +55,7 @@ def test_onnx_logits_equal_those_of_the_average(averaged_run, onnx_file):
 def test_exported_program_logits_equal_those_of_the_average(averaged_run, tmp_path, capfd):
     out = call("export", export, f"run={averaged_run}", "format=torch", f"out={tmp_path}/mlp.pt2")
     assert len("".join(capfd.readouterr()).splitlines()) == 1
-    extra = {"class_names": "", "size": ""}
+    extra = {"class_names": "", "size": "", "crop": "", "interpolation": ""}
     program = torch.export.load(out, extra_files=extra).module()
     for n in (1, 2, 5):
         images = torch.rand(n, 1, 28, 28)
@@ -154,7 +154,7 @@ def test_nets_with_norms_heads_and_pools(config, tmp_path, name, size, write):
             layer.running_mean.uniform_(-0.2, 0.2)
             layer.running_var.uniform_(0.5, 2)
     net, names = DeployedClassifier(model, None).eval(), [str(k) for k in range(10)]
-    trained = LoadedClassifier(net, 1, (size, size), names, background=(255, 255, 255))
+    trained = LoadedClassifier(net, 1, (size, size), names, (255, 255, 255), 1.0, "bilinear")
     answer = write(trained, tmp_path / "x")
     for n in (1, 3):
         images = torch.rand(n, 1, size, size)

@@ -85,7 +85,7 @@ def attribute(group: str, choice: str, name: str) -> str:
     """Return an attribute of the class that a choice names, or that the one it builds on names."""
     if target := target_of(group, choice):
         return class_attribute(target, name)
-    parents = re.findall(r"^  - (\w+)$", text_of(group, choice), re.MULTILINE)
+    parents = re.findall(r"^  - (\w+)(?:@\w+)?$", text_of(group, choice), re.MULTILINE)
     return next(attribute(group, parent, name) for parent in parents if parent != "_self_")
 
 
@@ -97,7 +97,7 @@ def text_of(group: str, choice: str) -> str:
 def targets_of(group: str, choice: str) -> set[str]:
     """Return the classes and functions that a choice names, itself or in those it builds on."""
     text = text_of(group, choice)
-    parents = re.findall(r"^  - (\w+)$", text, re.MULTILINE)
+    parents = re.findall(r"^  - (\w+)(?:@\w+)?$", text, re.MULTILINE)
     inherited = (targets_of(group, parent) for parent in parents if parent != "_self_")
     return set(re.findall(r"_target_: (\S+)", text)).union(*inherited)
 

@@ -48,6 +48,11 @@ MISTAKES = [
     (["trainer.logger=true"], ["trainer.logger cannot be set"]),
     (["trainer.max_step=3"], ["trainer.max_step", "did you mean trainer.max_steps?"]),
     (["model=resnet18", "model.net.width_per_grup=3"], ["did you mean model.net.width_per_group?"]),
+    (["model=timm", "model.net.model_name=resnet19"],
+     ["model.net.model_name=resnet19", "a network of timm", "did you mean resnet18?"]),
+    (["model=timm", "model.net.model_name=resnet18.a1_in2k"], ["did you mean resnet18.a1_in1k?"]),
+    (["model=efficientnet_lite0", "data.crop=1.5"], ["data.crop=1.5", "a number in (0, 1]"]),
+    (["data.interpolation=cubic"], ["data.interpolation=cubic", "bilinear, bicubic"]),
     (["model.optimizer.lr=abc"], ["model.optimizer.lr=abc", "a number above 0"]),
     (["model.optimizer.lr=-1"], ["model.optimizer.lr=-1", "a number above 0"]),
     (["data.batch_size=1.5"], ["data.batch_size=1.5", "a whole number of at least 1"]),
@@ -85,8 +90,8 @@ MISTAKES = [
     (["data.train_size=9", "data.train_per_class=9"],
      ["data.train_size", "data.train_per_class", "one of them"]),
     (
-        ["model=vgg", "model.init_from=torchvision"],
-        ["init_from=torchvision", "torchvision has no weights for src.nets.convnet.convnet"],
+        ["model=vgg", "model.init_from=pretrained"],
+        ["init_from=pretrained", "no published weights for src.nets.convnet.convnet"],
     ),
     (["model=vgg", "model.tta.shift=32", "data=cifar10"], ["model.tta.shift=32", "data.size=32"]),
     (

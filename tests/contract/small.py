@@ -75,7 +75,8 @@ def class_of(model: str) -> str:
 
 def uses_torchvision(model: str) -> bool:
     """Return whether its network, or the weights that it starts from, are torchvision's."""
-    return "torchvision" in OmegaConf.to_yaml(_composed(model))
+    text = OmegaConf.to_yaml(_composed(model))
+    return "torchvision" in text or "init_from: pretrained" in text
 
 
 @cache

@@ -218,3 +218,10 @@ def test_place_randomly_keeps_images_complete_and_covers_all_places():
         assert sheet.sum().item() == pytest.approx(image.sum().item(), rel=1e-5), "black around it"
         places.add((top, left))
     assert places == {(top, left) for top in range(3) for left in range(6)}
+
+
+def test_crop_keeps_the_center_of_images_that_are_resized():
+    """Images from files are cropped when they are decoded, and then have the size already."""
+    images = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8)
+    assert resize(images, (4, 4), 1, crop=0.5).equal(images[..., 2:6, 2:6])
+    assert resize(images, (8, 8), 1, crop=0.5).equal(images)

@@ -83,7 +83,7 @@ def test_parameter_counts_of_a_frozen_resnet50(config):
     All of ResNet-50: torchvision's 25,557,032 with a head for 2 instead of 1,000 classes.
     """
     cfg = config("model=resnet50", "data=folder", "data.root=x", "data.num_classes=2",
-                 "model.init_from=torchvision",
+                 "model.init_from=pretrained",
                  "model.transfer.freeze=backbone", "model.ema=0.9")  # fmt: skip
     with torch.device("meta"):
         model = instantiate_node(cfg.model, "model")

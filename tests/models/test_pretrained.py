@@ -14,7 +14,8 @@ from torch import nn
 
 from src.core.errors import UserError
 from src.engine import build
-from src.models.pretrained import checkpoint_source, torchvision_source
+from src.models.pretrained import checkpoint_source
+from src.models.published import torchvision_source
 from src.nets.inspect import classifier_heads
 
 
@@ -67,7 +68,7 @@ def test_net_with_torchvision_weights_equals_torchvision(config, hub, log_lines,
         "data=digits",
         "data.size=64",
         "data.num_classes=1000",
-        "model.init_from=torchvision",
+        "model.init_from=pretrained",
     )
     model = build.model(cfg)
     classes = weights.meta["categories"]

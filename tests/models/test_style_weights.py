@@ -21,7 +21,7 @@ def test_vgg19_features_equal_torchvision(monkeypatch, log_lines):
     )
     source = Source(reference.state_dict(), mean, std, ["a"])
     monkeypatch.setattr(
-        "src.models.pretrained.torchvision_source",
+        "src.models.published.torchvision_source",
         lambda net, name: source if name == "vgg19" else None,
     )
     files = ("data.content=x", "data.style=y", "data.size=32", "model.net.pooling=max")
@@ -29,7 +29,7 @@ def test_vgg19_features_equal_torchvision(monkeypatch, log_lines):
     check(cfg)
     model = build.model(cfg)
     model.load_pretrained(None)
-    assert log_lines[-1] == "loaded 13 convolutions from torchvision"
+    assert log_lines[-1] == "loaded 13 convolutions from pretrained"
     x = torch.rand(1, 3, 48, 32)
     maps = model.maps(x)
     places = {"relu1": 1, "relu3": 6, "relu5": 11, "relu9": 20, "relu10": 22, "relu13": 29}

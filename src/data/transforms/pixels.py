@@ -25,7 +25,7 @@ def resize(
         pixels: (N, C, H, W) uint8, C 1 or 3.
         size: new height and width.
         channels: 1 or 3. Color becomes gray by its luma, gray becomes color by repetition.
-        crop: part of height and width that is kept, from the center.
+        crop: part of height and width that is kept, from the center, if they are resized.
         interpolation: bilinear or bicubic, with antialiasing.
 
     Returns:
@@ -37,11 +37,10 @@ def resize(
         pixels = torch.cat(parts)
     elif pixels.shape[1] == 1 and channels == 3:
         pixels = pixels.expand(-1, 3, -1, -1)
-    if crop < 1:
+    if tuple(pixels.shape[-2:]) != size:
         h, w = pixels.shape[-2:]
         top, left = (round(side * (1 - crop) / 2) for side in (h, w))
         pixels = pixels[..., top : h - top, left : w - left]
-    if tuple(pixels.shape[-2:]) != size:
         scaled = [
             F.interpolate(p.float(), size, mode=interpolation, antialias=True)
             for p in pixels.split(1000)
