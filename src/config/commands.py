@@ -15,6 +15,7 @@ from src.core.types import (
     Interval,
     PathText,
     PictureName,
+    Positive,
     PositiveInt,
     Resumable,
     Seed,
@@ -182,6 +183,22 @@ class NanoNet:
     cache: PathText
 
 
+@dataclass
+class Serve:
+    """python -m src.serve"""
+
+    run: PathText
+    host: str
+    port: Annotated[int, Interval(ge=0, le=65535)]
+    token: str | None
+    batch_size: PositiveInt
+    queue: PositiveInt
+    timeout: Positive
+    max_megabytes: Positive
+    max_megapixels: Positive
+    max_files: PositiveInt
+
+
 COMMANDS = {
     "train": Train,
     "bench": Bench,
@@ -194,6 +211,7 @@ COMMANDS = {
     "export": Export,
     "augment": Augment,
     "nanonet": NanoNet,
+    "serve": Serve,
 }
 
 

@@ -42,13 +42,26 @@ def decode(
         UserError: Pillow cannot read the whole file; the message names it.
     """
     try:
-        image = _open_upright(path, channels, background)
-        if size is not None:
-            method = Image.Resampling[interpolation.upper()]
-            image = ImageOps.fit(image, (size[1], size[0]), method, bleed=(1 - crop) / 2)
-        array = np.asarray(image)
+        with _open(path) as image:
+            return prepare(image, size, channels, background, crop, interpolation)
     except Exception as error:  # Pillow's plugins raise whatever their decoders raise
         raise UserError(f"{printable(path)} is not a readable image ({_reason(error)})") from error
+
+
+def prepare(
+    image: Image.Image,
+    size: tuple[int, int] | None,
+    channels: int,
+    background: tuple[int, int, int] = WHITE,
+    crop: float = 1.0,
+    interpolation: Interpolation = "bilinear",
+) -> Tensor:
+    """Return an open image as `decode` does. Raises whatever Pillow's plugins raise."""
+    image = _upright(image, channels, background)
+    if size is not None:
+        method = Image.Resampling[interpolation.upper()]
+        image = ImageOps.fit(image, (size[1], size[0]), method, bleed=(1 - crop) / 2)
+    array = np.asarray(image)
     return torch.from_numpy(array.copy()).view(*array.shape[:2], channels).permute(2, 0, 1)
 
 
@@ -58,26 +71,18 @@ def why_unreadable(path: Path) -> str | None:
     For a JPEG, this takes about a quarter of the time of `decode`.
     """
     try:
-        _open_upright(path, 3, WHITE, draft=True)
+        with _open(path) as image:
+            image.draft("RGB", (1, 1))  # a JPEG is read at an eighth of its size
+            _upright(image, 3, WHITE)
     except Exception as error:  # as in `decode`
         return str(_reason(error))
     return None
 
 
-def _open_upright(
-    path: Path, channels: int, background: tuple[int, int, int], draft: bool = False
-) -> Image.Image:
-    """Read the whole file, and return it in mode RGB or L.
-
-    Args:
-        path, channels, background: as in `decode`.
-        draft: read a JPEG at an eighth of its size.
-    """
-    with _open(path) as image:
-        if draft:
-            image.draft("RGB", (1, 1))
-        opaque = _on_background(_to_8_bits(ImageOps.exif_transpose(image)), background)
-        return opaque.convert("RGB" if channels == 3 else "L")
+def _upright(image: Image.Image, channels: int, background: tuple[int, int, int]) -> Image.Image:
+    """Read the whole image, and return it in mode RGB or L, as its EXIF says."""
+    opaque = _on_background(_to_8_bits(ImageOps.exif_transpose(image)), background)
+    return opaque.convert("RGB" if channels == 3 else "L")
 
 
 def _reason(error: Exception) -> str | Exception:

@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
+from PIL import Image
 from torch import Tensor
 
 from src.config.checks import check
 from src.config.saved import check_saved
 from src.core import runs
 from src.core.types import height_width
-from src.data.decode import Interpolation, decode, parse_color
+from src.data.decode import Interpolation, decode, parse_color, prepare
 from src.engine import build, resume
 from src.models.classifier import Classifier
 from src.models.deployed import DeployedClassifier
@@ -87,14 +88,21 @@ class LoadedClassifier(NamedTuple):
     interpolation: Interpolation
     familiar: Familiar | None = None
 
+    @property
+    def _fit(self) -> tuple[Any, ...]:
+        """How images are prepared, see `src.data.decode`."""
+        return self.size, self.channels, self.background, self.crop, self.interpolation
+
     def read(self, path: Path) -> Tensor:
         """Return an image file as the network wants it, (C, H, W) uint8.
 
         Raises UserError if it cannot be read.
         """
-        return decode(
-            path, self.size, self.channels, self.background, self.crop, self.interpolation
-        )
+        return decode(path, *self._fit)
+
+    def prepare(self, image: Image.Image) -> Tensor:
+        """Return an open image as `read` does. Raises whatever Pillow's plugins raise."""
+        return prepare(image, *self._fit)
 
     def answer(self, images: Tensor) -> Answer:
         """Classify images (B, C, H, W) in [0, 1]."""
