@@ -42,6 +42,7 @@ class Axes:
 CURVES = {
     "draw": Axes("epochs", "bound on validation, nats per image", top=130),
     "vgg": Axes("batches", "training loss"),
+    "gan": Axes("batches", "FID on validation, own features", log=True),
     "cyclegan": Axes("batches", "mean absolute difference, training"),
 }
 

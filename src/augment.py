@@ -52,7 +52,9 @@ def augment(cfg: DictConfig) -> Path:
 
     from src.data.folder_writer import FolderWriter
     from src.engine import build
+    from src.engine.runtime import log_to_terminal
 
+    log_to_terminal()
     data = build.datamodule(cfg)
     make = _maker(data, cfg)
     if not data.labeled:

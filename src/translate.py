@@ -54,8 +54,7 @@ def translate(cfg: DictConfig) -> list[Path]:
     background = parse_color(run_cfg.data.get("background", "white"))
     size = None if cfg.size is None else height_width(cfg.size)
     top = Path(os.path.commonpath([path.parent.resolve() for path in paths]))
-    made: list[Path] = []
-    taken: set[Path] = set()
+    made: dict[Path, None] = {}  # in order
     bad: list[str] = []
     for path in tqdm(paths, unit="image", disable=None, leave=False):
         try:
@@ -69,18 +68,17 @@ def translate(cfg: DictConfig) -> list[Path]:
             continue
         source = out / (path.parent.resolve() / path.name).relative_to(top)
         place = source.with_suffix(".png")
-        if place in taken:  # images of the same name but different extensions
-            place = free_place(source, ".png", taken)
-        taken.add(place)
+        if place in made:  # images of the same name but different extensions
+            place = free_place(source, ".png", made)
         with writing(f"out={out}"):
             save_png(grid(image, gap=0), place)
-        made.append(place)
+        made[place] = None
     if not made:
         raise UserError(f"none of {count(len(paths), 'file')} can be translated: {bad[0]}")
     print(f"{out}: {count(len(made), 'image')}")
     if bad:
         raise Incomplete("\n".join(bad))
-    return made
+    return list(made)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
   python -m src.bench model=dcgan data=mnist        images per second of both, and their ratio
   python -m src.bench model=gan data=digits rounds=3
 
-The plain loop is the code of a tutorial: float32, the optimizer's defaults, and a DataLoader that
-reads one image at a time (with data=folder from its file, as torchvision's ImageFolder does). A GAN
-draws new fakes for each of its two networks and also computes the discriminator's gradients in the
-generator's step. DRAW applies one LSTMCell, Linear or filter after another.
+The plain loop is the code of a tutorial: float32, the run's optimizer without fused kernels, and a
+DataLoader that reads one image at a time (with data=folder from its file, as torchvision's
+ImageFolder does). A GAN draws new fakes for each of its two networks and also computes the
+discriminator's gradients in the generator's step. DRAW applies one LSTMCell, Linear or filter after
+another.
 
 Our loop runs with TensorBoard, metrics.csv, the progress bar and the pictures of callbacks=default.
 Each round times the plain loop once and ours twice: in trainer.precision and in float32. The ratio

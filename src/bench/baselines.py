@@ -1,10 +1,12 @@
 """Plain loops for `src.bench` to time, as tutorials write them: one image at a time, float32."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+
+from src.core.errors import UserError
 
 
 class Clock:
@@ -70,6 +72,23 @@ def one_by_one(data: Any, *changes: Any) -> Any:
     return DataLoader(OneByOne(), data.batch_size, shuffle=True)
 
 
+def plain_optimizer(cfg: DictConfig, parameters: Iterable[Any]) -> Any:
+    """Return the run's optimizer with its settings, but not fused.
+
+    Raises UserError if torch does not have it.
+    """
+    import torch
+
+    settings: Any = OmegaConf.to_container(cfg.model.optimizer)
+    home, _, name = settings["_target_"].rpartition(".")
+    if home != "torch.optim":
+        raise UserError(
+            f"a plain loop has no {name}: choose one of torch.optim, such as model/optimizer=sgd"
+        )
+    kept = {k: v for k, v in settings.items() if k not in ("_target_", "_partial_", "fused")}
+    return getattr(torch.optim, name)(parameters, **kept)
+
+
 def plain_gan_rate(cfg: DictConfig, data: Any) -> float:
     """Return images per second of the plain GAN loop."""
     import torch
@@ -80,14 +99,7 @@ def plain_gan_rate(cfg: DictConfig, data: Any) -> float:
     torch.manual_seed(cfg.seed)
     model: Any = build.model(cfg, data).to(memory_format=torch.contiguous_format)
     g, d, loss = model.generator, model.discriminator, model.loss
-    settings = {
-        key: cfg.model.optimizer[key] for key in ("lr", "betas") if key in cfg.model.optimizer
-    }
-    optimizer = getattr(torch.optim, cfg.model.optimizer._target_.rpartition(".")[2])
-    d_optimizer, g_optimizer = (
-        optimizer(d.parameters(), **settings),
-        optimizer(g.parameters(), **settings),
-    )
+    d_optimizer, g_optimizer = (plain_optimizer(cfg, net.parameters()) for net in (d, g))
     clock = Clock(cfg.warmup, cfg.batches)
     while True:
         for step, (real, labels) in enumerate(one_by_one(data, transforms.Normalize(0.5, 0.5))):
@@ -140,9 +152,10 @@ def plain_cyclegan_rate(cfg: DictConfig, data: Any) -> float:
     torch.manual_seed(cfg.seed)
     model: Any = build.model(cfg, data).to(memory_format=torch.contiguous_format)
     g, f, d_a, d_b = model.g, model.f, model.d_a, model.d_b
-    rate, betas = cfg.model.optimizer.lr, tuple(cfg.model.optimizer.betas)
-    g_optimizer = torch.optim.Adam(itertools.chain(g.parameters(), f.parameters()), rate, betas)
-    d_optimizer = torch.optim.Adam(itertools.chain(d_a.parameters(), d_b.parameters()), rate, betas)
+    g_optimizer, d_optimizer = (
+        plain_optimizer(cfg, itertools.chain(one.parameters(), other.parameters()))
+        for one, other in ((g, f), (d_a, d_b))
+    )
     pools: tuple[list[Any], list[Any]] = ([], [])
     clock = Clock(cfg.warmup, cfg.batches)
 
@@ -195,9 +208,7 @@ def plain_draw_rate(cfg: DictConfig, data: Any) -> float:
 
     torch.manual_seed(cfg.seed)
     model: Any = build.model(cfg, data)
-    optimizer = torch.optim.Adam(
-        model.parameters(), cfg.model.optimizer.lr, betas=tuple(cfg.model.optimizer.betas)
-    )
+    optimizer = plain_optimizer(cfg, model.parameters())
     clock = Clock(cfg.warmup, cfg.batches)
     while True:
         for x, _ in one_by_one(data):
@@ -224,17 +235,12 @@ def plain_classifier_rate(cfg: DictConfig, data: Any) -> float:
     torch.manual_seed(cfg.seed)
     model: Any = build.model(cfg, data)
     net = model.net.to(memory_format=torch.contiguous_format).train()
-    settings = {
-        key: value
-        for key, value in cfg.model.optimizer.items()
-        if key not in ("_target_", "_partial_", "fused")
-    }
-    optimizer = getattr(torch.optim, cfg.model.optimizer._target_.rpartition(".")[2])(
-        net.parameters(), **settings
-    )
+    optimizer = plain_optimizer(cfg, net.parameters())
     changes: list[Any] = [transforms.Normalize([0.5] * data.channels, [0.5] * data.channels)]
     if "translation" in cfg.augment:
-        changes.append(transforms.RandomCrop(data.size, padding=cfg.augment.translation.max_shift))
+        shift = cfg.augment.translation.max_shift  # below 1: a fraction of the sides
+        padding = int(shift if shift >= 1 else shift * min(data.size))
+        changes.append(transforms.RandomCrop(data.size, padding=padding))
     if "flip" in cfg.augment:
         changes.append(transforms.RandomHorizontalFlip(cfg.augment.flip.p))
     clock = Clock(cfg.warmup, cfg.batches)

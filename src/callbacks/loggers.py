@@ -44,7 +44,7 @@ def batches_at(metrics: dict[str, float], step: int | None) -> int:
 
 
 class EventFile:
-    """A file of TensorBoard events.
+    """A file of TensorBoard events, with the methods of TensorBoard's own EventFileWriter.
 
     The thread that adds events also writes them, so that it can handle errors. Events that cannot
     be written are left out.

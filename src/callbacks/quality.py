@@ -7,8 +7,10 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from src.callbacks.early_stopping import EarlyStopping
 from src.callbacks.protocols import CanSample, CanSampleClasses
-from src.callbacks.trainer_state import datamodule
+from src.callbacks.train_metrics import not_training
+from src.callbacks.trainer_state import callbacks, datamodule, on_first_process
 from src.core.errors import UserError
 from src.core.pixels import to_uint8
 from src.core.randomness import generator
@@ -59,13 +61,14 @@ class SampleQuality(pl.Callback):
         self.counts: dict[str, int] = {}
         self.based_on: dict[str, str] = {}
         self.features = ""
+        self.measured_epoch = 0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if not isinstance(pl_module, CanSample) or self.ready:
             return
         if stage != "fit" or len(datamodule(trainer).val):
             self.ready = True
-            self._prepare(trainer)
+            on_first_process(trainer, lambda: self._prepare(trainer))  # which also measures
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
@@ -73,7 +76,18 @@ class SampleQuality(pl.Callback):
             self.every_n_epochs and epoch % self.every_n_epochs == 0
         )
         if due or trainer.state.fn == "validate":
+            self.measured_epoch = epoch
             self._measure(trainer, pl_module, "val")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Measure after the last epoch, too, if it is the last because early stopping ended it."""
+        stopped = any(isinstance(c, EarlyStopping) and c.ended for c in callbacks(trainer))
+        if stopped and self.measured_epoch != trainer.current_epoch + 1:
+            was_training = pl_module.training
+            pl_module.eval()
+            with not_training(trainer), torch.no_grad():
+                self._measure(trainer, pl_module, "val")
+            pl_module.train(was_training)
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._measure(trainer, pl_module, "test")
@@ -104,11 +118,22 @@ class SampleQuality(pl.Callback):
             log.info("fid_inception is skipped: %s", error)
 
     def _measure(self, trainer: pl.Trainer, model: pl.LightningModule, stage: str) -> None:
+        """Log the metrics of `stage`, which the first process computes for all."""
+        if isinstance(model, CanSample):
+            computed = on_first_process(trainer, lambda: self._compute(trainer, model, stage))
+            for count, (n, values) in computed.items():
+                self._log(model, stage, count, n, values)
+
+    def _compute(
+        self, trainer: pl.Trainer, model: pl.LightningModule, stage: str
+    ) -> dict[str, tuple[int, dict[str, float]]]:
+        """Return number of images and metrics by the name of that number."""
         data = datamodule(trainer)
         part, train = getattr(data, stage), data.train
         inception = self.inception and stage == "test"
+        computed: dict[str, tuple[int, dict[str, float]]] = {}
         if not isinstance(model, CanSample) or (self.net is None and not inception):
-            return
+            return computed
         n = min(self.n, len(part), len(train))
         with float32(model.device):
             samples, asked = self._samples(model, n)
@@ -118,9 +143,10 @@ class SampleQuality(pl.Callback):
                     log.info("%s: too few images (%d) for %s", stage, n, names)
                 floor = self._draw_images(data, train, n, "floor").images
                 metrics = quality(samples, real, floor, self.net.to(model.device), asked)
-                self._log(model, stage, "samples", n, metrics)
-            if inception:
-                self._measure_inception(model, samples, real.images)
+                computed["samples"] = (n, metrics)
+            if inception and (values := self._measure_inception(model, samples, real.images)):
+                computed["inception_samples"] = (n, values)
+        return computed
 
     def _samples(self, model: CanSample, n: int) -> tuple[Tensor, Tensor | None]:
         """Return `n` samples, uint8, and the classes that they were drawn for, if there are any."""
@@ -137,7 +163,9 @@ class SampleQuality(pl.Callback):
         images, labels = zip(*((to_uint8(x), y) for x, y in chunks), strict=True)
         return ImageSet(torch.cat(images), torch.cat(labels))
 
-    def _measure_inception(self, model: pl.LightningModule, samples: Tensor, real: Tensor) -> None:
+    def _measure_inception(
+        self, model: pl.LightningModule, samples: Tensor, real: Tensor
+    ) -> dict[str, float]:
         from src.metrics.inception import MIN_IMAGES, inception_quality
 
         if len(real) < MIN_IMAGES:
@@ -146,14 +174,13 @@ class SampleQuality(pl.Callback):
                 len(real),
                 MIN_IMAGES,
             )
-            return
+            return {}
         log.info("fid_inception: %d samples and images each; takes minutes on a CPU", len(real))
         try:
-            values = inception_quality(samples, real, self.inception_weights, model.device)
+            return inception_quality(samples, real, self.inception_weights, model.device)
         except Exception as error:  # if the library fails, the run keeps its other metrics
             log.info("fid_inception is skipped: %s", str(error).partition("\n")[0])
-            return
-        self._log(model, "test", "inception_samples", len(real), values)
+            return {}
 
     def _log(
         self, model: pl.LightningModule, stage: str, count: str, n: int, values: dict[str, float]

@@ -1,14 +1,19 @@
 """The state of a Trainer, as callbacks need it."""
 
-from typing import Any, cast
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeVar, cast
 
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from src.core.errors import UserError, near
 from src.data.image_data import ImageData
 from src.data.images import evenly_spaced
+
+T = TypeVar("T")
 
 
 def datamodule(trainer: pl.Trainer) -> ImageData:
@@ -41,6 +46,17 @@ def max_over_processes(trainer: pl.Trainer, value: int) -> int:
     values = torch.tensor(value, device=trainer.strategy.root_device)
     torch.distributed.all_reduce(values, torch.distributed.ReduceOp.MAX)
     return int(values)
+
+
+def on_first_process(trainer: pl.Trainer, compute: Callable[[], T]) -> T:
+    """Return compute() of the first process; the others wait for it, however long it takes."""
+    if trainer.world_size == 1:
+        return compute()
+    result = [compute() if trainer.is_global_zero else None]
+    group: Any = dist.new_group(backend="gloo", timeout=timedelta(days=365))
+    dist.broadcast_object_list(result, src=0, group=group)
+    dist.destroy_process_group(group)
+    return cast(T, result[0])
 
 
 def monitored(trainer: pl.Trainer, who: str, name: str) -> float:

@@ -165,6 +165,7 @@ def _start(config_name: str, task: Task, args: Namespace, run_folder: "RunFolder
     overrides = [override for override in overrides if not override.startswith(f"{key}=")]
     overrides.append(setting(key, folder))
     if args.multirun:
+        sys.argv.append(overrides[-1])  # Lightning starts the other processes of a job with it
         Sweep(config_name, overrides, task, folder, jobs).run()
     else:
         run_once(config_name, overrides, task, folder, run_folder.is_named)

@@ -10,6 +10,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ LAST, PREVIOUS = "last.ckpt", "previous.ckpt"  # the newest two checkpoints
 DAMAGED = "damaged.ckpt"  # new name for a last.ckpt that a resumed run could not read
 # a folder that holds one of these is kept
 TRAINED = (f"checkpoints/{LAST}", f"checkpoints/{PREVIOUS}", "metrics.json")
+# patterns of the other names in the folder of a run
+UNTRAINED = (".hydra", ".lock", "train.log", "checkpoints", "images", "graph", "metrics.csv",
+             "events.out.tfevents.*", "nonfinite_batch.pt")  # fmt: skip
 PUT_BACK = "restore a copy of it, or train again"
 PARTS: dict[str, type] = {  # entries of a training checkpoint
     "state_dict": dict,
@@ -44,7 +48,7 @@ def reserve(wanted: Path, exact: bool) -> Path:
         exact: the user chose the name. Then it must be new, empty, or a run that never trained.
     """
     if exact and wanted.exists():
-        if wanted.is_dir() and (wanted / ".hydra").is_dir() and not holds_training(wanted):
+        if _is_untrained_run(wanted):
             with locked(wanted):
                 discard(wanted, parents=False)
             wanted.mkdir(parents=True, exist_ok=True)
@@ -61,6 +65,14 @@ def reserve(wanted: Path, exact: bool) -> Path:
             folder.mkdir()
             return folder
     raise UserError(f"{wanted} and 10,000 numbered names already exist")
+
+
+def _is_untrained_run(folder: Path) -> bool:
+    """Return whether `folder` holds a run that never trained, and no files of the user."""
+    if not (folder / ".hydra").is_dir() or holds_training(folder):
+        return False
+    names = [path.name for path in folder.iterdir()]
+    return all(any(fnmatch(name, pattern) for pattern in UNTRAINED) for name in names)
 
 
 @contextlib.contextmanager

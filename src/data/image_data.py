@@ -296,4 +296,4 @@ class ImageData(ImageBatches, ABC):
         batches = [
             to_uint8(self.randomize(to_float(images), noise)) for images in part.images.split(1000)
         ]
-        return ImageSet(torch.cat(batches), part.labels) if batches else part
+        return ImageSet(torch.cat(batches), part.labels)

@@ -35,9 +35,9 @@ class EpochSampler(Sampler[Tensor]):
         columns: number of sets that are read side by side, each shuffled separately. A batch is
             then (B, columns) indices; for one column it is (B,).
         rank, world: this process takes every world-th index. All processes get the same number of
-            batches, because each forward pass may wait for the others. In training, short ranks
-            repeat images from the start. In evaluation, every image comes once, and batch sizes
-            differ by at most one.
+            batches, because each forward pass may wait for the others. If shuffled, short ranks
+            repeat images from the start. Otherwise every image comes once, and batch sizes differ
+            by at most one.
 
     Raises:
         UserError: there are fewer images than processes to evaluate them.

@@ -31,14 +31,9 @@ def open_log(folder: Path, append: bool) -> logging.Logger:
         append: whether to keep the lines of earlier sessions.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    log = logging.getLogger("src")
-    for handler in log.handlers[:]:  # those of the previous job of a sweep
-        log.removeHandler(handler)
-        handler.close()
-    log.propagate = False
+    log = log_to_terminal()
     if not runs.is_first_process():
         return log
-    log.setLevel(logging.INFO)
     path = folder / "train.log"
     with writing(str(path)):
         to_file = LogFile(
@@ -49,7 +44,19 @@ def open_log(folder: Path, append: bool) -> logging.Logger:
         )
     to_file.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     log.addHandler(to_file)
-    log.addHandler(logging.StreamHandler())
+    return log
+
+
+def log_to_terminal() -> logging.Logger:
+    """Return the project's logger, which writes to stderr in the first process, and only there."""
+    log = logging.getLogger("src")
+    for handler in log.handlers[:]:  # those of the previous job of a sweep
+        log.removeHandler(handler)
+        handler.close()
+    log.propagate = False
+    if runs.is_first_process():
+        log.setLevel(logging.INFO)
+        log.addHandler(logging.StreamHandler())
     return log
 
 
@@ -58,6 +65,12 @@ def quiet() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for words in KNOWN_WARNINGS:
         warnings.filterwarnings("ignore", f".*{words}.*")
+    # torch.compile imports it on a CPU too
+    logging.getLogger("torch.utils.cpp_extension").addFilter(_is_not_about_cuda)
+
+
+def _is_not_about_cuda(record: logging.LogRecord) -> bool:
+    return "No CUDA runtime is found" not in record.msg
 
 
 def keep_memory() -> None:

@@ -194,12 +194,10 @@ def gif(frames: Sequence[np.ndarray | Path], seconds: float = 8.0, max_frames: i
     chosen = [
         frames[round(i)] for i in np.linspace(0, len(frames) - 1, min(max_frames, len(frames)))
     ]
-    opened = [
-        Image.open(frame) if isinstance(frame, Path) else Image.fromarray(frame) for frame in chosen
-    ]
-    pictures = [
-        picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=64) for picture in opened
-    ]
+    pictures: list[Image.Image] = []
+    for frame in chosen:  # one file at a time is open
+        picture = Image.open(frame) if isinstance(frame, Path) else Image.fromarray(frame)
+        pictures.append(picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=64))
     duration = [max(40, round(1000 * seconds / len(pictures)))] * len(pictures)
     duration[-1] += 1500
     buffer = io.BytesIO()

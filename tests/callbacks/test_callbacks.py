@@ -1,6 +1,8 @@
 """Callbacks: pictures, TensorBoard events and metrics; they do not change training."""
 
 import json
+import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -222,6 +224,18 @@ def test_filter_tile_is_scaled_per_layer():
     assert tile[1, 4] == 255
     assert grids.filter_tile(torch.rand(100, 8, 3, 3)).shape == (8 * 25 + 1, 8 * 25 + 1)
     assert grids.filter_tile(torch.rand(4, 3, 3, 3)).ndim == 3
+
+
+def test_gif_opens_one_file_at_a_time(tmp_path):
+    paths = [tmp_path / f"{i:02d}.png" for i in range(60)]
+    for path in paths:
+        Image.new("L", (4, 4)).save(path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/dev/fd").iterdir())) + 20, hard))
+    try:
+        assert grids.gif(paths).startswith(b"GIF89a")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_gif_keeps_the_order_and_limits_the_frames(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 
 from src.core import runs
 from src.engine.resume import batches_done
+from src.metrics import features
 from src.train import train
 from tests.conftest import TINY, command, saved
 from tests.engine.cuts import assert_same, rows, state
@@ -47,6 +48,16 @@ def test_stopped_run_stays_stopped_and_says_how_to_train_longer(ended, tmp_path)
         "callbacks.early_stopping.patience=N with N > 1, or ~callbacks.early_stopping"
         in result.stderr
     )
+
+
+def test_samples_of_a_run_that_stops_early_are_measured(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "STEPS", 5)
+    cfg = config(*TINY, "model=vae", "callbacks=[default,early_stopping]", "data.val_size=20",
+                 "callbacks.early_stopping.min_delta=1e9", "callbacks.early_stopping.patience=1",
+                 "trainer.max_epochs=6", "test=false")  # fmt: skip
+    metrics = train(cfg, saved(cfg, tmp_path / "run"))
+    assert metrics["batches"] == 8
+    assert metrics["val/fid_own"] == runs.load_last(tmp_path / "run")["metrics"]["val/fid_own"]
 
 
 @pytest.mark.slow

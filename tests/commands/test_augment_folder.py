@@ -3,6 +3,7 @@ the preview."""
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -95,6 +96,16 @@ def test_originals_and_split_are_kept_and_the_manifest_lists_all_copies(made, co
     assert result.shape == image.shape[1:]
     assert (result - replayed).abs().median() < 0.1  # but for noise of at most 0.05
     assert (result - image[0]).abs().median() > 0.02
+
+
+def test_files_that_are_left_out_are_reported(photos, tmp_path, capsys):
+    folder = shutil.copytree(photos, tmp_path / "in")
+    (folder / "cats" / "bad.png").write_bytes(b"no image")
+    (folder / "cats" / "list.txt").write_text("cats")
+    settings = (f"data.root={folder}", "data.test_size=4", f"cache={tmp_path / 'cache'}")
+    call("augment", augment, *settings, "augment=flip", f"out={tmp_path / 'out'}")
+    stderr = capsys.readouterr().err
+    assert f"{folder}: left out 2 files: 1 of other kinds (.txt), 1 unreadable" in stderr
 
 
 def test_an_augmented_folder_can_be_augmented_again(made, tmp_path):

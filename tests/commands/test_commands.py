@@ -231,6 +231,17 @@ def test_bench_runs_each_loop_in_the_precision_that_it_names(monkeypatch, capsys
     assert "ratio ours (bf16-mixed) / plain (32-true): median 2.50" in capsys.readouterr().out
 
 
+FAST = ("batches=1", "warmup=1", "rounds=1", "data.limit=16", "data.batch_size=4")
+
+
+def test_bench_takes_any_optimizer_of_torch_and_any_shift():
+    overrides = ("model=cnn", "model/optimizer=adamw", "augment=standard")  # shifts by a fraction
+    assert len(call("bench", bench, *overrides, *FAST)["32-true"]) == 1
+    assert len(call("bench", bench, *TINY_NETS, "model/optimizer=sgd", *FAST)["32-true"]) == 1
+    with pytest.raises(UserError, match=r"a plain loop has no Muon: choose one of torch\.optim"):
+        call("bench", bench, "model=cnn", "model/optimizer=muon", *FAST)
+
+
 def test_bench_augment_names_the_extra_that_installs_kornia(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "kornia", None)  # an import of it fails
     ratios = call("bench_augment", bench_augment, "batch_size=2", "batches=1", "rounds=1")

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -11,7 +12,7 @@ from src.config.compose import compose
 from src.config.hydra_app import parse_options
 from src.config.inputs import expect_data
 from src.core.errors import UserError
-from tests.conftest import ROOT, wrong
+from tests.conftest import ROOT, command, wrong
 
 SCRIPT = """
 import runpy, sys
@@ -104,3 +105,19 @@ def test_a_missing_path_is_answered_without_torch(module, arguments, name, tmp_p
     assert name in wrong(result)
     assert result.stdout.strip() == "False"
     assert not (tmp_path / "run").exists()
+
+
+def test_a_mistake_imports_no_torch_and_leaves_no_folder(tmp_path):
+    before = time.monotonic()
+    line = wrong(command("train", "model=dcgn", f"out={tmp_path / 'runs'}"))
+    assert time.monotonic() - before < 4  # 2 s on a quiet machine; tests share theirs
+    assert "did you mean dcgan?" in line
+    assert not (tmp_path / "runs").exists()
+    heavy = (
+        "import sys, src.train, src.predict, src.export, src.bench.leave_one_out; "
+        "print([m for m in ('torch', 'pytorch_lightning', 'sklearn') if m in sys.modules])"
+    )
+    imported = subprocess.run(
+        [sys.executable, "-c", heavy], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert imported.stdout.strip() == "[]"

@@ -13,6 +13,7 @@ from src.core.counts import count
         (1, "class", "1 class"),
         (2, "class", "2 classes"),
         (2, "batch", "2 batches"),
+        (2, "epoch", "2 epochs"),
         (3, "canvas", "3 canvases"),
         (2, "augmented copy", "2 augmented copies"),
     ],

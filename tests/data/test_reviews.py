@@ -234,3 +234,12 @@ def test_words_with_shared_contexts_become_neighbors(config, tmp_path):
         weights_of(tmp_path / "run")["center.weight"][1:], words, n=8, each=3
     ).items():
         assert {other[0] for other in near} == {word[0]}
+
+
+def test_word_vectors_need_no_labels(config, tmp_path):
+    file = tmp_path / "all.csv"
+    file.write_text("text,label,split\ngood warm film,,\nbad dull story,,\ngood bright story,,\n")
+    cfg = config(*WORDS, f"data.root={file}", "trainer.max_epochs=1", "logger=csv")
+    metrics = train(cfg, saved(cfg, tmp_path / "run"))
+    assert metrics["batches"] == 1
+    assert "test/loss" not in metrics

@@ -1,5 +1,8 @@
 """Building a run does not change its config."""
 
+import logging
+
+from src.engine import runtime
 from src.train import train
 from tests.conftest import TINY, TINY_NETS, saved
 
@@ -9,6 +12,14 @@ def test_training_does_not_change_the_config(config, tmp_path):
     before = cfg.copy()
     train(cfg, saved(cfg, tmp_path / "run"))
     assert cfg == before
+
+
+def test_only_the_warning_about_a_missing_gpu_is_silenced():
+    runtime.quiet()
+    log = logging.getLogger("torch.utils.cpp_extension")
+    gpu = "No CUDA runtime is found, using CUDA_HOME='%s'"
+    passed = [log.filter(logging.makeLogRecord({"msg": words})) for words in (gpu, "other")]
+    assert [bool(record) for record in passed] == [False, True]
 
 
 def test_gradient_clipping_does_not_change_the_config(config):

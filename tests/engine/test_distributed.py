@@ -109,6 +109,17 @@ def test_all_processes_stop_after_the_same_batch(uncut, tmp_path, name, receiver
 
 
 @pytest.mark.slow
+def test_sweep_of_runs_with_two_processes_has_one_folder(tmp_path):
+    settings = (*DDP, "model=fc", "trainer.max_epochs=1", "test=false", f"out={tmp_path}")
+    result = command("train", "-m", *settings, "seed=0,1")
+    assert result.returncode == 0, result.stderr
+    (sweep,) = (tmp_path / "sweep").iterdir()
+    for job in ("0", "1"):
+        metrics = json.loads((sweep / job / "metrics.json").read_text())
+        assert metrics["batches"] == 2  # 101 images, 2 processes, 32 images each
+
+
+@pytest.mark.slow
 def test_figures_of_two_processes_are_those_of_one(tmp_path):
     """101 images do not divide by two, and a padded set would count one of them twice."""
     folder = tmp_path / "run"

@@ -130,3 +130,18 @@ runs.write_config(folder, OmegaConf.create({"data": {"root": "\\u5199\\u771f"}})
     subprocess.run([sys.executable, "-c", code, tmp_path], env=os.environ | locale, check=True,
                    cwd=ROOT)  # fmt: skip
     assert OmegaConf.load(runs.config_path(tmp_path)).data.root == "\u5199\u771f"
+
+
+def test_a_folder_with_files_of_the_user_is_not_reused(tmp_path):
+    """Any Hydra application makes a .hydra folder."""
+    for name in (".hydra/config.yaml", "train.log", "images/samples_00000001.png"):
+        (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "run" / name).touch()
+    assert runs.reserve(tmp_path / "run", exact=True) == tmp_path / "run"
+    assert not list((tmp_path / "run").iterdir()), "a run that never trained"
+    for name in (".hydra/config.yaml", "results.csv"):
+        (tmp_path / "run" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "run" / name).touch()
+    with pytest.raises(UserError, match="exists and is not empty"):
+        runs.reserve(tmp_path / "run", exact=True)
+    assert (tmp_path / "run" / "results.csv").is_file()

@@ -46,6 +46,7 @@ def measured(callback, data, drawn=None):
 
     class Trainer:
         datamodule = data
+        world_size = 1
 
     model = Perfect()
     if drawn is not None:

@@ -58,7 +58,8 @@ class Reviews(DataModule):
         seed: seed of the run, on which the order of the epochs depends.
         left_out: test on this labeled sentence, counted from 0 in the order of the file, and train
             on the others. None: as the column split says.
-        labeled: train on the labeled sentences. False: train on the others, test on all labeled.
+        labeled: train on the labeled sentences. False: train on the others, test on all labeled, if
+            there are any.
     """
 
     holds = "sentences"
@@ -97,7 +98,8 @@ class Reviews(DataModule):
         counts = Counter(word for review in unlabeled for word in review.words)
         self.words = sorted(counts, key=lambda word: (-counts[word], word))
         self.counts = torch.tensor([counts[word] for word in self.words])
-        train, test = self._split([review for review in reviews if review.label])
+        labeled = [review for review in reviews if review.label]
+        train, test = self._split(labeled) if labeled or self.labeled else ([], [])
         if not self.labeled:
             train, test = unlabeled, train + test
         numbers = {word: k + 1 for k, word in enumerate(self.words)}
@@ -135,8 +137,9 @@ class Reviews(DataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         return loader(self.train, self.batch_size, self.seed, True, self.trainer)
 
-    def test_dataloader(self) -> DataLoader[Any]:
-        return loader(self.test, len(self.test), self.seed, False, self.trainer)
+    def test_dataloader(self) -> DataLoader[Any] | list[Any]:
+        n = len(self.test)
+        return loader(self.test, n, self.seed, False, self.trainer) if n else []
 
 
 def expect_same_words(now: list[str], learned: list[str], what: str) -> None:

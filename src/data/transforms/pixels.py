@@ -45,8 +45,7 @@ def resize(
             F.interpolate(p.float(), size, mode=interpolation, antialias=True)
             for p in pixels.split(1000)
         ]
-        parts = [p.round().clamp(0, 255).byte() for p in scaled]
-        pixels = torch.cat(parts) if parts else pixels.new_empty(0, channels, *size)
+        pixels = torch.cat([p.round().clamp(0, 255).byte() for p in scaled])
     return pixels.contiguous()
 
 
