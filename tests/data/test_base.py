@@ -1,7 +1,9 @@
 """Splits, sizes, orders and batches of any data set."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from src.core.errors import UserError
 from src.data.order import EpochSampler
