@@ -1,7 +1,9 @@
 """Splits, sizes, orders and batches of any data set."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from src.core.errors import UserError
 from src.data.order import EpochSampler
@@ -225,3 +227,15 @@ def test_crop_keeps_the_center_of_images_that_are_resized():
     images = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8)
     assert resize(images, (4, 4), 1, crop=0.5).equal(images[..., 2:6, 2:6])
     assert resize(images, (8, 8), 1, crop=0.5).equal(images)
+
+
+def test_files_are_cropped_once(config, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(pixels).save(tmp_path / name / "1.png")
+    data = data_of(config, "model=fc", "data=folder", f"data.root={tmp_path}", "data.size=16",
+                   "data.crop=0.5", "data.interpolation=bicubic", "data.val_size=0",
+                   "data.test_size=0")  # fmt: skip
+    center = torch.from_numpy(pixels[8:24, 8:24]).permute(2, 0, 1)
+    assert data.train.images[0].equal(center)
