@@ -1,6 +1,7 @@
 """The photos as each recipe wants them, and the features that recipes share."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -53,15 +54,21 @@ class Lab:
             self._data[key] = data
         return self._data[key]
 
-    def predict(self, recipe: Recipe, train: Tensor, held_out: Tensor) -> Prediction:
+    def predict(
+        self, recipe: Recipe, train: Tensor, held_out: Tensor, seconds: float = math.inf
+    ) -> Prediction:
         """Train `recipe` on photos, and predict others.
 
         Args:
             train, held_out: indices (N,) and (M,).
+            seconds: that training by the Trainer may take; heads are fast.
+
+        Raises:
+            OutOfTime: it takes longer.
         """
         data = self.data(recipe)
         if not recipe.fixed_features:
-            return train_on(recipe, data, train, held_out, self.folder / "trainer")
+            return train_on(recipe, data, train, held_out, self.folder / "trainer", seconds)
         features = self.features(recipe)
         known = features.at(train)
         tta = instantiate_node(recipe.cfg.model.tta, "model.tta")

@@ -1,10 +1,13 @@
 """Recipes of src.train on a part of the photos: train one, and return its logits on the rest."""
 
 import copy
+import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from hydra.utils import instantiate
@@ -99,8 +102,28 @@ class Prediction(NamedTuple):
     distance: Tensor
 
 
+class OutOfTime(Exception):
+    """Training has taken more time than it was given."""
+
+
+class Deadline(pl.Callback):
+    """Raise OutOfTime after a batch, once `seconds` have passed since the callback was built."""
+
+    def __init__(self, seconds: float) -> None:
+        self.end = time.monotonic() + seconds
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        if time.monotonic() > self.end:
+            raise OutOfTime
+
+
 def train_on(
-    recipe: Recipe, data: Any, train: Tensor, held_out: Tensor, scratch: Path
+    recipe: Recipe,
+    data: Any,
+    train: Tensor,
+    held_out: Tensor,
+    scratch: Path,
+    seconds: float = math.inf,
 ) -> Prediction:
     """Train by the Trainer on some photos, and predict others.
 
@@ -108,6 +131,10 @@ def train_on(
         data: the data module with all photos in `data.train`.
         train, held_out: indices of photos, (N,) and (M,).
         scratch: a folder for temporary files.
+        seconds: that training may take.
+
+    Raises:
+        OutOfTime: it takes longer.
     """
     torch.manual_seed(recipe.cfg.seed)
     part = copy.copy(data)
@@ -117,7 +144,7 @@ def train_on(
     model.load_pretrained(part)
     cfg = recipe.cfg.copy()
     cfg.callbacks = cfg.logger = None
-    trainer = build.trainer(cfg, scratch, keep=False)
+    trainer = build.trainer(cfg, scratch, Deadline(seconds), keep=False)
     fit(trainer, model, part, resume=False)
     model = model.eval().cpu()
     known, new = embed(model, data, train), embed(model, data, held_out)

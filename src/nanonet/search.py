@@ -15,7 +15,7 @@ from tqdm import tqdm
 from src.core.errors import UserError, first_line
 from src.core.files import Damaged, load_checked, write_atomically
 from src.metrics.intervals import wilson
-from src.nanonet.recipes import Prediction, Recipe
+from src.nanonet.recipes import OutOfTime, Prediction, Recipe
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +24,8 @@ SURE = 1.645  # standard errors by which a candidate must trail the best to be d
 QUIET = 10  # seconds between lines of progress
 RESAMPLES = 1000  # bootstrap samples behind `honest_accuracy`
 
-# (recipe, training photos, photos held out) -> the prediction of the latter
-Trains = Callable[[Recipe, Tensor, Tensor], Prediction]
+# (recipe, training photos, photos held out, seconds left) -> the prediction of the third
+Trains = Callable[[Recipe, Tensor, Tensor, float], Prediction]
 
 
 class Fold(NamedTuple):
@@ -164,12 +164,16 @@ class Search:
             path = self.folder / recipe.name / f"{fold.repeat}-{fold.number}.pt"
             if (saved := self._load(path, fold)) is None:
                 mean = self.seconds[recipe.name] / max(1, self.trained[recipe.name])
-                if sum(self.seconds.values()) + mean > self.budget:
-                    self.endings[recipe.name] = "the budget was used up"
-                    return
+                left = self.budget - sum(self.seconds.values())
                 start = time.monotonic()
                 try:
-                    made = self.trains(recipe, fold.train, fold.held_out)
+                    if mean > left:
+                        raise OutOfTime
+                    made = self.trains(recipe, fold.train, fold.held_out, left)
+                except OutOfTime:
+                    self.endings[recipe.name] = "the budget was used up"
+                    self.seconds[recipe.name] += time.monotonic() - start
+                    return
                 except UserError as error:
                     self.endings[recipe.name] = first_line(error)
                     return

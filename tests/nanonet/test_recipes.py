@@ -9,7 +9,7 @@ from PIL import Image
 from src.core.errors import UserError
 from src.nanonet import lab
 from src.nanonet.lab import Lab
-from src.nanonet.recipes import Recipe, train_on
+from src.nanonet.recipes import OutOfTime, Recipe, train_on
 from src.train import train
 from tests.conftest import ON_CPU, saved
 
@@ -114,3 +114,10 @@ def test_features_are_read_from_disk_and_only_new_photos_are_embedded(
 def test_wrong_override_of_a_candidate_is_one_line_with_its_name(overrides):
     with pytest.raises(UserError, match=r"candidate\.mine: .*mean trainer\.max_epochs"):
         Recipe.compose("mine", overrides, ["trainer.max_epoch=3"])
+
+
+def test_training_ends_at_its_deadline(overrides, tmp_path):
+    recipe = Recipe.compose("slow", overrides, ["trainer.max_epochs=1000"])
+    own = Lab([str(i) for i in range(24)], tmp_path)
+    with pytest.raises(OutOfTime):
+        own.predict(recipe, torch.arange(12), torch.arange(12, 24), seconds=0.5)

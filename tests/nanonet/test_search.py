@@ -35,7 +35,9 @@ class Oracle:
     def __init__(self) -> None:
         self.calls: list[str] = []
 
-    def __call__(self, recipe: Recipe, train: Tensor, held_out: Tensor) -> Prediction:
+    def __call__(
+        self, recipe: Recipe, train: Tensor, held_out: Tensor, seconds: float
+    ) -> Prediction:
         self.calls.append(recipe.name)
         assert not set(train.tolist()) & set(held_out.tolist())
         accuracy = float(recipe.name.removeprefix("a"))
@@ -72,10 +74,10 @@ def test_stopped_search_goes_on_from_its_finished_folds(tmp_path: Path):
     whole = search(["a0.8", "a0.9"], Oracle(), tmp_path / "whole")
     first = Oracle()
 
-    def stops(recipe: Recipe, train: Tensor, held_out: Tensor) -> Prediction:
+    def stops(recipe: Recipe, train: Tensor, held_out: Tensor, seconds: float) -> Prediction:
         if len(first.calls) == 3:
             raise KeyboardInterrupt
-        return first(recipe, train, held_out)
+        return first(recipe, train, held_out, seconds)
 
     with pytest.raises(KeyboardInterrupt):
         search(["a0.8", "a0.9"], stops, tmp_path / "cut")
@@ -95,17 +97,17 @@ def test_damaged_fold_is_trained_again(tmp_path: Path):
 
 
 def test_candidate_that_cannot_be_trained_is_reported_and_the_others_go_on(tmp_path: Path):
-    def trains(recipe: Recipe, train: Tensor, held_out: Tensor) -> Prediction:
+    def trains(recipe: Recipe, train: Tensor, held_out: Tensor, seconds: float) -> Prediction:
         if recipe.name == "a0.1":
             raise UserError("its weights are not here")
-        return Oracle()(recipe, train, held_out)
+        return Oracle()(recipe, train, held_out, seconds)
 
     broken, whole = search(["a0.1", "a0.9"], trains, tmp_path)
     assert (broken.ending, whole.ending) == ("its weights are not here", None)
 
 
 def test_no_candidate_left_is_one_line(tmp_path: Path):
-    def trains(recipe: Recipe, train: Tensor, held_out: Tensor) -> Prediction:
+    def trains(recipe: Recipe, train: Tensor, held_out: Tensor, seconds: float) -> Prediction:
         raise UserError("no weights")
 
     with pytest.raises(UserError, match=r"a0\.1: no weights; a0\.2: no weights"):
