@@ -5,7 +5,7 @@ python -m src.serve run=RUN port=9000
 python -m src.serve run=RUN host=0.0.0.0 token=SECRET   for other machines
 
 The page works without internet. The API is documented at /docs. Nothing that is uploaded is
-written to disk. SIGTERM and Ctrl-C let running requests finish. Needs: pip install 'atelier[serve]'
+written to disk. SIGTERM and Ctrl-C let running requests finish. Needs: pip install '.[serve]'
 """
 
 import sys
@@ -31,7 +31,7 @@ NEEDED = ("fastapi", "fastapi_offline", "multipart", "prometheus_client", "uvico
 def serve(cfg: DictConfig) -> None:
     """Serve the classifier in cfg.run until a signal stops it."""
     if missing := [name for name in NEEDED if find_spec(name) is None]:
-        raise UserError(f"{', '.join(missing)} not installed: pip install 'atelier[serve]'")
+        raise UserError(f"{', '.join(missing)} not installed: pip install '.[serve]'")
     if cfg.token is None and not is_loopback(cfg.host):
         raise UserError(f"host={cfg.host} lets other machines in: set token=SECRET for them")
     folder = Path(cfg.run).expanduser()
