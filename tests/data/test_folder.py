@@ -193,3 +193,23 @@ def test_decode_applies_exif_and_center_crops(tmp_path):
     assert pixels.shape == (1, 10, 10)
     assert pixels[0, :4].min() > 200
     assert pixels[0, 6:].max() < 50
+
+
+def test_excluded_files_are_left_out_and_counted(config, tmp_path, log_lines):
+    root, listed = tmp_path / "photos", tmp_path / "list.txt"
+    write_folder(root)
+    listed.write_text(f"{min(root.rglob('*.png')).relative_to(root)}\n\n")
+    settings = ("data=folder", f"data.root={root}", "data.val_size=0", "data.test_size=0")
+    whole = data_of(config, *settings)
+    part = data_of(config, *settings, f"data.exclude={listed}")
+    assert len(part.train) == len(whole.train) - 1
+    assert any(f"1 named in {listed}" in line for line in log_lines)
+
+
+@pytest.mark.parametrize("name", ["missing.png", "../photos"])
+def test_exclude_list_that_names_no_image_is_one_line(config, tmp_path, name):
+    root, listed = tmp_path / "photos", tmp_path / "list.txt"
+    write_folder(root)
+    listed.write_text(f"{name}\n")
+    with pytest.raises(UserError, match="which is no image there"):
+        data_of(config, "data=folder", f"data.root={root}", f"data.exclude={listed}")

@@ -92,3 +92,14 @@ def test_tta_shift_averages_the_logits_of_the_moved_views(config, mirror):
     assert not np.allclose(
         model(images).detach(), model.net(torch.from_numpy(x)).detach(), atol=1e-3
     )
+
+
+def test_temperature_divides_the_logits_outside_training(config):
+    plain, calibrated = (
+        build.model(config("model=fc", "data=digits", *more)).eval()
+        for more in ([], ["model.tta.temperature=2.5"])
+    )
+    calibrated.load_state_dict(plain.state_dict())
+    images = torch.rand(3, 1, 28, 28)
+    torch.testing.assert_close(calibrated(images), plain(images) / 2.5)
+    torch.testing.assert_close(calibrated.train()(images), plain.train()(images))
