@@ -128,6 +128,13 @@ COLUMNS: dict[str, Columns] = {
         ("mean (95%)", ACC_ENDS.mean_interval),
         ("gain over `transfer_scratch` (95%)", ACC.gain_over("transfer_scratch")),
     ],
+    "pets_transfer": [
+        ("recipe", label),
+        ("classes", fact("classes")),
+        ("parameters trained", fact("trained")),
+        ("accuracy (95%), by seed", ACC_SHORT.share_interval),
+        ("minutes", Metric("minutes", 1).each),
+    ],
     "transfer_settings": [
         ("recipe", label),
         *((f"lr {r}", val(f"rate {r}")) for r in RATES),

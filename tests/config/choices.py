@@ -70,6 +70,8 @@ def companions(group: str, choice: str) -> list[tuple[str, ...]]:
                 for data in data_for(attribute("model", name, "takes"))[:1]
             ),
         ]
+    if group == "callbacks":
+        return [(), ("model=fc",)]  # early stopping needs a validation metric
     return [()]
 
 

@@ -84,6 +84,7 @@ def test_data_that_can_be_downloaded_may_be_missing():
     [
         ("train", ["data=folder", "data.root=/nowhere"], "data.root=/nowhere"),
         ("train", ["model=vgg", "model.init_from=/nowhere"], "model.init_from=/nowhere"),
+        ("train", ["model=timm", "model.net.model_name=resnet19"], "did you mean resnet18?"),
         ("train", ["resume=/nowhere"], "/nowhere is not a run folder"),
         ("augment", ["data.root=/nowhere", "augment=flip", "out=x"], "data.root=/nowhere"),
         ("augment", ["preview=/nowhere", "out=x.png"], "preview=/nowhere"),
@@ -95,7 +96,7 @@ def test_data_that_can_be_downloaded_may_be_missing():
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_a_missing_path_is_answered_without_torch(module, arguments, name, tmp_path):
+def test_a_missing_path_or_name_is_answered_without_torch(module, arguments, name, tmp_path):
     script = SCRIPT.format(module)
     more = [f"hydra.run.dir={tmp_path / 'run'}"] if module == "train" else []
     result = subprocess.run(
@@ -115,7 +116,7 @@ def test_a_mistake_imports_no_torch_and_leaves_no_folder(tmp_path):
     assert not (tmp_path / "runs").exists()
     heavy = (
         "import sys, src.train, src.predict, src.export, src.bench.leave_one_out; "
-        "print([m for m in ('torch', 'pytorch_lightning', 'sklearn') if m in sys.modules])"
+        "print([m for m in ('torch', 'pytorch_lightning', 'timm', 'sklearn') if m in sys.modules])"
     )
     imported = subprocess.run(
         [sys.executable, "-c", heavy], cwd=ROOT, capture_output=True, text=True, check=True

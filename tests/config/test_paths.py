@@ -258,4 +258,4 @@ def test_a_pattern_below_an_odd_folder_matches(tmp_path):
 def test_a_wrong_path_of_odd_letters_is_one_line(tmp_path):
     args = (*TINY_RUN, f"cache={tmp_path / 'cache'}", f"out={tmp_path / 'runs'}")
     line = wrong(command("train", *args, f"data.root={tmp_path}/a=b,c [ü]"))
-    assert f"data.root={tmp_path}/a=b,c [ü] is not a folder" in line
+    assert f"data.root={tmp_path}/a=b,c [ü] cannot be read: No such file or directory" in line

@@ -100,7 +100,8 @@ def test_nested_class_folders_are_named_in_the_error(config, tmp_path, inner):
     assert f"data.root={tmp_path} holds one folder, {first}, with 2 class folders" in message
     assert f"use data.root={tmp_path / inner}" in message
     if inner == "my_pictures":
-        assert read(config, tmp_path, "data.classes=[my_pictures]").num_classes == 1
+        data = read(config, tmp_path, "model=gan", "data.classes=[my_pictures]")
+        assert data.num_classes == 1
 
 
 def test_nested_split_folders_are_named_in_the_error(config, tmp_path):
@@ -126,7 +127,7 @@ def test_class_named_like_a_set_can_be_given(config, tmp_path):
 
 def test_single_class_with_sub_folders_is_one_class(config, tmp_path):
     write(tmp_path, "faces", "faces/2019", "faces/2020")
-    assert read(config, tmp_path, "data.test_size=2").class_names == ["faces"]
+    assert read(config, tmp_path, "model=gan", "data.test_size=2").class_names == ["faces"]
 
 
 def test_class_missing_in_test_is_logged_and_in_training_an_error(config, tmp_path, caplog):

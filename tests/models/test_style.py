@@ -274,7 +274,7 @@ def test_missing_files_are_explained_in_one_line(top, tmp_path):
         ),
         (
             ["data=style_pair", photo, "data.style=nothing.png"],
-            "nothing.png is not a readable image",
+            "data.style=nothing.png cannot be read: No such file or directory",
         ),
     ):
         assert words in wrong(
