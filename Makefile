@@ -1,6 +1,6 @@
 # Every recipe runs in .venv, which `setup` makes from requirements.lock: with uv where it is installed, else with pip.
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-faults test-all kills lint bench tensorboard notebooks lock clean
+.PHONY: help setup train test test-faults test-all kills lint bench nanonet tensorboard notebooks lock clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
@@ -42,6 +42,9 @@ lint: setup ## ruff and mypy
 
 bench: setup ## our loop compared with a plain one; make bench ARGS="model=gan data=mnist"
 	@$(RUN) src.bench $(ARGS)
+
+nanonet: setup ## from photos to a classifier and a report; make nanonet ARGS="data.root=PHOTOS"
+	@$(RUN) src.nanonet $(ARGS)
 
 tensorboard: setup ## open the runs in TensorBoard; make tensorboard LOGDIR=runs
 	@$(RUN) tensorboard.main --logdir $(or $(LOGDIR),runs)

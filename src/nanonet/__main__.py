@@ -24,66 +24,34 @@ def nanonet(cfg: DictConfig) -> Path:
     """Look at the photos, choose a recipe, train it on all of them; return the folder."""
     import torch
 
-    from src.engine.load import load_classifier
-    from src.nanonet import photos, project
-    from src.nanonet.earlier import Summary, compare
-    from src.nanonet.folds import assign_folds
+    from src.nanonet import project
     from src.nanonet.lab import Lab
-    from src.nanonet.report import facts, pictures, write_report
+    from src.nanonet.photos import table
+    from src.nanonet.report import report
     from src.nanonet.search import Search, make_folds
     from src.nanonet.study import study
 
     with project.opened(cfg) as own:
-        found = project.look_at_photos(own, cfg)
-        print(photos.table(found), flush=True)
-        project.expect_same_photos(own, found)
-        labels = torch.tensor(found.labels)
-        earlier = project.load_earlier(cfg, found)
-        recipes = project.make_recipes(own, cfg, earlier)
-        lab = Lab(found.digests, own.search, [Path(cfg.init) / own.search.name] if cfg.init else [])
-        assigned = [
-            assign_folds(
-                found.labels,
-                found.groups,
-                found.digests,
-                cfg.folds,
-                cfg.seed + repeat,
-                earlier.known_folds(repeat) if earlier else None,
-            )
-            for repeat in range(cfg.repeats)
-        ]
+        photos = project.look_at_photos(own, cfg)
+        print(table(photos), flush=True)
+        labels, classes = torch.tensor(photos.labels), len(photos.class_names)
+
+        earlier = project.load_earlier(cfg, photos)
+        assigned = project.assign_all_folds(cfg, photos, earlier)
         folds = make_folds(assigned)
-        results = Search(
-            recipes,
-            labels,
-            len(found.class_names),
-            folds,
-            lab.predict,
-            own.search,
-            budget_seconds(cfg.budget),
-        ).run()
+        lab = Lab(photos.digests, own.search, project.earlier_folders(cfg))
+        recipes = project.make_recipes(own, cfg, earlier)
+        seconds = budget_seconds(cfg.budget)
+        search = Search(recipes, labels, classes, folds, lab.predict, own.search, seconds)
+        results = search.run()
+
         findings = study(results, labels, folds, lab, cfg.seed)
-        correct = findings.chosen.correct(labels).tolist()
-        recipe = findings.chosen.recipe
-        Summary(
-            found.class_names, found.digests, assigned, correct, recipe.name, recipe.overrides
-        ).save(own.search)
-        command = project.train_command(own, cfg, findings, bool(found.test))
+        summary = project.summarize(photos, assigned, findings)
+        summary.save(own.search)
+        command = project.train_command(own, cfg, findings, has_test=bool(photos.test))
         metrics = project.train(own, command)
         project.measure_familiar(own, lab, findings)
-        said = facts(
-            found,
-            results,
-            findings,
-            labels,
-            project.command_line(command),
-            metrics if found.test else None,
-        )
-        said["run"] = str(own.run)
-        update = compare(earlier, found.digests, correct) if earlier else None
-        said["comparison"] = update and update._asdict()
-        shown = pictures(found, findings, labels, load_classifier(own.run))
-        write_report(own.folder, said, shown)
+        report(own, photos, results, findings, command, metrics, summary, earlier)
     return own.folder
 
 

@@ -24,6 +24,7 @@ from src.models.classifier import Classifier
 from src.models.familiar import learn_familiar
 from src.nanonet import demonstration
 from src.nanonet.earlier import Summary
+from src.nanonet.folds import assign_folds
 from src.nanonet.lab import Lab
 from src.nanonet.photos import Inspection, look
 from src.nanonet.recipes import Recipe, embed
@@ -133,10 +134,11 @@ def look_at_photos(project: Project, cfg: DictConfig) -> Inspection:
     if paths:
         names = b"".join(bytes(path.relative_to(project.root)) + b"\n" for path in paths)
         write_atomically(project.excluded, lambda file: file.write_bytes(names))
+    _expect_same_photos(project, found)
     return found
 
 
-def expect_same_photos(project: Project, found: Inspection) -> None:
+def _expect_same_photos(project: Project, found: Inspection) -> None:
     """Raise UserError if the photos are not those that this search began with."""
     path = project.folder / "photos.json"
     now = sorted(found.digests)
@@ -153,14 +155,47 @@ def load_earlier(cfg: DictConfig, found: Inspection) -> Summary | None:
     """Return the search that cfg.init names; None if it names none."""
     if cfg.init is None:
         return None
-    folder = Path(cfg.init).expanduser()
-    earlier = Summary.load(folder / SEARCH, f"init={cfg.init}")
+    earlier = Summary.load(earlier_folders(cfg)[0], f"init={cfg.init}")
     if earlier.class_names != found.class_names:
         raise UserError(
             f"init={cfg.init} knows the classes {', '.join(earlier.class_names)}, "
             f"but the photos are of {', '.join(found.class_names)}"
         )
     return earlier
+
+
+def earlier_folders(cfg: DictConfig) -> list[Path]:
+    """Return the folders whose features can be used again."""
+    return [] if cfg.init is None else [Path(cfg.init).expanduser() / SEARCH]
+
+
+def assign_all_folds(
+    cfg: DictConfig, photos: Inspection, earlier: Summary | None
+) -> list[list[int]]:
+    """Return the fold of each photo in each repeat; those of an earlier search are kept."""
+    return [
+        assign_folds(
+            photos.labels,
+            photos.groups,
+            photos.digests,
+            cfg.folds,
+            cfg.seed + repeat,
+            earlier.known_folds(repeat) if earlier else None,
+        )
+        for repeat in range(cfg.repeats)
+    ]
+
+
+def summarize(photos: Inspection, assigned: list[list[int]], found: Study) -> Summary:
+    """Return what a later search with more photos needs."""
+    return Summary(
+        photos.class_names,
+        photos.digests,
+        assigned,
+        found.chosen.correct(torch.tensor(photos.labels)).tolist(),
+        found.chosen.recipe.name,
+        found.chosen.recipe.overrides,
+    )
 
 
 def make_recipes(project: Project, cfg: DictConfig, earlier: Summary | None) -> list[Recipe]:

@@ -15,9 +15,11 @@ from torch import Tensor
 from src.core.files import printable, write_atomically
 from src.core.pixels import to_float
 from src.data.decode import decode
-from src.engine.load import LoadedClassifier
+from src.engine.load import LoadedClassifier, load_classifier
 from src.models.normalize import normalized
+from src.nanonet.earlier import Summary, compare
 from src.nanonet.photos import Inspection
+from src.nanonet.project import Project, command_line
 from src.nanonet.search import Result, accuracy_interval
 from src.nanonet.study import Study
 from src.viz import explain, grids
@@ -26,23 +28,53 @@ MAX_SHOWN = 24  # photos in a row of the report
 THUMBNAIL = 128  # pixels
 
 
-def facts(
+def report(
+    project: Project,
     found: Inspection,
     results: Sequence[Result],
     study: Study,
-    labels: Tensor,
-    command: str,
-    test: dict[str, Any] | None,
+    command: Sequence[str],
+    metrics: dict[str, Any],
+    summary: Summary,
+    earlier: Summary | None,
+) -> None:
+    """Write the report of a finished search, and print where it is.
+
+    Args:
+        command: the overrides of src.train that trained the choice.
+        metrics: of its run.
+        summary: of this search.
+        earlier: the search before; None without one.
+    """
+    labels = torch.tensor(found.labels)
+    comparison = compare(earlier, summary.digests, summary.correct) if earlier else None
+    said = facts(found, results, study, labels) | {
+        "test": metrics if found.test else None,
+        "comparison": comparison and comparison._asdict(),
+        "command": command_line(command),
+        "run": str(project.run),
+    }
+    trained = load_classifier(project.run)
+    write_report(project.folder, said, pictures(found, study, labels, trained))
+    if study.accuracy is not None and study.low is not None and study.high is not None:
+        print(
+            f"{study.chosen.recipe.name} recognizes about {study.accuracy:.1%} of new photos "
+            f"(95% interval {study.low:.1%} to {study.high:.1%})"
+        )
+    print(f"report   {project.folder / 'report.html'}")
+    print(f"page     python -m src.serve run={project.run}")
+
+
+def facts(
+    found: Inspection, results: Sequence[Result], study: Study, labels: Tensor
 ) -> dict[str, Any]:
-    """Return everything that the report says, as plain values.
+    """Return what the report says about the photos and the search, as plain values.
 
     Args:
         found: the photos.
         results: of the search.
         study: of the results.
         labels: (N,).
-        command: the command of src.train that trained the choice.
-        test: metrics of the test folder; None without one.
     """
     names, photos = found.class_names, found.photos
     counts = [found.labels.count(label) for label in range(len(names))]
@@ -60,7 +92,6 @@ def facts(
         "accuracy_low": study.low,
         "accuracy_high": study.high,
         "based_on_photos": study.n,
-        "test": test,
         "temperature": study.temperature,
         "ece_before": study.ece and study.ece[0],
         "ece_after": study.ece and study.ece[1],
@@ -77,7 +108,6 @@ def facts(
             }
             for one in study.suspicious
         ],
-        "command": command,
     }
 
 
