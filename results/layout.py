@@ -25,7 +25,6 @@ ACC_SHORT = Metric("test/acc", digits=1, scale=100)
 VAL_ACC = Metric("val/acc", scale=100)
 SECONDS = Metric("seconds", digits=0)
 PSNR, SSIM = Metric("psnr"), Metric("ssim", digits=3)
-RATIO = Metric("ratio")
 RATES = ("0.003", "0.007", "0.02", "0.03", "0.05", "0.1", "0.3")  # of transfer_settings
 
 
@@ -163,9 +162,11 @@ COLUMNS: dict[str, Columns] = {
         ("rounds", fact("rounds")),
         ("batches", fact("batches")),
         ("warm-up batches", fact("warmup")),
-        ("plain loop", rate("plain")),
-        ("our loop", rate("ours")),
-        ("ratio: median (minimum to maximum)", RATIO.median_range),
+        ("plain loop, float32", rate("plain")),
+        ("our loop, float32", rate("float32")),
+        ("ratio: median (minimum to maximum)", Metric("ratio_float32").median_range),
+        ("our loop, bf16", rate("bf16")),
+        ("ratio", Metric("ratio_bf16").median_range),
     ],
     "augment_speed": [
         ("batch", label),
