@@ -57,6 +57,7 @@ def serve(cfg: DictConfig) -> None:
         socket = config.bind_socket()
     except SystemExit as error:  # uvicorn has printed why
         raise UserError(f"host={cfg.host} port={cfg.port} cannot be used") from error
+    socket.listen()  # before its address is printed
     host, port = socket.getsockname()[:2]
     print(f"serving {folder} at http://{host}:{port} (API: /docs); Ctrl-C stops", flush=True)
     uvicorn.Server(config).run([socket])

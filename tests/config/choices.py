@@ -27,6 +27,8 @@ def config_of(group: str, choice: str) -> tuple[str, tuple[str, ...]]:
 
 def command_for(group: str, choice: str) -> str:
     """Return the command that takes this choice."""
+    if group == "candidate":
+        return "nanonet"
     return "augment" if (group, choice) == ("augment", "model") else "train"
 
 

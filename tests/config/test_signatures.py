@@ -45,7 +45,7 @@ def test_kwargs_stand_for_the_parameters_of_the_function_they_are_passed_to():
         signature(f"src.data.{name}")
         for name in ("sets.folder.Folder", "sets.unpaired.Winter", "image_data.ImageData")
     )
-    assert folder.parameters.keys() == {*base.parameters, "classes"}
+    assert folder.parameters.keys() == {*base.parameters, "classes", "exclude"}
     assert folder.required == base.required
     assert (
         winter.parameters.keys() == base.parameters.keys()
