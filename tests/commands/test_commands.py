@@ -139,6 +139,7 @@ def test_existing_folder_name_gets_a_number(tmp_path):
     assert names == ["x", "x-2", "x-3"]
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_the_grid(tmp_path):
     result = command(
         "train",

@@ -163,6 +163,7 @@ def _resolved(name, given):
     return cfg
 
 
+@pytest.mark.slow
 def test_any_value_of_any_setting_passes_or_gets_one_line():
     """Each parameter is tested once, in the first config that has it."""
     seen = set()

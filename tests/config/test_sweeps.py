@@ -62,6 +62,7 @@ def test_a_sweep_does_not_resume(tmp_path):
     assert "remove -m" in wrong(command("train", "-m", f"resume={tmp_path}", "seed=0,1"))
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_sweep_and_lists_its_jobs(tmp_path):
     args = [
         *TINY,

@@ -53,6 +53,7 @@ with signals.exit_on_signals(lambda name: f"{name}: stopped"):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_signal_ends_a_process_that_is_blocked_outside_of_python(name):
     process = start(BLOCKED)

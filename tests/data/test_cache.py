@@ -197,6 +197,7 @@ def child(*args):
     return subprocess.Popen([sys.executable, "-c", CHILD, *map(str, args)], cwd=ROOT)
 
 
+@pytest.mark.slow
 def test_concurrent_and_killed_writers_leave_a_valid_cache(tmp_path):
     path, one, other = tmp_path / "decoded" / "x.pt", tmp_path / "one", tmp_path / "other"
     assert child(path, one, one, "killed").wait(timeout=120) == -9

@@ -234,6 +234,7 @@ def test_unlabeled_folders_are_read_alike(config, folder, caplog, tmp_path, caps
     assert message == f"{folder / 'red'}: left out 1 file: 1 of other kinds (.json)\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command_line", ["train", "augment"])
 def test_training_on_a_folder_from_a_phone(folder, tmp_path, command_line):
     for name in ("blue", "red"):

@@ -170,6 +170,7 @@ def test_a_config_of_another_version_gets_one_line(folder):
         call("evaluate", evaluate, f"run={folder}")
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_ends_quietly_and_the_files_are_written(folder, photos, tmp_path):
     args = [
         f"run={folder}",

@@ -122,6 +122,7 @@ def test_an_accumulated_gradient_is_kept(config, tmp_path, monkeypatch, cut):
     )
 
 
+@pytest.mark.slow
 def test_a_time_limit_inside_an_epoch_loses_no_batch(config, tmp_path, monkeypatch):
     overrides = (*THREE_EPOCHS, "model=fc")
     plain = uncut_run(tmp_path / "uncut", overrides)

@@ -248,6 +248,7 @@ def test_mismatching_net_is_explained(top, config, more, words):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_missing_files_are_explained_in_one_line(top, tmp_path):
     photo, style = f"data.content={top / 'photo.png'}", f"data.style={top / 'style.jpg'}"
     for args, words in (

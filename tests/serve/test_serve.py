@@ -150,6 +150,7 @@ def test_facts_health_metrics_and_documents(service):
         assert not re.search(r"(src|href)=.https?://", page)
 
 
+@pytest.mark.slow
 def test_token_is_needed_once_it_is_set(averaged_run):
     process, address = start(averaged_run, "token=secret")
     try:
