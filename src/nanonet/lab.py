@@ -102,7 +102,7 @@ class Lab:
 
 
 def _key(model: Any, recipe: Recipe) -> str:
-    """Return a name for all that features depend on: the frozen weights, and the photos' size."""
+    """Name all that features depend on: the frozen weights, and how photos are prepared."""
     digest = hashlib.blake2b(digest_size=8)
     head = set(last_layer(model.net).parameters())
     states: dict[str, Tensor] = {"mean": model.mean, "std": model.std}
@@ -112,7 +112,8 @@ def _key(model: Any, recipe: Recipe) -> str:
         digest.update(f"{name} {tuple(value.shape)}".encode())
         digest.update(value.detach().contiguous().numpy().tobytes())
     data = recipe.cfg.data
-    digest.update(f"{data.size} {data.channels} {data.background}".encode())
+    how = (data.size, data.channels, data.background, data.crop, data.interpolation)
+    digest.update(repr(how).encode())
     return digest.hexdigest()
 
 

@@ -183,8 +183,7 @@ def _heat_maps(found: Inspection, trained: LoadedClassifier) -> list[dict[str, s
     """Return Grad-CAM over the first photo of each class; [] if the network has no maps."""
     firsts = [found.labels.index(k) for k in range(len(found.class_names)) if k in found.labels]
     paths = [found.photos[i].path for i in firsts]
-    shape = (trained.size, trained.channels, trained.background)
-    images = to_float(torch.stack([decode(path, *shape) for path in paths]))
+    images = to_float(torch.stack([trained.read(path) for path in paths]))
     deployed = trained.net
     x = normalized(images, deployed.mean, deployed.std, deployed.in_channels)
     name = explain.find_cam_layer(deployed.net, x[:1])

@@ -121,3 +121,12 @@ def test_training_ends_at_its_deadline(overrides, tmp_path):
     own = Lab([str(i) for i in range(24)], tmp_path)
     with pytest.raises(OutOfTime):
         own.predict(recipe, torch.arange(12), torch.arange(12, 24), seconds=0.5)
+
+
+def test_features_of_photos_that_are_prepared_in_another_way_are_not_shared(overrides, tmp_path):
+    own = Lab([str(i) for i in range(24)], tmp_path)
+    whole, cropped = (
+        own.features(Recipe.compose("frozen", overrides, [*RECIPES["plain"], *more]))
+        for more in ([], ["data.crop=0.5"])
+    )
+    assert not torch.equal(whole.plain, cropped.plain)
