@@ -20,7 +20,7 @@ from src.viz import charts, explain, grids
 
 log = logging.getLogger(__name__)
 
-MAX_PIXELS = 2**17  # of all images that are optimized, if n_classes is null: limits the time
+MAX_PIXELS = 2**17  # limits the time: pixels of all optimized images together, if n_classes is null
 LONG = 10  # seconds; a picture that takes longer is announced
 
 

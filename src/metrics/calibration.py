@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LOG_RANGE = (-3.0, 3.0)  # of the natural logarithm of the temperature
+LOG_RANGE = (-3.0, 3.0)  # the natural logarithm of the temperature lies in this range
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""How accuracy grows with the number of images, and what more of them would give."""
+"""Learning curves: accuracy by the number of training images, and its extrapolation."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""What a finished search leaves for a later one with more photos of the same classes."""
+"""The summary of a finished search, for a later one with more photos of the same classes."""
 
 import json
 import math

@@ -24,7 +24,7 @@ DARK = 0.08  # a mean luma below it, in [0, 1], is dark
 
 @dataclass(frozen=True, eq=False)
 class Photo:
-    """What a look at one photo tells.
+    """The facts about one photo that the inspection needs.
 
     Attributes:
         path: its file.

@@ -91,7 +91,7 @@ def flip_of(augment: Augment) -> str | None:
 
 
 class Prediction(NamedTuple):
-    """What a network says about M photos that it was not trained on.
+    """The predictions of a network for M photos that it was not trained on.
 
     Attributes:
         logits: (M, K).
@@ -153,7 +153,7 @@ def train_on(
 
 
 class Features(NamedTuple):
-    """What the last layer sees of N photos, and of their mirror images: (N, D) each."""
+    """The inputs of the last layer for N photos and for their mirror images, (N, D) each."""
 
     plain: Tensor
     mirrored: Tensor

@@ -43,7 +43,7 @@ class Fold(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What the search knows about a candidate.
+    """The cross-validation of one candidate.
 
     Attributes:
         recipe: how to train it.

@@ -1,4 +1,4 @@
-"""What the search says: the choice, how good it is, how far to trust it, what more photos give."""
+"""Examine a finished search: choose a candidate, estimate its accuracy, calibrate it, forecast."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

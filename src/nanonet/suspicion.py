@@ -38,8 +38,8 @@ def suspicious_labels(probabilities: Tensor, labels: Tensor) -> list[Suspicion]:
     for index in known.nonzero().flatten().tolist():
         row, label = probabilities[index], int(labels[index])
         predicted = int(row.argmax())
-        of_class = own[known & (labels == predicted)]
-        usual = float(of_class.mean()) if len(of_class) else 1.0
-        if predicted != label and float(row[predicted]) >= usual:
+        probabilities_of_class = own[known & (labels == predicted)]
+        typical = float(probabilities_of_class.mean()) if len(probabilities_of_class) else 1.0
+        if predicted != label and float(row[predicted]) >= typical:
             found.append(Suspicion(index, predicted, float(row[predicted]), float(row[label])))
     return sorted(found, key=lambda one: one.given - one.probability)

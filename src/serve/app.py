@@ -43,7 +43,7 @@ PAGE = Path(__file__).with_name("page.html")
 
 @dataclass(frozen=True)
 class Limits:
-    """What one client may ask for; see conf/serve.yaml."""
+    """Limits on the requests of clients; see conf/serve.yaml."""
 
     batch_size: int
     queue: int
@@ -87,7 +87,7 @@ class Service:
     Args:
         trained: the classifier.
         about: facts about the run, for `GET /model`.
-        limits: what clients may ask for.
+        limits: on the requests of clients.
     """
 
     def __init__(self, trained: LoadedClassifier, about: dict[str, Any], limits: Limits) -> None:
