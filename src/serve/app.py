@@ -32,7 +32,7 @@ def create_app(service: Service, token: str | None) -> FastAPI:
         yield
         running.cancel()
 
-    def authorized(authorization: Annotated[str | None, Header()] = None) -> None:
+    async def authorized(authorization: Annotated[str | None, Header()] = None) -> None:
         given = (authorization or "").removeprefix("Bearer ")
         if token is not None and not hmac.compare_digest(given.encode(), token.encode()):
             raise HTTPException(401, "send the header 'Authorization: Bearer TOKEN'")

@@ -1,7 +1,7 @@
 """The service of a classifier: photos in, classes with probabilities out."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from fastapi import APIRouter, Query, Request
@@ -39,6 +39,14 @@ class Prediction(BaseModel):
     error: str | None = None
 
 
+class Result(NamedTuple):
+    """The numbers of classes and their probabilities, the largest first; see `Prediction`."""
+
+    labels: list[int]
+    probabilities: list[float]
+    unlike: bool
+
+
 class Classification(Service):
     """Classify photos.
 
@@ -56,10 +64,12 @@ class Classification(Service):
         layer = explain.find_cam_layer(trained.net.net, self._normalized(blank))
         self.layer = None if layer is None else trained.net.net.get_submodule(layer)
 
-    def compute(self, items: Sequence[Tensor]) -> list[tuple[Tensor, bool]]:
-        """Return the probabilities of each image (C, H, W) uint8, and whether it is unlike all."""
+    def compute(self, items: Sequence[Tensor]) -> list[Result]:
+        """Classify images (C, H, W) uint8."""
         answer = self.trained.answer(to_float(torch.stack(list(items))))
-        return list(zip(answer.probabilities, answer.unlike.tolist(), strict=True))
+        values, labels = answer.probabilities.sort(descending=True)  # once for the batch
+        rows = zip(labels.tolist(), values.tolist(), answer.unlike.tolist(), strict=True)
+        return [Result(*row) for row in rows]
 
     def _normalized(self, images: Tensor) -> Tensor:
         net = self.trained.net
@@ -85,20 +95,20 @@ class Classification(Service):
             if isinstance(image, BadImage):
                 predictions.append(Prediction(file=upload.name, error=str(image)))
                 continue
-            prediction = self._prediction(upload.name, *next(results))
+            result = next(results)
+            prediction = self._prediction(upload.name, result)
             if with_heat_map:
-                label = self.trained.class_names.index(prediction.classes[0].name)
+                label = result.labels[0]
                 prediction.heat_map = await self.batcher.call(self.heat_map, image, label)
             predictions.append(prediction)
         return predictions
 
-    def _prediction(self, name: str, probabilities: Tensor, unlike: bool) -> Prediction:
-        names, order = self.trained.class_names, probabilities.argsort(descending=True).tolist()
-        values = probabilities.tolist()
+    def _prediction(self, name: str, result: Result) -> Prediction:
+        names, pairs = self.trained.class_names, zip(*result[:2], strict=True)
         return Prediction(
             file=name,
-            classes=[ClassProbability(name=names[k], probability=values[k]) for k in order],
-            unlike=None if self.trained.familiar is None else unlike,
+            classes=[ClassProbability(name=names[k], probability=value) for k, value in pairs],
+            unlike=None if self.trained.familiar is None else result.unlike,
         )
 
     def routes(self) -> APIRouter:

@@ -19,7 +19,11 @@ PAGES = [
     if not page.name.startswith("adding-a-")  # test_extending.py runs theirs
 ]
 PLACEHOLDERS = {"S": "0", "ROW": "none"}  # in the pages, for a seed and a choice of augment
-CONFIGS = {"bench.augment": "bench_augment", "bench.leave_one_out": "leave_one_out"}
+CONFIGS = {
+    "bench.augment": "bench_augment",
+    "bench.leave_one_out": "leave_one_out",
+    "bench.serve": "bench_serve",
+}
 COMMAND = re.compile(r"^\s*python -m src\.([\w.]+)(.*)$", re.MULTILINE)
 EXAMPLE = re.compile(r"^\| .*? \| `((?:model|experiment)=[^`]*)` \|$", re.MULTILINE)
 
