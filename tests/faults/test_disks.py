@@ -156,7 +156,7 @@ def test_figures_of_training_are_not_left_out(kills, disk):
     ("options", "reason"),
     [
         ("size=64m,nr_inodes=3", "(no inodes)"),
-        ("size=64m,nr_inodes=8", "(no inodes)"),
+        ("size=64m,nr_inodes=10", "(no inodes)"),
         ("size=8k", FULL),
         ("size=64k", FULL),
     ],
