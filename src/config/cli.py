@@ -12,7 +12,7 @@ import select
 import signal
 import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -54,15 +54,26 @@ def launch(config_name: str, task: Task, doc: str) -> int:
     return guarded(lambda: _launch(config_name, task, argv))
 
 
-def command(config_name: str, task: Callable[[DictConfig], Any], doc: str) -> int:
-    """Run `task(cfg)` for the command line; return the exit code."""
+def command(
+    config_name: str,
+    task: Callable[[DictConfig], Any],
+    doc: str,
+    argv: Sequence[str] | Callable[[], Sequence[str]] | None = None,
+) -> int:
+    """Run `task(cfg)` for the command line; return the exit code.
+
+    Args:
+        argv: the overrides, or a function that returns them and may raise UserError; None: those
+            of the command line.
+    """
 
     def run_it() -> None:
         if "--help" in sys.argv or "-h" in sys.argv:
             print(doc.strip())
             return
+        given = sys.argv[1:] if argv is None else argv() if callable(argv) else argv
         signals.install(signals.raise_interrupted)
-        cfg = compose(config_name, [quoted(override) for override in sys.argv[1:]])
+        cfg = compose(config_name, [quoted(override) for override in given])
         check(cfg, config_name)
         task(cfg)
 
@@ -133,6 +144,11 @@ def _launch(config_name: str, task: Task, argv: list[str]) -> None:
     with signals.exit_on_signals(run_folder.clean_up, is_rank=not runs.is_first_process()):
         if resumed:
             run_folder.folder = Path(value_of(resumed[-1]) or resumed[-1].removeprefix("resume="))
+            # Lightning starts the other processes of a run with it; `last` may be another one then
+            sys.argv = [
+                f"resume={run_folder.folder}" if word.startswith("resume=") else word
+                for word in sys.argv
+            ]
             changes = [o for o in args.overrides if not o.startswith("resume=")]
             resume_run(task, run_folder.folder, changes)
         else:

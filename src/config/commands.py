@@ -21,6 +21,7 @@ from src.core.types import (
     Positive,
     PositiveInt,
     Resumable,
+    RunPath,
     Seed,
 )
 
@@ -49,7 +50,7 @@ class Train:
 
     seed: Seed
     out: PathText
-    resume: PathText | None
+    resume: RunPath | None
     on_nonfinite: Resumable[Literal["stop", "warn"]]
     test: Resumable[bool]
     cache: Resumable[PathText]
@@ -92,7 +93,7 @@ class BenchAugment:
 class BenchServe:
     """python -m src.bench.serve"""
 
-    run: PathText
+    run: RunPath
     images: Images | None
     batch_sizes: Sequence[PositiveInt]
     seconds: Positive
@@ -100,10 +101,32 @@ class BenchServe:
 
 
 @dataclass
+class Runs:
+    """python -m src.runs"""
+
+    out: PathText
+    where: FreeText | None
+    sort: FreeText
+    metrics: str | Sequence[str] | None
+    average_seeds: bool
+    csv: PathText | None
+
+
+@dataclass
+class Compare:
+    """python -m src.runs compare"""
+
+    runs: RunPath | Sequence[RunPath]
+    metrics: str | Sequence[str] | None
+    average_seeds: bool
+    out: PictureName | None
+
+
+@dataclass
 class Evaluate:
     """python -m src.evaluate"""
 
-    run: PathText
+    run: RunPath
     data: dict[str, PathText]
     n: PositiveInt | None
     seed: Seed | None
@@ -116,7 +139,7 @@ class Evaluate:
 class Sample:
     """python -m src.sample"""
 
-    run: PathText
+    run: RunPath
     n: PositiveInt
     seed: Seed
     interpolate: Annotated[int, Interval(ge=2)] | None
@@ -128,7 +151,7 @@ class Sample:
 class Predict:
     """python -m src.predict"""
 
-    run: PathText
+    run: RunPath
     images: Images
     top: PositiveInt
     batch_size: PositiveInt
@@ -140,7 +163,7 @@ class Predict:
 class Translate:
     """python -m src.translate"""
 
-    run: PathText
+    run: RunPath
     images: Images
     to: Literal["a", "b"]
     size: ImageSize | None
@@ -151,7 +174,7 @@ class Translate:
 class Export:
     """python -m src.export"""
 
-    run: PathText
+    run: RunPath
     format: Literal["onnx", "torch"]
     out: PathText
 
@@ -171,7 +194,7 @@ class Augment:
 class AugmentByModel:
     """The group choice augment=model of src.augment."""
 
-    run: PathText | Sequence[PathText]
+    run: RunPath | Sequence[RunPath]
     size: ImageSize | None
     to: Literal["a", "b"]
 
@@ -204,7 +227,7 @@ class NanoNet:
 class Serve:
     """python -m src.serve"""
 
-    run: PathText
+    run: RunPath
     host: str
     port: Annotated[int, Interval(ge=0, le=65535)]
     token: str | None
@@ -222,6 +245,8 @@ COMMANDS = {
     "leave_one_out": LeaveOneOut,
     "bench_augment": BenchAugment,
     "bench_serve": BenchServe,
+    "runs": Runs,
+    "compare": Compare,
     "evaluate": Evaluate,
     "sample": Sample,
     "predict": Predict,

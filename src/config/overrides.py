@@ -15,47 +15,37 @@ from src.config.compose import CONF, target_of
 from src.config.schema import has_mark
 from src.config.targets import marked
 from src.core.errors import UserError
-from src.core.types import PATH, TEXT
+from src.core.run_search import find_run
+from src.core.types import PATH, RUN, TEXT, Mark
 
 HYDRA_PATHS = ("hydra.run.dir", "hydra.sweep.dir")
 
 
 @cache
-def path_settings() -> frozenset[str]:
-    """Return the dotted names of all settings whose annotation says `PathText`."""
+def settings_with(mark: Mark) -> frozenset[str]:
+    """Return the dotted names of all settings whose annotation has `mark`."""
     types = {
         key: kind for settings in COMMANDS.values() for key, kind in types_of(settings).items()
     }
     types |= {f"augment.{key}": kind for key, kind in types_of(AugmentByModel).items()}
     names = {
-        key for key, kind in types.items() if has_mark(kind, PATH) and get_origin(kind) is not dict
+        key for key, kind in types.items() if has_mark(kind, mark) and get_origin(kind) is not dict
     }
     for group in ("data", "model"):
         for path in (CONF / group).glob("*.yaml"):  # also those that others build on
-            names |= {f"{group}.{key}" for key in marked(target_of(group, path.stem), PATH)}
-    return frozenset((*HYDRA_PATHS, *names))
-
-
-@cache
-def text_settings() -> frozenset[str]:
-    """Return the names of all settings of commands whose annotation says `FreeText`."""
-    return frozenset(
-        key
-        for settings in COMMANDS.values()
-        for key, kind in types_of(settings).items()
-        if has_mark(kind, TEXT)
-    )
+            names |= {f"{group}.{key}" for key in marked(target_of(group, path.stem), mark)}
+    return frozenset((*HYDRA_PATHS, *names) if mark == PATH else names)
 
 
 def quoted(override: str, sweep: bool = False) -> str:
     """Return `override` in Hydra's grammar: its value in quotes if it is a path or needs them.
 
-    The value of a setting in `path_settings` is null or a path. Its characters have no special
+    The value of a setting with the mark PATH is null or a path. Its characters have no special
     meaning, except a leading ~ for the home folder. If no such file or folder exists, the value may
     also be a text in quotes, a list of paths in brackets, or ${key} for the value of another
     setting. With `sweep` it may be several paths with commas between them, unless the commas are
-    part of the name of an existing folder. The value of a setting in `text_settings` is null or a
-    text.
+    part of the name of an existing folder. The value of a setting with the mark TEXT is null or a
+    text. That of a setting with the mark RUN may be `last`, see `src.core.run_search`.
 
     Raises:
         UserError: the path or a folder above it exists, and its name contains ${.
@@ -63,9 +53,12 @@ def quoted(override: str, sweep: bool = False) -> str:
     key, equals, value = override.partition("=")
     if not equals:
         return override
-    if key in text_settings() and value not in ("", "null", "???"):
-        return override if value[0] in "'\"" and _parsed(override) else f"{key}={_text(value)}"
-    is_path = key.lstrip("+") in path_settings() and value not in ("", "null", "???")
+    if key in settings_with(TEXT) and value not in ("", "null", "???"):
+        return override if value[0] in "'\"" and _parsed(override) else f"{key}={as_text(value)}"
+    is_path = key.lstrip("+") in settings_with(PATH) and value not in ("", "null", "???")
+    if is_path and key.lstrip("+") in settings_with(RUN):
+        value = find_run(value, key)
+        override = f"{key}={value}"
     if is_path and "${" in value and "${" not in _missing(value):
         raise UserError(
             f"{override}: a path must not contain ${{, which refers to another setting; "
@@ -90,7 +83,7 @@ def value_of(override: str) -> str | None:
 
 def setting(key: str, path: Path) -> str:
     """Return the override that sets `key` to `path`."""
-    return f"{key}={_text(str(path))}"
+    return f"{key}={as_text(str(path))}"
 
 
 def _exists(value: str) -> bool:
@@ -117,10 +110,10 @@ def _in_quotes(path: str) -> str:
         path = os.path.expanduser(path)  # noqa: PTH111 (Path's raises for an unknown user)
     if str(Path(path)).startswith("~"):
         path = os.path.abspath(path)  # noqa: PTH100 (as it is named, not where its links lead)
-    return _text(path)
+    return as_text(path)
 
 
-def _text(value: str) -> str:
+def as_text(value: str) -> str:
     """Return `value` in Hydra's quotes."""
     inside = re.sub(r"(\\+)(?='|$)", r"\1\1", value).replace("'", r"\'")
     return f"'{inside}'"
@@ -132,7 +125,7 @@ def _readable(value: str, is_path: bool) -> str:
         return f"[{','.join(_readable(word.strip(), False) for word in _split(value[1:-1]))}]"
     if not (is_path and value[:1] not in "'\"") and _parsed(f"key={value}"):
         return value
-    return _in_quotes(value) if is_path else _text(value)
+    return _in_quotes(value) if is_path else as_text(value)
 
 
 def _split(words: str) -> list[str]:

@@ -57,7 +57,7 @@ def recorded(
     path, before, saved = folder / NAME, read(folder), _time_of_checkpoint(folder)
     session: dict[str, Any] = {
         "state": RUNNING,
-        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "started": datetime.now().astimezone().isoformat(timespec="milliseconds"),
         "command": command,
         "directory": os.getcwd(),  # noqa: PTH109
     }

@@ -68,6 +68,7 @@ class Mark:
 PATH = Mark("path")  # may contain any character; ~ is the home folder
 RESUMABLE = Mark("resumable")  # a resumed run may change it
 INPUT = Mark("input")  # a file or folder that must exist
+RUN = Mark("run")  # the folder of a run; see `src.core.run_search.find_run`
 TEXT = Mark("text")  # free text: no character has a special meaning
 COUNTED = Mark("counted")  # null: filled in from the data before the object is built
 
@@ -81,6 +82,7 @@ Share = Annotated[float, Interval(gt=0, le=1)]  # (0, 1]
 Seed = Annotated[int, Interval(ge=0, le=2**63 - 1)]
 
 PathText = Annotated[str, PATH]
+RunPath = Annotated[str, PATH, RUN]
 InputPath = Annotated[str, PATH, INPUT]
 FreeText = Annotated[str, TEXT]
 Resumable = Annotated[T, RESUMABLE]

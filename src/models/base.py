@@ -64,12 +64,14 @@ class Family(pl.LightningModule):
             the reason)}.
         monitor: the validation metric that falls as the model gets better, which early stopping and
             the schedule `plateau` watch by default; None: it has none.
+        key_metrics: names of the metrics that matter most, without their stage; `src.runs` shows
+            them, the first two in its table.
         optimizer_names: a name in the logs for the learning rate of each optimizer.
         memory_format: layout of weights and images on the device.
 
-    The config checks read `takes`, `sentences`, `is_classifier`, `refuses` and `monitor` from the
-    source, without importing the module: write them as literals, or as names of constants that
-    are literals.
+    The config checks read `takes`, `sentences`, `is_classifier`, `refuses`, `monitor` and
+    `key_metrics` from the source, without importing the module: write them as literals, or as names
+    of constants that are literals.
     """
 
     takes: ClassVar[str] = "images"
@@ -77,6 +79,7 @@ class Family(pl.LightningModule):
     is_classifier: ClassVar[bool] = False
     refuses: ClassVar[dict[str, tuple[tuple[Any, ...], str]]] = {}
     monitor: ClassVar[str | None] = None
+    key_metrics: ClassVar[tuple[str, ...]] = ("loss",)
     optimizer_names: ClassVar[tuple[str, ...]] = ("lr",)
     memory_format: ClassVar[torch.memory_format] = torch.channels_last
 

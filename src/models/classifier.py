@@ -11,7 +11,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 
 from src.core.errors import UserError
 from src.core.progress import is_logging_step, progress
-from src.core.types import Counted, Fraction, NonNegative, PathText, Positive, PositiveInt
+from src.core.types import Counted, Fraction, NonNegative, Positive, PositiveInt, RunPath
 from src.data.splits import stratified_sample
 from src.data.transforms.pixels import same_order
 from src.metrics.accuracy import accuracy, class_accuracies, interval
@@ -60,6 +60,7 @@ class Classifier(Family):
 
     is_classifier = True
     monitor = "val/loss"
+    key_metrics = ("acc", "loss", "top5")
 
     def __init__(
         self,
@@ -71,7 +72,7 @@ class Classifier(Family):
         normalize: Normalize,
         tta: TTA,
         transfer: Transfer,
-        init_from: PathText | None = None,
+        init_from: RunPath | None = None,
         label_smoothing: Fraction = 0.0,
         ema: Fraction = 0.0,
         decay_all: bool = False,

@@ -33,6 +33,7 @@ class DRAW(Family):
     """
 
     monitor = "val/bound_nats"
+    key_metrics = ("bound_nats", "iwae_nats", "recon_nats", "kl_nats")
 
     def __init__(
         self,

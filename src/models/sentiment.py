@@ -12,7 +12,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from src.core import runs
 from src.core.errors import UserError
-from src.core.types import Counted, PathText, PositiveInt
+from src.core.types import Counted, PositiveInt, RunPath
 from src.data.sets.reviews import expect_same_words
 from src.metrics.accuracy import accuracy
 from src.models.base import Family
@@ -35,13 +35,14 @@ class Sentiment(Family):
 
     takes = "sentences"
     sentences = "labeled"
+    key_metrics = ("acc", "loss")
 
     def __init__(
         self,
         vocab_size: Counted,
         embedding_dim: PositiveInt,
         hidden_dims: Sequence[PositiveInt],
-        init_from: PathText | None,
+        init_from: RunPath | None,
         freeze_vectors: bool,
         optimizer: Callable[..., torch.optim.Optimizer],
         schedule: Callable[[float], float],

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from src.core.errors import UserError
-from src.core.types import ImageSize, NonNegative, PathText, PositiveInt, height_width
+from src.core.types import ImageSize, NonNegative, PositiveInt, RunPath, height_width
 from src.losses import content_loss, gram, style_loss, total_variation
 from src.models.base import Family
 from src.models.pretrained import mismatch, read_source
@@ -73,7 +73,7 @@ class StyleTransfer(Family):
         style_weight: NonNegative = 1000.0,
         tv_weight: NonNegative = 0.0,
         init_image: Literal["content", "noise"] = "content",
-        init_from: PathText | None = None,
+        init_from: RunPath | None = None,
     ) -> None:
         super().__init__()
         self.net, self.optimizer, self.schedule = net.requires_grad_(False), optimizer, schedule

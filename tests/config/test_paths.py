@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from src.config.compose import compose
-from src.config.overrides import path_settings, quoted
+from src.config.overrides import quoted, settings_with
 from src.core.errors import UserError
 from src.core.runs import load_config
+from src.core.types import PATH
 from tests.conftest import command, wrong
 
 NAMES = [
@@ -36,7 +37,7 @@ def read_by_hydra(override):
 def test_an_existing_path_is_taken_literally_in_every_setting(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     Path(name).mkdir()
-    for key in sorted(path_settings()):
+    for key in sorted(settings_with(PATH)):
         for sweep in (False, True):
             for given_name in (*([] if name == "~" else [name]), f"./{name}", str(tmp_path / name)):
                 path = Path(read_by_hydra(quoted(f"{key}={given_name}", sweep)))

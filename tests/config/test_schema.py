@@ -15,12 +15,13 @@ from src.config.annotations import Unknown, resolve
 from src.config.checks import _check_fit, check
 from src.config.compose import CONF, compose
 from src.config.kinds import kind_of
-from src.config.overrides import path_settings
+from src.config.overrides import settings_with
 from src.config.resume import resumable
 from src.config.schema import allowed_values
 from src.config.signatures import signature
 from src.config.targets import AUGMENT, check_targets
 from src.core import types
+from src.core.types import PATH
 from tests.config.choices import CHOICES, CONFIGS, chosen, command_for, config_of
 from tests.properties import refused
 
@@ -98,8 +99,8 @@ def supplied(target):
 
 
 def test_settings_that_are_paths_are_known_before_a_config_is_composed():
-    assert path_settings() >= {"out", "run", "images", "resume", "augment.run", "hydra.run.dir"}
-    assert path_settings() >= {
+    assert settings_with(PATH) >= {"out", "run", "images", "resume", "augment.run", "hydra.run.dir"}
+    assert settings_with(PATH) >= {
         "data.root",
         "data.root_a",
         "data.content",
@@ -107,7 +108,7 @@ def test_settings_that_are_paths_are_known_before_a_config_is_composed():
         "model.init_from",
     }
 
-    assert not path_settings() & {"data", "data.name", "seed", "model.transfer.freeze"}
+    assert not settings_with(PATH) & {"data", "data.name", "seed", "model.transfer.freeze"}
 
 
 def test_resumable_settings_are_those_that_change_no_result():

@@ -1,0 +1,24 @@
+"""Whether a metric is better when it is lower or higher, by its name (docs/metrics.md)."""
+
+from fnmatch import fnmatch
+from typing import Literal
+
+Direction = Literal["min", "max"]
+
+LOWER = ("*loss", "*_nats", "fid_*", "kid_*", "cycle_[ab]", "*_seconds", "seconds")
+HIGHER = ("acc", "acc_single_view", "*_acc", "top5", "precision", "recall", "density", "coverage",
+          "least_class", "confidence", "is_inception", "psnr_[ab]", "ssim_[ab]")  # fmt: skip
+
+
+def direction(metric: str) -> Direction | None:
+    """Return `min` if lower is better, `max` if higher is; None for other metrics.
+
+    Args:
+        metric: its name, such as `val/acc`.
+    """
+    stage, _, name = metric.rpartition("/")
+    if name.endswith("_floor"):
+        return None
+    if stage.endswith("_classes") or any(fnmatch(name, pattern) for pattern in HIGHER):
+        return "max"
+    return "min" if any(fnmatch(name, pattern) for pattern in LOWER) else None

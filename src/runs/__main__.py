@@ -1,0 +1,114 @@
+"""List runs, and compare them.
+
+python -m src.runs                                            all runs below `runs`
+python -m src.runs out=DIR where='model=dcgan,test/fid_own<5' sort=test/fid_own
+python -m src.runs average_seeds=true csv=runs.csv            mean and interval over the seeds
+python -m src.runs compare RUN OTHER [...]                    settings that differ, metrics, curves
+python -m src.runs compare FOLDER metrics='[val/loss,val/acc]' out=curves.png
+
+`where` has conditions with commas between them: KEY=TEXT and KEY!=TEXT, in which * and ? match any
+characters, and KEY<NUMBER, <=, >, >=. A key is a column of the table, a metric (test/acc), a group
+(model/loss) or a setting (model.optimizer.lr). `sort=-KEY` sorts in descending order. A + after a
+commit means that the code had changes that were not committed; run.json in the run has them.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from src.config import cli
+from src.config.overrides import as_text
+from src.core.counts import count
+from src.core.errors import UserError, writing
+from src.core.run_search import LAST, find_run, is_run, runs_below
+from src.runs import compare as comparison
+from src.runs.info import RunInfo
+from src.runs.seeds import grouped
+from src.runs.table import run_table, write_csv
+from src.runs.where import conditions, expect_keys, ordered, select
+
+
+def list_runs(cfg: DictConfig) -> list[RunInfo]:
+    """Print the runs that `cfg` selects; return them in the order of the table."""
+    top = Path(cfg.out).expanduser()
+    if not top.is_dir():
+        raise UserError(f"out={top} is not a folder: give the folder that holds the runs")
+    found = [RunInfo(folder, top) for folder in runs_below(top)]
+    if not found:
+        raise UserError(f"there is no run below {top}: give another folder with out=DIR")
+    metrics = names(cfg.metrics)
+    expect_keys(found, metrics or [], "metrics")
+    more = [condition.key for condition in conditions(cfg.where)] if cfg.where is not None else []
+    more.append(cfg.sort.removeprefix("-"))
+    chosen = found if cfg.where is None else select(found, cfg.where)
+    chosen = ordered(chosen, cfg.sort) if chosen else []
+    groups = grouped(chosen, cfg.average_seeds)
+    if chosen:
+        more = [name for name in more if name not in chosen[0].fields]
+        print(run_table(groups, metrics, more))
+    print(f"{count(len(chosen), 'run')} of {len(found)} below {top}")
+    if cfg.csv is not None:
+        path = Path(cfg.csv).expanduser()
+        with writing(f"csv={path}"):
+            write_csv(chosen, path)
+        print(f"{path}: all metrics and settings")
+    return chosen
+
+
+def compare(cfg: DictConfig) -> None:
+    """Print and draw the comparison of the runs in cfg.runs."""
+    given = [cfg.runs] if isinstance(cfg.runs, str) else list(cfg.runs)
+    folders = dict.fromkeys(run for name in given for run in expand(Path(name).expanduser()))
+    if len(folders) < 2:
+        raise UserError(
+            f"compare needs two runs, not {len(folders)}: python -m src.runs compare RUN OTHER"
+        )
+    found = [RunInfo(folder) for folder in folders]
+    metrics = names(cfg.metrics)
+    expect_keys(found, metrics or [], "metrics")
+    groups = grouped(found, cfg.average_seeds)
+    drawn = comparison.curves(groups, comparison.curve_names(groups, metrics))
+    print(comparison.report(groups, comparison.metric_names(groups, metrics), drawn))
+    if cfg.out is not None and drawn:
+        path = Path(cfg.out).expanduser()
+        with writing(f"out={path}"):
+            comparison.draw(groups, drawn, path)
+        print(f"\n{path}: {count(len(drawn), 'metric')}")
+
+
+def expand(folder: Path) -> list[Path]:
+    """Return the run in `folder`, or the runs below it, such as those of a sweep."""
+    found = [folder] if is_run(folder) else list(runs_below(folder))
+    if not found:
+        raise UserError(f"{folder} is not the folder of a run, and holds none")
+    return found
+
+
+def names(setting: str | Sequence[str] | None) -> list[str] | None:
+    """Return a setting that is a name, or a list of names, as a list."""
+    return [setting] if isinstance(setting, str) else None if setting is None else list(setting)
+
+
+def main() -> int:
+    """Run the command line; return the exit code."""
+    argv, doc = sys.argv[1:], __doc__ or ""
+    if argv[:1] != ["compare"]:
+        return cli.command("runs", list_runs, doc, argv)
+
+    def overrides() -> list[str]:
+        named = [word for word in argv[1:] if "=" not in word and not word.startswith("-")]
+        # `last` is a run; a folder of runs means all of them here
+        paths = ",".join(
+            as_text(find_run(word, "compare") if Path(word).name == LAST else word)
+            for word in named
+        )
+        rest = [word for word in argv[1:] if word not in named]
+        return [*([f"runs=[{paths}]"] if named else []), *rest]
+
+    return cli.command("compare", compare, doc, overrides)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

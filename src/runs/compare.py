@@ -1,0 +1,138 @@
+"""Runs side by side: settings that differ, final metrics, and curves."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from src.metrics.directions import direction
+from src.runs.info import STAGES, RunInfo
+from src.runs.seeds import Group, compared_settings, estimate
+from src.runs.table import lines, shown
+from src.viz.curves import Curve, sparkline
+
+CODE = ("commit", "device")  # what else can change a result
+WIDTH = 40  # characters of a sparkline
+Curves = dict[str, list[Curve]]  # metric -> the curve of each group; empty without values
+
+
+def letters(groups: Sequence[Group]) -> list[str]:
+    """Return a short name for each group: A, B, ... or numbers if there are more than 26."""
+    if len(groups) > 26:
+        return [str(number) for number in range(1, len(groups) + 1)]
+    return [chr(ord("A") + number) for number in range(len(groups))]
+
+
+def differences(groups: Sequence[Group]) -> list[tuple[str, list[str]]]:
+    """Return the settings and facts that differ: (name, the value of each group).
+
+    A class that differs makes its settings differ too; a group without a setting shows `-`.
+    """
+    settings = [compared_settings(group.first) for group in groups]
+    names = dict.fromkeys(name for one in settings for name in one)
+    rows = [(name, [_shown(one, name) for one in settings]) for name in names]
+    for name in CODE:
+        values = [
+            sorted({str(run.fields[name] or "-") for run in group.members}) for group in groups
+        ]
+        rows.append((name, [", ".join(value) for value in values]))
+    return [(name, values) for name, values in rows if len(set(values)) > 1]
+
+
+def _shown(settings: dict[str, Any], name: str) -> str:
+    if name not in settings:
+        return "-"
+    value = settings[name]
+    if name.endswith("_target_"):
+        value = str(value).rpartition(".")[2]
+    return "null" if value is None else shown(value)
+
+
+def metric_names(groups: Sequence[Group], asked: Sequence[str] | None) -> list[str]:
+    """Return the final metrics to compare: those asked for, else those that matter."""
+    if asked is not None:
+        return list(asked)
+    names: dict[str, None] = {}
+    for group in groups:
+        names |= dict.fromkeys(group.first.key_metrics())
+    return list(names)
+
+
+def metric_rows(groups: Sequence[Group], names: Sequence[str]) -> list[list[str]]:
+    """Return a row per metric: name, direction, the value of each group; the best has a `*`."""
+    rows = []
+    for name in names:
+        found = [group.estimate(name) for group in groups]
+        better = direction(name)
+        means = [one.mean for one in found if one is not None]
+        best = None
+        if better is not None and len(means) > 1:
+            best = min(means) if better == "min" else max(means)
+        words = {"min": "lower is better", "max": "higher is better", None: ""}[better]
+        cells = ["" if one is None else f"{one}{' *' if one.mean == best else ''}" for one in found]
+        rows.append([name, words, *cells])
+    return rows
+
+
+def curve_names(groups: Sequence[Group], asked: Sequence[str] | None) -> list[str]:
+    """Return the metrics to draw: those asked for, else key metrics of validation, and losses."""
+    present = dict.fromkeys(name for group in groups for name in sorted(group.first.newest))
+    if asked is not None:
+        return [name for name in asked if name in present]
+    keys = {m.rpartition("/")[2] for group in groups for m in group.first.key_metrics()}
+    chosen = [name for stage in STAGES[1:] for name in present if _is_shown(name, stage, keys)]
+    return chosen[:8]
+
+
+def _is_shown(name: str, stage: str, keys: set[str]) -> bool:
+    start, _, last = name.rpartition("/")
+    return start == stage and (last in keys or (stage == "train" and last.endswith("loss")))
+
+
+def curves(groups: Sequence[Group], names: Sequence[str]) -> Curves:
+    """Return the curve of each metric and group; seeds are averaged where all have a value."""
+    return {name: [_curve(group.members, name) for group in groups] for name in names}
+
+
+def _curve(members: Sequence[RunInfo], name: str) -> Curve:
+    series = [dict(run.curve(name)) for run in members]
+    common = sorted(set(series[0]).intersection(*series[1:]))
+    points = [(x, estimate([values[x] for values in series])) for x in common]
+    return Curve(
+        [x for x, _ in points],
+        [one.mean for _, one in points],
+        [one.half or 0.0 for _, one in points],
+    )
+
+
+def report(groups: Sequence[Group], names: Sequence[str], drawn: Curves) -> str:
+    """Return the comparison as text: the groups, differences, metrics and curves."""
+    short = letters(groups)
+    parts = [lines(["", "run", "state"], [
+        [letter, group.label, ", ".join(dict.fromkeys(run.state for run in group.members))]
+        for letter, group in zip(short, groups, strict=True)
+    ])]  # fmt: skip
+    rows = [[name, *values] for name, values in differences(groups)]
+    parts.append(
+        lines(["settings that differ", *short], rows) if rows else ["the settings are equal"]
+    )
+    if values := metric_rows(groups, names):
+        parts.append(lines(["metric", "", *short], values))
+    for name, found in drawn.items():
+        low = min((min(curve.y) for curve in found if curve.y), default=0.0)
+        high = max((max(curve.y) for curve in found if curve.y), default=0.0)
+        cells = [
+            [letter, sparkline(curve.y, low, high, WIDTH), f"{curve.y[-1]:.4g}" if curve.y else ""]
+            for letter, curve in zip(short, found, strict=True)
+        ]
+        parts.append([f"{name} from {low:.4g} to {high:.4g}", *lines(["", "", "last"], cells)[1:]])
+    return "\n\n".join("\n".join(part) for part in parts)
+
+
+def draw(groups: Sequence[Group], drawn: Curves, path: Path) -> None:
+    """Draw the curves into a picture."""
+    from src.viz.curves import save_curves
+
+    labels = [
+        f"{letter}  {group.label}" for letter, group in zip(letters(groups), groups, strict=True)
+    ]
+    save_curves(drawn, labels, path)

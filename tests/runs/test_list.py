@@ -1,0 +1,175 @@
+"""python -m src.runs: the table, its conditions, its order, its CSV."""
+
+import csv
+import subprocess
+import sys
+import time
+
+import pytest
+
+from src.core.errors import UserError
+from src.runs.__main__ import list_runs
+from tests.conftest import ROOT, call, command, wrong
+from tests.runs.folders import make_run
+
+
+@pytest.fixture
+def top(tmp_path):
+    """Four runs: three finished with seeds 0, 1, 2 (one of another rate), one interrupted GAN."""
+    for seed, acc, lr in ((0, 0.9, 0.1), (1, 0.92, 0.1), (2, 0.7, 0.5)):
+        make_run(
+            tmp_path / "fc_digits" / str(seed),
+            metrics={"test/acc": acc, "test/loss": 1 - acc, "test/n": 360, "seconds": 9.0},
+            settings={
+                "seed": seed,
+                "model.lr": lr,
+                "name": f"run {seed}",
+                "tags": ["a", f"t{seed}"],
+            },
+            started=f"2026-11-26T07:0{seed}:00.000+00:00",
+        )
+    make_run(
+        tmp_path / "dcgan_digits" / "x",
+        "dcgan",
+        "running",  # but nobody holds its lock
+        curves=[{"batches": 1, "train/d_loss": 2}, {"batches": 9, "val/fid_own": 5.5}],
+        started="2026-11-25T07:00:00.000+00:00",
+        settings={"note": "a, b"},
+        diff="diff --git",
+    )
+    return tmp_path
+
+
+def listed(top, *overrides):
+    """Return the names of the runs that the command lists, in order."""
+    return [run.label for run in call("runs", list_runs, f"out={top}", *overrides)]
+
+
+ALL = ["dcgan_digits/x", "fc_digits/0", "fc_digits/1", "fc_digits/2"]
+
+
+def test_table_shows_every_run_with_state_and_key_metrics(top, capsys):
+    assert listed(top) == ALL
+    header, first, second, *_ = capsys.readouterr().out.splitlines()
+    assert header.split()[:5] == ["run", "state", "model", "data", "metrics"]
+    assert first.split()[:6] == ["dcgan_digits/x", "interrupted", "dcgan", "digits",
+                                 "val/fid_own", "5.5"]  # fmt: skip
+    assert "abcdef123+" in first
+    assert "a, b" in first
+    assert "test/acc 0.9  test/loss 0.1" in second
+    assert "abcdef123 " in second
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ("model=dcgan", ALL[:1]),
+        ("model=*gan", ALL[:1]),
+        ("model!=dcgan", ALL[1:]),
+        ("state=finished,test/acc>0.8", ALL[1:3]),
+        ("test/acc>=0.9,test/acc<=0.9", ALL[1:2]),
+        ("val/fid_own<6", ALL[:1]),
+        ("train/d_loss<6", ALL[:1]),
+        ("tags=t1", ALL[2:3]),
+        ("name=run 2", ALL[3:]),
+        ("name!=null", ALL[1:]),
+        ("model.lr=0.5", ALL[3:]),
+        ("model.lr<0.5", ALL[:3]),
+        ("seed=1", ALL[2:3]),
+        ("commit=abcdef123", ALL[1:]),
+        ("date>2026-11-25 12", ALL[1:]),
+        ("note=a*", ALL[:1]),
+        ("model=nothing", []),
+    ],
+)
+def test_where_selects_runs(top, where, expected):
+    assert listed(top, f"where={where}") == expected
+
+
+def test_sort_by_any_key_puts_runs_without_a_value_last(top):
+    names = ["fc_digits/1", "fc_digits/0", "fc_digits/2", "dcgan_digits/x"]
+    assert listed(top, "sort=-test/acc") == names
+    assert listed(top, "sort=test/acc") == [*names[2::-1], names[3]]
+    assert listed(top, "sort=-date") == ALL[::-1]
+
+
+def test_seeds_are_averaged_with_an_interval(top, capsys):
+    listed(top, "average_seeds=true", "where=model=fc", "metrics=test/acc")
+    rows = capsys.readouterr().out.splitlines()[1:-1]
+    assert len(rows) == 2
+    assert "run 0 (seeds 0, 1)" in rows[0]
+    assert "0.91 ± 0.13" in rows[0]  # 12.706 * 0.014142 / sqrt(2)
+    assert " 0.7 " in rows[1]
+    assert "±" not in rows[1]
+
+
+def test_csv_holds_all_metrics_and_settings(top, tmp_path):
+    listed(top, f"csv={tmp_path / 'x' / 'runs.csv'}", "where=model=fc")
+    with (tmp_path / "x" / "runs.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["test/acc"] for row in rows] == ["0.9", "0.92", "0.7"]
+    assert [row["model.lr"] for row in rows] == ["0.1", "0.1", "0.5"]
+    assert rows[0]["folder"] == str(top / "fc_digits" / "0")
+    assert rows[0]["state"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("where=test/ac>0.5", "where=test/ac>0.5: no run has 'test/ac'; did you mean test/acc?"),
+        ("sort=-tset/loss", "sort=-tset/loss: no run has 'tset/loss'; did you mean test/loss?"),
+        ("metrics=[acc]", "metrics: no run has 'acc'"),
+        ("where=test/acc>high", "'high' is not a number, which test/acc> needs"),
+        ("where=dcgan", "'dcgan' is not a condition; write KEY=VALUE"),
+        ("where=model=fc,", "'' is not a condition"),
+    ],
+)
+def test_wrong_key_or_condition_is_one_line(top, override, words):
+    with pytest.raises(UserError) as error:
+        listed(top, override)
+    assert words in str(error.value)
+
+
+def test_no_run_and_no_folder_are_one_line(tmp_path):
+    assert "there is no run below" in wrong(command("runs", f"out={tmp_path}"))
+    assert "is not a folder" in wrong(command("runs", f"out={tmp_path / 'x'}"))
+
+
+def test_runs_without_or_with_a_damaged_record_are_listed(tmp_path):
+    for name, text in (("old", None), ("damaged", "{")):
+        (tmp_path / name / ".hydra").mkdir(parents=True)
+        (tmp_path / name / ".hydra" / "config.yaml").write_text(
+            "model: {_target_: src.models.gan.GAN}\nseed: ${data.seed}\ndata: {name: digits}\n"
+        )
+        if text:
+            (tmp_path / name / "run.json").write_text(text)
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "run.json").write_text("")
+    found = call("runs", list_runs, f"out={tmp_path}", "sort=run")
+    assert [(run.label, run.fields["model"], run.state) for run in found] == [
+        ("bare", "", "interrupted"),
+        ("damaged", "gan", "interrupted"),
+        ("old", "gan", "interrupted"),
+    ]
+
+
+def test_two_hundred_runs_are_listed_without_torch(tmp_path):
+    packages = {f"package-{k}": "1.0.0" for k in range(200)}
+    settings = {f"setting_{k}": k for k in range(200)}
+    for number in range(200):
+        make_run(
+            tmp_path / "fc_digits" / str(number),
+            metrics={"test/acc": number / 200},
+            packages=packages,
+            settings=settings,
+            diff="x" * 20_000,
+        )
+    code = (
+        "import sys\nfrom src.runs.__main__ import main\n"
+        f"sys.argv = ['runs', 'out={tmp_path}', 'where=test/acc>0.5', 'sort=-test/acc']\n"
+        "code = main()\nprint(code, 'torch' in sys.modules)"
+    )
+    start = time.process_time()
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.stdout.splitlines()[-2:] == [f"99 runs of 200 below {tmp_path}", "0 False"]
+    assert time.process_time() - start < 2
