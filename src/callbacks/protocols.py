@@ -57,6 +57,9 @@ class CanDecode(Protocol):
 
     latent_dim: int
 
+    def latents(self, n: int, generator: torch.Generator) -> Tensor:
+        """Return n random z, as in training; a conditional model appends a class to each."""
+
     def decode(self, z: Tensor) -> Tensor:
         """Return the images (n, C, H, W) in [0, 1] of z (n, latent_dim)."""
 

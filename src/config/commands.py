@@ -13,6 +13,7 @@ from src.core.types import (
     ImageSide,
     ImageSize,
     Interval,
+    NonNegative,
     PathText,
     PictureName,
     Positive,
@@ -80,6 +81,17 @@ class BenchAugment:
     batch_size: PositiveInt
     batches: PositiveInt
     rounds: PositiveInt
+
+
+@dataclass
+class BenchServe:
+    """python -m src.bench.serve"""
+
+    run: PathText
+    images: Images | None
+    batch_sizes: Sequence[PositiveInt]
+    seconds: Positive
+    minutes: NonNegative
 
 
 @dataclass
@@ -214,6 +226,7 @@ COMMANDS = {
     "bench": Bench,
     "leave_one_out": LeaveOneOut,
     "bench_augment": BenchAugment,
+    "bench_serve": BenchServe,
     "evaluate": Evaluate,
     "sample": Sample,
     "predict": Predict,

@@ -51,7 +51,9 @@ def run_once(
         runs.discard(folder, parents=not is_named)
         raise
     except OSError as error:  # Hydra writes the config
-        raise failure(error, folder) or error from error
+        if lost := failure(error, folder):
+            raise lost from error
+        raise
 
 
 def run_alone(task: Task, cfg: DictConfig, folder: Path) -> Any:
@@ -67,8 +69,11 @@ def run_alone(task: Task, cfg: DictConfig, folder: Path) -> Any:
         raise
     except Incomplete:
         raise
-    except Exception as error:  # becomes one line if the system failed, else is raised again
-        raise failure(error, folder) or error from error
+    except Exception as error:
+        if lost := failure(error, folder):
+            raise lost from error
+        _append(folder / "train.log", f"error: {traceback.format_exc().rstrip()}")
+        raise
 
 
 def failure(error: Exception, folder: Path) -> TrainingFailed | None:
@@ -157,7 +162,6 @@ class Sweep:
             words = user_error_line(error)
             if not isinstance(error, UserError | TrainingFailed | Incomplete):
                 words = traceback.format_exc().rstrip()
-                _append(folder / "train.log", f"error: {words}")
             print(f"job {name} failed: {words}", file=sys.stderr)
             if not str(job.launcher._target_).endswith(".BasicLauncher"):
                 raise  # reports the failure to the process that launched the job

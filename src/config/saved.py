@@ -29,3 +29,11 @@ def expect_classifier(folder: Path, setting: str = "run") -> None:
     if not class_attribute(target, "is_classifier"):
         name = target.rpartition(".")[2]
         raise UserError(f"{setting}={folder} holds a {name}; give the run of a classifier")
+
+
+def expect_images(folder: Path) -> None:
+    """Raise UserError if the run in `folder` trained a model of sentences."""
+    target = runs.load_config(folder).model._target_
+    if class_attribute(target, "takes") == "sentences":
+        name = target.rpartition(".")[2]
+        raise UserError(f"run={folder} holds a {name}; give the run of a model of images")

@@ -42,6 +42,7 @@ class Family(pl.LightningModule):
         interpolate(n, steps, ...)      `src.sample interpolate=...`
         reconstruct(images, generator)  reconstructions next to their images
         encode(images), decode(z)       walks between images; the latent plane if latent_dim is 2
+          + latents(n, generator)       sliders through latent space in `src.serve`
         canvases(n, generator, images)  canvases step by step, as strips and GIFs
         log_weights(x, noise)           importance-weighted -log p(x); `src.evaluate iwae_samples=k`
         compare(a, b, generator)        images next to the model's versions of them

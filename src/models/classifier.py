@@ -20,7 +20,6 @@ from src.models.normalize import Normalize, in_channels, normalized
 from src.models.pretrained import Transfer, mismatch, read_source
 from src.models.published import SETTING
 from src.models.tta import TTA, predict_with_tta
-from src.nets.feature_net import FeatureNet
 from src.nets.init import whiten
 from src.nets.inspect import classifier_heads, frozen_parts
 from src.optim.average import moving_average
@@ -145,13 +144,10 @@ class Classifier(Family):
                 f"{SETTING}={self.init_from}: its images had their pixels in another order "
                 "(data.permute, data.size)"
             )
-        found = source.weights
-        if isinstance(self.net, FeatureNet):
-            found = self.net.renamed(found)
         new = [] if source.class_names == datamodule.class_names else classifier_heads(self.net)
         weights, target = (
             {name: value for name, value in state.items() if name.rpartition(".")[0] not in new}
-            for state in (found, self.net.state_dict())
+            for state in (source.weights, self.net.state_dict())
         )
         if why := mismatch(weights, target):
             raise UserError(f"{SETTING}={self.init_from} does not fit the network: {why}")

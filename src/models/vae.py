@@ -150,12 +150,16 @@ class VAE(Family):
         """Return the mean of p(x | z), (n, C, H, W) in [0, 1], of z (n, latent_dim)."""
         return torch.cat([self.net.decode(part.to(self.device)).sigmoid() for part in z.split(500)])
 
+    def latents(self, n: int, generator: torch.Generator) -> Tensor:
+        """Return z (n, latent_dim) from the prior, drawn by a CPU generator."""
+        return torch.randn(n, self.latent_dim, generator=generator)
+
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """Return n images (n, C, H, W) in [0, 1]: the means of p(x | z) for z from the prior.
 
         The same (CPU) generator state gives the same images on every device.
         """
-        return self.decode(torch.randn(n, self.latent_dim, generator=generator))
+        return self.decode(self.latents(n, generator))
 
     def interpolate(self, n: int, steps: int, generator: torch.Generator) -> Tensor:
         """Return n walks of `steps` images between pairs of z, (n * steps, C, H, W) in [0, 1].

@@ -107,14 +107,15 @@ class FeatureNet(nn.Module):
             [length * F.normalize(pooled, dim=1), self.class_features * length * roots], 1
         )
 
+    def has_names_of(self, weights: dict[str, Tensor]) -> bool:
+        """Return whether a state dict is that of a `FeatureNet`."""
+        return any(name.startswith("body.") for name in weights)
+
     def renamed(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return those weights of an uncut network that this one has, with the names used here.
 
         Args:
-            weights: the state dict of a network like `body` before it was cut. That of a
-                `FeatureNet` is returned as it is.
+            weights: the state dict of a network like `body` before it was cut.
         """
-        if any(name.startswith("body.") for name in weights):
-            return weights
         own = self.state_dict()
         return {f"body.{name}": w for name, w in weights.items() if f"body.{name}" in own}

@@ -173,6 +173,8 @@ def pictures(model, images):
         z = model.encode(images)
         assert z.shape == (3, model.latent_dim)
         yield model.decode(z), images.shape
+    if isinstance(model, protocols.CanDecode):
+        yield model.decode(model.latents(3, generator(0))), (3, *shape)
     if isinstance(model, protocols.CanCompare):
         rows = model.compare(images, images, generator(0))
         yield rows[:, 0], (len(rows), *shape)

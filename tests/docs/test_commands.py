@@ -19,7 +19,11 @@ PAGES = [
     if not page.name.startswith("adding-a-")  # test_extending.py runs theirs
 ]
 PLACEHOLDERS = {"S": "0", "ROW": "none"}  # in the pages, for a seed and a choice of augment
-CONFIGS = {"bench.augment": "bench_augment", "bench.leave_one_out": "leave_one_out"}
+CONFIGS = {
+    "bench.augment": "bench_augment",
+    "bench.leave_one_out": "leave_one_out",
+    "bench.serve": "bench_serve",
+}
 COMMAND = re.compile(r"^\s*python -m src\.([\w.]+)(.*)$", re.MULTILINE)
 EXAMPLE = re.compile(r"^\| .*? \| `((?:model|experiment)=[^`]*)` \|$", re.MULTILINE)
 
@@ -87,6 +91,7 @@ def test_documented_settings_are_those_of_the_command(module):
         flat |= {f"{key}.{k}": v for k, v in value.items()} if nested else {key: value}
     shown = {key: OmegaConf.to_yaml({"x": value}).strip()[3:] for key, value in flat.items()}
     shown = {key: value.strip("'") for key, value in shown.items()}
+    shown |= {key: str(value) for key, value in flat.items() if isinstance(value, list)}
     documented = tables()[module]
     if module == "train":  # the groups are listed there too
         documented = {key: value for key, value in documented.items() if key in shown}

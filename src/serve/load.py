@@ -1,0 +1,82 @@
+"""From a finished run to the service that fits its model."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from PIL import Image
+from torch import Tensor
+
+from src.callbacks.protocols import CanDecode, CanPaint, CanTranslate
+from src.config.signatures import class_attribute
+from src.core import runs
+from src.core.errors import UserError
+from src.core.types import height_width
+from src.data.decode import parse_color, prepare
+from src.engine.load import load_classifier, load_run
+from src.models.style_transfer import StyleTransfer
+from src.serve.classification import Classification
+from src.serve.generation import LatentSpace
+from src.serve.painting import Painter
+from src.serve.service import Limits, Service
+from src.serve.translation import Stylist, Translator
+
+
+def load_service(folder: Path, limits: Limits) -> Service:
+    """Load a finished run; return its service.
+
+    Raises UserError if no service can show this kind of model.
+    """
+    cfg = runs.load_config(folder)
+    about = _about(folder, cfg)
+    if class_attribute(cfg.model._target_, "is_classifier"):
+        trained = load_classifier(folder)
+        facts = {
+            "classes": trained.class_names,
+            "net": str(cfg.model.net.get("model_name", cfg.model.net._target_.rpartition(".")[2])),
+            **_accuracy(runs.read_metrics(folder)),
+            "recognizes_unlike_images": trained.familiar is not None,
+        }
+        return Classification(trained, about | facts, limits)
+    cfg, model, state = load_run(folder)
+    if isinstance(model, CanPaint):
+        return Painter(model, about, limits)
+    if isinstance(model, CanDecode):
+        conditional = getattr(model, "num_classes", None)
+        classes = {"classes": state["class_names"]} if conditional else {}
+        return LatentSpace(model, about | classes, limits)
+    if isinstance(model, StyleTransfer):
+        return Stylist(model, _preparation(cfg), about, limits)
+    if isinstance(model, CanTranslate):
+        return Translator(model, _preparation(cfg), about, limits)
+    raise UserError(f"run={folder} holds a {about['family']}: there is no page for it")
+
+
+def _about(folder: Path, cfg: DictConfig) -> dict[str, Any]:
+    """Return the facts that every run has."""
+    trained_at = datetime.fromtimestamp(runs.last_checkpoint(folder).stat().st_mtime, UTC)
+    return {
+        "family": cfg.model._target_.rpartition(".")[2],
+        "data": cfg.data.name,
+        "size": list(height_width(cfg.data.size)),
+        "trained": trained_at.isoformat(timespec="seconds"),
+    }
+
+
+def _accuracy(metrics: dict[str, float]) -> dict[str, float | None]:
+    """Return the measured accuracy with its interval; nothing if there is none."""
+    kinds = [name for name in ("test/acc", "val/acc") if name in metrics]
+    return {
+        f"accuracy{end}": metrics.get(f"{kind}{end}")
+        for kind in kinds[:1]
+        for end in ("", "_low", "_high")
+    }
+
+
+def _preparation(cfg: DictConfig) -> Callable[[Image.Image, tuple[int, int]], Tensor]:
+    """Return a function: an open image and a size (H, W) -> (C, H, W) uint8."""
+    background = parse_color(cfg.data.get("background", "white"))
+
+    return lambda image, size: prepare(image, size, cfg.data.channels, background)

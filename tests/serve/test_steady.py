@@ -1,0 +1,145 @@
+"""The service under pressure: signals, full queues, and what it leaves behind."""
+
+import asyncio
+import resource
+import signal
+import socket
+import subprocess
+import time
+
+import httpx
+import pytest
+from fastapi import HTTPException
+
+from src.serve.service import Limits, Service
+from tests.serve.images import encoded, noise
+from tests.serve.processes import start
+
+
+class Echo(Service):
+    """Answer each item with itself."""
+
+    page = ""
+
+    def compute(self, items):
+        return items
+
+    def routes(self):
+        raise NotImplementedError
+
+
+def limits(**changes):
+    sizes = {"max_megabytes": 1, "max_megapixels": 1, "max_files": 4}
+    return Limits(**({"batch_size": 4, "queue": 4, "timeout": 5} | sizes | changes))
+
+
+def test_queue_counts_images_until_they_are_answered():
+    service = Echo({}, limits(queue=3))
+    with service.places(2):
+        with pytest.raises(HTTPException) as refused, service.places(2):
+            pass
+        assert refused.value.status_code == 429
+        assert refused.value.headers == {"Retry-After": "1"}
+        with service.places(1):
+            pass
+    with service.places(3):
+        pass
+
+
+def test_request_without_an_answer_in_time_gets_503_and_leaves_the_queue():
+    service = Echo({}, limits(timeout=0.05))
+
+    async def ask() -> None:
+        async with service.answering():
+            with service.places(1):
+                await service.batcher.submit([0])  # nothing runs the batcher
+
+    with pytest.raises(HTTPException) as refused:
+        asyncio.run(ask())
+    assert refused.value.status_code == 503
+    assert service.in_progress == 0
+    assert service.batcher._next_batch() == []
+
+
+def test_full_queue_is_answered_with_429(averaged_run):
+    process, address = start(averaged_run, "queue=2", "max_files=5")
+    try:
+        files = [("files", (f"{i}.png", encoded(noise(28, 28)))) for i in range(3)]
+        refused = httpx.post(f"{address}/predict", files=files)
+        assert refused.status_code == 429
+        assert refused.headers["retry-after"] == "1"
+        assert httpx.post(f"{address}/predict", files=files[:2]).status_code == 200
+        assert 'refused_total{reason="queue full"} 1.0' in httpx.get(f"{address}/metrics").text
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def half_sent(port: int, content: bytes) -> tuple[socket.socket, bytes]:
+    """Send the head and a part of an upload; return the connection and the rest."""
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+        + content
+        + b"\r\n--x--\r\n"
+    )
+    head = (
+        "POST /predict HTTP/1.1\r\nHost: localhost\r\n"
+        f"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    connection = socket.create_connection(("127.0.0.1", port), timeout=30)
+    connection.sendall(head.encode() + body[:100])
+    return connection, body[100:]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_requests_in_flight_are_answered_before_a_signal_ends_the_service(averaged_run, number):
+    process, address = start(averaged_run)
+    port = httpx.URL(address).port
+    open_ones = [half_sent(port, encoded(noise(28, 28, seed=k))) for k in range(4)]
+    assert httpx.get(f"{address}/health").status_code == 200  # so those before have arrived
+    process.send_signal(number)
+    for _ in range(100):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            time.sleep(0.05)
+        except ConnectionRefusedError:
+            break
+    else:
+        pytest.fail("new connections are still accepted")
+    assert process.poll() is None
+    for connection, rest in open_ones:
+        connection.sendall(rest)
+        answer = b"".join(iter(lambda c=connection: c.recv(65536), b""))
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b'"probability"' in answer
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert stderr == ""
+
+
+def test_client_that_stops_sending_cannot_hold_up_the_end(averaged_run):
+    process, address = start(averaged_run, "timeout=1")
+    connection, _ = half_sent(httpx.URL(address).port, encoded(noise(28, 28)))
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.communicate(timeout=30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    assert process.returncode == 0
+    connection.close()
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs Linux")
+def test_uploads_are_answered_by_a_process_that_can_write_no_file(averaged_run):
+    process, address = start(averaged_run, "max_megabytes=5", "max_megapixels=2")
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, 0))
+    try:
+        large = encoded(noise(1000, 1200, 3))  # 3.6 MB: other servers put it into a temporary file
+        files = [("files", (f"{i}.png", large)) for i in range(3)]
+        answer = httpx.post(f"{address}/predict", files=files, timeout=60)
+        assert answer.status_code == 200, answer.text
+        assert [len(one["classes"]) for one in answer.json()] == [10, 10, 10]
+    finally:
+        process.kill()
+        process.communicate()
