@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
 from src.core.types import (
+    AnyLength,
     Budget,
     Color,
+    FreeText,
     ImageSide,
     ImageSize,
     Interval,
@@ -52,6 +54,9 @@ class Train:
     test: Resumable[bool]
     cache: Resumable[PathText]
     checkpoint: Resumable[Checkpointing]
+    name: Resumable[str | None]
+    tags: Resumable[AnyLength[str]]
+    note: Resumable[FreeText | None]
     recommended: Recommended
 
 
