@@ -214,36 +214,27 @@ def cached_timm(limit: int) -> list[Candidate]:
         if path.name in ("model.safetensors", "pytorch_model.bin"):
             names[path] = path.parts[-4].removeprefix("models--timm--")
     newest = dict.fromkeys(names[path] for path in _newest(names))
-    return [
-        Candidate(
-            name,
-            [
-                "model=timm",
-                f"model.net.model_name={name}",
-                *_prepared_as_timm(name),
-                "model.init_from=pretrained",
-                *NEW_HEAD,
-            ],
-            "timm's cache",
-        )
-        for name in newest
-        if timm_names.is_known(name)
-    ][:limit]
+    found = [_candidate_of_timm(name) for name in newest if timm_names.is_known(name)]
+    return [candidate for candidate in found if candidate is not None][:limit]
 
 
-def _prepared_as_timm(name: str) -> list[str]:
-    """Return how images are prepared for the pretrained weights of a net of timm."""
+def _candidate_of_timm(name: str) -> Candidate | None:
+    """Return a net of timm with its pretrained weights; None if it has several last layers."""
     import timm
 
     card = timm.get_pretrained_cfg(name)
-    if card is None:
-        return []
-    method = "bilinear" if card.interpolation == "bilinear" else "bicubic"
-    return [
+    if card is None or not isinstance(card.classifier, str):
+        return None
+    overrides = [
+        "model=timm",
+        f"model.net.model_name={name}",
         f"data.size={card.input_size[-1]}",
         f"data.crop={card.crop_pct}",
-        f"data.interpolation={method}",
+        f"data.interpolation={'bilinear' if card.interpolation == 'bilinear' else 'bicubic'}",
+        "model.init_from=pretrained",
+        *NEW_HEAD,
     ]
+    return Candidate(name, overrides, "timm's cache")
 
 
 def _newest(paths: Collection[Path]) -> list[Path]:

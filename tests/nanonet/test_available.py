@@ -10,11 +10,14 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from src.config.jobs import run_once
-from src.engine.load import load_run
+from src.core.pixels import to_float
+from src.engine.load import load_classifier, load_run
+from src.models.normalize import normalized
 from src.nanonet.available import cached_timm, cached_torchvision, find_once, own_runs
 from src.nanonet.lab import Lab
 from src.nanonet.recipes import Recipe, train_on
 from src.train import train
+from src.viz import explain
 from tests.conftest import ON_CPU
 
 NET = ["model=timm", "model.net.model_name=test_efficientnet"]
@@ -111,6 +114,7 @@ def test_cached_weights_are_candidates(tmp_path: Path, monkeypatch):
         "hub/checkpoints/resnet18-f37072fd.pth",
         "hub/checkpoints/nothing-1234.pth",
         "hf/models--timm--resnet18.a1_in1k/snapshots/0/model.safetensors",
+        "hf/models--timm--deit_tiny_distilled_patch16_224.fb_in1k/snapshots/0/model.safetensors",
         "hf/models--timm--no_such_net/snapshots/0/model.safetensors",
         "hf/models--other--thing/snapshots/0/model.safetensors",
     ):
@@ -148,3 +152,25 @@ def test_hidden_head_on_a_cut_own_net_learns_what_the_trainer_teaches(place: Pat
     with torch.no_grad():
         maps = whole.net.forward_intermediates(whole.scaled(images), [2], intermediates_only=True)
     torch.testing.assert_close(own.features(recipe).plain[:3], maps[0].mean((2, 3)))
+
+
+def test_run_of_a_cut_network_is_an_ordinary_one(place: Path, tmp_path: Path):
+    overrides = [*reading(place / "photos", place / "cache"), *NET, "model.net.cut=2",
+                 "model.net.pool=max", "model.net.hidden=6", "data.size=32", "test=false",
+                 "model.transfer.freeze=backbone", "trainer.max_epochs=1"]  # fmt: skip
+    sources = {"first": place / "runs" / "same", "second": tmp_path / "first"}
+    for name, source in sources.items():
+        folder = tmp_path / name
+        more = [f"model.init_from={source}", f"hydra.run.dir={folder}"]
+        run_once("train", [*overrides, *more], train, folder, is_named=True)
+    logs = [(tmp_path / name / "train.log").read_text() for name in sources]
+    assert "newly initialized for 2 classes: head.0, head.2" in logs[0]
+    assert "last layer included" in logs[1]
+    classifier = load_classifier(tmp_path / "second")
+    images = to_float(torch.stack([classifier.read(path) for path in photos_in(place)[:2]]))
+    assert classifier.answer(images).probabilities.shape == (2, 2)
+    deployed = classifier.net
+    net, x = deployed.net, normalized(images, deployed.mean, deployed.std, deployed.in_channels)
+    layer = explain.find_cam_layer(net, x)
+    heat = explain.grad_cam(net, net.get_submodule(layer), x, torch.tensor([0, 1]))
+    assert heat.isfinite().all()
