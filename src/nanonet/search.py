@@ -98,7 +98,7 @@ class Search:
     finish within the budget ends there.
 
     Before its first fold a candidate is prepared. That is timed separately and not taken from the
-    budget, but no candidate after the first is prepared once both together have used it up.
+    budget, but no further candidate is prepared once it has taken as long as the budget.
 
     Every finished fold is a file, so a search that was stopped goes on from there.
 
@@ -204,13 +204,13 @@ class Search:
         """Prepare a candidate once, and note how long that takes.
 
         Raises:
-            OutOfTime: it is not the first, and training and preparing have used the budget up.
+            OutOfTime: it is not the first, and preparing others took as long as the budget.
         """
         name = recipe.name
         if name in self.prepared:
             return
-        used = sum(self.seconds.values()) + sum(self.preparation.values())
-        if used >= self.budget and any(self.preparation.values()):
+        used = sum(self.preparation.values())
+        if used and used >= self.budget:
             raise OutOfTime
         start = time.monotonic()
         self.prepares(recipe)
