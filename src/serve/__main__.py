@@ -12,6 +12,7 @@ written to disk. SIGTERM and Ctrl-C let running requests finish. Needs: pip inst
 """
 
 import contextlib
+import gc
 import math
 import sys
 from importlib.util import find_spec
@@ -23,6 +24,7 @@ from omegaconf import DictConfig
 from src.config import cli
 from src.config.saved import expect_images
 from src.core.errors import Interrupted, UserError
+from src.core.waiting import wait_passively
 
 NEEDED = ("fastapi", "fastapi_offline", "multipart", "prometheus_client", "uvicorn")
 
@@ -35,6 +37,7 @@ def serve(cfg: DictConfig) -> None:
         raise UserError(f"host={cfg.host} lets other machines in: set token=SECRET for them")
     folder = Path(cfg.run).expanduser()
     expect_images(folder)
+    wait_passively()  # decoders and the event loop need the processors too
 
     import uvicorn
 
@@ -65,6 +68,8 @@ def serve(cfg: DictConfig) -> None:
     socket.listen()  # before its address is printed
     host, port = socket.getsockname()[:2]
     print(f"serving {folder} at http://{host}:{port} (API: /docs); Ctrl-C stops", flush=True)
+    gc.collect()
+    gc.freeze()  # else the collector would go through all objects of torch again and again
     with contextlib.suppress(Interrupted):  # uvicorn raises the signal again after it has stopped
         uvicorn.Server(config).run([socket])
 
