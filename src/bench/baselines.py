@@ -1,7 +1,7 @@
 """Plain loops for `src.bench` to time, as tutorials write them: one image at a time, float32."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -21,10 +21,35 @@ class Clock:
         self.seen += 1
         self.images += images if self.seen > self.warmup else 0
         if self.seen == self.warmup:
-            self.start = time.perf_counter()
+            self.start = now()
         if self.seen == self.last:
-            self.rate = self.images / (time.perf_counter() - self.start)
+            self.rate = self.images / (now() - self.start)
         return self.seen >= self.last
+
+
+def now() -> float:
+    """Return the time in seconds, once a GPU has finished its work."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def device_of(cfg: DictConfig) -> Any:
+    """Return the torch.device that trainer.accelerator names."""
+    import torch
+
+    wanted = cfg.trainer.accelerator
+    gpu = wanted in ("gpu", "cuda") or (wanted == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if gpu else "cpu")
+
+
+def batches(cfg: DictConfig, data: Any, *changes: Any) -> Iterator[list[Any]]:
+    """Yield the batches of `one_by_one` on the device of the run."""
+    device = device_of(cfg)
+    for batch in one_by_one(data, *changes):
+        yield [part.to(device) for part in batch]
 
 
 def one_by_one(data: Any, *changes: Any) -> Any:
@@ -97,12 +122,12 @@ def plain_gan_rate(cfg: DictConfig, data: Any) -> float:
     from src.engine import build
 
     torch.manual_seed(cfg.seed)
-    model: Any = build.model(cfg, data).to(memory_format=torch.contiguous_format)
+    model: Any = build.model(cfg, data).to(device_of(cfg), memory_format=torch.contiguous_format)
     g, d, loss = model.generator, model.discriminator, model.loss
     d_optimizer, g_optimizer = (plain_optimizer(cfg, net.parameters()) for net in (d, g))
     clock = Clock(cfg.warmup, cfg.batches)
     while True:
-        for step, (real, labels) in enumerate(one_by_one(data, transforms.Normalize(0.5, 0.5))):
+        for step, (real, labels) in enumerate(batches(cfg, data, transforms.Normalize(0.5, 0.5))):
             d = model.discriminator_given(labels)
             fake = g(model.latents(len(real), labels=labels)).detach()
             d_loss = loss.discriminator(d(real), d(fake))
@@ -129,7 +154,7 @@ def plain_penalty(critic: Any, real: Any, fake: Any) -> Any:
     """Return the gradient penalty as tutorials write it."""
     import torch
 
-    mix = torch.rand(len(real), 1, 1, 1)
+    mix = torch.rand(len(real), 1, 1, 1, device=real.device)
     x_hat = (mix * real + (1 - mix) * fake).requires_grad_(True)
     (gradient,) = torch.autograd.grad(critic(x_hat).sum(), x_hat, create_graph=True)
     return ((gradient.flatten(1).norm(dim=1) - 1) ** 2).mean()
@@ -150,7 +175,7 @@ def plain_cyclegan_rate(cfg: DictConfig, data: Any) -> float:
     from src.engine import build
 
     torch.manual_seed(cfg.seed)
-    model: Any = build.model(cfg, data).to(memory_format=torch.contiguous_format)
+    model: Any = build.model(cfg, data).to(device_of(cfg), memory_format=torch.contiguous_format)
     g, f, d_a, d_b = model.g, model.f, model.d_a, model.d_b
     g_optimizer, d_optimizer = (
         plain_optimizer(cfg, itertools.chain(one.parameters(), other.parameters()))
@@ -174,7 +199,7 @@ def plain_cyclegan_rate(cfg: DictConfig, data: Any) -> float:
         return mse_loss(scores, torch.full_like(scores, float(real)))
 
     while True:
-        for a, b in one_by_one(data, transforms.Normalize(0.5, 0.5)):
+        for a, b in batches(cfg, data, transforms.Normalize(0.5, 0.5)):
             fake_b, fake_a = g(a), f(b)
             back_a, back_b = f(fake_b), g(fake_a)
             cycle = l1_loss(back_a, a) + l1_loss(back_b, b)
@@ -207,12 +232,12 @@ def plain_draw_rate(cfg: DictConfig, data: Any) -> float:
     from src.nets.draw_reference import draw
 
     torch.manual_seed(cfg.seed)
-    model: Any = build.model(cfg, data)
+    model: Any = build.model(cfg, data).to(device_of(cfg))
     optimizer = plain_optimizer(cfg, model.parameters())
     clock = Clock(cfg.warmup, cfg.batches)
     while True:
-        for x, _ in one_by_one(data):
-            eps = torch.randn(model.net.num_steps, len(x), model.net.latent_dim)
+        for x, _ in batches(cfg, data):
+            eps = torch.randn(model.net.num_steps, len(x), model.net.latent_dim, device=x.device)
             logits, kl = draw(model.net, x, eps)
             nll = binary_cross_entropy_with_logits(logits, x, reduction="sum")
             loss = (nll + kl.sum()) / len(x)
@@ -233,7 +258,7 @@ def plain_classifier_rate(cfg: DictConfig, data: Any) -> float:
     from src.engine import build
 
     torch.manual_seed(cfg.seed)
-    model: Any = build.model(cfg, data)
+    model: Any = build.model(cfg, data).to(device_of(cfg))
     net = model.net.to(memory_format=torch.contiguous_format).train()
     optimizer = plain_optimizer(cfg, net.parameters())
     changes: list[Any] = [transforms.Normalize([0.5] * data.channels, [0.5] * data.channels)]
@@ -245,7 +270,7 @@ def plain_classifier_rate(cfg: DictConfig, data: Any) -> float:
         changes.append(transforms.RandomHorizontalFlip(cfg.augment.flip.p))
     clock = Clock(cfg.warmup, cfg.batches)
     while True:
-        for images, labels in one_by_one(data, *changes):
+        for images, labels in batches(cfg, data, *changes):
             loss = torch.nn.functional.cross_entropy(net(images), labels)
             optimizer.zero_grad()
             loss.backward()

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
 from src.core.types import (
+    AnyLength,
     Budget,
     Color,
+    FreeText,
     ImageSide,
     ImageSize,
     Interval,
@@ -52,6 +54,9 @@ class Train:
     test: Resumable[bool]
     cache: Resumable[PathText]
     checkpoint: Resumable[Checkpointing]
+    name: Resumable[str | None]
+    tags: Resumable[AnyLength[str]]
+    note: Resumable[FreeText | None]
     recommended: Recommended
 
 
@@ -181,11 +186,21 @@ class Photos:
 
 
 @dataclass
+class Found:
+    """The node `found` of nanonet."""
+
+    runs: PathText | None
+    caches: bool
+    max: PositiveInt
+
+
+@dataclass
 class NanoNet:
     """python -m src.nanonet"""
 
     data: Photos
     candidate: dict[str, Sequence[str]]
+    found: Found
     out: PathText | None
     init: PathText | None
     budget: Budget

@@ -1,6 +1,7 @@
 """Run one job, or the jobs of a sweep, and report those that fail."""
 
 import contextlib
+import shlex
 import sys
 import time
 import traceback
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from src.config.compose import complete, first_lines
 from src.config.hydra_app import run_jobs
@@ -22,6 +23,7 @@ from src.core.errors import (
     os_failure,
     user_error_line,
 )
+from src.core.run_record import recorded
 
 Task = Callable[[DictConfig, Path], Any]
 
@@ -39,7 +41,8 @@ def run_once(
     def job(cfg: DictConfig) -> Any:
         try:
             complete(cfg)
-            return run_alone(task, cfg, Path(HydraConfig.get().runtime.output_dir))
+            choices = chosen()
+            return run_alone(task, cfg, Path(HydraConfig.get().runtime.output_dir), choices)
         except (UserError, TrainingFailed) as error:
             raised.append(error)  # not through Hydra, which would also print a message
 
@@ -51,24 +54,51 @@ def run_once(
         runs.discard(folder, parents=not is_named)
         raise
     except OSError as error:  # Hydra writes the config
-        raise failure(error, folder) or error from error
+        if lost := failure(error, folder):
+            raise lost from error
+        raise
 
 
-def run_alone(task: Task, cfg: DictConfig, folder: Path) -> Any:
+def run_alone(
+    task: Task,
+    cfg: DictConfig,
+    folder: Path,
+    choices: dict[str, str] | None = None,
+    command: str | None = None,
+) -> Any:
     """Run `task` in `folder`, locked against other processes. Errors are also written to its log.
+
+    Args:
+        choices: the choice of each config group, for run.json; None: a resumed run.
+        command: the command line, for run.json; None: that of this process.
 
     Raises TrainingFailed if the system fails: the disk is full, another process has died.
     """
+    command = command or shlex.join(["python", *sys.orig_argv[1:]])
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
     try:
-        with runs.locked(folder):
+        with runs.locked(folder), recorded(folder, plain, choices or {}, command):
             return task(cfg, folder)
     except (UserError, TrainingFailed) as error:
         _append(folder / "train.log", f"error: {user_error_line(error)}")
         raise
     except Incomplete:
         raise
-    except Exception as error:  # becomes one line if the system failed, else is raised again
-        raise failure(error, folder) or error from error
+    except Exception as error:
+        if lost := failure(error, folder):
+            raise lost from error
+        _append(folder / "train.log", f"error: {traceback.format_exc().rstrip()}")
+        raise
+
+
+def chosen() -> dict[str, str]:
+    """Return the choice of each config group of the job that Hydra runs: {"model": "dcgan"}."""
+    choices = HydraConfig.get().runtime.choices
+    return {
+        str(group): str(choice)
+        for group, choice in choices.items()
+        if choice is not None and not str(group).startswith("hydra")
+    }
 
 
 def failure(error: Exception, folder: Path) -> TrainingFailed | None:
@@ -151,13 +181,13 @@ class Sweep:
         self.started.append(name)
         complete(cfg)
         try:
-            result = run_alone(self.task, cfg, folder)
+            command = shlex.join(["python", "-m", f"src.{self.config_name}", *job.overrides.task])
+            result = run_alone(self.task, cfg, folder, chosen(), command)
         except Exception as error:  # any error: the other jobs must still run
             self.failed.append(name)
             words = user_error_line(error)
             if not isinstance(error, UserError | TrainingFailed | Incomplete):
                 words = traceback.format_exc().rstrip()
-                _append(folder / "train.log", f"error: {words}")
             print(f"job {name} failed: {words}", file=sys.stderr)
             if not str(job.launcher._target_).endswith(".BasicLauncher"):
                 raise  # reports the failure to the process that launched the job

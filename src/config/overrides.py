@@ -15,7 +15,7 @@ from src.config.compose import CONF, target_of
 from src.config.schema import has_mark
 from src.config.targets import marked
 from src.core.errors import UserError
-from src.core.types import PATH
+from src.core.types import PATH, TEXT
 
 HYDRA_PATHS = ("hydra.run.dir", "hydra.sweep.dir")
 
@@ -36,6 +36,17 @@ def path_settings() -> frozenset[str]:
     return frozenset((*HYDRA_PATHS, *names))
 
 
+@cache
+def text_settings() -> frozenset[str]:
+    """Return the names of all settings of commands whose annotation says `FreeText`."""
+    return frozenset(
+        key
+        for settings in COMMANDS.values()
+        for key, kind in types_of(settings).items()
+        if has_mark(kind, TEXT)
+    )
+
+
 def quoted(override: str, sweep: bool = False) -> str:
     """Return `override` in Hydra's grammar: its value in quotes if it is a path or needs them.
 
@@ -43,7 +54,8 @@ def quoted(override: str, sweep: bool = False) -> str:
     meaning, except a leading ~ for the home folder. If no such file or folder exists, the value may
     also be a text in quotes, a list of paths in brackets, or ${key} for the value of another
     setting. With `sweep` it may be several paths with commas between them, unless the commas are
-    part of the name of an existing folder.
+    part of the name of an existing folder. The value of a setting in `text_settings` is null or a
+    text.
 
     Raises:
         UserError: the path or a folder above it exists, and its name contains ${.
@@ -51,6 +63,8 @@ def quoted(override: str, sweep: bool = False) -> str:
     key, equals, value = override.partition("=")
     if not equals:
         return override
+    if key in text_settings() and value not in ("", "null", "???"):
+        return override if value[0] in "'\"" and _parsed(override) else f"{key}={_text(value)}"
     is_path = key.lstrip("+") in path_settings() and value not in ("", "null", "???")
     if is_path and "${" in value and "${" not in _missing(value):
         raise UserError(

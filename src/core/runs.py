@@ -21,13 +21,15 @@ from src.core.files import Damaged, load_checked, set_aside, write_atomically
 
 log = logging.getLogger(__name__)
 
+held: set[Path] = set()  # folders that this process has locked
+
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"  # the newest two checkpoints
 DAMAGED = "damaged.ckpt"  # new name for a last.ckpt that a resumed run could not read
 # a folder that holds one of these is kept
 TRAINED = (f"checkpoints/{LAST}", f"checkpoints/{PREVIOUS}", "metrics.json")
 # patterns of the other names in the folder of a run
-UNTRAINED = (".hydra", ".lock", "train.log", "checkpoints", "images", "graph", "metrics.csv",
-             "events.out.tfevents.*", "nonfinite_batch.pt")  # fmt: skip
+UNTRAINED = (".hydra", ".lock", "run.json", "train.log", "checkpoints", "images", "graph",
+             "metrics.csv", "events.out.tfevents.*", "nonfinite_batch.pt")  # fmt: skip
 PUT_BACK = "restore a copy of it, or train again"
 PARTS: dict[str, type] = {  # entries of a training checkpoint
     "state_dict": dict,
@@ -101,7 +103,11 @@ def locked(folder: Path) -> Iterator[None]:
         file.flush()
         for path in folder.rglob(".*.tmp"):
             path.unlink(missing_ok=True)
-        yield
+        held.add(folder.resolve())
+        try:
+            yield
+        finally:
+            held.discard(folder.resolve())
 
 
 def is_first_process() -> bool:

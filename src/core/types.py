@@ -68,6 +68,7 @@ class Mark:
 PATH = Mark("path")  # may contain any character; ~ is the home folder
 RESUMABLE = Mark("resumable")  # a resumed run may change it
 INPUT = Mark("input")  # a file or folder that must exist
+TEXT = Mark("text")  # free text: no character has a special meaning
 COUNTED = Mark("counted")  # null: filled in from the data before the object is built
 
 PositiveInt = Annotated[int, Interval(ge=1)]
@@ -81,6 +82,7 @@ Seed = Annotated[int, Interval(ge=0, le=2**63 - 1)]
 
 PathText = Annotated[str, PATH]
 InputPath = Annotated[str, PATH, INPUT]
+FreeText = Annotated[str, TEXT]
 Resumable = Annotated[T, RESUMABLE]
 Counted = Annotated[PositiveInt, COUNTED]
 

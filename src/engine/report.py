@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from omegaconf import DictConfig
 
 from src.callbacks import report as metrics_report
 from src.callbacks.early_stopping import how_to_train_longer
+from src.core import run_record
 from src.core.progress import progress
 from src.nets.inspect import count_parameters
 
@@ -26,6 +28,21 @@ def describe(model: pl.LightningModule, datamodule: Any, trainer: pl.Trainer) ->
     return (
         f"{type(model).__name__} on {datamodule.name} ({sizes}, {len(datamodule.test)} to test), "
         f"{parameters} parameters, {trainer.strategy.root_device}, {trainer.precision}"
+    )
+
+
+def record_device(folder: Path, trainer: pl.Trainer) -> None:
+    """Write to run.json on which device, and with how many processes and threads, the run trains.
+
+    The same numbers need the same device, precision and number of threads.
+    """
+    device = trainer.strategy.root_device
+    run_record.update(
+        folder,
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        precision=str(trainer.precision),
+        processes=trainer.world_size,
+        threads=torch.get_num_threads(),
     )
 
 

@@ -69,8 +69,9 @@ def filters(parameters: Tensor, n: int, height: int, width: int) -> tuple[Tensor
     banks = []
     for g, pixels in ((gy, height), (gx, width)):
         center = (pixels + 1) / 2 * (g + 1)  # eq. 22, 23
-        mu = center + (torch.arange(1, n + 1) - n / 2 - 0.5) * delta  # eq. 19, 20
-        a = torch.arange(1, pixels + 1)
+        i = torch.arange(1, n + 1, device=g.device)
+        a = torch.arange(1, pixels + 1, device=g.device)
+        mu = center + (i - n / 2 - 0.5) * delta  # eq. 19, 20
         bank = exp(-((a - mu.unsqueeze(2)) ** 2) / (2 * exp(log_sigma2).unsqueeze(2)))
         bank = bank / (bank.sum(2, keepdim=True) + 1e-12)  # eq. 25, 26
         banks.append(bank.unsqueeze(1))

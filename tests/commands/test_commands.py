@@ -10,11 +10,13 @@ import tomllib
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from src.bench.__main__ import bench
 from src.bench.augment import bench_augment
 from src.bench.baselines import PLAIN
+from src.core import run_record
 from src.core.errors import UserError
 from src.sample import sample
 from tests.conftest import ROOT, TINY, TINY_NETS, call, command, wrong
@@ -39,7 +41,15 @@ def finished(tmp_path_factory):
 def test_run_folder_holds_the_documented_files(finished):
     folder, said = finished
     names = {path.name for path in folder.iterdir()}
-    assert {".hydra", "train.log", "metrics.csv", "metrics.json", "checkpoints", "images"} <= names
+    assert {
+        ".hydra",
+        "run.json",
+        "train.log",
+        "metrics.csv",
+        "metrics.json",
+        "checkpoints",
+        "images",
+    } <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
     assert str(folder / "metrics.json") in said
     assert str(folder / "images") in said
@@ -47,6 +57,17 @@ def test_run_folder_holds_the_documented_files(finished):
     assert "test/d_loss" in said
     assert "Traceback" not in said
     assert "images/s" in said or "images_per_second" in said
+
+
+def test_run_json_repeats_the_run(finished):
+    record = run_record.read(finished[0])
+    (session,) = record["sessions"]
+    assert session["state"] == "finished"
+    assert session["command"].startswith(f"python -m src.train {QUICK[0]}")
+    assert session["device"] == "cpu"
+    assert session["packages"]["torch"].startswith(torch.__version__.partition("+")[0])
+    assert record["choices"]["callbacks"] == "default"
+    assert record["settings"]["trainer"]["precision"] == "32-true"
 
 
 def test_output_has_plain_lines_outside_a_terminal(finished):

@@ -7,6 +7,8 @@ import logging
 import os
 import pwd
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from src.core.errors import optional, os_failure
 from src.core.files import LogFile, shared_folder, write_atomically, write_or_remove
 from src.data import order
 from src.data.images import ImageSet
-from tests.conftest import TINY, command
+from tests.conftest import ROOT, TINY, command
 
 FULL = OSError(errno.ENOSPC, "No space left on device", "/disk/last.ckpt")
 
@@ -192,3 +194,21 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_command_with_one_line(tmp_
     )
     assert command("train", *again).returncode == 0
     assert json.loads((folder / "metrics.json").read_text())["batches"] == 8
+
+
+def test_a_bug_ends_the_command_with_its_traceback(tmp_path):
+    """It once hung: the error was raised from itself, and its causes were followed forever."""
+    code = (
+        "import sys; from src.config import cli\n"
+        "def task(cfg, folder): raise ValueError('a bug')\n"
+        f"sys.argv = ['train', 'hydra.run.dir={tmp_path / 'run'}']\n"
+        "sys.exit(cli.launch('train', task, ''))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == "ValueError: a bug"
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert "Traceback" in log
+    assert log.endswith("ValueError: a bug\n")

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from src.core import run_record
 from tests.conftest import ROOT, TINY, command, wrong
 
 SWEEP = (*TINY, "model=fc", "trainer.max_epochs=1", "data.download=false")
@@ -56,6 +57,9 @@ def test_a_failed_job_keeps_its_config_and_its_log(half):
     assert (folder / "1" / ".hydra" / "config.yaml").is_file()
     assert f"error: mnist: {folder.parent}" in (folder / "1" / "train.log").read_text()
     assert "error: " not in (folder / "0" / "train.log").read_text()
+    records = [run_record.read(folder / str(number)) for number in range(2)]
+    assert [record["sessions"][0]["state"] for record in records] == ["finished", "failed"]
+    assert "seed=0 data=mnist" in records[1]["sessions"][0]["command"], "repeats this job alone"
 
 
 def test_a_sweep_does_not_resume(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from src.core import run_record
 from tests.faults.disks import ROOT_ONLY, read_only
 from tests.faults.kills import batches_saved, compare, differences
 
@@ -73,6 +74,7 @@ def test_a_full_disk_ends_the_run_which_continues_after_space_is_freed(kills, di
     said = [line for line in run.said.splitlines() if " left out (" in line]
     assert len(said) == len(set(said)), "each once"
     assert not list(folder.rglob(".*.tmp"))
+    assert run_record.state_of(folder, run_record.read(folder)) == "failed"
     small.free()
     assert_goes_on(kills, folder)
 
@@ -154,7 +156,7 @@ def test_figures_of_training_are_not_left_out(kills, disk):
     ("options", "reason"),
     [
         ("size=64m,nr_inodes=3", "(no inodes)"),
-        ("size=64m,nr_inodes=8", "(no inodes)"),
+        ("size=64m,nr_inodes=10", "(no inodes)"),
         ("size=8k", FULL),
         ("size=64k", FULL),
     ],
