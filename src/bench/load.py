@@ -68,13 +68,7 @@ class _Client:
     async def send(self, request: Request, due: float) -> None:
         """Send a request and note its latency since `due`."""
         try:
-            connection = (
-                self.idle.pop()
-                if self.idle
-                else await asyncio.open_connection("127.0.0.1", self.port)
-            )
-            status, body = await self._exchange(*connection, request.data)
-            self.idle.append(connection)
+            status, body = await self._answer(request.data)
         except (OSError, ValueError, asyncio.IncompleteReadError) as error:
             self.failures.append(repr(error))
             return
@@ -84,15 +78,31 @@ class _Client:
             self.failures.append(f"{status} {body[:100]!r} for a bad upload")
         self.latencies.append(time.perf_counter() - due)
 
-    @staticmethod
+    async def _answer(self, data: bytes) -> tuple[int, bytes]:
+        """Return the status and the body of the answer to `data`.
+
+        A service closes connections that are idle for some seconds. If that happens just when one
+        is used again, the request is sent once more, as browsers do (RFC 9112, section 9.3.1).
+        """
+        if self.idle:
+            try:
+                return await self._exchange(*self.idle.pop(), data)
+            except ConnectionError:
+                pass
+            except asyncio.IncompleteReadError as error:
+                if error.partial:
+                    raise
+        return await self._exchange(*await asyncio.open_connection("127.0.0.1", self.port), data)
+
     async def _exchange(
-        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes
     ) -> tuple[int, bytes]:
-        """Return the status and the body of the answer to `data`."""
         writer.write(data)
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         length = head.partition(b"content-length: ")[2].partition(b"\r\n")[0]
-        return int(head.split(b" ", 2)[1]), await reader.readexactly(int(length))
+        body = await reader.readexactly(int(length))
+        self.idle.append((reader, writer))
+        return int(head.split(b" ", 2)[1]), body
 
     def load(self, start: float) -> Load:
         """Return what was seen since `start`, and close the connections."""

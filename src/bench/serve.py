@@ -4,7 +4,7 @@ python -m src.bench.serve run=RUN                    throughput at each batch si
 python -m src.bench.serve run=RUN images=PHOTOS      send these photos
 python -m src.bench.serve run=RUN minutes=10         also ten minutes with bad uploads mixed in
 
-The bare network computes on float images that are ready, in a process with as many threads as the
+The bare network computes on float images that are ready, in a process with the same threads as the
 service. The service gets one JPEG per request over HTTP keep-alive, from a client in a process of
 its own on the same machine. For the throughput, twice as many clients as the batch size send one
 request after the other. For the latency, half of the throughput at batch size 16 comes at fixed
@@ -30,6 +30,7 @@ from src.config import cli
 from src.config.saved import expect_classifier
 from src.core.errors import UserError
 from src.core.inputs import find_images
+from src.core.waiting import wait_passively
 
 LATENCY_BATCH = 16  # the service's default
 BAD_SHARE = 20  # every so many requests is a bad upload
@@ -43,6 +44,8 @@ def bench_serve(cfg: DictConfig) -> dict[str, Any]:
     expect_classifier(folder)
     photos = _photos(cfg.images)
     requests = [_upload(photo) for photo in photos]
+
+    wait_passively()  # as the service does
 
     import torch
 

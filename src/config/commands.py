@@ -209,11 +209,21 @@ class Photos:
 
 
 @dataclass
+class Found:
+    """The node `found` of nanonet."""
+
+    runs: PathText | None
+    caches: bool
+    max: PositiveInt
+
+
+@dataclass
 class NanoNet:
     """python -m src.nanonet"""
 
     data: Photos
     candidate: dict[str, Sequence[str]]
+    found: Found
     out: PathText | None
     init: PathText | None
     budget: Budget

@@ -18,7 +18,7 @@ from src.data.decode import Interpolation, decode, parse_color, prepare
 from src.engine import build, resume
 from src.models.classifier import Classifier
 from src.models.deployed import DeployedClassifier
-from src.models.familiar import Familiar, last_layer
+from src.models.familiar import Familiar, head_of
 
 
 def load_run(
@@ -111,7 +111,7 @@ class LoadedClassifier(NamedTuple):
                 probabilities = self.net(images).double().softmax(1)
             return Answer(probabilities, torch.zeros(len(images), dtype=torch.bool))
         features: list[Tensor] = []
-        hook = last_layer(self.net.net).register_forward_pre_hook(
+        hook = head_of(self.net.net).register_forward_pre_hook(
             lambda _, inputs: features.append(inputs[0].float())
         )
         try:

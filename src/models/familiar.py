@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from src.core.errors import UserError
 from src.core.files import Damaged, load_checked, write_atomically
+from src.nets.feature_net import FeatureNet
 from src.nets.inspect import classifier_heads
 
 FILE = "familiar.pt"  # in the folder of a run
@@ -20,7 +21,7 @@ class Familiar(NamedTuple):
     """The features of the training images, and how far from them is unfamiliar (Sun 2022).
 
     Attributes:
-        features: inputs of the last layer, (N, D), each of length 1.
+        features: inputs of the head, (N, D), each of length 1.
         threshold: an image at a larger distance is unlike all of them.
     """
 
@@ -73,6 +74,6 @@ def learn_familiar(features: Tensor, distances: Tensor) -> Familiar:
     return Familiar(F.normalize(features, dim=1), threshold)
 
 
-def last_layer(net: nn.Module) -> nn.Module:
-    """Return the layer that computes the logits."""
-    return net.get_submodule(classifier_heads(net)[-1])
+def head_of(net: nn.Module) -> nn.Module:
+    """Return the part that computes the logits: the last layer, or the head of a `FeatureNet`."""
+    return net.head if isinstance(net, FeatureNet) else net.get_submodule(classifier_heads(net)[0])

@@ -10,6 +10,7 @@ from src.core import runs
 from src.core.errors import UserError
 from src.core.types import Positive, PositiveInt
 from src.models.published import SETTING, Source, published_source
+from src.nets.feature_net import FeatureNet
 
 MAX_NAMES = 3  # of the weights that do not fit, in an error
 
@@ -35,7 +36,7 @@ class Transfer:
 
 
 def read_source(init_from: str, net: nn.Module, architecture: str) -> Source:
-    """Read the classifier that `init_from` names.
+    """Read the classifier that `init_from` names; for a `FeatureNet`, the part that it keeps.
 
     Args:
         init_from: `pretrained` for published weights, the folder of a run, or a checkpoint.
@@ -43,8 +44,12 @@ def read_source(init_from: str, net: nn.Module, architecture: str) -> Source:
         architecture: the name of torchvision's function that builds it.
     """
     if init_from == "pretrained":
-        return published_source(net, architecture)
-    return checkpoint_source(runs.checkpoint_at(Path(init_from).expanduser(), SETTING))
+        source = published_source(net, architecture)
+    else:
+        source = checkpoint_source(runs.checkpoint_at(Path(init_from).expanduser(), SETTING))
+    if isinstance(net, FeatureNet) and not net.has_names_of(source.weights):
+        return source._replace(weights=net.renamed(source.weights), class_names=[])
+    return source
 
 
 def checkpoint_source(path: Path) -> Source:

@@ -76,11 +76,19 @@ def published_source(net: nn.Module, architecture: str) -> Source:
     )
 
 
-def packaged_weights(net: nn.Module, file: str) -> dict[str, Tensor]:
-    """Read the state dict in `file`, whose tensors are those of `net` in order, by other names."""
+def packaged_weights(net: Any, file: str) -> dict[str, Tensor]:
+    """Read the state dict in `file`, whose tensors are timm's in order, by other names.
+
+    Args:
+        net: a result of `src.nets.timm_net.efficientnet_lite0`.
+    """
+    import timm
+
+    with torch.device("meta"):
+        names = list(timm.create_model(**net.timm_settings).state_dict())
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-        return dict(zip(net.state_dict(), state.values(), strict=True))
+        return dict(zip(names, state.values(), strict=True))
     except Exception as error:  # pickle, zipfile and torch can raise any exception type
         raise UserError(
             f"{SETTING}=pretrained: {file} is missing or damaged: install its package again "

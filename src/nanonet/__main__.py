@@ -40,9 +40,11 @@ def nanonet(cfg: DictConfig) -> Path:
         assigned = project.assign_all_folds(cfg, photos, earlier)
         folds = make_folds(assigned)
         lab = Lab(photos.digests, own.search, project.earlier_folders(cfg))
-        recipes = project.make_recipes(own, cfg, earlier)
+        recipes = project.make_recipes(own, cfg, photos, earlier)
         seconds = budget_seconds(cfg.budget)
-        search = Search(recipes, labels, classes, folds, lab.predict, own.search, seconds)
+        search = Search(
+            recipes, labels, classes, folds, lab.predict, lab.prepare, own.search, seconds
+        )
         results = search.run()
 
         findings = study(results, labels, folds, lab, cfg.seed)

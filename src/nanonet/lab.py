@@ -15,7 +15,7 @@ from src.core.files import Damaged, load_checked, write_atomically
 from src.core.threads import one_thread
 from src.engine import build
 from src.engine.instantiate import instantiate_node
-from src.models.familiar import last_layer
+from src.models.familiar import head_of
 from src.nanonet.recipes import (
     Features,
     Prediction,
@@ -25,6 +25,8 @@ from src.nanonet.recipes import (
     train_head,
     train_on,
 )
+
+OF_HEAD = ("num_classes", "hidden", "dropout")  # settings of a net on which no feature depends
 
 
 class Lab:
@@ -39,7 +41,8 @@ class Lab:
     def __init__(self, digests: Sequence[str], folder: Path, earlier: Sequence[Path] = ()) -> None:
         self.digests, self.folder, self.earlier = list(digests), folder, list(earlier)
         self._data: dict[str, Any] = {}
-        self._features: dict[str, Features] = {}
+        self._features: dict[str, Features] = {}  # by what they depend on
+        self._keys: dict[tuple[str, ...], str] = {}  # of the features, by the recipe's overrides
 
     def data(self, recipe: Recipe) -> Any:
         """Return the data module of a recipe; recipes with the same settings share one."""
@@ -53,6 +56,13 @@ class Lab:
                 )
             self._data[key] = data
         return self._data[key]
+
+    def prepare(self, recipe: Recipe) -> None:
+        """Compute all that the folds of a recipe share: decoded photos, and fixed features."""
+        if recipe.fixed_features:
+            self.features(recipe)
+        else:
+            self.data(recipe)
 
     def predict(
         self, recipe: Recipe, train: Tensor, held_out: Tensor, seconds: float = math.inf
@@ -78,42 +88,54 @@ class Lab:
 
     def features(self, recipe: Recipe) -> Features:
         """Return the features of all photos: known ones from disk, new ones from the net."""
+        overrides = tuple(recipe.overrides)
+        if overrides in self._keys:
+            return self._features[self._keys[overrides]]
         data = self.data(recipe)
         torch.manual_seed(recipe.cfg.seed)
         model: Any = build.model(recipe.cfg, data)
         model.load_pretrained(data)
         key = _key(model, recipe)
-        if key in self._features:
-            return self._features[key]
+        self._keys[overrides] = key
+        if key not in self._features:
+            self._features[key] = self._embed_new(model, data, recipe.name, key)
+        return self._features[key]
+
+    def _embed_new(self, model: Any, data: Any, title: str, key: str) -> Features:
+        """Return the features called `key` of all photos; save those that are on no disk yet."""
         name = f"features-{key}.pt"
         known: dict[str, Tensor] = {}
         for folder in (*self.earlier, self.folder):
             known |= _load(folder / name)
         new = [i for i, digest in enumerate(self.digests) if digest not in known]
         if new:
-            found = embed(model, data, torch.tensor(new), f"{recipe.name}: features")
+            found = embed(model, data, torch.tensor(new), f"{title}: features")
             rows = torch.stack(found, 1)  # (B, 2, D)
             known |= {self.digests[i]: row for i, row in zip(new, rows, strict=True)}
             own = {digest: known[digest].clone() for digest in self.digests}
             write_atomically(self.folder / name, lambda path: torch.save(own, path))
         both = torch.stack([known[digest] for digest in self.digests])  # (N, 2, D)
-        self._features[key] = Features(both[:, 0].contiguous(), both[:, 1].contiguous())
-        return self._features[key]
+        return Features(both[:, 0].contiguous(), both[:, 1].contiguous())
 
 
 def _key(model: Any, recipe: Recipe) -> str:
-    """Name all that features depend on: the frozen weights, and how photos are prepared."""
+    """Name all that features depend on: the frozen weights, and how photos are prepared.
+
+    Recipes that differ in their heads only have the same key.
+    """
     digest = hashlib.blake2b(digest_size=8)
-    head = set(last_layer(model.net).parameters())
+    head = set(head_of(model.net).parameters())
     states: dict[str, Tensor] = {"mean": model.mean, "std": model.std}
     states |= dict(model.net.named_buffers())
     states |= {name: p for name, p in model.net.named_parameters() if p not in head}
     for name, value in states.items():
-        digest.update(f"{name} {tuple(value.shape)}".encode())
+        digest.update(f"{name.removeprefix('body.')} {tuple(value.shape)}".encode())
         digest.update(value.detach().contiguous().numpy().tobytes())
     data = recipe.cfg.data
     how = (data.size, data.channels, data.background, data.crop, data.interpolation)
-    digest.update(repr(how).encode())
+    net: Any = OmegaConf.to_container(recipe.cfg.model.net, resolve=True)
+    features = {name: value for name, value in net.items() if name not in OF_HEAD}
+    digest.update(repr((how, features)).encode())
     return digest.hexdigest()
 
 

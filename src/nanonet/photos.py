@@ -46,11 +46,15 @@ class Photo:
 
 def look_at(path: Path, label: int) -> Photo:
     """Read one photo. Raises UserError if it cannot be read."""
-    digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
     gray = decode(path, (32, 32), 1)[0].double().numpy() / 255
     with Image.open(path) as image:
         side = min(image.size)
-    return Photo(path, label, digest, unit_vector(gray), side, float(gray.mean()))
+    return Photo(path, label, digest_of(path), unit_vector(gray), side, float(gray.mean()))
+
+
+def digest_of(path: Path) -> str:
+    """Return 32 hex digits that identify the bytes of a file."""
+    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
 def unit_vector(gray: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from src.engine.load import load_run
 from src.models.classifier import Classifier
 from src.models.familiar import learn_familiar
 from src.nanonet import demonstration
+from src.nanonet.available import Candidate, find_once
 from src.nanonet.earlier import Summary
 from src.nanonet.folds import assign_folds
 from src.nanonet.lab import Lab
@@ -198,13 +199,29 @@ def summarize(photos: Inspection, assigned: list[list[int]], found: Study) -> Su
     )
 
 
-def make_recipes(project: Project, cfg: DictConfig, earlier: Summary | None) -> list[Recipe]:
-    """Return the candidates: the choice of the earlier search first, then those of `cfg`."""
-    photos = project.overrides(cfg)
-    candidates = {name: list(overrides) for name, overrides in cfg.candidate.items()}
+def make_recipes(
+    project: Project, cfg: DictConfig, found: Inspection, earlier: Summary | None
+) -> list[Recipe]:
+    """Return the candidates: an earlier choice, those of `cfg`, those found on this machine."""
+    candidates = [
+        Candidate(name, list(overrides), f"candidate={name}")
+        for name, overrides in cfg.candidate.items()
+    ]
     if earlier is not None:
-        candidates = {earlier.name: earlier.overrides} | candidates
-    return [Recipe.compose(name, photos, overrides) for name, overrides in candidates.items()]
+        others = [candidate for candidate in candidates if candidate.name != earlier.name]
+        candidates = [Candidate(earlier.name, earlier.overrides, f"choice of {cfg.init}"), *others]
+    files = [photo.path for photo in (*found.photos, *found.test)]
+    taken = [candidate.name for candidate in candidates]
+    candidates += [
+        candidate
+        for candidate in find_once(cfg, files, project.search)
+        if candidate.name not in taken
+    ]
+    photos = project.overrides(cfg)
+    return [
+        Recipe.compose(candidate.name, photos, candidate.overrides, candidate.origin)
+        for candidate in candidates
+    ]
 
 
 def train_command(project: Project, cfg: DictConfig, found: Study, has_test: bool) -> list[str]:

@@ -26,7 +26,7 @@ from src.data.transforms.geometric import Flip
 from src.engine import build
 from src.engine.fit import fit
 from src.models.classifier import Classifier
-from src.models.familiar import last_layer, neighbor_distance
+from src.models.familiar import head_of, neighbor_distance
 from src.models.tta import TTA
 from src.optim.schedules import Plateau, unwrap_partial
 
@@ -40,20 +40,25 @@ class Recipe(NamedTuple):
         name: of its file in conf/candidate.
         overrides: what it adds to the command line of src.train.
         cfg: the checked config of src.train.
+        origin: where it comes from, for the report.
     """
 
     name: str
     overrides: list[str]
     cfg: DictConfig
+    origin: str = ""
 
     @classmethod
-    def compose(cls, name: str, photos: Sequence[str], overrides: Sequence[str]) -> "Recipe":
+    def compose(
+        cls, name: str, photos: Sequence[str], overrides: Sequence[str], origin: str = ""
+    ) -> "Recipe":
         """Compose and check the config of a recipe.
 
         Args:
             name: of the candidate.
             photos: overrides that say which photos, and how to read them.
             overrides: those of the recipe.
+            origin: where it comes from.
 
         Raises:
             UserError: an override is wrong.
@@ -64,13 +69,13 @@ class Recipe(NamedTuple):
             check(cfg)
         except UserError as error:
             raise UserError(f"candidate.{name}: {error}") from error
-        return cls(name, own, cfg)
+        return cls(name, own, cfg, origin)
 
     @property
     def fixed_features(self) -> bool:
         """Whether every epoch sees the same features of a photo, or those of its mirror image.
 
-        Then they are computed only once, and only the last layer is trained.
+        Then they are computed only once, and only the head is trained.
         """
         model, augment = self.cfg.model, build.augmentation(self.cfg)
         fixed = model.transfer.freeze == "backbone" and model.transfer.unfreeze_epoch is None
@@ -148,12 +153,12 @@ def train_on(
     fit(trainer, model, part, resume=False)
     model = model.eval().cpu()
     known, new = embed(model, data, train), embed(model, data, held_out)
-    head = last_layer(model.measured_net)
+    head = head_of(model.measured_net)
     return predict(head, known, new, model.tta)
 
 
 class Features(NamedTuple):
-    """The inputs of the last layer for N photos and for their mirror images, (N, D) each."""
+    """The inputs of the head for N photos and for their mirror images, (N, D) each."""
 
     plain: Tensor
     mirrored: Tensor
@@ -174,9 +179,7 @@ def embed(model: Classifier, data: Any, indices: Tensor, title: str | None = Non
     """
     found: list[Tensor] = []
     net = model.eval().measured_net
-    hook = last_layer(net).register_forward_pre_hook(
-        lambda _, inputs: found.append(inputs[0].float())
-    )
+    hook = head_of(net).register_forward_pre_hook(lambda _, inputs: found.append(inputs[0].float()))
     batches = indices.split(BATCH)
     try:
         for few in tqdm(batches, title, disable=None if title else True, leave=False):
@@ -191,7 +194,7 @@ def embed(model: Classifier, data: Any, indices: Tensor, title: str | None = Non
 
 
 def train_head(recipe: Recipe, data: Any, features: Features, labels: Tensor) -> nn.Module:
-    """Train the last layer on features of N photos, as the Trainer would with `recipe`.
+    """Train the head on features of N photos, as the Trainer would with `recipe`.
 
     The initial weights, the order of the photos, their flips and the learning rates are those of
     the Trainer, so the result differs from its weights by rounding only.
@@ -204,7 +207,7 @@ def train_head(recipe: Recipe, data: Any, features: Features, labels: Tensor) ->
     torch.manual_seed(cfg.seed)
     model: Any = build.model(cfg, data)
     model.load_pretrained(data)
-    optimizer, head = model.configure_optimizers(), last_layer(model.net)
+    optimizer, head = model.configure_optimizers(), head_of(model.net)
     schedule = unwrap_partial(model.schedule)
     epochs, augment = cfg.trainer.max_epochs, data.augment
     position = 0
@@ -234,7 +237,7 @@ def predict(head: nn.Module, known: Features, new: Features, tta: TTA) -> Predic
     """Predict photos by their features.
 
     Args:
-        head: the last layer.
+        head: features -> logits.
         known: features of the photos that the network was trained on.
         new: features of the photos to predict.
         tta: whether the logits are the mean of both views.

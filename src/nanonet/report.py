@@ -17,10 +17,11 @@ from src.core.pixels import to_float
 from src.data.decode import decode
 from src.engine.load import LoadedClassifier, load_classifier
 from src.models.normalize import normalized
+from src.nanonet.choice import accuracy_interval
 from src.nanonet.earlier import Summary, compare
 from src.nanonet.photos import Inspection
 from src.nanonet.project import Project, command_line
-from src.nanonet.search import Result, accuracy_interval
+from src.nanonet.search import Result
 from src.nanonet.study import Study
 from src.viz import explain, grids
 
@@ -122,10 +123,12 @@ def _candidate(result: Result, labels: Tensor, chosen: bool) -> dict[str, Any]:
     accuracy, low, high = accuracy_interval(correct) if known else (None, None, None)
     return {
         "name": result.recipe.name,
+        "origin": result.recipe.origin,
         "overrides": result.recipe.overrides,
         "accuracy": accuracy,
         "low": low,
         "high": high,
+        "preparation_seconds": round(result.preparation, 1),
         "seconds": round(result.seconds, 1),
         "ending": result.ending,
         "chosen": chosen,

@@ -1,5 +1,6 @@
 """Compare recipes by repeated cross-validation, cheap ones first, and drop the worst early."""
 
+import json
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -7,14 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from src.core.errors import UserError, first_line
 from src.core.files import Damaged, load_checked, write_atomically
-from src.metrics.intervals import wilson
 from src.nanonet.recipes import OutOfTime, Prediction, Recipe
 
 log = logging.getLogger(__name__)
@@ -22,10 +21,12 @@ log = logging.getLogger(__name__)
 MIN_KEPT = 2  # candidates that are never dropped before the last round
 SURE = 1.645  # standard errors by which a candidate must trail the best to be dropped early
 QUIET = 10  # seconds between lines of progress
-RESAMPLES = 1000  # bootstrap samples behind `honest_accuracy`
+
+PREPARED = "prepared.json"  # how long it took to prepare a candidate, in its folder
 
 # (recipe, training photos, photos held out, seconds left) -> the prediction of the third
 Trains = Callable[[Recipe, Tensor, Tensor, float], Prediction]
+Prepares = Callable[[Recipe], None]  # computes all that the folds of a recipe share
 
 
 class Fold(NamedTuple):
@@ -52,6 +53,7 @@ class Result(NamedTuple):
         distance: (R, N) of each photo from those that the net was trained on; NaN as above.
         seconds: of training, all folds together.
         ending: why it was not finished; None if it was.
+        preparation: seconds for all that the folds share: decoded photos, fixed features.
     """
 
     recipe: Recipe
@@ -59,6 +61,7 @@ class Result(NamedTuple):
     distance: Tensor
     seconds: float
     ending: str | None
+    preparation: float = 0.0
 
     def correct(self, labels: Tensor) -> Tensor:
         """Return how often each photo was predicted right, (N,): a share, NaN if never held out."""
@@ -94,6 +97,9 @@ class Search:
     `MIN_KEPT` always stay. In each round the cheapest candidate comes first, and one that would not
     finish within the budget ends there.
 
+    Before its first fold a candidate is prepared. That is timed separately and not taken from the
+    budget, but no further candidate is prepared once it has taken as long as the budget.
+
     Every finished fold is a file, so a search that was stopped goes on from there.
 
     Args:
@@ -102,6 +108,7 @@ class Search:
         num_classes: K.
         folds: of all repeats.
         trains: trains a recipe.
+        prepares: prepares a recipe.
         folder: for the finished folds.
         budget: seconds of training.
     """
@@ -113,16 +120,20 @@ class Search:
         num_classes: int,
         folds: Sequence[Fold],
         trains: Trains,
+        prepares: Prepares,
         folder: Path,
         budget: float,
     ) -> None:
         self.recipes, self.labels, self.folds = list(recipes), labels, list(folds)
-        self.trains, self.folder, self.budget = trains, folder, budget
+        self.trains, self.prepares = trains, prepares
+        self.folder, self.budget = folder, budget
         repeats = 1 + max((fold.repeat for fold in folds), default=0)
         shape = (repeats, len(labels), num_classes)
         self.logits = {recipe.name: torch.full(shape, torch.nan) for recipe in recipes}
         self.distance = {recipe.name: torch.full(shape[:2], torch.nan) for recipe in recipes}
         self.seconds = {recipe.name: 0.0 for recipe in recipes}
+        self.preparation = {recipe.name: self._earlier_preparation(recipe) for recipe in recipes}
+        self.prepared: set[str] = set()  # in this process
         self.trained = {recipe.name: 0 for recipe in recipes}  # folds
         self.endings: dict[str, str] = {}
         self.printed = float("-inf")  # when the last line of progress was printed
@@ -156,6 +167,7 @@ class Search:
             self.distance[name],
             self.seconds[name],
             self.endings.get(name),
+            self.preparation[name],
         )
 
     def _train_all(self, recipe: Recipe, folds: Sequence[Fold], bar: Any) -> None:
@@ -169,6 +181,8 @@ class Search:
                 try:
                     if mean > left:
                         raise OutOfTime
+                    self._prepare(recipe)
+                    start = time.monotonic()
                     made = self.trains(recipe, fold.train, fold.held_out, left)
                 except OutOfTime:
                     self.endings[recipe.name] = "the budget was used up"
@@ -185,6 +199,34 @@ class Search:
             self.trained[recipe.name] += 1
             bar.update()
             self._print_progress(recipe, bar)
+
+    def _prepare(self, recipe: Recipe) -> None:
+        """Prepare a candidate once, and note how long that takes.
+
+        Raises:
+            OutOfTime: it is not the first, and preparing others took as long as the budget.
+        """
+        name = recipe.name
+        if name in self.prepared:
+            return
+        used = sum(self.preparation.values())
+        if used and used >= self.budget:
+            raise OutOfTime
+        start = time.monotonic()
+        self.prepares(recipe)
+        self.prepared.add(name)
+        if not self.preparation[name]:  # else it is read from disk: it took long once
+            self.preparation[name] = time.monotonic() - start
+            text = json.dumps({"seconds": self.preparation[name]})
+            write_atomically(self.folder / name / PREPARED, lambda path: path.write_text(text))
+
+    def _earlier_preparation(self, recipe: Recipe) -> float:
+        """Return the seconds that it took to prepare a candidate before this search was stopped."""
+        try:
+            text = (self.folder / recipe.name / PREPARED).read_text(encoding="utf-8")
+            return float(json.loads(text)["seconds"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0.0
 
     def _print_progress(self, recipe: Recipe, bar: Any) -> None:
         """Print a line every `QUIET` seconds if there is no progress bar, as in a log file."""
@@ -241,55 +283,3 @@ def _none_left(endings: dict[str, str]) -> str:
     """Return the message for a search that finished no candidate."""
     reasons = "; ".join(f"{name}: {reason}" for name, reason in endings.items())
     return f"no candidate could be evaluated: {reasons}"
-
-
-def choose(results: Sequence[Result], labels: Tensor) -> Result:
-    """Return the finished candidate with the best accuracy; of equals, the best cross-entropy.
-
-    Without any photo that was held out, it is the first candidate.
-    """
-    finished = [result for result in results if result.ending is None]
-    if all(result.logits.isnan().all() for result in finished):
-        return finished[0]
-
-    def rank(result: Result) -> tuple[float, float]:
-        logits = result.mean_logits()
-        known = ~logits[:, 0].isnan()
-        loss = torch.nn.functional.cross_entropy(logits[known].double(), labels[known])
-        return float(result.correct(labels).nanmean()), -float(loss)
-
-    return max(finished, key=rank)
-
-
-def accuracy_interval(correct: Tensor) -> tuple[float, float, float]:
-    """Return the mean of shares (N,), NaN left out, and Wilson's 95% interval over the photos."""
-    known = correct[~correct.isnan()]
-    low, high = wilson(float(known.sum()), len(known))
-    return float(known.mean()), low, high
-
-
-def honest_accuracy(results: Sequence[Result], labels: Tensor, seed: int) -> float:
-    """Return the accuracy of the chosen candidate, without the luck of having been chosen.
-
-    The best of several candidates is partly the luckiest. So the photos are drawn with replacement
-    many times: the candidate that is best on the drawn photos is measured on the others
-    (Tsamardinos 2018, bootstrap bias-corrected cross-validation).
-
-    Args:
-        results: of the search; only finished candidates count.
-        labels: (N,).
-        seed: of the draws.
-    """
-    rows = [result.correct(labels) for result in results if result.ending is None]
-    correct = torch.stack(rows).numpy()  # (candidates, N)
-    correct = correct[:, ~np.isnan(correct).any(0)]
-    n = correct.shape[1]
-    rng = np.random.default_rng(seed)
-    values = []
-    for _ in range(RESAMPLES):
-        drawn = rng.integers(0, n, n)
-        others = np.setdiff1d(np.arange(n), drawn)
-        if len(others):
-            best = correct[:, drawn].mean(1).argmax()
-            values.append(correct[best, others].mean())
-    return float(np.mean(values)) if values else float(correct.mean(1).max())

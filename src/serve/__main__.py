@@ -11,18 +11,21 @@ The page works without internet. The API is documented at /docs. Nothing that is
 written to disk. SIGTERM and Ctrl-C let running requests finish. Needs: pip install '.[serve]'
 """
 
-import contextlib
+import gc
 import math
 import sys
 from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
 from src.config import cli
 from src.config.saved import expect_images
-from src.core.errors import Interrupted, UserError
+from src.core import signals
+from src.core.errors import UserError
+from src.core.waiting import wait_passively
 
 NEEDED = ("fastapi", "fastapi_offline", "multipart", "prometheus_client", "uvicorn")
 
@@ -35,6 +38,7 @@ def serve(cfg: DictConfig) -> None:
         raise UserError(f"host={cfg.host} lets other machines in: set token=SECRET for them")
     folder = Path(cfg.run).expanduser()
     expect_images(folder)
+    wait_passively()  # decoders and the event loop need the processors too
 
     import uvicorn
 
@@ -62,11 +66,19 @@ def serve(cfg: DictConfig) -> None:
         socket = config.bind_socket()
     except SystemExit as error:  # uvicorn has printed why
         raise UserError(f"host={cfg.host} port={cfg.port} cannot be used") from error
+    server = uvicorn.Server(config)
+
+    def stop(number: int, frame: Any) -> None:
+        server.should_exit = True  # uvicorn does so too, but only once it runs
+
+    signals.install(stop)
     socket.listen()  # before its address is printed
     host, port = socket.getsockname()[:2]
     print(f"serving {folder} at http://{host}:{port} (API: /docs); Ctrl-C stops", flush=True)
-    with contextlib.suppress(Interrupted):  # uvicorn raises the signal again after it has stopped
-        uvicorn.Server(config).run([socket])
+    gc.collect()
+    gc.freeze()  # else the collector would go through all objects of torch again and again
+    server.run([socket])
+    gc.unfreeze()
 
 
 def is_loopback(host: str) -> bool:

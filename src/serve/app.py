@@ -6,7 +6,8 @@ import hmac
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Header, HTTPException
+from fastapi import Depends, FastAPI, Header, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi_offline import FastAPIOffline
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -24,7 +25,7 @@ def create_app(service: Service, token: str | None) -> FastAPI:
         service: answers the requests.
         token: that every request but `GET /` and `GET /health` must send; None: none.
     """
-    MultiPartParser.spool_max_size = service.limits.max_body + 1  # never to a file
+    MultiPartParser.spool_max_size = service.max_body + 1  # never to a file
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -42,6 +43,12 @@ def create_app(service: Service, token: str | None) -> FastAPI:
     secured = [Depends(authorized)]
     app.include_router(service.routes(), dependencies=secured)
     page = _environment().get_template(service.page).render(limits=service.limits)
+
+    @app.exception_handler(RequestValidationError)
+    async def explain(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]  # FastAPI's own answer repeats the whole body
+        name = ".".join(map(str, first["loc"][1:]))
+        return JSONResponse({"detail": f"{name}: {first['msg']}"}, 422)
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def root() -> str:
@@ -86,7 +93,7 @@ class LimitBodies:
             await self.app(scope, receive, send)
             return
         text = dict(scope["headers"]).get(b"content-length", b"")
-        most, length = self.service.limits.max_body, int(text) if text.isdigit() else None
+        most, length = self.service.max_body, int(text) if text.isdigit() else None
         if length is None or length > most:
             self.service.refused.labels("too large").inc()
             answer = JSONResponse({"detail": "the request is too large, or has no length"}, 413)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import torch
 from fastapi import APIRouter, HTTPException
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, FiniteFloat
 from torch import Tensor
 
 from src.callbacks.protocols import CanDecode
@@ -27,9 +27,9 @@ class LatentRequest(BaseModel):
 
     seed: Seed = 0
     n: Annotated[int, Field(ge=1, description="number of random latents")] = 1
-    z: list[list[float]] | None = Field(None, description="latents to decode, not random ones")
+    z: list[list[FiniteFloat]] | None = Field(None, description="latents, not random ones")
     label: int | None = None
-    shifts: list[float] = Field([], description="along the first directions")
+    shifts: list[FiniteFloat] = Field([], description="along the first directions")
 
 
 class Generated(BaseModel):
@@ -56,6 +56,7 @@ class LatentSpace(Service):
         self.directions = self._directions()
         facts = {"latent_dim": model.latent_dim, "directions": len(self.directions)}
         super().__init__(about | facts, limits)
+        self.max_body = 10_000 + 32 * limits.max_files * model.latent_dim  # characters of z
 
     def _directions(self) -> Tensor:
         """Return the directions (K, latent_dim) that change images most, within each class."""

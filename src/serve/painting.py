@@ -63,7 +63,7 @@ class Painter(Service):
 
     def __init__(self, model: CanPaint, about: dict[str, Any], limits: Limits) -> None:
         super().__init__(about, limits)
-        self.model = model
+        self.model, self.max_body = model, 10_000
         self.batcher.batch_size = 1  # a request is an item, since its seed draws all its images
 
     def compute(self, items: Sequence[PaintingRequest]) -> list[tuple[Tensor, Tensor | None]]:

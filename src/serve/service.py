@@ -44,6 +44,7 @@ class Service(ABC):
 
     Attributes:
         page: the template of its page, in src/serve/pages.
+        max_body: largest body of a request, in bytes.
     """
 
     page: ClassVar[str]
@@ -52,6 +53,7 @@ class Service(ABC):
         self.about, self.limits = about, limits
         self.batcher = Batcher(self.compute, limits.batch_size)
         self.threads = ThreadPoolExecutor(os.cpu_count(), "pixels")  # more would only use memory
+        self.max_body = limits.max_body
         self.in_progress = 0
         self.registry = own = CollectorRegistry()
         self.images = Counter("images", "Images answered", registry=own)

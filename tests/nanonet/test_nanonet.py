@@ -43,6 +43,7 @@ def settings(root: Path, out: Path, **changes: object) -> DictConfig:
     cfg = compose("nanonet", [])
     cfg.candidate = OmegaConf.create(CANDIDATES)
     cfg.data.root, cfg.out, cfg.cache = str(root), str(out), str(out.parent / "cache")
+    cfg.found = {"runs": None, "caches": False, "max": 1}
     cfg.folds, cfg.repeats, cfg.budget = 3, 1, "10m"
     for key, value in changes.items():
         cfg[key] = value

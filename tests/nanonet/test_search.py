@@ -8,9 +8,10 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from src.core.errors import UserError
+from src.nanonet.choice import choose, honest_accuracy
 from src.nanonet.folds import assign_folds
 from src.nanonet.recipes import Prediction, Recipe
-from src.nanonet.search import Result, Search, choose, honest_accuracy, make_folds
+from src.nanonet.search import Result, Search, make_folds
 
 N, K = 60, 3
 LABELS = torch.arange(N) % K
@@ -47,9 +48,11 @@ class Oracle:
         return Prediction(logits, torch.ones(len(held_out)))
 
 
-def search(names: list[str], trains, folder: Path, budget: float = 1e9) -> list[Result]:
+def search(
+    names: list[str], trains, folder: Path, budget: float = 1e9, prepares=lambda recipe: None
+) -> list[Result]:
     recipes = [recipe(name) for name in names]
-    return Search(recipes, LABELS, K, folds(), trains, folder, budget).run()
+    return Search(recipes, LABELS, K, folds(), trains, prepares, folder, budget).run()
 
 
 def test_best_candidate_is_chosen_and_the_worst_are_dropped_early(tmp_path: Path):
@@ -119,6 +122,42 @@ def test_budget_ends_candidates(tmp_path: Path):
     assert all(result.ending is None for result in results)
     with pytest.raises(UserError, match="budget"):
         search(["a0.9"], Oracle(), tmp_path / "none", budget=-1)
+
+
+def clock(monkeypatch) -> list[float]:
+    """Replace the clock of the search by one that only tests move: [seconds]."""
+    now = [0.0]
+    monkeypatch.setattr("src.nanonet.search.time.monotonic", lambda: now[0])
+    return now
+
+
+def test_time_for_features_is_reported_but_neither_dropped_for_nor_counted(tmp_path, monkeypatch):
+    now, oracle = clock(monkeypatch), Oracle()
+
+    def prepares(recipe: Recipe) -> None:
+        now[0] += 50
+
+    def trains(recipe: Recipe, train: Tensor, held_out: Tensor, seconds: float) -> Prediction:
+        now[0] += 1
+        return oracle(recipe, train, held_out, seconds)
+
+    results = search(["a0.8", "a0.9"], trains, tmp_path, budget=60, prepares=prepares)
+    assert [(result.preparation, result.seconds, result.ending) for result in results] == [
+        (50, 8, None), (50, 8, None),
+    ]  # fmt: skip
+    again = search(["a0.8", "a0.9"], trains, tmp_path, budget=60, prepares=prepares)
+    assert [result.preparation for result in again] == [50, 50]
+
+
+def test_no_further_candidate_is_prepared_after_the_budget_is_used_up(tmp_path, monkeypatch):
+    now = clock(monkeypatch)
+
+    def prepares(recipe: Recipe) -> None:
+        now[0] += 100
+
+    first, second = search(["a0.8", "a0.9"], Oracle(), tmp_path, budget=60, prepares=prepares)
+    assert (first.ending, second.ending) == (None, "the budget was used up")
+    assert (first.preparation, second.preparation) == (100, 0)
 
 
 def test_luck_of_the_best_of_many_equal_candidates_is_taken_off():

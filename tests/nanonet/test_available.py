@@ -1,0 +1,176 @@
+"""Candidates without a name: own runs, and nets in the caches of torchvision and timm."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+
+from src.config.jobs import run_once
+from src.core.pixels import to_float
+from src.engine.load import load_classifier, load_run
+from src.models.normalize import normalized
+from src.nanonet.available import cached_timm, cached_torchvision, find_once, own_runs
+from src.nanonet.lab import Lab
+from src.nanonet.recipes import Recipe, train_on
+from src.train import train
+from src.viz import explain
+from tests.conftest import ON_CPU
+
+NET = ["model=timm", "model.net.model_name=test_efficientnet"]
+
+
+def write_photos(root: Path, classes: tuple[str, ...], seed: int) -> Path:
+    """Write six images of 40 x 40 pixels for each class."""
+    noise = torch.Generator().manual_seed(seed)
+    for name in classes:
+        (root / name).mkdir(parents=True)
+        for number in range(6):
+            pixels = torch.randint(0, 255, (40, 40, 3), generator=noise).byte().numpy()
+            Image.fromarray(pixels).save(root / name / f"{number}.png")
+    return root
+
+
+def reading(root: Path, cache: Path) -> list[str]:
+    """Return the overrides of src.train that read a folder of photos."""
+    return ["data=folder", f"data.root={root}", "data.val_size=0", "data.test_size=0",
+            f"cache={cache}", *ON_CPU]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """Return a folder with photos, other photos, and a run on each."""
+    folder = tmp_path_factory.mktemp("available")
+    roots = {
+        "same": write_photos(folder / "photos", ("a", "b"), seed=0),
+        "other": write_photos(folder / "others", ("c", "d", "e"), seed=1),
+    }
+    for number, (name, root) in enumerate(roots.items()):
+        run = folder / "runs" / name
+        overrides = [*reading(root, folder / "cache"), *NET, "model.net.dropout=0.1",
+                     "data.size=32", "data.crop=0.8", "trainer.max_epochs=1", "test=false",
+                     f"hydra.run.dir={run}"]  # fmt: skip
+        run_once("train", overrides, train, run, is_named=True)
+        os.utime(run / "checkpoints" / "last.ckpt", (number, number))
+    return folder
+
+
+def photos_in(place: Path) -> list[Path]:
+    return sorted((place / "photos").rglob("*.png"))
+
+
+def test_own_run_on_other_photos_is_a_candidate(place: Path):
+    (found,) = own_runs(place / "runs", photos_in(place), limit=3)
+    assert found.name == "own_other"
+    assert str(place / "runs" / "other") in found.origin
+    recipe = Recipe.compose(
+        found.name, reading(place / "photos", place / "cache"), found.overrides, found.origin
+    )
+    assert recipe.cfg.data.size == [32, 32]
+    assert recipe.cfg.data.crop == 0.8
+    assert recipe.cfg.model.net.dropout == 0.1
+    assert recipe.cfg.model.net.model_name == "test_efficientnet"
+    assert recipe.fixed_features
+
+
+def test_runs_that_may_have_seen_a_photo_are_no_candidates(place: Path, tmp_path: Path):
+    shutil.copytree(place / "runs", tmp_path / "runs")
+    path = tmp_path / "runs" / "other" / ".hydra" / "config.yaml"
+    path.write_text(path.read_text().replace(str(place / "others"), str(tmp_path / "gone")))
+    assert own_runs(tmp_path / "runs", photos_in(place), limit=3) == []
+    copy = tmp_path / "copy"
+    shutil.copytree(place / "others", copy)
+    path.write_text(path.read_text().replace(str(tmp_path / "gone"), str(copy)))
+    assert len(own_runs(tmp_path / "runs", photos_in(place), limit=3)) == 1
+    shutil.copy(photos_in(place)[0], copy / "c" / "another name.png")
+    assert own_runs(tmp_path / "runs", photos_in(place), limit=3) == []
+
+
+def test_only_the_newest_runs_are_candidates(place: Path):
+    names = [found.name for found in own_runs(place / "runs", [], limit=1)]
+    assert names == ["own_other"]  # the run on the same photos is older
+    assert len(own_runs(place / "runs", [], limit=9)) == 2
+
+
+def test_continued_search_has_the_candidates_that_it_began_with(place: Path, tmp_path: Path):
+    cfg = OmegaConf.create(
+        {"found": {"runs": str(place / "runs"), "caches": False, "max": 3}, "out": None}
+    )
+    first = find_once(cfg, photos_in(place), tmp_path)
+    cfg.found.runs = None
+    assert find_once(cfg, photos_in(place), tmp_path) == first
+    assert find_once(cfg, photos_in(place), tmp_path / "new") == []
+    assert [found.name for found in first] == ["own_other"]
+
+
+def test_cached_weights_are_candidates(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf"))
+    assert cached_torchvision(3) == cached_timm(3) == []
+    for name in (
+        "hub/checkpoints/resnet18-f37072fd.pth",
+        "hub/checkpoints/nothing-1234.pth",
+        "hf/models--timm--resnet18.a1_in1k/snapshots/0/model.safetensors",
+        "hf/models--timm--deit_tiny_distilled_patch16_224.fb_in1k/snapshots/0/model.safetensors",
+        "hf/models--timm--no_such_net/snapshots/0/model.safetensors",
+        "hf/models--other--thing/snapshots/0/model.safetensors",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = [*cached_torchvision(3), *cached_timm(3)]
+    assert [one.name for one in found] == ["resnet18_imagenet", "resnet18.a1_in1k"]
+    recipes = [
+        Recipe.compose(one.name, ["data=folder", "data.root=."], one.overrides) for one in found
+    ]
+    assert [recipe.cfg.model.init_from for recipe in recipes] == ["pretrained"] * 2
+    data = [recipe.cfg.data for recipe in recipes]
+    assert [(one.size, one.crop, one.interpolation) for one in data] == [
+        (224, 0.875, "bilinear"), (224, 0.95, "bicubic"),
+    ]  # fmt: skip
+
+
+def test_hidden_head_on_a_cut_own_net_learns_what_the_trainer_teaches(place: Path, tmp_path: Path):
+    run = place / "runs" / "other"
+    recipe = Recipe.compose(
+        "cut", reading(place / "photos", place / "cache"),
+        [*NET, "model.net.cut=2", "model.net.hidden=6", f"model.init_from={run}", "data.size=32",
+         "model.transfer.freeze=backbone", "augment=flip", "model.tta.flip=true",
+         "model.optimizer.lr=0.05", "trainer.max_epochs=4", "data.batch_size=5"],
+    )  # fmt: skip
+    own = Lab([str(i) for i in range(12)], tmp_path)
+    own.prepare(recipe)
+    train_part, held_out = torch.arange(12)[::2], torch.arange(12)[1::2]
+    fast = own.predict(recipe, train_part, held_out)
+    slow = train_on(recipe, own.data(recipe), train_part, held_out, tmp_path)
+    torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-4)
+
+    _, whole, _ = load_run(run)
+    images, _ = own.data(recipe).eval_images(own.data(recipe).train, torch.arange(3))
+    with torch.no_grad():
+        maps = whole.net.forward_intermediates(whole.scaled(images), [2], intermediates_only=True)
+    torch.testing.assert_close(own.features(recipe).plain[:3], maps[0].mean((2, 3)))
+
+
+def test_run_of_a_cut_network_is_an_ordinary_one(place: Path, tmp_path: Path):
+    overrides = [*reading(place / "photos", place / "cache"), *NET, "model.net.cut=2",
+                 "model.net.pool=max", "model.net.hidden=6", "data.size=32", "test=false",
+                 "model.transfer.freeze=backbone", "trainer.max_epochs=1"]  # fmt: skip
+    sources = {"first": place / "runs" / "same", "second": tmp_path / "first"}
+    for name, source in sources.items():
+        folder = tmp_path / name
+        more = [f"model.init_from={source}", f"hydra.run.dir={folder}"]
+        run_once("train", [*overrides, *more], train, folder, is_named=True)
+    logs = [(tmp_path / name / "train.log").read_text() for name in sources]
+    assert "newly initialized for 2 classes: head.0, head.2" in logs[0]
+    assert "last layer included" in logs[1]
+    classifier = load_classifier(tmp_path / "second")
+    images = to_float(torch.stack([classifier.read(path) for path in photos_in(place)[:2]]))
+    assert classifier.answer(images).probabilities.shape == (2, 2)
+    deployed = classifier.net
+    net, x = deployed.net, normalized(images, deployed.mean, deployed.std, deployed.in_channels)
+    layer = explain.find_cam_layer(net, x)
+    heat = explain.grad_cam(net, net.get_submodule(layer), x, torch.tensor([0, 1]))
+    assert heat.isfinite().all()
