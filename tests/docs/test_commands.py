@@ -23,6 +23,7 @@ CONFIGS = {
     "bench.augment": "bench_augment",
     "bench.leave_one_out": "leave_one_out",
     "bench.serve": "bench_serve",
+    "runs compare": "compare",
 }
 COMMAND = re.compile(r"^\s*python -m src\.([\w.]+)(.*)$", re.MULTILINE)
 EXAMPLE = re.compile(r"^\| .*? \| `((?:model|experiment)=[^`]*)` \|$", re.MULTILINE)
