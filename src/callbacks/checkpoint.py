@@ -69,7 +69,6 @@ class Checkpoint(pl.Callback):
         self.monitor, self.mode, self.keep = monitor, mode, keep
         self.best: BestCheckpoints | None = None
         self.newest: tuple[int, float] | None = None  # batches and value of the last validation
-        self.resumed_after = 0  # batches
         self.metrics: dict[str, Any] = {}
         self.signum = 0
         self.handlers: dict[int, Any] = {}
@@ -77,12 +76,12 @@ class Checkpoint(pl.Callback):
         self.stopped_mid_epoch = False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        monitor, mode = self.monitor, self.mode
+        monitor = self.monitor
+        mode: Direction = self.mode or direction(monitor or "") or "min"
         for callback in callbacks(trainer) if monitor is None else []:
             if isinstance(callback, EarlyStopping):
-                monitor, mode = callback.monitor, callback.mode
+                monitor, mode = callback.monitor, "max" if callback.mode == "max" else "min"
         if stage == "fit" and monitor is not None:
-            mode = mode or direction(monitor) or "min"
             self.best = BestCheckpoints(self.folder / "checkpoints", monitor, mode, self.keep)
 
     def on_load_checkpoint(
@@ -96,9 +95,10 @@ class Checkpoint(pl.Callback):
             )
         self.accumulated = checkpoint.get("gradients", {})
         self.metrics = checkpoint.get("metrics", {})
-        self.resumed_after = runs.batches_in(checkpoint)
         if self.best is not None:
             self.best.load_state_dict(checkpoint.get("best", {}))
+            if trainer.is_global_zero:  # a killed process may have left a link out
+                self.best.link(runs.last_checkpoint(self.folder), runs.batches_in(checkpoint))
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -120,8 +120,6 @@ class Checkpoint(pl.Callback):
         self.accumulated = {}
         if self.best is not None:
             expect_validation(trainer, "checkpoint.monitor", self.best.monitor)
-            if self.resumed_after and trainer.is_global_zero:
-                self.best.link(runs.last_checkpoint(self.folder), self.resumed_after)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # values that only the first process logs are not known to the others

@@ -32,8 +32,8 @@ def load_run(
         which: the checkpoint, `last` or `best`.
 
     Returns:
-        its checked config; its model with the weights of the checkpoint, on the CPU, in eval mode; and the
-        state of its data module (see `ImageData.state_dict`).
+        its checked config; its model with the weights of the checkpoint, on the CPU, in eval mode;
+        and the state of its data module (see `ImageData.state_dict`).
     """
     cfg = runs.load_config(folder)
     check_saved(cfg, runs.config_path(folder))
