@@ -118,7 +118,7 @@ def test_net_that_no_exporter_supports_gets_one_line(averaged_run, tmp_path, mon
 
     trained = load_classifier(averaged_run)
     trained.net.net = Odd()
-    monkeypatch.setattr("src.engine.load.load_classifier", lambda folder: trained)
+    monkeypatch.setattr("src.engine.load.load_classifier", lambda folder, which: trained)
     with pytest.raises(UserError, match="format=torch: the network cannot be exported: ") as error:
         call("export", export, f"run={averaged_run}", "format=torch", f"out={tmp_path}/x")
     assert "\n" not in str(error.value)
