@@ -23,9 +23,9 @@ from omegaconf import DictConfig
 from src.config import cli
 from src.config.compose import groups
 from src.config.inputs import expect_data, expect_path
+from src.core.chosen_checkpoint import path_of
 from src.core.counts import count
 from src.core.errors import UserError, writing
-from src.core.runs import last_checkpoint
 from src.core.types import PICTURES
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def augment(cfg: DictConfig) -> Path:
 
     expect_data(cfg.data)
     for run in _runs(cfg):
-        last_checkpoint(Path(run).expanduser())
+        path_of(Path(run).expanduser(), cfg.augment.which)
 
     from src.data.folder_writer import FolderWriter
     from src.engine import build

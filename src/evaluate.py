@@ -4,6 +4,7 @@ python -m src.evaluate run=DIR                   the test at the end of training
 python -m src.evaluate run=DIR n=50000 seed=1    another number of samples, another seed
 python -m src.evaluate run=DIR inception=true    also FID, KID and Inception Score on Inception
 python -m src.evaluate run=DIR iwae_samples=100  also the importance-weighted estimate (DRAW, VAE)
+python -m src.evaluate run=DIR which=best        the best checkpoint, as best/test/... metrics
 python -m src.evaluate run=DIR data.root=DATA    if the data has moved
 
 metrics.json says how many images each metric is based on: `test/n` images; `test/samples` samples
@@ -15,12 +16,14 @@ the old one.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
 from src.config import cli
 from src.config.targets import marked
 from src.core import runs
+from src.core.chosen_checkpoint import load_chosen, path_of
 from src.core.errors import UserError
 from src.core.types import PATH
 
@@ -28,7 +31,7 @@ from src.core.types import PATH
 def evaluate(cfg: DictConfig) -> dict[str, float]:
     """Test the run in cfg.run; return its metrics."""
     folder = Path(cfg.run).expanduser()
-    runs.last_checkpoint(folder)
+    path_of(folder, cfg.which)
 
     from src.callbacks.likelihood import ImportanceWeighted
     from src.callbacks.report import basis, headline_lines, keep_larger
@@ -38,8 +41,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     from src.engine.load import load_run
     from src.engine.resume import batches_done
 
-    run_cfg, model, _ = load_run(folder, lambda run_cfg: _change(run_cfg, cfg))
-    checkpoint = runs.load_last(folder)
+    run_cfg, model, _ = load_run(folder, lambda run_cfg: _change(run_cfg, cfg), cfg.which)
+    checkpoint = load_chosen(folder, cfg.which)
     data = build.datamodule(run_cfg, checkpoint)
     expect_test_set(data)
     noise = run_cfg.seed if cfg.seed is None else cfg.seed
@@ -51,13 +54,23 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     counts, based_on = basis(trainer)
     values = metrics | counts
     runs.move_damaged_metrics(folder)
-    before, batches = runs.read_metrics(folder), batches_done(checkpoint)
+    prefix = "best/" if cfg.which == "best" else ""
+    before = _with_prefix(runs.read_metrics(folder), prefix)
+    batches = batches_done(checkpoint)
     same_model = before.get("batches") in (None, batches)
     kept, refused = keep_larger(before if same_model else {}, values, based_on)
     print("\n".join([*headline_lines(values), *refused]))  # before writing them, which may fail
-    runs.write_metrics(folder, kept)
+    if prefix:
+        kept["batches"] = batches
+    runs.write_metrics(folder, {f"{prefix}{name}": value for name, value in kept.items()})
     print(f"metrics: {folder / 'metrics.json'}")
     return values
+
+
+def _with_prefix(metrics: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """Return the metrics whose names start with `prefix`, without it."""
+    start = len(prefix)
+    return {name[start:]: value for name, value in metrics.items() if name.startswith(prefix)}
 
 
 def _change(run_cfg: DictConfig, cfg: DictConfig) -> None:

@@ -25,6 +25,7 @@ from omegaconf import DictConfig
 
 from src.config import cli
 from src.config.saved import expect_classifier
+from src.core.chosen_checkpoint import path_of
 from src.core.counts import count
 from src.core.errors import UserError, writing
 from src.core.files import write_atomically
@@ -49,10 +50,11 @@ def export(cfg: DictConfig) -> Path:
     if out.is_dir():
         raise UserError(f"out={out} cannot be written: it is a folder")
     expect_classifier(folder)
+    path_of(folder, cfg.which)
 
     from src.engine.load import load_classifier
 
-    trained = load_classifier(folder)
+    trained = load_classifier(folder, cfg.which)
     write = {"onnx": write_onnx, "torch": write_torch}[cfg.format]
     differences: list[float] = []
     with writing(f"out={out}"), exporting(cfg.format):

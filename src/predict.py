@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from src.config import cli
 from src.config.saved import expect_classifier
+from src.core.chosen_checkpoint import path_of
 from src.core.counts import count
 from src.core.errors import Incomplete, UserError, writing
 from src.core.files import printable, write_atomically
@@ -63,11 +64,12 @@ def predict(cfg: DictConfig) -> Predictions:
     """
     folder, out = Path(cfg.run).expanduser(), Path(cfg.out).expanduser()
     expect_classifier(folder)
+    path_of(folder, cfg.which)
     paths = find_images([cfg.images] if isinstance(cfg.images, str) else list(cfg.images))
 
     from src.engine.load import load_classifier
 
-    trained = load_classifier(folder)
+    trained = load_classifier(folder, cfg.which)
     predictions = classify(trained, paths, cfg.batch_size)
     with writing(f"out={out}"):
         write_atomically(out, lambda path: write_csv(predictions, trained.class_names, path))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from src.config import cli
-from src.core import runs
+from src.core.chosen_checkpoint import path_of
 from src.core.counts import count
 from src.core.errors import UserError, writing
 from src.core.types import PICTURES
@@ -29,14 +29,14 @@ def sample(cfg: DictConfig) -> Path:
     folder, out = Path(cfg.run).expanduser(), Path(cfg.out).expanduser()
     if out.suffix.lower() not in PICTURES:
         raise UserError(f"out={out}: a picture's name must end in one of {', '.join(PICTURES)}")
-    runs.last_checkpoint(folder)
+    path_of(folder, cfg.which)
 
     from src.callbacks.protocols import CanPaint
     from src.core.randomness import generator
     from src.engine.load import load_run
     from src.viz import grids
 
-    run_cfg, model, _ = load_run(folder)
+    run_cfg, model, _ = load_run(folder, which=cfg.which)
     noise = generator(cfg.seed, "sample")
     if out.suffix.lower() == ".gif":
         if cfg.interpolate is not None or not isinstance(model, CanPaint):

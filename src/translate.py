@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from src.config import cli
-from src.core import runs
+from src.core.chosen_checkpoint import path_of
 from src.core.counts import count
 from src.core.errors import Incomplete, UserError, writing
 from src.core.inputs import find_images
@@ -31,7 +31,7 @@ def translate(cfg: DictConfig) -> list[Path]:
     Raises Incomplete if some images cannot be read.
     """
     folder, out = Path(cfg.run).expanduser(), Path(cfg.out).expanduser()
-    runs.last_checkpoint(folder)
+    path_of(folder, cfg.which)
     paths = find_images([cfg.images] if isinstance(cfg.images, str) else list(cfg.images))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"out={out} exists and is not empty; choose a new folder")
@@ -43,7 +43,7 @@ def translate(cfg: DictConfig) -> list[Path]:
     from src.engine.load import load_run
     from src.viz.grids import grid, save_png
 
-    run_cfg, model, _ = load_run(folder)
+    run_cfg, model, _ = load_run(folder, which=cfg.which)
     if not isinstance(model, CanTranslate):
         family = type(model).__name__
         raise UserError(

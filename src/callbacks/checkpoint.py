@@ -1,4 +1,4 @@
-"""Checkpoints to resume from, and a clean stop at a signal."""
+"""Checkpoints to resume from, the best ones, and a clean stop at a signal."""
 
 import logging
 import signal
@@ -8,12 +8,20 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import Tensor
 
+from src.callbacks.best import BestCheckpoints
+from src.callbacks.early_stopping import EarlyStopping
 from src.callbacks.report import basis
-from src.callbacks.trainer_state import callbacks, max_over_processes
-from src.core import signals
+from src.callbacks.trainer_state import (
+    callbacks,
+    expect_validation,
+    max_over_processes,
+    monitored,
+)
+from src.core import runs, signals
 from src.core.counts import count
 from src.core.errors import Interrupted, UserError
 from src.core.progress import progress
+from src.metrics.directions import Direction, direction
 
 log = logging.getLogger(__name__)
 
@@ -33,21 +41,48 @@ class Checkpoint(pl.Callback):
     If trainer.max_time expires mid-epoch, the checkpoint is written immediately. Lightning then
     runs the end-of-epoch hooks although the epoch is incomplete, so no checkpoint is written there.
 
+    After each validation at the end of an epoch, the checkpoint is also kept if it is among the
+    best (see `src.callbacks.best`).
+
     Args:
         folder: the run's folder.
         every_n_batches: interval; None: only after each epoch.
+        monitor: metric of validation that chooses the best checkpoints; None: that of early
+            stopping, or keep none.
+        mode: whether `min` or `max` of it is better; None: by its name.
+        keep: number of best checkpoints.
 
     Attributes:
+        best: the bookkeeping of the best checkpoints; None: none are kept.
         metrics: validation metrics and their counts, by name; saved in checkpoints.
     """
 
-    def __init__(self, folder: Path, every_n_batches: int | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        every_n_batches: int | None,
+        monitor: str | None = None,
+        mode: Direction | None = None,
+        keep: int = 1,
+    ) -> None:
         self.folder, self.every_n_batches = folder, every_n_batches
+        self.monitor, self.mode, self.keep = monitor, mode, keep
+        self.best: BestCheckpoints | None = None
+        self.newest: tuple[int, float] | None = None  # batches and value of the last validation
         self.metrics: dict[str, Any] = {}
         self.signum = 0
         self.handlers: dict[int, Any] = {}
         self.accumulated: dict[str, Tensor] = {}
         self.stopped_mid_epoch = False
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        monitor = self.monitor
+        mode: Direction = self.mode or direction(monitor or "") or "min"
+        for callback in callbacks(trainer) if monitor is None else []:
+            if isinstance(callback, EarlyStopping):
+                monitor, mode = callback.monitor, "max" if callback.mode == "max" else "min"
+        if stage == "fit" and monitor is not None:
+            self.best = BestCheckpoints(self.folder / "checkpoints", monitor, mode, self.keep)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -60,6 +95,10 @@ class Checkpoint(pl.Callback):
             )
         self.accumulated = checkpoint.get("gradients", {})
         self.metrics = checkpoint.get("metrics", {})
+        if self.best is not None:
+            self.best.load_state_dict(checkpoint.get("best", {}))
+            if trainer.is_global_zero:  # a killed process may have left a link out
+                self.best.link(runs.last_checkpoint(self.folder), runs.batches_in(checkpoint))
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -67,6 +106,8 @@ class Checkpoint(pl.Callback):
         self.metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
         self.metrics |= basis(trainer)[0]
         checkpoint["metrics"] = dict(self.metrics)
+        if self.best is not None:
+            checkpoint["best"] = self.best.state_dict()
         batches = trainer.fit_loop.epoch_loop.batch_progress
         if batches.current.ready % trainer.accumulate_grad_batches and not batches.is_last_batch:
             parameters = pl_module.named_parameters()
@@ -77,6 +118,15 @@ class Checkpoint(pl.Callback):
         for name, gradient in self.accumulated.items():
             pl_module.get_parameter(name).grad = gradient.to(pl_module.device)
         self.accumulated = {}
+        if self.best is not None:
+            expect_validation(trainer, "checkpoint.monitor", self.best.monitor)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # values that only the first process logs are not known to the others
+        is_fit = trainer.state.fn == "fit" and not trainer.sanity_checking
+        if is_fit and self.best is not None and trainer.is_global_zero:
+            value = monitored(trainer, "checkpoint", self.best.monitor)
+            self.newest = progress(trainer).batch, value
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._restore_handlers()
@@ -125,12 +175,18 @@ class Checkpoint(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self.stopped_mid_epoch:
+            batches, value = self.newest or (0, 0.0)
+            if self.best is not None and batches == progress(trainer).batch:
+                self.best.observe(value, batches)
             self._save(trainer, max_over_processes(trainer, self.signum))
 
     def _save(self, trainer: pl.Trainer, signum: int) -> None:
         for logger in trainer.loggers:
             logger.save()
-        trainer.save_checkpoint(self.folder / "checkpoints" / "last.ckpt")
+        path = self.folder / "checkpoints" / runs.LAST
+        trainer.save_checkpoint(path)
+        if self.best is not None and trainer.is_global_zero:
+            self.best.link(path, progress(trainer).batch)
         if signum:
             name, batches = signal.Signals(signum).name, count(progress(trainer).batch, "batch")
             log.info("%s: stopped after %s; %s", name, batches, self._resume())
@@ -138,6 +194,15 @@ class Checkpoint(pl.Callback):
 
     def _resume(self) -> str:
         return f"resume with: python -m src.train resume={self.folder}"
+
+
+def best_checkpoint(trainer: pl.Trainer) -> tuple[str, float, int] | None:
+    """Return metric, value and batches of the best checkpoint; None if none is kept."""
+    for callback in callbacks(trainer):
+        if isinstance(callback, Checkpoint) and callback.best is not None and callback.best.kept:
+            first = callback.best.kept[0]
+            return callback.best.monitor, first["value"], first["batches"]
+    return None
 
 
 def latest_metrics(trainer: pl.Trainer) -> dict[str, Any]:

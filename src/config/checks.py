@@ -13,8 +13,9 @@ from src.config.compose import first_lines, groups, target_of
 from src.config.schema import WrongValue, shown
 from src.config.signatures import class_attribute
 from src.config.targets import UnknownSetting, check_targets
-from src.core.errors import UserError
+from src.core.errors import UserError, near
 from src.core.tree import leaves
+from src.metrics.directions import direction
 
 
 def check(cfg: DictConfig, command: str = "train") -> None:
@@ -159,7 +160,34 @@ def _check_fit(cfg: dict[str, Any]) -> None:
             )
     _check_transfer(model, trainer)
     _check_monitors(cfg, str(model.get("_target_")))
+    _check_best(cfg, str(model.get("_target_")))
     _check_refused("trainer", trainer, str(model.get("_target_")))
+
+
+def _check_best(cfg: dict[str, Any], model: str) -> None:
+    """Raise UserError if the settings of the best checkpoints do not fit together."""
+    settings = cfg.get("checkpoint") or {}
+    monitor, mode = settings.get("monitor"), settings.get("mode")
+    if monitor is None:
+        if settings.get("keep", 1) > 1 and "early_stopping" not in (cfg.get("callbacks") or {}):
+            raise UserError(
+                f"checkpoint.keep={settings['keep']} has no effect without checkpoint.monitor: "
+                "set checkpoint.monitor=val/loss, for example"
+            )
+        return
+    own = class_attribute(model, "key_metrics") or ()
+    if not monitor.startswith("val/"):
+        known = [f"val/{name}" for name in own]
+        last = monitor.rpartition("/")[2]
+        hint = f"; did you mean val/{last}?" if last in own else near(f"val/{last}", known)
+        raise UserError(
+            f"checkpoint.monitor={monitor}: must be a metric of validation, val/...{hint}"
+        )
+    if mode is None and direction(monitor) is None:
+        raise UserError(
+            f"checkpoint.mode must be given, min or max: the name of {monitor} does not say "
+            "which is better"
+        )
 
 
 def _check_monitors(cfg: dict[str, Any], model: str) -> None:
@@ -167,7 +195,7 @@ def _check_monitors(cfg: dict[str, Any], model: str) -> None:
     if class_attribute(model, "monitor") is not None:
         return
     for path, value in leaves(cfg):
-        if path.endswith(".monitor") and value is None:
+        if path.endswith(".monitor") and value is None and path != "checkpoint.monitor":
             raise UserError(
                 f"{path} must be given: a {model.rpartition('.')[2]} has no validation metric that "
                 f"falls as it gets better; name a val/ metric of docs/metrics.md, or leave out "

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
+from src.core.chosen_checkpoint import Which
 from src.core.types import (
     AnyLength,
     Budget,
@@ -33,6 +34,9 @@ class Checkpointing:
     """The node `checkpoint` of train."""
 
     every_n_batches: PositiveInt | None
+    monitor: str | None
+    mode: Literal["min", "max"] | None
+    keep: PositiveInt
 
 
 @dataclass
@@ -127,6 +131,7 @@ class Evaluate:
     """python -m src.evaluate"""
 
     run: RunPath
+    which: Which
     data: dict[str, PathText]
     n: PositiveInt | None
     seed: Seed | None
@@ -140,6 +145,7 @@ class Sample:
     """python -m src.sample"""
 
     run: RunPath
+    which: Which
     n: PositiveInt
     seed: Seed
     interpolate: Annotated[int, Interval(ge=2)] | None
@@ -152,6 +158,7 @@ class Predict:
     """python -m src.predict"""
 
     run: RunPath
+    which: Which
     images: Images
     top: PositiveInt
     batch_size: PositiveInt
@@ -164,6 +171,7 @@ class Translate:
     """python -m src.translate"""
 
     run: RunPath
+    which: Which
     images: Images
     to: Literal["a", "b"]
     size: ImageSize | None
@@ -175,6 +183,7 @@ class Export:
     """python -m src.export"""
 
     run: RunPath
+    which: Which
     format: Literal["onnx", "torch"]
     out: PathText
 
@@ -195,6 +204,7 @@ class AugmentByModel:
     """The group choice augment=model of src.augment."""
 
     run: RunPath | Sequence[RunPath]
+    which: Which
     size: ImageSize | None
     to: Literal["a", "b"]
 

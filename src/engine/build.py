@@ -189,5 +189,5 @@ def _callbacks(
         *timer,
     ]
     # the checkpoint last, so that it saves the state of the others
-    last = [Checkpoint(folder, cfg.checkpoint.every_n_batches)] if keep else []
+    last = [Checkpoint(folder, **cfg.checkpoint)] if keep else []
     return [*guards, *chosen, *more, *last]

@@ -13,6 +13,7 @@ from torch import Tensor
 from src.config.checks import check
 from src.config.saved import check_saved
 from src.core import runs
+from src.core.chosen_checkpoint import load_chosen, path_of
 from src.core.types import height_width
 from src.data.decode import Interpolation, decode, parse_color, prepare
 from src.engine import build, resume
@@ -22,24 +23,25 @@ from src.models.familiar import Familiar, head_of
 
 
 def load_run(
-    folder: Path, change: Callable[[DictConfig], None] | None = None
+    folder: Path, change: Callable[[DictConfig], None] | None = None, which: str = "last"
 ) -> tuple[DictConfig, pl.LightningModule, dict[str, Any]]:
     """Load a run from its folder.
 
     Args:
         change: called to change the run's config, which is then checked again.
+        which: the checkpoint, `last` or `best`.
 
     Returns:
-        its checked config; its model with the newest weights, on the CPU, in eval mode; and the
-        state of its data module (see `ImageData.state_dict`).
+        its checked config; its model with the weights of the checkpoint, on the CPU, in eval mode;
+        and the state of its data module (see `ImageData.state_dict`).
     """
     cfg = runs.load_config(folder)
     check_saved(cfg, runs.config_path(folder))
     if change is not None:
         change(cfg)
         check(cfg)
-    path = runs.last_checkpoint(folder)
-    checkpoint = runs.load_last(folder)
+    path = path_of(folder, which)
+    checkpoint = load_chosen(folder, which)
     state = resume.data_state(cfg, checkpoint, path)
     model = build.model_with(cfg, _counts(state))
     resume.expect_weights(model, checkpoint, path)
@@ -124,12 +126,12 @@ class LoadedClassifier(NamedTuple):
         return Answer(probabilities, unlike)
 
 
-def load_classifier(folder: Path) -> LoadedClassifier:
+def load_classifier(folder: Path, which: str = "last") -> LoadedClassifier:
     """Load a finished classifier, on the CPU, in eval mode.
 
     Callers check with `expect_classifier` first that the run trained one.
     """
-    cfg, model, state = load_run(folder)
+    cfg, model, state = load_run(folder, which=which)
     assert isinstance(model, Classifier)
     size = cfg.data.size
     height, width = height_width(size)

@@ -86,7 +86,7 @@ def by_models(runs: list[str], to: str, data: ImageData, cfg: DictConfig) -> Mak
 
 def _load_model(folder: str, data: ImageData, cfg: DictConfig) -> pl.LightningModule:
     """Load the model of a run. Raises UserError if it cannot augment `data`."""
-    run_cfg, model, data_state = load_run(Path(folder).expanduser())
+    run_cfg, model, data_state = load_run(Path(folder).expanduser(), which=cfg.augment.which)
     translates, channels = isinstance(model, CanTranslate), run_cfg.data.channels
     if not translates and not (isinstance(model, CanSampleClasses) and model.num_classes):
         raise UserError(

@@ -9,8 +9,10 @@ import torch
 from omegaconf import DictConfig
 
 from src.callbacks import report as metrics_report
+from src.callbacks.checkpoint import best_checkpoint
 from src.callbacks.early_stopping import how_to_train_longer
 from src.core import run_record
+from src.core.counts import count
 from src.core.progress import progress
 from src.nets.inspect import count_parameters
 
@@ -63,7 +65,14 @@ def report(
         seconds: duration of this session.
     """
     metrics["parameters"] = count_parameters(model)[0]
+    best = best_checkpoint(trainer)
+    if best is not None:
+        metrics |= {f"best/{best[0]}": best[1], "best/batches": best[2]}
     has_trained = progress(trainer).batch > done
     if not has_trained:
         log.info(how_to_train_longer(trainer))
-    return metrics_report.report(trainer, cfg, folder, metrics, has_trained, seconds)
+    values = metrics_report.report(trainer, cfg, folder, metrics, has_trained, seconds)
+    if best is not None:
+        log.info("best         %s %.4g after %s; commands use it with which=best",
+                 best[0], best[1], count(best[2], "batch"))  # fmt: skip
+    return values

@@ -153,7 +153,7 @@ MISTAKES = [
      ["model=gan,lsgan gives several values", "add -m: python -m src.train -m model=gan,lsgan"]),
     # unknown keys
     (["model.lr=1e-3"], ["model.lr", "did you mean model.optimizer.lr?"]),
-    (["+names=baseline"], ["unknown key 'names'"]),
+    (["+title=baseline"], ["unknown key 'title'"]),
     (["+x.seed=1"], ["unknown key 'x'"]),
     (["+checkpoint.seed=1"], ["unknown key 'checkpoint.seed'"]),
     (["+data@y=mnist"], ["unknown key 'y'"]),
