@@ -81,6 +81,13 @@ def value_of(override: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def unquoted(override: str) -> str:
+    """Return `override`, which is from `quoted`, as a user would write it."""
+    value = value_of(override)
+    plain = f"{override.partition('=')[0]}={value}"
+    return plain if value is not None and quoted(plain) == override else override
+
+
 def setting(key: str, path: Path) -> str:
     """Return the override that sets `key` to `path`."""
     return f"{key}={as_text(str(path))}"

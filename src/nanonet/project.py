@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.config.checks import check
 from src.config.compose import compose
 from src.config.jobs import run_once
-from src.config.overrides import setting
+from src.config.overrides import setting, unquoted
 from src.config.resume import resume_run
 from src.core import runs
 from src.core.errors import UserError, first_line, writing
@@ -237,7 +237,7 @@ def train_command(project: Project, cfg: DictConfig, found: Study, has_test: boo
 
 def command_line(overrides: Sequence[str]) -> str:
     """Return the command of src.train for a shell."""
-    return shlex.join(["python", "-m", "src.train", *overrides])
+    return shlex.join(["python", "-m", "src.train", *map(unquoted, overrides)])
 
 
 def measure_familiar(project: Project, lab: Lab, found: Study) -> None:

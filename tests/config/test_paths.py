@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from src.config.compose import compose
-from src.config.overrides import quoted, settings_with
+from src.config.overrides import quoted, settings_with, unquoted
 from src.core.errors import UserError
 from src.core.runs import load_config
 from src.core.types import PATH
@@ -260,3 +260,15 @@ def test_a_wrong_path_of_odd_letters_is_one_line(tmp_path):
     args = (*TINY_RUN, f"cache={tmp_path / 'cache'}", f"out={tmp_path / 'runs'}")
     line = wrong(command("train", *args, f"data.root={tmp_path}/a=b,c [ü]"))
     assert f"data.root={tmp_path}/a=b,c [ü] cannot be read: No such file or directory" in line
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_printed_override_means_the_same(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    Path(name).mkdir()
+    override = quoted(f"data.root={name}")
+    assert quoted(unquoted(override)) == override
+
+
+def test_a_simple_path_is_printed_without_quotes():
+    assert unquoted(quoted("hydra.run.dir=runs/a")) == "hydra.run.dir=runs/a"
