@@ -139,9 +139,8 @@ def test_conditional_run_adds_labeled_images_to_a_folder(config, tmp_path, monke
                 f"augment.run={tmp_path / 'run'}",
                 f"out={tmp_path / 'third'}",
             )
-    make = by_models(
-        [str(tmp_path / "run")], "b", data, OmegaConf.create({"data": cfg.data, "factor": 3})
-    )
+    given = OmegaConf.create({"data": cfg.data, "factor": 3, "augment": {"which": "last"}})
+    make = by_models([str(tmp_path / "run")], "b", data, given)
     asked = []
     monkeypatch.setattr(
         GAN,
