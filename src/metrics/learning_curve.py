@@ -53,12 +53,17 @@ def forecast(
 ) -> list[Forecast]:
     """Extrapolate a learning curve.
 
+    Returns nothing for fewer than two sizes, and if the largest has no errors, which leaves nothing
+    to gain that these images could show.
+
     Args:
         sizes: S numbers of images of each class.
         correct: (S, N), how often image n was predicted right at each size, as a share in [0, 1].
         wanted: sizes to forecast.
         seed: of the bootstrap over the N images, which gives the intervals.
     """
+    if len(sizes) < 2 or (correct[-1] == 1).all():
+        return []
     n = correct.shape[1]
     rng = np.random.default_rng(seed)
 

@@ -107,7 +107,7 @@ def study(
         suspicious_labels(probabilities, labels),
         recipe.name,
         points,
-        forecast(sizes, correct, wanted, seed) if len(sizes) > 1 else [],
+        forecast(sizes, correct, wanted, seed),
     )
 
 

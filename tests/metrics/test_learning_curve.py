@@ -33,3 +33,10 @@ def test_interval_of_a_forecast_holds_the_truth_about_as_often_as_it_says():
         (found,) = forecast(sizes, correct, [8], seed)
         inside += found.low <= truth <= found.high
     assert inside >= 88  # a binomial of 100 and 0.95 is below 89 with probability 0.004
+
+
+def test_there_is_no_forecast_without_errors_or_from_one_size():
+    right, half = np.ones(20), np.arange(20) % 2
+    assert forecast([1, 2], np.stack([half, right]), [4], seed=0) == []
+    assert forecast([2], half[None], [4], seed=0) == []
+    assert len(forecast([1, 2], np.stack([half, half]), [4, 8], seed=0)) == 2
