@@ -2,10 +2,29 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from statistics import median_low
 
 from src.core.randomness import derive_seed
 
 ALWAYS_TRAINS = -1  # the fold of a photo without which its class would be empty
+
+
+def affordable_folds(labels: Sequence[int], groups: Sequence[int], wanted: int) -> int:
+    """Return `wanted` folds, or fewer, at least 2, if most classes have fewer photos.
+
+    With more folds than photos of a class, a fold would hold out one photo of some classes and none
+    of others. The network would learn from fewer photos of the classes that it is tested on, and be
+    wrong more often than one that is trained on all photos.
+
+    Args:
+        labels, groups: of the N photos; a group of near duplicates counts once.
+        wanted: number of folds, at least 2.
+    """
+    groups_of: dict[int, set[int]] = defaultdict(set)
+    for label, group in zip(labels, groups, strict=True):
+        groups_of[label].add(group)
+    sizes = [len(own) for own in groups_of.values() if len(own) > 1]
+    return max(2, min(wanted, median_low(sizes))) if sizes else wanted
 
 
 def assign_folds(

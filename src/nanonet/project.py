@@ -25,7 +25,7 @@ from src.models.familiar import learn_familiar
 from src.nanonet import demonstration
 from src.nanonet.available import Candidate, find_once
 from src.nanonet.earlier import Summary
-from src.nanonet.folds import assign_folds
+from src.nanonet.folds import affordable_folds, assign_folds
 from src.nanonet.lab import Lab
 from src.nanonet.photos import Inspection, look
 from src.nanonet.recipes import Recipe, embed
@@ -174,12 +174,13 @@ def assign_all_folds(
     cfg: DictConfig, photos: Inspection, earlier: Summary | None
 ) -> list[list[int]]:
     """Return the fold of each photo in each repeat; those of an earlier search are kept."""
+    folds = affordable_folds(photos.labels, photos.groups, cfg.folds)
     return [
         assign_folds(
             photos.labels,
             photos.groups,
             photos.digests,
-            cfg.folds,
+            folds,
             cfg.seed + repeat,
             earlier.known_folds(repeat) if earlier else None,
         )

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.nanonet.folds import ALWAYS_TRAINS, assign_folds
+from src.nanonet.folds import ALWAYS_TRAINS, affordable_folds, assign_folds
 
 
 def digests(n: int) -> list[str]:
@@ -65,3 +65,12 @@ def test_other_seeds_give_other_folds():
         tuple(assign_folds(labels, list(range(30)), digests(30), 5, seed)) for seed in range(4)
     }
     assert len(results) == 4
+
+
+def test_no_more_folds_than_most_classes_have_photos():
+    two_each, seven_each = [0, 0, 1, 1, 2, 2], [0] * 7 + [1] * 7
+    assert affordable_folds(two_each, list(range(6)), 5) == 2
+    assert affordable_folds(seven_each, list(range(14)), 5) == 5
+    assert affordable_folds([*seven_each, 2, 2], list(range(16)), 5) == 5
+    assert affordable_folds([0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 1, 2, 3, 3, 4, 5], 5) == 3
+    assert affordable_folds([0, 1], [0, 1], 5) == 5  # nothing can be validated
