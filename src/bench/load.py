@@ -24,7 +24,7 @@ class Request(NamedTuple):
 
 
 class Load(NamedTuple):
-    """What a client saw.
+    """The answers that a client got.
 
     Attributes:
         latencies: seconds from the time when each request was due to its answer.
@@ -57,7 +57,7 @@ def _run(function: Callable[..., Any], *args: Any) -> Load:
 
 
 class _Client:
-    """Connections to a service, which are used again, and what they saw."""
+    """Connections to a service, which are used again, and the answers that came."""
 
     def __init__(self, port: int) -> None:
         self.port = port

@@ -47,9 +47,8 @@ class Classifier(Family):
             published ones. None: random weights, and `transfer` has no effect.
         label_smoothing: in [0, 1): this part of each target is spread over all classes
             (Szegedy 2016, section 7).
-        ema: decay of the moving average of the network, BatchNorm's buffers included, which is then
-            evaluated instead of the network. 0: no average. After n batches the decay is
-            (1 + n) / (10 + n) if that is smaller, so that the first weights fade quickly.
+        ema: decay of the moving average of the network, which is then evaluated instead of it; it
+            is smaller at first (see `src.optim.average`, ramp_up). 0: no average.
         decay_all: apply weight decay to norms and biases too, not only to matrices and filters.
         aux_weight: weight of an auxiliary head's loss (Szegedy 2015, section 5).
         norm_bias_lr: factor on the learning rate of the norms' biases (Jordan 2024).

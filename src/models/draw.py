@@ -13,7 +13,7 @@ from src.core.errors import UserError
 from src.core.types import Positive
 from src.losses import bernoulli_nll, gaussian_kl
 from src.models.base import Family
-from src.nets.cuda_graph import Replay
+from src.nets.cuda_graph import Replay, can_record
 from src.nets.draw import Draw
 from src.optim.clipping import clip_each
 from src.viz.grids import Canvases
@@ -76,14 +76,14 @@ class DRAW(Family):
         `bound_nats` (B,) is the sum of `recon_nats` (B,), L_x, and `kl_nats` (B, T), L_z per step.
         """
         eps = torch.randn(self.net.num_steps, len(x), self.net.latent_dim, device=x.device)
-        alone = not torch.distributed.is_initialized()
-        if self.replay is not None and x.is_cuda and torch.is_grad_enabled() and alone:
+        if self.replay is not None and x.is_cuda and can_record():
             recon, kl = self.replay(self._terms, x, eps)
         else:
             recon, kl = self._terms(x, eps)
         return {"bound_nats": recon + kl.sum(1), "recon_nats": recon, "kl_nats": kl}
 
     def _terms(self, x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `recon_nats` (B,) and `kl_nats` (B, T), given the noise of all steps."""
         output = self.net(x, eps)
         return bernoulli_nll(output.logits, x), gaussian_kl(output.mu, output.log_sigma).T
 

@@ -123,16 +123,15 @@ def _overrides_of_run(run: Path) -> list[str] | None:
             or trained_head_only
         ):
             return None
-        default = compose("train", [f"model={choice}", "data=folder", "data.root=."])
-        changed = [
-            override
-            for part in ("net", "normalize")
-            for override in _differences(f"model.{part}", model[part], default.model[part])
-        ]
+        default = compose("train", [f"model={choice}", "data=folder", "data.root=."]).model
+        own, usual = (
+            {part: _plain(settings[part]) for part in ("net", "normalize")}
+            for settings in (model, default)
+        )
         height, width = height_width(data.size)
         return [
             f"model={choice}",
-            *changed,
+            *_differences("model", own, usual),
             setting("model.init_from", run.absolute()),
             f"data.size=[{height},{width}]",
             f"data.crop={data.crop}",
@@ -143,13 +142,18 @@ def _overrides_of_run(run: Path) -> list[str] | None:
         return None  # not a run of this version, or damaged
 
 
-def _differences(path: str, node: DictConfig, default: DictConfig) -> Iterator[str]:
-    """Yield the overrides that turn a node into another one."""
-    own: Any = OmegaConf.to_container(node, resolve=False)
-    usual: Any = OmegaConf.to_container(default, resolve=False)
+def _differences(path: str, own: dict[str, Any], default: dict[str, Any]) -> Iterator[str]:
+    """Yield the overrides that turn the settings of a node into its own."""
     for key, value in own.items():
-        if usual.get(key) != value:
+        usual = default.get(key)
+        if isinstance(value, dict) and isinstance(usual, dict):
+            yield from _differences(f"{path}.{key}", value, usual)
+        elif usual != value:
             yield f"{path}.{key}={json.dumps(value)}"
+
+
+def _plain(node: DictConfig) -> Any:
+    return OmegaConf.to_container(node, resolve=False)
 
 
 def _may_know(run: Path, sizes: Collection[int], digests: Collection[str]) -> bool:

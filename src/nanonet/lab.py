@@ -26,7 +26,7 @@ from src.nanonet.recipes import (
     train_on,
 )
 
-OF_HEAD = ("num_classes", "hidden", "dropout")  # settings of a net on which no feature depends
+HEAD = ("num_classes", "hidden", "dropout")  # settings of a net that do not change its features
 
 
 class Lab:
@@ -41,8 +41,8 @@ class Lab:
     def __init__(self, digests: Sequence[str], folder: Path, earlier: Sequence[Path] = ()) -> None:
         self.digests, self.folder, self.earlier = list(digests), folder, list(earlier)
         self._data: dict[str, Any] = {}
-        self._features: dict[str, Features] = {}  # by what they depend on
-        self._keys: dict[tuple[str, ...], str] = {}  # of the features, by the recipe's overrides
+        self._features: dict[str, Features] = {}  # by their key, see `_key`
+        self._keys: dict[tuple[str, ...], str] = {}  # by the overrides of a recipe
 
     def data(self, recipe: Recipe) -> Any:
         """Return the data module of a recipe; recipes with the same settings share one."""
@@ -134,7 +134,7 @@ def _key(model: Any, recipe: Recipe) -> str:
     data = recipe.cfg.data
     how = (data.size, data.channels, data.background, data.crop, data.interpolation)
     net: Any = OmegaConf.to_container(recipe.cfg.model.net, resolve=True)
-    features = {name: value for name, value in net.items() if name not in OF_HEAD}
+    features = {name: value for name, value in net.items() if name not in HEAD}
     digest.update(repr((how, features)).encode())
     return digest.hexdigest()
 

@@ -7,6 +7,15 @@ import torch
 from torch import Tensor, nn
 
 
+def can_record() -> bool:
+    """Return whether a pass may be recorded now: in training, by one process, without checks.
+
+    Anomaly detection reads each gradient back to the CPU.
+    """
+    one_process = not torch.distributed.is_initialized()
+    return torch.is_grad_enabled() and one_process and not torch.is_anomaly_enabled()
+
+
 class Replay:
     """Call a function of a network through two CUDA graphs, one for each pass.
 

@@ -1,13 +1,41 @@
 """A small classifier on the features of a network of timm: cut early, or seen at several sizes."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src.core.types import ImageSize, height_width
+from src.core.types import AnyLength, ImageSize, NonNegative, NonNegativeInt, height_width
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """The features of a network that a new head learns from.
+
+    Args:
+        cut: the level of feature maps that is pooled, counted as timm's `features_only` does: 0 is
+            the first. Later layers are removed. None: the last maps, as the network pools them.
+        pool: `max`: take the maximum of each map instead of its average.
+        sizes: the features are averaged over the image and its copies of these sizes.
+        class_weight: weight of the network's own classes. Above 0, the features are divided by
+            their root mean square, and the square roots of the class probabilities are appended.
+            These have, for a weight of 1, the same length as the features.
+    """
+
+    cut: NonNegativeInt | None = None
+    pool: Literal["avg", "max"] = "avg"
+    sizes: AnyLength[ImageSize] = ()
+    class_weight: NonNegative = 0.0
+
+    @property
+    def are_usual(self) -> bool:
+        """Whether they are the inputs of the network's own last layer."""
+        return self.cut is None and self.pool == "avg" and not self.sizes and not self.class_weight
+
+
+USUAL = FeatureSettings()
 
 
 class FeatureNet(nn.Module):
@@ -17,13 +45,7 @@ class FeatureNet(nn.Module):
         body: a new network of timm.
         num_classes: number of logits.
         size: height and width of the images.
-        cut: the level of `body` whose maps are pooled, counted as timm's `features_only` does: 0 is
-            the first. Later layers are removed. None: the last maps, as `body` pools them.
-        pool: `max`: take the maximum of each map instead of its average.
-        sizes: the features are averaged over the image and its copies of these sizes.
-        class_features: weight of the classes of `body`. Above 0, the features are divided by their
-            root mean square, and the square roots of the class probabilities are appended. These
-            have, for a weight of 1, the same length as the features.
+        features: what the head learns from.
         hidden: units of a hidden layer with ReLU in the head; None: there is no hidden layer.
         dropout: fraction of the features that is dropped before the head.
 
@@ -40,24 +62,23 @@ class FeatureNet(nn.Module):
         body: Any,
         num_classes: int,
         size: tuple[int, int],
-        cut: int | None = None,
-        pool: Literal["avg", "max"] = "avg",
-        sizes: Sequence[ImageSize] = (),
-        class_features: float = 0.0,
+        features: FeatureSettings = USUAL,
         hidden: int | None = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if class_features and cut is not None:
-            raise ValueError(f"class_features needs all layers: with cut={cut} it must be 0")
-        if pool == "max" and getattr(body, "output_fmt", "NCHW") != "NCHW":
+        self.cut, self.pool = features.cut, features.pool
+        self.class_weight = features.class_weight
+        self.sizes = [height_width(other) for other in features.sizes]
+        if self.class_weight and self.cut is not None:
+            raise ValueError(f"class_weight needs all layers: with cut={self.cut} it must be 0")
+        if self.pool == "max" and getattr(body, "output_fmt", "NCHW") != "NCHW":
             raise ValueError(f"pool=max: {type(body).__name__} of timm has no maps")
-        self.body, self.cut, self.pool, self.class_features = body, cut, pool, class_features
-        self.sizes = [height_width(other) for other in sizes]
+        self.body = body
         self.pretrained_cfg = {**body.pretrained_cfg, "classifier": "head"}
-        if cut is not None:
-            self._remove_layers_after(cut)
-        elif not class_features:
+        if self.cut is not None:
+            self._remove_layers_after(self.cut)
+        elif not self.class_weight:
             body.reset_classifier(0)
         with torch.no_grad():
             blank = torch.zeros(1, 3, *size, device=next(body.parameters()).device)
@@ -98,13 +119,13 @@ class FeatureNet(nn.Module):
         maps = self.body.forward_features(x)
         averaged = self.body.forward_head(maps, pre_logits=True)
         pooled = maps.amax((2, 3)) if self.pool == "max" else averaged
-        if not self.class_features:
+        if not self.class_weight:
             return pooled
         # Square roots of probabilities are a vector of length 1 (Hellinger distance).
         roots = self.body.get_classifier()(averaged).float().softmax(1).sqrt()
         length = pooled.shape[1] ** 0.5
         return torch.cat(
-            [length * F.normalize(pooled, dim=1), self.class_features * length * roots], 1
+            [length * F.normalize(pooled, dim=1), self.class_weight * length * roots], 1
         )
 
     def has_names_of(self, weights: dict[str, Tensor]) -> bool:

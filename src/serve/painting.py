@@ -23,8 +23,11 @@ class PaintingRequest(BaseModel):
 
 
 class Window(BaseModel):
-    """Where a step writes: the outer centers of its filters, in pixels from the top left pixel's
-    center, and the filters' width."""
+    """The window in which a step writes, in pixels.
+
+    `top`, `left`, `bottom` and `right` are the centers of the outer filters; 0 is the center of the
+    first pixel. `sigma` is the standard deviation of the filters.
+    """
 
     top: float
     left: float

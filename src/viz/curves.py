@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from src.core.files import write_atomically
 
 BLOCKS = "▁▂▃▄▅▆▇█"
-MAX_COLUMNS = 3  # of axes in a picture
+MAX_COLUMNS = 3  # plots side by side
 LOG_FROM = 100  # ratio of the largest to the smallest value from which an axis is logarithmic
 
 

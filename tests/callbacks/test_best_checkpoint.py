@@ -20,7 +20,7 @@ from tests.engine.cuts import THREE_EPOCHS, assert_same, cut_and_resumed, uncut_
 # accuracy of the three epochs differs; a high rate makes it fall again
 RUN = (*THREE_EPOCHS, "data=digits", "model=fc", "trainer.max_epochs=3")
 BEST = (*RUN, "checkpoint.monitor=val/acc", "checkpoint.keep=2")
-VALUES = (0.5, 0.9, 0.7)  # of the three validations
+VALUES = (0.5, 0.9, 0.7)  # the metric at each of three validations
 
 
 @pytest.fixture

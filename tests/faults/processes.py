@@ -40,7 +40,6 @@ class Run:
         if self.poll(seconds) is None:
             self.kill(signal.SIGKILL, group=True)
             raise AssertionError(f"hangs: {self.said}")
-        assert self.code is not None
         return self.code
 
     def kill(self, signum: int, group: bool = False) -> None:
@@ -123,8 +122,6 @@ class Server:
         return Run(pid, out, err, lambda seconds: self._ask(wait=pid, seconds=seconds)["code"])
 
     def _ask(self, **request: Any) -> Any:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
         print(json.dumps(request), file=self.process.stdin, flush=True)
         return json.loads(self.process.stdout.readline())
 

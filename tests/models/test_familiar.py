@@ -39,7 +39,6 @@ def test_it_is_read_back_from_a_folder(tmp_path: Path):
     made = Familiar(torch.rand(3, 4), 0.5)
     made.save(tmp_path)
     read = Familiar.load(tmp_path)
-    assert read is not None
     assert torch.equal(read.features, made.features)
     assert read.threshold == 0.5
 

@@ -136,7 +136,8 @@ def test_hidden_head_on_a_cut_own_net_learns_what_the_trainer_teaches(place: Pat
     run = place / "runs" / "other"
     recipe = Recipe.compose(
         "cut", reading(place / "photos", place / "cache"),
-        [*NET, "model.net.cut=2", "model.net.hidden=6", f"model.init_from={run}", "data.size=32",
+        [*NET, "model.net.features.cut=2", "model.net.hidden=6", "data.size=32",
+         f"model.init_from={run}",
          "model.transfer.freeze=backbone", "augment=flip", "model.tta.flip=true",
          "model.optimizer.lr=0.05", "trainer.max_epochs=4", "data.batch_size=5"],
     )  # fmt: skip
@@ -155,8 +156,8 @@ def test_hidden_head_on_a_cut_own_net_learns_what_the_trainer_teaches(place: Pat
 
 
 def test_run_of_a_cut_network_is_an_ordinary_one(place: Path, tmp_path: Path):
-    overrides = [*reading(place / "photos", place / "cache"), *NET, "model.net.cut=2",
-                 "model.net.pool=max", "model.net.hidden=6", "data.size=32", "test=false",
+    overrides = [*reading(place / "photos", place / "cache"), *NET, "model.net.features.cut=2",
+                 "model.net.features.pool=max", "model.net.hidden=6", "data.size=32", "test=false",
                  "model.transfer.freeze=backbone", "trainer.max_epochs=1"]  # fmt: skip
     sources = {"first": place / "runs" / "same", "second": tmp_path / "first"}
     for name, source in sources.items():

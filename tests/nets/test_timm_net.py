@@ -13,7 +13,7 @@ from torch import nn
 from src.core import timm_names
 from src.core.errors import UserError
 from src.engine import build
-from src.nets.feature_net import FeatureNet
+from src.nets.feature_net import FeatureNet, FeatureSettings
 from src.nets.inspect import classifier_heads, frozen_parts
 from src.nets.timm_net import efficientnet_lite0, timm_net
 
@@ -133,7 +133,7 @@ def test_network_without_pretrained_weights_is_named(config):
 @pytest.mark.parametrize("level", [0, 3, 4])
 def test_cut_network_has_the_features_that_the_whole_one_has_there(lite0, level):
     whole = lite0[0]
-    cut = efficientnet_lite0(num_classes=2, cut=level, hidden=5).eval()
+    cut = efficientnet_lite0(num_classes=2, features=FeatureSettings(cut=level), hidden=5).eval()
     weights = cut.renamed(lite0[2].weights)
     missing, unexpected = cut.load_state_dict(weights, strict=False)
     assert not unexpected
@@ -154,7 +154,7 @@ def test_cut_network_has_the_features_that_the_whole_one_has_there(lite0, level)
 
 def test_features_of_several_sizes_are_averaged_and_class_probabilities_appended(lite0):
     whole = lite0[0]
-    net = efficientnet_lite0(num_classes=2, sizes=[48], class_features=0.5).eval()
+    net = efficientnet_lite0(2, features=FeatureSettings(sizes=[48], class_weight=0.5)).eval()
     net.load_state_dict(net.renamed(lite0[2].weights), strict=False)
     x = torch.randn(2, 3, 64, 64)
     small = F.interpolate(x, (48, 48), mode="bicubic", antialias=True)
@@ -170,7 +170,7 @@ def test_features_of_several_sizes_are_averaged_and_class_probabilities_appended
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext", "test_efficientnet"])
 def test_networks_of_every_kind_can_be_cut(name):
-    net = timm_net(name, num_classes=3, size=64, cut=1, hidden=4)
+    net = timm_net(name, 3, 64, features=FeatureSettings(cut=1), hidden=4)
     assert isinstance(net, FeatureNet)
     assert net(torch.zeros(2, 3, 64, 64)).shape == (2, 3)
     frozen, _ = frozen_parts(net, "backbone")
@@ -180,8 +180,8 @@ def test_networks_of_every_kind_can_be_cut(name):
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"cut": 5}, "levels 0 to 4"), ({"cut": 2, "class_features": 1.0}, "needs all layers")],
+    [({"cut": 5}, "levels 0 to 4"), ({"cut": 2, "class_weight": 1.0}, "needs all layers")],
 )
 def test_impossible_cut_is_an_error(settings, message):
     with pytest.raises(ValueError, match=message):
-        efficientnet_lite0(num_classes=2, **settings)
+        efficientnet_lite0(num_classes=2, features=FeatureSettings(**settings))

@@ -19,7 +19,6 @@ def start(run: Path, *settings: str) -> tuple[subprocess.Popen[str], str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout is not None
     line = process.stdout.readline()
     found = re.search(r"http://\S+", line)
     assert found, (line, process.communicate(timeout=60))
