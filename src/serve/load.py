@@ -23,6 +23,8 @@ from src.serve.painting import Painter
 from src.serve.service import Limits, Service
 from src.serve.translation import Stylist, Translator
 
+MEASURED = {"test": "on test images", "cv": "by cross-validation", "val": "on validation images"}
+
 
 def load_service(folder: Path, limits: Limits) -> Service:
     """Load a finished run; return its service.
@@ -36,7 +38,7 @@ def load_service(folder: Path, limits: Limits) -> Service:
         facts = {
             "classes": trained.class_names,
             "net": str(cfg.model.net.get("model_name", cfg.model.net._target_.rpartition(".")[2])),
-            **_accuracy(runs.read_metrics(folder)),
+            **measured_accuracy(runs.read_metrics(folder)),
             "recognizes_unlike_images": trained.familiar is not None,
         }
         return Classification(trained, about | facts, limits)
@@ -65,14 +67,15 @@ def _about(folder: Path, cfg: DictConfig) -> dict[str, Any]:
     }
 
 
-def _accuracy(metrics: dict[str, float]) -> dict[str, float | None]:
-    """Return the measured accuracy with its interval; nothing if there is none."""
-    kinds = [name for name in ("test/acc", "val/acc") if name in metrics]
-    return {
-        f"accuracy{end}": metrics.get(f"{kind}{end}")
-        for kind in kinds[:1]
-        for end in ("", "_low", "_high")
-    }
+def measured_accuracy(metrics: dict[str, float]) -> dict[str, Any]:
+    """Return the accuracy with its interval, and how it was measured; {} without any."""
+    for group, how in MEASURED.items():
+        if (name := f"{group}/acc") in metrics:
+            values = {
+                f"accuracy{end}": metrics.get(f"{name}{end}") for end in ("", "_low", "_high")
+            }
+            return {**values, "accuracy_measured": how}
+    return {}
 
 
 def _preparation(cfg: DictConfig) -> Callable[[Image.Image, tuple[int, int]], Tensor]:
