@@ -1,14 +1,11 @@
 """Write report.html, one file that needs no network, and report.json with the same facts."""
 
-import base64
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import Environment, PackageLoader, select_autoescape
 from PIL import Image
 from torch import Tensor
 
@@ -24,6 +21,7 @@ from src.nanonet.project import Project, command_line
 from src.nanonet.search import Result
 from src.nanonet.study import Study
 from src.viz import explain, grids
+from src.viz.pages import jpeg_url, render, write_page
 
 MAX_SHOWN = 24  # photos in a row of the report
 THUMBNAIL = 128  # pixels
@@ -155,7 +153,7 @@ def pictures(
     def picture(index: int, second: str) -> dict[str, str]:
         pixels = decode(photos[index].path, (THUMBNAIL, THUMBNAIL), 3)
         return {
-            "image": data_url(pixels),
+            "image": thumbnail(pixels),
             "first": photos[index].path.name,
             "second": second,
         }
@@ -197,7 +195,7 @@ def _heat_maps(found: Inspection, trained: LoadedClassifier) -> list[dict[str, s
     overlays = (grids.overlay_heatmap(images, heat) * 255).round().byte()
     return [
         {
-            "image": data_url(overlay),
+            "image": thumbnail(overlay),
             "first": path.name,
             "second": found.class_names[found.labels[i]],
         }
@@ -205,23 +203,15 @@ def _heat_maps(found: Inspection, trained: LoadedClassifier) -> list[dict[str, s
     ]
 
 
-def data_url(pixels: Tensor) -> str:
+def thumbnail(pixels: Tensor) -> str:
     """Return an image (3 or 1, H, W) uint8 as a JPEG within a URL."""
     array = pixels.expand(3, -1, -1).permute(1, 2, 0).numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(array).resize((THUMBNAIL, THUMBNAIL)).save(buffer, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return jpeg_url(Image.fromarray(array).resize((THUMBNAIL, THUMBNAIL)))
 
 
 def write_report(folder: Path, facts: dict[str, Any], pictures: dict[str, Any]) -> None:
     """Write report.json and report.html."""
-    environment = Environment(
-        loader=PackageLoader("src.nanonet", "."),
-        autoescape=select_autoescape(default=True),
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("report.html.j2").render(facts=facts, pictures=pictures)
+    page = render("src.nanonet", "report.html.j2", facts=facts, pictures=pictures)
     text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
     write_atomically(folder / "report.json", lambda path: path.write_text(text, encoding="utf-8"))
-    write_atomically(folder / "report.html", lambda path: path.write_text(page, encoding="utf-8"))
+    write_page(folder / "report.html", page)
