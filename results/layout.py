@@ -134,6 +134,41 @@ COLUMNS: dict[str, Columns] = {
         ("accuracy (95%), by seed", ACC_SHORT.share_interval),
         ("minutes", Metric("minutes", 1).each),
     ],
+    "nanonet": [
+        ("photos", label),
+        ("classes", fact("classes")),
+        ("expected accuracy (95%), by seed", Metric("cv/acc", 1, scale=100).stored_interval),
+        ("accuracy on test photos (95%)", ACC_SHORT.share_interval),
+        ("minutes", Metric("minutes", 1).each),
+    ],
+    "nanonet_ways": [
+        ("training", label),
+        *(
+            (f"{title}{end}", cell)
+            for title, metric in (
+                ("4 breeds", Metric("test/acc, breeds", 1, scale=100)),
+                ("4 classes of CIFAR-10", Metric("test/acc, cifar", 1, scale=100)),
+            )
+            for end, cell in (
+                (": seeds 0 to 4", metric.each),
+                (", mean (95%)", metric.mean_interval),
+            )
+        ),
+    ],
+    "nanonet_forecast": [
+        ("seed", label),
+        ("1 photo, measured", Metric("at 1", 1, scale=100).stored_interval),
+        ("2, forecast", Metric("forecast 2", 1, scale=100).stored_interval),
+        ("2, measured later", Metric("at 2", 1, scale=100).each),
+        ("4, forecast", Metric("forecast 4", 1, scale=100).stored_interval),
+        ("4, measured later", Metric("at 4", 1, scale=100).each),
+    ],
+    "nanonet_unlike": [
+        ("photos of the run", label),
+        ("MNIST digits", Metric("unlike, digits", 1, scale=100).each),
+        ("trucks of CIFAR-10", Metric("unlike, trucks", 1, scale=100).each),
+        ("its own test photos", Metric("unlike, own", 1, scale=100).each),
+    ],
     "transfer_settings": [
         ("recipe", label),
         *((f"lr {r}", val(f"rate {r}")) for r in RATES),
