@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 from pytorch_lightning.utilities import rank_zero_only
@@ -134,6 +135,16 @@ class TensorBoard(TensorBoardLogger):
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
         values = {name: value for name, value in metrics.items() if name != "epoch"}
         super().log_metrics(values, batches_at(metrics, step))
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: `log_final` writes them, together with the metrics."""
+
+    @rank_zero_only
+    def log_image(self, key: str, images: list[np.ndarray], step: int | None = None) -> None:
+        for image in images:
+            dataformats = "HW" if image.ndim == 2 else "HWC"
+            self.experiment.add_image(key, image, step, dataformats=dataformats)
 
     @rank_zero_only
     def log_final(self, settings: dict[str, Any], metrics: dict[str, float]) -> None:

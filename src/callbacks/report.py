@@ -8,7 +8,6 @@ from typing import Any, Protocol, runtime_checkable
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 
-from src.callbacks.loggers import TensorBoard
 from src.callbacks.quality import SampleQuality
 from src.callbacks.train_metrics import TrainMetrics, peak_memory_mb
 from src.callbacks.trainer_state import callbacks, datamodule
@@ -30,6 +29,22 @@ class Basis(Protocol):
 
     counts: dict[str, int]
     based_on: dict[str, str]
+
+
+@runtime_checkable
+class KeepsResults(Protocol):
+    """A logger that keeps the settings of a run beside the metrics that they led to."""
+
+    def log_final(self, settings: dict[str, Any], metrics: dict[str, float]) -> None:
+        """Write the settings and metrics of the finished run."""
+
+
+@runtime_checkable
+class Opens(Protocol):
+    """A logger that a user looks at with a program of its own."""
+
+    def how_to_open(self) -> str:
+        """Return a line that says how."""
 
 
 def report(
@@ -69,7 +84,7 @@ def report(
         log.info("all metrics: %s", json.dumps(values))
         raise
     for logger in trainer.loggers:
-        if isinstance(logger, TensorBoard):
+        if isinstance(logger, KeepsResults):
             logger.log_final(
                 flat(cfg),
                 {
@@ -82,6 +97,9 @@ def report(
     if (folder / "images").is_dir():
         log.info("pictures     %s", folder / "images")
     log.info("TensorBoard  make tensorboard   (or: python -m tensorboard.main --logdir %s)", folder)
+    for logger in trainer.loggers:
+        if isinstance(logger, Opens):
+            log.info(logger.how_to_open())
     return values
 
 
