@@ -75,6 +75,16 @@ class Bench(Train):
 
 
 @dataclass
+class LRFinder(Train):
+    """python -m src.lr_finder"""
+
+    min_lr: Positive
+    max_lr: Positive
+    batches: Annotated[int, Interval(ge=20)]
+    picture: PictureName
+
+
+@dataclass
 class LeaveOneOut(Train):
     """python -m src.bench.leave_one_out"""
 
@@ -263,6 +273,7 @@ class Serve:
 COMMANDS = {
     "train": Train,
     "bench": Bench,
+    "lr_finder": LRFinder,
     "leave_one_out": LeaveOneOut,
     "bench_augment": BenchAugment,
     "bench_serve": BenchServe,
