@@ -6,6 +6,7 @@ python -m src.train model=wgan_gp data=cifar10           another loss, color
 python -m src.train model=dcgan model/loss=lsgan model.optimizer.lr=2e-4
 python -m src.train -m model=gan,lsgan seed=0,1,2        a sweep, one run after another
 python -m src.train resume=DIR                           continue an interrupted run
+python -m src.train --summary model=vgg data=cifar10     print the layers, and train nothing
 """
 
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from src.config import cli
+from src.config.inputs import expect_data
 from src.core import runs
 from src.core.counts import count
 
@@ -62,5 +64,16 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     return report(trainer, model, cfg, folder, metrics, done, time.perf_counter() - start)
 
 
+def summarize(cfg: DictConfig) -> None:
+    """Print the layers of the model of `cfg`; nothing is trained or written."""
+    expect_data(cfg.data)
+
+    from src.engine import build
+    from src.engine.summary import summary_lines
+
+    data = build.datamodule(cfg)
+    print("\n".join(summary_lines(build.model(cfg, data), data)))
+
+
 if __name__ == "__main__":
-    sys.exit(cli.launch("train", train, __doc__ or ""))
+    sys.exit(cli.launch("train", train, __doc__ or "", summarize))

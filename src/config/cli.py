@@ -45,13 +45,22 @@ from src.core.errors import (
     writing,
 )
 
+Summarize = Callable[[DictConfig], Any]
 
-def launch(config_name: str, task: Task, doc: str) -> int:
-    """Run `task(cfg, folder)` for the command line, once or as a sweep; return the exit code."""
+
+def launch(config_name: str, task: Task, doc: str, summarize: Summarize | None = None) -> int:
+    """Run `task(cfg, folder)` for the command line, once or as a sweep; return the exit code.
+
+    Args:
+        config_name: conf/`config_name`.yaml.
+        task: runs one job.
+        doc: the text of --help.
+        summarize: prints the layers of a model, for the option --summary.
+    """
     argv = sys.argv[1:]
     if "--help" in argv or "-h" in argv:
         return guarded(lambda: print(help_text(doc)))
-    return guarded(lambda: _launch(config_name, task, argv))
+    return guarded(lambda: _launch(config_name, task, argv, summarize))
 
 
 def command(
@@ -126,7 +135,7 @@ def _closed(stream: TextIO) -> bool:
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
-def _launch(config_name: str, task: Task, argv: list[str]) -> None:
+def _launch(config_name: str, task: Task, argv: list[str], summarize: Summarize | None) -> None:
     args = hydra_app.parse_options(config_name, argv)
     args.multirun |= "hydra.mode=MULTIRUN" in args.overrides
     args.overrides = [quoted(override, sweep=args.multirun) for override in args.overrides]
@@ -135,7 +144,12 @@ def _launch(config_name: str, task: Task, argv: list[str]) -> None:
             f"--config-name, --config-path and --config-dir do not work: configs live in {CONF}"
         )
     if hydra_app.prints(args):
-        _show(config_name, args)
+        if args.summary and summarize is not None:
+            cfg = compose(config_name, args.overrides)
+            check(cfg, config_name)
+            summarize(cfg)
+        else:
+            _show(config_name, args)
         return
     resumed = [o for o in args.overrides if re.match(r"resume=(?!null$|$)", o)]
     if resumed and args.multirun:
@@ -268,5 +282,6 @@ def help_text(doc: str) -> str:
         "",
         "Any setting: DOTTED.NAME=VALUE, as in model.optimizer.lr=2e-4",
         "-m: run a sweep over values with commas. --cfg job: print the composed config.",
+        "--summary: print the layers of the model.",
     ]
     return "\n".join(lines)
