@@ -23,6 +23,13 @@ def summary_writer(trainer: pl.Trainer) -> Any | None:
     )
 
 
+def moment(trainer: pl.Trainer) -> str:
+    """Return what a picture says about when it was drawn: `after 1,200 batches (epoch 3)`."""
+    batch = progress(trainer).batch
+    noun = "batch" if batch == 1 else "batches"
+    return f"after {batch:,} {noun} (epoch {trainer.current_epoch + 1})"
+
+
 def log_image(trainer: pl.Trainer, tag: str, image: np.ndarray) -> None:
     """Send `image`, uint8 (H, W) or (H, W, 3), to TensorBoard if that logger is on."""
     if writer := summary_writer(trainer):

@@ -95,7 +95,7 @@ def test_sample_draws_the_sequence(finished, tmp_path):
     call("sample", sample, f"run={finished}", "n=5", "scale=1", f"out={tmp_path / 'canvas.gif'}")
     with Image.open(tmp_path / "canvas.gif") as gif:
         assert gif.n_frames == 4
-        assert gif.size == (3 * 30 + 2, 2 * 30 + 2)
+        assert gif.size[1] > 2 * 30 + 2, "words are above the canvases"
     call("sample", sample, f"run={finished}", "n=5", f"out={tmp_path / 'canvas.png'}")
     assert Image.open(tmp_path / "canvas.png").size == (3 * 58 + 2, 2 * 58 + 2)
     with pytest.raises(UserError, match="has no animation"):
