@@ -51,7 +51,7 @@ def nanonet(cfg: DictConfig) -> Path:
         summary = project.summarize(photos, assigned, findings)
         summary.save(own.search)
         command = project.train_command(own, cfg, findings, has_test=bool(photos.test))
-        metrics = project.train(own, command)
+        metrics = project.train(own, command, findings)
         project.measure_familiar(own, lab, findings)
         report(own, photos, results, findings, command, metrics, summary, earlier)
     return own.folder

@@ -13,21 +13,14 @@ RESAMPLES = 1000  # bootstrap samples behind `honest_accuracy`
 
 
 def choose(results: Sequence[Result], labels: Tensor) -> Result:
-    """Return the finished candidate with the best accuracy; of equals, the best cross-entropy.
+    """Return the finished candidate with the best accuracy; the first, the simplest, of equals.
 
     Without any photo that was held out, it is the first candidate.
     """
     finished = [result for result in results if result.ending is None]
     if all(result.logits.isnan().all() for result in finished):
         return finished[0]
-
-    def rank(result: Result) -> tuple[float, float]:
-        logits = result.mean_logits()
-        known = ~logits[:, 0].isnan()
-        loss = torch.nn.functional.cross_entropy(logits[known].double(), labels[known])
-        return float(result.correct(labels).nanmean()), -float(loss)
-
-    return max(finished, key=rank)
+    return max(finished, key=lambda result: float(result.correct(labels).nanmean()))
 
 
 def accuracy_interval(correct: Tensor) -> tuple[float, float, float]:

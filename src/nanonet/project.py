@@ -250,11 +250,17 @@ def measure_familiar(project: Project, lab: Lab, found: Study) -> None:
     learn_familiar(features.plain, found.chosen.distance).save(project.run)
 
 
-def train(project: Project, overrides: list[str]) -> dict[str, Any]:
-    """Train the choice on all photos, as src.train does; return the run's metrics."""
+def train(project: Project, overrides: list[str], found: Study) -> dict[str, Any]:
+    """Train the choice on all photos, as src.train does; return the run's metrics.
+
+    The accuracy that the search expects is added to them as `cv/acc`, with its interval.
+    """
     if not runs.read_metrics(project.run):
         if runs.holds_training(project.run):
             resume_run(train_task, project.run, [])
         else:
             run_once("train", overrides, train_task, project.run, is_named=True)
+    if found.accuracy is not None:
+        expected = {"": found.accuracy, "_low": found.low, "_high": found.high}
+        runs.write_metrics(project.run, {f"cv/acc{end}": x for end, x in expected.items()})
     return runs.read_metrics(project.run)

@@ -185,12 +185,10 @@ class Search:
                     start = time.monotonic()
                     made = self.trains(recipe, fold.train, fold.held_out, left)
                 except OutOfTime:
-                    self.endings[recipe.name] = "the budget was used up"
                     self.seconds[recipe.name] += time.monotonic() - start
-                    return
+                    return self._end(recipe, "the budget was used up")
                 except UserError as error:
-                    self.endings[recipe.name] = first_line(error)
-                    return
+                    return self._end(recipe, first_line(error))
                 saved = {**made._asdict(), "seconds": time.monotonic() - start}
                 write_atomically(path, partial(torch.save, saved))
             self.logits[recipe.name][fold.repeat, fold.held_out] = saved["logits"]
@@ -234,13 +232,23 @@ class Search:
         if not bar.disable or now < self.printed + QUIET:
             return
         self.printed = now
-        accuracy = float(self._result(recipe).correct(self.labels).nanmean())
         left = self.budget - sum(self.seconds.values())
         print(
             f"{recipe.name}: {self.trained[recipe.name]} of {len(self.folds)} folds, "
-            f"accuracy {accuracy:.1%}; at most {left:,.0f} s left for comparing",
+            f"accuracy {self._accuracy(recipe):.1%}; at most {left:,.0f} s left for comparing",
             flush=True,
         )
+
+    def _end(self, recipe: Recipe, reason: str) -> None:
+        """Note and print why a candidate is not trained any further."""
+        self.endings[recipe.name] = reason
+        done, accuracy = self.trained[recipe.name], self._accuracy(recipe)
+        after = f" after {done} of {len(self.folds)} folds, accuracy {accuracy:.1%}" if done else ""
+        tqdm.write(f"{recipe.name}: {reason}{after}")
+
+    def _accuracy(self, recipe: Recipe) -> float:
+        """Return the accuracy over the folds that are finished; NaN without any."""
+        return float(self._result(recipe).correct(self.labels).nanmean())
 
     def _load(self, path: Path, fold: Fold) -> dict[str, Any] | None:
         """Return a finished fold; None if there is none, or it is damaged."""
@@ -275,7 +283,7 @@ class Search:
             if rank < MIN_KEPT or float(lead.mean()) <= SURE * error:
                 kept.append(recipe)
             else:
-                self.endings[recipe.name] = "dropped early"
+                self._end(recipe, "dropped early")
         return [recipe for recipe in running if recipe in kept]
 
 

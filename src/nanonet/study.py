@@ -33,8 +33,9 @@ class Study(NamedTuple):
 
     Attributes:
         chosen: the best finished candidate.
-        accuracy, low, high: what to expect on new photos, and its 95% interval; None if no photo
-            could be held out.
+        accuracy, low, high: what to expect on new photos, corrected for the luck of the best
+            candidate, and its 95% interval, which reaches up to that of the uncorrected accuracy;
+            None if no photo could be held out.
         n: photos that this stands on.
         temperature: that calibrates its logits.
         ece: expected calibration error before and after; None without photos held out.
@@ -80,7 +81,8 @@ def study(
             chosen, None, None, None, 0, 1.0, None, logits.double(), [], chosen.recipe.name, [], []
         )
     accuracy = honest_accuracy(results, labels, seed)
-    low, high = wilson(accuracy * n, n)
+    low, _ = wilson(accuracy * n, n)
+    _, high = wilson(float(chosen.correct(labels).nansum()), n)
     temperature = fit_temperature(logits[known], labels[known])
     probabilities = (logits.double() / temperature).softmax(1)
     ece = tuple(

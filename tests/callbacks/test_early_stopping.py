@@ -37,6 +37,7 @@ def batches(folder):
     return batches_done(runs.load_last(folder))
 
 
+@pytest.mark.slow
 def test_stopped_run_stays_stopped_and_says_how_to_train_longer(ended, tmp_path):
     assert batches(ended) == 8
     folder = shutil.copytree(ended, tmp_path / "run")

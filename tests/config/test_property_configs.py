@@ -179,7 +179,7 @@ LIKELY = {  # a setting's type -> values
 }  # fmt: skip
 
 
-@draws(40, 250)
+@draws(20, 250)
 def test_any_likely_setting_trains_or_gets_one_line(count, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)

@@ -140,6 +140,7 @@ def test_class_missing_in_test_is_logged_and_in_training_an_error(config, tmp_pa
     assert "dogs: a class with no images (6 of other kinds (.mov))" in line(config, tmp_path)
 
 
+@pytest.mark.slow
 def test_training_on_a_kaggle_folder(tmp_path):
     write(tmp_path / "in", *(f"{a}/{b}" for a in ("Training", "Testing") for b in ("red", "blue")))
     result = command(

@@ -100,6 +100,7 @@ def test_worked_loss_trains(tmp_path):
     assert "model.loss.real_target=high" in line
 
 
+@pytest.mark.slow
 def test_worked_model_trains(tmp_path):
     out = trained("adding-a-model.md", tmp_path, "callbacks=default")
     assert list((out / "images").glob("reconstructions_*.png"))

@@ -65,6 +65,7 @@ def finished(tmp_path_factory):
     return uncut_run(tmp_path_factory.mktemp("finished"), GAN_RUN)
 
 
+@pytest.mark.slow
 def test_resume_refuses_changes_of_the_result(finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "run")
     assert "model.latent_dim=8" in wrong(command("train", f"resume={folder}", "model.latent_dim=8"))

@@ -35,8 +35,19 @@ def test_interval_of_a_forecast_holds_the_truth_about_as_often_as_it_says():
     assert inside >= 88  # a binomial of 100 and 0.95 is below 89 with probability 0.004
 
 
-def test_there_is_no_forecast_without_errors_or_from_one_size():
+def test_one_size_assumes_that_the_error_halves_with_four_times_the_photos():
+    n = 1000
+    correct = (np.arange(n) >= 0.4 * n).astype(float)[None]
+    at_8, at_32 = forecast([2], correct, [8, 32], seed=0)
+    assert (at_8.accuracy, at_32.accuracy) == (pytest.approx(0.8), pytest.approx(0.9))
+    for exponent in (0.2, 0.8):  # 1.5 standard errors of the exponent: within the interval
+        assert at_8.low < 1 - 0.4 * 4**-exponent < at_8.high
+        assert at_32.low < 1 - 0.4 * 16**-exponent < at_32.high
+
+
+def test_there_is_no_forecast_without_errors():
     right, half = np.ones(20), np.arange(20) % 2
     assert forecast([1, 2], np.stack([half, right]), [4], seed=0) == []
-    assert forecast([2], half[None], [4], seed=0) == []
+    assert forecast([2], right[None], [4], seed=0) == []
+    assert forecast([], np.zeros((0, 20)), [4], seed=0) == []
     assert len(forecast([1, 2], np.stack([half, half]), [4, 8], seed=0)) == 2

@@ -184,6 +184,7 @@ def test_init_image_noise_starts_from_noise(top, config, tmp_path):
     assert (once - photo).abs().mean() > 0.2
 
 
+@pytest.mark.slow
 def test_init_from_takes_a_checkpoint_or_a_run(top, tmp_path):
     given = settings(
         top, f"model.init_from={top / 'vgg' / 'checkpoints' / 'last.ckpt'}", "data.num_steps=1"

@@ -67,6 +67,20 @@ def test_best_candidate_is_chosen_and_the_worst_are_dropped_early(tmp_path: Path
     assert oracle.calls.count("a0.3") < 8
 
 
+def test_the_first_of_equally_accurate_candidates_is_chosen():
+    wrong_once = torch.nn.functional.one_hot(LABELS, K).float()[None]
+    wrong_once[0, 0] = wrong_once[0, 0].flip(0)
+    results = [
+        Result(recipe(name), logits, torch.ones(1, N), 0, None)
+        for name, logits in [
+            ("worse", wrong_once * 0),
+            ("simple", wrong_once),
+            ("confident", wrong_once * 9),
+        ]
+    ]
+    assert choose(results, LABELS).recipe.name == "simple"
+
+
 def test_accuracy_is_the_share_of_right_predictions_over_all_repeats(tmp_path: Path):
     (result,) = search(["a0.5"], Oracle(), tmp_path)
     right = torch.rand(N, generator=torch.Generator().manual_seed(1)) < 0.5

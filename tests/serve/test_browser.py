@@ -91,10 +91,22 @@ def test_dropped_photo_is_answered_with_bars_and_a_bad_one_with_its_reason(opene
     assert len(rows) == 5
     assert rows[0].text.split("\n")[0] == article.find_element(By.TAG_NAME, "h2").text
     assert rows[0].text.endswith("%")
+    assert article.find_element(By.TAG_NAME, "figcaption").text == "digit.png"
     drop(page, b"not an image", "bad.png")
     wait(page, lambda page: elements(page, "article .warn"))
     assert elements(page, "article .warn")[0].text == "this is no image that can be read"
     assert_fits_a_phone(page)
+
+
+def test_a_button_swaps_the_photo_for_its_heat_map_and_back(opened, run_of):  # noqa: F811
+    page = opened(run_of("cnn"))
+    drop(page, encoded(noise(28, 28)), "digit.png")
+    (article,) = wait(page, lambda page: elements(page, "article:has(button)"))
+    button = article.find_element(By.TAG_NAME, "button")
+    for text, caption in [("Show the photo", "red: evidence"), ("Show the evidence", "digit.png")]:
+        button.click()
+        wait(page, lambda page, text=text: button.text == text)
+        assert article.find_element(By.TAG_NAME, "figcaption").text.startswith(caption)
 
 
 def test_sliders_move_the_image_by_keyboard(opened, run_of):  # noqa: F811

@@ -14,6 +14,7 @@ def good():
     return [_upload(encoded(noise(28, 28, seed=k))) for k in range(3)]
 
 
+@pytest.mark.slow
 def test_load_at_fixed_times_counts_every_answer(served, good):
     port = httpx.URL(served).port
     load = at_rate(port, good, 20, 2)
@@ -29,6 +30,7 @@ def test_load_of_clients_in_turn_keeps_the_service_busy(served, good):
     assert load.failures == []
 
 
+@pytest.mark.slow
 def test_bad_uploads_are_answered_with_reasons_and_else_count_as_failures(served, good):
     port = httpx.URL(served).port
     bad = _bad_uploads(good[0])

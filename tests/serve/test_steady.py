@@ -91,7 +91,9 @@ def half_sent(port: int, content: bytes) -> tuple[socket.socket, bytes]:
     return connection, body[100:]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_requests_in_flight_are_answered_before_a_signal_ends_the_service(averaged_run, number):
     process, address = start(averaged_run)
     port = httpx.URL(address).port
@@ -117,6 +119,7 @@ def test_requests_in_flight_are_answered_before_a_signal_ends_the_service(averag
     assert stderr == ""
 
 
+@pytest.mark.slow
 def test_client_that_stops_sending_cannot_hold_up_the_end(averaged_run):
     process, address = start(averaged_run, "timeout=1")
     connection, _ = half_sent(httpx.URL(address).port, encoded(noise(28, 28)))
@@ -126,6 +129,7 @@ def test_client_that_stops_sending_cannot_hold_up_the_end(averaged_run):
     connection.close()
 
 
+@pytest.mark.slow
 def test_signal_right_after_the_start_ends_the_service(averaged_run):
     process, _ = start(averaged_run)
     assert ended(process) == 0
@@ -142,6 +146,7 @@ def ended(process: subprocess.Popen[str]) -> int:
     return process.returncode
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs Linux")
 def test_uploads_are_answered_by_a_process_that_can_write_no_file(averaged_run):
     process, address = start(averaged_run, "max_megabytes=5", "max_megapixels=2")
