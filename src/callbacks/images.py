@@ -1,5 +1,6 @@
 """Write pictures to the run's images/ and to TensorBoard."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,10 @@ def summary_writer(trainer: pl.Trainer) -> Any | None:
 
 def moment(trainer: pl.Trainer) -> str:
     """Return what a picture says about when it was drawn: `after 1,200 batches (epoch 3)`."""
-    batch = progress(trainer).batch
-    noun = "batch" if batch == 1 else "batches"
-    return f"after {batch:,} {noun} (epoch {trainer.current_epoch + 1})"
+    batch, per_epoch = progress(trainer).batch, trainer.num_training_batches
+    said = f"after {batch:,} {'batch' if batch == 1 else 'batches'}"
+    known = batch and 0 < per_epoch < math.inf  # not while a finished run is evaluated
+    return f"{said} (epoch {math.ceil(batch / per_epoch)})" if known else said
 
 
 def log_image(trainer: pl.Trainer, tag: str, image: np.ndarray) -> None:

@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from pytorch_lightning.utilities import rank_zero_only
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
 from torch.utils.tensorboard.writer import FileWriter
 
+from src.callbacks.hparams import hparam_summaries
 from src.core.errors import first_line, optional
 from src.core.files import set_aside, write_atomically
 from src.core.runs import is_first_process
@@ -132,15 +133,46 @@ class TensorBoard(TensorBoardLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
-        values = {name: value for name, value in metrics.items() if name != "epoch"}
+        """Write curves. Figures of the test have one point each: `log_final` writes them."""
+        values = {
+            name: value
+            for name, value in metrics.items()
+            if name != "epoch" and not name.startswith("test")
+        }
         super().log_metrics(values, batches_at(metrics, step))
 
     @rank_zero_only
-    def log_final(self, settings: dict[str, Any], metrics: dict[str, float]) -> None:
-        """Write a row of the HPARAMS tab: settings, and the metrics that they led to."""
-        for summary in hparams(settings, metrics):
-            self.experiment._get_file_writer().add_summary(summary)
+    def log_text(self, tag: str, text: str, step: int) -> None:
+        """Write Markdown to the Text tab."""
+        self.experiment.add_text(tag, text, step)
         self.experiment.flush()
+
+    @rank_zero_only
+    def log_final(
+        self,
+        settings: dict[str, Any],
+        first: Sequence[str],
+        figures: dict[str, float],
+        text: str,
+        step: int,
+    ) -> None:
+        """Write a row of the HPARAMS tab, and all figures to the Text tab.
+
+        Args:
+            settings: the columns of settings.
+            first: those to show first.
+            figures: the columns of metrics. The tab needs scalars. Those of the test are called
+                `z_test/NAME`, so that curves come first among the scalars.
+            text: the figures as Markdown.
+            step: number of batches.
+        """
+        scalars = {name.replace("test/", "z_test/", 1): value for name, value in figures.items()}
+        for name, value in scalars.items():
+            if name not in figures:
+                self.experiment.add_scalar(name, value, step)
+        for summary in hparam_summaries(settings, first, list(scalars)):
+            self.experiment._get_file_writer().add_summary(summary)
+        self.log_text("figures", text, step)
 
     @rank_zero_only
     def save(self) -> None:

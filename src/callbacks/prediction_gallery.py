@@ -88,7 +88,7 @@ class PredictionGallery(pl.Callback):
         mistakes = draw_predictions(images, true, predicted, confidence, names)
         pictures = {
             "mistakes": add_title(
-                mistakes, f"{share}, {when}; lowest probability of the true class first"
+                mistakes, f"{share}\n{when}; lowest probability of the true class first"
             ),
             "confusion": charts.draw_confusion(counts, names, f"{share}\n{when}"),
             "classes": _class_bars(counts, names, stage, when),

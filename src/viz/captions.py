@@ -21,6 +21,7 @@ FONT = 13  # height of letters, in pixels
 SMALL = 11  # height of letters in headers of columns
 LINE = 18  # from line to line
 MARGIN = 4  # at the edges
+MIN_SIDE = 72  # images are enlarged to about this width
 MAX_TEXT = 180  # images are enlarged to the width of their caption, up to this
 MIN_TITLE = 240  # pixels; a narrower sheet with a title gets a white margin at the right
 RIGHT, WRONG = (0, 120, 0), (200, 0, 0)  # colors of captions
@@ -87,7 +88,8 @@ def draw_captioned(
         captions: one per image, in any script, with a line break between lines. A line wider than
             180 pixels and than its image is truncated.
         columns: images per row; None: a square grid.
-        scale: size of each pixel; None: enlarge the images to the width of the captions.
+        scale: size of each pixel; None: enlarge the images to the width of the captions, or to
+            72 pixels.
         colors: colors of the captions; None: black.
         max_side: images with a longer side are shrunk to it, in pixels.
     """
@@ -98,7 +100,7 @@ def draw_captioned(
     lines = [caption.split("\n") for caption in captions]
     longest = max(fonts.length(line, FONT) for text in lines for line in text)
     widest = math.ceil(min(longest, MAX_TEXT))
-    images = enlarge(images, scale or max(1, math.ceil(widest / images.shape[-1])))
+    images = enlarge(images, scale or math.ceil(max(widest, MIN_SIDE) / images.shape[-1]))
     height, width = images.shape[-2:]
     cell, rows = max(width, widest), max(map(len, lines))
     sheets = []

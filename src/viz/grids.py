@@ -58,7 +58,7 @@ def filter_tile(weight: Tensor, max_filters: int = 64, tile_pixels: int = 24) ->
     filters = filters if filters.shape[1] in (1, 3) else filters[:, :1]
     low, high = filters.min(), filters.max()
     filters = (filters[:max_filters] - low) / (high - low).clamp_min(1e-12)
-    return grid(filters, scale=max(1, tile_pixels // filters.shape[-1]), gap=1)
+    return grid(filters, scale=max(1, tile_pixels // filters.shape[-1]))
 
 
 def enlarge(images: Tensor, scale: int) -> Tensor:

@@ -246,7 +246,7 @@ def test_images_are_enlarged_to_the_width_of_their_captions():
         captions.draw_captioned(images, [caption]).shape[1]
         for caption in ("Staffordshire terrier", "7")
     )
-    assert narrow == 28 + 16
+    assert narrow == 3 * 28 + 16
     assert wide % 28 == 16
     assert 28 * 4 < wide < 28 * 8
     accented, plain = (
