@@ -10,10 +10,12 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard.summary import hparams
 
+from src.core import run_record
 from src.core.tree import leaves
 
 ALWAYS = ("seed", "data.name", "data.size", "data.batch_size", "data.train_size",
           "data.train_per_class", "trainer.max_epochs", "trainer.precision")  # fmt: skip
+GROUPS = ("model", "data", "augment", "experiment", "trainer")
 NO_SETTINGS = ("hydra", "out", "resume", "cache", "name", "tags", "note", "callbacks", "logger")
 
 
@@ -33,24 +35,21 @@ def given_settings(folder: Path) -> list[str]:
     return [name for name in names if name.replace("/", ".").split(".")[0] not in NO_SETTINGS]
 
 
-def hparam_settings(
-    cfg: DictConfig, choices: Mapping[str, str], given: Iterable[str]
-) -> dict[str, Any]:
+def hparam_settings(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """Return the settings that distinguish runs, by dotted name; a `_target_` as its last word.
+
+    They include the choices of the groups of model and data, and all settings of the command line.
 
     Args:
         cfg: the config of the run.
-        choices: the choice of each config group; those of the model, its data and its augmentation
-            are included.
-        given: settings of the command line; they are included, too.
+        folder: the run; its run.json has the choices.
     """
+    choices, given = run_record.read(folder).get("choices", {}), given_settings(folder)
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
     wanted = (*ALWAYS, *given)
     chosen: dict[str, Any] = {
-        group: choice
-        for group, choice in choices.items()
-        if group.split("/")[0] in ("model", "data", "augment", "experiment", "trainer")
+        group: choice for group, choice in choices.items() if group.split("/")[0] in GROUPS
     }
     for path, value in leaves({str(key): node for key, node in plain.items()}):
         if path.endswith("._target_"):

@@ -12,10 +12,10 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 from pytorch_lightning.utilities import rank_zero_only
@@ -24,10 +24,11 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.writer import FileWriter
 
-from src.callbacks.hparams import hparam_summaries
+from src.callbacks.hparams import given_settings, hparam_summaries
 from src.core.errors import first_line, optional
 from src.core.files import set_aside, write_atomically
 from src.core.runs import is_first_process
+from src.metrics.figures import MAX_FIGURES, format_value
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +124,7 @@ class TensorBoard(TensorBoardLogger):
     def __init__(self, folder: Path, batches_done: int) -> None:
         super().__init__(str(folder), name="", version="", default_hp_metric=False)
         self.folder, self.purge = folder, batches_done + 1 if batches_done else None
+        self.batches = batches_done  # of the newest metrics
 
     @property
     @rank_zero_experiment
@@ -139,7 +141,8 @@ class TensorBoard(TensorBoardLogger):
             for name, value in metrics.items()
             if name != "epoch" and not name.startswith("test")
         }
-        super().log_metrics(values, batches_at(metrics, step))
+        self.batches = batches_at(metrics, step)
+        super().log_metrics(values, self.batches)
 
     @rank_zero_only
     def log_text(self, tag: str, text: str, step: int) -> None:
@@ -148,31 +151,32 @@ class TensorBoard(TensorBoardLogger):
         self.experiment.flush()
 
     @rank_zero_only
-    def log_final(
-        self,
-        settings: dict[str, Any],
-        first: Sequence[str],
-        figures: dict[str, float],
-        text: str,
-        step: int,
-    ) -> None:
-        """Write a row of the HPARAMS tab, and all figures to the Text tab.
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: `log_final` writes them, together with the metrics."""
 
-        Args:
-            settings: the columns of settings.
-            first: those to show first.
-            figures: the columns of metrics. The tab needs scalars. Those of the test are called
-                `z_test/NAME`, so that curves come first among the scalars.
-            text: the figures as Markdown.
-            step: number of batches.
+    @rank_zero_only
+    def log_image(self, key: str, images: list[np.ndarray], step: int | None = None) -> None:
+        for image in images:
+            dataformats = "HW" if image.ndim == 2 else "HWC"
+            self.experiment.add_image(key, image, step, dataformats=dataformats)
+
+    @rank_zero_only
+    def log_final(self, settings: dict[str, Any], metrics: dict[str, float]) -> None:
+        """Write a row of the HPARAMS tab, and all metrics to the Text tab.
+
+        The tab needs scalars. Those of the test are called `z_test/NAME`, so that curves come first
+        among the scalars.
         """
-        scalars = {name.replace("test/", "z_test/", 1): value for name, value in figures.items()}
+        names = list(metrics)[:MAX_FIGURES]
+        scalars = {name.replace("test/", "z_test/", 1): metrics[name] for name in names}
         for name, value in scalars.items():
-            if name not in figures:
-                self.experiment.add_scalar(name, value, step)
+            if name not in metrics:
+                self.experiment.add_scalar(name, value, self.batches)
+        first = given_settings(self.folder) or ["model", "data"]
         for summary in hparam_summaries(settings, first, list(scalars)):
             self.experiment._get_file_writer().add_summary(summary)
-        self.log_text("figures", text, step)
+        rows = [f"| {name} | {format_value(value)} |" for name, value in metrics.items()]
+        self.log_text("figures", "\n".join(["| | |", "| --- | --- |", *rows]), self.batches)
 
     @rank_zero_only
     def save(self) -> None:

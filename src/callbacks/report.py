@@ -9,13 +9,12 @@ from typing import Any, Protocol, runtime_checkable
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 
-from src.callbacks.hparams import given_settings, hparam_settings
-from src.callbacks.loggers import TensorBoard
+from src.callbacks.hparams import hparam_settings
 from src.callbacks.progress import format_rate
 from src.callbacks.quality import SampleQuality
 from src.callbacks.train_metrics import TrainMetrics, peak_memory_mb
 from src.callbacks.trainer_state import callbacks, datamodule
-from src.core import run_record, runs
+from src.core import runs
 from src.core.counts import count
 from src.core.progress import progress
 from src.metrics.figures import Figure, figure_lines, format_value, key_figures
@@ -34,6 +33,22 @@ class Basis(Protocol):
 
     counts: dict[str, int]
     based_on: dict[str, str]
+
+
+@runtime_checkable
+class KeepsResults(Protocol):
+    """A logger that keeps the settings of a run beside the metrics that they led to."""
+
+    def log_final(self, settings: dict[str, Any], metrics: dict[str, float]) -> None:
+        """Write the settings and metrics of the finished run, the key figures first."""
+
+
+@runtime_checkable
+class Opens(Protocol):
+    """A logger that a user looks at with a program of its own."""
+
+    def how_to_open(self) -> str:
+        """Return a line that says how."""
 
 
 def report(
@@ -75,8 +90,8 @@ def report(
         log.info("all metrics: %s", json.dumps(values))
         raise
     for logger in trainer.loggers:
-        if isinstance(logger, TensorBoard):
-            _show_in_tensorboard(logger, cfg, folder, values, figures)
+        if isinstance(logger, KeepsResults):
+            logger.log_final(hparam_settings(cfg, folder), _sorted_metrics(metrics, figures))
     return values
 
 
@@ -93,24 +108,14 @@ def _effort(values: Mapping[str, Any]) -> str:
     return f"  {', '.join(part for part in parts if part)}"
 
 
-def _show_in_tensorboard(
-    logger: TensorBoard,
-    cfg: DictConfig,
-    folder: Path,
-    values: Mapping[str, Any],
-    figures: Sequence[Figure],
-) -> None:
-    """Fill the HPARAMS tab, and show all figures in the Text tab."""
-    given = given_settings(folder)
-    settings = hparam_settings(cfg, run_record.read(folder).get("choices", {}), given)
-    rows = [f"| {name} | {_short(value)} |" for name, value in values.items()]
-    logger.log_final(
-        settings,
-        given or ["model", "data"],
-        {figure.name: figure.value for figure in figures},
-        "\n".join(["| figure | value |", "| --- | --- |", *rows]),
-        values["batches"],
-    )
+def _sorted_metrics(metrics: Mapping[str, Any], figures: Sequence[Figure]) -> dict[str, float]:
+    """Return the metrics that are worth a line, the key figures first."""
+    names = dict.fromkeys([*(figure.name for figure in figures), *metrics])
+    return {
+        name: metrics[name]
+        for name in names
+        if _headline(name) and isinstance(metrics.get(name), float)
+    }
 
 
 def _short(value: Any) -> str:

@@ -30,7 +30,7 @@ from src.config.compose import (
     new_keys,
     parse,
 )
-from src.config.inputs import expect_data, expect_pretrained
+from src.config.inputs import expect_data, expect_packages, expect_pretrained
 from src.config.jobs import Sweep, Task, run_once
 from src.config.overrides import quoted, setting, value_of
 from src.config.resume import resume_run
@@ -174,6 +174,7 @@ def _start(config_name: str, task: Task, args: Namespace, run_folder: "RunFolder
         check(cfg, config_name)
         expect_data(cfg.data)
         expect_pretrained(cfg)
+        expect_packages(cfg)
     key = "hydra.sweep.dir" if args.multirun else "hydra.run.dir"
     folder, run_folder.is_named = _reserved(config_name, jobs[-1], args, key)
     run_folder.folder = folder

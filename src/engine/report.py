@@ -100,4 +100,7 @@ def report(
     if page is not None:
         log.info("report       %s", page)
     log.info("TensorBoard  make tensorboard   (or: python -m tensorboard.main --logdir %s)", folder)
+    for logger in trainer.loggers:
+        if isinstance(logger, metrics_report.Opens):
+            log.info(logger.how_to_open())
     return values

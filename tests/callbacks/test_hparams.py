@@ -1,5 +1,7 @@
 """The columns of TensorBoard's HPARAMS tab."""
 
+import json
+
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from src.callbacks.hparams import given_settings, hparam_settings, hparam_summaries
@@ -14,7 +16,8 @@ def test_settings_of_the_command_line_are_the_first_columns(tmp_path, config):
     given = given_settings(tmp_path)
     assert given == ["model", "model/loss", "data.limit", "trainer.max_epochs"]
     choices = {"model": "dcgan", "model/loss": "lsgan", "logger": "default"}
-    settings = hparam_settings(config("data.limit=64"), choices, given)
+    (tmp_path / "run.json").write_text(json.dumps({"choices": choices, "sessions": [{}]}))
+    settings = hparam_settings(config("data.limit=64"), tmp_path)
     assert settings["model"] == "dcgan"
     assert settings["data.limit"] == 64
     assert {"seed", "data.batch_size", "model.optimizer.lr"} <= set(settings)
