@@ -1,5 +1,6 @@
 """Write pictures to the run's images/ and to the loggers that show pictures."""
 
+import math
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -21,6 +22,14 @@ def summary_writer(trainer: pl.Trainer) -> Any | None:
         (logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)),
         None,
     )
+
+
+def moment(trainer: pl.Trainer) -> str:
+    """Return what a picture says about when it was drawn: `after 1,200 batches (epoch 3)`."""
+    batch, per_epoch = progress(trainer).batch, trainer.num_training_batches
+    said = f"after {batch:,} {'batch' if batch == 1 else 'batches'}"
+    known = batch and 0 < per_epoch < math.inf  # not while a finished run is evaluated
+    return f"{said} (epoch {math.ceil(batch / per_epoch)})" if known else said
 
 
 @runtime_checkable

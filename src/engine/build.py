@@ -13,8 +13,8 @@ from pytorch_lightning.callbacks import EarlyStopping, Timer
 from pytorch_lightning.loggers import Logger
 
 from src.callbacks.checkpoint import Checkpoint
+from src.callbacks.hparams import hparam_settings
 from src.callbacks.nonfinite import NonFinite
-from src.callbacks.report import flat
 from src.callbacks.reproducibility import Reproducibility
 from src.callbacks.train_metrics import TrainMetrics
 from src.config.signatures import class_attribute
@@ -176,7 +176,7 @@ def _loggers(cfg: DictConfig, folder: Path, batches_done: int) -> list[Logger]:
         made = instantiate_node(node, f"logger.{name}")
         if node.get("_partial_"):  # one of ours, not of Lightning
             made = made(folder=folder, batches_done=batches_done)
-        made.log_hyperparams(flat(cfg))
+        made.log_hyperparams(hparam_settings(cfg, folder))
         loggers.append(made)
     return loggers
 
