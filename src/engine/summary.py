@@ -56,7 +56,7 @@ def _rows(net: nn.Module, inputs: Any) -> tuple[list[Layer], int]:
 
 
 def _table(rows: Sequence[Layer], total: int) -> list[str]:
-    cells = [HEADER]
+    cells: list[tuple[str, ...]] = [HEADER]
     for row in rows:
         shapes = (" x ".join(map(str, shape)) or "-" for shape in (row.shape_in, row.shape_out))
         adds = f"{row.multiply_adds:,}" if row.multiply_adds else "-"

@@ -41,7 +41,7 @@ def test_multiply_adds_of_draw_count_what_no_layer_does(config):
     lines = lines_of(config, "model=draw", "model.net.num_steps=2")
     twice = lines_of(config, "model=draw", "model.net.num_steps=4")
     counts = [int(one[-3].split()[-1].replace(",", "")) for one in (lines, twice)]
-    assert counts[1] / counts[0] == pytest.approx(2, rel=0.1)
+    assert 1.5 < counts[1] / counts[0] < 2, "each step costs the same, after a start"
     assert any(line.split()[:2] == ["cell.encoder", "LSTMCell"] for line in lines)
 
 
