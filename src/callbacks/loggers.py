@@ -27,6 +27,7 @@ from torch.utils.tensorboard.writer import FileWriter
 from src.core.errors import first_line, optional
 from src.core.files import set_aside, write_atomically
 from src.core.runs import is_first_process
+from src.core.types import AnyLength
 
 log = logging.getLogger(__name__)
 
@@ -117,11 +118,20 @@ class TensorBoard(TensorBoardLogger):
     Args:
         folder: the run.
         batches_done: later events, which are from an interrupted session, are ignored.
+        columns: settings that come first in the HPARAMS tab: those that a sweep varies.
+        metrics: metrics that come first there: the objectives of a sweep.
     """
 
-    def __init__(self, folder: Path, batches_done: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        batches_done: int,
+        columns: dict[str, str] | None = None,
+        metrics: AnyLength[str] = (),
+    ) -> None:
         super().__init__(str(folder), name="", version="", default_hp_metric=False)
         self.folder, self.purge = folder, batches_done + 1 if batches_done else None
+        self.columns, self.metrics = columns or {}, metrics
 
     @property
     @rank_zero_experiment
@@ -138,7 +148,9 @@ class TensorBoard(TensorBoardLogger):
     @rank_zero_only
     def log_final(self, settings: dict[str, Any], metrics: dict[str, float]) -> None:
         """Write a row of the HPARAMS tab: settings, and the metrics that they led to."""
-        for summary in hparams(settings, metrics):
+        settings = {**{name: settings.get(name, v) for name, v in self.columns.items()}, **settings}
+        first = {name: metrics[name] for name in self.metrics if name in metrics}
+        for summary in hparams(settings, {**first, **metrics}):
             self.experiment._get_file_writer().add_summary(summary)
         self.experiment.flush()
 

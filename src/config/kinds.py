@@ -80,6 +80,8 @@ RESULTS = {  # RESULT -> the kind that a parameter annotated Callable[..., RESUL
     ),
     "Tensor": Kind("a loss of src.losses", r"src\.losses\.\w+", returns="Tensor"),
     "nn.Module": NET,
+    "BaseSampler": Kind("a sampler of optuna.samplers", r"optuna\.samplers\.[A-Z]\w*"),
+    "BasePruner": Kind("a pruner of optuna.pruners", r"optuna\.pruners\.[A-Z]\w*"),
 }
 
 

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from src.callbacks import report as metrics_report
 from src.callbacks.checkpoint import best_checkpoint
 from src.callbacks.early_stopping import how_to_train_longer
+from src.callbacks.pruning import is_pruned
 from src.core import run_record
 from src.core.counts import count
 from src.core.progress import progress
@@ -72,6 +73,8 @@ def report(
     if not has_trained:
         log.info(how_to_train_longer(trainer))
     values = metrics_report.report(trainer, cfg, folder, metrics, has_trained, seconds)
+    if is_pruned(trainer):
+        run_record.update(folder, state=run_record.PRUNED)
     if best is not None:
         log.info("best         %s %.4g after %s; commands use it with which=best",
                  best[0], best[1], count(best[2], "batch"))  # fmt: skip
