@@ -19,6 +19,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 from pytorch_lightning.utilities import rank_zero_only
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
@@ -150,7 +151,13 @@ class TensorBoard(TensorBoardLogger):
         """Write a row of the HPARAMS tab: settings, and the metrics that they led to."""
         settings = {**{name: settings.get(name, v) for name, v in self.columns.items()}, **settings}
         first = {name: metrics[name] for name in self.metrics if name in metrics}
-        for summary in hparams(settings, {**first, **metrics}):
+        experiment, *rest = hparams(settings, {**first, **metrics})
+        content = experiment.value[0].metadata.plugin_data
+        data = HParamsPluginData.FromString(content.content)
+        for info in data.experiment.hparam_infos:  # sorted by: differs first, then by name
+            info.differs = info.name in self.columns
+        content.content = data.SerializeToString()
+        for summary in (experiment, *rest):
             self.experiment._get_file_writer().add_summary(summary)
         self.experiment.flush()
 

@@ -29,6 +29,7 @@ from src.config.compose import (
 from src.config.inputs import expect_data, expect_pretrained
 from src.config.jobs import Task, run_once
 from src.config.overrides import quoted, setting, value_of
+from src.config.recipe import with_recipe
 from src.config.resume import resume_run
 from src.core import runs, signals
 from src.core.errors import (
@@ -129,6 +130,7 @@ def _closed(stream: TextIO) -> bool:
 def _launch(config_name: str, task: Task, sweep: "SweepFunction", argv: list[str]) -> None:
     args = hydra_app.parse_options(config_name, argv)
     args.multirun |= "hydra.mode=MULTIRUN" in args.overrides
+    args.overrides = with_recipe(args.overrides)
     args.overrides = [quoted(override, sweep=args.multirun) for override in args.overrides]
     if args.config_name or args.config_path or args.config_dir:
         raise UserError(

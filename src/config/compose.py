@@ -194,9 +194,17 @@ def _explanation(config_name: str, overrides: list[str], error: Exception) -> st
         return f"{given} gives several values: {sweep}a list is written {key}=[{value}]"
     if re.search(r"Could not override|Key '|Could not find '", words):
         key = key.lstrip("+~")
+        node = key.split(".")[1] if key.startswith(("hydra.launcher.", "hydra.sweeper.")) else ""
+        if node and not any(o.startswith(f"hydra/{node}=") for o in overrides):
+            choices = ", ".join(
+                name for name, extra in HYDRA_GROUPS[f"hydra/{node}"].items() if extra
+            )
+            return f"unknown key '{key}': it needs hydra/{node}=... ({choices})"
         return (
             f"unknown key '{key}' in '{given}'{nearest(key, _known(config_name, overrides, given))}"
         )
+    if words.startswith("Error merging override") and isinstance(error.__cause__, Exception):
+        words = first_lines(error.__cause__)
     return f"{given} cannot be used: {words}" if given else words
 
 

@@ -38,9 +38,15 @@ def objectives(cfg: Mapping[str, Any]) -> list[Objective]:
         if mode is None:
             raise UserError(
                 f"objective.mode must be given, min or max: the name of {metric} does not say "
-                "which is better"
+                f"which is better{_hint(cfg, metric)}"
             )
     return [Objective(metric, mode) for metric, mode in zip(given, found, strict=True)]
+
+
+def _hint(cfg: Mapping[str, Any], metric: str) -> str:
+    stage = metric.partition("/")[0]
+    own = class_attribute(str(cfg["model"]["_target_"]), "key_metrics") or ()
+    return near(metric, [f"{stage}/{name}" for name in own])
 
 
 def _listed(value: Any) -> list[Any]:

@@ -21,19 +21,19 @@ class Grid:
 
     def __init__(self, space: Space, folder: Path, at_once: bool) -> None:
         taken: set[str] = set()
-        self.jobs = [
-            Job(folder_name(values, taken), space.job(values), values, number)
+        self._jobs = [
+            Job(folder / folder_name(values, taken), space.job(values), values, number)
             for number, values in enumerate(space.grid())
         ]
-        self.total, self.at_once = len(self.jobs), at_once
+        self.total, self.at_once = len(self._jobs), at_once
         ended = (run_record.FINISHED, run_record.PRUNED)
         states = {
-            job.name: run_record.state_of(folder / job.name, run_record.read(folder / job.name))
-            for job in self.jobs
-            if (folder / job.name).is_dir()
+            job.name: run_record.state_of(job.folder, run_record.read(job.folder))
+            for job in self._jobs
+            if job.folder.is_dir()
         }
-        self.waiting = [job for job in self.jobs if states.get(job.name) not in ended]
-        running = [job for job in self.jobs if states.get(job.name) == run_record.RUNNING]
+        self.waiting = [job for job in self._jobs if states.get(job.name) not in ended]
+        running = [job for job in self._jobs if states.get(job.name) == run_record.RUNNING]
         if running:  # another rank of this job has started this process, see `src.sweep.sweeper`
             self.waiting = self.waiting[self.waiting.index(running[0]) :]
 
@@ -42,6 +42,10 @@ class Grid:
         n = len(self.waiting) if self.at_once else 1
         jobs, self.waiting = self.waiting[:n], self.waiting[n:]
         return jobs
+
+    def jobs(self) -> list[Job]:
+        """Return all jobs, also those of earlier sessions."""
+        return self._jobs
 
     def finish(self, job: Job, result: Outcome) -> None:
         """Do nothing: the folder of the job says all."""

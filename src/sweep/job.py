@@ -15,7 +15,6 @@ from src.config.jobs import Task, chosen, run_alone
 from src.config.objective import Objective, objective_values
 from src.core import run_record, runs
 from src.core.errors import Incomplete, TrainingFailed, UserError, user_error_line
-from src.sweep.names import short_values
 from src.sweep.progress import Progress
 
 
@@ -24,21 +23,23 @@ class Job:
     """A run of a sweep.
 
     Attributes:
-        name: its folder in the folder of the sweep.
+        folder: its folder, in that of the sweep.
         overrides: all its settings.
         values: the text of each swept key.
         trial: the number of its trial in a search; in a grid, its position.
         trial_id: the id of the trial in the study's storage; None in a grid.
     """
 
-    name: str
+    folder: Path
     overrides: list[str]
     values: dict[str, str]
     trial: int
     trial_id: int | None = None
 
-    def __str__(self) -> str:
-        return f"{self.name} ({short_values(self.values)})" if self.name.isdigit() else self.name
+    @property
+    def name(self) -> str:
+        """The name of its folder: what differs."""
+        return self.folder.name
 
 
 class Outcome(NamedTuple):

@@ -26,7 +26,7 @@ def short_keys(keys: Iterable[str]) -> dict[str, str]:
 def short_values(values: Mapping[str, str]) -> str:
     """Return swept values as one word: `lr=0.001,loss=lsgan`."""
     short = short_keys(values)
-    return ",".join(f"{short[key]}={_short(value)}" for key, value in values.items())
+    return ",".join(f"{short[key]}={short_value(value)}" for key, value in values.items())
 
 
 def folder_name(values: Mapping[str, str], taken: set[str]) -> str:
@@ -47,7 +47,7 @@ def folder_name(values: Mapping[str, str], taken: set[str]) -> str:
     return unique
 
 
-def _short(text: str) -> str:
+def short_value(text: str) -> str:
     """Return a value without quotes; a number with at most four digits that count."""
     text = text.strip("'\"")
     if re.fullmatch(r"[-+]?\d*\.?\d+(e[-+]?\d+)?", text, re.IGNORECASE) and len(text) > 8:

@@ -12,7 +12,7 @@ from src.config.compose import compose, new_keys
 from src.config.kinds import Kind
 from src.config.objective import Objective, objectives
 from src.config.overrides import setting
-from src.config.targets import check_node
+from src.config.targets import UnknownSetting, check_node
 from src.core import run_search, runs
 from src.core.errors import UserError, first_line
 from src.sweep.grid import Grid
@@ -75,7 +75,11 @@ class Plan:
             return
         if find_spec("optuna") is None:
             raise UserError("hydra/sweeper=optuna needs a package: pip install '.[optuna]'")
-        check_node("hydra.sweeper", node, SWEEPER)
+        try:
+            check_node("hydra.sweeper", node, SWEEPER)
+        except UnknownSetting as error:
+            hint = error.suggestion({"hydra": {"sweeper": node}})
+            raise UserError(f"{error}{hint}") from error
         if not self.space.swept:
             raise UserError(
                 "hydra/sweeper=optuna needs a setting to search, such as "

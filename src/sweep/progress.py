@@ -22,13 +22,12 @@ class Progress:
 
     def __init__(self, folder: Path, total: int, wanted: list[Objective]) -> None:
         self.folder, self.total, self.wanted = folder, total, wanted
-        self.started, self.done_before = time.time(), sum(1 for _ in self._ended())
+        self.started, self.done_before = time.time(), self.count()
 
     def start(self, folder: Path, values: Mapping[str, str], is_resumed: bool) -> str:
         """Return the line at the start of a job."""
-        done = sum(1 for _ in self._ended())
         again = ", resumed from its checkpoint" if is_resumed else ""
-        return f"job {done + 1} of {self.total}: {short_values(values)}{again}"
+        return f"job {self.count() + 1} of {self.total}: {short_values(values)}{again}"
 
     def end(self, folder: Path) -> str:
         """Return the line at the end of a job: its result, the best so far, the time left."""
@@ -45,6 +44,10 @@ class Progress:
         value = self._value(folder)
         own = f": {metric} {value:.4g}" if value is not None else ""
         return f"job {folder.name} {self._state(folder)}{own}; {', '.join(parts)}"
+
+    def count(self) -> int:
+        """Return the number of jobs that have ended."""
+        return sum(1 for _ in self._ended())
 
     def _ended(self) -> Iterator[Path]:
         """Yield the folders of the jobs that have ended."""

@@ -130,11 +130,20 @@ class Search:
             means = [sum(column) / len(column) for column in zip(*seeds, strict=True)]
             self.study.tell(job.trial, means)
 
+    def jobs(self) -> list[Job]:
+        """Return the jobs of all trials of the study that have started."""
+        found = []
+        for trial in self.study.get_trials(deepcopy=False):
+            seeds = range(len(trial.user_attrs["folders"]) if "sweep" in trial.user_attrs else 0)
+            jobs = [self._job(trial._trial_id, seed) for seed in seeds]
+            found += [job for job in jobs if job.folder.is_dir()]
+        return found
+
     def _seed_values(self, trial_id: int) -> list[list[float]]:
         """Return the objectives of the finished jobs of a trial, by seed."""
         found = []
         for number in range(self.n_seeds):
-            folder = self.folder / self._job(trial_id, number).name
+            folder = self._job(trial_id, number).folder
             result = outcome(folder, self.wanted) if folder.is_dir() else None
             if result is None or result.values is None:
                 break
@@ -182,8 +191,8 @@ class Search:
     def _job(self, trial_id: int, seed: int) -> Job:
         trial = self.storage.get_trial(trial_id)
         values = trial.user_attrs["values"][seed]
-        name = trial.user_attrs["folders"][seed]
-        return Job(name, self.space.job(values), values, trial.number, trial_id)
+        folder = Path(trial.user_attrs["sweep"]) / trial.user_attrs["folders"][seed]
+        return Job(folder, self.space.job(values), values, trial.number, trial_id)
 
     def _sampler(self, number: int) -> BaseSampler:
         """Build the sampler for one trial, with a seed of its own."""

@@ -26,6 +26,7 @@ from src.core.study import repair
 from src.sweep.job import Job, JobRunner, Outcome, outcome
 from src.sweep.plan import FOLDER, Plan, resumed_overrides
 from src.sweep.progress import Progress
+from src.sweep.report import report
 
 
 def run_sweep(config_name: str, task: Task, overrides: list[str], run_folder: RunFolder) -> None:
@@ -78,22 +79,26 @@ def _run(plan: Plan, task: Task, folder: Path) -> None:
         _save(cfg, folder)
         try:
             while jobs := strategy.next_jobs():
-                broken = _launch(launcher, runner, jobs, folder)
+                broken = _launch(launcher, runner, jobs)
                 for job in jobs:
-                    result = outcome(folder / job.name, plan.wanted)
+                    result = outcome(job.folder, plan.wanted)
                     if broken and result.state in (run_record.INTERRUPTED, "waiting"):
                         continue
                     strategy.finish(job, result)
                     if result.state not in (run_record.FINISHED, run_record.PRUNED):
-                        failed[str(job)] = result
+                        failed[job.name] = result
                 if broken:
                     break
         except (Interrupted, KeyboardInterrupt):
-            print(f"sweep stopped; continue it with: python -m src.train resume={folder}",
-                  file=sys.stderr)  # fmt: skip
+            print(
+                f"sweep stopped: {progress.count()} of {strategy.total} jobs done; continue it "
+                f"with: python -m src.train resume={folder}",
+                file=sys.stderr,
+            )
             raise
     if not runs.is_first_process():
         return
+    report(plan.config_name, strategy.jobs(), plan.wanted, folder)
     if broken:
         raise Incomplete(
             f"sweep {folder} failed: {broken}; continue it with: python -m src.train "
@@ -106,17 +111,17 @@ def _run(plan: Plan, task: Task, folder: Path) -> None:
         )
 
 
-def _launch(launcher: Launcher, runner: JobRunner, jobs: list[Job], folder: Path) -> str:
+def _launch(launcher: Launcher, runner: JobRunner, jobs: list[Job]) -> str:
     """Run `jobs`; return why the launcher failed, empty if it did not."""
     runner.jobs = {job.name: job for job in jobs}
     for job in jobs:
-        if runs.is_first_process() and (folder / job.name).is_dir():
-            runs.discard(folder / job.name, parents=False)  # unless it has a checkpoint
+        if runs.is_first_process() and job.folder.is_dir():
+            runs.discard(job.folder, parents=False)  # unless it has a checkpoint
     batch: Any = [
         [
             *job.overrides,
             setting("hydra.sweep.subdir", Path(job.name)),
-            setting("hydra.run.dir", folder / job.name),
+            setting("hydra.run.dir", job.folder),
         ]
         for job in jobs
     ]
