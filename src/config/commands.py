@@ -257,6 +257,7 @@ class Serve:
     """python -m src.serve"""
 
     run: RunPath
+    which: Which
     host: str
     port: Annotated[int, Interval(ge=0, le=65535)]
     token: str | None

@@ -24,6 +24,7 @@ from omegaconf import DictConfig
 from src.config import cli
 from src.config.saved import expect_images
 from src.core import signals
+from src.core.chosen_checkpoint import path_of
 from src.core.errors import UserError
 from src.core.waiting import wait_passively
 
@@ -38,6 +39,7 @@ def serve(cfg: DictConfig) -> None:
         raise UserError(f"host={cfg.host} lets other machines in: set token=SECRET for them")
     folder = Path(cfg.run).expanduser()
     expect_images(folder)
+    path_of(folder, cfg.which)
     wait_passively()  # decoders and the event loop need the processors too
 
     import uvicorn
@@ -55,7 +57,7 @@ def serve(cfg: DictConfig) -> None:
         cfg.max_files,
     )
     config = uvicorn.Config(
-        create_app(load_service(folder, limits), cfg.token),
+        create_app(load_service(folder, limits, cfg.which), cfg.token),
         cfg.host,
         cfg.port,
         log_level="warning",

@@ -12,6 +12,7 @@ from torch import Tensor
 from src.callbacks.protocols import CanDecode, CanPaint, CanTranslate
 from src.config.signatures import class_attribute
 from src.core import runs
+from src.core.chosen_checkpoint import path_of
 from src.core.errors import UserError
 from src.core.types import height_width
 from src.data.decode import parse_color, prepare
@@ -26,23 +27,23 @@ from src.serve.translation import Stylist, Translator
 MEASURED = {"test": "on test images", "cv": "by cross-validation", "val": "on validation images"}
 
 
-def load_service(folder: Path, limits: Limits) -> Service:
+def load_service(folder: Path, limits: Limits, which: str = "last") -> Service:
     """Load a finished run; return its service.
 
     Raises UserError if no service can show this kind of model.
     """
     cfg = runs.load_config(folder)
-    about = _about(folder, cfg)
+    about = _about(folder, cfg, which)
     if class_attribute(cfg.model._target_, "is_classifier"):
-        trained = load_classifier(folder)
+        trained = load_classifier(folder, which)
         facts = {
             "classes": trained.class_names,
             "net": str(cfg.model.net.get("model_name", cfg.model.net._target_.rpartition(".")[2])),
-            **measured_accuracy(runs.read_metrics(folder)),
+            **measured_accuracy(runs.read_metrics(folder), which),
             "recognizes_unlike_images": trained.familiar is not None,
         }
         return Classification(trained, about | facts, limits)
-    cfg, model, state = load_run(folder)
+    cfg, model, state = load_run(folder, which=which)
     if isinstance(model, CanPaint):
         return Painter(model, about, limits)
     if isinstance(model, CanDecode):
@@ -56,9 +57,9 @@ def load_service(folder: Path, limits: Limits) -> Service:
     raise UserError(f"run={folder} holds a {about['family']}: there is no page for it")
 
 
-def _about(folder: Path, cfg: DictConfig) -> dict[str, Any]:
+def _about(folder: Path, cfg: DictConfig, which: str) -> dict[str, Any]:
     """Return the facts that every run has."""
-    trained_at = datetime.fromtimestamp(runs.last_checkpoint(folder).stat().st_mtime, UTC)
+    trained_at = datetime.fromtimestamp(path_of(folder, which).stat().st_mtime, UTC)
     return {
         "family": cfg.model._target_.rpartition(".")[2],
         "data": cfg.data.name,
@@ -67,10 +68,11 @@ def _about(folder: Path, cfg: DictConfig) -> dict[str, Any]:
     }
 
 
-def measured_accuracy(metrics: dict[str, float]) -> dict[str, Any]:
-    """Return the accuracy with its interval, and how it was measured; {} without any."""
+def measured_accuracy(metrics: dict[str, float], which: str) -> dict[str, Any]:
+    """Return a checkpoint's accuracy, its interval and how it was measured; {} without any."""
+    prefix = "best/" if which == "best" else ""
     for group, how in MEASURED.items():
-        if (name := f"{group}/acc") in metrics:
+        if (name := f"{prefix}{group}/acc") in metrics:
             values = {
                 f"accuracy{end}": metrics.get(f"{name}{end}") for end in ("", "_low", "_high")
             }

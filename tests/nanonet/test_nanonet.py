@@ -95,12 +95,13 @@ def test_run_is_an_ordinary_one_that_knows_unlike_images(finished: Path, tmp_pat
 def test_service_of_a_run_without_test_photos_says_what_the_search_expects(finished: Path):
     expected = json.loads((finished / "report.json").read_text())["accuracy"]
     metrics = json.loads((finished / "run" / "metrics.json").read_text())
-    facts = measured_accuracy(metrics)
+    facts = measured_accuracy(metrics, "last")
     assert facts["accuracy"] == metrics["test/acc"]
-    facts = measured_accuracy({k: v for k, v in metrics.items() if not k.startswith("test/")})
+    facts = measured_accuracy({k: v for k, v in metrics.items() if k[:5] != "test/"}, "last")
     assert facts["accuracy"] == expected
     assert facts["accuracy_low"] < expected <= facts["accuracy_high"]
     assert facts["accuracy_measured"] == "by cross-validation"
+    assert measured_accuracy(metrics, "best") == {}
 
 
 def test_finished_search_is_not_repeated(finished: Path, monkeypatch):
