@@ -49,7 +49,7 @@ def jobs(arguments):
         value = PLACEHOLDERS.get(value, value)
         value = re.sub(r"^range\((\d+),\d+\)$", r"\1", value)
         value = re.sub(r"^choice\((.*)\)$", r"\1", value)
-        value = re.sub(r".*interval\((.*)\)\)*$", r"\1", value).replace(", ", ",")
+        value = re.sub(r"^.*interval\(([^()]*)\)+$", r"\1", value).replace(", ", ",")
         values.append([f"{key}={part}" for part in re.split(r",(?![^\[]*\])", value)])
     for job in zip_longest(*values):
         yield [value or values[i][0] for i, value in enumerate(job)]
