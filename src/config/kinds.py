@@ -47,6 +47,8 @@ NODES = {
         "logger", "callbacks", "plugins", "default_root_dir", "enable_progress_bar",
         "enable_model_summary", "enable_checkpointing", "use_distributed_sampler")),
 }  # fmt: skip
+SWEEPER = Kind("a sweeper of src.sweep", r"src\.sweep\.search\.Search", supplied=(
+    "space", "folder", "wanted", "first_seed", "pruner_node"))  # fmt: skip
 COLLECTIONS = {
     "callbacks": Kind(
         "callbacks of src.callbacks or pytorch_lightning.callbacks",

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.config.cli import RunFolder, check_job, with_new_keys
 from src.config.compose import compose, new_keys
-from src.config.kinds import Kind
+from src.config.kinds import SWEEPER
 from src.config.objective import Objective, objectives
 from src.config.overrides import setting
 from src.config.targets import UnknownSetting, check_node
@@ -19,8 +19,6 @@ from src.sweep.grid import Grid
 from src.sweep.space import Space
 
 FOLDER = "hydra.sweep.dir"
-SWEEPER = Kind("a sweeper of src.sweep", r"src\.sweep\.search\.Search", supplied=(
-    "space", "folder", "wanted", "first_seed", "pruner_node"))  # fmt: skip
 GIVEN_BY_HYDRA = ("hydra.mode=", f"{FOLDER}=")
 
 
