@@ -35,7 +35,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     from src.engine import build, resume
     from src.engine.checks import expect_test_set
     from src.engine.fit import fit, test
-    from src.engine.report import describe, record_device, report
+    from src.engine.report import describe, record_start, report
     from src.engine.runtime import open_log
 
     log = open_log(folder, append=cfg.resume is not None)
@@ -56,7 +56,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     del checkpoint  # free its memory: the trainer has it now
 
     log.info(describe(model, datamodule, trainer))
-    record_device(folder, trainer)
+    record_start(folder, trainer, cfg, done)
     if cfg.resume:
         log.info("resuming %s after %s", folder, count(done, "batch"))
     metrics = fit(trainer, model, datamodule, resume=cfg.resume is not None)

@@ -26,7 +26,7 @@ from src.config.compose import (
     groups,
     new_keys,
 )
-from src.config.inputs import expect_data, expect_pretrained
+from src.config.inputs import expect_data, expect_packages, expect_pretrained
 from src.config.jobs import Task, run_once
 from src.config.overrides import quoted, setting, value_of
 from src.config.recipe import with_recipe
@@ -187,6 +187,7 @@ def check_job(config_name: str, overrides: list[str]) -> DictConfig:
     check(cfg, config_name)
     expect_data(cfg.data)
     expect_pretrained(cfg)
+    expect_packages(cfg)
     return cfg
 
 

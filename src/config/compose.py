@@ -283,7 +283,10 @@ def _unknown_choice(error: MissingConfigException) -> str | None:
         return None
     if group in HYDRA_GROUPS:
         if extra := HYDRA_GROUPS[group].get(name):
-            return f"{group}={name} needs a package: pip install '.[{extra}]'"
+            return (
+                f"{group}={name} needs hydra-{extra}-launcher, which is not installed: "
+                f"pip install '.[{extra}]'"
+            )
         choices = list(HYDRA_GROUPS[group])
     hint = near(name, choices)
     allowed = f"{' Allowed' if hint else '; allowed'} are {', '.join(choices)}"

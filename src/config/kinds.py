@@ -27,6 +27,7 @@ class Kind:
             ("folder",), or how many positional ones. None: unknown, so no argument is missing.
         optional: whether null is allowed.
         resumable: whether a resumed run may change all settings of the node.
+        library: the kind of targets outside this project; None: they are of this kind, too.
     """
 
     description: str
@@ -37,6 +38,7 @@ class Kind:
     supplied: int | tuple[str, ...] | None = ()
     optional: bool = False
     resumable: bool = False
+    library: "Kind | None" = None
 
 
 NODES = {
@@ -57,11 +59,15 @@ COLLECTIONS = {
         resumable=True,
     ),
     "logger": Kind(
-        "loggers of src.callbacks.loggers",
-        r"src\.callbacks\.loggers\.\w+",
+        "loggers of src.callbacks or pytorch_lightning.loggers",
+        r"src\.callbacks\.(loggers|\w+_logger)\.\w+",
         "Logger",
         partial=True,
         supplied=("folder", "batches_done"),
+        library=Kind(
+            "loggers of src.callbacks or pytorch_lightning.loggers",
+            r"pytorch_lightning\.loggers\.[A-Z]\w*",
+        ),
     ),
     "augment": Kind(
         "transforms of src.data", r"src\.data\.transforms\.(geometric|pixelwise|mixing)\.\w+"

@@ -106,6 +106,8 @@ def check_node(path: str, node: Any, kind: Kind) -> None:
             "and its settings"
         )
     target = node.get("_target_")
+    if kind.library is not None and not str(target).startswith("src."):
+        kind = kind.library
     if target is None:
         raise UserError(f"{path}._target_ is missing: must name {kind.description}")
     known = signature(target) if re.fullmatch(kind.names, str(target)) else None

@@ -46,6 +46,7 @@ class Family(pl.LightningModule):
         canvases(n, generator, images)  canvases step by step, as strips and GIFs
         log_weights(x, noise)           importance-weighted -log p(x); `src.evaluate iwae_samples=k`
         compare(a, b, generator)        images next to the model's versions of them
+          + compared                    headers of the columns
         translate(images, to)           `src.translate`; augmentation of a folder
         graphs()                        TensorBoard's graphs: {name: (network, example input)}
 
@@ -64,8 +65,9 @@ class Family(pl.LightningModule):
             the reason)}.
         monitor: the validation metric that falls as the model gets better, which early stopping and
             the schedule `plateau` watch by default; None: it has none.
-        key_metrics: names of the metrics that matter most, without their stage; `src.runs` shows
-            them, the first two in its table.
+        key_metrics: names of the metrics that matter most, without their stage, the most important
+            first. The first five that were measured are shown at the end of a run; `src.runs` shows
+            the first two in its table, and all in comparisons.
         optimizer_names: a name in the logs for the learning rate of each optimizer.
         memory_format: layout of weights and images on the device.
 

@@ -16,7 +16,7 @@ from src.models.base import Family
 from src.nets.cuda_graph import Replay, can_record
 from src.nets.draw import Draw
 from src.optim.clipping import clip_each
-from src.viz.grids import Canvases
+from src.viz.canvases import Canvases
 
 
 class DRAW(Family):
@@ -33,7 +33,7 @@ class DRAW(Family):
     """
 
     monitor = "val/bound_nats"
-    key_metrics = ("bound_nats", "iwae_nats", "recon_nats", "kl_nats")
+    key_metrics = ("bound_nats", "iwae_nats", "recon_nats", "kl_nats", "fid_own", "precision")
 
     def __init__(
         self,

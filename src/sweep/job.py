@@ -141,8 +141,8 @@ class JobRunner:
             cfg.callbacks.pruning = {**self.pruning, "trial_id": job.trial_id}
         for node in (cfg.logger or {}).values():
             if str(node._target_).endswith(".TensorBoard"):
-                columns = {key.lstrip("+~").replace("/", "."): v for key, v in job.values.items()}
-                node.columns, node.metrics = columns, [metric for metric, _ in self.wanted]
+                node.columns = [key.lstrip("+~") for key in job.values]
+                node.metrics = [metric for metric, _ in self.wanted]
         return cfg
 
 

@@ -1,6 +1,5 @@
 """What a sweep is to do: from its command line, checked before anything starts."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from src.config.kinds import SWEEPER
 from src.config.objective import Objective, objectives
 from src.config.overrides import setting
 from src.config.targets import UnknownSetting, check_node
-from src.core import run_search, runs
+from src.core import packages, run_search, runs
 from src.core.errors import UserError, first_line
 from src.sweep.grid import Grid
 from src.sweep.space import Space
@@ -71,8 +70,7 @@ class Plan:
                     f"{self.space.intervals[0]} has no list of values: add hydra/sweeper=optuna"
                 )
             return
-        if find_spec("optuna") is None:
-            raise UserError("hydra/sweeper=optuna needs a package: pip install '.[optuna]'")
+        packages.require("hydra/sweeper=optuna", "optuna")
         try:
             check_node("hydra.sweeper", node, SWEEPER)
         except UnknownSetting as error:

@@ -4,7 +4,6 @@ import logging
 import math
 import warnings
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from src.config.objective import Objective
 from src.core import run_record
 from src.core.errors import first_line
 from src.core.files import write_atomically
+from src.core.packages import is_installed
 from src.sweep.names import short_keys
 from src.sweep.results import Point
 
@@ -29,8 +29,8 @@ def draw(points: Sequence[Point], wanted: list[Objective], folder: Path) -> list
 
     A plot that needs more finished jobs than there are is left out.
     """
-    if find_spec("optuna") is None:
-        log.info("plots are left out: they need a package: pip install '.[optuna]'")
+    if not is_installed("optuna"):
+        log.info("plots are left out: they need Optuna: pip install '.[optuna]'")
         return []
     import matplotlib
     import optuna
@@ -48,7 +48,7 @@ def draw(points: Sequence[Point], wanted: list[Objective], folder: Path) -> list
             try:
                 axes = getattr(optuna.visualization.matplotlib, function)(study, **names)
                 paths.append(_png(axes, folder / f"{name}.png"))
-                if find_spec("plotly") is not None:
+                if is_installed("plotly"):
                     pages.append(getattr(optuna.visualization, function)(study, **names))
             except Exception as error:  # too few trials, or all alike
                 log.info("plot %s is left out: %s", name, first_line(error))
