@@ -40,6 +40,14 @@ class Checkpointing:
 
 
 @dataclass
+class Objective:
+    """The node `objective` of train."""
+
+    metric: str | Sequence[str] | None
+    mode: Literal["min", "max"] | Sequence[Literal["min", "max"]] | None
+
+
+@dataclass
 class Recommended:
     """The node `recommended` of train: settings that a data set advises."""
 
@@ -59,6 +67,7 @@ class Train:
     test: Resumable[bool]
     cache: Resumable[PathText]
     checkpoint: Resumable[Checkpointing]
+    objective: Resumable[Objective]
     name: Resumable[str | None]
     tags: Resumable[AnyLength[str]]
     note: Resumable[FreeText | None]
