@@ -35,6 +35,7 @@ def sample(cfg: DictConfig) -> Path:
     from src.core.randomness import generator
     from src.engine.load import load_run
     from src.viz import grids
+    from src.viz.canvases import captioned_frames
 
     run_cfg, model, _ = load_run(folder, which=cfg.which)
     noise = generator(cfg.seed, "sample")
@@ -43,7 +44,7 @@ def sample(cfg: DictConfig) -> Path:
             raise UserError(
                 f"out={out}: a {type(model).__name__} has no animation; give a name with .png"
             )
-        frames = grids.canvas_frames(model.canvases(cfg.n, noise), cfg.scale)
+        frames = captioned_frames(model.canvases(cfg.n, noise), "samples", cfg.scale)
         with writing(f"out={out}"):
             grids.save_gif(frames, out)
         print(f"{out}: {count(cfg.n, 'canvas')} in {count(len(frames) - 1, 'step')}")

@@ -6,13 +6,20 @@ import numpy as np
 import pytorch_lightning as pl
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from src.callbacks.images import delete_images_after, log_image, save_image, summary_writer
+from src.callbacks.images import (
+    delete_images_after,
+    log_image,
+    moment,
+    save_image,
+    summary_writer,
+)
 from src.callbacks.protocols import CanPaint
 from src.callbacks.trainer_state import is_last_epoch, is_power_of_two, probe_images
 from src.core.progress import progress
 from src.core.randomness import generator
 from src.core.types import PositiveInt, Seed
 from src.viz import charts, grids
+from src.viz.canvases import captioned_frames, captioned_strip
 
 
 class CanvasSequences(pl.Callback):
@@ -63,7 +70,10 @@ class CanvasSequences(pl.Callback):
                 trainer,
                 "kl_steps",
                 charts.draw_bars(
-                    [kl[name] for name in sorted(kl)], "KL of each step in nats, validation"
+                    [kl[name] for name in sorted(kl)],
+                    f"validation: KL divergence of each step\n{moment(trainer)}",
+                    x_label="step",
+                    y_label="nats",
                 ),
             )
 
@@ -75,11 +85,12 @@ class CanvasSequences(pl.Callback):
         for name, shown in (("samples", None), ("reconstructions", images)):
             n = self.n if shown is None else len(shown)
             canvases = model.canvases(n, generator(self.seed, "canvases", name), shown)
-            strip = grids.canvas_strip(canvases)
+            title = f"{name}, step by step\n{moment(trainer)}"
+            strip = captioned_strip(canvases, title)
             save_image(trainer, f"canvas_{name}_{step:08d}.png", strip)
             log_image(trainer, f"canvas_strips/{name}", strip)
             if with_gif:
-                frames = grids.canvas_frames(canvases)
+                frames = captioned_frames(canvases, f"{name} {moment(trainer)}")
                 gif = grids.gif(frames)
                 save_image(trainer, f"canvas_{name}.gif", gif)
                 if writer:

@@ -1,5 +1,6 @@
 """Images next to the versions that a model makes of them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ class Comparisons(ImageSeries):
     """Rows of input images and the model's versions of them, at most n rows."""
 
     name = "comparisons"
+    title = "validation images and the model's versions of them"
 
     def draw(self, trainer: pl.Trainer, model: Any) -> np.ndarray | None:
         if not isinstance(model, CanCompare):
@@ -22,3 +24,6 @@ class Comparisons(ImageSeries):
         noise = generator(self.seed, "comparisons")
         rows = model.compare(*probe_images(trainer, self.n), noise)  # (n, k, C, H, W)
         return image_grid(rows.flatten(0, 1), rows.shape[1])
+
+    def headers(self, trainer: pl.Trainer, model: Any) -> Sequence[str]:
+        return model.compared

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from src.callbacks.images import log_image, save_image
+from src.callbacks.images import log_image, moment, save_image
 from src.callbacks.protocols import CanClassify
 from src.callbacks.train_metrics import not_training
 from src.callbacks.trainer_state import datamodule, is_last_epoch, probe_images
@@ -17,10 +17,12 @@ from src.core.progress import progress
 from src.core.randomness import generator
 from src.core.types import NonNegativeInt, PositiveInt, Seed
 from src.viz import charts, explain, grids
+from src.viz.captions import add_title, draw_captioned, draw_predictions
 
 log = logging.getLogger(__name__)
 
 MAX_PIXELS = 2**17  # limits the time: pixels of all optimized images together, if n_classes is null
+HEAT = {"little": (64, 64, 255), "some": (64, 255, 64), "most": (255, 0, 0)}  # Grad-CAM's colors
 LONG = 10  # seconds; a picture that takes longer is announced
 
 
@@ -101,9 +103,13 @@ class Explanations(pl.Callback):
             np.linspace(0, len(maps) - 1, min(self.max_layers, len(maps))).round().astype(int)
         )
         rows = {name: maps[name][0] for name in np.array(list(maps))[picked]}
-        save_image(trainer, "feature_maps.png", charts.draw_feature_maps(images[0], rows))
+        when = moment(trainer)
+        picture = charts.draw_feature_maps(images[0], rows, f"feature maps of an image\n{when}")
+        save_image(trainer, "feature_maps.png", picture)
         for name, layer in rows.items():
-            log_image(trainer, f"feature_maps/{name}", grids.map_tile(layer))
+            shape = "x".join(map(str, layer.shape[1:]))
+            title = f"{name}: {shape} pixels\n{when}"
+            log_image(trainer, f"feature_maps/{name}", add_title(grids.map_tile(layer), title))
 
     def _grad_cam(self, trainer: pl.Trainer, model: Any, net: nn.Module) -> None:
         images, labels = (part.to(model.device) for part in probe_images(trainer, self.n))
@@ -114,10 +120,11 @@ class Explanations(pl.Callback):
         with torch.no_grad():
             confidence, predicted = net(scaled).float().softmax(1).max(1)
         heat = explain.grad_cam(net, net.get_submodule(layer), scaled, predicted)
-        picture = charts.draw_predictions(
+        picture = draw_predictions(
             grids.overlay_heatmap(images, heat), labels, predicted, confidence, names
         )
-        self._write(trainer, "grad_cam", picture)
+        title = f"Grad-CAM at the layer {layer}: where the evidence for the predicted class is"
+        self._write(trainer, "grad_cam", add_title(picture, title, legend=HEAT))
 
     def _maximized(self, trainer: pl.Trainer, model: Any, net: nn.Module) -> None:
         data = datamodule(trainer)
@@ -138,13 +145,10 @@ class Explanations(pl.Callback):
                 seconds,
             )
         images = explain.maximize_classes(lambda x: net(model.scaled(x)), chosen, shape, noise)
-        self._write(
-            trainer,
-            "maximized",
-            charts.draw_captioned(
-                images, [data.class_names[k] for k in chosen.tolist()], max_side=128
-            ),
-        )
+        names = [data.class_names[k] for k in chosen.tolist()]
+        picture = draw_captioned(images, names, max_side=128)
+        title = "images optimized to maximize the logit of a class"
+        self._write(trainer, "maximized", add_title(picture, title))
 
     def _write(self, trainer: pl.Trainer, name: str, picture: np.ndarray) -> None:
         save_image(trainer, f"{name}.png", picture)

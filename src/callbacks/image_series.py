@@ -1,6 +1,7 @@
 """Pictures of a model, drawn at intervals while it trains."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -8,11 +9,18 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from src.callbacks.images import delete_images_after, log_image, save_image, save_series_gif
+from src.callbacks.images import (
+    delete_images_after,
+    log_image,
+    moment,
+    save_image,
+    save_series_gif,
+)
 from src.callbacks.trainer_state import is_due, is_last_epoch
 from src.core.progress import progress
 from src.core.types import PositiveInt, Seed
 from src.viz import grids
+from src.viz.captions import add_title
 
 
 class ImageSeries(pl.Callback):
@@ -28,9 +36,11 @@ class ImageSeries(pl.Callback):
 
     Attributes:
         name: name of the picture.
+        title: what it shows, in words above it; the number of batches follows in the next line.
     """
 
     name: ClassVar[str]
+    title: ClassVar[str]
 
     def __init__(self, every_n_batches: PositiveInt, n: PositiveInt, seed: Seed) -> None:
         self.every_n_batches, self.n, self.seed = every_n_batches, n, seed
@@ -38,6 +48,10 @@ class ImageSeries(pl.Callback):
     @abstractmethod
     def draw(self, trainer: pl.Trainer, model: Any) -> np.ndarray | None:
         """Return the picture, uint8 (H, W) or (H, W, 3), or None if the model cannot show it."""
+
+    def headers(self, trainer: pl.Trainer, model: Any) -> Sequence[str]:
+        """Return titles of the columns of the picture; by default there are none."""
+        return ()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         delete_images_after(trainer, self.name)
@@ -63,6 +77,8 @@ class ImageSeries(pl.Callback):
     def _save(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         if not trainer.is_global_zero or (picture := self.draw(trainer, model)) is None:
             return
+        title = f"{self.title}\n{moment(trainer)}"
+        picture = add_title(picture, title, self.headers(trainer, model))
         save_image(trainer, f"{self.name}_{progress(trainer).batch:08d}.png", picture)
         log_image(trainer, self.name, picture)
 

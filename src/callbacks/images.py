@@ -1,7 +1,8 @@
-"""Write pictures to the run's images/ and to TensorBoard."""
+"""Write pictures to the run's images/ and to the loggers that show pictures."""
 
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pytorch_lightning as pl
@@ -23,11 +24,27 @@ def summary_writer(trainer: pl.Trainer) -> Any | None:
     )
 
 
+def moment(trainer: pl.Trainer) -> str:
+    """Return what a picture says about when it was drawn: `after 1,200 batches (epoch 3)`."""
+    batch, per_epoch = progress(trainer).batch, trainer.num_training_batches
+    said = f"after {batch:,} {'batch' if batch == 1 else 'batches'}"
+    known = batch and 0 < per_epoch < math.inf  # not while a finished run is evaluated
+    return f"{said} (epoch {math.ceil(batch / per_epoch)})" if known else said
+
+
+@runtime_checkable
+class ShowsImages(Protocol):
+    """A logger that shows pictures: TensorBoard, MLflow, or Lightning's WandbLogger."""
+
+    def log_image(self, key: str, images: list[np.ndarray], step: int | None = None) -> None:
+        """Show uint8 pictures, (H, W) or (H, W, 3), as `key` after `step` batches."""
+
+
 def log_image(trainer: pl.Trainer, tag: str, image: np.ndarray) -> None:
-    """Send `image`, uint8 (H, W) or (H, W, 3), to TensorBoard if that logger is on."""
-    if writer := summary_writer(trainer):
-        dataformats = "HW" if image.ndim == 2 else "HWC"
-        writer.add_image(tag, image, progress(trainer).batch, dataformats=dataformats)
+    """Send `image`, uint8 (H, W) or (H, W, 3), to the loggers that show pictures."""
+    for logger in trainer.loggers:
+        if isinstance(logger, ShowsImages):
+            logger.log_image(tag, [image], progress(trainer).batch)
 
 
 def save_image(trainer: pl.Trainer, name: str, image: np.ndarray | bytes) -> None:

@@ -10,7 +10,7 @@ from src.callbacks.image_series import ImageSeries
 from src.callbacks.protocols import CanDecode, CanEncode
 from src.callbacks.trainer_state import datamodule, probe_images
 from src.viz import grids
-from src.viz.scatter import draw_scatter
+from src.viz.charts import draw_plane
 
 POINTS = 2000  # images in the scatter, at most
 
@@ -26,6 +26,7 @@ class LatentMap(ImageSeries):
     """
 
     name = "latent_map"
+    title = "latent plane: decoded images, and validation images as points"
 
     def draw(self, trainer: pl.Trainer, model: Any) -> np.ndarray | None:
         if not (isinstance(model, CanEncode) and isinstance(model, CanDecode)):
@@ -41,7 +42,4 @@ class LatentMap(ImageSeries):
         images, labels = probe_images(trainer, POINTS)
         points = torch.special.ndtr(model.encode(images).cpu())
         labels = labels if data.num_classes else torch.zeros(len(points), dtype=torch.long)
-        scatter = draw_scatter(points, labels, data.class_names, side=len(decoded))
-        if decoded.ndim == 2:
-            decoded = np.repeat(decoded[:, :, None], 3, 2)
-        return np.concatenate([decoded, scatter], 1)
+        return draw_plane(decoded, points, labels, data.class_names)

@@ -1,5 +1,6 @@
 """Walks through latent space, from one validation image to another."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ class LatentWalks(ImageSeries):
     """n walks, a row each: an image, the decoded straight line to another image, that image."""
 
     name = "walks"
+    title = "walks in latent space, in straight lines between two validation images"
 
     def draw(self, trainer: pl.Trainer, model: Any) -> np.ndarray | None:
         if not (isinstance(model, CanEncode) and isinstance(model, CanDecode)):
@@ -30,3 +32,6 @@ class LatentWalks(ImageSeries):
         ends = images[: 2 * n].unflatten(0, (2, n)).unsqueeze(2)  # (2, n, 1, C, H, W)
         rows = torch.cat([ends[0], walks, ends[1]], 1)
         return image_grid(rows.flatten(0, 1), STEPS + 2)
+
+    def headers(self, trainer: pl.Trainer, model: Any) -> Sequence[str]:
+        return ["image", "decoded", *[""] * (STEPS - 2), "decoded", "image"]

@@ -15,18 +15,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 from pytorch_lightning.utilities import rank_zero_only
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
 from torch.utils.tensorboard.writer import FileWriter
 
+from src.callbacks.hparams import given_settings, hparam_summaries
 from src.core.errors import first_line, optional
 from src.core.files import set_aside, write_atomically
 from src.core.runs import is_first_process
+from src.core.types import AnyLength
+from src.metrics.figures import MAX_FIGURES, format_value
 
 log = logging.getLogger(__name__)
 
@@ -117,11 +120,21 @@ class TensorBoard(TensorBoardLogger):
     Args:
         folder: the run.
         batches_done: later events, which are from an interrupted session, are ignored.
+        columns: settings that come first in the HPARAMS tab: those that a sweep varies.
+        metrics: metrics that come first there: the objectives of a sweep.
     """
 
-    def __init__(self, folder: Path, batches_done: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        batches_done: int,
+        columns: AnyLength[str] = (),
+        metrics: AnyLength[str] = (),
+    ) -> None:
         super().__init__(str(folder), name="", version="", default_hp_metric=False)
         self.folder, self.purge = folder, batches_done + 1 if batches_done else None
+        self.columns, self.metrics = list(columns), list(metrics)
+        self.batches = batches_done  # of the newest metrics
 
     @property
     @rank_zero_experiment
@@ -132,15 +145,49 @@ class TensorBoard(TensorBoardLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
-        values = {name: value for name, value in metrics.items() if name != "epoch"}
-        super().log_metrics(values, batches_at(metrics, step))
+        """Write curves. Figures of the test have one point each: `log_final` writes them."""
+        values = {
+            name: value
+            for name, value in metrics.items()
+            if name != "epoch" and not name.startswith("test")
+        }
+        self.batches = batches_at(metrics, step)
+        super().log_metrics(values, self.batches)
+
+    @rank_zero_only
+    def log_text(self, tag: str, text: str, step: int) -> None:
+        """Write Markdown to the Text tab."""
+        self.experiment.add_text(tag, text, step)
+        self.experiment.flush()
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: `log_final` writes them, together with the metrics."""
+
+    @rank_zero_only
+    def log_image(self, key: str, images: list[np.ndarray], step: int | None = None) -> None:
+        for image in images:
+            dataformats = "HW" if image.ndim == 2 else "HWC"
+            self.experiment.add_image(key, image, step, dataformats=dataformats)
 
     @rank_zero_only
     def log_final(self, settings: dict[str, Any], metrics: dict[str, float]) -> None:
-        """Write a row of the HPARAMS tab: settings, and the metrics that they led to."""
-        for summary in hparams(settings, metrics):
+        """Write a row of the HPARAMS tab, and all metrics to the Text tab.
+
+        The tab needs scalars. Those of the test are called `z_test/NAME`, so that curves come first
+        among the scalars.
+        """
+        chosen = [name for name in self.metrics if name in metrics]
+        names = list(dict.fromkeys([*chosen, *metrics]))[:MAX_FIGURES]
+        scalars = {name.replace("test/", "z_test/", 1): metrics[name] for name in names}
+        for name, value in scalars.items():
+            if name not in metrics:
+                self.experiment.add_scalar(name, value, self.batches)
+        first = self.columns or given_settings(self.folder) or ["model", "data"]
+        for summary in hparam_summaries(settings, first, list(scalars)):
             self.experiment._get_file_writer().add_summary(summary)
-        self.experiment.flush()
+        rows = [f"| {name} | {format_value(value)} |" for name, value in metrics.items()]
+        self.log_text("figures", "\n".join(["| | |", "| --- | --- |", *rows]), self.batches)
 
     @rank_zero_only
     def save(self) -> None:

@@ -1,16 +1,22 @@
 """Pictures of a classifier's predictions: worst mistakes, confusion matrix, class accuracies."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from src.callbacks.images import log_image, save_image
+from src.callbacks.images import log_image, moment, save_image
 from src.callbacks.protocols import CanClassify
 from src.callbacks.trainer_state import datamodule, is_last_epoch, is_power_of_two
 from src.core.types import PositiveInt
+from src.metrics.intervals import wilson
 from src.viz import charts
+from src.viz.captions import add_title, draw_predictions
+
+MAX_BARS = 60  # classes in the chart of accuracies
 
 
 class PredictionGallery(pl.Callback):
@@ -76,19 +82,39 @@ class PredictionGallery(pl.Callback):
         names = datamodule(trainer).class_names
         images, true, predicted, _, confidence = (part.cpu() for part in worst)
         counts = model.counts
-        present = counts.sum(1).nonzero().flatten()  # other classes have no accuracy
-        accuracies = (counts.diag() / counts.sum(1))[present].tolist()
+        n, right = int(counts.sum()), int(counts.diag().sum())
+        share = f"{stage}: {n - right:,} of {n:,} images wrong ({1 - right / n:.2%})"
+        when = moment(trainer)
+        mistakes = draw_predictions(images, true, predicted, confidence, names)
         pictures = {
-            "mistakes": charts.draw_predictions(images, true, predicted, confidence, names),
-            "confusion": charts.draw_confusion(counts, names),
-            "classes": charts.draw_bars(
-                accuracies,
-                f"{stage}: accuracy of each class",
-                names=[names[k] for k in present.tolist()],
-                width=max(640, 16 * len(present)),
+            "mistakes": add_title(
+                mistakes, f"{share}\n{when}; lowest probability of the true class first"
             ),
+            "confusion": charts.draw_confusion(counts, names, f"{share}\n{when}"),
+            "classes": _class_bars(counts, names, stage, when),
         }
         for name, picture in pictures.items():
             if stage == "test":
                 save_image(trainer, f"test_{name}.png", picture)
             log_image(trainer, f"{stage}_{name}", picture)
+
+
+def _class_bars(counts: Tensor, names: Sequence[str], stage: str, when: str) -> np.ndarray:
+    """Draw the accuracy of each class that has images; of many classes, of the worst."""
+    totals = counts.sum(1)
+    present = totals.nonzero().flatten()
+    accuracies = counts.diag()[present] / totals[present]
+    title = f"{stage}: accuracy of each class with its 95% interval\n{when}"
+    if len(present) > MAX_BARS:
+        worst = accuracies.argsort(stable=True)[:MAX_BARS]
+        title = title.replace("each class", f"the {MAX_BARS} worst of {len(present)} classes")
+        present, accuracies = present[worst], accuracies[worst]
+    numbers = [(int(counts[k, k]), int(totals[k])) for k in present.tolist()]
+    return charts.draw_bars(
+        accuracies.tolist(),
+        title,
+        names=[f"{names[k]} ({n})" for k, (_, n) in zip(present.tolist(), numbers, strict=True)],
+        intervals=[wilson(right, n) for right, n in numbers],
+        x_label="accuracy (in brackets: number of images)",
+        form=".1%",
+    )

@@ -1,4 +1,4 @@
-"""Progress of training: a bar on a terminal, lines elsewhere."""
+"""Progress of training, validation and test: a bar on a terminal, lines elsewhere."""
 
 import logging
 import sys
@@ -18,13 +18,16 @@ log = logging.getLogger(__name__)
 class Progress(pl.Callback):
     """Show epoch, batch, images per second and what training_step returned.
 
+    Validation and test have a bar of their own, which disappears at their end, or lines.
+
     Args:
-        every_n_seconds: between lines. On a terminal, the bar is drawn at most five times a second.
+        every_n_seconds: between lines. On a terminal, a bar is drawn at most five times a second.
     """
 
     def __init__(self, every_n_seconds: Positive = 10) -> None:
         self.every_n_seconds = every_n_seconds
         self.bar: tqdm | None = None
+        self.stage_bar: tqdm | None = None
         self.next_line = 0.0
         self.images = 0
 
@@ -58,14 +61,36 @@ class Progress(pl.Callback):
                 self.bar.set_postfix_str(self._values(outputs), refresh=False)
         elif trainer.is_global_zero and time.perf_counter() >= self.next_line:
             self.next_line = time.perf_counter() + self.every_n_seconds
-            batches = f"batch {batch_idx + 1}/{int(trainer.num_training_batches)}"
             log.info(
-                "epoch %d/%s %s: %s",
+                "epoch %d/%s batch %d/%d: %s",
                 trainer.current_epoch + 1,
                 trainer.max_epochs,
-                batches,
+                batch_idx + 1,
+                int(trainer.num_training_batches),
                 self._values(outputs),
             )
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start_stage(trainer, sum(map(int, trainer.num_val_batches)))
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start_stage(trainer, sum(map(int, trainer.num_test_batches)))
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
+    ) -> None:
+        self._advance_stage(trainer)
+
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
+    ) -> None:
+        self._advance_stage(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._close_stage()
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._close_stage()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.close()
@@ -76,10 +101,38 @@ class Progress(pl.Callback):
         self.close()
 
     def close(self) -> None:
-        """Close the bar, which stays on the terminal."""
+        """Close the bars. That of training stays on the terminal."""
+        self._close_stage()
         if self.bar is not None:
             self.bar.close()
             self.bar = None
+
+    def _start_stage(self, trainer: pl.Trainer, batches: int) -> None:
+        self._close_stage()
+        self.stage_batches, self.stage_batch = batches, 0
+        self.next_stage_line = time.perf_counter() + self.every_n_seconds
+        if trainer.is_global_zero and sys.stderr.isatty():
+            self.stage_bar = tqdm(
+                total=batches,
+                desc=_stage(trainer),
+                unit="batch",
+                dynamic_ncols=True,
+                mininterval=0.2,
+                leave=False,
+            )
+
+    def _advance_stage(self, trainer: pl.Trainer) -> None:
+        self.stage_batch += 1
+        if self.stage_bar is not None:
+            self.stage_bar.update()
+        elif trainer.is_global_zero and time.perf_counter() >= self.next_stage_line:
+            self.next_stage_line = time.perf_counter() + self.every_n_seconds
+            log.info("%s batch %d/%d", _stage(trainer), self.stage_batch, self.stage_batches)
+
+    def _close_stage(self) -> None:
+        if self.stage_bar is not None:
+            self.stage_bar.close()
+            self.stage_bar = None
 
     def _values(self, outputs: Any) -> str:
         losses = {
@@ -87,5 +140,15 @@ class Progress(pl.Callback):
         }
         rate = self.images / (time.perf_counter() - self.start)
         return ", ".join(
-            [*(f"{name} {value:.3f}" for name, value in losses.items()), f"{rate:,.0f} images/s"]
+            [*(f"{name} {value:.3f}" for name, value in losses.items()), format_rate(rate)]
         )
+
+
+def format_rate(images_per_second: float) -> str:
+    """Return a rate with two digits or more: `0.31 images/s`, `1,234 images/s`."""
+    n = images_per_second
+    return f"{n:,.0f} images/s" if n >= 10 else f"{n:.2g} images/s"
+
+
+def _stage(trainer: pl.Trainer) -> str:
+    return "test" if trainer.testing else "validation"

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from src.viz.grids import Canvases
+from src.viz.canvases import Canvases
 
 
 @runtime_checkable
@@ -113,7 +113,13 @@ class CanTranslate(Protocol):
 
 @runtime_checkable
 class CanCompare(Protocol):
-    """A model that shows its results next to their sources."""
+    """A model that shows its results next to their sources.
+
+    Attributes:
+        compared: what each of the k pictures in a row is.
+    """
+
+    compared: tuple[str, ...]
 
     def compare(self, a: Tensor, b: Tensor, generator: torch.Generator) -> Tensor:
         """Return n rows of k pictures, (n, k, C, H, W) in [0, 1].

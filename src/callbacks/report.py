@@ -1,20 +1,23 @@
-"""The report of a finished run: metrics.json, the HPARAMS tab, and a summary on the terminal."""
+"""The figures of a finished run: metrics.json, TensorBoard's tabs, and lines on the terminal."""
 
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from src.callbacks.loggers import TensorBoard
+from src.callbacks.hparams import hparam_settings
+from src.callbacks.progress import format_rate
 from src.callbacks.quality import SampleQuality
 from src.callbacks.train_metrics import TrainMetrics, peak_memory_mb
 from src.callbacks.trainer_state import callbacks, datamodule
 from src.core import runs
+from src.core.counts import count
 from src.core.progress import progress
-from src.core.tree import leaves
+from src.metrics.figures import Figure, figure_lines, format_value, key_figures
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +35,25 @@ class Basis(Protocol):
     based_on: dict[str, str]
 
 
+@runtime_checkable
+class KeepsResults(Protocol):
+    """A logger that keeps the settings of a run beside the metrics that they led to."""
+
+    def log_final(self, settings: dict[str, Any], metrics: dict[str, float]) -> None:
+        """Write the settings and metrics of the finished run, the key figures first."""
+
+
+@runtime_checkable
+class Opens(Protocol):
+    """A logger that a user looks at with a program of its own."""
+
+    def how_to_open(self) -> str:
+        """Return a line that says how."""
+
+
 def report(
     trainer: pl.Trainer,
+    model: pl.LightningModule,
     cfg: DictConfig,
     folder: Path,
     metrics: dict[str, Any],
@@ -59,7 +79,8 @@ def report(
     values["peak_memory_mb"] = peak_memory_mb()
     if not trainer.is_global_zero:
         return values
-    for line in headline_lines(values):
+    figures = key_figures(values, getattr(model, "key_metrics", ()))
+    for line in [*figure_lines(figures), _effort(values)]:
         log.info(line)
     try:
         for logger in trainer.loggers:
@@ -69,20 +90,36 @@ def report(
         log.info("all metrics: %s", json.dumps(values))
         raise
     for logger in trainer.loggers:
-        if isinstance(logger, TensorBoard):
-            logger.log_final(
-                flat(cfg),
-                {
-                    name: value
-                    for name, value in metrics.items()
-                    if _headline(name) and isinstance(value, float)
-                },
-            )
-    log.info("metrics      %s and metrics.csv", folder / "metrics.json")
-    if (folder / "images").is_dir():
-        log.info("pictures     %s", folder / "images")
-    log.info("TensorBoard  make tensorboard   (or: python -m tensorboard.main --logdir %s)", folder)
+        if isinstance(logger, KeepsResults):
+            logger.log_final(hparam_settings(cfg, folder), _sorted_metrics(metrics, figures))
     return values
+
+
+def _effort(values: Mapping[str, Any]) -> str:
+    """Return a line with the number of batches, the time, the speed and the memory of a run."""
+    rate = values.get("images_per_second")
+    seconds = values.get("seconds")
+    parts = [
+        count(values["batches"], "batch"),
+        f"{seconds:,.3g} seconds" if seconds is not None else "",
+        f"{format_rate(rate)} in training" if rate is not None else "",
+        f"{values['peak_memory_mb']:,.0f} MB of memory at most",
+    ]
+    return f"  {', '.join(part for part in parts if part)}"
+
+
+def _sorted_metrics(metrics: Mapping[str, Any], figures: Sequence[Figure]) -> dict[str, float]:
+    """Return the metrics that are worth a line, the key figures first."""
+    names = dict.fromkeys([*(figure.name for figure in figures), *metrics])
+    return {
+        name: metrics[name]
+        for name in names
+        if _headline(name) and isinstance(metrics.get(name), float)
+    }
+
+
+def _short(value: Any) -> str:
+    return format_value(value) if isinstance(value, float) else str(value)
 
 
 def basis(trainer: pl.Trainer) -> tuple[dict[str, Any], dict[str, str]]:
@@ -111,50 +148,32 @@ def keep_larger(
         stage = name.partition("/")[0].partition("_")[0]
         by_count.setdefault(based_on.get(name, f"{stage}/n"), []).append(name)
     kept, lines = dict(new), []
-    for count, names in by_count.items():
-        before, now = old.get(count), new.get(count)
+    for counted, names in by_count.items():
+        before, now = old.get(counted), new.get(counted)
         if before is None and any(name in old for name in names):
             lines.append(
-                f"replaced older metrics: metrics.json did not record {count} for them "
+                f"replaced older metrics: metrics.json did not record {counted} for them "
                 "(the number of images they were computed from)"
             )
         if not (isinstance(before, int) and isinstance(now, int) and now < before):
             continue
-        for name in (count, *names):
+        for name in (counted, *names):
             kept.pop(name, None)
         shown = [
             f"{n} {old[n]:.4g}" for n in names if _headline(n) and isinstance(old.get(n), float)
         ]
         lines.append(
-            f"not saved: {count}={now:,} is smaller than the {before:,} of the metrics in "
+            f"not saved: {counted}={now:,} is smaller than the {before:,} of the metrics in "
             f"metrics.json, which are kept: {', '.join(shown)}"
         )
     return kept, lines
-
-
-def flat(cfg: DictConfig) -> dict[str, Any]:
-    """Return the settings that distinguish runs, by dotted name; a `_target_` as its last word."""
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(plain, dict)
-    always = ("seed", "data.name", "data.size", "data.batch_size", "data.train_size",
-              "data.train_per_class", "trainer.max_epochs", "trainer.precision")  # fmt: skip
-    chosen: dict[str, Any] = {}
-    for path, value in leaves({str(key): node for key, node in plain.items()}):
-        if path.endswith("._target_"):
-            path, value = path.removesuffix("._target_"), str(value).rpartition(".")[2]
-        if path in always or (path.startswith("model") and not path.endswith("_partial_")):
-            chosen[path] = value if isinstance(value, (int, float, str, bool)) else str(value)
-    return chosen
 
 
 def headline_lines(values: dict[str, Any]) -> list[str]:
     """Return the metrics that are worth a line on the terminal, aligned."""
     chosen = {name: value for name, value in values.items() if _headline(name)}
     width = max(map(len, chosen), default=0)
-    return [
-        f"  {name:{width}} {f'{value:,.4g}' if isinstance(value, float) else value}"
-        for name, value in chosen.items()
-    ]
+    return [f"  {name:{width}} {_short(value)}" for name, value in chosen.items()]
 
 
 def _headline(name: str) -> bool:

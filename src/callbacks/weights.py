@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 from torch import Tensor, nn
 
 from src.callbacks.images import (
     delete_images_after,
     log_image,
+    moment,
     save_image,
     save_series_gif,
     summary_writer,
@@ -18,6 +20,7 @@ from src.core.progress import progress
 from src.core.types import PositiveInt
 from src.nets.inspect import modules_without_average
 from src.viz import grids
+from src.viz.captions import add_title
 
 MAX_VALUES = 20_000  # per histogram; more take seconds and look the same
 
@@ -52,15 +55,15 @@ class Weights(pl.Callback):
         writer = summary_writer(trainer)
         if writer is None or not trainer.is_global_zero:
             return
-        step = progress(trainer).batch
+        step, kinds = progress(trainer).batch, _kinds(model)
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1 and parameter.requires_grad:
                 values = _thinned(parameter)
                 values = values[values.abs() < 1e20]  # range of the writer's bins; drops NaN
                 if len(values):
-                    writer.add_histogram(f"weights/{name}", values, step)
+                    writer.add_histogram(f"weights/{name} {kinds[name]}", values, step)
         for name, layer in spatial_convolutions(model).items():
-            log_image(trainer, f"filters/{name}", grids.filter_tile(_filters(layer)))
+            log_image(trainer, f"filters/{name}", _picture(trainer, name, layer, 24))
 
 
 class FilterEvolution(pl.Callback):
@@ -70,7 +73,8 @@ class FilterEvolution(pl.Callback):
 
     Args:
         every_n_batches: interval between frames.
-        layer: name of a convolution, such as `net.conv1`; None: the first.
+        layer: name of a convolution, such as `net.conv1`; None: the first whose filters have the
+            channels of an image, or else the first.
     """
 
     def __init__(self, every_n_batches: PositiveInt, layer: str | None) -> None:
@@ -100,15 +104,17 @@ class FilterEvolution(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if is_last_epoch(trainer):
+            self._draw(trainer, pl_module)
             save_series_gif(trainer, "filters")
 
     def _draw(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         layers = spatial_convolutions(model)
         if not (trainer.is_global_zero and layers):
             return
-        layer = layers[self.layer or next(iter(layers))]
-        if any(parameter.requires_grad for parameter in layer.parameters()):
-            picture = grids.filter_tile(_filters(layer), tile_pixels=48)
+        seen = [name for name, layer in layers.items() if _filters(layer).shape[1] in (1, 3)]
+        name = self.layer or [*seen, *layers][0]
+        if any(parameter.requires_grad for parameter in layers[name].parameters()):
+            picture = _picture(trainer, name, layers[name], 48)
             save_image(trainer, f"filters_{progress(trainer).batch:08d}.png", picture)
 
 
@@ -122,8 +128,33 @@ def spatial_convolutions(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def _filters(layer: Any) -> Tensor:
-    """Return the filters (out, in, h, w) of a convolution or a transposed convolution."""
-    return layer.weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else layer.weight
+    """Return the filters (n, channels, h, w) of a convolution or a transposed convolution.
+
+    Those of a transposed convolution that paints images are what one input paints.
+    """
+    weight: Tensor = layer.weight
+    if isinstance(layer, nn.ConvTranspose2d) and weight.shape[1] not in (1, 3):
+        return weight.transpose(0, 1)
+    return weight
+
+
+def _picture(trainer: pl.Trainer, name: str, layer: nn.Module, tile_pixels: int) -> np.ndarray:
+    """Draw the filters of a layer, with its name and the range of their weights."""
+    filters = _filters(layer).detach()
+    tile = grids.filter_tile(filters, tile_pixels=tile_pixels)
+    low, high = float(filters.min()), float(filters.max())
+    channel = "" if filters.shape[1] in (1, 3) else f", channel 1 of {filters.shape[1]}"
+    title = f"{name} ({type(layer).__name__}){channel}\nweights {low:+.2f} to {high:+.2f}"
+    return add_title(tile, f"{title}\n{moment(trainer)}")
+
+
+def _kinds(model: nn.Module) -> dict[str, str]:
+    """Return the class of the layer of each parameter, and its shape: `Conv2d 16x1x5x5`."""
+    return {
+        f"{name}.{own}".removeprefix("."): f"{type(layer).__name__} {'x'.join(map(str, p.shape))}"
+        for name, layer in model.named_modules()
+        for own, p in layer.named_parameters(recurse=False)
+    }
 
 
 def _thinned(values: Tensor) -> Tensor:

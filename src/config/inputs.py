@@ -1,4 +1,4 @@
-"""Check that the files and folders that a config reads exist, before torch is imported."""
+"""Check that files, folders and packages exist that a config needs, before importing torch."""
 
 import os
 from collections.abc import Mapping
@@ -9,8 +9,9 @@ from omegaconf import DictConfig
 
 from src.config.checks import takes
 from src.config.saved import expect_classifier
+from src.config.signatures import class_attribute
 from src.config.targets import marked
-from src.core import runs
+from src.core import packages, runs
 from src.core.errors import UserError
 from src.core.types import INPUT
 
@@ -48,3 +49,13 @@ def expect_pretrained(cfg: DictConfig) -> None:
         runs.checkpoint_at(path, "model.init_from")
         if path.is_dir():
             expect_classifier(path, "model.init_from")
+
+
+def expect_packages(cfg: DictConfig) -> None:
+    """Raise UserError if a logger needs a package that is not installed.
+
+    Its class attribute `package` names the package, and the extra that installs it.
+    """
+    for name, node in (cfg.logger or {}).items():
+        if package := class_attribute(str(node.get("_target_")), "package"):
+            packages.require(f"logger.{name}", package)

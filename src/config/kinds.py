@@ -27,6 +27,7 @@ class Kind:
             ("folder",), or how many positional ones. None: unknown, so no argument is missing.
         optional: whether null is allowed.
         resumable: whether a resumed run may change all settings of the node.
+        library: the kind of targets outside this project; None: they are of this kind, too.
     """
 
     description: str
@@ -37,6 +38,7 @@ class Kind:
     supplied: int | tuple[str, ...] | None = ()
     optional: bool = False
     resumable: bool = False
+    library: "Kind | None" = None
 
 
 NODES = {
@@ -47,6 +49,8 @@ NODES = {
         "logger", "callbacks", "plugins", "default_root_dir", "enable_progress_bar",
         "enable_model_summary", "enable_checkpointing", "use_distributed_sampler")),
 }  # fmt: skip
+SWEEPER = Kind("a sweeper of src.sweep", r"src\.sweep\.search\.Search", supplied=(
+    "space", "folder", "wanted", "first_seed", "pruner_node"))  # fmt: skip
 COLLECTIONS = {
     "callbacks": Kind(
         "callbacks of src.callbacks or pytorch_lightning.callbacks",
@@ -55,11 +59,15 @@ COLLECTIONS = {
         resumable=True,
     ),
     "logger": Kind(
-        "loggers of src.callbacks.loggers",
-        r"src\.callbacks\.loggers\.\w+",
+        "loggers of src.callbacks or pytorch_lightning.loggers",
+        r"src\.callbacks\.(loggers|\w+_logger)\.\w+",
         "Logger",
         partial=True,
         supplied=("folder", "batches_done"),
+        library=Kind(
+            "loggers of src.callbacks or pytorch_lightning.loggers",
+            r"pytorch_lightning\.loggers\.[A-Z]\w*",
+        ),
     ),
     "augment": Kind(
         "transforms of src.data", r"src\.data\.transforms\.(geometric|pixelwise|mixing)\.\w+"
@@ -80,6 +88,8 @@ RESULTS = {  # RESULT -> the kind that a parameter annotated Callable[..., RESUL
     ),
     "Tensor": Kind("a loss of src.losses", r"src\.losses\.\w+", returns="Tensor"),
     "nn.Module": NET,
+    "BaseSampler": Kind("a sampler of optuna.samplers", r"optuna\.samplers\.[A-Z]\w*"),
+    "BasePruner": Kind("a pruner of optuna.pruners", r"optuna\.pruners\.[A-Z]\w*"),
 }
 
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.config.checks import check
 from src.config.commands import Train, types_of
 from src.config.compose import complete, first_lines, nearest, paths
-from src.config.inputs import expect_data
+from src.config.inputs import expect_data, expect_packages
 from src.config.jobs import Task, run_alone
 from src.config.kinds import COLLECTIONS
 from src.config.overrides import value_of
@@ -40,6 +40,7 @@ def resume_run(task: Task, folder: Path, overrides: list[str]) -> None:
     cfg.resume = str(folder)
     check(cfg)
     expect_data(cfg.data)
+    expect_packages(cfg)
 
     def continue_run(cfg: DictConfig, folder: Path) -> Any:
         if overrides and runs.is_first_process():

@@ -10,8 +10,10 @@ import pytorch_lightning as pl
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import EarlyStopping, Timer
+from pytorch_lightning.loggers import Logger
 
 from src.callbacks.checkpoint import Checkpoint
+from src.callbacks.hparams import hparam_settings
 from src.callbacks.nonfinite import NonFinite
 from src.callbacks.reproducibility import Reproducibility
 from src.callbacks.train_metrics import TrainMetrics
@@ -142,11 +144,7 @@ def trainer(
     settings = dict(cfg.trainer)
     if settings["precision"] == "auto":
         settings["precision"] = runtime.fast_precision(settings["accelerator"])
-    done = resume.batches_done(checkpoint)
-    loggers = [
-        instantiate_node(node, f"logger.{name}")(folder=folder, batches_done=done)
-        for name, node in (cfg.logger or {}).items()
-    ]
+    loggers = _loggers(cfg, folder, resume.batches_done(checkpoint))
     limit = settings.pop("max_time")
     try:
         trainer = instantiate(
@@ -169,6 +167,18 @@ def trainer(
     # different points; `Checkpoint` and `src.config.cli` handle signals instead
     trainer._signal_connector.register_signal_handlers = lambda: None
     return trainer
+
+
+def _loggers(cfg: DictConfig, folder: Path, batches_done: int) -> list[Logger]:
+    """Return the loggers, which know the settings of the run."""
+    loggers: list[Logger] = []
+    for name, node in (cfg.logger or {}).items():
+        made = instantiate_node(node, f"logger.{name}")
+        if node.get("_partial_"):  # one of ours, not of Lightning
+            made = made(folder=folder, batches_done=batches_done)
+        made.log_hyperparams(hparam_settings(cfg, folder))
+        loggers.append(made)
+    return loggers
 
 
 def _callbacks(

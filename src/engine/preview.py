@@ -14,7 +14,8 @@ from src.core.randomness import CounterRNG
 from src.data.decode import decode, parse_color
 from src.data.transforms.warp import BORDERS
 from src.engine import build
-from src.viz import charts, grids
+from src.viz.captions import draw_captioned
+from src.viz.grids import save_png
 
 SIDE = 96  # pixels of an image in the picture
 DRAWS = 32  # random versions of the image; those that changed most are shown
@@ -45,7 +46,7 @@ def save_preview(path: Path, out: Path, seed: int, background: Any) -> None:
                 made, _ = augment(many, labels, rng, None)
             images.append(made[number])
             captions.append(f"{choice}\n{border}" if augment.geometric else choice)
-    picture = charts.draw_captioned(torch.stack(images), captions, columns=len(BORDERS), scale=1)
+    picture = draw_captioned(torch.stack(images), captions, columns=len(BORDERS), scale=1)
     with writing(f"out={out}"):
-        grids.save_png(picture, out)
+        save_png(picture, out)
     print(f"{out}: {count(len(images), 'image')} of {path}")

@@ -6,6 +6,7 @@ from typing import Literal
 Direction = Literal["min", "max"]
 
 LOWER = ("*loss", "*_nats", "fid_*", "kid_*", "cycle_[ab]", "*_seconds", "seconds")
+NEITHER = ("d_loss", "g_loss")  # of two players: neither says how good the samples are
 HIGHER = ("acc", "acc_single_view", "*_acc", "top5", "precision", "recall", "density", "coverage",
           "least_class", "confidence", "is_inception", "psnr_[ab]", "ssim_[ab]")  # fmt: skip
 
@@ -17,7 +18,7 @@ def direction(metric: str) -> Direction | None:
         metric: its name, such as `val/acc`.
     """
     stage, _, name = metric.rpartition("/")
-    if name.endswith("_floor"):
+    if name.endswith("_floor") or name in NEITHER:
         return None
     if stage.endswith("_classes") or any(fnmatch(name, pattern) for pattern in HIGHER):
         return "max"

@@ -1,10 +1,11 @@
 """The contract of all models: what the commands, the callbacks and the config checks rely on."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
+from torch import nn
 
 
 class Family(pl.LightningModule):
@@ -46,8 +47,10 @@ class Family(pl.LightningModule):
         canvases(n, generator, images)  canvases step by step, as strips and GIFs
         log_weights(x, noise)           importance-weighted -log p(x); `src.evaluate iwae_samples=k`
         compare(a, b, generator)        images next to the model's versions of them
+          + compared                    headers of the columns
         translate(images, to)           `src.translate`; augmentation of a folder
         graphs()                        TensorBoard's graphs: {name: (network, example input)}
+          or example_inputs()           the same, for `src.train --summary` only
 
     All methods take and return images (n, C, H, W) in [0, 1], whatever range the networks use.
 
@@ -64,8 +67,9 @@ class Family(pl.LightningModule):
             the reason)}.
         monitor: the validation metric that falls as the model gets better, which early stopping and
             the schedule `plateau` watch by default; None: it has none.
-        key_metrics: names of the metrics that matter most, without their stage; `src.runs` shows
-            them, the first two in its table.
+        key_metrics: names of the metrics that matter most, without their stage, the most important
+            first. The first five that were measured are shown at the end of a run; `src.runs` shows
+            the first two in its table, and all in comparisons.
         optimizer_names: a name in the logs for the learning rate of each optimizer.
         memory_format: layout of weights and images on the device.
 
@@ -91,6 +95,14 @@ class Family(pl.LightningModule):
         Args:
             datamodule: that the model will be trained on.
         """
+
+    def example_inputs(self) -> dict[str, tuple[nn.Module, Any]]:
+        """Return name -> (network, example input) for `src.train --summary`.
+
+        By default they are those of `graphs`. A model must have one of both.
+        """
+        graphs: dict[str, tuple[nn.Module, Any]] = cast(Any, self).graphs()
+        return graphs
 
     @property
     def datamodule(self) -> Any:

@@ -59,7 +59,7 @@ class Classifier(Family):
 
     is_classifier = True
     monitor = "val/loss"
-    key_metrics = ("acc", "loss", "top5")
+    key_metrics = ("acc", "loss", "top5", "acc_single_view")
 
     def __init__(
         self,

@@ -66,6 +66,7 @@ class CycleGAN(Family):
 
     takes = "two domains of images"
     optimizer_names = ("d_lr", "g_lr")
+    compared = ("A", "A to B", "A to B to A", "B", "B to A", "B to A to B")
     key_metrics = ("cycle_b", "cycle_a", "psnr_b", "ssim_b", "cycle_loss")
     refuses: ClassVar = {
         "accumulate_grad_batches": (

@@ -16,7 +16,7 @@ from src.models.base import Family
 from src.nets.cuda_graph import Replay, can_record
 from src.nets.draw import Draw
 from src.optim.clipping import clip_each
-from src.viz.grids import Canvases
+from src.viz.canvases import Canvases
 
 
 class DRAW(Family):
@@ -33,7 +33,7 @@ class DRAW(Family):
     """
 
     monitor = "val/bound_nats"
-    key_metrics = ("bound_nats", "iwae_nats", "recon_nats", "kl_nats")
+    key_metrics = ("bound_nats", "iwae_nats", "recon_nats", "kl_nats", "fid_own", "precision")
 
     def __init__(
         self,
@@ -187,6 +187,11 @@ class DRAW(Family):
         x = torch.zeros(2, channels, height, width, device=self.device)
         net = copy.deepcopy(self.net)  # eager: a tracer cannot look into a compiled cell
         return {"draw": (net, (x, torch.zeros(1, 2, self.net.latent_dim, device=self.device)))}
+
+    def example_inputs(self) -> dict[str, tuple[nn.Module, Any]]:
+        """Return the net with an example input of all steps."""
+        net, (x, eps) = self.graphs()["draw"]
+        return {"draw": (net, (x, eps.repeat(self.net.num_steps, 1, 1)))}
 
 
 def box(window: Any) -> Tensor:

@@ -64,7 +64,7 @@ class GAN(Family):
     """
 
     optimizer_names = ("d_lr", "g_lr")
-    key_metrics = ("fid_own", "precision", "recall", "fid_inception")
+    key_metrics = ("fid_own", "precision", "recall", "fid_inception", "coverage", "least_class")
     refuses: ClassVar = {
         "accumulate_grad_batches": (
             (1,),

@@ -54,6 +54,8 @@ class StyleTransfer(Family):
     """
 
     takes = "a photograph and a style"
+    compared = ("content", "style", "result")
+    key_metrics = ("loss", "content_loss", "style_loss", "tv_loss")
     refuses: ClassVar = {
         "accumulate_grad_batches": ((1,), "there is only one image"),
         "precision": (("auto", "32-true"), "style transfer computes in float32 only"),
@@ -161,6 +163,10 @@ class StyleTransfer(Family):
             if self.init_image == "content"
             else torch.rand(content.shape, generator=noise).to(content)
         )
+
+    def example_inputs(self) -> dict[str, tuple[nn.Module, Any]]:
+        """Return the network with the image that is learned."""
+        return {"net": (self.net, self.image.detach()[None])}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer([self.image])

@@ -1,212 +1,224 @@
-"""Pictures with text: captioned images, bar charts, confusion matrices, feature maps by layer.
+"""Charts: bars, confusion matrices, feature maps by layer, points in a plane.
 
-Every picture is uint8, (H, W) gray or (H, W, 3).
+Every picture is uint8 (H, W, 3).
 """
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from PIL import Image, ImageDraw
 from torch import Tensor
 
-from src.viz import fonts
-from src.viz.grids import enlarge, grid, stretch_contrast
+from src.viz import axes, fonts
+from src.viz.axes import MARGIN, SIZE, Title
+from src.viz.grids import stretch_contrast
 
-FONT = 13  # height of letters in captions, in pixels
-LINE = 18  # from line to line
-MAX_TEXT = 180  # images are enlarged to the width of their caption, up to this
-SMALL = 11  # height of letters in charts, in pixels
-RIGHT, WRONG = (0, 120, 0), (200, 0, 0)  # colors of captions
-
-
-def draw_captioned(
-    images: Tensor,
-    captions: Sequence[str],
-    columns: int | None = None,
-    scale: int | None = None,
-    colors: Sequence[tuple[int, int, int]] | None = None,
-    max_side: int = 256,
-) -> np.ndarray:
-    """Draw images in rows on a white sheet, each with a caption below it.
-
-    Args:
-        images: (N, C, H, W) in [0, 1], C 1 or 3.
-        captions: one per image, in any script, with a line break between lines. A line wider than
-            180 pixels and than its image is truncated.
-        columns: images per row; None: a square grid.
-        scale: size of each pixel; None: enlarge the images to the width of the captions.
-        colors: colors of the captions; None: black.
-        max_side: images with a longer side are shrunk to it, in pixels.
-    """
-    if max(images.shape[-2:]) > max_side:
-        shrunk = max_side / max(images.shape[-2:])
-        sides = [max(1, round(side * shrunk)) for side in images.shape[-2:]]
-        images = F.interpolate(images.float(), sides, mode="bilinear", antialias=True)
-    lines = [caption.split("\n") for caption in captions]
-    longest = max(fonts.length(line, FONT) for text in lines for line in text)
-    widest = math.ceil(min(longest, MAX_TEXT))
-    images = enlarge(images, scale or max(1, math.ceil(widest / images.shape[-1])))
-    height, width = images.shape[-2:]
-    cell, rows = max(width, widest), max(map(len, lines))
-    sheets = []
-    for i, image in enumerate((images * 255).round().byte()):
-        sheet = Image.new("RGB", (cell, height + rows * LINE + 6), "white")
-        sheet.paste(Image.fromarray(image.permute(1, 2, 0).numpy()), ((cell - width) // 2, 0))
-        draw = ImageDraw.Draw(sheet)
-        for row, line in enumerate(lines[i]):
-            place = (cell / 2, height + row * LINE + 2)
-            color = colors[i] if colors else (0, 0, 0)
-            fonts.write(draw, place, _truncate(line, cell), FONT, color, anchor="ma")
-        sheets.append(torch.from_numpy(np.array(sheet)).permute(2, 0, 1) / 255)
-    return grid(torch.stack(sheets), columns, gap=8)
-
-
-def draw_predictions(
-    images: Tensor, true: Tensor, predicted: Tensor, confidence: Tensor, names: Sequence[str]
-) -> np.ndarray:
-    """Draw images with their predicted and true classes, in green if they agree, else in red.
-
-    Args:
-        images: (N, C, H, W) in [0, 1].
-        true: true classes (N,).
-        predicted: predicted classes (N,).
-        confidence: probability of the predicted class (N,).
-        names: names of the classes.
-    """
-    captions = [
-        f"{names[s]} {p:.0%}\n(is {names[t]})"
-        for s, p, t in zip(predicted, confidence, true, strict=True)
-    ]
-    colors = [RIGHT if s == t else WRONG for s, t in zip(predicted, true, strict=True)]
-    return draw_captioned(images, captions, colors=colors, max_side=128)
+MAX_NAME = 260  # pixels; longer names are shortened
+LINE = 18  # pixels from line to line
+BAR = "#4c72b0"
+NUMBERED = 20  # numbers are drawn for up to this many classes or bars
 
 
 def draw_bars(
     values: Sequence[float],
     title: str,
-    height: int = 160,
-    width: int = 640,
     names: Sequence[str] | None = None,
     intervals: Sequence[tuple[float, float]] | None = None,
+    x_label: str = "",
+    y_label: str = "",
+    form: str = ".3g",
 ) -> np.ndarray:
-    """Draw a bar for each value, from 0 up, labeled with the largest value or interval end.
+    """Draw a bar for each value, from 0, with its number.
 
     Args:
-        values: one per bar.
+        values: N numbers, at least one; one that is not finite has no bar.
         title: text above the bars.
-        height: height of the picture; upright names are added to it.
-        width: width of the picture.
-        names: one below each bar, upright if one is wider than its bar; None: the numbers of the
-            first and last bar.
+        names: one for each bar, which is then horizontal, the first on top. None: the bars are
+            upright and numbered from 1, without their values if there are more than 20.
         intervals: (low, high) around each value, drawn as a line with two ends.
+        x_label, y_label: titles of the axes.
+        form: how the numbers are written, such as `.1%`.
     """
-    top, left = 30, 60
-    bottom, step = height - 20, (width - left - 10) / len(values)
-    longest = max((math.ceil(fonts.length(name, SMALL)) for name in names or ()), default=0)
-    upright = longest > 0.9 * step
-    picture = Image.new("L", (width, bottom + longest + 8 if upright else height), 255)
-    draw = ImageDraw.Draw(picture)
-    top_value = max([*values, *(high for _, high in intervals or ()), 1e-12])
+    shown = np.array([value if math.isfinite(value) else 0.0 for value in values])
+    ends = np.array(intervals if intervals is not None else np.stack([shown, shown], 1))  # (N, 2)
+    labels, limit = [format(value, form) for value in values], max(shown.max(), ends.max(), 1e-12)
+    style: dict[str, Any] = {"color": BAR}
+    if intervals is not None:
+        style |= {"ecolor": "0.3", "capsize": 3}
+        style["xerr" if names is not None else "yerr"] = np.abs(ends - shown[:, None]).T
+    short = [_short(name) for name in names or ()]
+    left = axes.width_of(short) + 20 if short else 60
+    width, height = (420, len(values) * LINE) if short else (560, 180)
+    right = axes.width_of(labels) + 2 * MARGIN if short else 20
+    if y_label and short:
+        left += LINE
+    head = Title(title, left + width + right)
+    top = head.height + MARGIN
 
-    def level(value: float) -> float:
-        return bottom - max(value, 0) / top_value * (bottom - top)
+    def paint(figure: Any) -> None:
+        head.draw(figure)
+        axis = axes.place(figure, left, top, width, height)
+        axis.set(xlabel=x_label, ylabel=y_label)
+        if names is None:
+            bars = axis.bar(range(1, len(values) + 1), shown, **style)
+            axis.set_ylim(0, 1.12 * limit)
+            axis.xaxis.get_major_locator().set_params(integer=True)
+            if len(values) <= NUMBERED:
+                axis.bar_label(bars, labels, padding=1)
+            return
+        axis.barh(range(len(values)), shown, **style)
+        axis.set(xlim=(0, 1.02 * limit), ylim=(len(values) - 0.4, -0.6))
+        axis.set_yticks(range(len(values)), short)
+        for row, label in enumerate(labels):
+            axis.annotate(
+                label,
+                (1, row),
+                (MARGIN, 0),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                va="center",
+            )
 
-    for i, value in enumerate(values):
-        draw.rectangle([left + i * step, level(value), left + (i + 0.8) * step, bottom], fill=70)
-    for i, (low, high) in enumerate(intervals or ()):
-        middle = left + (i + 0.4) * step
-        draw.line([middle, level(low), middle, level(high)], fill=160, width=2)
-        for end in (low, high):
-            draw.line([middle - 4, level(end), middle + 4, level(end)], fill=160, width=2)
-    fonts.write(draw, (left, 6), title, SMALL)
-    fonts.write(draw, (4, top - 7), f"{top_value:.3g}", SMALL)
-    fonts.write(draw, (4, bottom - 12), "0", SMALL)
-    for i, name in enumerate(
-        names or ["1", *[""] * (len(values) - 2), str(len(values))][: len(values)]
-    ):
-        if upright:
-            label = Image.new("L", (longest + 2, 16), 255)
-            fonts.write(ImageDraw.Draw(label), (longest, 0), name, SMALL, anchor="ra")
-            picture.paste(label.rotate(90, expand=True), (round(left + i * step), bottom + 4))
-        else:
-            fonts.write(draw, (left + i * step, bottom + 3), name, SMALL)
-    return np.asarray(picture)
+    bottom = 34 + (LINE if x_label else 0)
+    return axes.draw(left + width + right, top + height + bottom, [title, *short], paint)
 
 
-def draw_confusion(counts: Tensor, names: Sequence[str]) -> np.ndarray:
-    """Draw a confusion matrix: a row per true class, a column per predicted class.
+def draw_confusion(counts: Tensor, names: Sequence[str], title: str) -> np.ndarray:
+    """Draw a confusion matrix: a row for each true class, a column for each predicted class.
 
-    Cells are shaded by their share of the row. Up to 20 classes the counts are written into them.
+    The color is the share of the row. Up to 20 classes have their counts, with the percentage of
+    the row below, up to 100 their names.
 
     Args:
         counts: (K, K), by true and predicted class.
         names: K class names.
+        title: text above the matrix.
     """
     n = len(names)
-    numbered = n <= 20
-    cell = 44 if numbered else max(14, 700 // n) if n <= 100 else max(1, 1400 // n)
-    named = cell >= 14
-    margin = 4 + math.ceil(max(fonts.length(name, SMALL) for name in names)) if named else 4
-    shares = counts.double() / counts.sum(1, keepdim=True).clamp_min(1)
-    # the square root makes rare mistakes visible
-    shade = (255 * (1 - shares.sqrt())).round().byte().numpy()
-    sheet = Image.new("L", (margin + n * cell, margin + n * cell), 255)
-    sheet.paste(
-        Image.fromarray(shade).resize((n * cell, n * cell), Image.Resampling.NEAREST),
-        (margin, margin),
-    )
-    draw = ImageDraw.Draw(sheet)
-    for i, name in enumerate(names if named else ()):
-        middle = margin + (i + 0.5) * cell
-        fonts.write(draw, (margin - 3, middle), name, SMALL, anchor="rm")
-        label = Image.new("L", (margin, 14), 255)
-        fonts.write(ImageDraw.Draw(label), (2, 7), name, SMALL, anchor="lm")
-        upright = label.rotate(90, expand=True)
-        sheet.paste(upright, (round(middle) - 7, margin - upright.height))
-        for j in range(n if numbered else 0):
-            ink = 255 if shade[i, j] < 128 else 0
-            place = (margin + (j + 0.5) * cell, middle)
-            fonts.write(draw, place, str(int(counts[i, j])), SMALL, ink, anchor="mm")
-    return np.asarray(sheet)
+    cell = 44 if n <= NUMBERED else max(14, 700 // n) if n <= 100 else max(1, 1400 // n)
+    short = [_short(name) for name in names] if cell >= 14 else []
+    margin = axes.width_of(short) + 2 * LINE + 2 * MARGIN
+    side, bar = n * cell, 90  # width of the color bar with its labels
+    width = max(margin + side + bar, 400)
+    head = Title(title, width)
+    top = head.height + margin
+    shares = (counts.double() / counts.sum(1, keepdim=True).clamp_min(1)).numpy()
+
+    def paint(figure: Any) -> None:
+        from matplotlib.colors import PowerNorm
+
+        head.draw(figure)
+        axis = axes.place(figure, margin, top, side, side)
+        norm = PowerNorm(0.5, 0, 1)  # the square root makes rare mistakes visible
+        image = axis.imshow(shares, cmap="Blues", norm=norm, interpolation="nearest")
+        axis.xaxis.set(label_position="top", ticks_position="top")
+        axis.set(xlabel="predicted class", ylabel="true class")
+        axis.spines[:].set_visible(True)
+        ticks = range(len(short))
+        axis.set_xticks(ticks, short, rotation=0 if _fits(short, cell) else 90)
+        axis.set_yticks(ticks, short)
+        if n <= NUMBERED:
+            _write_counts(axis, counts, shares)
+        side_axis = axes.place(figure, margin + side + 16, top, 12, min(side, 300))
+        figure.colorbar(image, cax=side_axis, ticks=[0, 0.01, 0.05, 0.2, 0.5, 1])
+        side_axis.set_ylabel("share of the true class")
+
+    return axes.draw(width, top + side + 2 * MARGIN, [title, *short], paint)
 
 
-def draw_feature_maps(image: Tensor, maps: dict[str, Tensor], side: int = 48) -> np.ndarray:
-    """Draw an image, and below it a row per layer: its name and its maps.
+def _write_counts(axis: Any, counts: Tensor, shares: np.ndarray) -> None:
+    """Write the counts that are not 0 into the cells, with their percentages of the row."""
+    for i, j in counts.nonzero().tolist():
+        ink = "white" if shares[i, j] > 0.3 else "black"
+        text = f"{int(counts[i, j])}\n{shares[i, j]:.0%}"
+        axis.text(j, i, text, ha="center", va="center", color=ink, fontsize=axes.POINTS - 0.5)
+
+
+def draw_feature_maps(
+    image: Tensor, maps: dict[str, Tensor], title: str, side: int = 56
+) -> np.ndarray:
+    """Draw an image, and below it for each layer a line with its name and a row of its maps.
 
     Args:
         image: (C, H, W).
         maps: (K, h, w) by layer; each map is stretched from its smallest value (black) to its
             largest (white).
+        title: text above the image.
         side: pixels of a map in the picture.
     """
-    rows = [("image", image.unsqueeze(0))] + [
-        (name, layer.unsqueeze(1)) for name, layer in maps.items()
-    ]
-    left, top = 110, side + 4
-    columns = max(len(layer) for _, layer in rows)
-    sheet = Image.new("RGB", (left + columns * (side + 3), len(rows) * top), "white")
-    draw = ImageDraw.Draw(sheet)
-    for row, (name, layer) in enumerate(rows):
-        shape = "x".join(map(str, layer.shape[-2:]))
-        for line, text in enumerate((name[-16:], shape)):
-            fonts.write(draw, (4, row * top + 6 + line * LINE), text, SMALL)
-        shown = F.interpolate(stretch_contrast(layer), (side, side), mode="nearest-exact")
-        for column, picture in enumerate(
-            shown.expand(-1, 3, -1, -1).mul(255).byte().permute(0, 2, 3, 1).numpy()
-        ):
-            sheet.paste(Image.fromarray(picture), (left + column * (side + 3), row * top))
-    return np.asarray(sheet)
+    rows = {"image": image.unsqueeze(0)} | {
+        f"{name}: {'x'.join(map(str, layer.shape[1:]))} pixels": layer.unsqueeze(1)
+        for name, layer in maps.items()
+    }
+    gap = 4
+    columns = max(len(layer) for layer in rows.values())
+    width = max(columns * (side + gap), axes.width_of(rows)) + 2 * MARGIN
+    head, step = Title(title, width), side + LINE + gap
+
+    def paint(figure: Any) -> None:
+        head.draw(figure)
+        for row, (name, layer) in enumerate(rows.items()):
+            top = head.height + MARGIN + row * step
+            line = axes.place(figure, MARGIN, top, width - 2 * MARGIN, LINE)
+            line.text(0, 0.5, fonts.drawable(name), va="center", transform=line.transAxes)
+            line.set_axis_off()
+            shown = stretch_contrast(layer).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
+            for column, picture in enumerate(shown):
+                left = MARGIN + column * (side + gap)
+                axis = axes.place(figure, left, top + LINE, side, side)
+                axis.imshow(picture, interpolation="nearest", aspect="auto")
+                axis.set_axis_off()
+
+    height = head.height + MARGIN + len(rows) * step + MARGIN
+    return axes.draw(width, height, [title, *rows], paint)
 
 
-def _truncate(line: str, width: int) -> str:
-    """Return `line`, or as much of it as fits into `width` pixels with dots after it."""
-    if fonts.length(line, FONT) <= width:
-        return line
-    return next(
-        part
-        for n in range(len(line), -1, -1)
-        if fonts.length(part := f"{line[:n]}...", FONT) <= width or not n
-    )
+def draw_plane(
+    decoded: np.ndarray, points: Tensor, labels: Tensor, names: Sequence[str]
+) -> np.ndarray:
+    """Draw a square of decoded images, and beside it points, both with the axes of the plane.
+
+    Args:
+        decoded: uint8 (S, S) or (S, S, 3).
+        points: (N, 2) in [0, 1]^2, quantiles of the prior; the second coordinate points upwards.
+        labels: (N,) the class of each point.
+        names: names of the classes, listed in a legend. Empty: no legend.
+    """
+    side, left, gap = max(len(decoded), 200), 54, 64
+    short = [_short(name) for name in names[: side // LINE]]
+    legend = axes.width_of(short) + 44 if short else 2 * MARGIN
+    few = len(names) <= 10
+
+    def paint(figure: Any) -> None:
+        from matplotlib import colormaps
+
+        squares = [
+            axes.place(figure, left + k * (side + gap), MARGIN, side, side) for k in range(2)
+        ]
+        for square in squares:
+            square.set(xlim=(0, 1), ylim=(0, 1), xlabel="quantile of z_1", ylabel="quantile of z_2")
+            square.spines[:].set_visible(True)
+        squares[0].imshow(
+            decoded, cmap="gray", vmin=0, vmax=255, extent=(0, 1, 0, 1), aspect="auto"
+        )
+        colors = colormaps["tab10" if few else "turbo"]
+        shades = [colors(k if few else k / (len(names) - 1)) for k in range(max(1, len(names)))]
+        chosen = [shades[label] for label in labels.tolist()]
+        squares[1].scatter(*points.T.numpy(), s=6, c=chosen, linewidths=0)
+        for k, name in enumerate(short):
+            y, to = 1 - (k + 0.5) * LINE / side, squares[1].transAxes
+            squares[1].text(1 + 10 / side, y, "●", color=shades[k], va="center", transform=to)
+            squares[1].text(1 + 26 / side, y, name, va="center", transform=to)
+
+    width = left + 2 * side + gap + legend
+    return axes.draw(width, MARGIN + side + 46, [*short, "●"], paint)
+
+
+def _short(name: str) -> str:
+    return fonts.shortened(fonts.drawable(name).replace("\n", " "), SIZE, MAX_NAME)
+
+
+def _fits(names: Sequence[str], cell: int) -> bool:
+    """Return whether all names fit upright into the width of a cell."""
+    return axes.width_of(names) < cell

@@ -6,9 +6,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from src.core.files import write_atomically
+from src.viz import axes, fonts
+from src.viz.axes import MARGIN, SIZE, Title
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 MAX_COLUMNS = 3  # plots side by side
+PLOT = (470, 310)  # pixels of a plot with its words
+LEFT, TOP, RIGHT, BOTTOM = 66, 26, 14, 46  # pixels of a plot around its axes
+LINE = 18  # pixels from line to line of the legend
 LOG_FROM = 100  # ratio of the largest to the smallest value from which an axis is logarithmic
 
 
@@ -42,45 +47,65 @@ def sparkline(values: Sequence[float], low: float, high: float, width: int) -> s
     return text
 
 
-def save_curves(curves: Mapping[str, Sequence[Curve]], labels: Sequence[str], path: Path) -> None:
+def save_curves(
+    curves: Mapping[str, Sequence[Curve]],
+    labels: Sequence[str],
+    path: Path,
+    title: str = "",
+    columns: int = MAX_COLUMNS,
+) -> None:
     """Write a picture with axes for each metric and a curve for each label.
 
     Args:
         curves: metric -> a curve per label; an empty one is left out.
         labels: the words of the legend.
         path: the picture; its extension gives the format.
+        title: text above the axes.
+        columns: plots side by side, at most.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")  # draws without a display
-    from matplotlib import pyplot
-
-    columns = min(MAX_COLUMNS, max(1, len(curves)))
+    columns = min(columns, max(1, len(curves)))
     rows = max(1, math.ceil(len(curves) / columns))
-    legend = 0.25 * len(labels) + 0.2  # inches
-    size = (5.0 * columns, 3.4 * rows + legend)
-    figure, axes = pyplot.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
-    for axis in list(axes.flat)[len(curves) :]:
-        axis.set_axis_off()
-    for (name, found), axis in zip(curves.items(), axes.flat, strict=False):
-        for number, (curve, label) in enumerate(zip(found, labels, strict=True)):
-            color = f"C{number % 10}"
-            marker = "o" if len(curve.x) < 3 else ""
-            axis.plot(curve.x, curve.y, color=color, label=label, marker=marker, linewidth=1.5)
-            low = [y - half for y, half in zip(curve.y, curve.half, strict=True)]
-            high = [y + half for y, half in zip(curve.y, curve.half, strict=True)]
-            axis.fill_between(curve.x, low, high, color=color, alpha=0.2, linewidth=0)
-        _scale(axis, [y for curve in found for y in curve.y])
-        axis.set_title(name)
-        axis.set_xlabel("batches")
-        axis.grid(alpha=0.3)
-    handles = axes.flat[0].get_legend_handles_labels()[0]
-    figure.legend(handles, labels, loc="outside lower left", fontsize="small")
+    width = max(columns * PLOT[0], axes.width_of(labels) + 50)
+    head = Title(title, width) if title else None
+    top = (head.height if head else 0) + MARGIN
+    legend = top + rows * PLOT[1]
+
+    def paint(figure: Any) -> None:
+        if head:
+            head.draw(figure)
+        for k, (name, found) in enumerate(curves.items()):
+            row, column = divmod(k, columns)
+            corner = (column * PLOT[0] + LEFT, top + row * PLOT[1] + TOP)
+            size = (PLOT[0] - LEFT - RIGHT, PLOT[1] - TOP - BOTTOM)
+            _draw_plot(axes.place(figure, *corner, *size), name, found)
+        words = axes.place(figure, MARGIN, legend, width - 2 * MARGIN, len(labels) * LINE)
+        words.set(xlim=(0, width - 2 * MARGIN), ylim=(len(labels), 0))
+        words.set_axis_off()
+        for number, label in enumerate(labels):
+            words.plot([4, 28], [number + 0.5] * 2, color=_color(number), linewidth=2)
+            words.text(36, number + 0.5, fonts.drawable(label), va="center")
+
+    height = legend + len(labels) * LINE + MARGIN
     form = path.suffix.removeprefix(".").lower()
-    try:
-        write_atomically(path, lambda to: figure.savefig(to, dpi=110, format=form))
-    finally:
-        pyplot.close(figure)
+    content = axes.draw_file(width, height, [title, *labels, *curves], paint, form)
+    write_atomically(path, lambda to: to.write_bytes(content))
+
+
+def _draw_plot(axis: Any, name: str, curves: Sequence[Curve]) -> None:
+    for number, curve in enumerate(curves):
+        color, marker = _color(number), "o" if len(curve.x) < 3 else ""
+        axis.plot(curve.x, curve.y, color=color, marker=marker, linewidth=1.5)
+        low = [y - half for y, half in zip(curve.y, curve.half, strict=True)]
+        high = [y + half for y, half in zip(curve.y, curve.half, strict=True)]
+        axis.fill_between(curve.x, low, high, color=color, alpha=0.2, linewidth=0)
+    _scale(axis, [y for curve in curves for y in curve.y])
+    axis.set_title(name, loc="left", fontsize=(SIZE + 1) * 72 / axes.DPI)
+    axis.set_xlabel("batches")
+    axis.grid(alpha=0.3)
+
+
+def _color(number: int) -> str:
+    return f"C{number % 10}"
 
 
 def _scale(axis: Any, values: Sequence[float]) -> None:

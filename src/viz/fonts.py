@@ -1,6 +1,7 @@
 """Draw text in any script with the Noto fonts, each run of characters in its font and direction."""
 
 import unicodedata
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 from itertools import groupby
@@ -47,9 +48,43 @@ def write(
         x += face.getlength(run, **SHAPING)
 
 
+def wrapped(text: str, size: int, width: float) -> list[str]:
+    """Split `text` between words into lines of at most `width` pixels, unless a word is longer."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and length(longer, size) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+def shortened(line: str, size: int, width: float) -> str:
+    """Return `line`, or as much of it as fits into `width` pixels with dots after it."""
+    if length(line, size) <= width:
+        return line
+    return next(
+        part
+        for n in range(len(line), -1, -1)
+        if length(part := f"{line[:n]}...", size) <= width or not n
+    )
+
+
+def drawable(text: str) -> str:
+    """Return `text` with escapes in place of bytes of a file name that are no characters."""
+    return unicodedata.normalize("NFC", text.encode(errors="backslashreplace").decode())
+
+
+def font_files(texts: Iterable[str]) -> list[Path]:
+    """Return the fonts that `texts` need, the one for Latin letters first."""
+    used = {font: None for text in texts for font, _ in _runs(text)}
+    return list({_files()[0]: None} | used)
+
+
 def _runs(text: str) -> list[tuple[Path, str]]:
     """Split `text` into pieces with one font each, from left to right."""
-    characters = unicodedata.normalize("NFC", text.encode(errors="backslashreplace").decode())
+    characters = drawable(text)
     font, fonts, before = _files()[0], list[Path](), ""
     for i, character in enumerate(characters):
         after = next((other for other in characters[i:] if not _is_neutral(other)), "")

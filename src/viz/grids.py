@@ -1,4 +1,4 @@
-"""Tensors to pictures: grids, tiles, canvases and GIFs. `charts` has those with text.
+"""Tensors to pictures: grids, tiles and GIFs. `captions` adds words, `charts` has axes.
 
 Every picture is uint8, (H, W) gray or (H, W, 3).
 """
@@ -7,32 +7,16 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 from torch import Tensor
+from tqdm import tqdm
 
 from src.core.files import write_or_remove
 
-COLORS = {"read": (0, 170, 0), "write": (220, 0, 0)}
-
-
-class Canvases(NamedTuple):
-    """Images as they are drawn step by step.
-
-    Attributes:
-        frames: (T + 1, n, C, H, W) in [0, 1], the blank canvas first.
-        windows: `read` or `write` -> (T, n, 5): top, left, bottom and right of the window and its
-            sigma, in pixels from the center of the top left pixel. Windows t were used to make
-            frame t + 1. Empty for a model without windows.
-        images: the images (n, C, H, W) that are reconstructed; None for samples.
-    """
-
-    frames: Tensor
-    windows: dict[str, Tensor]
-    images: Tensor | None = None
+MAX_OPACITY = 0.65  # of a heat map
 
 
 def grid(images: Tensor, columns: int | None = None, scale: int = 1, gap: int = 2) -> np.ndarray:
@@ -74,61 +58,7 @@ def filter_tile(weight: Tensor, max_filters: int = 64, tile_pixels: int = 24) ->
     filters = filters if filters.shape[1] in (1, 3) else filters[:, :1]
     low, high = filters.min(), filters.max()
     filters = (filters[:max_filters] - low) / (high - low).clamp_min(1e-12)
-    return grid(filters, scale=max(1, tile_pixels // filters.shape[-1]), gap=1)
-
-
-def canvas_frames(canvases: Canvases, scale: int = 4) -> list[np.ndarray]:
-    """Draw a grid of all canvases for each step, with reading windows green, writing ones red.
-
-    The border of a window is as wide as the sigma of its filters, so a thin border means sharp.
-    Above each reconstruction is its image.
-    """
-    painted = _painted(canvases, scale)  # (T + 1, n, 3, H, W)
-    if canvases.images is None:
-        return [grid(frame) for frame in painted]
-    columns = min(painted.shape[1], 8)
-    empty = painted.new_ones(-painted.shape[1] % columns, *painted.shape[2:])  # fills the last row
-    images = torch.cat([enlarge(canvases.images, scale), empty]).split(columns)
-    pages = []
-    for frame in painted:
-        pairs = zip(images, torch.cat([frame, empty]).split(columns), strict=True)
-        pages.append(grid(torch.cat([row for pair in pairs for row in pair]), columns))
-    return pages
-
-
-def canvas_strip(
-    canvases: Canvases, scale: int = 2, max_images: int = 8, columns: int = 16
-) -> np.ndarray:
-    """Draw a row per image: its canvas from blank to the last.
-
-    Args:
-        canvases: see `Canvases`.
-        scale: size of each pixel.
-        max_images: number of rows.
-        columns: number of steps, evenly spaced. The image itself follows a reconstruction.
-    """
-    painted = _painted(canvases, scale)[:, :max_images]
-    steps = np.linspace(0, len(painted) - 1, min(columns, len(painted))).round()
-    rows = painted[torch.tensor(steps).long()].transpose(0, 1)  # (n, columns, 3, H, W)
-    if canvases.images is not None:
-        rows = torch.cat([rows, enlarge(canvases.images[:max_images], scale).unsqueeze(1)], dim=1)
-    return grid(rows.flatten(0, 1), columns=rows.shape[1])
-
-
-def _painted(canvases: Canvases, scale: int) -> Tensor:
-    """Return frames (T + 1, n, 3, H * scale, W * scale) in [0, 1] with windows drawn on them."""
-    frames = enlarge(canvases.frames.flatten(0, 1), scale).unflatten(0, canvases.frames.shape[:2])
-    for t in range(1, len(frames)):
-        for i in range(frames.shape[1]):
-            picture = Image.fromarray((frames[t, i] * 255).round().byte().permute(1, 2, 0).numpy())
-            draw = ImageDraw.Draw(picture)
-            for name, windows in canvases.windows.items():
-                *corners, sigma = windows[t - 1, i].float().tolist()
-                top, left, bottom, right = ((corner + 0.5) * scale for corner in corners)
-                border = round(min(max(sigma * scale / 2, 1), scale * 2))
-                draw.rectangle([left, top, right, bottom], outline=COLORS[name], width=border)
-            frames[t, i] = torch.from_numpy(np.array(picture)).permute(2, 0, 1) / 255
-    return frames
+    return grid(filters, scale=max(1, tile_pixels // filters.shape[-1]))
 
 
 def enlarge(images: Tensor, scale: int) -> Tensor:
@@ -138,7 +68,7 @@ def enlarge(images: Tensor, scale: int) -> Tensor:
 
 
 def overlay_heatmap(images: Tensor, heat: Tensor) -> Tensor:
-    """Blend heat maps over gray images, from blue (0) to red (1).
+    """Blend heat maps over gray images, from transparent (0) over blue and yellow to red (1).
 
     Args:
         images: (N, C, H, W) in [0, 1].
@@ -148,9 +78,10 @@ def overlay_heatmap(images: Tensor, heat: Tensor) -> Tensor:
         (N, 3, H, W) in [0, 1].
     """
     h = heat.detach().float().cpu()
-    # the color map "jet"
+    # the color map "jet", more opaque where there is more heat, so that the image stays visible
     colors = torch.stack([(1.5 - (4 * h - k).abs()).clamp(0, 1) for k in (3, 2, 1)], 1)
-    return 0.5 * images.detach().float().cpu().mean(1, keepdim=True) + 0.5 * colors
+    opacity = MAX_OPACITY * h.unsqueeze(1)
+    return (1 - opacity) * images.detach().float().cpu().mean(1, keepdim=True) + opacity * colors
 
 
 def map_tile(maps: Tensor, tile_pixels: int = 48) -> np.ndarray:
@@ -195,7 +126,8 @@ def gif(frames: Sequence[np.ndarray | Path], seconds: float = 8.0, max_frames: i
         frames[round(i)] for i in np.linspace(0, len(frames) - 1, min(max_frames, len(frames)))
     ]
     pictures: list[Image.Image] = []
-    for frame in chosen:  # one file at a time is open
+    # one file at a time is open; the bar appears on a terminal if this takes longer than a second
+    for frame in tqdm(chosen, desc="GIF", unit="frame", disable=None, leave=False, delay=1):
         picture = Image.open(frame) if isinstance(frame, Path) else Image.fromarray(frame)
         pictures.append(picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=64))
     duration = [max(40, round(1000 * seconds / len(pictures)))] * len(pictures)

@@ -2,30 +2,11 @@
 
 from types import SimpleNamespace
 
-import numpy as np
 import torch
 
 from src.callbacks.latent_walks import LatentWalks
 from src.engine import build
-from src.viz.scatter import draw_scatter
 from tests.conftest import TINY
-
-
-def test_scatter_puts_points_at_their_coordinates():
-    """One class at the bottom left, the other at the top right, in a square of 101 pixels."""
-    points = torch.tensor([[0.1, 0.1], [0.9, 0.8]])
-    picture = draw_scatter(points, torch.tensor([0, 1]), ["a", "b"], side=101)
-    assert picture.shape == (101, 101 + 110, 3)
-    first, second = picture[90, 10], picture[20, 90]
-    assert not np.array_equal(first, second)
-    for color, (row, column) in ((first, (90, 10)), (second, (20, 90))):
-        places = np.argwhere((picture[1:100, 1:100] == color).all(2)) + 1
-        assert np.allclose(places.mean(0), (row, column), atol=0.5)
-
-
-def test_scatter_without_classes_has_no_legend():
-    points = torch.rand(5, 2)
-    assert draw_scatter(points, torch.zeros(5, dtype=torch.long), [], side=50).shape == (50, 50, 3)
 
 
 def test_no_walk_is_drawn_with_a_single_validation_image(config):

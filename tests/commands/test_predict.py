@@ -13,7 +13,7 @@ from src.core.inputs import find_images
 from src.engine import build
 from src.engine.load import load_run
 from src.predict import predict
-from src.viz import charts
+from src.viz import captions
 from tests.conftest import call, command, logits_of_the_average
 
 
@@ -216,7 +216,7 @@ def test_caption_is_below_its_image():
     """The images are enlarged but unchanged; ink is below each one that has a caption."""
     images = torch.rand(3, 1, 5, 40, generator=torch.Generator().manual_seed(0))
     red, blue = (255, 0, 0), (0, 0, 255)
-    picture = charts.draw_captioned(
+    picture = captions.draw_captioned(
         images, ["one\ntwo", "", "long " * 50], columns=3, scale=3, colors=[red, red, blue]
     )
     gap, height, width = 8, 15, 180  # a long line does not widen its cell beyond this
@@ -243,13 +243,13 @@ def test_caption_is_below_its_image():
 def test_images_are_enlarged_to_the_width_of_their_captions():
     images = torch.rand(1, 3, 28, 28)
     wide, narrow = (
-        charts.draw_captioned(images, [caption]).shape[1]
+        captions.draw_captioned(images, [caption]).shape[1]
         for caption in ("Staffordshire terrier", "7")
     )
-    assert narrow == 28 + 16
+    assert narrow == 3 * 28 + 16
     assert wide % 28 == 16
     assert 28 * 4 < wide < 28 * 8
     accented, plain = (
-        charts.draw_captioned(images, [caption]) for caption in ("größe: ж", "gro?e: ?")
+        captions.draw_captioned(images, [caption]) for caption in ("größe: ж", "gro?e: ?")
     )
     assert not np.array_equal(accented, plain), "letters of any script are drawn"

@@ -146,7 +146,7 @@ MISTAKES = [
     (["trainer=[null]"], ["trainer=[null]: must be one of auto, cpu"]),
     (["model=[[]]"], ["model=[[]]: must be one of", "dcgan"]),
     (["data.limit=3", "model=-inf"], ["model=-inf: must be one of"]),
-    (["logger=-0.0"], ["logger=-0.0: must be one of csv, default"]),
+    (["logger=-0.0"], ["logger=-0.0: must be one of csv, default, mlflow, wandb"]),
     (["data.size=float(x)"], ["cannot read 'data.size=float(x)'"]),
     (["seed=${nope}"], ["seed", "'nope' not found"]),
     (["model=gan,lsgan"],
@@ -168,7 +168,7 @@ MISTAKES = [
     (["~checkpoint"], ["checkpoint is missing"]),
     (["~model.schedule"], ["model.schedule is missing"]),
     (["~logger.csv._target_"],
-     ["logger.csv._target_ is missing", "loggers of src.callbacks.loggers"]),
+     ["logger.csv._target_ is missing", "loggers of src.callbacks or pytorch_lightning.loggers"]),
     # targets and values of the wrong kind
     (["model.schedule._target_=src.models.gan.GAN"],
      ["must name a schedule of src.optim.schedules"]),

@@ -95,7 +95,7 @@ def test_sample_draws_the_sequence(finished, tmp_path):
     call("sample", sample, f"run={finished}", "n=5", "scale=1", f"out={tmp_path / 'canvas.gif'}")
     with Image.open(tmp_path / "canvas.gif") as gif:
         assert gif.n_frames == 4
-        assert gif.size == (3 * 30 + 2, 2 * 30 + 2)
+        assert gif.size[1] > 2 * 30 + 2, "words are above the canvases"
     call("sample", sample, f"run={finished}", "n=5", f"out={tmp_path / 'canvas.png'}")
     assert Image.open(tmp_path / "canvas.png").size == (3 * 58 + 2, 2 * 58 + 2)
     with pytest.raises(UserError, match="has no animation"):
@@ -167,7 +167,9 @@ def test_missing_compiler_is_one_line(config, monkeypatch):
 @pytest.mark.slow
 def test_compiled_run_writes_its_graph_and_resumes(config, tmp_path):
     folder = run_of(tmp_path, *SMALL, "model.compile=true")
-    assert (folder / "graph" / "draw").is_dir()
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    assert events.Tags()["graph"]
     cfg = runs.load_config(folder)
     cfg.resume, cfg.trainer.max_epochs = str(folder), 3
     assert train(cfg, folder)["batches"] == 12

@@ -70,7 +70,7 @@ def test_sparkline_maps_low_and_high_to_the_first_and_last_block():
         ("val/loss", "min"), ("val/acc", "max"), ("test/bound_nats", "min"), ("test/top5", "max"),
         ("val/fid_own", "min"), ("val/fid_own_floor", None), ("test/psnr_b", "max"),
         ("test/psnr_untranslated", None), ("val_classes/cat", "max"), ("test/acc_low", None),
-        ("val/d_real", None), ("test/least_class", "max"), ("train/d_loss", "min"),
+        ("val/d_real", None), ("test/least_class", "max"), ("train/d_loss", None),
         ("train/images_per_second", None), ("val/cycle_a", "min"), ("val/class_3", None),
     ],
 )  # fmt: skip

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from src.viz import grids
-from src.viz.grids import Canvases
+from src.viz import canvases as drawn
+from src.viz.canvases import Canvases
 
 
 def test_canvas_frames_show_windows_in_their_colors():
@@ -13,14 +13,14 @@ def test_canvas_frames_show_windows_in_their_colors():
     8)."""
     corners = torch.tensor([[[2.0, 3, 6, 8, 0.1]]])
     canvases = Canvases(torch.zeros(2, 1, 1, 10, 10), {"write": corners})
-    first, second = grids.canvas_frames(canvases, scale=2)
+    first, second = drawn.canvas_frames(canvases, scale=2)
     assert first.shape == (24, 24, 3)
     assert (first[2:22, 2:22] == 0).all(), "nothing is written to make the blank canvas"
     red = np.argwhere(second[2:22, 2:22, 0] > 200)
     assert red.min(0).tolist() == [5, 7], "the center of pixel 2 is 2.5, at twice the size"
     assert red.max(0).tolist() == [13, 17]
     assert len(red) == 2 * 9 + 2 * 11 - 4, "a border of one"
-    thick = grids.canvas_frames(
+    thick = drawn.canvas_frames(
         Canvases(canvases.frames, {"write": corners + torch.tensor([0, 0, 0, 0, 3.0])}), scale=2
     )[1]
     assert (thick[..., 0] > 200).sum() > len(red) + 20, "a wide sigma has a wide border"
@@ -28,7 +28,7 @@ def test_canvas_frames_show_windows_in_their_colors():
 
 def test_reconstructions_are_below_their_images():
     images = torch.linspace(0, 0.9, 10).view(10, 1, 1, 1).expand(10, 1, 4, 4)
-    pages = grids.canvas_frames(Canvases(torch.ones(3, 10, 1, 4, 4), {}, images), scale=1)
+    pages = drawn.canvas_frames(Canvases(torch.ones(3, 10, 1, 4, 4), {}, images), scale=1)
     assert len(pages) == 3
     assert pages[0].shape == (4 * 6 + 2, 8 * 6 + 2, 3), "eight and two in a row, twice"
     shown = [int(pages[0][2 + 12 * (i // 8), 2 + 6 * (i % 8), 0]) for i in range(10)]
@@ -36,7 +36,7 @@ def test_reconstructions_are_below_their_images():
 
 
 def test_strip_has_one_row_per_image():
-    strip = grids.canvas_strip(
+    strip = drawn.canvas_strip(
         Canvases(torch.zeros(65, 9, 3, 5, 5), {}, torch.zeros(9, 3, 5, 5)), scale=1
     )
     assert strip.shape == (8 * 7 + 2, 17 * 7 + 2, 3)

@@ -1,40 +1,119 @@
-"""Bar charts."""
+"""Charts with axes and words: what they say, where the marks are, and how large they are."""
 
+import ast
+import random
+
+import numpy as np
 import pytest
 import torch
 
-from src.viz import charts
+from src.viz import axes, charts
+from tests.conftest import ROOT
 
 
-def test_bar_heights_are_proportional_to_values():
-    picture = charts.draw_bars([1.0, 2.0, 0.0], "x")
-    columns = [(picture[30:140, 60 + round(570 / 3 * (i + 0.4))] < 100).sum() for i in range(3)]
-    assert columns[1] == pytest.approx(110, abs=2)
-    assert columns[0] == pytest.approx(55, abs=2)
-    assert columns[2] <= 1
+@pytest.fixture
+def figures(monkeypatch):
+    """Return the list of the figures that the test draws."""
+    drawn, pixels = [], axes._pixels
+    monkeypatch.setattr(axes, "_pixels", lambda figure: drawn.append(figure) or pixels(figure))
+    return drawn
 
 
-def test_an_image_of_extreme_aspect_keeps_a_pixel():
-    picture = charts.draw_captioned(torch.zeros(1, 1, 2, 600), ["a"])
-    assert (picture[8:, 8 : 8 + 256] == 0).all(1).any(), "a row of 256 pixels"
+def words(figure):
+    from matplotlib.text import Text
+
+    return {text.get_text() for text in figure.findobj(Text) if text.get_text()}
 
 
-def test_bars_have_names_and_intervals():
-    picture = charts.draw_bars(
-        [1.0, 1.0], "x", names=["a", "b"], intervals=[(0.5, 2.0), (1.0, 1.0)]
+def is_clipped(figure):
+    """Return whether words or marks lie partly outside the picture."""
+    box = figure.get_tightbbox()  # in inches
+    width, height = figure.get_size_inches()
+    return box.x0 < 0 or box.y0 < 0 or box.x1 > width or box.y1 > height
+
+
+def test_upright_bars_are_proportional_and_numbered(figures):
+    picture = charts.draw_bars([1.0, 2.0, 0.0], "KL", x_label="step", y_label="nats")
+    assert picture.dtype == np.uint8
+    bars = [bar.get_height() for bar in figures[0].axes[0].patches]
+    assert bars == [1, 2, 0]
+    blue = (picture == (0x4C, 0x72, 0xB0)).all(2).sum(0)
+    assert blue.max() > 100
+    assert {"KL", "step", "nats", "1", "2", "0"} <= words(figures[0])
+    assert not is_clipped(figures[0])
+
+
+def test_bars_of_classes_show_their_names_values_and_intervals(figures):
+    names = ["cat", "a name of a class that is much longer than all the others in this chart"]
+    charts.draw_bars(
+        [0.985, 0.5], "test: accuracy", names, [(0.9, 1.0), (0.4, 0.6)], "accuracy", form=".1%"
     )
-    assert picture.shape == (160, 640)
-    middle = picture[30:141, 60 + round(570 / 2 * 0.4)]
-    line = (middle == 160).nonzero()[0]
-    assert [line.min(), line.max()] == pytest.approx([0, 82.5], abs=2), (
-        "from 2, the largest value, down to 0.5"
+    said = words(figures[0])
+    assert {"test: accuracy", "cat", "98.5%", "50.0%", "accuracy"} <= said
+    assert any(word.startswith("a name of a class") and word.endswith("...") for word in said)
+    assert not is_clipped(figures[0])
+    (lines,) = [c for c in figures[0].axes[0].collections if len(c.get_segments()) == 2]
+    ends = [segment[:, 0].tolist() for segment in lines.get_segments()]
+    assert np.allclose(ends, [(0.9, 1.0), (0.4, 0.6)])
+
+
+def test_confusion_matrix_has_axes_title_counts_and_a_color_bar(figures):
+    counts = torch.tensor([[100, 0], [25, 75]])
+    charts.draw_confusion(counts, ["$a$", "bed\udcff"], "test: 25 of 200 wrong")
+    said = words(figures[0])
+    assert {"predicted class", "true class", "test: 25 of 200 wrong"} <= said
+    assert {"100\n100%", "25\n25%", "75\n75%", "share of the true class"} <= said
+    assert {"$a$", "bed\\udcff"} <= said
+    assert not is_clipped(figures[0])
+    shares = figures[0].axes[0].images[0].get_array()
+    assert shares.tolist() == [[1, 0], [0.25, 0.75]]
+
+
+@pytest.mark.parametrize("n", [2, 37, 300])
+def test_charts_stay_small_for_many_classes(n, figures):
+    names = [f"class number {k}" for k in range(n)]
+    picture = charts.draw_confusion(torch.ones(n, n, dtype=torch.int64), names, "x")
+    assert max(picture.shape) < 1600
+    assert ("class number 1" in words(figures[0])) == (n <= 100)
+    assert not is_clipped(figures[0])
+
+
+def test_feature_maps_have_the_whole_name_of_their_layer(figures):
+    name = "net.features.stage3.blocks.5.conv2"
+    picture = charts.draw_feature_maps(
+        torch.rand(3, 8, 8), {name: torch.rand(16, 4, 4), "b": torch.rand(2, 2, 2)}, "feature maps"
     )
-    assert (picture[144:, 60:80] < 128).any()
-    assert (picture[144:, 345:365] < 128).any()
-    upright = charts.draw_bars([1.0, 1.0], "x", names=["a" * 60, "b"])
-    assert len(upright) > 400, "names wider than their bars are upright"
-    dark = (upright[144:] < 128).nonzero()
-    short = dark[0][dark[1] > 300]
-    assert short.max() < 20, "the short name is at its bar too"
-    assert dark[0].max() > 300
-    assert (upright[:140] == charts.draw_bars([1.0, 1.0], "x")[:140]).all()
+    assert {"feature maps", f"{name}: 4x4 pixels", "b: 2x2 pixels"} <= words(figures[0])
+    assert picture.shape[1] >= 16 * 56
+
+
+def test_plane_puts_points_at_their_coordinates(figures):
+    points, decoded = torch.tensor([[0.1, 0.1], [0.9, 0.8]]), np.zeros((200, 200), np.uint8)
+    charts.draw_plane(decoded, points, torch.tensor([0, 1]), ["a", "b"])
+    images, scatter = figures[0].axes
+    assert np.allclose(scatter.collections[0].get_offsets(), points)
+    assert images.images[0].get_extent() == [0, 1, 0, 1]
+    assert {"a", "b", "quantile of z_1", "quantile of z_2"} <= words(figures[0])
+    assert not is_clipped(figures[0])
+    charts.draw_plane(decoded, points, torch.tensor([0, 0]), [])
+    assert "●" not in words(figures[1]), "no legend without classes"
+
+
+def test_charts_change_no_global_state():
+    import matplotlib
+
+    def state():
+        return torch.get_rng_state().tolist(), np.random.get_state()[2], random.getstate()  # noqa: NPY002
+
+    before, settings = state(), dict(matplotlib.rcParams)
+    charts.draw_bars([1.0], "x", ["猫"])
+    assert state() == before
+    assert dict(matplotlib.rcParams) == settings
+
+
+def test_matplotlib_is_imported_only_when_a_picture_is_drawn():
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:  # the top level
+            names = [alias.name for alias in getattr(node, "names", [])]
+            words = {name.partition(".")[0] for name in [*names, getattr(node, "module", "") or ""]}
+            assert not words & {"matplotlib"}, path

@@ -133,25 +133,6 @@ def test_fewer_large_images_are_maximized(side, n):
     assert affordable_images(side, side) == n
 
 
-def test_confusion_matrix_is_shaded_by_row_share():
-    picture = charts.draw_confusion(torch.tensor([[100, 0], [25, 75]]), ["a", "b"])
-    cells = picture[-88:, -88:].reshape(2, 44, 2, 44)[
-        :, 3, :, 3
-    ]  # a corner of each cell, outside the number
-    assert cells.tolist() == [[0, 255], [128, 34]]
-
-
-@pytest.mark.parametrize("n", [2, 10, 100, 1000])
-def test_charts_stay_small_for_many_classes(n):
-    names = [f"class number {k}" for k in range(n)]
-    picture = charts.draw_confusion(torch.ones(n, n, dtype=torch.int64), names)
-    assert max(picture.shape) < 2000
-    bars = charts.draw_bars(
-        [0.5] * n, "accuracy", names=names if n <= 100 else None, width=max(640, min(16 * n, 2000))
-    )
-    assert bars.shape[1] <= 2000
-
-
 SEEN = (*TINY, "model=vgg", "model.net.features=[4,M,6,M]", "model.net.dropout=[0,0.5]",
         "model.net.hidden_dims=[8]",
         "data.val_size=30", "trainer.max_epochs=2", "model.ema=0.5",
@@ -240,7 +221,7 @@ def test_class_without_images_has_no_bar(config, tmp_path, monkeypatch):
     assert held == [str(label) for label in sorted(set(build.datamodule(cfg).test.labels.tolist()))]
     ((in_class, title), more) = drawn[-1]
     assert title.startswith("test")
-    assert more["names"] == held
+    assert [name.partition(" ")[0] for name in more["names"]] == held
     assert in_class == pytest.approx([shares[name] for name in held])
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, features
 
-from src.viz import charts, fonts
+from src.viz import captions, charts, fonts
 
 NAMES = [
     "Ørsted", "Tiếng Việt", "Łódź", "Привет", "Ελλάδα", "猫", "犬", "简体中文", "繁體", "かな カナ",
@@ -91,11 +91,12 @@ def test_all_charts_draw_any_script():
     images = torch.rand(len(NAMES), 3, 20, 30, generator=torch.Generator().manual_seed(0))
     counts = torch.eye(len(NAMES)).long()
     for draw in (
-        lambda names: charts.draw_captioned(images, names),
+        lambda names: captions.draw_captioned(images, names),
         lambda names: charts.draw_bars([0.5] * len(names), names[5], names=names),
         lambda names: charts.draw_bars([0.5] * 2, "x", names=names[3:5]),
-        lambda names: charts.draw_confusion(counts, names),
-        lambda names: charts.draw_feature_maps(images[0], dict.fromkeys(names, images[0])),
+        lambda names: charts.draw_confusion(counts, names, "x"),
+        lambda names: charts.draw_feature_maps(images[0], dict.fromkeys(names, images[0]), "x"),
+        lambda names: captions.add_title(charts.draw_bars([1.0], "x"), names[4], names),
     ):
         one, two = draw(NAMES), draw(other)
         assert one.shape != two.shape or (one != two).any()

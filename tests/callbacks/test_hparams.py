@@ -1,0 +1,34 @@
+"""The columns of TensorBoard's HPARAMS tab."""
+
+import json
+
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+from src.callbacks.hparams import given_settings, hparam_settings, hparam_summaries
+
+
+def test_settings_of_the_command_line_are_the_first_columns(tmp_path, config):
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "overrides.yaml").write_text(
+        "- model=dcgan\n- model/loss=lsgan\n- +data.limit=64\n- ~callbacks.quality\n"
+        "- out=x\n- hydra.run.dir=y\n- trainer.max_epochs=2\n"
+    )
+    given = given_settings(tmp_path)
+    assert given == ["model", "model/loss", "data.limit", "trainer.max_epochs"]
+    choices = {"model": "dcgan", "model/loss": "lsgan", "logger": "default"}
+    (tmp_path / "run.json").write_text(json.dumps({"choices": choices, "sessions": [{}]}))
+    settings = hparam_settings(config("data.limit=64"), tmp_path)
+    assert settings["model"] == "dcgan"
+    assert settings["data.limit"] == 64
+    assert {"seed", "data.batch_size", "model.optimizer.lr"} <= set(settings)
+    assert not any(name.startswith(("logger", "callbacks")) for name in settings)
+    experiment, *_ = hparam_summaries(settings, given, ["z_test/fid_own", "val/acc"])
+    content = experiment.value[0].metadata.plugin_data.content
+    shown = HParamsPluginData.FromString(content).experiment
+    first = {info.name for info in shown.hparam_infos if info.differs}
+    assert first == set(given)
+    assert [info.name.tag for info in shown.metric_infos] == ["z_test/fid_own", "val/acc"]
+
+
+def test_run_without_a_command_line_has_no_first_columns(tmp_path):
+    assert given_settings(tmp_path) == []
