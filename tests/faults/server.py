@@ -42,7 +42,7 @@ def _child(request: dict[str, Any]) -> int:
     from src import exit_on_interrupt
     from src.config import cli
     from src.sweep.sweeper import run_sweep
-from src.train import train
+    from src.train import train
 
     os.setpgid(0, 0)
     for fd, path, mode in (
