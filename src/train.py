@@ -5,7 +5,9 @@ python -m src.train model=dcgan data=mnist               the same on MNIST
 python -m src.train model=wgan_gp data=cifar10           another loss, color
 python -m src.train model=dcgan model/loss=lsgan model.optimizer.lr=2e-4
 python -m src.train -m model=gan,lsgan seed=0,1,2        a sweep, one run after another
+python -m src.train -m hydra/sweeper=optuna 'model.optimizer.lr=tag(log, interval(1e-5, 1e-2))'
 python -m src.train resume=DIR                           continue an interrupted run
+python -m src.train --summary model=vgg data=cifar10     print the layers, and train nothing
 """
 
 import sys
@@ -17,6 +19,7 @@ from omegaconf import DictConfig
 from src.config import cli
 from src.core import runs
 from src.core.counts import count
+from src.sweep.sweeper import run_sweep
 
 
 def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
@@ -29,6 +32,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     start = time.perf_counter()
     import torch
 
+    from src.callbacks.pruning import is_pruned
     from src.engine import build, resume
     from src.engine.checks import expect_test_set
     from src.engine.fit import fit, test
@@ -57,10 +61,19 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     if cfg.resume:
         log.info("resuming %s after %s", folder, count(done, "batch"))
     metrics = fit(trainer, model, datamodule, resume=cfg.resume is not None)
-    if cfg.test:
+    if cfg.test and not is_pruned(trainer):
         metrics |= test(trainer, model, datamodule)
     return report(trainer, model, cfg, folder, metrics, done, time.perf_counter() - start)
 
 
+def summarize(cfg: DictConfig) -> None:
+    """Print the layers of the model of `cfg`; nothing is trained or written."""
+    from src.engine import build
+    from src.engine.summary import summary_lines
+
+    data = build.datamodule(cfg)
+    print("\n".join(summary_lines(build.model(cfg, data), data)))
+
+
 if __name__ == "__main__":
-    sys.exit(cli.launch("train", train, __doc__ or ""))
+    sys.exit(cli.launch("train", train, run_sweep, __doc__ or "", summarize))

@@ -5,10 +5,10 @@ python -m src.bench.leave_one_out model.freeze_vectors=false    random vectors, 
 python -m src.bench.leave_one_out vectors=SWEEP                 pretrained vectors of a sweep:
     python -m src.train -m model=word_vectors data=reviews 'seed=range(0,20)' hydra.sweep.dir=SWEEP
 
-SWEEP/0, SWEEP/1, ... are the runs for seeds 0, 1, ... The command prints the mean accuracy, its
-standard deviation over the seeds, and an interval over the sentences. All seeds share the
-sentences, so more seeds say nothing about other sentences. The results of each seed are added to
-the CSV file out= as soon as they are known. Ten sentences and 20 seeds are 200 training runs.
+SWEEP/seed=0, SWEEP/seed=1, ... are the runs for seeds 0, 1, ... The command prints the mean
+accuracy, its standard deviation over the seeds, and an interval over the sentences. All seeds share
+the sentences, so more seeds say nothing about other sentences. The results of each seed are added
+to the CSV file out= as soon as they are known. Ten sentences and 20 seeds are 200 training runs.
 """
 
 import csv
@@ -31,7 +31,7 @@ def leave_one_out(cfg: DictConfig) -> list[list[bool]]:
     if class_attribute(cfg.model._target_, "sentences") != "labeled":
         raise UserError(f"leave_one_out needs model=sentiment, not {cfg.model._target_}")
     sources = [
-        str(Path(cfg.vectors).expanduser() / str(seed)) if cfg.vectors else None
+        str(Path(cfg.vectors).expanduser() / f"seed={seed}") if cfg.vectors else None
         for seed in range(cfg.seeds)
     ]
     for folder in filter(None, sources):

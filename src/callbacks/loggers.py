@@ -28,6 +28,7 @@ from src.callbacks.hparams import given_settings, hparam_summaries
 from src.core.errors import first_line, optional
 from src.core.files import set_aside, write_atomically
 from src.core.runs import is_first_process
+from src.core.types import AnyLength
 from src.metrics.figures import MAX_FIGURES, format_value
 
 log = logging.getLogger(__name__)
@@ -119,11 +120,20 @@ class TensorBoard(TensorBoardLogger):
     Args:
         folder: the run.
         batches_done: later events, which are from an interrupted session, are ignored.
+        columns: settings that come first in the HPARAMS tab: those that a sweep varies.
+        metrics: metrics that come first there: the objectives of a sweep.
     """
 
-    def __init__(self, folder: Path, batches_done: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        batches_done: int,
+        columns: AnyLength[str] = (),
+        metrics: AnyLength[str] = (),
+    ) -> None:
         super().__init__(str(folder), name="", version="", default_hp_metric=False)
         self.folder, self.purge = folder, batches_done + 1 if batches_done else None
+        self.columns, self.metrics = list(columns), list(metrics)
         self.batches = batches_done  # of the newest metrics
 
     @property
@@ -167,12 +177,13 @@ class TensorBoard(TensorBoardLogger):
         The tab needs scalars. Those of the test are called `z_test/NAME`, so that curves come first
         among the scalars.
         """
-        names = list(metrics)[:MAX_FIGURES]
+        chosen = [name for name in self.metrics if name in metrics]
+        names = list(dict.fromkeys([*chosen, *metrics]))[:MAX_FIGURES]
         scalars = {name.replace("test/", "z_test/", 1): metrics[name] for name in names}
         for name, value in scalars.items():
             if name not in metrics:
                 self.experiment.add_scalar(name, value, self.batches)
-        first = given_settings(self.folder) or ["model", "data"]
+        first = self.columns or given_settings(self.folder) or ["model", "data"]
         for summary in hparam_summaries(settings, first, list(scalars)):
             self.experiment._get_file_writer().add_summary(summary)
         rows = [f"| {name} | {format_value(value)} |" for name, value in metrics.items()]

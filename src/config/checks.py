@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 from src.config.compose import first_lines, groups, target_of
+from src.config.objective import objectives
 from src.config.schema import WrongValue, shown
 from src.config.signatures import class_attribute
 from src.config.targets import UnknownSetting, check_targets
@@ -161,6 +162,8 @@ def _check_fit(cfg: dict[str, Any]) -> None:
     _check_transfer(model, trainer)
     _check_monitors(cfg, str(model.get("_target_")))
     _check_best(cfg, str(model.get("_target_")))
+    if (cfg.get("objective") or {}).get("metric") is not None:
+        objectives(cfg)
     _check_refused("trainer", trainer, str(model.get("_target_")))
 
 

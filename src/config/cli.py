@@ -5,7 +5,6 @@ those that use a finished run. A mistake of the user ends in one line on stderr 
 """
 
 import io
-import itertools
 import os
 import re
 import select
@@ -16,8 +15,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from src.config import hydra_app
@@ -28,11 +25,11 @@ from src.config.compose import (
     first_lines,
     groups,
     new_keys,
-    parse,
 )
 from src.config.inputs import expect_data, expect_packages, expect_pretrained
-from src.config.jobs import Sweep, Task, run_once
+from src.config.jobs import Task, run_once
 from src.config.overrides import quoted, setting, value_of
+from src.config.recipe import with_recipe
 from src.config.resume import resume_run
 from src.core import runs, signals
 from src.core.errors import (
@@ -44,14 +41,29 @@ from src.core.errors import (
     user_error_line,
     writing,
 )
+from src.core.run_search import is_sweep
+
+# (config_name, task, overrides, folder of the sweep to continue) -> None
+SweepFunction = Callable[[str, Task, list[str], "RunFolder"], None]
+
+Summarize = Callable[[DictConfig], Any]
 
 
-def launch(config_name: str, task: Task, doc: str) -> int:
-    """Run `task(cfg, folder)` for the command line, once or as a sweep; return the exit code."""
+def launch(
+    config_name: str,
+    task: Task,
+    sweep: "SweepFunction",
+    doc: str,
+    summarize: Summarize | None = None,
+) -> int:
+    """Run `task(cfg, folder)` for the command line, once or as a sweep; return the exit code.
+
+    With the option --summary, `summarize(cfg)` prints the layers of the model instead.
+    """
     argv = sys.argv[1:]
     if "--help" in argv or "-h" in argv:
         return guarded(lambda: print(help_text(doc)))
-    return guarded(lambda: _launch(config_name, task, argv))
+    return guarded(lambda: _launch(config_name, task, sweep, summarize, argv))
 
 
 def command(
@@ -126,33 +138,46 @@ def _closed(stream: TextIO) -> bool:
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
-def _launch(config_name: str, task: Task, argv: list[str]) -> None:
+def _launch(
+    config_name: str,
+    task: Task,
+    sweep: "SweepFunction",
+    summarize: Summarize | None,
+    argv: list[str],
+) -> None:
     args = hydra_app.parse_options(config_name, argv)
     args.multirun |= "hydra.mode=MULTIRUN" in args.overrides
+    args.overrides = with_recipe(args.overrides)
     args.overrides = [quoted(override, sweep=args.multirun) for override in args.overrides]
     if args.config_name or args.config_path or args.config_dir:
         raise UserError(
             f"--config-name, --config-path and --config-dir do not work: configs live in {CONF}"
         )
     if hydra_app.prints(args):
-        _show(config_name, args)
+        if args.summary and summarize is not None:
+            summarize(check_job(config_name, args.overrides))
+        else:
+            _show(config_name, args)
         return
     resumed = [o for o in args.overrides if re.match(r"resume=(?!null$|$)", o)]
-    if resumed and args.multirun:
-        raise UserError(f"{resumed[-1]} continues a single run: remove -m")
     run_folder = RunFolder()
     with signals.exit_on_signals(run_folder.clean_up, is_rank=not runs.is_first_process()):
         if resumed:
-            run_folder.folder = Path(value_of(resumed[-1]) or resumed[-1].removeprefix("resume="))
+            folder = Path(value_of(resumed[-1]) or resumed[-1].removeprefix("resume="))
+            run_folder.folder = folder
             # Lightning starts the other processes of a run with it; `last` may be another one then
-            sys.argv = [
-                f"resume={run_folder.folder}" if word.startswith("resume=") else word
-                for word in sys.argv
-            ]
+            sys.argv = [f"resume={folder}" if a.startswith("resume=") else a for a in sys.argv]
             changes = [o for o in args.overrides if not o.startswith("resume=")]
-            resume_run(task, run_folder.folder, changes)
+            if is_sweep(folder):
+                sweep(config_name, task, changes, run_folder)
+            elif args.multirun:
+                raise UserError(f"{resumed[-1]} is not a sweep, but a single run: remove -m")
+            else:
+                resume_run(task, folder, changes)
+        elif args.multirun:
+            sweep(config_name, task, args.overrides, run_folder)
         else:
-            _start(config_name, task, args, run_folder)
+            _start(config_name, task, args.overrides, run_folder)
 
 
 def _show(config_name: str, args: Namespace) -> None:
@@ -162,33 +187,31 @@ def _show(config_name: str, args: Namespace) -> None:
         cfg = compose(config_name, overrides)
         if opened := new_keys(config_name, overrides):
             check(cfg, config_name)
-        overrides = _with_new_keys(overrides, opened)
+        overrides = with_new_keys(overrides, opened)
     hydra_app.show(config_name, args, overrides)
 
 
-def _start(config_name: str, task: Task, args: Namespace, run_folder: "RunFolder") -> None:
-    """Check the config of each job, make the folder and run the jobs."""
-    jobs = _jobs(args.overrides) if args.multirun else [args.overrides]
-    for overrides in jobs:
-        cfg = compose(config_name, overrides)
-        check(cfg, config_name)
-        expect_data(cfg.data)
-        expect_pretrained(cfg)
-        expect_packages(cfg)
-    key = "hydra.sweep.dir" if args.multirun else "hydra.run.dir"
-    folder, run_folder.is_named = _reserved(config_name, jobs[-1], args, key)
-    run_folder.folder = folder
-    overrides = _with_new_keys(args.overrides, new_keys(config_name, jobs[0]))
-    overrides = [override for override in overrides if not override.startswith(f"{key}=")]
-    overrides.append(setting(key, folder))
-    if args.multirun:
-        sys.argv.append(overrides[-1])  # Lightning starts the other processes of a job with it
-        Sweep(config_name, overrides, task, folder, jobs).run()
-    else:
-        run_once(config_name, overrides, task, folder, run_folder.is_named)
+def _start(config_name: str, task: Task, overrides: list[str], run_folder: "RunFolder") -> None:
+    """Check the config of a run, make its folder and run it."""
+    check_job(config_name, overrides)
+    folder = run_folder.reserve(config_name, overrides, "hydra.run.dir")
+    overrides = with_new_keys(overrides, new_keys(config_name, overrides))
+    overrides = [o for o in overrides if not o.startswith("hydra.run.dir=")]
+    overrides.append(setting("hydra.run.dir", folder))
+    run_once(config_name, overrides, task, folder, run_folder.is_named)
 
 
-def _with_new_keys(overrides: list[str], keys: set[str]) -> list[str]:
+def check_job(config_name: str, overrides: list[str]) -> DictConfig:
+    """Return the config of a run. Raises UserError if something is wrong with it."""
+    cfg = compose(config_name, overrides)
+    check(cfg, config_name)
+    expect_data(cfg.data)
+    expect_pretrained(cfg)
+    expect_packages(cfg)
+    return cfg
+
+
+def with_new_keys(overrides: list[str], keys: set[str]) -> list[str]:
     """Return `overrides` with ++ before each one that sets one of `keys`, which Hydra needs."""
     return [f"++{o}" if o.partition("=")[0] in keys else o for o in overrides]
 
@@ -205,6 +228,24 @@ class RunFolder:
         self.folder: Path | None = None
         self.is_named = True
 
+    def reserve(self, config_name: str, overrides: list[str], key: str) -> Path:
+        """Make the new folder that the setting `key` names; return it.
+
+        The first process of a run creates it, and passes its name on to the others.
+        """
+        hydra_cfg = compose(config_name, overrides, with_hydra=True).hydra
+        try:
+            wanted = Path(hydra_cfg["sweep" if key == "hydra.sweep.dir" else "run"].dir)
+        except Exception as error:  # OmegaConf and each resolver can raise any exception type
+            raise UserError(f"{key}: {first_lines(error)}") from error
+        self.is_named = any(o.startswith(f"{key}=") for o in overrides)
+        folder = wanted
+        if runs.is_first_process():
+            with writing(f"{key}={wanted}", "choose another folder with out=DIR"):
+                folder = runs.reserve(wanted, exact=self.is_named)
+        self.folder = folder
+        return folder
+
     def clean_up(self, signal_name: str) -> str:
         """Remove a folder that holds no training; return a line for the user."""
         if not runs.is_first_process():
@@ -217,48 +258,6 @@ class RunFolder:
         return f"{signal_name}: stopped before training started; nothing was saved"
 
 
-def _reserved(
-    config_name: str, overrides: list[str], args: Namespace, key: str
-) -> tuple[Path, bool]:
-    """Return the new folder of a run or a sweep, and whether the user chose its name."""
-    extra = [o for o in args.overrides if o.startswith(("hydra.", "hydra/"))]
-    overrides = [*overrides, *extra] if args.multirun else overrides  # a job's lack these
-    hydra_cfg = compose(config_name, overrides, with_hydra=True).hydra
-    try:
-        wanted = Path(hydra_cfg["sweep" if args.multirun else "run"].dir)
-    except Exception as error:  # OmegaConf and each resolver can raise any exception type
-        raise UserError(f"{key}: {first_lines(error)}") from error
-    is_named = any(o.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for o in args.overrides)
-    if not runs.is_first_process():  # the first process creates it and passes its name on
-        return wanted, is_named
-    with writing(f"{key}={wanted}", "choose another folder with out=DIR"):
-        return runs.reserve(wanted, exact=is_named), is_named
-
-
-def _jobs(overrides: list[str]) -> list[list[str]]:
-    """Return the overrides of each job of a sweep.
-
-    A sweeper that searches has no list of jobs: return one job, without the settings it varies.
-    """
-    parsed = parse(overrides)
-    own = [o for o in parsed if not o.get_key_element().lstrip("+~").startswith("hydra")]
-    if any(o.is_sweep_override() and not o.is_discrete_sweep() for o in own):
-        return [[o.input_line or "" for o in own if not o.is_sweep_override()]]
-    try:
-        choices = {o.get_key_element(): _values(o) for o in own}
-        pairs = [[f"{key}={value}" for value in values] for key, values in choices.items()]
-        return [list(job) for job in itertools.product(*pairs)]
-    except HydraException as error:  # glob(*) for a setting that has no choices
-        raise UserError(first_lines(error)) from error
-
-
-def _values(override: Override) -> list[str]:
-    """Return the values that one override of a sweep runs through."""
-    if override.is_sweep_override():
-        return list(override.sweep_string_iterator())
-    return [override.get_value_element_as_str()]
-
-
 def help_text(doc: str) -> str:
     """Return the text of `--help`: the command's docstring, and each group with its choices."""
     lines = [doc.strip(), "", "Groups (GROUP=CHOICE):"]
@@ -268,5 +267,6 @@ def help_text(doc: str) -> str:
         "",
         "Any setting: DOTTED.NAME=VALUE, as in model.optimizer.lr=2e-4",
         "-m: run a sweep over values with commas. --cfg job: print the composed config.",
+        "--summary: print the layers of the model.",
     ]
     return "\n".join(lines)

@@ -40,6 +40,14 @@ class Checkpointing:
 
 
 @dataclass
+class Objective:
+    """The node `objective` of train."""
+
+    metric: str | Sequence[str] | None
+    mode: Literal["min", "max"] | Sequence[Literal["min", "max"]] | None
+
+
+@dataclass
 class Recommended:
     """The node `recommended` of train: settings that a data set advises."""
 
@@ -59,6 +67,7 @@ class Train:
     test: Resumable[bool]
     cache: Resumable[PathText]
     checkpoint: Resumable[Checkpointing]
+    objective: Resumable[Objective]
     name: Resumable[str | None]
     tags: Resumable[AnyLength[str]]
     note: Resumable[FreeText | None]
@@ -72,6 +81,16 @@ class Bench(Train):
     batches: PositiveInt
     warmup: PositiveInt
     rounds: PositiveInt
+
+
+@dataclass
+class LRFinder(Train):
+    """python -m src.lr_finder"""
+
+    min_lr: Positive
+    max_lr: Positive
+    batches: Annotated[int, Interval(ge=20)]
+    picture: PictureName
 
 
 @dataclass
@@ -263,6 +282,7 @@ class Serve:
 COMMANDS = {
     "train": Train,
     "bench": Bench,
+    "lr_finder": LRFinder,
     "leave_one_out": LeaveOneOut,
     "bench_augment": BenchAugment,
     "bench_serve": BenchServe,

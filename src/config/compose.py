@@ -50,7 +50,7 @@ def new_keys(config_name: str, overrides: list[str]) -> set[str]:
     with contextlib.suppress(Exception):
         _composed(config_name, overrides)
         return set()
-    chosen = [override for override in overrides if _key(override) in groups()]
+    chosen = [override for override in overrides if is_group(_key(override))]
     try:
         base = OmegaConf.to_container(_composed(config_name, chosen), resolve=False)
     except Exception:  # a choice does not exist: `compose` reports it
@@ -64,6 +64,8 @@ def _is_new_key(override: str, base: Any) -> bool:
     node = base
     for parent in parents:
         node = node.get(parent) if isinstance(node, dict) else None
+    if key.startswith("hydra.") and "_partial_" not in (node or {}):
+        return False  # the config of a launcher is complete
     is_open = isinstance(node, dict) and bool(parents) and ("_target_" in node or not node)
     return bool(equals) and is_open and name not in node and re.fullmatch(r"\w+", name) is not None
 
@@ -90,9 +92,21 @@ def groups() -> dict[str, list[str]]:
     """Return each config group with its choices; a file name with a leading _ is not a choice."""
     found: dict[str, list[str]] = {}
     for path in sorted(CONF.glob("*/**/*.yaml")):
-        if not path.name.startswith("_"):
+        if not path.name.startswith("_") and path.parent.parent.name != "hydra":
             found.setdefault(str(path.parent.relative_to(CONF)), []).append(path.stem)
     return found
+
+
+HYDRA_GROUPS = {  # GROUP=CHOICE -> the extra that has the plugin
+    "hydra/launcher": {"basic": "", "joblib": "joblib", "submitit_local": "submitit",
+                       "submitit_slurm": "submitit"},
+    "hydra/sweeper": {"basic": "", "optuna": "optuna"},
+}  # fmt: skip
+
+
+def is_group(key: str) -> bool:
+    """Return whether `key` is a config group, of the project or of Hydra."""
+    return key in groups() or key in HYDRA_GROUPS
 
 
 @cache
@@ -180,9 +194,17 @@ def _explanation(config_name: str, overrides: list[str], error: Exception) -> st
         return f"{given} gives several values: {sweep}a list is written {key}=[{value}]"
     if re.search(r"Could not override|Key '|Could not find '", words):
         key = key.lstrip("+~")
+        node = key.split(".")[1] if key.startswith(("hydra.launcher.", "hydra.sweeper.")) else ""
+        if node and not any(o.startswith(f"hydra/{node}=") for o in overrides):
+            choices = ", ".join(
+                name for name, extra in HYDRA_GROUPS[f"hydra/{node}"].items() if extra
+            )
+            return f"unknown key '{key}': it needs hydra/{node}=... ({choices})"
         return (
             f"unknown key '{key}' in '{given}'{nearest(key, _known(config_name, overrides, given))}"
         )
+    if words.startswith("Error merging override") and isinstance(error.__cause__, Exception):
+        words = first_lines(error.__cause__)
     return f"{given} cannot be used: {words}" if given else words
 
 
@@ -198,7 +220,7 @@ def _at_fault(config_name: str, overrides: list[str], error: Exception) -> tuple
 
     Group choices are applied first. The override is the last of the shortest list that fails.
     """
-    row = sorted(overrides, key=lambda override: _key(override) not in groups())
+    row = sorted(overrides, key=lambda override: not is_group(_key(override)))
     low, high = 0, len(row)  # `low` of them compose, `high` do not
     while high - low > 1:
         middle = (low + high) // 2
@@ -216,13 +238,15 @@ def _key(override: str) -> str:
 
 def _known(config_name: str, overrides: list[str], given: str) -> list[str]:
     """Return the keys and groups that exist with the group choices among `overrides`."""
-    chosen = [o for o in overrides if o != given and _key(o) in groups()]
+    chosen = [o for o in overrides if o != given and is_group(_key(o))]
     try:
         plain = OmegaConf.to_container(_composed(config_name, chosen), resolve=False)
     except Exception:  # one of these choices has a mistake
         plain = {}
     assert isinstance(plain, dict)
-    plain.pop("hydra", None)
+    hydra_node = plain.pop("hydra", {})
+    if _key(given).startswith("hydra."):
+        return paths(hydra_node, "hydra.")
     there = [group for group in groups() if group.split("/")[0] in settings_of(config_name)]
     return sorted({*paths(plain), *there, "experiment"})
 
@@ -257,6 +281,13 @@ def _unknown_choice(error: MissingConfigException) -> str | None:
     choices = [choice for choice in options if not choice.startswith("_")]
     if not (group and choices):
         return None
+    if group in HYDRA_GROUPS:
+        if extra := HYDRA_GROUPS[group].get(name):
+            return (
+                f"{group}={name} needs hydra-{extra}-launcher, which is not installed: "
+                f"pip install '.[{extra}]'"
+            )
+        choices = list(HYDRA_GROUPS[group])
     hint = near(name, choices)
     allowed = f"{' Allowed' if hint else '; allowed'} are {', '.join(choices)}"
     return f"{group}={name}: no such choice{hint}{allowed}"

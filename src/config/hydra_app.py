@@ -1,4 +1,4 @@
-"""Hydra as a library: run jobs, sweeps and the options that print.
+"""Hydra as a library: run jobs, build launchers, and the options that print.
 
 `hydra.main` would read the overrides from sys.argv. The application object of
 `hydra.initialize_config_dir` takes them as a list and has the same methods.
@@ -10,7 +10,11 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import hydra
+from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
 from src.config.compose import CONF, first_lines, groups, settings_of
@@ -25,12 +29,10 @@ def _application(config_name: str) -> Iterator[Any]:
         yield GlobalHydra.instance().hydra
 
 
-def run_jobs(
-    config_name: str, overrides: list[str], job: Callable[[DictConfig], Any], multirun: bool
-) -> None:
-    """Call `job` once for `overrides`, or once for each job of their sweep.
+def run_job(config_name: str, overrides: list[str], job: Callable[[DictConfig], Any]) -> None:
+    """Call `job` with the config of `overrides`.
 
-    Hydra makes the folder of each job, writes .hydra/ there and sets HydraConfig.
+    Hydra makes the folder of the job, writes .hydra/ there and sets HydraConfig.
 
     Raises:
         UserError: Hydra could not start.
@@ -41,17 +43,39 @@ def run_jobs(
         started.append(True)
         return job(cfg)
 
-    mode = "MULTIRUN" if multirun else "RUN"
     try:
         with _application(config_name) as app:
-            run = app.multirun if multirun else app.run
-            run(config_name, marked, [*overrides, f"hydra.mode={mode}"])
+            app.run(config_name, marked, [*overrides, "hydra.mode=RUN"])
     except (UserError, OSError):
         raise
     except Exception as error:  # Hydra and its plugins can raise any exception type
         if started:
             raise
         raise UserError(f"Hydra cannot start: {first_lines(error)}") from error
+
+
+@contextmanager
+def launcher(
+    config_name: str, overrides: list[str], job: Callable[[DictConfig], Any]
+) -> Iterator[tuple[DictConfig, Launcher]]:
+    """Yield the config of a sweep, and the launcher that it names, which calls `job`.
+
+    Raises:
+        UserError: Hydra could not build the launcher.
+    """
+    with _application(config_name) as app:
+        try:
+            cfg = app.compose_config(
+                config_name, [*overrides, "hydra.mode=MULTIRUN"], run_mode=RunMode.MULTIRUN,
+                with_log_configuration=True,
+            )  # fmt: skip
+            context = HydraContext(app.config_loader, Callbacks(cfg))
+            built = Plugins.instance().instantiate_launcher(context, job, cfg)
+        except (UserError, OSError):
+            raise
+        except Exception as error:  # Hydra and its plugins can raise any exception type
+            raise UserError(f"Hydra cannot start: {first_lines(error)}") from error
+        yield cfg, built
 
 
 class OneLineParser(ArgumentParser):
@@ -87,6 +111,7 @@ def parser() -> ArgumentParser:
     add("--hydra-help", action="store_true", help="print Hydra's own help")
     add("--version", action="store_true", help="print Hydra's version")
     add("--shell-completion", "-sc", action="store_true", help="with install=SHELL: print a script")
+    add("--summary", action="store_true", help="print the layers of the model")
     for name, short in (("path", "p"), ("name", "n"), ("dir", "d")):
         add(f"--config-{name}", f"-c{short}", help="not supported")
     return options
@@ -102,13 +127,21 @@ def prints(args: Namespace) -> bool:
         "--multirun": args.multirun,
         "--cfg": args.cfg,
         "--info": args.info,
+        "--summary": args.summary,
         "--shell-completion": args.shell_completion,
     }
     if len(given := [option for option, value in actions.items() if value]) > 1:
         raise UserError(f"{' and '.join(given)} exclude each other: give one of them")
     if args.resolve and not args.cfg:
         raise UserError("--resolve needs --cfg")
-    others = (args.cfg, args.info, args.shell_completion, args.hydra_help, args.version)
+    others = (
+        args.summary,
+        args.cfg,
+        args.info,
+        args.shell_completion,
+        args.hydra_help,
+        args.version,
+    )
     return any(others)
 
 

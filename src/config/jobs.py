@@ -1,4 +1,4 @@
-"""Run one job, or the jobs of a sweep, and report those that fail."""
+"""Run one job, and report it if it fails."""
 
 import contextlib
 import shlex
@@ -12,12 +12,11 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from src.config.compose import complete, first_lines
-from src.config.hydra_app import run_jobs
+from src.config.compose import complete
+from src.config.hydra_app import run_job
 from src.core import runs
 from src.core.errors import (
     Incomplete,
-    Interrupted,
     TrainingFailed,
     UserError,
     os_failure,
@@ -47,7 +46,7 @@ def run_once(
             raised.append(error)  # not through Hydra, which would also print a message
 
     try:
-        run_jobs(config_name, overrides, job, multirun=False)
+        run_job(config_name, overrides, job)
         for error in raised:
             raise error
     except UserError:
@@ -125,87 +124,6 @@ def is_lost_process(error: Exception) -> bool:
     """Return whether an operation across processes failed: an error of gloo, NCCL or torch."""
     words = f"{type(error).__name__} {error}".lower()
     return isinstance(error, RuntimeError) and any(w in words for w in ("gloo", "nccl", "dist"))
-
-
-class Sweep:
-    """The jobs of a sweep, run by Hydra's sweeper and launcher.
-
-    A job that fails writes its error to stderr and to its train.log, and the others continue.
-
-    Args:
-        config_name: conf/`config_name`.yaml.
-        overrides: the overrides of the sweep, with several values each.
-        task: the function that runs a job.
-        folder: the folder of the sweep.
-        jobs: the overrides of each job.
-    """
-
-    def __init__(
-        self,
-        config_name: str,
-        overrides: list[str],
-        task: Task,
-        folder: Path,
-        jobs: list[list[str]],
-    ) -> None:
-        self.config_name, self.overrides, self.task = config_name, overrides, task
-        self.folder, self.count = folder, len(jobs)
-        self.shared = set(jobs[0]).intersection(*jobs)
-        self.started: list[str] = []
-        self.done: list[str] = []
-        self.failed: list[str] = []
-
-    def run(self) -> None:
-        """Run all jobs. Raises Incomplete if some fail."""
-        try:
-            run_jobs(self.config_name, self.overrides, self._job, multirun=True)
-        except (Interrupted, KeyboardInterrupt):
-            print(self._state(), file=sys.stderr)
-            raise
-        except UserError:
-            if not self.started:
-                runs.discard(self.folder, parents=False)
-            raise
-        except Exception as error:  # raised by a launcher that runs jobs in other processes
-            raise Incomplete(f"sweep {self.folder} failed: {first_lines(error)}") from error
-        if self.failed:
-            raise Incomplete(
-                f"{len(self.failed)} of {self.count} jobs failed: {', '.join(self.failed)}; "
-                f"the train.log of each, in {self.folder}, says why"
-            )
-
-    def _job(self, cfg: DictConfig) -> Any:
-        job = HydraConfig.get()
-        own = [override for override in job.overrides.task if override not in self.shared]
-        folder, name = Path(job.runtime.output_dir), f"{job.job.num} ({' '.join(own)})"
-        self.started.append(name)
-        complete(cfg)
-        try:
-            command = shlex.join(["python", "-m", f"src.{self.config_name}", *job.overrides.task])
-            result = run_alone(self.task, cfg, folder, chosen(), command)
-        except Exception as error:  # any error: the other jobs must still run
-            self.failed.append(name)
-            words = user_error_line(error)
-            if not isinstance(error, UserError | TrainingFailed | Incomplete):
-                words = traceback.format_exc().rstrip()
-            print(f"job {name} failed: {words}", file=sys.stderr)
-            if not str(job.launcher._target_).endswith(".BasicLauncher"):
-                raise  # reports the failure to the process that launched the job
-            return float("nan")  # marks the trial as failed for a sweeper that searches
-        self.done.append(name)
-        return result
-
-    def _state(self) -> str:
-        """Return a line on the jobs of a stopped sweep."""
-        stopped = [name for name in self.started if name not in (*self.done, *self.failed)]
-        parts = [
-            f"{words} {', '.join(names)}"
-            for words, names in (("done", self.done), ("failed", self.failed), ("stopped", stopped))
-            if names
-        ]
-        if waiting := self.count - len(self.started):
-            parts.append(f"not started {waiting}")
-        return f"sweep {self.folder} stopped; jobs: {'; '.join(parts)}"
 
 
 def _append(path: Path, words: str) -> None:

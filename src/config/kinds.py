@@ -49,6 +49,8 @@ NODES = {
         "logger", "callbacks", "plugins", "default_root_dir", "enable_progress_bar",
         "enable_model_summary", "enable_checkpointing", "use_distributed_sampler")),
 }  # fmt: skip
+SWEEPER = Kind("a sweeper of src.sweep", r"src\.sweep\.search\.Search", supplied=(
+    "space", "folder", "wanted", "first_seed", "pruner_node"))  # fmt: skip
 COLLECTIONS = {
     "callbacks": Kind(
         "callbacks of src.callbacks or pytorch_lightning.callbacks",
@@ -86,6 +88,8 @@ RESULTS = {  # RESULT -> the kind that a parameter annotated Callable[..., RESUL
     ),
     "Tensor": Kind("a loss of src.losses", r"src\.losses\.\w+", returns="Tensor"),
     "nn.Module": NET,
+    "BaseSampler": Kind("a sampler of optuna.samplers", r"optuna\.samplers\.[A-Z]\w*"),
+    "BasePruner": Kind("a pruner of optuna.pruners", r"optuna\.pruners\.[A-Z]\w*"),
 }
 
 

@@ -59,7 +59,7 @@ def check_targets(cfg: dict[str, Any], command: str) -> None:
         if key in own:
             _check_plain(key, cfg[key], own[key])
         elif key in NODES:
-            _check_node(key, cfg[key], NODES[key])
+            check_node(key, cfg[key], NODES[key])
         elif key in COLLECTIONS:
             _check_collection(key, cfg[key], COLLECTIONS[key])
         else:
@@ -76,7 +76,7 @@ def _check_collection(path: str, nodes: Any, kind: Kind) -> None:
         if name in types and name != "transforms":
             _check_plain(f"{path}.{name}", node, types[name])
         else:
-            _check_node(f"{path}.{name}", node, kind)
+            check_node(f"{path}.{name}", node, kind)
 
 
 def _check_plain(path: str, value: Any, kind: Any, target: str = "") -> None:
@@ -96,7 +96,8 @@ def _check_plain(path: str, value: Any, kind: Any, target: str = "") -> None:
         check_value(path, value, kind, target)
 
 
-def _check_node(path: str, node: Any, kind: Kind) -> None:
+def check_node(path: str, node: Any, kind: Kind) -> None:
+    """Raise UserError unless `node` names a class of the kind and fits its signature."""
     if node is None and kind.optional:
         return
     if not isinstance(node, dict):
@@ -144,7 +145,7 @@ def _check_setting(
         value_type = type_of(known, target, key)
         _check_plain(f"{path}.{key}", value, value_type, target)
     else:
-        _check_node(f"{path}.{key}", value, child_kind)
+        check_node(f"{path}.{key}", value, child_kind)
 
 
 def type_of(known: Signature, target: str, key: str) -> Any:

@@ -31,7 +31,8 @@ from src.core.files import write_atomically
 
 NAME = "run.json"
 RUNNING, FINISHED, INTERRUPTED, FAILED = "running", "finished", "interrupted", "failed"
-STATES = (RUNNING, FINISHED, INTERRUPTED, FAILED)
+PRUNED = "pruned"  # a sweep ended the run early, because others were better
+STATES = (RUNNING, FINISHED, INTERRUPTED, FAILED, PRUNED)
 SPARE = 1024  # bytes that a running session reserves, to write its end on a full disk
 MAX_ERROR = 500  # characters of an error that are kept
 
@@ -72,7 +73,8 @@ def recorded(
     start, end = time.perf_counter(), {"state": FAILED}
     try:
         yield
-        end = {"state": FINISHED}
+        sessions = read(folder).get("sessions", [{}])
+        end = {"state": PRUNED if sessions[-1].get("state") == PRUNED else FINISHED}
     except (Interrupted, KeyboardInterrupt):
         end = {"state": INTERRUPTED}
         raise

@@ -9,6 +9,7 @@ from src.core import run_record, runs
 from src.core.errors import UserError
 
 LAST = "last"
+MULTIRUN = "multirun.yaml"  # the config of a sweep, in its folder
 OUT = "runs"  # the default of `out` in conf/train.yaml
 DEPTH = 5  # levels of folders that are searched
 
@@ -31,6 +32,11 @@ def runs_below(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
 def is_run(folder: Path) -> bool:
     """Return whether `folder` is the folder of a run."""
     return (folder / run_record.NAME).is_file() or runs.config_path(folder).is_file()
+
+
+def is_sweep(folder: Path) -> bool:
+    """Return whether `folder` is the folder of a sweep."""
+    return (folder / MULTIRUN).is_file()
 
 
 def started(folder: Path) -> float:
@@ -73,7 +79,7 @@ def find_run(text: str, setting: str = "run") -> str:
         if (found := newest(top)) is None:
             raise UserError(f"{setting}={text}: there is no run with a checkpoint below {top}")
         return str(found)
-    if not path.is_dir() or is_run(path) or (path / "multirun.yaml").exists():
+    if not path.is_dir() or is_run(path) or is_sweep(path):
         return text
     found = newest(path, depth=1)
     return text if found is None else str(found)

@@ -12,6 +12,7 @@ from src.callbacks import report as metrics_report
 from src.callbacks.checkpoint import best_checkpoint
 from src.callbacks.early_stopping import how_to_train_longer
 from src.callbacks.loggers import TensorBoard
+from src.callbacks.pruning import is_pruned
 from src.callbacks.run_page import RunPage
 from src.callbacks.trainer_state import callbacks, datamodule
 from src.core import run_record
@@ -85,6 +86,8 @@ def report(
     if not has_trained:
         log.info(how_to_train_longer(trainer))
     values = metrics_report.report(trainer, model, cfg, folder, metrics, has_trained, seconds)
+    if is_pruned(trainer):
+        run_record.update(folder, state=run_record.PRUNED)
     if not trainer.is_global_zero:
         return values
     if best is not None:

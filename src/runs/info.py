@@ -86,7 +86,7 @@ class RunInfo:
         final: dict[str, Any] = {}
         with contextlib.suppress(OSError, ValueError):
             final = json.loads((self.folder / "metrics.json").read_text(encoding="utf-8"))
-        if self.state == run_record.FINISHED and final:
+        if self.state in (run_record.FINISHED, run_record.PRUNED) and final:
             return final
         return {**final, **self.newest}
 

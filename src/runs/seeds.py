@@ -8,7 +8,7 @@ from src.runs.info import RunInfo
 
 # settings that change no result: watching a run changes nothing
 DESCRIPTIVE = ("out", "resume", "name", "tags", "note", "trainer.log_every_n_steps")
-WATCHING = ("recommended", "logger", "checkpoint")
+WATCHING = ("recommended", "logger", "checkpoint", "objective")
 
 
 class Estimate(NamedTuple):

@@ -172,8 +172,8 @@ def test_a_sweep_runs_the_grid(tmp_path):
     )
     assert result.returncode == 0, result.stderr
     figures = [
-        json.loads((tmp_path / "sweep" / str(i) / "metrics.json").read_text())["test/d_loss"]
-        for i in range(4)
+        json.loads((tmp_path / "sweep" / name / "metrics.json").read_text())["test/d_loss"]
+        for name in ("seed=0,loss=bce", "seed=0,loss=lsgan", "seed=1,loss=bce", "seed=1,loss=lsgan")
     ]
     assert len(set(figures)) == 4
 
@@ -195,14 +195,14 @@ def test_a_signal_ends_all_jobs_of_a_sweep(tmp_path):
         env={**os.environ},
     )
     deadline = time.monotonic() + 120
-    while not (tmp_path / "0" / "checkpoints" / "last.ckpt").exists():
+    while not (tmp_path / "seed=0" / "checkpoints" / "last.ckpt").exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 143, stderr
     assert "resume=" in stderr
-    assert not (tmp_path / "1").exists()
+    assert not (tmp_path / "seed=1").exists()
 
 
 @pytest.mark.slow

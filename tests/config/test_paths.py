@@ -172,11 +172,11 @@ def test_all_commands_accept_such_folders(tmp_path, name):
     sweep = top / "sweep"
     settings = (*TINY_RUN, f"data.root={top}/in", f"cache={top}/cache")
     fine("train", "-m", *settings, "seed=0,1", f"hydra.sweep.dir={sweep}")
-    assert (sweep / "1" / "metrics.json").is_file()
-    fine("train", *settings, f"model.init_from={sweep}/0", f"out={top}/runs")
+    assert (sweep / "seed=1" / "metrics.json").is_file()
+    fine("train", *settings, f"model.init_from={sweep}/seed=0", f"out={top}/runs")
     assert len(list((top / "runs").rglob("metrics.json"))) == 1
-    fine("evaluate", f"run={sweep}/0", f"data.root={top}/in")
-    fine("export", f"run={sweep}/0", f"out={top}/x.onnx")
+    fine("evaluate", f"run={sweep}/seed=0", f"data.root={top}/in")
+    fine("export", f"run={sweep}/seed=0", f"out={top}/x.onnx")
     assert (top / "x.onnx").is_file()
     fine("augment", f"data.root={top}/in", "augment=flip", f"out={top}/more")
     assert len(list((top / "more").rglob("*.png"))) == 24 + 17

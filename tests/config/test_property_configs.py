@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from src.config.checks import check
-from src.config.cli import _jobs, quoted
 from src.config.compose import compose, groups
+from src.config.overrides import quoted
+from src.sweep.space import Space
 from src.train import train
 from tests.config.choices import CONFIGS, config_of
 from tests.properties import draws, holds, refused
@@ -91,7 +92,12 @@ def test_any_overrides_pass_or_get_one_line(count, tmp_path, monkeypatch):
 @draws(20, 200)
 def test_any_sweep_is_split_or_gets_one_line(count):
     def claim(drawn):
-        refused(lambda: _jobs(drawn[1]))
+        def split():
+            space = Space(drawn[1])
+            assert all(space.job(values) for values in space.probes())
+            assert space.intervals or next(space.grid()) is not None
+
+        refused(split)
 
     holds(count, command_lines(), claim)
 

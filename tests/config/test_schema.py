@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from src.config.annotations import Unknown, resolve
 from src.config.checks import _check_fit, check
 from src.config.compose import CONF, compose
-from src.config.kinds import kind_of
+from src.config.kinds import SWEEPER, kind_of
 from src.config.overrides import settings_with
 from src.config.resume import resumable
 from src.config.schema import allowed_values
@@ -94,6 +94,8 @@ def test_every_parameter_has_an_annotation(target):
 def supplied(target):
     """Return the names of the parameters that the program passes itself."""
     names = {"transforms", "folder", "batches_done", "params"}
+    if re.fullmatch(SWEEPER.names, target):
+        return set(SWEEPER.supplied)
     packages = ("src.optim.muon", "src.callbacks", "src.data.transforms")
     return names if target.startswith(packages) else ()
 

@@ -30,15 +30,13 @@ def test_other_jobs_continue_and_the_last_line_names_those_that_failed(half):
     assert "Traceback" not in result.stderr
     last = result.stderr.strip().splitlines()[-1]
     assert last == (
-        "2 of 4 jobs failed: 1 (seed=0 data=mnist), 3 (seed=1 data=mnist); "
+        "2 of 4 jobs failed: seed=0,data=mnist, seed=1,data=mnist; "
         f"the train.log of each, in {folder}, says why"
     )
-    assert [(folder / str(number) / "metrics.json").is_file() for number in range(4)] == [
-        True,
-        False,
-        True,
-        False,
-    ]
+    assert {path.parent.name for path in folder.glob("*/metrics.json")} == {
+        "seed=0,data=digits",
+        "seed=1,data=digits",
+    }
 
 
 def test_a_failed_job_is_reported_at_once(half):
@@ -47,27 +45,28 @@ def test_a_failed_job_is_reported_at_once(half):
     at = next(
         i
         for i, line in enumerate(lines)
-        if line.startswith("job 1 (seed=0 data=mnist) failed: mnist: ")
+        if line.startswith("job seed=0,data=mnist failed: mnist: ")
     )
     assert any("Classifier on digits" in line for line in lines[at:])  # job 2 comes behind it
 
 
 def test_a_failed_job_keeps_its_config_and_its_log(half):
     folder, _ = half
-    assert (folder / "1" / ".hydra" / "config.yaml").is_file()
-    assert f"error: mnist: {folder.parent}" in (folder / "1" / "train.log").read_text()
-    assert "error: " not in (folder / "0" / "train.log").read_text()
-    records = [run_record.read(folder / str(number)) for number in range(2)]
+    good, bad = folder / "seed=0,data=digits", folder / "seed=0,data=mnist"
+    assert (bad / ".hydra" / "config.yaml").is_file()
+    assert f"error: mnist: {folder.parent}" in (bad / "train.log").read_text()
+    assert "error: " not in (good / "train.log").read_text()
+    records = [run_record.read(path) for path in (good, bad)]
     assert [record["sessions"][0]["state"] for record in records] == ["finished", "failed"]
     assert "seed=0 data=mnist" in records[1]["sessions"][0]["command"], "repeats this job alone"
 
 
-def test_a_sweep_does_not_resume(tmp_path):
+def test_a_single_run_does_not_resume_as_a_sweep(tmp_path):
     assert "remove -m" in wrong(command("train", "-m", f"resume={tmp_path}", "seed=0,1"))
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_the_sweep_and_lists_its_jobs(tmp_path):
+def test_ctrl_c_ends_the_sweep_and_says_how_to_continue(tmp_path):
     args = [
         *TINY,
         "model=fc",
@@ -83,7 +82,8 @@ def test_ctrl_c_ends_the_sweep_and_lists_its_jobs(tmp_path):
         env={**os.environ},
     )
     deadline = time.monotonic() + 200
-    while not (tmp_path / "1" / "checkpoints" / "last.ckpt").exists():
+    folder = tmp_path / "max_epochs=5000"
+    while not (folder / "checkpoints" / "last.ckpt").exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
@@ -91,7 +91,6 @@ def test_ctrl_c_ends_the_sweep_and_lists_its_jobs(tmp_path):
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
     assert stderr.strip().splitlines()[-1] == (
-        f"sweep {tmp_path} stopped; jobs: done 0 (trainer.max_epochs=1); "
-        "stopped 1 (trainer.max_epochs=5000); not started 1"
+        f"sweep stopped: 1 of 3 jobs done; continue it with: python -m src.train resume={tmp_path}"
     )
-    assert not (tmp_path / "2").exists()
+    assert not (tmp_path / "max_epochs=2").exists()

@@ -11,7 +11,7 @@ FLOORS = [  # each imports its own floor and those before it
     {"nets", "losses", "metrics", "viz", "optim"},
     {"data", "models", "callbacks"},
     {"config", "engine"},
-    {"bench", "nanonet", "runs", "serve", "commands"},
+    {"bench", "nanonet", "runs", "serve", "sweep", "commands"},
 ]
 ROOMS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 NOT_BELOW = {"data": {"models", "callbacks"}, "models": {"callbacks"}, "config": {"engine"}}

@@ -48,6 +48,8 @@ def jobs(arguments):
         key, _, value = argument.partition("=")
         value = PLACEHOLDERS.get(value, value)
         value = re.sub(r"^range\((\d+),\d+\)$", r"\1", value)
+        value = re.sub(r"^choice\((.*)\)$", r"\1", value)
+        value = re.sub(r"^.*interval\(([^()]*)\)+$", r"\1", value).replace(", ", ",")
         values.append([f"{key}={part}" for part in re.split(r",(?![^\[]*\])", value)])
     for job in zip_longest(*values):
         yield [value or values[i][0] for i, value in enumerate(job)]
@@ -62,7 +64,9 @@ def test_documented_command_composes(module, arguments):
     if {"--help", "-h"} & set(arguments):
         return
     options = [argument for argument in arguments if not argument.startswith("-")]
-    options = [option for option in options if not option.startswith(("resume=", "hydra."))]
+    options = [
+        option for option in options if not option.startswith(("resume=", "hydra.", "hydra/"))
+    ]
     if any("early_stopping." in option for option in options):  # resumed: it was there before
         options = ["model=fc", "callbacks=[default,early_stopping]", *options]
     for overrides in jobs(options):

@@ -114,7 +114,7 @@ def test_sweep_of_runs_with_two_processes_has_one_folder(tmp_path):
     result = command("train", "-m", *settings, "seed=0,1")
     assert result.returncode == 0, result.stderr
     (sweep,) = (tmp_path / "sweep").iterdir()
-    for job in ("0", "1"):
+    for job in ("seed=0", "seed=1"):
         metrics = json.loads((sweep / job / "metrics.json").read_text())
         assert metrics["batches"] == 2  # 101 images, 2 processes, 32 images each
 

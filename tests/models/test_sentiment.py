@@ -142,7 +142,7 @@ def test_resume_at_any_batch_is_bit_exact(config, tmp_path, monkeypatch, cut):
 
 def test_leave_one_out_equals_separate_runs(config, tmp_path, words_run, capsys):
     for seed in range(2):
-        shutil.copytree(words_run, tmp_path / "sweep" / str(seed))
+        shutil.copytree(words_run, tmp_path / "sweep" / f"seed={seed}")
     few = (*CPU, "trainer.max_epochs=3", "model.freeze_vectors=false")
     out = tmp_path / "deep" / "answers.csv"
     right = np.array(

@@ -1,0 +1,1 @@
+"""Sweeps: run a grid of jobs or search with Optuna, survive interruptions, and report."""

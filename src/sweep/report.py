@@ -1,0 +1,32 @@
+"""The end of a sweep: sweep.csv, a table, the best run and its recipe, plots."""
+
+from pathlib import Path
+
+from src.config.objective import Objective
+from src.sweep.job import Job
+from src.sweep.plots import draw
+from src.sweep.recipe import command, without, write_recipe
+from src.sweep.results import points_of, rows_of, table, write_csv
+
+
+def report(config_name: str, jobs: list[Job], wanted: list[Objective], folder: Path) -> None:
+    """Write the files of a finished sweep and print its table."""
+    rows = rows_of(jobs, wanted)
+    points = points_of(rows, wanted)
+    write_csv(rows, wanted, folder / "sweep.csv")
+    print(f"\n{table(points, wanted)}\n")
+    print(f"all jobs     {folder / 'sweep.csv'}")
+    finished = [point for point in points if point.estimates]
+    if not finished:
+        return
+    best = finished[0]
+    job = best.rows[0].job
+    overrides = without(job.overrides, "seed") if len(best.rows) > 1 else job.overrides
+    how = command(config_name, overrides)
+    found = ", ".join(f"{m} {e}" for (m, _), e in zip(wanted, best.estimates, strict=True))
+    recipe = folder / "best.yaml"
+    write_recipe(overrides, [f"The best of {folder}: {found}", how], recipe)
+    print(f"best recipe  {recipe}   (use it with: experiment={recipe})")
+    print(f"best run     {how}")
+    for path in draw(points, wanted, folder):
+        print(f"plot         {path}")

@@ -1,0 +1,121 @@
+"""What came of a sweep: a row per job, and the mean over the seeds of each point."""
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from src.config.objective import Objective
+from src.core import run_record
+from src.core.files import write_atomically
+from src.runs.seeds import Estimate, estimate
+from src.runs.table import lines
+from src.sweep.job import Job, Outcome, outcome
+from src.sweep.names import short_keys, short_value
+
+SHOWN = 20  # lines of the printed table
+
+
+class Row(NamedTuple):
+    """A job with what came of it."""
+
+    job: Job
+    result: Outcome
+    seconds: float
+
+
+class Point(NamedTuple):
+    """The jobs that differ only in their seed.
+
+    Attributes:
+        values: the text of each swept key but the seed.
+        estimates: mean and interval of each objective; empty unless all its jobs have finished.
+    """
+
+    values: dict[str, str]
+    rows: list[Row]
+    estimates: list[Estimate]
+
+    @property
+    def state(self) -> str:
+        """The state of the jobs that have not finished; else `finished`."""
+        states = dict.fromkeys(row.result.state for row in self.rows)
+        return ", ".join(s for s in states if s != run_record.FINISHED) or run_record.FINISHED
+
+
+def rows_of(jobs: Sequence[Job], wanted: list[Objective]) -> list[Row]:
+    """Read the folder of each job."""
+    found = []
+    for job in jobs:
+        sessions = run_record.read(job.folder).get("sessions", [])
+        seconds = sum(float(one.get("seconds") or 0) for one in sessions)
+        found.append(Row(job, outcome(job.folder, wanted), seconds))
+    return found
+
+
+def points_of(rows: Sequence[Row], wanted: list[Objective]) -> list[Point]:
+    """Return the points of a sweep, the best by the first objective first."""
+    groups: dict[Any, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(_without_seed(row.job.values).items()), []).append(row)
+    points = [_point(dict(key), group) for key, group in groups.items()]
+    sign = 1 if wanted[0].mode == "min" else -1
+    return sorted(points, key=lambda p: sign * p.estimates[0].mean if p.estimates else math.inf)
+
+
+def _without_seed(values: dict[str, str]) -> dict[str, str]:
+    rest = {key: value for key, value in values.items() if key.lstrip("+") != "seed"}
+    return rest or values  # a sweep over nothing but seeds: one point for each
+
+
+def _point(values: dict[str, str], rows: list[Row]) -> Point:
+    found = [row.result.values for row in rows]
+    finished = [numbers for numbers in found if numbers is not None]
+    complete = len(finished) == len(rows)
+    means = [estimate(column) for column in zip(*finished, strict=True)] if complete else []
+    return Point(values, rows, means)
+
+
+def table(points: Sequence[Point], wanted: list[Objective]) -> str:
+    """Return the table of a sweep: swept keys, objectives with their intervals, number of runs."""
+    if not points:
+        return "no jobs"
+    short = short_keys(points[0].values)
+    words = {"min": "lower is better", "max": "higher is better"}
+    header = [*short.values(), *(f"{m} ({words[mode]})" for m, mode in wanted), "runs", "state"]
+    cells = [
+        [
+            *(short_value(point.values.get(key, "")) for key in short),
+            *(map(str, point.estimates) if point.estimates else [""] * len(wanted)),
+            str(len(point.rows)),
+            point.state,
+        ]
+        for point in points
+    ]
+    text = lines(header, cells[:SHOWN])
+    if len(cells) > SHOWN:
+        text.append(f"and {len(cells) - SHOWN} more")
+    return "\n".join(text)
+
+
+def write_csv(rows: Sequence[Row], wanted: list[Objective], path: Path) -> None:
+    """Write a row per job: trial, folder, state, swept keys, objectives, seconds, error."""
+    keys = {key: key.lstrip("+~") for row in rows for key in row.job.values}
+    metrics = [metric for metric, _ in wanted]
+    header = ["trial", "folder", "state", *keys.values(), *metrics, "seconds", "error"]
+
+    def write(to: Path) -> None:
+        with to.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, header, restval="")
+            writer.writeheader()
+            for job, result, seconds in rows:
+                values = {keys[key]: value.strip("'\"") for key, value in job.values.items()}
+                numbers = dict(zip(metrics, result.values or [], strict=False))
+                writer.writerow({
+                    **values, **numbers, "trial": job.trial, "folder": job.name,
+                    "state": result.state, "seconds": round(seconds, 1),
+                    "error": result.error or "",
+                })  # fmt: skip
+
+    write_atomically(path, write)

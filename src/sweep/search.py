@@ -1,0 +1,204 @@
+"""A search with Optuna: trials are asked for, run as jobs, and told.
+
+All that must survive is in the study's storage and in the folders of the jobs. A trial that was cut
+is still `RUNNING` in the storage: its jobs continue from their checkpoints. The random numbers of
+the sampler are a function of (seed, trial), so a search that was killed and continued asks for the
+same trials as one that was not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from src.config.objective import Objective
+from src.core import run_record
+from src.core.errors import UserError, first_line
+from src.core.study import open_storage
+from src.core.types import PositiveInt, Seed
+from src.sweep.job import Job, Outcome, outcome
+from src.sweep.names import folder_name
+from src.sweep.space import Space, distribution, suggest
+
+if TYPE_CHECKING:
+    from optuna.pruners import BasePruner
+    from optuna.samplers import BaseSampler
+    from optuna.trial import FrozenTrial
+
+
+class Search:
+    """The trials of a study of Optuna, as jobs of a sweep.
+
+    Args:
+        n_trials: number of trials of the study, including those of earlier sessions.
+        n_seeds: a trial is the mean of this many runs, with seed, seed + 1, ... They run one after
+            another; only the first can be pruned.
+        n_jobs: number of jobs that the launcher gets at a time; each such batch is told when all
+            of it has ended.
+        seed: seed of the sampler, unless that is given its own.
+        sampler: builds the sampler.
+        pruner: builds the pruner; None: no trial ends early.
+        storage: URL of the study's database; None: study.log in the folder of the sweep.
+        study_name: its name in the storage; None: that of the folder of the sweep.
+        space: the swept keys.
+        folder: the sweep.
+        wanted: the objectives.
+        first_seed: the setting `seed`.
+        pruner_node: the node of `pruner` in the config.
+    """
+
+    def __init__(
+        self,
+        n_trials: PositiveInt,
+        n_seeds: PositiveInt,
+        n_jobs: PositiveInt,
+        seed: Seed,
+        sampler: Callable[..., BaseSampler],
+        pruner: Callable[..., BasePruner] | None,
+        storage: str | None,
+        study_name: str | None,
+        *,
+        space: Space,
+        folder: Path,
+        wanted: list[Objective],
+        first_seed: int,
+        pruner_node: dict[str, Any] | None,
+    ) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        self.n_trials, self.n_seeds, self.n_jobs, self.seed = n_trials, n_seeds, n_jobs, seed
+        self.total, self.is_shared = n_trials * n_seeds, storage is not None
+        self.space, self.folder, self.wanted = space, folder.absolute(), wanted
+        self.first_seed, self.sampler = first_seed, sampler
+        self.distributions = {key: distribution(o) for key, o in space.swept.items()}
+        name = study_name or self.folder.name
+        self.storage = open_storage(storage, self.folder)
+        directions: list[Any] = [f"{mode}imize" for _, mode in wanted]
+        try:
+            self.study = optuna.create_study(
+                storage=self.storage, study_name=name, directions=directions, load_if_exists=True,
+                pruner=pruner() if pruner else optuna.pruners.NopPruner(),
+            )  # fmt: skip
+        except Exception as error:  # a database's driver can raise any exception type
+            raise UserError(f"hydra.sweeper.storage={storage}: {first_line(error)}") from error
+        if [d.name.lower() for d in self.study.directions] != directions:
+            raise UserError(f"study {name} in {storage} has other objectives")
+        self.study.set_metric_names([metric for metric, _ in wanted])
+        self.pruning = None
+        if pruner is not None and len(wanted) == 1:
+            self.pruning = {
+                "_target_": "src.callbacks.pruning.Pruning",
+                "storage": storage,
+                "sweep": str(self.folder),
+                "study_name": name,
+                "monitor": wanted[0].metric,
+                "pruner": pruner_node,
+            }
+        self.taken: set[str] = set()
+        self.queue = self._cut_trials()
+
+    def next_jobs(self) -> list[Job]:
+        """Return the jobs to launch now; none if the study has all its trials."""
+        jobs, self.queue = self.queue[: self.n_jobs], self.queue[self.n_jobs :]
+        while len(jobs) < self.n_jobs and self._count() < self.n_trials:
+            jobs.append(self._ask(None))
+        return jobs
+
+    def finish(self, job: Job, result: Outcome) -> None:
+        """Tell the study what came of a job, or run the trial's next seed."""
+        from optuna.trial import TrialState
+
+        trial_id = job.trial_id
+        assert trial_id is not None
+        if result.state == run_record.PRUNED:
+            self.study.tell(job.trial, state=TrialState.PRUNED)
+        elif result.state != run_record.FINISHED or result.values is None:
+            self.storage.set_trial_user_attr(trial_id, "error", result.error or result.state)
+            self.study.tell(job.trial, state=TrialState.FAIL)
+        else:
+            seeds = self._seed_values(trial_id)
+            if len(seeds) < self.n_seeds:
+                self.queue.insert(0, self._job(trial_id, len(seeds)))
+                return
+            means = [sum(column) / len(column) for column in zip(*seeds, strict=True)]
+            self.study.tell(job.trial, means)
+
+    def jobs(self) -> list[Job]:
+        """Return the jobs of all trials of the study that have started."""
+        found = []
+        for trial in self.study.get_trials(deepcopy=False):
+            seeds = range(len(trial.user_attrs["folders"]) if "sweep" in trial.user_attrs else 0)
+            jobs = [self._job(trial._trial_id, seed) for seed in seeds]
+            found += [job for job in jobs if job.folder.is_dir()]
+        return found
+
+    def _seed_values(self, trial_id: int) -> list[list[float]]:
+        """Return the objectives of the finished jobs of a trial, by seed."""
+        found = []
+        for number in range(self.n_seeds):
+            folder = self._job(trial_id, number).folder
+            result = outcome(folder, self.wanted) if folder.is_dir() else None
+            if result is None or result.values is None:
+                break
+            found.append(result.values)
+        return found
+
+    def _count(self) -> int:
+        return len(self.study.get_trials(deepcopy=False))
+
+    def _cut_trials(self) -> list[Job]:
+        """Return the jobs of trials that an earlier session of this sweep has not told."""
+        from optuna.trial import TrialState
+
+        jobs = []
+        for trial in self.study.get_trials(deepcopy=False):
+            is_ours = trial.user_attrs.get("sweep") == str(self.folder)
+            if is_ours:
+                self.taken.update(trial.user_attrs["folders"])
+            if trial.state != TrialState.RUNNING:
+                continue
+            if is_ours:
+                seeds = len(self._seed_values(trial._trial_id))
+                jobs.append(self._job(trial._trial_id, min(seeds, self.n_seeds - 1)))
+            elif not self.is_shared:  # killed while it was asked for
+                jobs.append(self._ask(trial))
+        return jobs
+
+    def _ask(self, cut: FrozenTrial | None) -> Job:
+        """Return the first job of a new trial, or of one that has not got all its values yet."""
+        import optuna
+
+        self.study.sampler = self._sampler(self._count() if cut is None else cut.number)
+        trial = self.study.ask() if cut is None else optuna.Trial(self.study, cut._trial_id)
+        values = {key: suggest(trial, key, dist) for key, dist in self.distributions.items()}
+        seeds: list[dict[str, str]] = [{}]
+        if self.n_seeds > 1:
+            seeds = [{"seed": str(self.first_seed + i)} for i in range(self.n_seeds)]
+        folders = [folder_name({**values, **own}, self.taken) for own in seeds]
+        jobs = [{**values, **own} for own in seeds]
+        trial.set_user_attr("folders", folders)
+        trial.set_user_attr("values", jobs)
+        trial.set_user_attr("sweep", str(self.folder))  # the last: the trial has all it needs
+        return self._job(trial._trial_id, 0)
+
+    def _job(self, trial_id: int, seed: int) -> Job:
+        trial = self.storage.get_trial(trial_id)
+        values = trial.user_attrs["values"][seed]
+        folder = Path(trial.user_attrs["sweep"]) / trial.user_attrs["folders"][seed]
+        return Job(folder, self.space.job(values), values, trial.number, trial_id)
+
+    def _sampler(self, number: int) -> BaseSampler:
+        """Build the sampler for one trial, with a seed of its own."""
+        assert isinstance(self.sampler, partial)
+        has_seed = "seed" in inspect.signature(self.sampler.func).parameters
+        if not has_seed or "seed" in self.sampler.keywords:
+            return self.sampler()
+        digest = hashlib.sha256(f"{self.seed} {number}".encode()).digest()
+        return self.sampler(seed=int.from_bytes(digest[:4], "little"))
