@@ -5,7 +5,8 @@
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 RUN := .venv/bin/python -m
-EXTRAS := $(addprefix --extra ,export heic inception serve) # in requirements.lock; mlflow is large
+# extras in requirements.lock; mlflow and wandb are left out, since they add over 40 packages
+EXTRAS := $(addprefix --extra ,export heic inception joblib optuna serve submitit)
 SHARED := -n auto --maxprocesses 4 --dist loadfile # the tests of one file share what it makes
 
 help: ## list the targets
