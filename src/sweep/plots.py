@@ -119,9 +119,10 @@ def _png(axes: Any, path: Path) -> Path:
 
     first = axes.flat[0] if hasattr(axes, "flat") else axes
     figure = first.figure
-    figure.set_layout_engine("constrained")
     try:
-        write_atomically(path, lambda to: figure.savefig(to, dpi=110, format="png"))
+        write_atomically(
+            path, lambda to: figure.savefig(to, dpi=110, format="png", bbox_inches="tight")
+        )
     finally:
         pyplot.close(figure)
     return path
