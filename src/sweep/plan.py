@@ -1,5 +1,6 @@
 """What a sweep is to do: from its command line, checked before anything starts."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,7 @@ class Plan:
         try:
             build = instantiate(self.hydra_cfg.sweeper, _partial_=True)
             return build(
+                n_jobs=node["n_jobs"] or self._jobs_of_launcher(),
                 space=self.space, folder=folder, wanted=self.wanted,
                 first_seed=self.cfg.seed, pruner_node=node["pruner"],
             )  # fmt: skip
@@ -136,6 +138,11 @@ class Plan:
         except Exception as error:  # Optuna's classes check their own parameters
             cause = error.__cause__ if isinstance(error.__cause__, UserError) else error
             raise UserError(f"hydra.sweeper: {first_line(cause)}") from error
+
+    def _jobs_of_launcher(self) -> int:
+        """Return how many jobs the launcher runs side by side, as far as its config says."""
+        n = self.hydra_cfg.launcher.get("n_jobs", 1)
+        return n if n > 0 else os.cpu_count() or 1
 
 
 def saved_overrides(folder: Path) -> list[str]:
@@ -154,6 +161,8 @@ def resumed_overrides(folder: Path, changes: list[str]) -> list[str]:
 
     Raises UserError for a change of another setting, which would make it another sweep.
     """
+    if not runs.is_first_process():  # Lightning gives the other ranks of a job more settings
+        changes = [o for o in changes if not o.startswith(GIVEN_BY_HYDRA)]
     for override in changes:
         if not _is_hydras(override) or override.startswith((*GIVEN_BY_HYDRA, "hydra/sweeper")):
             raise UserError(
