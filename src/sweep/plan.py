@@ -13,13 +13,16 @@ from src.config.kinds import SWEEPER
 from src.config.objective import Objective, objectives
 from src.config.overrides import setting
 from src.config.targets import UnknownSetting, check_node
-from src.core import packages, run_search, runs
+from src.core import packages, run_search, runs, study
 from src.core.errors import UserError, first_line
 from src.sweep.grid import Grid
 from src.sweep.space import Space
 
 FOLDER = "hydra.sweep.dir"
 GIVEN_BY_HYDRA = ("hydra.mode=", f"{FOLDER}=")
+
+
+UNSTARTED = {".lock", study.NAME, f"{study.NAME}.lock"}
 
 
 class Plan:
@@ -96,6 +99,8 @@ class Plan:
             self._expect_same(wanted)
             run_folder.folder = wanted
             return wanted
+        if named and wanted.is_dir() and {path.name for path in wanted.iterdir()} <= UNSTARTED:
+            runs.discard(wanted, parents=False)  # killed before it had saved its settings
         return run_folder.reserve(self.config_name, overrides, FOLDER)
 
     def _expect_same(self, folder: Path) -> None:

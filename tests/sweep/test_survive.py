@@ -77,24 +77,26 @@ def test_a_search_killed_twice_equals_one_that_was_not(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_worse_trial_is_pruned(tmp_path):
-    folder = tmp_path / "sweep"
+def test_a_pruned_run_ends_early_with_complete_files(tmp_path):
+    """The pruner of this test ends every run whose loss is above 0."""
     result = command(
         "train", "-m", *TINY, "model=fc", "trainer.max_epochs=4", "hydra/sweeper=optuna",
-        "hydra.sweeper.n_trials=3", "hydra.sweeper.sampler._target_=optuna.samplers.GridSampler",
-        "hydra.sweeper.sampler.search_space={model.optimizer.lr:['0.01','1e-6','1e-7']}",
-        "model.optimizer.lr=0.01,1e-6,1e-7", "hydra.sweeper.pruner.n_startup_trials=1",
-        f"hydra.sweep.dir={folder}",
+        "hydra.sweeper.n_trials=1", "model.optimizer.lr=interval(0.01,0.1)",
+        "hydra.sweeper.pruner._target_=optuna.pruners.ThresholdPruner",
+        "hydra.sweeper.pruner.upper=0", "hydra.sweeper.pruner.n_warmup_steps=1",
+        f"hydra.sweep.dir={tmp_path / 'sweep'}",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    states = [run_record.read(path)["sessions"][-1]["state"] for path in folder.glob("lr=*")]
-    assert sorted(states) in (["finished", "pruned", "pruned"], ["finished", "finished", "pruned"])
-    (pruned, *_) = [p for p in folder.glob("lr=*")
-                    if run_record.read(p)["sessions"][-1]["state"] == "pruned"]  # fmt: skip
-    metrics = json.loads((pruned / "metrics.json").read_text())
+    (folder,) = (tmp_path / "sweep").glob("lr=*")
+    session = run_record.read(folder)["sessions"][-1]
+    assert session["state"] == "pruned"
+    assert "error" not in session
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["batches"] == 4, "one epoch of 100 images"
     assert "val/loss" in metrics
     assert "test/loss" not in metrics
-    assert (pruned / "checkpoints" / "last.ckpt").is_file()
+    assert (folder / "checkpoints" / "last.ckpt").is_file()
+    assert "pruned after 4 batches" in (folder / "train.log").read_text()
     assert "pruned" in result.stdout
 
 
