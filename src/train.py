@@ -7,15 +7,22 @@ python -m src.train model=dcgan model/loss=lsgan model.optimizer.lr=2e-4
 python -m src.train -m model=gan,lsgan seed=0,1,2        a sweep, one run after another
 python -m src.train -m hydra/sweeper=optuna 'model.optimizer.lr=tag(log, interval(1e-5, 1e-2))'
 python -m src.train resume=DIR                           continue an interrupted run
+python -m src.train --summary model=vgg data=cifar10     print the layers, and train nothing
 """
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
 from src.config import cli
+from src.config.checks import check
+from src.config.compose import compose
+from src.config.jobs import run_once
+from src.config.overrides import quoted, setting
 from src.core import runs
 from src.core.counts import count
 from src.sweep.sweeper import run_sweep
@@ -65,5 +72,30 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     return report(trainer, model, cfg, folder, metrics, done, time.perf_counter() - start)
 
 
+def run(overrides: Sequence[str], folder: Path) -> dict[str, Any]:
+    """Train as `python -m src.train OVERRIDES` does, from Python; return the metrics.
+
+    Args:
+        overrides: such as ["model=dcgan", "data=mnist"].
+        folder: the run's folder; it must not hold another run.
+
+    Raises:
+        UserError: a setting is wrong, as on the command line.
+    """
+    given = [*map(quoted, overrides), setting("hydra.run.dir", folder)]
+    check(compose("train", given))
+    run_once("train", given, train, runs.reserve(folder, exact=True), is_named=True)
+    return runs.read_metrics(folder)
+
+
+def summarize(cfg: DictConfig) -> None:
+    """Print the layers of the model of `cfg`; nothing is trained or written."""
+    from src.engine import build
+    from src.engine.summary import summary_lines
+
+    data = build.datamodule(cfg)
+    print("\n".join(summary_lines(build.model(cfg, data), data)))
+
+
 if __name__ == "__main__":
-    sys.exit(cli.launch("train", train, run_sweep, __doc__ or ""))
+    sys.exit(cli.launch("train", train, run_sweep, __doc__ or "", summarize))

@@ -47,13 +47,24 @@ from src.core.run_search import is_sweep
 # (config_name, task, overrides, folder of the sweep to continue) -> None
 SweepFunction = Callable[[str, Task, list[str], "RunFolder"], None]
 
+Summarize = Callable[[DictConfig], Any]
 
-def launch(config_name: str, task: Task, sweep: "SweepFunction", doc: str) -> int:
-    """Run `task(cfg, folder)` for the command line, once or as a sweep; return the exit code."""
+
+def launch(
+    config_name: str,
+    task: Task,
+    sweep: "SweepFunction",
+    doc: str,
+    summarize: Summarize | None = None,
+) -> int:
+    """Run `task(cfg, folder)` for the command line, once or as a sweep; return the exit code.
+
+    With the option --summary, `summarize(cfg)` prints the layers of the model instead.
+    """
     argv = sys.argv[1:]
     if "--help" in argv or "-h" in argv:
         return guarded(lambda: print(help_text(doc)))
-    return guarded(lambda: _launch(config_name, task, sweep, argv))
+    return guarded(lambda: _launch(config_name, task, sweep, summarize, argv))
 
 
 def command(
@@ -128,7 +139,13 @@ def _closed(stream: TextIO) -> bool:
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
-def _launch(config_name: str, task: Task, sweep: "SweepFunction", argv: list[str]) -> None:
+def _launch(
+    config_name: str,
+    task: Task,
+    sweep: "SweepFunction",
+    summarize: Summarize | None,
+    argv: list[str],
+) -> None:
     args = hydra_app.parse_options(config_name, argv)
     args.multirun |= "hydra.mode=MULTIRUN" in args.overrides
     args.overrides = with_recipe(args.overrides)
@@ -138,7 +155,10 @@ def _launch(config_name: str, task: Task, sweep: "SweepFunction", argv: list[str
             f"--config-name, --config-path and --config-dir do not work: configs live in {CONF}"
         )
     if hydra_app.prints(args):
-        _show(config_name, args)
+        if args.summary and summarize is not None:
+            summarize(check_job(config_name, args.overrides))
+        else:
+            _show(config_name, args)
         return
     resumed = [o for o in args.overrides if re.match(r"resume=(?!null$|$)", o)]
     run_folder = RunFolder()
@@ -250,5 +270,6 @@ def help_text(doc: str) -> str:
         "",
         "Any setting: DOTTED.NAME=VALUE, as in model.optimizer.lr=2e-4",
         "-m: run a sweep over values with commas. --cfg job: print the composed config.",
+        "--summary: print the layers of the model.",
     ]
     return "\n".join(lines)

@@ -65,6 +65,7 @@ class Train:
     resume: RunPath | None
     on_nonfinite: Resumable[Literal["stop", "warn"]]
     test: Resumable[bool]
+    profiler: Resumable[Literal["simple", "pytorch"] | None]
     cache: Resumable[PathText]
     checkpoint: Resumable[Checkpointing]
     objective: Resumable[Objective]
@@ -81,6 +82,16 @@ class Bench(Train):
     batches: PositiveInt
     warmup: PositiveInt
     rounds: PositiveInt
+
+
+@dataclass
+class LRFinder(Train):
+    """python -m src.lr_finder"""
+
+    min_lr: Positive
+    max_lr: Positive
+    batches: Annotated[int, Interval(ge=20)]
+    picture: PictureName
 
 
 @dataclass
@@ -272,6 +283,7 @@ class Serve:
 COMMANDS = {
     "train": Train,
     "bench": Bench,
+    "lr_finder": LRFinder,
     "leave_one_out": LeaveOneOut,
     "bench_augment": BenchAugment,
     "bench_serve": BenchServe,

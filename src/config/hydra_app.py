@@ -111,6 +111,7 @@ def parser() -> ArgumentParser:
     add("--hydra-help", action="store_true", help="print Hydra's own help")
     add("--version", action="store_true", help="print Hydra's version")
     add("--shell-completion", "-sc", action="store_true", help="with install=SHELL: print a script")
+    add("--summary", action="store_true", help="print the layers of the model")
     for name, short in (("path", "p"), ("name", "n"), ("dir", "d")):
         add(f"--config-{name}", f"-c{short}", help="not supported")
     return options
@@ -126,13 +127,21 @@ def prints(args: Namespace) -> bool:
         "--multirun": args.multirun,
         "--cfg": args.cfg,
         "--info": args.info,
+        "--summary": args.summary,
         "--shell-completion": args.shell_completion,
     }
     if len(given := [option for option, value in actions.items() if value]) > 1:
         raise UserError(f"{' and '.join(given)} exclude each other: give one of them")
     if args.resolve and not args.cfg:
         raise UserError("--resolve needs --cfg")
-    others = (args.cfg, args.info, args.shell_completion, args.hydra_help, args.version)
+    others = (
+        args.summary,
+        args.cfg,
+        args.info,
+        args.shell_completion,
+        args.hydra_help,
+        args.version,
+    )
     return any(others)
 
 

@@ -31,15 +31,15 @@ def objectives(cfg: Mapping[str, Any]) -> list[Objective]:
         given = [_default(str(cfg["model"]["_target_"]))]
     if modes and len(modes) != len(given):
         raise UserError(
-            f"objective.mode={','.join(modes)} must have a value for each of the metrics "
-            f"{', '.join(given)}"
+            f"objective.mode={shown(','.join(modes))} must have a value for each of the metrics "
+            f"{shown(', '.join(given))}"
         )
     found = modes or [direction(metric) for metric in given]
     for metric, mode in zip(given, found, strict=True):
         if mode is None:
             raise UserError(
-                f"objective.mode must be given, min or max: the name of {shown(metric)} does not say "
-                f"which is better{_hint(cfg, metric)}"
+                f"objective.mode must be given, min or max: the name of {shown(metric)} does not "
+                f"say which is better{_hint(cfg, metric)}"
             )
     return [Objective(metric, mode) for metric, mode in zip(given, found, strict=True)]
 

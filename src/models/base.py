@@ -1,10 +1,11 @@
 """The contract of all models: what the commands, the callbacks and the config checks rely on."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
+from torch import nn
 
 
 class Family(pl.LightningModule):
@@ -49,6 +50,7 @@ class Family(pl.LightningModule):
           + compared                    headers of the columns
         translate(images, to)           `src.translate`; augmentation of a folder
         graphs()                        TensorBoard's graphs: {name: (network, example input)}
+          or example_inputs()           the same, for `src.train --summary` only
 
     All methods take and return images (n, C, H, W) in [0, 1], whatever range the networks use.
 
@@ -93,6 +95,14 @@ class Family(pl.LightningModule):
         Args:
             datamodule: that the model will be trained on.
         """
+
+    def example_inputs(self) -> dict[str, tuple[nn.Module, Any]]:
+        """Return name -> (network, example input) for `src.train --summary`.
+
+        By default they are those of `graphs`. A model must have one of both.
+        """
+        graphs: dict[str, tuple[nn.Module, Any]] = cast(Any, self).graphs()
+        return graphs
 
     @property
     def datamodule(self) -> Any:

@@ -188,6 +188,11 @@ class DRAW(Family):
         net = copy.deepcopy(self.net)  # eager: a tracer cannot look into a compiled cell
         return {"draw": (net, (x, torch.zeros(1, 2, self.net.latent_dim, device=self.device)))}
 
+    def example_inputs(self) -> dict[str, tuple[nn.Module, Any]]:
+        """Return the net with an example input of all steps."""
+        net, (x, eps) = self.graphs()["draw"]
+        return {"draw": (net, (x, eps.repeat(self.net.num_steps, 1, 1)))}
+
 
 def box(window: Any) -> Tensor:
     """Return top, left, bottom, right of the outer filter centers, and sigma, (B, 5), in pixels.

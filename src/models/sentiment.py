@@ -92,6 +92,11 @@ class Sentiment(Family):
             target[1:] = source[1:]  # row 0 stands for no word
         log.info("loaded vectors of %d words from %s", len(words), folder)
 
+    def example_inputs(self) -> dict[str, tuple[nn.Module, Any]]:
+        """Return the vectors with two sentences of one word, and the net with their means."""
+        words = torch.ones(2, 1, dtype=torch.int64)
+        return {"vectors": (self.vectors, words), "net": (self.net, self.vectors(words))}
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer([p for p in self.parameters() if p.requires_grad])
 

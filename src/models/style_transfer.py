@@ -164,6 +164,10 @@ class StyleTransfer(Family):
             else torch.rand(content.shape, generator=noise).to(content)
         )
 
+    def example_inputs(self) -> dict[str, tuple[nn.Module, Any]]:
+        """Return the network with the image that is learned."""
+        return {"net": (self.net, self.image.detach()[None])}
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer([self.image])
 

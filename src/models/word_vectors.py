@@ -65,6 +65,11 @@ class WordVectors(Family):
             if self.subsample is not None:
                 self.kept.copy_(kept_shares(counts, self.subsample))
 
+    def example_inputs(self) -> dict[str, tuple[nn.Module, Tensor]]:
+        """Return both tables of vectors, each with two words."""
+        words = torch.ones(2, dtype=torch.int64)
+        return {"center": (self.center, words), "context": (self.context, words)}
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer(self.parameters())
 

@@ -4,7 +4,7 @@ Works on the meta device, where networks take no memory.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,27 +35,36 @@ class Layer(NamedTuple):
 
 
 def layer_calls(net: nn.Module, shape: Sequence[int]) -> list[Layer]:
-    """Return every call of a layer, in order, when `net` processes images of `shape` (C, H, W).
+    """Return every call of a layer, in order, when `net` processes images of `shape` (C, H, W)."""
+    return calls_with(net, torch.zeros(2, *shape, device=next(net.parameters()).device))
+
+
+def calls_with(net: nn.Module, inputs: Any) -> list[Layer]:
+    """Return every call of a layer, in order, when `net` processes `inputs`.
 
     A layer is a module that has parameters itself, or without submodules. Functions that `forward`
     calls are not seen. The network keeps its mode: GoogLeNet's auxiliary heads run in training
     only.
+
+    Args:
+        inputs: a batch of at least one, or a tuple of them if the network takes several.
     """
     rows: list[Layer] = []
     names = {module: name for name, module in net.named_modules()}
     counted: set[nn.Parameter] = set()
 
-    def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def record(module: nn.Module, given: tuple[Any, ...], output: Any) -> None:
         new = set(module.parameters(recurse=False)) - counted
         counted.update(new)
+        x, out = _first_tensor(given), _first_tensor(output)
         rows.append(
             Layer(
                 names[module],
                 type(module).__name__,
-                tuple(inputs[0].shape[1:]),
-                tuple(output.shape[1:]),
+                tuple(x.shape[1:]),
+                tuple(out.shape[1:]),
                 sum(p.numel() for p in new),
-                _multiply_adds(module, inputs[0], output),
+                _multiply_adds(module, x, out),
             )
         )
 
@@ -63,11 +72,18 @@ def layer_calls(net: nn.Module, shape: Sequence[int]) -> list[Layer]:
     hooks = [module.register_forward_hook(record) for module in layers]
     try:
         with torch.no_grad():
-            net(torch.zeros(2, *shape, device=next(net.parameters()).device))
+            net(*inputs if isinstance(inputs, tuple) else (inputs,))
     finally:
         for hook in hooks:
             hook.remove()
     return rows
+
+
+def _first_tensor(values: Any) -> Tensor:
+    """Return the first tensor in nested tuples."""
+    while not isinstance(values, Tensor):
+        values = values[0]
+    return values
 
 
 def _multiply_adds(module: nn.Module, x: Tensor, out: Tensor) -> int:

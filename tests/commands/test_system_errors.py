@@ -202,7 +202,7 @@ def test_a_bug_ends_the_command_with_its_traceback(tmp_path):
         "import sys; from src.config import cli\n"
         "def task(cfg, folder): raise ValueError('a bug')\n"
         f"sys.argv = ['train', 'hydra.run.dir={tmp_path / 'run'}']\n"
-        "sys.exit(cli.launch('train', task, ''))"
+        "sys.exit(cli.launch('train', task, None, ''))"
     )
     ended = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100

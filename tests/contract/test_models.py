@@ -145,15 +145,15 @@ def test_pictures_have_the_promised_shape_and_change_nothing(run, model):
 
 
 @pytest.mark.parametrize("model", EVERY_MODEL)
-def test_graphs_are_networks_with_an_input_that_they_take(run, model):
+def test_graphs_and_example_inputs_are_networks_with_an_input_that_they_take(run, model):
     _, built, _ = load_run(run(model))
-    if not hasattr(built, "graphs"):
-        pytest.skip("it has no graph")
     try:
-        graphs = built.graphs()
+        graphs = built.graphs() if hasattr(built, "graphs") else {}
+        examples = built.example_inputs()
     except RuntimeError:
         pytest.skip("its graph needs the data of a Trainer")
-    for net, example in graphs.values():
+    assert examples
+    for net, example in (*graphs.values(), *examples.values()):
         with torch.no_grad():
             net(*example) if isinstance(example, tuple) else net(example)
 

@@ -41,6 +41,7 @@ def _child(request: dict[str, Any]) -> int:
     """Be the process that the request describes; see `processes.start`."""
     from src import exit_on_interrupt
     from src.config import cli
+    from src.sweep.sweeper import run_sweep
     from src.train import train
 
     os.setpgid(0, 0)
@@ -73,7 +74,7 @@ def _child(request: dict[str, Any]) -> int:
     heed_signals()
     exit_on_interrupt()  # as `python -m src.train` begins
     sys.argv = ["src.train", *request["start"]]
-    return cli.launch("train", train, "")
+    return cli.launch("train", train, run_sweep, "")
 
 
 def heed_signals() -> None:

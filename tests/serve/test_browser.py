@@ -1,27 +1,16 @@
 """The pages in a real browser: headless Chromium, driven by selenium."""
 
 import base64
-import shutil
 import signal
 
 import pytest
 
+from tests.browser import By, Keys, chromium, needs_browser, wait
 from tests.serve.images import encoded, noise
 from tests.serve.processes import start
 from tests.serve.test_pages import inputs, run_of  # noqa: F401
 
-pytest.importorskip("selenium")
-from selenium import webdriver
-from selenium.webdriver.common.by import By
-from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
-
-DRIVER = shutil.which("chromedriver")
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not (DRIVER and BROWSER), reason="no chromium with its chromedriver"),
-]
+pytestmark = [pytest.mark.slow, needs_browser]
 DROP = """
 const bytes = Uint8Array.from(atob(arguments[0]), letter => letter.charCodeAt(0));
 const dropped = new DataTransfer();
@@ -33,14 +22,8 @@ document.getElementById("drop").dispatchEvent(event);
 
 @pytest.fixture(scope="module")
 def browser():
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=390,800"):
-        options.add_argument(word)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
+    with chromium(390, 800) as driver:
+        yield driver
 
 
 @pytest.fixture
@@ -59,11 +42,6 @@ def opened(browser):
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
     assert browser.get_log("browser") == []
-
-
-def wait(browser, found):
-    """Wait until `found(browser)` is true, and return it."""
-    return WebDriverWait(browser, 60).until(found)
 
 
 def elements(browser, selector):

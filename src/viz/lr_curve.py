@@ -1,0 +1,45 @@
+"""The picture of a learning rate range test."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from src.core.files import write_atomically
+
+
+def save_lr_curve(
+    rates: Sequence[float],
+    losses: Sequence[float],
+    smooth: Sequence[float],
+    chosen: float | None,
+    path: Path,
+) -> None:
+    """Write the losses over a logarithmic axis of learning rates.
+
+    Args:
+        rates, losses, smooth: N learning rates, their losses, and these smoothed.
+        chosen: a rate to mark; None: none.
+        path: the picture; its extension gives the format.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")  # draws without a display
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
+    axis.plot(rates, losses, color="C0", alpha=0.3, linewidth=1, label="loss of each batch")
+    axis.plot(rates, smooth, color="C0", linewidth=2, label="smoothed")
+    if chosen is not None:
+        axis.axvline(chosen, color="C3", linestyle="--", label=f"steepest at {chosen:.2g}")
+    low, high = min(smooth), max(smooth[: max(1, len(smooth) // 2)])
+    margin = 0.5 * (high - low) or 1.0
+    axis.set_ylim(low - 0.3 * margin, high + margin)  # the end of the curve may be far above
+    axis.set_xscale("log")
+    axis.set_xlabel("learning rate")
+    axis.set_ylabel("training loss")
+    axis.grid(alpha=0.3)
+    axis.legend()
+    form = path.suffix.removeprefix(".").lower()
+    try:
+        write_atomically(path, lambda to: figure.savefig(to, dpi=110, format=form))
+    finally:
+        pyplot.close(figure)

@@ -1,0 +1,126 @@
+"""TensorBoard in a real browser, on small runs of several families."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.browser import all_text, chromium, needs_browser, wait
+from tests.conftest import ROOT
+
+pytestmark = [pytest.mark.slow, needs_browser]
+
+SMALL = ("trainer.max_epochs=2", "trainer.log_every_n_steps=2", "trainer.accelerator=cpu")
+IMAGES = ("data=digits", "data.limit=64", "data.batch_size=16", "data.val_size=32",
+          "~callbacks.quality")  # fmt: skip
+RUNS = {
+    "cnn": ("model=cnn", *IMAGES, "callbacks.explanations.n_classes=2"),
+    "dcgan": ("model=dcgan", *IMAGES, "model.net.generator.base_channels=4",
+              "model.net.discriminator.base_channels=4"),
+    "draw": ("model=draw", *IMAGES, "model.net.num_steps=3", "model.net.encoder_dim=8",
+             "model.net.decoder_dim=8"),
+    "words": ("model=word_vectors", "data=reviews"),
+}  # fmt: skip
+NODES = """
+const visit = node => [node, ...(node.shadowRoot ? visit(node.shadowRoot) : []),
+                       ...[...node.children].flatMap(visit)];
+return visit(document.body).filter(node => node.nodeName === "IMG")
+  .map(image => [image.complete && image.naturalWidth > 0, image.naturalWidth]);
+"""
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """Train the runs; return the address of a TensorBoard that shows them."""
+    folder = tmp_path_factory.mktemp("board")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for name, settings in RUNS.items():
+        words = [f"hydra.run.dir={folder / name}", *SMALL, *settings]
+        command = [sys.executable, "-m", "src.train", *words]
+        subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--port", "0",
+         "--load_fast=false"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        line = next(line for line in process.stderr if "http://" in line)
+        yield re.search(r"http://\S+", line)[0]
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium(1400, 1000) as driver:
+        yield driver
+
+
+@pytest.fixture
+def show(browser, address):
+    """Return a function: a tab and words that appear in it -> all lines of the tab."""
+
+    def lines(tab, *expected):
+        browser.get("about:blank")
+        browser.get(f"{address}#{tab}")
+        try:
+            wait(browser, lambda page: all(word in all_text(page) for word in expected), 120)
+        except Exception:
+            pytest.fail(f"{expected} not in\n{all_text(browser)}")
+        return all_text(browser).split("\n")
+
+    return lines
+
+
+def test_time_series_list_each_run_once_and_the_test_last(show):
+    lines = show("timeseries", "canvas", "z_test", "weights")
+    start = lines.index("Run")
+    assert lines[start + 1 : lines.index("All")] == list(RUNS)
+    cards = [line for line in lines if line in ("train", "val", "z_test", "test")]
+    assert cards == ["train", "val", "z_test"]
+
+
+def test_scalars_open_with_curves(show):
+    lines = show("scalars", "train/d_loss")
+    tags = [line for line in lines if re.fullmatch(r"\w+/\w+", line)]
+    assert tags[0].startswith("train/")
+    assert not any(tag.startswith("test/") for tag in tags)
+
+
+def test_images_are_shown(show, browser):
+    show("images", "canvas/samples", "canvas_strips/reconstructions")
+    wait(browser, lambda page: sum(ok for ok, _ in page.execute_script(NODES)) >= 4)
+    assert max(width for _, width in browser.execute_script(NODES)) >= 240
+
+
+def test_graph_of_a_run_has_the_name_of_its_family(show):
+    lines = show("graphs", "Classifier", "input", "output")
+    start = lines.index("(3)")
+    assert lines[start + 1 : start + 4] == ["cnn", "dcgan", "draw"], "one graph for each run"
+
+
+def test_histograms_name_the_kind_of_their_layer(show):
+    lines = show("histograms", "weights/center.weight Embedding", "Conv2d")
+    assert any(re.fullmatch(r"weights/net\.conv1\.weight Conv2d 6x1x5x5", line) for line in lines)
+
+
+def test_hparams_show_the_settings_of_the_command_line_first(show):
+    lines = show("hparams", "Hyperparameters", "trainer.max_epochs", "z_test/acc")
+    names = [line for line in lines if re.fullmatch(r"(model|data|trainer|seed)[\w./]*", line)]
+    first = names[: names.index("trainer.max_epochs") + 1]
+    assert {"data", "data.batch_size", "data.limit", "data.val_size", "model"} <= set(first)
+    assert "data.train_size" not in first, "settings that are equal come later"
+
+
+def test_text_has_the_command_the_config_and_the_figures(show):
+    lines = show("text", "command/text_summary")
+    assert any(line.startswith("python -m src.train hydra.run.dir=") for line in lines)
+    assert "config/text_summary" in lines or "config" in lines
+    assert "figures/text_summary" in lines or "figures" in lines
+
+
+def test_projector_shows_all_words(show):
+    show("projector", "139", "words:")
