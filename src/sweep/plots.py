@@ -29,6 +29,8 @@ def draw(points: Sequence[Point], wanted: list[Objective], folder: Path) -> list
 
     A plot that needs more finished jobs than there are is left out.
     """
+    if not points[0].values:  # only seeds differ
+        return []
     if not is_installed("optuna"):
         log.info("plots are left out: they need Optuna: pip install '.[optuna]'")
         return []
