@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+from results.summary import ACC, BOUND, FID, PSNR, summary
 from results.tables import (
     Cell,
     Columns,
@@ -10,27 +11,28 @@ from results.tables import (
     each_sentence,
     fact,
     label,
-    markdown,
-    read,
     sentence_interval,
     sentence_mean,
     sentence_std,
     table,
 )
 
-FID, BOUND, IWAE = Metric("test/fid_own"), Metric("test/bound_nats"), Metric("test/iwae_nats")
-ACC = Metric("test/acc", scale=100)
+IWAE = Metric("test/iwae_nats")
 ACC_ENDS = Metric("test/acc", scale=100, ends=1)
-ACC_SHORT = Metric("test/acc", digits=1, scale=100)
 VAL_ACC = Metric("val/acc", scale=100)
 SECONDS = Metric("seconds", digits=0)
-PSNR, SSIM = Metric("psnr"), Metric("ssim", digits=3)
+SSIM = Metric("ssim", digits=3)
 RATES = ("0.003", "0.007", "0.02", "0.03", "0.05", "0.1", "0.3")  # of transfer_settings
 
 
 def val(name: str, digits: int = 1) -> Cell:
     """Show a validation accuracy in percent."""
     return Metric(f"val/acc, {name}", digits, scale=100).each
+
+
+def percent(name: str) -> Metric:
+    """Return a share that is shown in percent."""
+    return Metric(name, digits=1, scale=100)
 
 
 def rate(name: str) -> Cell:
@@ -87,7 +89,7 @@ COLUMNS: dict[str, Columns] = {
     ],
     "pets": [
         ("recipe", label),
-        ("accuracy (95%)", ACC_SHORT.share_interval),
+        ("accuracy (95%)", percent("test/acc").share_interval),
         ("correct cats, percent", Metric("test_classes/cat", 0, scale=100).each),
         ("correct dogs, percent", Metric("test_classes/dog", 0, scale=100).each),
         ("seconds", SECONDS.each),
@@ -131,8 +133,36 @@ COLUMNS: dict[str, Columns] = {
         ("recipe", label),
         ("classes", fact("classes")),
         ("parameters trained", fact("trained")),
-        ("accuracy (95%), by seed", ACC_SHORT.share_interval),
+        ("accuracy (95%), by seed", percent("test/acc").share_interval),
         ("minutes", Metric("minutes", 1).each),
+    ],
+    "nanonet": [
+        ("photos", label),
+        ("classes", fact("classes")),
+        ("expected accuracy (95%), by seed", percent("cv/acc").stored_interval),
+        ("accuracy on test photos (95%)", percent("test/acc").share_interval),
+        ("minutes", Metric("minutes", 1).each),
+    ],
+    "nanonet_ways": [
+        ("training", label),
+        ("4 breeds: seeds 0 to 4", percent("test/acc, breeds").each),
+        ("mean (95%)", percent("test/acc, breeds").mean_interval),
+        ("4 classes of CIFAR-10: seeds 0 to 4", percent("test/acc, cifar").each),
+        ("mean (95%)", percent("test/acc, cifar").mean_interval),
+    ],
+    "nanonet_forecast": [
+        ("seed", label),
+        ("1 photo, measured", percent("at 1").stored_interval),
+        ("2, forecast", percent("forecast 2").stored_interval),
+        ("2, measured later", percent("at 2").each),
+        ("4, forecast", percent("forecast 4").stored_interval),
+        ("4, measured later", percent("at 4").each),
+    ],
+    "nanonet_unlike": [
+        ("photos of the run", label),
+        ("MNIST digits", percent("unlike, digits").each),
+        ("trucks of CIFAR-10", percent("unlike, trucks").each),
+        ("its own test photos", percent("unlike, own").each),
     ],
     "transfer_settings": [
         ("recipe", label),
@@ -177,98 +207,6 @@ COLUMNS: dict[str, Columns] = {
         ("ours / kornia", Metric("ratio_kornia").median_range),
     ],
 }
-
-
-def quote(text: str, name: str, run: str, cell: Cell) -> Callable[[], str]:
-    """Return a function that puts a cell of results/NAME.csv into `text` at {}."""
-    return lambda: text.format(cell(read(name), run))
-
-
-FID_TEXT = "FID {} (features of our own classifier, not Inception)"
-# family, its page, recipe, test result, reference, minutes of one run
-SUMMARY: list[tuple[str, str, str, Callable[[], str], str | Callable[[], str], str]] = [
-    (
-        "DCGAN, MNIST",
-        "gan",
-        "dcgan_mnist",
-        quote(FID_TEXT, "gan", "dcgan_mnist", FID.mean_std),
-        quote("{} (training images against test images)", "gan", "floor", FID.mean),
-        "",
-    ),
-    (
-        "WGAN-GP, MNIST",
-        "gan",
-        "wgan_gp_mnist",
-        quote(FID_TEXT, "gan", "wgan_gp_mnist", FID.mean_std),
-        quote("{} (training images against test images)", "gan", "floor", FID.mean),
-        "",
-    ),
-    (
-        "DRAW, binarized MNIST",
-        "draw",
-        "draw_mnist",
-        quote("bound of {} nats after 22 epochs", "draw", "draw_mnist", BOUND.mean),
-        "at most 80.97 (Gregor 2015)",
-        "80",
-    ),
-    (
-        "Convnet, MNIST",
-        "classifiers",
-        "mnist_best",
-        quote("{}% accuracy", "mnist_best", "mnist_best", ACC.mean),
-        "",
-        "12 to 16",
-    ),
-    (
-        "VGG, CIFAR-10 (JPEG)",
-        "classifiers",
-        "vgg_cifar10_best",
-        quote("{}% accuracy", "cifar10_classifiers", "vgg_cifar10_best", ACC.each),
-        "84.9% with the tutorial's recipe",
-        "108",
-    ),
-    (
-        "Augmentation, 500 images",
-        "augmentation",
-        "few_images",
-        quote("{}% accuracy", "few_images", "standard", ACC.mean),
-        quote("{}% without augmentation", "few_images", "none", ACC.mean),
-        "2 to 4",
-    ),
-    (
-        "Transfer, 200 images",
-        "transfer",
-        "transfer_finetuned",
-        quote("{}% accuracy", "transfer", "transfer_finetuned", ACC.mean),
-        quote("{}% from scratch", "transfer", "transfer_scratch", ACC.mean),
-        "1.4",
-    ),
-    (
-        "CycleGAN, photographs to winter",
-        "cyclegan",
-        "cyclegan_winter",
-        quote("PSNR {} dB", "cyclegan", "to winter", PSNR.mean),
-        quote("{} dB by per-channel histogram matching", "cyclegan", "histogram", PSNR.mean),
-        "19 to 37",
-    ),
-    (
-        "Sentiment, 10 sentences",
-        "words",
-        "leave_one_out",
-        quote("accuracy {}", "reviews", "pretrained, frozen", sentence_mean),
-        quote("{} with random vectors", "reviews", "random, frozen", sentence_mean),
-        "",
-    ),
-]
-
-
-def summary(folder: str) -> str:
-    """Return the table of one line per family, with links to its pages in `folder`."""
-    rows = []
-    for family, page, recipe, result, reference, minutes in SUMMARY:
-        shown = reference if isinstance(reference, str) else reference()
-        rows.append([f"[{family}]({folder}{page}.md)", f"`{recipe}`", result(), shown, minutes])
-    return markdown(["family", "recipe", "test result", "reference", "minutes of training"], rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {

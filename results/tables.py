@@ -122,6 +122,15 @@ class Metric:
             shown.append(f"{self.show(value)} ({ends})")
         return ", ".join(shown)
 
+    def stored_interval(self, runs: Runs, run: str) -> str:
+        """Show the value of each seed with the interval stored as NAME_low and NAME_high."""
+        names = (self.name, f"{self.name}_low", f"{self.name}_high")
+        columns = [Metric(name, scale=self.scale).values(runs, run) for name in names]
+        return ", ".join(
+            f"{self.show(value)} ({self.show(low)} to {self.show(high)})"
+            for value, low, high in zip(*columns, strict=True)
+        )
+
     def gain_over(self, base: str) -> Cell:
         """Show the mean difference from run `base`, seed by seed, with Student's 95% interval."""
 

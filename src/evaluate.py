@@ -91,7 +91,7 @@ def _change(run_cfg: DictConfig, cfg: DictConfig) -> None:
         raise UserError(
             f"{key}={cfg[key]} has no effect: the run has no callback quality, which draws samples"
         )
-    run_cfg.logger = {}
+    run_cfg.logger, run_cfg.profiler = {}, None
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def find_lr(cfg: DictConfig) -> float | None:
     data = build.datamodule(cfg)
     cfg.trainer.max_epochs = -(-cfg.batches // max(1, len(data.train_dataloader())))
     cfg.trainer.update({"limit_val_batches": 0, "devices": 1, "strategy": "auto"})
-    cfg.callbacks = cfg.logger = None
+    cfg.callbacks = cfg.logger = cfg.profiler = None
     model = build.model(cfg, data)
     model.load_pretrained(data)
     test = LRRange(cfg.min_lr, cfg.max_lr, cfg.batches)

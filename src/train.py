@@ -12,11 +12,17 @@ python -m src.train --summary model=vgg data=cifar10     print the layers, and t
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
 from src.config import cli
+from src.config.checks import check
+from src.config.compose import compose
+from src.config.jobs import run_once
+from src.config.overrides import quoted, setting
 from src.core import runs
 from src.core.counts import count
 from src.sweep.sweeper import run_sweep
@@ -64,6 +70,22 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     if cfg.test and not is_pruned(trainer):
         metrics |= test(trainer, model, datamodule)
     return report(trainer, model, cfg, folder, metrics, done, time.perf_counter() - start)
+
+
+def run(overrides: Sequence[str], folder: Path) -> dict[str, Any]:
+    """Train as `python -m src.train OVERRIDES` does, from Python; return the metrics.
+
+    Args:
+        overrides: such as ["model=dcgan", "data=mnist"].
+        folder: the run's folder; it must not hold another run.
+
+    Raises:
+        UserError: a setting is wrong, as on the command line.
+    """
+    given = [*map(quoted, overrides), setting("hydra.run.dir", folder)]
+    check(compose("train", given))
+    run_once("train", given, train, runs.reserve(folder, exact=True), is_named=True)
+    return runs.read_metrics(folder)
 
 
 def summarize(cfg: DictConfig) -> None:

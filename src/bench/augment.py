@@ -79,7 +79,7 @@ def ours(cfg: DictConfig) -> Callable[[Any, int], Any]:
     assert augmentation is not None
     numbers, labels = torch.arange(cfg.batch_size), torch.zeros(cfg.batch_size, dtype=torch.int64)
     return lambda images, i: augmentation(
-        to_float(images), labels, CounterRNG(numbers, cfg.seed, "augment", i), None
+        to_float(images), labels, CounterRNG(numbers, cfg.seed, "augment", epoch=i), None
     )[0]
 
 

@@ -65,6 +65,7 @@ class Train:
     resume: RunPath | None
     on_nonfinite: Resumable[Literal["stop", "warn"]]
     test: Resumable[bool]
+    profiler: Resumable[Literal["simple", "pytorch"] | None]
     cache: Resumable[PathText]
     checkpoint: Resumable[Checkpointing]
     objective: Resumable[Objective]

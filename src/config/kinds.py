@@ -47,7 +47,7 @@ NODES = {
     "model": Kind("a model of src.models", r"src\.models\.\w+\.\w+", "Family"),
     "trainer": Kind("pytorch_lightning.Trainer", r"pytorch_lightning\.Trainer", supplied=(
         "logger", "callbacks", "plugins", "default_root_dir", "enable_progress_bar",
-        "enable_model_summary", "enable_checkpointing", "use_distributed_sampler")),
+        "enable_model_summary", "profiler", "enable_checkpointing", "use_distributed_sampler")),
 }  # fmt: skip
 SWEEPER = Kind("a sweeper of src.sweep", r"src\.sweep\.search\.Search", supplied=(
     "space", "folder", "wanted", "first_seed", "pruner_node"))  # fmt: skip

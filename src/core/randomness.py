@@ -33,21 +33,36 @@ class CounterRNG:
 
     Args:
         samples: (B,) int64, index of each sample in its set.
-        parts: what else the numbers depend on, such as seed and epoch.
+        parts: what else the numbers depend on, such as the seed.
+        epoch: they also depend on this, unless it is None.
+        names: of the forks that led to this generator.
     """
 
-    def __init__(self, samples: Tensor, *parts: int | str) -> None:
-        self.samples, self.parts = samples, parts
-        self.keys = _hash(samples * _GOLDEN + derive_seed(*parts))
+    def __init__(
+        self,
+        samples: Tensor,
+        *parts: int | str,
+        epoch: int | None = None,
+        names: tuple[str, ...] = (),
+    ) -> None:
+        self.samples, self.parts, self.epoch, self.names = samples, parts, epoch, names
+        at = () if epoch is None else (epoch,)
+        self.keys = _hash(samples * _GOLDEN + derive_seed(*parts, *at, *names))
         self.used = 0
 
     def fork(self, name: str) -> "CounterRNG":
         """Return an independent generator, which other draws do not affect."""
-        return CounterRNG(self.samples, *self.parts, name)
+        names = (*self.names, name)
+        return CounterRNG(self.samples, *self.parts, epoch=self.epoch, names=names)
+
+    def at_epoch(self, epoch: int) -> "CounterRNG":
+        """Return this generator, unused, as it is in another epoch."""
+        return CounterRNG(self.samples, *self.parts, epoch=epoch, names=self.names)
 
     def to(self, device: torch.device) -> "CounterRNG":
         """Return this generator, unused, on `device`."""
-        return CounterRNG(self.samples.to(device), *self.parts)
+        samples = self.samples.to(device)
+        return CounterRNG(samples, *self.parts, epoch=self.epoch, names=self.names)
 
     def _bits(self, *shape: int) -> Tensor:
         n = math.prod(shape)

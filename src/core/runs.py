@@ -29,8 +29,8 @@ DAMAGED = "damaged.ckpt"  # new name for a last.ckpt that a resumed run could no
 TRAINED = (f"checkpoints/{LAST}", f"checkpoints/{PREVIOUS}", "metrics.json")
 # patterns of the other names in the folder of a run
 UNTRAINED = (".hydra", ".lock", "run.json", "train.log", "checkpoints", "images", "graph",
-             "metrics.csv", "mlflow.json", "wandb", "wandb.json", "events.out.tfevents.*",
-             "nonfinite_batch.pt")  # fmt: skip
+             "metrics.csv", "mlflow.json", "wandb", "wandb.json", "profile.txt",
+             "profile_trace.json", "events.out.tfevents.*", "nonfinite_batch.pt")  # fmt: skip
 PUT_BACK = "restore a copy of it, or train again"
 PARTS: dict[str, type] = {  # entries of a training checkpoint
     "state_dict": dict,

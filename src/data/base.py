@@ -158,7 +158,7 @@ class ImageBatches(DataModule):
         trainer, epoch = self.running_trainer, self.epoch
         batch = trainer.fit_loop.epoch_loop.batch_progress.current.ready
         if self.augment is not None and indices is not None:
-            rng = CounterRNG(indices, self.seed, "augment", epoch)
+            rng = CounterRNG(indices, self.seed, "augment", epoch=epoch)
             num_classes = self.num_classes if self.labeled else None
             images, labels = self.augment(images, labels, rng, num_classes)
         if self.randomizes:

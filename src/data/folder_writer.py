@@ -87,7 +87,7 @@ class FolderWriter:
         """
         image = to_float(_pixels(self.data.train, i, self.size)).unsqueeze(0)  # (1, C, H, W)
         label, index = int(self.data.train.labels[i]), torch.tensor([i])
-        rngs = [CounterRNG(index, self.seed, "augment", k) for k in range(1, len(paths) + 1)]
+        rngs = [CounterRNG(index, self.seed, "augment", epoch=k) for k in range(1, len(paths) + 1)]
         source, rows = printable(train.name / place), []
         try:
             copies = zip(paths, self.make(image, label, rngs), strict=True)

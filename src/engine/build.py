@@ -15,6 +15,7 @@ from pytorch_lightning.loggers import Logger
 from src.callbacks.checkpoint import Checkpoint
 from src.callbacks.hparams import hparam_settings
 from src.callbacks.nonfinite import NonFinite
+from src.callbacks.profiling import OperatorProfile, SimpleProfile
 from src.callbacks.reproducibility import Reproducibility
 from src.callbacks.train_metrics import TrainMetrics
 from src.config.signatures import class_attribute
@@ -152,6 +153,7 @@ def trainer(
             logger=loggers or False,
             callbacks=_callbacks(cfg, folder, limit, more, keep),
             plugins=[AtomicCheckpoints(checkpoint)],
+            profiler=SimpleProfile(folder) if cfg.profiler == "simple" else None,
             default_root_dir=str(folder),
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -198,6 +200,7 @@ def _callbacks(
         NonFinite(folder, cfg.on_nonfinite),
         *timer,
     ]
+    profilers = [OperatorProfile(folder)] if cfg.profiler == "pytorch" else []
     # the checkpoint last, so that it saves the state of the others
     last = [Checkpoint(folder, **cfg.checkpoint)] if keep else []
-    return [*guards, *chosen, *more, *last]
+    return [*guards, *chosen, *more, *profilers, *last]

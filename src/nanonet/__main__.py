@@ -25,10 +25,11 @@ def nanonet(cfg: DictConfig) -> Path:
     import torch
 
     from src.nanonet import project
+    from src.nanonet.folds import make_folds
     from src.nanonet.lab import Lab
     from src.nanonet.photos import table
     from src.nanonet.report import report
-    from src.nanonet.search import Search, make_folds
+    from src.nanonet.search import Search
     from src.nanonet.study import study
 
     with project.opened(cfg) as own:

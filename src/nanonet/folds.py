@@ -3,10 +3,28 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import median_low
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
 
 from src.core.randomness import derive_seed
 
 ALWAYS_TRAINS = -1  # the fold of a photo without which its class would be empty
+
+
+class Fold(NamedTuple):
+    """One training run of the cross-validation.
+
+    Attributes:
+        repeat, number: which one.
+        train, held_out: indices of photos.
+    """
+
+    repeat: int
+    number: int
+    train: Tensor
+    held_out: Tensor
 
 
 def affordable_folds(labels: Sequence[int], groups: Sequence[int], wanted: int) -> int:
@@ -82,3 +100,18 @@ def assign_folds(
         label = labels[members[group][0]]
         place(group, min(range(folds), key=lambda k: (in_class[label, k], in_fold[k], k)))
     return result
+
+
+def make_folds(assigned: Sequence[Sequence[int]]) -> list[Fold]:
+    """Return the folds of all repeats.
+
+    Args:
+        assigned: for each repeat, the fold of each photo; negative: it is never held out.
+    """
+    made = []
+    for repeat, row in enumerate(assigned):
+        fold_of = torch.tensor(row)
+        for number in range(int(fold_of.max()) + 1):
+            held_out = (fold_of == number).nonzero().flatten()
+            made.append(Fold(repeat, number, (fold_of != number).nonzero().flatten(), held_out))
+    return made

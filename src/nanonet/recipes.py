@@ -220,7 +220,7 @@ def train_head(recipe: Recipe, data: Any, features: Features, labels: Tensor) ->
         for number, indices in enumerate(order):
             x = features.plain[indices]
             if augment is not None:
-                rng = CounterRNG(indices, cfg.seed, "augment", position)
+                rng = CounterRNG(indices, cfg.seed, "augment", epoch=position)
                 flipped = augment.sample(rng, data.size)[flip_of(augment)]["flipped"].bool()
                 x = torch.where(flipped[:, None], features.mirrored[indices], x)
             for group, rate in zip(optimizer.param_groups, rates, strict=True):

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,11 +15,14 @@ from tqdm import tqdm
 
 from src.core.errors import UserError, first_line
 from src.core.files import Damaged, load_checked, write_atomically
+from src.nanonet.folds import Fold
 from src.nanonet.recipes import OutOfTime, Prediction, Recipe
 
 log = logging.getLogger(__name__)
 
 MIN_KEPT = 2  # candidates that are never dropped before the last round
+FIRST_SHARE = 0.5  # of the remaining budget, which the first fold of a candidate may take
+OUT_OF_TIME = "the budget was used up"
 SURE = 1.645  # standard errors by which a candidate must trail the best to be dropped early
 QUIET = 10  # seconds between lines of progress
 
@@ -27,20 +31,6 @@ PREPARED = "prepared.json"  # how long it took to prepare a candidate, in its fo
 # (recipe, training photos, photos held out, seconds left) -> the prediction of the third
 Trains = Callable[[Recipe, Tensor, Tensor, float], Prediction]
 Prepares = Callable[[Recipe], None]  # computes all that the folds of a recipe share
-
-
-class Fold(NamedTuple):
-    """One training run of the cross-validation.
-
-    Attributes:
-        repeat, number: which one.
-        train, held_out: indices of photos.
-    """
-
-    repeat: int
-    number: int
-    train: Tensor
-    held_out: Tensor
 
 
 class Result(NamedTuple):
@@ -74,28 +64,14 @@ class Result(NamedTuple):
         return self.logits.nanmean(0)
 
 
-def make_folds(assigned: Sequence[Sequence[int]]) -> list[Fold]:
-    """Return the folds of all repeats.
-
-    Args:
-        assigned: for each repeat, the fold of each photo; negative: it is never held out.
-    """
-    made = []
-    for repeat, row in enumerate(assigned):
-        fold_of = torch.tensor(row)
-        for number in range(int(fold_of.max()) + 1):
-            held_out = (fold_of == number).nonzero().flatten()
-            made.append(Fold(repeat, number, (fold_of != number).nonzero().flatten(), held_out))
-    return made
-
-
 class Search:
     """The cross-validation of all candidates.
 
     It runs in rounds: the first fold, the rest of the first repeat, all other repeats. After a
     round, candidates that trail the best one by more than chance are dropped, except that
     `MIN_KEPT` always stay. In each round the cheapest candidate comes first, and one that would not
-    finish within the budget ends there.
+    finish within the budget ends there; so does one whose first fold takes more than `FIRST_SHARE`
+    of what is left. If the budget ends all candidates, those with the most folds are compared.
 
     Before its first fold a candidate is prepared. That is timed separately and not taken from the
     budget, but no further candidate is prepared once it has taken as long as the budget.
@@ -148,12 +124,18 @@ class Search:
             for number, folds in enumerate(rounds):
                 if number:
                     running.sort(key=lambda recipe: self.seconds[recipe.name])
-                for recipe in running:
+                for fold, recipe in product(folds, running):  # all have the same folds at the end
+                    if recipe.name in self.endings:
+                        continue
                     bar.set_description(recipe.name)
-                    self._train_all(recipe, folds, bar)
+                    self._train(recipe, fold, share=1 if number else FIRST_SHARE)
+                    bar.update()
+                    if recipe.name not in self.endings:
+                        self._print_progress(recipe, bar)
                 running = [recipe for recipe in running if recipe.name not in self.endings]
                 if not running:
-                    raise UserError(_none_left(self.endings))
+                    self._revive()
+                    break
                 if folds is not rounds[-1]:
                     running = self._without_the_worst(running)
                 bar.total = bar.n + len(running) * sum(map(len, rounds[number + 1 :]))
@@ -170,33 +152,30 @@ class Search:
             self.preparation[name],
         )
 
-    def _train_all(self, recipe: Recipe, folds: Sequence[Fold], bar: Any) -> None:
-        """Train a candidate on `folds`, as far as the budget allows."""
-        for fold in folds:
-            path = self.folder / recipe.name / f"{fold.repeat}-{fold.number}.pt"
-            if (saved := self._load(path, fold)) is None:
-                mean = self.seconds[recipe.name] / max(1, self.trained[recipe.name])
-                left = self.budget - sum(self.seconds.values())
+    def _train(self, recipe: Recipe, fold: Fold, share: float) -> None:
+        """Train a candidate on a fold, for at most this share of the remaining budget."""
+        path = self.folder / recipe.name / f"{fold.repeat}-{fold.number}.pt"
+        if (saved := self._load(path, fold)) is None:
+            mean = self.seconds[recipe.name] / max(1, self.trained[recipe.name])
+            left = share * (self.budget - sum(self.seconds.values()))
+            start = time.monotonic()
+            try:
+                if mean > left:
+                    raise OutOfTime
+                self._prepare(recipe)
                 start = time.monotonic()
-                try:
-                    if mean > left:
-                        raise OutOfTime
-                    self._prepare(recipe)
-                    start = time.monotonic()
-                    made = self.trains(recipe, fold.train, fold.held_out, left)
-                except OutOfTime:
-                    self.seconds[recipe.name] += time.monotonic() - start
-                    return self._end(recipe, "the budget was used up")
-                except UserError as error:
-                    return self._end(recipe, first_line(error))
-                saved = {**made._asdict(), "seconds": time.monotonic() - start}
-                write_atomically(path, partial(torch.save, saved))
-            self.logits[recipe.name][fold.repeat, fold.held_out] = saved["logits"]
-            self.distance[recipe.name][fold.repeat, fold.held_out] = saved["distance"]
-            self.seconds[recipe.name] += saved["seconds"]
-            self.trained[recipe.name] += 1
-            bar.update()
-            self._print_progress(recipe, bar)
+                made = self.trains(recipe, fold.train, fold.held_out, left)
+            except OutOfTime:
+                self.seconds[recipe.name] += time.monotonic() - start
+                return self._end(recipe, OUT_OF_TIME)
+            except UserError as error:
+                return self._end(recipe, first_line(error))
+            saved = {**made._asdict(), "seconds": time.monotonic() - start}
+            write_atomically(path, partial(torch.save, saved))
+        self.logits[recipe.name][fold.repeat, fold.held_out] = saved["logits"]
+        self.distance[recipe.name][fold.repeat, fold.held_out] = saved["distance"]
+        self.seconds[recipe.name] += saved["seconds"]
+        self.trained[recipe.name] += 1
 
     def _prepare(self, recipe: Recipe) -> None:
         """Prepare a candidate once, and note how long that takes.
@@ -246,6 +225,22 @@ class Search:
         after = f" after {done} of {len(self.folds)} folds, accuracy {accuracy:.1%}" if done else ""
         tqdm.write(f"{recipe.name}: {reason}{after}")
 
+    def _revive(self) -> None:
+        """Finish the candidates that the budget ended after the most folds, or one fewer.
+
+        Raises:
+            UserError: no candidate has finished a fold.
+        """
+        ended = [name for name, reason in self.endings.items() if reason == OUT_OF_TIME]
+        most = max((self.trained[name] for name in ended), default=0)
+        if most == 0:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in self.endings.items())
+            raise UserError(f"no candidate could be evaluated: {reasons}")
+        for name in ended:
+            if self.trained[name] >= max(1, most - 1):
+                del self.endings[name]
+        tqdm.write(f"{OUT_OF_TIME}: choosing by {most} of {len(self.folds)} folds")
+
     def _accuracy(self, recipe: Recipe) -> float:
         """Return the accuracy over the folds that are finished; NaN without any."""
         return float(self._result(recipe).correct(self.labels).nanmean())
@@ -285,9 +280,3 @@ class Search:
             else:
                 self._end(recipe, "dropped early")
         return [recipe for recipe in running if recipe in kept]
-
-
-def _none_left(endings: dict[str, str]) -> str:
-    """Return the message for a search that finished no candidate."""
-    reasons = "; ".join(f"{name}: {reason}" for name, reason in endings.items())
-    return f"no candidate could be evaluated: {reasons}"

@@ -13,9 +13,10 @@ from src.metrics.calibration import expected_calibration_error, fit_temperature
 from src.metrics.intervals import wilson
 from src.metrics.learning_curve import Forecast, forecast
 from src.nanonet.choice import choose, honest_accuracy
+from src.nanonet.folds import Fold
 from src.nanonet.lab import Lab
 from src.nanonet.recipes import Recipe
-from src.nanonet.search import Fold, Result
+from src.nanonet.search import Result
 from src.nanonet.suspicion import Suspicion, suspicious_labels
 
 

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+UNLIKELY = 0.1  # a label with at least this probability is not suspicious, however many classes
+
 
 class Suspicion(NamedTuple):
     """A photo whose label may be wrong.
@@ -22,24 +24,19 @@ class Suspicion(NamedTuple):
 
 
 def suspicious_labels(probabilities: Tensor, labels: Tensor) -> list[Suspicion]:
-    """Return the photos whose prediction contradicts the label with confidence, worst first.
+    """Return the photos whose prediction contradicts a label less probable than by chance.
 
-    A prediction is confident if its probability is at least the mean probability that photos of
-    that class get for it (Northcutt 2021, confident learning). The order is by
-    p(predicted) - p(label).
+    The least probable label comes first (self-confidence: Northcutt 2021, Kuan 2022). With K
+    classes, a label is suspicious below the probability 1 / K, or `UNLIKELY` if that is smaller.
 
     Args:
         probabilities: (N, K), out of fold; NaN for photos that were never held out.
         labels: (N,).
     """
-    known = ~probabilities[:, 0].isnan()
-    own = probabilities.gather(1, labels[:, None])[:, 0]
+    limit = min(UNLIKELY, 1 / probabilities.shape[1])
     found = []
-    for index in known.nonzero().flatten().tolist():
-        row, label = probabilities[index], int(labels[index])
-        predicted = int(row.argmax())
-        probabilities_of_class = own[known & (labels == predicted)]
-        typical = float(probabilities_of_class.mean()) if len(probabilities_of_class) else 1.0
-        if predicted != label and float(row[predicted]) >= typical:
-            found.append(Suspicion(index, predicted, float(row[predicted]), float(row[label])))
-    return sorted(found, key=lambda one: one.given - one.probability)
+    for index, (row, label) in enumerate(zip(probabilities, labels.tolist(), strict=True)):
+        predicted, given = int(row.argmax()), float(row[label])
+        if given < limit and predicted != label:  # NaN is below nothing
+            found.append(Suspicion(index, predicted, float(row[predicted]), given))
+    return sorted(found, key=lambda one: one.given)

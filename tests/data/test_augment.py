@@ -271,3 +271,13 @@ def test_augment_takes_one_name_or_a_list_and_a_border(config):
     ):
         with pytest.raises(UserError, match=words):
             build.augmentation(config("augment=standard", wrong, *TINY, "model=fc"))
+
+
+def test_alternating_flips_show_both_versions_of_each_image_in_two_epochs():
+    flip = geometric.Flip(0.5, alternate=True)
+    epochs = [CounterRNG(torch.arange(4000), 0, epoch=epoch) for epoch in range(4)]
+    flipped = [flip.sample(rng.fork("flip"), (28, 28))["flipped"] for rng in epochs]
+    assert abs(float(flipped[0].mean()) - 0.5) < 0.04  # 5 standard errors
+    assert torch.equal(flipped[1], 1 - flipped[0])
+    assert torch.equal(flipped[2], flipped[0])
+    assert torch.equal(flipped[3], flipped[1])

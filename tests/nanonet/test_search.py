@@ -9,9 +9,9 @@ from torch import Tensor
 
 from src.core.errors import UserError
 from src.nanonet.choice import choose, honest_accuracy
-from src.nanonet.folds import assign_folds
-from src.nanonet.recipes import Prediction, Recipe
-from src.nanonet.search import Result, Search, make_folds
+from src.nanonet.folds import assign_folds, make_folds
+from src.nanonet.recipes import OutOfTime, Prediction, Recipe
+from src.nanonet.search import Result, Search
 
 N, K = 60, 3
 LABELS = torch.arange(N) % K
@@ -161,6 +161,34 @@ def test_time_for_features_is_reported_but_neither_dropped_for_nor_counted(tmp_p
     ]  # fmt: skip
     again = search(["a0.8", "a0.9"], trains, tmp_path, budget=60, prepares=prepares)
     assert [result.preparation for result in again] == [50, 50]
+
+
+def test_budget_that_ends_all_candidates_leaves_those_with_the_most_folds(tmp_path, monkeypatch):
+    now = clock(monkeypatch)
+    seconds = {"a0.8": 10, "a0.9": 10, "a0.95": 35}  # of each fold
+    oracle = Oracle()
+
+    def trains(recipe: Recipe, train: Tensor, held_out: Tensor, left: float) -> Prediction:
+        now[0] += min(left, seconds[recipe.name])
+        if left < seconds[recipe.name]:
+            raise OutOfTime
+        return oracle(recipe, train, held_out, left)
+
+    results = search(list(seconds), trains, tmp_path, budget=60)
+    assert [result.ending for result in results] == [None, None, "the budget was used up"]
+    assert choose(results, LABELS).recipe.name == "a0.9"
+
+
+def test_first_fold_takes_at_most_half_of_the_remaining_budget(tmp_path):
+    given = []
+
+    def trains(recipe: Recipe, train: Tensor, held_out: Tensor, left: float) -> Prediction:
+        given.append(left)
+        return Oracle()(recipe, train, held_out, left)
+
+    search(["a0.9"], trains, tmp_path, budget=1000)
+    assert given[0] == pytest.approx(500, abs=1)
+    assert given[1] == pytest.approx(1000, abs=1)
 
 
 def test_no_further_candidate_is_prepared_after_the_budget_is_used_up(tmp_path, monkeypatch):

@@ -164,7 +164,7 @@ class Unpaired(ImageData):
         if self.augment is not None and indices:
             no_labels = torch.full((len(a),), -1)
             for k, domain in enumerate(("a", "b")):
-                rng = CounterRNG(indices[0][:, k], self.seed, "augment", domain, self.epoch)
+                rng = CounterRNG(indices[0][:, k], self.seed, "augment", domain, epoch=self.epoch)
                 domains[k], _ = self.augment(domains[k], no_labels, rng, None)
         return domains[0], domains[1]
 

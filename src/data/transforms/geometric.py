@@ -17,13 +17,19 @@ class Flip(Geometric):
     Args:
         p: probability of a flip.
         vertical: flip upside down; False: left to right.
+        alternate: flip the image in every second epoch; `p` is the probability that it is flipped
+            in the first one. So two epochs show both versions of each image (Jordan 2024).
     """
 
-    def __init__(self, p: Probability, vertical: bool = False) -> None:
-        self.p, self.vertical = p, vertical
+    def __init__(self, p: Probability, vertical: bool = False, alternate: bool = False) -> None:
+        self.p, self.vertical, self.alternate = p, vertical, alternate
 
     def sample(self, rng: CounterRNG, size: Size) -> Values:
-        return {"flipped": (rng.uniform() < self.p).double()}
+        if not self.alternate:
+            return {"flipped": (rng.uniform() < self.p).double()}
+        at_first = rng.at_epoch(0).uniform() < self.p
+        is_odd = (rng.epoch or 0) % 2 == 1
+        return {"flipped": (at_first ^ is_odd).double()}
 
     def matrix(self, values: Values, size: Size) -> Tensor:
         sign, one = 1 - 2 * values["flipped"], torch.ones_like(values["flipped"])
