@@ -131,9 +131,10 @@ def test_text_has_the_command_the_config_and_the_figures(show):
 
 def test_projector_shows_all_words(show, browser):
     show("projector")
-    frame = wait(browser, lambda page: page.find_elements(By.TAG_NAME, "iframe"))[0]
-    browser.switch_to.frame(frame)
     try:
+        for _ in range(2):  # the plugin is a page with a page inside
+            frame = wait(browser, lambda page: page.find_elements(By.TAG_NAME, "iframe"))[0]
+            browser.switch_to.frame(frame)
         wait(browser, lambda page: "139" in all_text(page), 120)
         assert "words:" in all_text(browser)
     finally:
