@@ -151,4 +151,4 @@ class WandB(Logger):
         """Return a line that says how to see the run."""
         if self.mode == "online":
             return f"wandb        project {self.project}, run {self.outbox.run_id}"
-        return f"wandb        wandb sync --include-offline {self.folder}/wandb/offline-run-*"
+        return f"wandb        wandb sync {self.folder}/wandb/offline-run-*"
