@@ -131,7 +131,8 @@ def _write_counts(axis: Any, counts: Tensor, shares: np.ndarray) -> None:
     """Write the counts that are not 0 into the cells, with their percentages of the row."""
     for i, j in counts.nonzero().tolist():
         ink = "white" if shares[i, j] > 0.3 else "black"
-        text = f"{int(counts[i, j])}\n{shares[i, j]:.0%}"
+        share = f"{shares[i, j]:.0%}" if shares[i, j] >= 0.005 else "<1%"
+        text = f"{int(counts[i, j])}\n{share}"
         axis.text(j, i, text, ha="center", va="center", color=ink, fontsize=axes.POINTS - 0.5)
 
 
