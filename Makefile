@@ -1,10 +1,12 @@
 # Every recipe runs in .venv, which `setup` makes from requirements.lock: with uv where it is installed, else with pip.
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-faults test-all kills lint bench nanonet tensorboard notebooks lock clean
+.PHONY: help setup setup-cpu train test test-faults test-all kills lint bench nanonet tensorboard notebooks lock clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 RUN := .venv/bin/python -m
+# extras in requirements.lock; mlflow and wandb are left out, since they add over 40 packages
+EXTRAS := $(addprefix --extra ,export heic inception joblib optuna serve submitit)
 SHARED := -n auto --maxprocesses 4 --dist loadfile # the tests of one file share what it makes
 
 help: ## list the targets
@@ -21,6 +23,13 @@ setup: ## install requirements.lock into .venv; does nothing where that is done
 	else \
 		$(PYTHON) -m venv .venv && .venv/bin/python -m pip install --quiet --require-hashes -r requirements.lock; \
 	fi && cp requirements.lock .venv/installed.lock; }
+
+setup-cpu: ## setup without CUDA's 4 GB, where there is no NVIDIA GPU (needs uv)
+	@uv venv --quiet --allow-existing --python "$(or $(PYTHON),3.12)" .venv
+	@sed -E '/^ +--hash/d; s/ *\\$$//' requirements.lock > .venv/versions.txt
+	@uv pip install --quiet --compile-bytecode --python .venv/bin/python --torch-backend cpu \
+		--constraint .venv/versions.txt --requirements pyproject.toml --group dev $(EXTRAS)
+	@cp requirements.lock .venv/installed.lock
 
 train: setup ## train; make train ARGS="model=dcgan data=mnist"
 	@$(RUN) src.train $(ARGS)
@@ -53,7 +62,8 @@ notebooks: setup ## execute the notebooks into runs/notebooks; make notebooks OU
 	@$(RUN) notebooks.execute $(OUT)
 
 lock: ## make requirements.lock again from pyproject.toml (needs uv)
-	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --group dev \
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+		--group dev $(EXTRAS) \
 		--no-emit-index-url --no-annotate --no-header --output-file requirements.lock pyproject.toml
 
 clean: ## remove .venv and caches; runs stay

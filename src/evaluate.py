@@ -25,6 +25,7 @@ from src.config.targets import marked
 from src.core import runs
 from src.core.chosen_checkpoint import load_chosen, path_of
 from src.core.errors import UserError
+from src.core.packages import require
 from src.core.types import PATH
 
 
@@ -32,6 +33,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     """Test the run in cfg.run; return its metrics."""
     folder = Path(cfg.run).expanduser()
     path_of(folder, cfg.which)
+    if cfg.inception:
+        require("inception=true", "inception", "torch_fidelity")
 
     from src.callbacks.likelihood import ImportanceWeighted
     from src.callbacks.report import basis, headline_lines, keep_larger

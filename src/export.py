@@ -9,7 +9,7 @@ includes the normalization, and the pixel permutation if the run has one. If the
 average of its weights, that is exported. `class_names`, `size` (height, width), `crop` and
 `interpolation` (how an image is brought to that size) are stored as JSON: in the metadata_props of
 an ONNX file, in the extra files of a .pt2. The new file is loaded and compared with the network
-before it gets its name.
+before it gets its name. ONNX needs: pip install '.[export]'
 """
 
 import json
@@ -29,6 +29,7 @@ from src.core.chosen_checkpoint import path_of
 from src.core.counts import count
 from src.core.errors import UserError, writing
 from src.core.files import write_atomically
+from src.core.packages import require
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,6 +50,8 @@ def export(cfg: DictConfig) -> Path:
         raise UserError(f"out={out}: with format={cfg.format} the name must end in {extension}")
     if out.is_dir():
         raise UserError(f"out={out} cannot be written: it is a folder")
+    if cfg.format == "onnx":
+        require("format=onnx", "export", "onnx", "onnxruntime", "onnxscript")
     expect_classifier(folder)
     path_of(folder, cfg.which)
 

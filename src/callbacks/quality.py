@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import ClassVar
 
 import pytorch_lightning as pl
 import torch
@@ -12,6 +13,7 @@ from src.callbacks.protocols import CanSample, CanSampleClasses
 from src.callbacks.train_metrics import not_training
 from src.callbacks.trainer_state import callbacks, datamodule, on_first_process
 from src.core.errors import UserError
+from src.core.packages import require
 from src.core.pixels import to_uint8
 from src.core.randomness import generator
 from src.core.types import PathText, PositiveInt, Seed
@@ -41,10 +43,13 @@ class SampleQuality(pl.Callback):
             `src.metrics.inception`).
 
     Attributes:
+        needs: setting -> the extra and the package that it needs (see `expect_packages`).
         counts, based_on: see `src.callbacks.report.Basis`; `test/samples` also counts the real
             images.
         features: the data set and the digest of its feature network; empty if none was needed.
     """
+
+    needs: ClassVar = {"inception": ("inception", "torch_fidelity")}
 
     def __init__(
         self,
@@ -110,6 +115,7 @@ class SampleQuality(pl.Callback):
             log.info("fid_own is skipped: %s", error)
         try:
             if self.inception:
+                require("callbacks.quality.inception", *self.needs["inception"])
                 from src.metrics.inception import inception_weights
 
                 self.inception_weights = inception_weights()

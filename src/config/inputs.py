@@ -52,10 +52,20 @@ def expect_pretrained(cfg: DictConfig) -> None:
 
 
 def expect_packages(cfg: DictConfig) -> None:
-    """Raise UserError if a logger needs a package that is not installed.
+    """Raise UserError if a logger or callback needs a package that is not installed.
 
-    Its class attribute `package` names the package, and the extra that installs it.
+    The attribute `package` of its class names the package, and the extra that installs it. The
+    attribute `needs` maps a setting to the extra and the package that it needs if it is on.
     """
-    for name, node in (cfg.logger or {}).items():
-        if package := class_attribute(str(node.get("_target_")), "package"):
-            packages.require(f"logger.{name}", package)
+    nodes = {
+        f"{group}.{name}": node
+        for group in ("logger", "callbacks")
+        for name, node in (cfg.get(group) or {}).items()
+    }
+    for path, node in nodes.items():
+        target = str(node.get("_target_"))
+        if package := class_attribute(target, "package"):
+            packages.require(path, package)
+        for setting, (extra, package) in (class_attribute(target, "needs") or {}).items():
+            if node.get(setting):
+                packages.require(f"{path}.{setting}", extra, package)

@@ -14,7 +14,6 @@ written to disk. SIGTERM and Ctrl-C let running requests finish. Needs: pip inst
 import gc
 import math
 import sys
-from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from src.config.saved import expect_images
 from src.core import signals
 from src.core.chosen_checkpoint import path_of
 from src.core.errors import UserError
+from src.core.packages import require
 from src.core.waiting import wait_passively
 
 NEEDED = ("fastapi", "fastapi_offline", "multipart", "prometheus_client", "uvicorn")
@@ -33,8 +33,7 @@ NEEDED = ("fastapi", "fastapi_offline", "multipart", "prometheus_client", "uvico
 
 def serve(cfg: DictConfig) -> None:
     """Serve the run in cfg.run until a signal stops it."""
-    if missing := [name for name in NEEDED if find_spec(name) is None]:
-        raise UserError(f"{', '.join(missing)} not installed: pip install '.[serve]'")
+    require("src.serve", "serve", *NEEDED)
     if cfg.token is None and not is_loopback(cfg.host):
         raise UserError(f"host={cfg.host} lets other machines in: set token=SECRET for them")
     folder = Path(cfg.run).expanduser()
