@@ -55,6 +55,16 @@ class Plan:
         plain = OmegaConf.to_container(self.cfg, resolve=True)
         assert isinstance(plain, dict)
         self.wanted: list[Objective] = objectives({str(k): v for k, v in plain.items()})
+        devices = self.cfg.trainer.devices
+        if (
+            self.is_search
+            and devices != 1
+            and not (OmegaConf.is_list(devices) and len(devices) == 1)
+        ):
+            raise UserError(
+                f"hydra/sweeper=optuna trains a trial in one process: trainer.devices={devices} "
+                "must be 1"
+            )
         keys = new_keys(config_name, first)
         self.space = Space(with_new_keys(self.own, keys))
 

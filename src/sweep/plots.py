@@ -1,6 +1,5 @@
 """Plots of a sweep with Optuna's functions: history, importance and slices."""
 
-import logging
 import math
 import warnings
 from collections.abc import Sequence
@@ -14,8 +13,6 @@ from src.core.files import write_atomically
 from src.core.packages import is_installed
 from src.sweep.names import short_keys
 from src.sweep.results import Point
-
-log = logging.getLogger(__name__)
 
 PLOTS = {  # file -> Optuna's function
     "history": "plot_optimization_history",
@@ -32,7 +29,7 @@ def draw(points: Sequence[Point], wanted: list[Objective], folder: Path) -> list
     if not points[0].values:  # only seeds differ
         return []
     if not is_installed("optuna"):
-        log.info("plots are left out: they need Optuna: pip install '.[optuna]'")
+        print("plots are left out: they need Optuna: pip install '.[optuna]'")
         return []
     import matplotlib
     import optuna
@@ -53,7 +50,7 @@ def draw(points: Sequence[Point], wanted: list[Objective], folder: Path) -> list
                 if is_installed("plotly"):
                     pages.append(getattr(optuna.visualization, function)(study, **names))
             except Exception as error:  # too few trials, or all alike
-                log.info("plot %s is left out: %s", name, first_line(error))
+                print(f"plot {name} is left out: {first_line(error)}")
     if pages:
         html = "\n".join(
             page.to_html(full_html=False, include_plotlyjs=number == 0)
