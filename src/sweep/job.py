@@ -119,17 +119,16 @@ class JobRunner:
             return self.task(self._with_callbacks(cfg, job), folder)
 
         try:
-            metrics = run_alone(train, cfg, folder, chosen(), command)
-            if run_record.read(folder)["sessions"][-1]["state"] == run_record.PRUNED:
-                values = [float("nan")]
-            else:
-                values = objective_values(metrics, self.wanted)
+            run_alone(train, cfg, folder, chosen(), command)
         except Exception as error:  # any error: the other jobs must still run
             words = user_error_line(error)
             if not isinstance(error, UserError | TrainingFailed | Incomplete):
                 words = traceback.format_exc().rstrip()
             _say(f"job {folder.name} failed: {words}")
-            values = [float("nan")] * len(self.wanted)
+        try:
+            values = outcome(folder, self.wanted).values or [float("nan")] * len(self.wanted)
+        except UserError:  # there is no such metric: the command that launched this job says so
+            return float("nan")
         _say(self.progress.end(folder))
         return values if len(values) > 1 else values[0]
 

@@ -3,22 +3,25 @@
 from pathlib import Path
 
 from src.config.objective import Objective
+from src.core import run_record
 from src.sweep.job import Job
 from src.sweep.plots import draw
 from src.sweep.recipe import command, without, write_recipe
 from src.sweep.results import points_of, rows_of, table, write_csv
 
 
-def report(config_name: str, jobs: list[Job], wanted: list[Objective], folder: Path) -> None:
-    """Write the files of a finished sweep and print its table."""
+def report(config_name: str, jobs: list[Job], wanted: list[Objective], folder: Path) -> list[str]:
+    """Write the files of a finished sweep and print its table; return the jobs that failed."""
     rows = rows_of(jobs, wanted)
     points = points_of(rows, wanted)
     write_csv(rows, wanted, folder / "sweep.csv")
     print(f"\n{table(points, wanted)}\n")
     print(f"all jobs     {folder / 'sweep.csv'}")
+    ended = (run_record.FINISHED, run_record.PRUNED)
+    failed = [row.job.name for row in rows if row.result.state not in ended]
     finished = [point for point in points if point.estimates]
     if not finished:
-        return
+        return failed
     best = finished[0]
     job = best.rows[0].job
     overrides = without(job.overrides, "seed") if len(best.rows) > 1 else job.overrides
@@ -30,3 +33,4 @@ def report(config_name: str, jobs: list[Job], wanted: list[Objective], folder: P
     print(f"best run     {how}")
     for path in draw(points, wanted, folder):
         print(f"plot         {path}")
+    return failed

@@ -65,8 +65,7 @@ def points_of(rows: Sequence[Row], wanted: list[Objective]) -> list[Point]:
 
 
 def _without_seed(values: dict[str, str]) -> dict[str, str]:
-    rest = {key: value for key, value in values.items() if key.lstrip("+") != "seed"}
-    return rest or values  # a sweep over nothing but seeds: one point for each
+    return {key: value for key, value in values.items() if key.lstrip("+") != "seed"}
 
 
 def _point(values: dict[str, str], rows: list[Row]) -> Point:

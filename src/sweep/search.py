@@ -39,7 +39,7 @@ class Search:
         n_seeds: a trial is the mean of this many runs, with seed, seed + 1, ... They run one after
             another; only the first can be pruned.
         n_jobs: number of jobs that the launcher gets at a time; each such batch is told when all
-            of it has ended.
+            of it has ended. None: as many as the launcher runs side by side.
         seed: seed of the sampler, unless that is given its own.
         sampler: builds the sampler.
         pruner: builds the pruner; None: no trial ends early.
@@ -56,7 +56,7 @@ class Search:
         self,
         n_trials: PositiveInt,
         n_seeds: PositiveInt,
-        n_jobs: PositiveInt,
+        n_jobs: PositiveInt | None,
         seed: Seed,
         sampler: Callable[..., BaseSampler],
         pruner: Callable[..., BasePruner] | None,
@@ -73,15 +73,15 @@ class Search:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        self.n_trials, self.n_seeds, self.n_jobs, self.seed = n_trials, n_seeds, n_jobs, seed
+        self.n_trials, self.n_seeds, self.n_jobs, self.seed = n_trials, n_seeds, n_jobs or 1, seed
         self.total, self.is_shared = n_trials * n_seeds, storage is not None
         self.space, self.folder, self.wanted = space, folder.absolute(), wanted
         self.first_seed, self.sampler = first_seed, sampler
         self.distributions = {key: distribution(o) for key, o in space.swept.items()}
         name = study_name or self.folder.name
-        self.storage = open_storage(storage, self.folder)
         directions: list[Any] = [f"{mode}imize" for _, mode in wanted]
         try:
+            self.storage = open_storage(storage, self.folder)
             self.study = optuna.create_study(
                 storage=self.storage, study_name=name, directions=directions, load_if_exists=True,
                 pruner=pruner() if pruner else optuna.pruners.NopPruner(),
@@ -102,7 +102,13 @@ class Search:
                 "pruner": pruner_node,
             }
         self.taken: set[str] = set()
-        self.queue = self._cut_trials()
+        self.queue: list[Job] = []
+        for job in self._cut_trials():
+            result = outcome(job.folder, wanted)
+            if result.state in (run_record.FINISHED, run_record.PRUNED, run_record.FAILED):
+                self.finish(job, result)  # it had ended when the sweep was killed
+            else:
+                self.queue.append(job)
 
     def next_jobs(self) -> list[Job]:
         """Return the jobs to launch now; none if the study has all its trials."""
@@ -159,7 +165,7 @@ class Search:
 
         jobs = []
         for trial in self.study.get_trials(deepcopy=False):
-            is_ours = trial.user_attrs.get("sweep") == str(self.folder)
+            is_ours = "sweep" in trial.user_attrs and self._home(trial) == self.folder
             if is_ours:
                 self.taken.update(trial.user_attrs["folders"])
             if trial.state != TrialState.RUNNING:
@@ -191,8 +197,12 @@ class Search:
     def _job(self, trial_id: int, seed: int) -> Job:
         trial = self.storage.get_trial(trial_id)
         values = trial.user_attrs["values"][seed]
-        folder = Path(trial.user_attrs["sweep"]) / trial.user_attrs["folders"][seed]
+        folder = self._home(trial) / trial.user_attrs["folders"][seed]
         return Job(folder, self.space.job(values), values, trial.number, trial_id)
+
+    def _home(self, trial: FrozenTrial) -> Path:
+        """Return the folder of the sweep that runs a trial; other sweeps may share a database."""
+        return Path(trial.user_attrs["sweep"]) if self.is_shared else self.folder
 
     def _sampler(self, number: int) -> BaseSampler:
         """Build the sampler for one trial, with a seed of its own."""

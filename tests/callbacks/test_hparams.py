@@ -11,7 +11,7 @@ def test_settings_of_the_command_line_are_the_first_columns(tmp_path, config):
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "overrides.yaml").write_text(
         "- model=dcgan\n- model/loss=lsgan\n- +data.limit=64\n- ~callbacks.quality\n"
-        "- out=x\n- hydra.run.dir=y\n- trainer.max_epochs=2\n"
+        "- out=x\n- hydra.run.dir=y\n- trainer.max_epochs=2\n- trainer.log_every_n_steps=1\n"
     )
     given = given_settings(tmp_path)
     assert given == ["model", "model/loss", "data.limit", "trainer.max_epochs"]
