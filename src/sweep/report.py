@@ -17,8 +17,8 @@ def report(config_name: str, jobs: list[Job], wanted: list[Objective], folder: P
     write_csv(rows, wanted, folder / "sweep.csv")
     print(f"\n{table(points, wanted)}\n")
     print(f"all jobs     {folder / 'sweep.csv'}")
-    ended = (run_record.FINISHED, run_record.PRUNED)
-    failed = [row.job.name for row in rows if row.result.state not in ended]
+    fine = (run_record.FINISHED, run_record.PRUNED, run_record.RUNNING)  # running: another sweep's
+    failed = [row.job.name for row in rows if row.result.state not in fine]
     finished = [point for point in points if point.estimates]
     if not finished:
         return failed

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
+
+TRIES = 5  # to open a database
 
 
 class Search:
@@ -80,14 +83,11 @@ class Search:
         self.distributions = {key: distribution(o) for key, o in space.swept.items()}
         name = study_name or self.folder.name
         directions: list[Any] = [f"{mode}imize" for _, mode in wanted]
-        try:
-            self.storage = open_storage(storage, self.folder)
-            self.study = optuna.create_study(
-                storage=self.storage, study_name=name, directions=directions, load_if_exists=True,
-                pruner=pruner() if pruner else optuna.pruners.NopPruner(),
-            )  # fmt: skip
-        except Exception as error:  # a database's driver can raise any exception type
-            raise UserError(f"hydra.sweeper.storage={storage}: {first_line(error)}") from error
+        self.storage = _opened(storage, self.folder)
+        self.study = optuna.create_study(
+            storage=self.storage, study_name=name, directions=directions, load_if_exists=True,
+            pruner=pruner() if pruner else optuna.pruners.NopPruner(),
+        )  # fmt: skip
         if [d.name.lower() for d in self.study.directions] != directions:
             raise UserError(f"study {name} in {storage} has other objectives")
         self.study.set_metric_names([metric for metric, _ in wanted])
@@ -212,3 +212,16 @@ class Search:
             return self.sampler()
         digest = hashlib.sha256(f"{self.seed} {number}".encode()).digest()
         return self.sampler(seed=int.from_bytes(digest[:4], "little"))
+
+
+def _opened(url: str | None, folder: Path) -> Any:
+    """Return the storage of a study. Raises UserError if the database cannot be used."""
+    for attempt in range(TRIES):
+        try:
+            return open_storage(url, folder)
+        except Exception as error:  # a database's driver can raise any exception type
+            # two commands that start together both create the tables, and one of them fails
+            if attempt + 1 == TRIES or "duplicate key" not in str(error):
+                raise UserError(f"hydra.sweeper.storage={url}: {first_line(error)}") from error
+            time.sleep(1)
+    return None
