@@ -16,7 +16,8 @@ from src.core.tree import leaves
 ALWAYS = ("seed", "data.name", "data.size", "data.batch_size", "data.train_size",
           "data.train_per_class", "trainer.max_epochs", "trainer.precision")  # fmt: skip
 GROUPS = ("model", "data", "augment", "experiment", "trainer")
-NO_SETTINGS = ("hydra", "out", "resume", "cache", "name", "tags", "note", "callbacks", "logger")
+NO_SETTINGS = ("hydra", "out", "resume", "cache", "name", "tags", "note", "callbacks", "logger",
+               "checkpoint", "objective", "test", "trainer.log_every_n_steps")  # fmt: skip
 
 
 def given_settings(folder: Path) -> list[str]:
@@ -32,7 +33,11 @@ def given_settings(folder: Path) -> list[str]:
     except (OSError, ValueError, yaml.YAMLError):
         return []
     names = [str(word).lstrip("+~").partition("=")[0] for word in words or ()]
-    return [name for name in names if name.replace("/", ".").split(".")[0] not in NO_SETTINGS]
+    return [
+        name
+        for name in names
+        if not any(f"{name}.".replace("/", ".").startswith(f"{no}.") for no in NO_SETTINGS)
+    ]
 
 
 def hparam_settings(cfg: DictConfig, folder: Path) -> dict[str, Any]:

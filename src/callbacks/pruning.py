@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 class Pruning(pl.Callback):
     """Report the objective after each validation, and stop if the pruner says so.
 
+    A step of the pruner is an epoch, so that runs of different batch sizes can be compared.
+
     Values go through the storage of the study, so this works in any process on any machine. A
     resumed run reports values that it has reported before again; they are equal, and are left out.
     `src.sweep.search` adds this callback to the jobs of a search.
@@ -68,7 +70,7 @@ class Pruning(pl.Callback):
         ended = False
         if trainer.is_global_zero and self.monitor in trainer.callback_metrics:
             value = float(trainer.callback_metrics[self.monitor])
-            ended = self._is_worse(value, progress(trainer).batch)
+            ended = self._is_worse(value, trainer.current_epoch + 1)
         if max_over_processes(trainer, int(ended)):
             self.pruned = trainer.should_stop = True
             log.info(
@@ -77,8 +79,8 @@ class Pruning(pl.Callback):
                 self.monitor,
             )
 
-    def _is_worse(self, value: float, batches: int) -> bool:
-        """Report `value` after `batches` batches; return whether the pruner ends the trial."""
+    def _is_worse(self, value: float, epoch: int) -> bool:
+        """Report `value` after `epoch` epochs; return whether the pruner ends the trial."""
         import optuna
 
         from src.core.study import open_storage
@@ -88,8 +90,8 @@ class Pruning(pl.Callback):
             self.study = optuna.load_study(
                 storage=self.database, study_name=self.study_name, pruner=self.pruner()
             )
-        if batches not in self.database.get_trial(self.trial_id).intermediate_values:
-            self.database.set_trial_intermediate_value(self.trial_id, batches, value)
+        if epoch not in self.database.get_trial(self.trial_id).intermediate_values:
+            self.database.set_trial_intermediate_value(self.trial_id, epoch, value)
         trial = self.database.get_trial(self.trial_id)
         return bool(self.study.pruner.prune(self.study, trial))
 

@@ -21,6 +21,7 @@ from src.config import hydra_app
 from src.config.checks import check
 from src.config.compose import (
     CONF,
+    HYDRA_GROUPS,
     compose,
     first_lines,
     groups,
@@ -263,6 +264,8 @@ def help_text(doc: str) -> str:
     lines = [doc.strip(), "", "Groups (GROUP=CHOICE):"]
     for group, choices in groups().items():
         lines.append(f"  {group + '=':22}{' | '.join(choices)}")
+    for group, extras in HYDRA_GROUPS.items():
+        lines.append(f"  {group + '=':22}{' | '.join(extras)}")
     lines += [
         "",
         "Any setting: DOTTED.NAME=VALUE, as in model.optimizer.lr=2e-4",

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from src.config.schema import shown
 from src.config.signatures import class_attribute
 from src.core.errors import UserError, near
 from src.metrics.directions import Direction, direction
@@ -30,21 +31,32 @@ def objectives(cfg: Mapping[str, Any]) -> list[Objective]:
         given = [_default(str(cfg["model"]["_target_"]))]
     if modes and len(modes) != len(given):
         raise UserError(
-            f"objective.mode={','.join(modes)} must have a value for each of the metrics "
-            f"{', '.join(given)}"
+            f"objective.mode={shown(','.join(modes))} must have a value for each of the metrics "
+            f"{shown(', '.join(given))}"
         )
     found = modes or [direction(metric) for metric in given]
     for metric, mode in zip(given, found, strict=True):
         if mode is None:
             raise UserError(
-                f"objective.mode must be given, min or max: the name of {metric} does not say "
-                f"which is better{_hint(cfg, metric)}"
+                f"objective.mode must be given, min or max: the name of {shown(metric)} does not "
+                f"say which is better{_hint(cfg, metric)}"
             )
     return [Objective(metric, mode) for metric, mode in zip(given, found, strict=True)]
 
 
+def candidates(cfg: Mapping[str, Any]) -> list[Objective]:
+    """Return what a grid may be compared by if it names no objective, the best first.
+
+    Its runs may lack the metric that `objectives` returns, because a callback is off.
+    """
+    names = class_attribute(str(cfg["model"]["_target_"]), "key_metrics") or ()
+    metrics = [f"{stage}/{name}" for name in names for stage in ("val", "test")]
+    known = [Objective(metric, mode) for metric in metrics if (mode := direction(metric))]
+    return [*objectives(cfg), *known]
+
+
 def _hint(cfg: Mapping[str, Any], metric: str) -> str:
-    stage = metric.partition("/")[0]
+    stage = "test" if metric.startswith("test/") else "val"
     own = class_attribute(str(cfg["model"]["_target_"]), "key_metrics") or ()
     return near(metric, [f"{stage}/{name}" for name in own])
 
@@ -71,7 +83,7 @@ def objective_values(metrics: Mapping[str, Any], wanted: list[Objective]) -> lis
         if metric not in metrics:
             known = sorted(k for k, v in metrics.items() if isinstance(v, float) and "/" in k)
             hint = near(metric, known) or f"; the run has {', '.join(known)}"
-            raise UserError(f"objective.metric={metric} is not a metric of this run{hint}")
+            raise UserError(f"objective.metric={shown(metric)} is not a metric of this run{hint}")
         value = metrics[metric]
         is_number = isinstance(value, int | float) and math.isfinite(value)
         values.append(float(value) if is_number else math.nan)

@@ -1,6 +1,7 @@
 """Check every target, setting and value of a config against signatures, without importing them."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import is_dataclass
 from typing import Annotated, Any, get_args, get_origin
 
@@ -90,7 +91,7 @@ def _check_plain(path: str, value: Any, kind: Any, target: str = "") -> None:
                 raise UserError(f"unknown key '{path}.{name}'{near(str(name), list(types))}")
         for name, child_kind in types.items():
             _check_plain(f"{path}.{name}", value.get(name), child_kind)
-    elif isinstance(value, dict) and get_origin(kind) is not dict:
+    elif isinstance(value, dict) and get_origin(kind) not in (dict, Mapping):
         raise UserError(f"{path}={shown(value)}: must be a single value, not a mapping")
     else:
         check_value(path, value, kind, target)

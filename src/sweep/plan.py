@@ -1,5 +1,6 @@
 """What a sweep is to do: from its command line, checked before anything starts."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,19 @@ from omegaconf import DictConfig, OmegaConf
 from src.config.cli import RunFolder, check_job, with_new_keys
 from src.config.compose import compose, new_keys
 from src.config.kinds import SWEEPER
-from src.config.objective import Objective, objectives
+from src.config.objective import Objective, candidates, objectives
 from src.config.overrides import setting
 from src.config.targets import UnknownSetting, check_node
-from src.core import packages, run_search, runs
+from src.core import packages, run_search, runs, study
 from src.core.errors import UserError, first_line
 from src.sweep.grid import Grid
 from src.sweep.space import Space
 
 FOLDER = "hydra.sweep.dir"
 GIVEN_BY_HYDRA = ("hydra.mode=", f"{FOLDER}=")
+
+
+UNSTARTED = {".lock", study.NAME, f"{study.NAME}.lock"}
 
 
 class Plan:
@@ -34,6 +38,8 @@ class Plan:
         own: the overrides of jobs; swept ones have several values.
         hydras: those of Hydra: its sweeper, its launcher and the folder.
         wanted: the objectives.
+        strict: whether every finished job must have them; a grid need not.
+        candidates: the objectives, or what a grid may be compared by without them.
     """
 
     def __init__(self, config_name: str, overrides: list[str]) -> None:
@@ -50,9 +56,37 @@ class Plan:
         self.cfg = cfgs[0]
         plain = OmegaConf.to_container(self.cfg, resolve=True)
         assert isinstance(plain, dict)
-        self.wanted: list[Objective] = objectives({str(k): v for k, v in plain.items()})
+        settings = {str(k): v for k, v in plain.items()}
+        self.wanted: list[Objective] = objectives(settings)
+        self.strict = self.is_search or self.cfg.objective.metric is not None
+        self.candidates = self.wanted if self.strict else candidates(settings)
+        if self.is_search:
+            self._expect_measured()
+        devices = self.cfg.trainer.devices
+        if (
+            self.is_search
+            and devices != 1
+            and not (OmegaConf.is_list(devices) and len(devices) == 1)
+        ):
+            raise UserError(
+                f"hydra/sweeper=optuna trains a trial in one process: trainer.devices={devices} "
+                "must be 1"
+            )
         keys = new_keys(config_name, first)
         self.space = Space(with_new_keys(self.own, keys))
+
+    def _expect_measured(self) -> None:
+        """Raise UserError if the jobs of a search will not measure the objective."""
+        targets = [str(node._target_) for node in (self.cfg.callbacks or {}).values()]
+        for metric, _ in self.wanted:
+            if metric.startswith("val/") and self.cfg.data.get("val_size") == 0:
+                raise UserError(f"objective.metric={metric} needs validation: data.val_size=0.1")
+            quality = "src.callbacks.quality.SampleQuality"
+            if metric.endswith("/fid_own") and quality not in targets:
+                raise UserError(
+                    f"objective.metric={metric} needs callbacks.quality: use callbacks=default, "
+                    "or name another metric"
+                )
 
     def _hydra_cfg(self, first: list[str]) -> DictConfig:
         overrides = [o for o in self.hydras if not o.startswith(GIVEN_BY_HYDRA)]
@@ -95,6 +129,8 @@ class Plan:
             self._expect_same(wanted)
             run_folder.folder = wanted
             return wanted
+        if named and wanted.is_dir() and {path.name for path in wanted.iterdir()} <= UNSTARTED:
+            runs.discard(wanted, parents=False)  # killed before it had saved its settings
         return run_folder.reserve(self.config_name, overrides, FOLDER)
 
     def _expect_same(self, folder: Path) -> None:
@@ -128,6 +164,7 @@ class Plan:
         try:
             build = instantiate(self.hydra_cfg.sweeper, _partial_=True)
             return build(
+                n_jobs=node["n_jobs"] or self._jobs_of_launcher(),
                 space=self.space, folder=folder, wanted=self.wanted,
                 first_seed=self.cfg.seed, pruner_node=node["pruner"],
             )  # fmt: skip
@@ -136,6 +173,11 @@ class Plan:
         except Exception as error:  # Optuna's classes check their own parameters
             cause = error.__cause__ if isinstance(error.__cause__, UserError) else error
             raise UserError(f"hydra.sweeper: {first_line(cause)}") from error
+
+    def _jobs_of_launcher(self) -> int:
+        """Return how many jobs the launcher runs side by side, as far as its config says."""
+        n = self.hydra_cfg.launcher.get("n_jobs", 1)
+        return n if n > 0 else os.cpu_count() or 1
 
 
 def saved_overrides(folder: Path) -> list[str]:
@@ -154,6 +196,8 @@ def resumed_overrides(folder: Path, changes: list[str]) -> list[str]:
 
     Raises UserError for a change of another setting, which would make it another sweep.
     """
+    if not runs.is_first_process():  # Lightning gives the other ranks of a job more settings
+        changes = [o for o in changes if not o.startswith(GIVEN_BY_HYDRA)]
     for override in changes:
         if not _is_hydras(override) or override.startswith((*GIVEN_BY_HYDRA, "hydra/sweeper")):
             raise UserError(

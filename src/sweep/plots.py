@@ -1,6 +1,5 @@
 """Plots of a sweep with Optuna's functions: history, importance and slices."""
 
-import logging
 import math
 import warnings
 from collections.abc import Sequence
@@ -15,8 +14,6 @@ from src.core.packages import is_installed
 from src.sweep.names import short_keys
 from src.sweep.results import Point
 
-log = logging.getLogger(__name__)
-
 PLOTS = {  # file -> Optuna's function
     "history": "plot_optimization_history",
     "importance": "plot_param_importances",
@@ -29,8 +26,10 @@ def draw(points: Sequence[Point], wanted: list[Objective], folder: Path) -> list
 
     A plot that needs more finished jobs than there are is left out.
     """
+    if not points[0].values:  # only seeds differ
+        return []
     if not is_installed("optuna"):
-        log.info("plots are left out: they need Optuna: pip install '.[optuna]'")
+        print("plots are left out: they need Optuna: pip install '.[optuna]'")
         return []
     import matplotlib
     import optuna
@@ -51,7 +50,7 @@ def draw(points: Sequence[Point], wanted: list[Objective], folder: Path) -> list
                 if is_installed("plotly"):
                     pages.append(getattr(optuna.visualization, function)(study, **names))
             except Exception as error:  # too few trials, or all alike
-                log.info("plot %s is left out: %s", name, first_line(error))
+                print(f"plot {name} is left out: {first_line(error)}")
     if pages:
         html = "\n".join(
             page.to_html(full_html=False, include_plotlyjs=number == 0)
@@ -119,9 +118,10 @@ def _png(axes: Any, path: Path) -> Path:
 
     first = axes.flat[0] if hasattr(axes, "flat") else axes
     figure = first.figure
-    figure.set_layout_engine("constrained")
     try:
-        write_atomically(path, lambda to: figure.savefig(to, dpi=110, format="png"))
+        write_atomically(
+            path, lambda to: figure.savefig(to, dpi=110, format="png", bbox_inches="tight")
+        )
     finally:
         pyplot.close(figure)
     return path

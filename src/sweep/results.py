@@ -44,13 +44,13 @@ class Point(NamedTuple):
         return ", ".join(s for s in states if s != run_record.FINISHED) or run_record.FINISHED
 
 
-def rows_of(jobs: Sequence[Job], wanted: list[Objective]) -> list[Row]:
+def rows_of(jobs: Sequence[Job], wanted: list[Objective], strict: bool = True) -> list[Row]:
     """Read the folder of each job."""
     found = []
     for job in jobs:
         sessions = run_record.read(job.folder).get("sessions", [])
         seconds = sum(float(one.get("seconds") or 0) for one in sessions)
-        found.append(Row(job, outcome(job.folder, wanted), seconds))
+        found.append(Row(job, outcome(job.folder, wanted, strict), seconds))
     return found
 
 
@@ -65,8 +65,7 @@ def points_of(rows: Sequence[Row], wanted: list[Objective]) -> list[Point]:
 
 
 def _without_seed(values: dict[str, str]) -> dict[str, str]:
-    rest = {key: value for key, value in values.items() if key.lstrip("+") != "seed"}
-    return rest or values  # a sweep over nothing but seeds: one point for each
+    return {key: value for key, value in values.items() if key.lstrip("+") != "seed"}
 
 
 def _point(values: dict[str, str], rows: list[Row]) -> Point:

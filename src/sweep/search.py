@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
 
+TRIES = 5  # to open a database
+
 
 class Search:
     """The trials of a study of Optuna, as jobs of a sweep.
@@ -39,7 +42,7 @@ class Search:
         n_seeds: a trial is the mean of this many runs, with seed, seed + 1, ... They run one after
             another; only the first can be pruned.
         n_jobs: number of jobs that the launcher gets at a time; each such batch is told when all
-            of it has ended.
+            of it has ended. None: as many as the launcher runs side by side.
         seed: seed of the sampler, unless that is given its own.
         sampler: builds the sampler.
         pruner: builds the pruner; None: no trial ends early.
@@ -56,7 +59,7 @@ class Search:
         self,
         n_trials: PositiveInt,
         n_seeds: PositiveInt,
-        n_jobs: PositiveInt,
+        n_jobs: PositiveInt | None,
         seed: Seed,
         sampler: Callable[..., BaseSampler],
         pruner: Callable[..., BasePruner] | None,
@@ -73,21 +76,18 @@ class Search:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        self.n_trials, self.n_seeds, self.n_jobs, self.seed = n_trials, n_seeds, n_jobs, seed
+        self.n_trials, self.n_seeds, self.n_jobs, self.seed = n_trials, n_seeds, n_jobs or 1, seed
         self.total, self.is_shared = n_trials * n_seeds, storage is not None
         self.space, self.folder, self.wanted = space, folder.absolute(), wanted
         self.first_seed, self.sampler = first_seed, sampler
         self.distributions = {key: distribution(o) for key, o in space.swept.items()}
         name = study_name or self.folder.name
-        self.storage = open_storage(storage, self.folder)
         directions: list[Any] = [f"{mode}imize" for _, mode in wanted]
-        try:
-            self.study = optuna.create_study(
-                storage=self.storage, study_name=name, directions=directions, load_if_exists=True,
-                pruner=pruner() if pruner else optuna.pruners.NopPruner(),
-            )  # fmt: skip
-        except Exception as error:  # a database's driver can raise any exception type
-            raise UserError(f"hydra.sweeper.storage={storage}: {first_line(error)}") from error
+        self.storage = _opened(storage, self.folder)
+        self.study = optuna.create_study(
+            storage=self.storage, study_name=name, directions=directions, load_if_exists=True,
+            pruner=pruner() if pruner else optuna.pruners.NopPruner(),
+        )  # fmt: skip
         if [d.name.lower() for d in self.study.directions] != directions:
             raise UserError(f"study {name} in {storage} has other objectives")
         self.study.set_metric_names([metric for metric, _ in wanted])
@@ -102,7 +102,13 @@ class Search:
                 "pruner": pruner_node,
             }
         self.taken: set[str] = set()
-        self.queue = self._cut_trials()
+        self.queue: list[Job] = []
+        for job in self._cut_trials():
+            result = outcome(job.folder, wanted)
+            if result.state in (run_record.FINISHED, run_record.PRUNED, run_record.FAILED):
+                self.finish(job, result)  # it had ended when the sweep was killed
+            else:
+                self.queue.append(job)
 
     def next_jobs(self) -> list[Job]:
         """Return the jobs to launch now; none if the study has all its trials."""
@@ -159,7 +165,7 @@ class Search:
 
         jobs = []
         for trial in self.study.get_trials(deepcopy=False):
-            is_ours = trial.user_attrs.get("sweep") == str(self.folder)
+            is_ours = "sweep" in trial.user_attrs and self._home(trial) == self.folder
             if is_ours:
                 self.taken.update(trial.user_attrs["folders"])
             if trial.state != TrialState.RUNNING:
@@ -191,8 +197,12 @@ class Search:
     def _job(self, trial_id: int, seed: int) -> Job:
         trial = self.storage.get_trial(trial_id)
         values = trial.user_attrs["values"][seed]
-        folder = Path(trial.user_attrs["sweep"]) / trial.user_attrs["folders"][seed]
+        folder = self._home(trial) / trial.user_attrs["folders"][seed]
         return Job(folder, self.space.job(values), values, trial.number, trial_id)
+
+    def _home(self, trial: FrozenTrial) -> Path:
+        """Return the folder of the sweep that runs a trial; other sweeps may share a database."""
+        return Path(trial.user_attrs["sweep"]) if self.is_shared else self.folder
 
     def _sampler(self, number: int) -> BaseSampler:
         """Build the sampler for one trial, with a seed of its own."""
@@ -202,3 +212,16 @@ class Search:
             return self.sampler()
         digest = hashlib.sha256(f"{self.seed} {number}".encode()).digest()
         return self.sampler(seed=int.from_bytes(digest[:4], "little"))
+
+
+def _opened(url: str | None, folder: Path) -> Any:
+    """Return the storage of a study. Raises UserError if the database cannot be used."""
+    for attempt in range(TRIES):
+        try:
+            return open_storage(url, folder)
+        except Exception as error:  # a database's driver can raise any exception type
+            # two commands that start together both create the tables, and one of them fails
+            if attempt + 1 == TRIES or "duplicate key" not in str(error):
+                raise UserError(f"hydra.sweeper.storage={url}: {first_line(error)}") from error
+            time.sleep(1)
+    return None

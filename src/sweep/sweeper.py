@@ -23,7 +23,7 @@ from src.core import run_record, run_search, runs
 from src.core.errors import Incomplete, Interrupted, UserError
 from src.core.files import write_atomically
 from src.core.study import repair
-from src.sweep.job import Job, JobRunner, Outcome, outcome
+from src.sweep.job import Job, JobRunner, outcome
 from src.sweep.plan import FOLDER, Plan, resumed_overrides
 from src.sweep.progress import Progress
 from src.sweep.report import report
@@ -49,15 +49,17 @@ def run_sweep(config_name: str, task: Task, overrides: list[str], run_folder: Ru
         raise UserError("hydra/sweeper=optuna trains a trial in one process: trainer.devices=1")
     folder = plan.open_folder(run_folder)
     sys.argv.append(setting(FOLDER, folder))  # Lightning starts the other ranks of a job with it
-    try:
-        _expect_unused(folder)
-        with runs.locked(folder):
+    is_new = not run_search.is_sweep(folder)
+    _expect_unused(folder)
+    with runs.locked(folder):
+        try:
             if runs.is_first_process():
                 repair(folder)
             _run(plan, task, folder)
-    except UserError:
-        runs.discard(folder, parents=not run_folder.is_named)
-        raise
+        except UserError:
+            if is_new:
+                runs.discard(folder, parents=not run_folder.is_named)
+            raise
 
 
 def _expect_unused(folder: Path) -> None:
@@ -71,8 +73,7 @@ def _expect_unused(folder: Path) -> None:
 def _run(plan: Plan, task: Task, folder: Path) -> None:
     strategy = plan.strategy(folder)
     progress = Progress(folder, strategy.total, plan.wanted)
-    runner = JobRunner(plan.config_name, task, plan.wanted, progress, strategy.pruning)
-    failed: dict[str, Outcome] = {}
+    runner = JobRunner(plan.config_name, task, plan.wanted, plan.strict, progress, strategy.pruning)
     broken = ""
     with hydra_app.launcher(plan.config_name, plan.all_overrides(folder), runner) as found:
         cfg, launcher = found
@@ -81,12 +82,10 @@ def _run(plan: Plan, task: Task, folder: Path) -> None:
             while jobs := strategy.next_jobs():
                 broken = _launch(launcher, runner, jobs)
                 for job in jobs:
-                    result = outcome(job.folder, plan.wanted)
+                    result = outcome(job.folder, plan.wanted, plan.strict)
                     if broken and result.state in (run_record.INTERRUPTED, "waiting"):
                         continue
                     strategy.finish(job, result)
-                    if result.state not in (run_record.FINISHED, run_record.PRUNED):
-                        failed[job.name] = result
                 if broken:
                     break
         except (Interrupted, KeyboardInterrupt):
@@ -98,7 +97,7 @@ def _run(plan: Plan, task: Task, folder: Path) -> None:
             raise
     if not runs.is_first_process():
         return
-    report(plan.config_name, strategy.jobs(), plan.wanted, folder)
+    failed = report(plan.config_name, strategy.jobs(), plan.candidates, plan.strict, folder)
     if broken:
         raise Incomplete(
             f"sweep {folder} failed: {broken}; continue it with: python -m src.train "

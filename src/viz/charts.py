@@ -131,7 +131,8 @@ def _write_counts(axis: Any, counts: Tensor, shares: np.ndarray) -> None:
     """Write the counts that are not 0 into the cells, with their percentages of the row."""
     for i, j in counts.nonzero().tolist():
         ink = "white" if shares[i, j] > 0.3 else "black"
-        text = f"{int(counts[i, j])}\n{shares[i, j]:.0%}"
+        share = f"{shares[i, j]:.0%}" if shares[i, j] >= 0.005 else "<1%"
+        text = f"{int(counts[i, j])}\n{share}"
         axis.text(j, i, text, ha="center", va="center", color=ink, fontsize=axes.POINTS - 0.5)
 
 
@@ -174,45 +175,64 @@ def draw_feature_maps(
     return axes.draw(width, height, [title, *rows], paint)
 
 
-def draw_plane(
-    decoded: np.ndarray, points: Tensor, labels: Tensor, names: Sequence[str]
-) -> np.ndarray:
-    """Draw a square of decoded images, and beside it points, both with the axes of the plane.
+def draw_points(points: Tensor, labels: Tensor, names: Sequence[str], side: int) -> np.ndarray:
+    """Draw the latent plane: points with axes and, in color, their classes.
 
     Args:
-        decoded: uint8 (S, S) or (S, S, 3).
         points: (N, 2) in [0, 1]^2, quantiles of the prior; the second coordinate points upwards.
         labels: (N,) the class of each point.
         names: names of the classes, listed in a legend. Empty: no legend.
+        side: pixels of the square.
     """
-    side, left, gap = max(len(decoded), 200), 54, 64
+    return _draw_squares(None, points, labels, names, side)
+
+
+def draw_plane(
+    decoded: np.ndarray, points: Tensor, labels: Tensor, names: Sequence[str]
+) -> np.ndarray:
+    """Draw a square of decoded images, and beside it `draw_points`, with the same axes.
+
+    Args:
+        decoded: uint8 (S, S) or (S, S, 3).
+        points, labels, names: see `draw_points`.
+    """
+    return _draw_squares(decoded, points, labels, names, max(len(decoded), 200))
+
+
+def _draw_squares(
+    decoded: np.ndarray | None, points: Tensor, labels: Tensor, names: Sequence[str], side: int
+) -> np.ndarray:
+    left, gap, n = 54, 64, 1 if decoded is None else 2
     short = [_short(name) for name in names[: side // LINE]]
     legend = axes.width_of(short) + 44 if short else 2 * MARGIN
-    few = len(names) <= 10
 
     def paint(figure: Any) -> None:
-        from matplotlib import colormaps
-
-        squares = [
-            axes.place(figure, left + k * (side + gap), MARGIN, side, side) for k in range(2)
-        ]
+        lefts = [left + k * (side + gap) for k in range(n)]
+        squares = [axes.place(figure, x, MARGIN, side, side) for x in lefts]
         for square in squares:
             square.set(xlim=(0, 1), ylim=(0, 1), xlabel="quantile of z_1", ylabel="quantile of z_2")
             square.spines[:].set_visible(True)
-        squares[0].imshow(
-            decoded, cmap="gray", vmin=0, vmax=255, extent=(0, 1, 0, 1), aspect="auto"
-        )
-        colors = colormaps["tab10" if few else "turbo"]
-        shades = [colors(k if few else k / (len(names) - 1)) for k in range(max(1, len(names)))]
+        if decoded is not None:
+            extent = (0, 1, 0, 1)
+            squares[0].imshow(decoded, cmap="gray", vmin=0, vmax=255, extent=extent, aspect="auto")
+        shades = _shades(len(names))
         chosen = [shades[label] for label in labels.tolist()]
-        squares[1].scatter(*points.T.numpy(), s=6, c=chosen, linewidths=0)
+        squares[-1].scatter(*points.T.numpy(), s=6, c=chosen, linewidths=0)
         for k, name in enumerate(short):
-            y, to = 1 - (k + 0.5) * LINE / side, squares[1].transAxes
-            squares[1].text(1 + 10 / side, y, "●", color=shades[k], va="center", transform=to)
-            squares[1].text(1 + 26 / side, y, name, va="center", transform=to)
+            y, to = 1 - (k + 0.5) * LINE / side, squares[-1].transAxes
+            squares[-1].text(1 + 10 / side, y, "●", color=shades[k], va="center", transform=to)
+            squares[-1].text(1 + 26 / side, y, name, va="center", transform=to)
 
-    width = left + 2 * side + gap + legend
+    width = left + n * side + (n - 1) * gap + legend
     return axes.draw(width, MARGIN + side + 46, [*short, "●"], paint)
+
+
+def _shades(n: int) -> list[Any]:
+    """Return a color for each of n classes, at least one."""
+    from matplotlib import colormaps
+
+    colors = colormaps["tab10" if n <= 10 else "turbo"]
+    return [colors(k if n <= 10 else k / (n - 1)) for k in range(max(1, n))]
 
 
 def _short(name: str) -> str:

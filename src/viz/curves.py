@@ -58,11 +58,12 @@ def save_curves(
 
     Args:
         curves: metric -> a curve per label; an empty one is left out.
-        labels: the words of the legend.
+        labels: the words of the legend; those without any curve are left out.
         path: the picture; its extension gives the format.
         title: text above the axes.
         columns: plots side by side, at most.
     """
+    drawn = [k for k in range(len(labels)) if any(found[k].x for found in curves.values())]
     columns = min(columns, max(1, len(curves)))
     rows = max(1, math.ceil(len(curves) / columns))
     width = max(columns * PLOT[0], axes.width_of(labels) + 50)
@@ -78,14 +79,14 @@ def save_curves(
             corner = (column * PLOT[0] + LEFT, top + row * PLOT[1] + TOP)
             size = (PLOT[0] - LEFT - RIGHT, PLOT[1] - TOP - BOTTOM)
             _draw_plot(axes.place(figure, *corner, *size), name, found)
-        words = axes.place(figure, MARGIN, legend, width - 2 * MARGIN, len(labels) * LINE)
-        words.set(xlim=(0, width - 2 * MARGIN), ylim=(len(labels), 0))
+        words = axes.place(figure, MARGIN, legend, width - 2 * MARGIN, len(drawn) * LINE or 1)
+        words.set(xlim=(0, width - 2 * MARGIN), ylim=(len(drawn) or 1, 0))
         words.set_axis_off()
-        for number, label in enumerate(labels):
-            words.plot([4, 28], [number + 0.5] * 2, color=_color(number), linewidth=2)
-            words.text(36, number + 0.5, fonts.drawable(label), va="center")
+        for row, number in enumerate(drawn):
+            words.plot([4, 28], [row + 0.5] * 2, color=_color(number), linewidth=2)
+            words.text(36, row + 0.5, fonts.drawable(labels[number]), va="center")
 
-    height = legend + len(labels) * LINE + MARGIN
+    height = legend + len(drawn) * LINE + MARGIN
     form = path.suffix.removeprefix(".").lower()
     content = axes.draw_file(width, height, [title, *labels, *curves], paint, form)
     write_atomically(path, lambda to: to.write_bytes(content))

@@ -2,16 +2,18 @@
 
 import json
 
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from src.callbacks.hparams import given_settings, hparam_settings, hparam_summaries
+from src.callbacks.loggers import TensorBoard
 
 
 def test_settings_of_the_command_line_are_the_first_columns(tmp_path, config):
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "overrides.yaml").write_text(
         "- model=dcgan\n- model/loss=lsgan\n- +data.limit=64\n- ~callbacks.quality\n"
-        "- out=x\n- hydra.run.dir=y\n- trainer.max_epochs=2\n"
+        "- out=x\n- hydra.run.dir=y\n- trainer.max_epochs=2\n- trainer.log_every_n_steps=1\n"
     )
     given = given_settings(tmp_path)
     assert given == ["model", "model/loss", "data.limit", "trainer.max_epochs"]
@@ -32,3 +34,18 @@ def test_settings_of_the_command_line_are_the_first_columns(tmp_path, config):
 
 def test_run_without_a_command_line_has_no_first_columns(tmp_path):
     assert given_settings(tmp_path) == []
+
+
+def test_swept_settings_and_the_objective_are_the_first_columns_of_a_sweep(tmp_path):
+    log = TensorBoard(tmp_path, 0, columns=["model.optimizer.lr"], metrics=["val/acc"])
+    log.log_final({"seed": 0, "model.optimizer.lr": 0.1}, {"val/loss": 1.0, "val/acc": 0.5})
+    log.save()
+    (path,) = tmp_path.glob("events*")
+    found = [
+        HParamsPluginData.FromString(value.metadata.plugin_data.content).experiment
+        for event in EventFileLoader(str(path)).Load()
+        for value in event.summary.value
+        if value.tag == "_hparams_/experiment"
+    ]
+    assert [info.name for info in found[0].hparam_infos if info.differs] == ["model.optimizer.lr"]
+    assert [info.name.tag for info in found[0].metric_infos] == ["val/acc", "val/loss"]

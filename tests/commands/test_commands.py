@@ -47,6 +47,7 @@ def test_run_folder_holds_the_documented_files(finished):
         "train.log",
         "metrics.csv",
         "metrics.json",
+        "report.html",
         "checkpoints",
         "images",
     } <= names

@@ -97,6 +97,9 @@ def test_plane_puts_points_at_their_coordinates(figures):
     assert not is_clipped(figures[0])
     charts.draw_plane(decoded, points, torch.tensor([0, 0]), [])
     assert "●" not in words(figures[1]), "no legend without classes"
+    charts.draw_points(points, torch.tensor([0, 1]), ["a", "b"], side=200)
+    assert len(figures[2].axes) == 1
+    assert not is_clipped(figures[2])
 
 
 def test_charts_change_no_global_state():

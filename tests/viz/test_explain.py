@@ -169,7 +169,7 @@ def test_run_writes_its_pictures(seen_run):
     made = {path.name for path in (seen_run / "images").iterdir()}
     assert made == {
         "feature_maps.png", "grad_cam.png", "maximized.png", "test_mistakes.png",
-        "test_confusion.png", "test_classes.png",
+        "test_confusion.png", "test_classes.png", "curves.png",
         "filters.gif", *(f"filters_{n:08d}.png" for n in (0, 2, 4, 6, 8)),
     }  # fmt: skip
     assert Image.open(seen_run / "images" / "filters.gif").n_frames == 5

@@ -1,0 +1,157 @@
+"""A search with Optuna: what is asked for, told, and continued after a kill. No run is trained."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from src.config.cli import RunFolder
+from src.core import run_record
+from src.core.errors import UserError
+from src.core.study import NAME, repair
+from src.sweep.job import outcome
+from src.sweep.plan import Plan, resumed_overrides
+from src.sweep.results import points_of, rows_of, table, write_csv
+from src.sweep.sweeper import run_sweep
+
+LR = "model.optimizer.lr=tag(log, interval(1e-5, 1e-2))"
+SETTINGS = ["model=fc", LR, "model/optimizer=adam,sgd", "hydra/sweeper=optuna",
+            "hydra.sweeper.n_trials=4"]  # fmt: skip
+
+
+def plan(*more: str) -> Plan:
+    return Plan("train", [*SETTINGS, *more])
+
+
+def pretend(job, state: str, loss: float | None = None) -> None:
+    """Write what a run of `job` would leave."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    session = {"state": state, "seconds": 1.0}
+    (job.folder / run_record.NAME).write_text(json.dumps({"sessions": [session]}))
+    if loss is not None:
+        (job.folder / "metrics.json").write_text(json.dumps({"val/loss": loss}))
+
+
+def drive(strategy, folder: Path, wanted, losses) -> list[str]:
+    """Run jobs until the losses are used up; return the names of the jobs."""
+    names = []
+    for loss in losses:
+        (job,) = strategy.next_jobs()
+        names.append(job.name)
+        pretend(job, "finished", loss)
+        strategy.finish(job, outcome(job.folder, wanted))
+    return names
+
+
+def test_a_killed_search_continues_as_if_it_had_not_been_killed(tmp_path):
+    one = plan()
+    (tmp_path / "a").mkdir()
+    whole = drive(one.strategy(tmp_path / "a"), tmp_path, one.wanted, [3.0, 2.0, 1.0, 4.0])
+    (tmp_path / "b").mkdir()
+    names = drive(one.strategy(tmp_path / "b"), tmp_path, one.wanted, [3.0, 2.0])
+    again = one.strategy(tmp_path / "b")
+    (cut,) = again.next_jobs()  # asked for, and killed while it runs
+    pretend(cut, "running")
+    with (tmp_path / "b" / NAME).open("a") as file:
+        file.write('{"op_code":')  # killed while it wrote
+    repair(tmp_path / "b")
+    last = one.strategy(tmp_path / "b")
+    names += drive(last, tmp_path, one.wanted, [1.0, 4.0])
+    assert names == whole, "no trial twice, the cut one again, and the same values"
+    assert cut.name == whole[2]
+    assert last.next_jobs() == []
+
+
+def test_a_trial_that_finished_but_was_not_told_is_not_run_again(tmp_path):
+    one = plan("hydra.sweeper.n_trials=1")
+    (job,) = one.strategy(tmp_path).next_jobs()
+    pretend(job, "finished", 0.5)
+    again = one.strategy(tmp_path)
+    assert again.next_jobs() == []
+    assert again.study.best_value == 0.5
+
+
+def test_a_trial_is_the_mean_over_its_seeds(tmp_path):
+    one = plan("hydra.sweeper.n_seeds=2", "hydra.sweeper.n_trials=1", "seed=5")
+    strategy = one.strategy(tmp_path)
+    names = drive(strategy, tmp_path, one.wanted, [1.0, 2.0])
+    assert [name.rpartition(",")[2] for name in names] == ["seed=5", "seed=6"]
+    assert strategy.study.best_value == 1.5
+    points = points_of(rows_of(strategy.jobs(), one.wanted), one.wanted)
+    assert len(points) == 1
+    assert "1.5 ± 6.4" in table(points, one.wanted)
+
+
+def test_failed_non_finite_and_pruned_trials_are_told(tmp_path):
+    one = plan("hydra.sweeper.n_trials=3")
+    strategy = one.strategy(tmp_path)
+    for state, loss in (("failed", None), ("finished", None), ("pruned", 2.0)):
+        (job,) = strategy.next_jobs()
+        pretend(job, state, loss)
+        if state == "finished":
+            (job.folder / "metrics.json").write_text('{"val/loss": null}')
+        strategy.finish(job, outcome(job.folder, one.wanted))
+    states = [trial.state.name for trial in strategy.study.trials]
+    assert states == ["FAIL", "FAIL", "PRUNED"]
+    assert strategy.study.trials[1].user_attrs["error"] == "objective val/loss is not finite"
+    rows = rows_of(strategy.jobs(), one.wanted)
+    write_csv(rows, one.wanted, tmp_path / "sweep.csv")
+    lines = (tmp_path / "sweep.csv").read_text().splitlines()
+    assert lines[0].startswith("trial,folder,state,model.optimizer.lr,model/optimizer,val/loss")
+    assert [line.count("failed") for line in lines[1:]] == [1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["hydra.sweeper.n_trial=3"], "did you mean hydra.sweeper.n_trials"),
+        (["hydra.sweeper.n_trials=0"], "a whole number of at least 1"),
+        (["hydra.sweeper.sampler.n_startup_trial=3"], "did you mean .*n_startup_trials"),
+        (["hydra.sweeper.sampler._target_=os.system"], "a sampler of optuna.samplers"),
+        (["hydra.sweeper.n_seeds=2", "seed=0,1"], "exclude each other"),
+        (["model/optimizer=adam,sgdd"], "model/optimizer=sgdd: no such choice"),
+        (["model.optimizer.lr=interval(-1,1)"], "model.optimizer.lr=-1.0: must be"),
+        (["hydra/launcher=joblib", "hydra.launcher.n_job=2"], "did you mean hydra.launcher.n_jobs"),
+        (["hydra.launcher.n_jobs=2"], "it needs hydra/launcher=..."),
+        (["objective.metric=[val/loss,val/x]"], "objective.mode must be given"),
+        (["objective.metric=val/fid_own", "callbacks=none"], "needs callbacks.quality"),
+        (["data.val_size=0"], "needs validation"),
+    ],
+)
+def test_a_mistake_gets_one_line(settings, words):
+    with pytest.raises(UserError, match=words):
+        plan(*settings)
+
+
+def test_an_interval_needs_a_search():
+    with pytest.raises(UserError, match="add hydra/sweeper=optuna"):
+        Plan("train", ["model=fc", LR])
+
+
+def test_a_plugin_that_is_not_installed_leaves_no_folder(tmp_path, monkeypatch):
+    from hydra.core.config_store import ConfigStore
+
+    from src.config import compose
+
+    monkeypatch.delitem(ConfigStore.instance().repo["hydra"]["launcher"], "joblib.yaml")
+    compose._composed_once.cache_clear()
+    with pytest.raises(UserError, match=r"needs hydra-joblib-launcher.*pip install '.\[joblib\]'"):
+        run_sweep("train", lambda cfg, folder: {}, [
+            "model=fc", "seed=0,1", "hydra/launcher=joblib", f"out={tmp_path / 'runs'}",
+        ], RunFolder())  # fmt: skip
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_resumed_sweep_keeps_its_settings(tmp_path):
+    (tmp_path / "multirun.yaml").write_text(
+        "hydra: {overrides: {task: [model=fc, 'seed=0,1'], hydra: [hydra/sweeper=optuna,"
+        " hydra.sweeper.n_trials=4, 'hydra.sweep.dir=x', hydra.mode=MULTIRUN]}}"
+    )
+    assert resumed_overrides(tmp_path, ["hydra.sweeper.n_trials=9"]) == [
+        "model=fc",
+        "seed=0,1",
+        "hydra/sweeper=optuna",
+        "hydra.sweeper.n_trials=9",
+    ]
+    with pytest.raises(UserError, match="'model=cnn' cannot change"):
+        resumed_overrides(tmp_path, ["model=cnn"])
