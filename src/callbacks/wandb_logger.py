@@ -24,7 +24,8 @@ class WandB(Logger):
     """A run of Weights & Biases with the settings, metrics and pictures of ours.
 
     A resumed run continues it, under the same id. Offline, each session writes a folder
-    wandb/offline-run-* in the run's folder, for `wandb sync`.
+    wandb/offline-run-* in the run's folder, for `wandb sync`. SIGKILL can cost the values of the
+    last second before it.
 
     Args:
         folder: the run's folder.
@@ -81,7 +82,9 @@ class WandB(Logger):
             dir=str(self.folder),
             mode=self.mode,
             reinit="create_new",  # the jobs of a sweep share a process
-            settings=wandb.Settings(console="off", silent=True, save_code=False),
+            settings=wandb.Settings(
+                console="off", silent=True, save_code=False, x_transaction_log_flush_interval=1.0
+            ),
         )
         if self.outbox.run_id is None:
             self.outbox.run_id = self.run.id

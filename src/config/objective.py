@@ -44,6 +44,17 @@ def objectives(cfg: Mapping[str, Any]) -> list[Objective]:
     return [Objective(metric, mode) for metric, mode in zip(given, found, strict=True)]
 
 
+def candidates(cfg: Mapping[str, Any]) -> list[Objective]:
+    """Return what a grid may be compared by if it names no objective, the best first.
+
+    Its runs may lack the metric that `objectives` returns, because a callback is off.
+    """
+    names = class_attribute(str(cfg["model"]["_target_"]), "key_metrics") or ()
+    metrics = [f"{stage}/{name}" for name in names for stage in ("val", "test")]
+    known = [Objective(metric, mode) for metric in metrics if (mode := direction(metric))]
+    return [*objectives(cfg), *known]
+
+
 def _hint(cfg: Mapping[str, Any], metric: str) -> str:
     stage = "test" if metric.startswith("test/") else "val"
     own = class_attribute(str(cfg["model"]["_target_"]), "key_metrics") or ()

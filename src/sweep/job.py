@@ -56,11 +56,13 @@ class Outcome(NamedTuple):
     error: str | None = None
 
 
-def outcome(folder: Path, wanted: list[Objective]) -> Outcome:
+def outcome(folder: Path, wanted: list[Objective], strict: bool = True) -> Outcome:
     """Return what came of the job in `folder`.
 
-    A finished job without a finite objective counts as failed. Raises UserError if it has no
-    metric of that name.
+    A finished job whose objective is not finite counts as failed.
+
+    Args:
+        strict: raise UserError if a finished job has no metric of that name.
     """
     record = run_record.read(folder)
     if not record:
@@ -69,7 +71,10 @@ def outcome(folder: Path, wanted: list[Objective]) -> Outcome:
     error = record["sessions"][-1].get("error")
     if state != run_record.FINISHED:
         return Outcome(state, error=error)
-    values = objective_values(runs.read_metrics(folder), wanted)
+    metrics = runs.read_metrics(folder)
+    if not strict and any(metric not in metrics for metric, _ in wanted):
+        return Outcome(state)
+    values = objective_values(metrics, wanted)
     if any(value != value for value in values):
         names = ", ".join(metric for metric, _ in wanted)
         return Outcome(run_record.FAILED, error=f"objective {names} is not finite")
@@ -86,6 +91,7 @@ class JobRunner:
         config_name: conf/`config_name`.yaml.
         task: the function that runs a job.
         wanted: the objectives.
+        strict: whether a finished job must have them.
         progress: prints how far the sweep is.
         pruning: settings of the callback that ends a trial early; None: none does.
 
@@ -98,10 +104,12 @@ class JobRunner:
         config_name: str,
         task: Task,
         wanted: list[Objective],
+        strict: bool,
         progress: Progress,
         pruning: dict[str, Any] | None,
     ) -> None:
-        self.config_name, self.task, self.wanted = config_name, task, wanted
+        self.config_name, self.task = config_name, task
+        self.wanted, self.strict = wanted, strict
         self.progress, self.pruning = progress, pruning
         self.jobs: dict[str, Job] = {}
 
@@ -126,10 +134,11 @@ class JobRunner:
                 words = traceback.format_exc().rstrip()
             _say(f"job {folder.name} failed: {words}")
         try:
-            values = outcome(folder, self.wanted).values or [float("nan")] * len(self.wanted)
+            result = outcome(folder, self.wanted, self.strict)
         except UserError:  # there is no such metric: the command that launched this job says so
             return float("nan")
         _say(self.progress.end(folder))
+        values = result.values or [float("nan")] * len(self.wanted)
         return values if len(values) > 1 else values[0]
 
     def _with_callbacks(self, cfg: DictConfig, job: Job) -> DictConfig:

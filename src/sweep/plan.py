@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.config.cli import RunFolder, check_job, with_new_keys
 from src.config.compose import compose, new_keys
 from src.config.kinds import SWEEPER
-from src.config.objective import Objective, objectives
+from src.config.objective import Objective, candidates, objectives
 from src.config.overrides import setting
 from src.config.targets import UnknownSetting, check_node
 from src.core import packages, run_search, runs, study
@@ -38,6 +38,8 @@ class Plan:
         own: the overrides of jobs; swept ones have several values.
         hydras: those of Hydra: its sweeper, its launcher and the folder.
         wanted: the objectives.
+        strict: whether every finished job must have them; a grid need not.
+        candidates: the objectives, or what a grid may be compared by without them.
     """
 
     def __init__(self, config_name: str, overrides: list[str]) -> None:
@@ -54,7 +56,12 @@ class Plan:
         self.cfg = cfgs[0]
         plain = OmegaConf.to_container(self.cfg, resolve=True)
         assert isinstance(plain, dict)
-        self.wanted: list[Objective] = objectives({str(k): v for k, v in plain.items()})
+        settings = {str(k): v for k, v in plain.items()}
+        self.wanted: list[Objective] = objectives(settings)
+        self.strict = self.is_search or self.cfg.objective.metric is not None
+        self.candidates = self.wanted if self.strict else candidates(settings)
+        if self.is_search:
+            self._expect_measured()
         devices = self.cfg.trainer.devices
         if (
             self.is_search
@@ -67,6 +74,19 @@ class Plan:
             )
         keys = new_keys(config_name, first)
         self.space = Space(with_new_keys(self.own, keys))
+
+    def _expect_measured(self) -> None:
+        """Raise UserError if the jobs of a search will not measure the objective."""
+        targets = [str(node._target_) for node in (self.cfg.callbacks or {}).values()]
+        for metric, _ in self.wanted:
+            if metric.startswith("val/") and self.cfg.data.get("val_size") == 0:
+                raise UserError(f"objective.metric={metric} needs validation: data.val_size=0.1")
+            quality = "src.callbacks.quality.SampleQuality"
+            if metric.endswith("/fid_own") and quality not in targets:
+                raise UserError(
+                    f"objective.metric={metric} needs callbacks.quality: use callbacks=default, "
+                    "or name another metric"
+                )
 
     def _hydra_cfg(self, first: list[str]) -> DictConfig:
         overrides = [o for o in self.hydras if not o.startswith(GIVEN_BY_HYDRA)]

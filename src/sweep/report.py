@@ -3,16 +3,29 @@
 from pathlib import Path
 
 from src.config.objective import Objective
-from src.core import run_record
+from src.core import run_record, runs
 from src.sweep.job import Job
 from src.sweep.plots import draw
 from src.sweep.recipe import command, without, write_recipe
 from src.sweep.results import points_of, rows_of, table, write_csv
 
 
-def report(config_name: str, jobs: list[Job], wanted: list[Objective], folder: Path) -> list[str]:
-    """Write the files of a finished sweep and print its table; return the jobs that failed."""
-    rows = rows_of(jobs, wanted)
+def report(
+    config_name: str, jobs: list[Job], wanted: list[Objective], strict: bool, folder: Path
+) -> list[str]:
+    """Write the files of a finished sweep and print its table; return the jobs that failed.
+
+    Args:
+        config_name: conf/`config_name`.yaml.
+        jobs: all jobs of the sweep.
+        wanted: the objectives; unless `strict`, the first that all finished jobs have counts.
+        folder: the sweep.
+    """
+    if not strict:
+        found = [runs.read_metrics(job.folder) for job in jobs]
+        had = [o for o in wanted if all(o.metric in metrics for metrics in found if metrics)]
+        wanted = [*had, *wanted][:1]
+    rows = rows_of(jobs, wanted, strict)
     points = points_of(rows, wanted)
     write_csv(rows, wanted, folder / "sweep.csv")
     print(f"\n{table(points, wanted)}\n")
@@ -26,9 +39,9 @@ def report(config_name: str, jobs: list[Job], wanted: list[Objective], folder: P
     job = best.rows[0].job
     overrides = without(job.overrides, "seed") if len(best.rows) > 1 else job.overrides
     how = command(config_name, overrides)
-    found = ", ".join(f"{m} {e}" for (m, _), e in zip(wanted, best.estimates, strict=True))
+    value = ", ".join(f"{m} {e}" for (m, _), e in zip(wanted, best.estimates, strict=True))
     recipe = folder / "best.yaml"
-    write_recipe(overrides, [f"The best of {folder}: {found}", how], recipe)
+    write_recipe(overrides, [f"The best of {folder}: {value}", how], recipe)
     print(f"best recipe  {recipe}   (use it with: experiment={recipe})")
     print(f"best run     {how}")
     for path in draw(points, wanted, folder):

@@ -44,13 +44,13 @@ class Point(NamedTuple):
         return ", ".join(s for s in states if s != run_record.FINISHED) or run_record.FINISHED
 
 
-def rows_of(jobs: Sequence[Job], wanted: list[Objective]) -> list[Row]:
+def rows_of(jobs: Sequence[Job], wanted: list[Objective], strict: bool = True) -> list[Row]:
     """Read the folder of each job."""
     found = []
     for job in jobs:
         sessions = run_record.read(job.folder).get("sessions", [])
         seconds = sum(float(one.get("seconds") or 0) for one in sessions)
-        found.append(Row(job, outcome(job.folder, wanted), seconds))
+        found.append(Row(job, outcome(job.folder, wanted, strict), seconds))
     return found
 
 

@@ -73,7 +73,7 @@ def _expect_unused(folder: Path) -> None:
 def _run(plan: Plan, task: Task, folder: Path) -> None:
     strategy = plan.strategy(folder)
     progress = Progress(folder, strategy.total, plan.wanted)
-    runner = JobRunner(plan.config_name, task, plan.wanted, progress, strategy.pruning)
+    runner = JobRunner(plan.config_name, task, plan.wanted, plan.strict, progress, strategy.pruning)
     broken = ""
     with hydra_app.launcher(plan.config_name, plan.all_overrides(folder), runner) as found:
         cfg, launcher = found
@@ -82,7 +82,7 @@ def _run(plan: Plan, task: Task, folder: Path) -> None:
             while jobs := strategy.next_jobs():
                 broken = _launch(launcher, runner, jobs)
                 for job in jobs:
-                    result = outcome(job.folder, plan.wanted)
+                    result = outcome(job.folder, plan.wanted, plan.strict)
                     if broken and result.state in (run_record.INTERRUPTED, "waiting"):
                         continue
                     strategy.finish(job, result)
@@ -97,7 +97,7 @@ def _run(plan: Plan, task: Task, folder: Path) -> None:
             raise
     if not runs.is_first_process():
         return
-    failed = report(plan.config_name, strategy.jobs(), plan.wanted, folder)
+    failed = report(plan.config_name, strategy.jobs(), plan.candidates, plan.strict, folder)
     if broken:
         raise Incomplete(
             f"sweep {folder} failed: {broken}; continue it with: python -m src.train "

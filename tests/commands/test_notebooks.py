@@ -89,7 +89,7 @@ def executed(tmp_path_factory):
     environment = {name: value for name, value in os.environ.items() if name != "DATA"}
     command = [sys.executable, "-m", "notebooks.execute", str(folder)]
     result = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1800
     )
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
@@ -163,3 +163,46 @@ def test_a_composed_map_is_sampled_once(executed):
     assert value["composed"] == 0
     assert value["sampled twice"] > 0.01
     assert pictures == 1
+
+
+@pytest.mark.slow
+def test_the_main_path_from_python_trains_predicts_and_samples(executed):
+    value, pictures = executed["start"]
+    assert value["accuracy"] > 0.9
+    assert value["right of 12"] >= 9
+    assert value["batches"] == 600
+    assert value["samples"] == [16, 1, 28, 28]
+    assert pictures == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "pictures"), [("vae", 2), ("draw", 3)])
+def test_the_bound_of_a_notebook_is_the_sum_of_its_parts(executed, name, pictures):
+    value, found = executed[name]
+    assert value["bound"] == pytest.approx(value["parts"], abs=1e-3)
+    assert value["bound"] < 200  # a uniform guess has 28 * 28 * log 2 = 543 nats
+    assert found == pictures
+
+
+@pytest.mark.slow
+def test_the_latent_plane_separates_classes(executed):
+    assert executed["vae"][0]["same class"] > 0.4  # chance: 0.1
+
+
+@pytest.mark.slow
+def test_drawing_has_ten_steps_with_a_window_each(executed):
+    value, _ = executed["draw"]
+    assert value["steps"] == len(value["sides"]) == 10
+    assert min(value["sides"]) > 0
+
+
+@pytest.mark.slow
+def test_all_losses_of_a_gan_are_measured(executed):
+    value, pictures = executed["gan"]
+    assert list(value) == ["bce", "hinge", "wgan_gp"]
+    for metrics in value.values():
+        assert 0 <= metrics["test/least_class"] <= 0.1
+        assert 0 <= metrics["test/precision"] <= 1
+        assert 0 <= metrics["test/recall"] <= 1
+        assert metrics["test/fid_own"] > 0
+    assert pictures == 2

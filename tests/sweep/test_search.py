@@ -114,6 +114,8 @@ def test_failed_non_finite_and_pruned_trials_are_told(tmp_path):
         (["hydra/launcher=joblib", "hydra.launcher.n_job=2"], "did you mean hydra.launcher.n_jobs"),
         (["hydra.launcher.n_jobs=2"], "it needs hydra/launcher=..."),
         (["objective.metric=[val/loss,val/x]"], "objective.mode must be given"),
+        (["objective.metric=val/fid_own", "callbacks=none"], "needs callbacks.quality"),
+        (["data.val_size=0"], "needs validation"),
     ],
 )
 def test_a_mistake_gets_one_line(settings, words):
