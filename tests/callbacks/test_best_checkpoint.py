@@ -120,9 +120,9 @@ def test_early_stopping_keeps_and_offers_its_best(config, tmp_path):
     )  # fmt: skip
     train(cfg, folder := saved(cfg, tmp_path / "run"))
     assert list(files(folder)) == ["best.ckpt"]
-    log = (folder / "train.log").read_text()
-    (line,) = (line for line in log.splitlines() if " best         val/loss " in line)
-    assert line.endswith("commands use it with which=best")
+    lines = (folder / "train.log").read_text().splitlines()
+    (last,) = [line for line in lines if " best         val/loss " in line]
+    assert last.endswith("commands use it with which=best")
 
 
 def test_which_best_loads_and_evaluates_the_best(scripted, config, tmp_path, monkeypatch):
