@@ -38,6 +38,7 @@ def test_previous_checkpoint_is_kept(finished):
     assert done == [7, 8]
 
 
+@pytest.mark.slow
 def test_damaged_last_checkpoint_falls_back_to_the_previous_one(finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "run")
     damage(folder / "checkpoints" / runs.LAST)

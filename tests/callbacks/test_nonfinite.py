@@ -47,6 +47,7 @@ def test_divergence_stops_the_run_and_leaves_finite_checkpoints(
         assert all(value.isfinite().all() for value in state.values()), path
 
 
+@pytest.mark.slow
 def test_the_command_exits_with_1_and_one_line(tmp_path):
     result = command("train", *DIVERGING["classifier"], f"hydra.run.dir={tmp_path / 'run'}")
     assert result.returncode == 1

@@ -75,7 +75,7 @@ def override(draw, known: list[str]) -> str:
     return f"{sign}{key}={draw(st.sampled_from(VALUES) if draw(st.integers(0, 9)) else words)}"
 
 
-@draws(40, 1000)
+@draws(20, 1000)
 def test_any_overrides_pass_or_get_one_line(count, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     seen = {True: 0, False: 0}
@@ -185,7 +185,7 @@ LIKELY = {  # a setting's type -> values
 }  # fmt: skip
 
 
-@draws(20, 250)
+@draws(8, 250)
 def test_any_likely_setting_trains_or_gets_one_line(count, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)

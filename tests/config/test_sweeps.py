@@ -24,6 +24,7 @@ def half(tmp_path_factory):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_other_jobs_continue_and_the_last_line_names_those_that_failed(half):
     folder, result = half
     assert result.returncode == 1
@@ -39,6 +40,7 @@ def test_other_jobs_continue_and_the_last_line_names_those_that_failed(half):
     }
 
 
+@pytest.mark.slow
 def test_a_failed_job_is_reported_at_once(half):
     _, result = half
     lines = result.stderr.splitlines()
@@ -50,6 +52,7 @@ def test_a_failed_job_is_reported_at_once(half):
     assert any("Classifier on digits" in line for line in lines[at:])  # job 2 comes behind it
 
 
+@pytest.mark.slow
 def test_a_failed_job_keeps_its_config_and_its_log(half):
     folder, _ = half
     good, bad = folder / "seed=0,data=digits", folder / "seed=0,data=mnist"

@@ -21,6 +21,7 @@ SMALL = {  # the value of every setting of this name in a model
     "decoder_dim": "8",
     "hidden_dim": "8",
     "max_iter": "2",
+    "widths": "[8,8,8]",
 }
 RUN = (  # two epochs of two batches, with all pictures
     "trainer.accelerator=cpu",

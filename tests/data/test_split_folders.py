@@ -152,6 +152,7 @@ def test_training_on_a_kaggle_folder(tmp_path):
     assert "(11 to train, 1 to validate, 12 to test)" in result.stderr
 
 
+@pytest.mark.slow
 def test_nested_folder_gets_a_one_line_error(tmp_path):
     write(tmp_path, "in/my_pictures/red", "in/my_pictures/blue")
     args = ("model=fc", "data=folder", f"data.root={tmp_path / 'in'}", f"out={tmp_path / 'runs'}")

@@ -94,6 +94,7 @@ def test_worked_dataset_trains(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_worked_loss_trains(tmp_path):
     trained("adding-a-loss.md", tmp_path)
     line = refusal(tmp_path, "model=gan", "model/loss=lsgan_targets", "model.loss.real_target=high")

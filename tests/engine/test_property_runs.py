@@ -199,7 +199,7 @@ HARM = {
 }
 
 
-@draws(40, 350)
+@draws(20, 350)
 def test_every_command_works_or_names_the_broken_file(
     count, runs, photos, tmp_path, monkeypatch, capfd
 ):

@@ -141,7 +141,8 @@ def test_comparison_grid_holds_translations_and_reconstructions(winter_run, conf
     names = [path.name for path in sorted((winter_run / "images").glob("comparisons*"))]
     assert names == ["comparisons.gif", *(f"comparisons_{n:08d}.png" for n in (1, 2, 4, 8, 12))]
     picture = np.asarray(Image.open(winter_run / "images" / "comparisons_00000012.png"))
-    shown = picture[2 : 2 + 32, 2 : 2 + 32].reshape(16, 2, 16, 2, 3)[:, 0, :, 0]
+    sheet = picture[-4 * (32 + 2) - 2 :]  # below the title and the headers: four rows
+    shown = sheet[2 : 2 + 32, 2 : 2 + 32].reshape(16, 2, 16, 2, 3)[:, 0, :, 0]
     assert np.array_equal(shown, a[0].permute(1, 2, 0).numpy())
 
 

@@ -174,8 +174,8 @@ def test_leave_one_out_equals_separate_runs(config, tmp_path, words_run, capsys)
 
 
 def test_leave_one_out_needs_a_run_for_each_seed(tmp_path, words_run):
-    shutil.copytree(words_run, tmp_path / "0")
-    with pytest.raises(UserError, match=r"1 is not a run folder"):
+    shutil.copytree(words_run, tmp_path / "seed=0")
+    with pytest.raises(UserError, match=r"seed=1 is not a run folder"):
         call("leave_one_out", leave_one_out, "seeds=2", f"vectors={tmp_path}")
 
 

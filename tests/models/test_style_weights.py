@@ -49,6 +49,7 @@ def test_average_pooling_replaces_max_pooling():
     )
 
 
+@pytest.mark.slow
 def test_torchvision_net_of_a_run_is_matched_by_position(config, tmp_path, log_lines):
     """torchvision names the convolutions of a VGG by position: features.0, features.2, ..."""
     cfg = config(

@@ -61,6 +61,7 @@ def test_request_without_an_answer_in_time_gets_503_and_leaves_the_queue():
     assert service.batcher._next_batch() == []
 
 
+@pytest.mark.slow
 def test_full_queue_is_answered_with_429(averaged_run):
     process, address = start(averaged_run, "queue=2", "max_files=5")
     try:
