@@ -76,6 +76,7 @@ def test_output_has_plain_lines_outside_a_terminal(finished):
     assert "\x1b" not in finished[1]
 
 
+@pytest.mark.slow
 def test_sample_is_the_same_for_the_same_seed(finished, tmp_path):
     folder, _ = finished
     result = command(

@@ -66,7 +66,7 @@ def test_exported_program_logits_equal_those_of_the_average(averaged_run, tmp_pa
     assert json.loads(extra["size"]) == [28, 28]
 
 
-@pytest.mark.parametrize("extension", ["onnx", "pt2"])
+@pytest.mark.parametrize("extension", ["onnx", pytest.param("pt2", marks=pytest.mark.slow)])
 def test_export_includes_the_pixel_permutation(permuted_run, tmp_path, extension):
     out = call(
         "export",

@@ -71,6 +71,11 @@ def uncut_classifier(tmp_path_factory):
     return uncut_run(tmp_path_factory.mktemp("uncut"), CLASSIFIER_RUN)
 
 
+def slow(*values):
+    """Return values of a parameter that `make test` leaves out."""
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
 @pytest.mark.parametrize("cut", range(1, 13))
 def test_cut_at_any_batch(uncut, config, tmp_path, monkeypatch, cut):
     """The signal comes during batch `cut` of 12. Lightning alone loses a batch at the end of an
@@ -78,7 +83,7 @@ def test_cut_at_any_batch(uncut, config, tmp_path, monkeypatch, cut):
     assert_same_run(uncut, cut_and_resumed(GAN, config(*GAN_RUN), tmp_path, monkeypatch, cut))
 
 
-@pytest.mark.parametrize("cut", [2, 4, 7, 12])
+@pytest.mark.parametrize("cut", [4, 7, *slow(2, 12)])
 def test_draw_cut_at_a_batch(uncut_draw, config, tmp_path, monkeypatch, cut):
     """The noise, the binarization of each epoch and the pictures of the windows are the same."""
     assert_same_run(
@@ -86,7 +91,7 @@ def test_draw_cut_at_a_batch(uncut_draw, config, tmp_path, monkeypatch, cut):
     )
 
 
-@pytest.mark.parametrize("cut", [2, 4, 7, 12])
+@pytest.mark.parametrize("cut", [4, 7, *slow(2, 12)])
 def test_classifier_cut_at_a_batch(uncut_classifier, config, tmp_path, monkeypatch, cut):
     """Dropout, augmentation, the buffers of BatchNorm and Muon, the moving average, the state of
     the plateau schedule and of early stopping are the same."""
@@ -95,7 +100,7 @@ def test_classifier_cut_at_a_batch(uncut_classifier, config, tmp_path, monkeypat
     assert state(folder)["callbacks"]["Reproducibility"]["factor"] == pytest.approx(0.01)
 
 
-@pytest.mark.parametrize("cut", [2, 4, 8])
+@pytest.mark.parametrize("cut", [4, *slow(2, 8)])
 def test_order_of_files_read_by_workers_is_kept(config, tmp_path, monkeypatch, cut):
     """Workers are asked for batches before training starts, also at the end of an epoch (4, 8)."""
     pixels = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
