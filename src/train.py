@@ -19,8 +19,6 @@ from typing import Any
 from omegaconf import DictConfig
 
 from src.config import cli
-from src.config.checks import check
-from src.config.compose import compose
 from src.config.jobs import run_once
 from src.config.overrides import quoted, setting
 from src.core import runs
@@ -83,7 +81,7 @@ def run(overrides: Sequence[str], folder: Path) -> dict[str, Any]:
         UserError: a setting is wrong, as on the command line.
     """
     given = [*map(quoted, overrides), setting("hydra.run.dir", folder)]
-    check(compose("train", given))
+    cli.check_job("train", given)
     run_once("train", given, train, runs.reserve(folder, exact=True), is_named=True)
     return runs.read_metrics(folder)
 

@@ -9,11 +9,12 @@ import pytest
 
 pytest.importorskip("selenium")
 from selenium import webdriver
+from selenium.common.exceptions import TimeoutException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-__all__ = ["By", "Keys", "all_text", "chromium", "needs_browser", "wait"]
+__all__ = ["By", "Keys", "TimeoutException", "all_text", "chromium", "needs_browser", "wait"]
 
 DRIVER = shutil.which("chromedriver")
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)

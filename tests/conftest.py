@@ -19,6 +19,7 @@ from src.config.compose import compose
 from src.core import runs
 from src.engine import build
 from src.train import train
+from tests.contract.small import IMAGES, RUN, small_run
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -228,4 +229,34 @@ def winter_run(photos, tmp_path_factory):
     check(cfg)
     folder = saved(cfg, tmp_path_factory.mktemp("uncut") / "run")
     train(cfg, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory):
+    """A folder with photos of two classes, a photograph, a style and the run of a small VGG."""
+    folder, noise = tmp_path_factory.mktemp("inputs"), np.random.default_rng(0)
+
+    def image(path, height, width):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = noise.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+
+    for i in range(24):
+        image(folder / "photos" / ("cats", "dogs")[i % 2] / f"{i:02d}.png", 16, 16)
+    image(folder / "photo.png", 30, 40)
+    image(folder / "style.png", 50, 50)
+    cfg = small_run(
+        *RUN[:-4],
+        *IMAGES,
+        "callbacks=none",
+        "model=vgg",
+        "model.net.features=[4,M,8]",
+        "data.channels=3",
+        "data.size=16",
+        "trainer.max_epochs=1",
+        "test=false",
+        f"cache={folder / 'cache'}",
+    )
+    train(cfg, saved(cfg, folder / "vgg"))
     return folder

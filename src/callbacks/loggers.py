@@ -134,7 +134,7 @@ class TensorBoard(TensorBoardLogger):
         super().__init__(str(folder), name="", version="", default_hp_metric=False)
         self.folder, self.purge = folder, batches_done + 1 if batches_done else None
         self.columns, self.metrics = list(columns), list(metrics)
-        self.batches = batches_done  # of the newest metrics
+        self.batches = batches_done  # batches finished when the newest metrics were logged
 
     @property
     @rank_zero_experiment

@@ -7,8 +7,8 @@ import pytorch_lightning as pl
 
 from src.core.progress import progress
 
-EXPLODED = 4.0  # times the range of the losses so far: the test ends
-INERTIA = 0.9  # of the running mean that decides so
+EXPLODED = 4.0  # the test ends if the loss rises by this many times the range so far
+INERTIA = 0.9  # weight of earlier losses in the running mean that ends the test
 
 
 class LRRange(pl.Callback):

@@ -1,4 +1,4 @@
-"""Where the time of a run goes: the setting `profiler`."""
+"""Measure how long each part of a run takes: the setting `profiler`."""
 
 import logging
 import os

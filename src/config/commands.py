@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
+from src.config.nodes import Checkpointing, Found, Objective, Photos, Recommended
 from src.core.chosen_checkpoint import Which
 from src.core.types import (
     AnyLength,
     Budget,
-    Color,
     FreeText,
     ImageSide,
     ImageSize,
@@ -27,33 +27,6 @@ from src.core.types import (
 )
 
 Images = PathText | Sequence[PathText]  # files, folders and globs
-
-
-@dataclass
-class Checkpointing:
-    """The node `checkpoint` of train."""
-
-    every_n_batches: PositiveInt | None
-    monitor: str | None
-    mode: Literal["min", "max"] | None
-    keep: PositiveInt
-
-
-@dataclass
-class Objective:
-    """The node `objective` of train."""
-
-    metric: str | Sequence[str] | None
-    mode: Literal["min", "max"] | Sequence[Literal["min", "max"]] | None
-
-
-@dataclass
-class Recommended:
-    """The node `recommended` of train: settings that a data set advises."""
-
-    max_epochs: PositiveInt
-    log_every_n_steps: PositiveInt
-    samples_every_n_batches: PositiveInt
 
 
 @dataclass
@@ -227,24 +200,6 @@ class AugmentByModel:
     which: Which
     size: ImageSize | None
     to: Literal["a", "b"]
-
-
-@dataclass
-class Photos:
-    """The node `data` of nanonet."""
-
-    root: PathText | None
-    classes: Sequence[str | int] | None
-    background: Color
-
-
-@dataclass
-class Found:
-    """The node `found` of nanonet."""
-
-    runs: PathText | None
-    caches: bool
-    max: PositiveInt
 
 
 @dataclass

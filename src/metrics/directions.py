@@ -6,7 +6,7 @@ from typing import Literal
 Direction = Literal["min", "max"]
 
 LOWER = ("*loss", "*_nats", "fid_*", "kid_*", "cycle_[ab]", "*_seconds", "seconds")
-NEITHER = ("d_loss", "g_loss")  # of two players: neither says how good the samples are
+NEITHER = ("d_loss", "g_loss")  # the two losses of a GAN do not say how good its samples are
 HIGHER = ("acc", "acc_single_view", "*_acc", "top5", "precision", "recall", "density", "coverage",
           "least_class", "confidence", "is_inception", "psnr_[ab]", "ssim_[ab]")  # fmt: skip
 

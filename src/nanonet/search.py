@@ -21,7 +21,7 @@ from src.nanonet.recipes import OutOfTime, Prediction, Recipe
 log = logging.getLogger(__name__)
 
 MIN_KEPT = 2  # candidates that are never dropped before the last round
-FIRST_SHARE = 0.5  # of the remaining budget, which the first fold of a candidate may take
+FIRST_SHARE = 0.5  # largest share of the remaining budget that a first fold may take
 OUT_OF_TIME = "the budget was used up"
 SURE = 1.645  # standard errors by which a candidate must trail the best to be dropped early
 QUIET = 10  # seconds between lines of progress

@@ -1,4 +1,4 @@
-"""A job of a sweep: how it is run, in whichever process a launcher chose, and what came of it."""
+"""Run a job of a sweep, in the process that a launcher chose, and read its outcome."""
 
 import shlex
 import sys
@@ -43,7 +43,7 @@ class Job:
 
 
 class Outcome(NamedTuple):
-    """What a job's folder says about it.
+    """The state and the result of a job, read from its folder.
 
     Attributes:
         state: one of run_record.STATES, or `waiting`.
@@ -57,7 +57,7 @@ class Outcome(NamedTuple):
 
 
 def outcome(folder: Path, wanted: list[Objective], strict: bool = True) -> Outcome:
-    """Return what came of the job in `folder`.
+    """Return the outcome of the job in `folder`.
 
     A finished job whose objective is not finite counts as failed.
 

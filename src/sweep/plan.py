@@ -1,4 +1,4 @@
-"""What a sweep is to do: from its command line, checked before anything starts."""
+"""Read and check the command line of a sweep, before anything starts."""
 
 import os
 from pathlib import Path

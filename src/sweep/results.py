@@ -1,4 +1,4 @@
-"""What came of a sweep: a row per job, and the mean over the seeds of each point."""
+"""The results of a sweep: a row for each job, and the mean over the seeds of each point."""
 
 import csv
 import math
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from src.config.objective import Objective
 from src.core import run_record
 from src.core.files import write_atomically
+from src.metrics.figures import WORDS
 from src.runs.seeds import Estimate, estimate
 from src.runs.table import lines
 from src.sweep.job import Job, Outcome, outcome
@@ -18,7 +19,7 @@ SHOWN = 20  # lines of the printed table
 
 
 class Row(NamedTuple):
-    """A job with what came of it."""
+    """A job with its outcome and its duration."""
 
     job: Job
     result: Outcome
@@ -81,8 +82,7 @@ def table(points: Sequence[Point], wanted: list[Objective]) -> str:
     if not points:
         return "no jobs"
     short = short_keys(points[0].values)
-    words = {"min": "lower is better", "max": "higher is better"}
-    header = [*short.values(), *(f"{m} ({words[mode]})" for m, mode in wanted), "runs", "state"]
+    header = [*short.values(), *(f"{m} ({WORDS[mode]})" for m, mode in wanted), "runs", "state"]
     cells = [
         [
             *(short_value(point.values.get(key, "")) for key in short),

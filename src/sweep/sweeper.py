@@ -1,4 +1,4 @@
-"""Run a sweep: ask a strategy for jobs, launch them, note what came of them, report.
+"""Run a sweep: ask a strategy for jobs, launch them, record their outcomes, report.
 
 All that must survive a kill is in the folders of the jobs and in the storage of the study, so a
 sweep continues from there: with the same command, or with resume=SWEEP.

@@ -2,8 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from src.core.files import write_atomically
+from src.viz import axes
+
+WIDTH, HEIGHT = 700, 420  # pixels
+LEFT, RIGHT, TOP, BOTTOM = 60, 12, 12, 44  # margins around the axes
 
 
 def save_lr_curve(
@@ -20,26 +25,23 @@ def save_lr_curve(
         chosen: a rate to mark; None: none.
         path: the picture; its extension gives the format.
     """
-    import matplotlib
 
-    matplotlib.use("Agg")  # draws without a display
-    from matplotlib import pyplot
+    def paint(figure: Any) -> None:
+        size = (WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM)
+        axis = axes.place(figure, LEFT, TOP, *size)
+        axis.plot(rates, losses, color="C0", alpha=0.3, linewidth=1, label="loss of each batch")
+        axis.plot(rates, smooth, color="C0", linewidth=2, label="smoothed")
+        if chosen is not None:
+            axis.axvline(chosen, color="C3", linestyle="--", label=f"steepest at {chosen:.2g}")
+        low, high = min(smooth), max(smooth[: max(1, len(smooth) // 2)])
+        margin = 0.5 * (high - low) or 1.0
+        axis.set_ylim(low - 0.3 * margin, high + margin)  # the end of the curve may be far above
+        axis.set_xscale("log")
+        axis.set_xlabel("learning rate")
+        axis.set_ylabel("training loss")
+        axis.grid(alpha=0.3)
+        axis.legend()
 
-    figure, axis = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
-    axis.plot(rates, losses, color="C0", alpha=0.3, linewidth=1, label="loss of each batch")
-    axis.plot(rates, smooth, color="C0", linewidth=2, label="smoothed")
-    if chosen is not None:
-        axis.axvline(chosen, color="C3", linestyle="--", label=f"steepest at {chosen:.2g}")
-    low, high = min(smooth), max(smooth[: max(1, len(smooth) // 2)])
-    margin = 0.5 * (high - low) or 1.0
-    axis.set_ylim(low - 0.3 * margin, high + margin)  # the end of the curve may be far above
-    axis.set_xscale("log")
-    axis.set_xlabel("learning rate")
-    axis.set_ylabel("training loss")
-    axis.grid(alpha=0.3)
-    axis.legend()
     form = path.suffix.removeprefix(".").lower()
-    try:
-        write_atomically(path, lambda to: figure.savefig(to, dpi=110, format=form))
-    finally:
-        pyplot.close(figure)
+    content = axes.draw_file(WIDTH, HEIGHT, [], paint, form)
+    write_atomically(path, lambda to: to.write_bytes(content))

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.browser import By, all_text, chromium, needs_browser, wait
+from tests.browser import By, TimeoutException, all_text, chromium, needs_browser, wait
 from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.slow, needs_browser]
@@ -69,7 +69,7 @@ def show(browser, address):
         browser.get(f"{address}#{tab}")
         try:
             wait(browser, lambda page: all(word in all_text(page) for word in expected), 120)
-        except Exception:
+        except TimeoutException:
             pytest.fail(f"{expected} not in\n{all_text(browser)}")
         return all_text(browser).split("\n")
 

@@ -8,7 +8,6 @@ import pytest
 from tests.browser import By, Keys, chromium, needs_browser, wait
 from tests.serve.images import encoded, noise
 from tests.serve.processes import start
-from tests.serve.test_pages import inputs, run_of  # noqa: F401
 
 pytestmark = [pytest.mark.slow, needs_browser]
 DROP = """
@@ -76,7 +75,7 @@ def test_dropped_photo_is_answered_with_bars_and_a_bad_one_with_its_reason(opene
     assert_fits_a_phone(page)
 
 
-def test_a_button_swaps_the_photo_for_its_heat_map_and_back(opened, run_of):  # noqa: F811
+def test_a_button_swaps_the_photo_for_its_heat_map_and_back(opened, run_of):
     page = opened(run_of("cnn"))
     drop(page, encoded(noise(28, 28)), "digit.png")
     (article,) = wait(page, lambda page: elements(page, "article:has(button)"))
@@ -87,7 +86,7 @@ def test_a_button_swaps_the_photo_for_its_heat_map_and_back(opened, run_of):  # 
         assert article.find_element(By.TAG_NAME, "figcaption").text.startswith(caption)
 
 
-def test_sliders_move_the_image_by_keyboard(opened, run_of):  # noqa: F811
+def test_sliders_move_the_image_by_keyboard(opened, run_of):
     page = opened(run_of("cdcgan"))
     wait(page, lambda page: len(elements(page, "#gallery img")) == 12)
     picture = page.find_element(By.ID, "picture")
@@ -106,7 +105,7 @@ def test_sliders_move_the_image_by_keyboard(opened, run_of):  # noqa: F811
     assert_fits_a_phone(page)
 
 
-def test_painting_plays_to_its_last_step(opened, run_of):  # noqa: F811
+def test_painting_plays_to_its_last_step(opened, run_of):
     page = opened(run_of("draw"))
     wait(page, lambda page: page.find_element(By.ID, "number").text == "step 3 of 3")
     assert len(elements(page, ".window")) == 8
@@ -120,7 +119,7 @@ def test_painting_plays_to_its_last_step(opened, run_of):  # noqa: F811
 
 
 @pytest.mark.parametrize("model", ["cyclegan", "style_transfer_own"])
-def test_dropped_photo_is_shown_beside_its_translation(opened, run_of, model):  # noqa: F811
+def test_dropped_photo_is_shown_beside_its_translation(opened, run_of, model):
     page = opened(run_of(model))
     wait(page, lambda page: "trained" in page.find_element(By.ID, "about").text)
     drop(page, encoded(noise(20, 30, 3)), "photo.png")

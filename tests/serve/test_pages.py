@@ -13,10 +13,7 @@ from src.serve.app import create_app
 from src.serve.load import load_service
 from src.serve.service import Limits
 from src.serve.translation import Stylist
-from src.train import train
-from tests.conftest import command, saved, wrong
-from tests.contract.conftest import inputs  # noqa: F401
-from tests.contract.small import overrides, small_run
+from tests.conftest import command, wrong
 from tests.serve.images import encoded, noise, pixels_of
 
 LIMITS = Limits(4, 12, 60, 1, 1, 6)
@@ -28,23 +25,6 @@ KINDS = {
     "style_transfer_own": "Photos in the style of a picture",
     "fc": "Recognize photos",
 }
-
-
-@pytest.fixture(scope="module")
-def run_of(inputs, tmp_path_factory):  # noqa: F811
-    """Return a function: a choice of model= -> the folder of a small run of it."""
-    made = {}
-
-    def run(model):
-        if model not in made:
-            quiet = ("callbacks=none", "trainer.max_epochs=1", "test=false")
-            given = [word for word in overrides(model, inputs) if "callbacks." not in word]
-            cfg = small_run(*given, *quiet)
-            made[model] = saved(cfg, tmp_path_factory.mktemp(model) / "run")
-            train(cfg, made[model])
-        return made[model]
-
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -106,7 +106,8 @@ def test_charts_change_no_global_state():
     import matplotlib
 
     def state():
-        return torch.get_rng_state().tolist(), np.random.get_state()[2], random.getstate()  # noqa: NPY002
+        numpy = np.random.get_state()[2]  # noqa: NPY002
+        return torch.get_rng_state().tolist(), numpy, random.getstate()
 
     before, settings = state(), dict(matplotlib.rcParams)
     charts.draw_bars([1.0], "x", ["猫"])
