@@ -90,6 +90,8 @@ class RunPage(pl.Callback):
 def run_curves(folder: Path, key_metrics: Sequence[str]) -> dict[str, list[Curve]]:
     """Return the curves of training and validation by metric, the most important ones first.
 
+    Metrics that were measured once only are left out: they are among the figures.
+
     Args:
         folder: the run; its metrics.csv is read.
         key_metrics: names of metrics that come first.
@@ -107,10 +109,12 @@ def run_curves(folder: Path, key_metrics: Sequence[str]) -> dict[str, list[Curve
             return key_metrics.index(name), name
         return 100 + 100 * (not name.endswith("loss")) + 100 * name.endswith("lr"), name
 
-    return {
+    curves = {
         name: [_curve(rows, f"{stage}/{name}") for stage in STAGES]
-        for name in sorted(names, key=rank)[:MAX_PLOTS]
+        for name in sorted(names, key=rank)
     }
+    shown = [name for name, found in curves.items() if any(len(curve.x) > 1 for curve in found)]
+    return {name: curves[name] for name in shown[:MAX_PLOTS]}
 
 
 def _curve(rows: Mapping[int, Mapping[str, str]], name: str) -> Curve:

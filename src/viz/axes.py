@@ -61,6 +61,23 @@ def place(figure: Any, left: float, top: float, width: float, height: float) -> 
     )
 
 
+def use_log_scale(axis: Any, which: str) -> None:
+    """Make an axis logarithmic, with plain numbers at powers of ten.
+
+    matplotlib's own labels are formulas, which `draw` does not parse.
+
+    Args:
+        axis: axes of matplotlib.
+        which: `x` or `y`.
+    """
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    getattr(axis, f"set_{which}scale")("log")
+    ticks = getattr(axis, f"{which}axis")
+    ticks.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ticks.set_minor_formatter(NullFormatter())
+
+
 class Title:
     """A title at the top left of a figure, wrapped to its width.
 

@@ -115,7 +115,7 @@ def _scale(axis: Any, values: Sequence[float]) -> None:
         return
     low, high = min(values), max(values)
     if low > 0 and high / low > LOG_FROM:
-        axis.set_yscale("log")
+        axes.use_log_scale(axis, "y")
         axis.set_ylim(low / 1.2, high * 1.2)
     else:
         margin = 0.06 * (high - low) or 0.06 * abs(high) or 1.0

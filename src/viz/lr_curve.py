@@ -36,7 +36,7 @@ def save_lr_curve(
         low, high = min(smooth), max(smooth[: max(1, len(smooth) // 2)])
         margin = 0.5 * (high - low) or 1.0
         axis.set_ylim(low - 0.3 * margin, high + margin)  # the end of the curve may be far above
-        axis.set_xscale("log")
+        axes.use_log_scale(axis, "x")
         axis.set_xlabel("learning rate")
         axis.set_ylabel("training loss")
         axis.grid(alpha=0.3)

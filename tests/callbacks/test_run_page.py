@@ -11,8 +11,9 @@ from omegaconf import OmegaConf
 from src.callbacks.run_page import RunPage, run_curves, shown_pictures
 from src.viz.grids import save_gif, save_png
 
-ROWS = ("batches,train/loss,train/lr,train/images_per_second,val/acc,val/acc_low,val/class_0\n"
-        "1,3.0,0.1,50,,,\n2,2.0,0.1,50,0.5,0.4,1\n4,nan,0.1,50,0.75,0.6,1\n")  # fmt: skip
+ROWS = ("batches,train/loss,train/lr,train/images_per_second,val/acc,val/acc_low,val/class_0,"
+        "val/once\n"
+        "1,3.0,0.1,50,,,,\n2,2.0,0.1,50,0.5,0.4,1,\n4,nan,0.1,50,0.75,0.6,1,2.0\n")  # fmt: skip
 
 
 @pytest.fixture
@@ -67,8 +68,8 @@ def test_page_needs_no_network_and_stays_small(page):
 
 
 def test_curves_start_with_key_metrics_and_leave_out_details(folder):
-    curves = run_curves(folder, ("acc",))
-    assert list(curves) == ["acc", "loss", "lr"]
+    curves = run_curves(folder, ("once", "acc"))
+    assert list(curves) == ["acc", "loss", "lr"], "one value makes no curve"
     train, val = curves["acc"]
     assert (train.x, val.x, val.y) == ([], [2.0, 4.0], [0.5, 0.75])
     assert curves["loss"][0].y == [3.0, 2.0], "values that are not finite have no point"
