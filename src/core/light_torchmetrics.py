@@ -16,6 +16,7 @@ slower but correct.
 import importlib
 import logging
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -23,6 +24,7 @@ from types import ModuleType
 from typing import Any
 
 MODULES = {"Metric": "metric", "MetricCollection": "collections"}  # class -> its module
+NEEDED = (*MODULES.values(), "utilities/__init__", "utilities/plot", "utilities/imports")
 
 
 class LightPackage(ModuleType):
@@ -45,14 +47,18 @@ class LightPackage(ModuleType):
         return getattr(self, name)
 
 
-def install() -> None:
-    """Register the package; does nothing if it was imported already or is arranged differently."""
-    spec = None if "torchmetrics" in sys.modules else find_spec("torchmetrics")
+def install(name: str = "torchmetrics", needed: Sequence[str] = NEEDED) -> None:
+    """Register the package; does nothing if it was imported already or is arranged differently.
+
+    Args:
+        name: name of the package.
+        needed: its modules that this relies on.
+    """
+    spec = None if name in sys.modules else find_spec(name)
     if spec is None or spec.origin is None:
         return
     home = Path(spec.origin).parent
-    needed = ["metric", "collections", "utilities/__init__", "utilities/plot", "utilities/imports"]
-    if not all((home / f"{name}.py").exists() for name in needed):
+    if not all((home / f"{module}.py").exists() for module in needed):
         return
     package = LightPackage(spec.name)
     package.__spec__, package.__file__, package.__path__ = spec, spec.origin, [str(home)]
