@@ -8,7 +8,7 @@ runs the same step, without callbacks or loggers. So their difference is Lightni
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -44,9 +44,7 @@ def gan_step(model: Any, x: Tensor, labels: Tensor) -> Iterator[tuple[int, Tenso
     real, loss = x * 2 - 1, model.loss
     discriminator = model.discriminator_given(labels)
     fake = model.generator(model.latents(len(x), labels=labels))
-    d_loss = loss.discriminator(
-        discriminator(real).float(), discriminator(fake.detach()).float()
-    )
+    d_loss = loss.discriminator(discriminator(real).float(), discriminator(fake.detach()).float())
     if loss.gradient_penalty:
         with torch.autocast(x.device.type, enabled=False):
             mix = torch.rand(len(x), 1, 1, 1, device=x.device)
@@ -73,8 +71,10 @@ def cyclegan_step(model: Any, a: Tensor, b: Tensor) -> Iterator[tuple[int, Tenso
     a, b = a * 2 - 1, b * 2 - 1
     model._set_discriminators_trainable(False)
     fake_a, fake_b, losses = model._translator_losses(a, b)
-    yield 1, losses["fool"] + model.lambda_cycle * (
-        losses["cycle"] + model.lambda_identity * losses["identity"]
+    yield (
+        1,
+        losses["fool"]
+        + model.lambda_cycle * (losses["cycle"] + model.lambda_identity * losses["identity"]),
     )
     model._set_discriminators_trainable(True)
     old_a, old_b = model.pool_a(fake_a.detach()), model.pool_b(fake_b.detach())
@@ -161,7 +161,8 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
         return nullcontext()
     if precision != "bf16-mixed":
         raise UserError(f"no lean loop for trainer.precision={precision}: bf16-mixed or 32-true")
-    return torch.autocast(device.type, torch.bfloat16)
+    # as in the run: converted weights are not kept, since they would be stale after a step
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
 
 
 def prepare(model: Any, data: Any) -> None:
@@ -225,7 +226,7 @@ def empty_trainer_rate(cfg: DictConfig, data: Any, precision: str) -> float:
     trainer = pl.Trainer(
         accelerator=cfg.trainer.accelerator,
         devices=1,
-        precision=precision,
+        precision=cast(Any, precision),
         max_epochs=-1,
         logger=False,
         enable_checkpointing=False,

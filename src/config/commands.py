@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
-from src.config.nodes import Checkpointing, Found, Objective, Photos, Recommended
+from src.config.nodes import Benchmark, Checkpointing, Found, Objective, Photos, Recommended
 from src.core.chosen_checkpoint import Which
 from src.core.types import (
     AnyLength,
@@ -52,9 +52,7 @@ class Train:
 class Bench(Train):
     """python -m src.bench"""
 
-    batches: PositiveInt
-    warmup: PositiveInt
-    rounds: PositiveInt
+    bench: Benchmark
 
 
 @dataclass

@@ -27,6 +27,7 @@ from src.engine.checkpoints import AtomicCheckpoints
 from src.engine.checks import expect_counts, expect_input_size, expect_labels
 from src.engine.hooks import NoProfile, skip_empty_hooks
 from src.engine.instantiate import instantiate_node, root_cause
+from src.engine.step_loop import StepLoop
 from src.models.base import Family
 
 
@@ -169,6 +170,7 @@ def trainer(
         raise
     except Exception as error:  # Hydra wraps the Trainer's own error
         raise UserError(f"trainer: {root_cause(error)}") from error
+    trainer.fit_loop.epoch_loop.automatic_optimization = StepLoop(trainer)
     # Lightning's handlers broadcast inside the handler, which hangs if the ranks are at
     # different points; `Checkpoint` and `src.config.cli` handle signals instead
     trainer._signal_connector.register_signal_handlers = lambda: None

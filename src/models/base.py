@@ -88,7 +88,7 @@ class Family(pl.LightningModule):
     memory_format: ClassVar[torch.memory_format] = torch.channels_last
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; Lightning's own `_current_fx_name`, 40 times a batch, without checks."""
+        """Set an attribute. Lightning sets `_current_fx_name` 40 times a batch: skip the checks."""
         if name == "_current_fx_name":
             self.__dict__[name] = value
         else:
