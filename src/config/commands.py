@@ -17,6 +17,7 @@ from src.core.types import (
     ImageSize,
     Interval,
     NonNegative,
+    NonNegativeInt,
     PathText,
     PictureName,
     Positive,
@@ -82,6 +83,19 @@ class BenchAugment:
     batch_size: PositiveInt
     batches: PositiveInt
     rounds: PositiveInt
+
+
+@dataclass
+class BenchFamilies:
+    """python -m src.bench.families"""
+
+    families: Sequence[str] | None
+    mnist: PathText | None
+    cifar10: PathText | None
+    rounds: PositiveInt
+    starts: NonNegativeInt
+    machine: str | None
+    out: PathText
 
 
 @dataclass
@@ -239,6 +253,7 @@ COMMANDS = {
     "lr_finder": LRFinder,
     "leave_one_out": LeaveOneOut,
     "bench_augment": BenchAugment,
+    "bench_families": BenchFamilies,
     "bench_serve": BenchServe,
     "runs": Runs,
     "compare": Compare,
