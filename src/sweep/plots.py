@@ -88,7 +88,7 @@ def study_of(points: Sequence[Point], wanted: list[Objective]) -> Any:
 
 
 def _distribution(texts: list[str]) -> Any:
-    """Return a distribution that has all these values; a wide range of numbers is logarithmic."""
+    """Return a distribution that has all these values, logarithmic if they differ tenfold."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
     numbers = [_number(text) for text in texts]
@@ -96,7 +96,7 @@ def _distribution(texts: list[str]) -> Any:
         return CategoricalDistribution(tuple(dict.fromkeys(texts)))
     known = [number for number in numbers if number is not None]
     low, high = min(known), max(known)
-    return FloatDistribution(low, high, log=low > 0 and high / low > 100)
+    return FloatDistribution(low, high, log=low > 0 and high / low > 9)
 
 
 def _read(text: str, kind: Any) -> float:
