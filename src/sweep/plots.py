@@ -21,7 +21,7 @@ PLOTS = {  # file -> Optuna's function
     "slices": "plot_slice",
 }
 
-LOG_FROM = 20.0  # the axis of numbers whose largest is this many times the smallest is logarithmic
+LOG_FROM = 9.0  # the axis of numbers whose largest is this many times the smallest is logarithmic
 
 
 def draw(points: Sequence[Point], wanted: list[Objective], folder: Path) -> list[Path]:
@@ -80,17 +80,19 @@ def study_of(points: Sequence[Point], wanted: list[Objective]) -> Any:
     import optuna
 
     short = short_keys(points[0].values)
-    kinds = {key: distribution_of([p.values[key] for p in points]) for key in short}
+    texts = [{key: p.values[key].strip("'\"") for key in short} for p in points]
+    kinds = {key: distribution_of([values[key] for values in texts]) for key in short}
     directions: list[Any] = [f"{mode}imize" for _, mode in wanted]
     study = optuna.create_study(directions=directions)
-    for point in sorted(points, key=lambda point: point.rows[0].job.trial):
+    pairs = zip(points, texts, strict=True)
+    for point, values in sorted(pairs, key=lambda pair: pair[0].rows[0].job.trial):
         numbers = [one.mean for one in point.estimates]
         failed = optuna.trial.TrialState.PRUNED
         if run_record.PRUNED not in point.state:
             failed = optuna.trial.TrialState.FAIL
         study.add_trial(
             optuna.create_trial(
-                params={short[k]: kinds[k].to_external_repr(_read(point.values[k], kinds[k]))
+                params={short[k]: kinds[k].to_external_repr(_read(values[k], kinds[k]))
                         for k in short},
                 distributions={short[key]: kind for key, kind in kinds.items()},
                 values=numbers or None,
