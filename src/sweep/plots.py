@@ -81,7 +81,7 @@ def study_of(points: Sequence[Point], wanted: list[Objective]) -> Any:
 
     short = short_keys(points[0].values)
     texts = [{key: p.values[key].strip("'\"") for key in short} for p in points]
-    kinds = {key: distribution_of([values[key] for values in texts]) for key in short}
+    kinds = {key: _distribution([values[key] for values in texts]) for key in short}
     directions: list[Any] = [f"{mode}imize" for _, mode in wanted]
     study = optuna.create_study(directions=directions)
     pairs = zip(points, texts, strict=True)
@@ -102,7 +102,7 @@ def study_of(points: Sequence[Point], wanted: list[Objective]) -> Any:
     return study
 
 
-def distribution_of(texts: list[str]) -> Any:
+def _distribution(texts: list[str]) -> Any:
     """Return a distribution that has all these values; it is logarithmic if they differ widely."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 

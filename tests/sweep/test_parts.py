@@ -13,7 +13,7 @@ from src.core.errors import UserError
 from src.runs.seeds import estimate
 from src.sweep.job import Job, Outcome
 from src.sweep.names import MAX_BYTES, folder_name, short_keys
-from src.sweep.plots import distribution_of, study_of
+from src.sweep.plots import study_of
 from src.sweep.recipe import write_recipe
 from src.sweep.results import Point, Row
 from src.sweep.space import Space, distribution
@@ -62,13 +62,6 @@ def test_hydras_grammar_becomes_distributions_of_optuna():
     assert (kinds["c"].low, kinds["c"].high, kinds["c"].step) == (2, 8, 3)
     assert kinds["d"].choices == ("x", "y")
     assert not kinds["e"].log
-
-
-def test_a_plotted_axis_is_logarithmic_if_its_numbers_differ_widely():
-    assert distribution_of(["1e-4", "3e-3"]).log
-    assert not distribution_of(["0.9", "0.99"]).log
-    assert not distribution_of(["0", "0.5"]).log
-    assert distribution_of(["bce", "lsgan"]).choices == ("bce", "lsgan")
 
 
 @pytest.mark.parametrize("wrong", ["a=interval(1,0)", "a=tag(log,interval(0,1))", "a=range(3,3)"])
