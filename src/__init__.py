@@ -4,6 +4,8 @@ import os
 import signal
 import sys
 
+from src.core import light_torchmetrics
+
 FIRST_PROCESS = "ATELIER_FIRST_PROCESS"  # environment variable with the process ID of rank 0
 
 
@@ -25,3 +27,5 @@ def exit_on_interrupt() -> None:
 # end; before and after, during imports and Python's own exit, this holds.
 if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
     exit_on_interrupt()
+
+light_torchmetrics.install()  # before anything imports Lightning

@@ -5,7 +5,6 @@ tensors, real ones first. Everything is computed in float64.
 """
 
 import numpy as np
-import scipy.linalg
 import torch
 from torch import Tensor
 
@@ -19,6 +18,8 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
     values are comparable only at equal N, and with the distance of real to real images. Needs two
     samples of each.
     """
+    import scipy.linalg  # slow to import
+
     a, b = real.double().cpu().numpy(), fake.double().cpu().numpy()
     cov_a, cov_b = np.atleast_2d(np.cov(a, rowvar=False)), np.atleast_2d(np.cov(b, rowvar=False))
     # tr (A B)^(1/2) is the sum of the square roots of the eigenvalues of A B, which equal those of

@@ -3,10 +3,6 @@
 from typing import cast
 
 from torch import Tensor
-from torchmetrics.functional.image import (
-    peak_signal_noise_ratio,
-    structural_similarity_index_measure,
-)
 
 from src.core.errors import UserError
 from src.metrics.precision import float64
@@ -20,6 +16,8 @@ def psnr(predicted: Tensor, true: Tensor) -> Tensor:
     Args:
         predicted, true: images (B, C, H, W) in [0, 1].
     """
+    from torchmetrics.functional.image import peak_signal_noise_ratio  # slow to import
+
     return peak_signal_noise_ratio(
         float64(predicted),
         float64(true),
@@ -42,6 +40,8 @@ def ssim(predicted: Tensor, true: Tensor) -> Tensor:
         UserError: a side is shorter than 6 pixels, so that its window of 11 x 11 does not fit even
             with the border reflected.
     """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     height, width = true.shape[2:]
     if min(height, width) < MIN_SIDE:
         raise UserError(

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, cast
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
-from torch import nn
+from torch import Tensor, nn
 
 
 class Family(pl.LightningModule):
@@ -109,6 +109,11 @@ class Family(pl.LightningModule):
         """The data module that the Trainer was given."""
         trainer: Any = self.trainer
         return trainer.datamodule
+
+    def summed(self, counts: Tensor) -> Tensor:
+        """Return the sum of `counts` over all processes that train or evaluate this model."""
+        total: Tensor = self.trainer.strategy.reduce(counts, reduce_op="sum")
+        return total
 
     @property
     def own_optimizers(self) -> list[LightningOptimizer]:

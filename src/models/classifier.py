@@ -7,7 +7,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from src.core.errors import UserError
 from src.core.progress import is_logging_step, progress
@@ -15,6 +14,7 @@ from src.core.types import Counted, Fraction, NonNegative, Positive, PositiveInt
 from src.data.splits import stratified_sample
 from src.data.transforms.pixels import same_order
 from src.metrics.accuracy import accuracy, class_accuracies, interval
+from src.metrics.confusion import ConfusionMatrix, TopK
 from src.models.base import Family
 from src.models.normalize import Normalize, in_channels, normalized
 from src.models.pretrained import Transfer, mismatch, read_source
@@ -93,11 +93,9 @@ class Classifier(Family):
         self.register_buffer("std", self._moment("std", normalize.std, channels))
         # (true, predicted) counts of the last evaluation, for the pictures
         self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64)
-        self.confusion = MulticlassConfusionMatrix(num_classes)  # (true, predicted) counts
-        self.top5 = (
-            MulticlassAccuracy(num_classes, top_k=5, average="micro") if num_classes > 5 else None
-        )
-        self.single_view = MulticlassAccuracy(num_classes, average="micro") if tta else None
+        self.confusion = ConfusionMatrix(num_classes)
+        self.top5 = TopK(5) if num_classes > 5 else None
+        self.single_view = TopK() if tta else None
         if normalize.whiten and not any(isinstance(layer, nn.Conv2d) for layer in net.modules()):
             raise ValueError("whiten=true, but the network has no convolution to whiten")
         self.frozen, self.fixed_modules = frozen_parts(net, transfer.freeze)
@@ -277,15 +275,16 @@ class Classifier(Family):
 
     def _summarize(self, stage: str) -> None:
         """Log the metrics of an evaluation, and reset the counts."""
-        counts = self.confusion.compute()  # (true, predicted)
+        counts = self.summed(self.confusion.counts)  # (true, predicted)
         values = accuracy(counts, f"{stage}/acc")
         if self.top5 is not None:
-            values[f"{stage}/top5"] = float(self.top5.compute())
+            correct, n = self.summed(self.top5.counts)
+            values[f"{stage}/top5"] = float(correct / n)
             self.top5.reset()
         if self.single_view is not None:
-            name, n = f"{stage}/acc_single_view", int(counts.sum())
-            share = float(self.single_view.compute())
-            values |= {name: share, **interval(name, round(share * n), n)}
+            correct, n = self.summed(self.single_view.counts)
+            name = f"{stage}/acc_single_view"
+            values |= {name: float(correct / n), **interval(name, int(correct), int(n))}
             self.single_view.reset()
         for name, share in class_accuracies(counts, self.datamodule.class_names).items():
             values[f"{stage}_classes/{name}"] = share

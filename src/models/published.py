@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from src.core.errors import UserError
@@ -132,6 +131,8 @@ def imagenet_ids(card: dict[str, Any]) -> list[str]:
 
 def torchvision_source(net: nn.Module, architecture: str) -> Source:
     """Read torchvision's ImageNet weights; a missing file is downloaded into torch.hub's folder."""
+    import torchvision  # slow to import
+
     weights = torchvision.models.get_model_weights(architecture).DEFAULT
     file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
     try:

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics.classification import MulticlassConfusionMatrix
 
 from src.core import runs
 from src.core.errors import UserError
 from src.core.types import Counted, PositiveInt, RunPath
 from src.data.sets.reviews import expect_same_words
 from src.metrics.accuracy import accuracy
+from src.metrics.confusion import ConfusionMatrix
 from src.models.base import Family
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Sentiment(Family):
         for n_in, n_out in zip([embedding_dim, *hidden_dims[:-1]], hidden_dims, strict=True):
             layers += [nn.Linear(n_in, n_out), nn.Tanh()]
         self.net = nn.Sequential(*layers, nn.Linear(hidden_dims[-1], 2))
-        self.confusion = MulticlassConfusionMatrix(2)  # counts by (true, predicted)
+        self.confusion = ConfusionMatrix(2)
 
     def load_pretrained(self, datamodule: Any) -> None:
         """Load the word vectors of the run `init_from`; a no-op if it is None.
@@ -124,5 +124,5 @@ class Sentiment(Family):
         )
 
     def on_test_epoch_end(self) -> None:
-        self.log_dict(accuracy(self.confusion.compute(), "test/acc"))
+        self.log_dict(accuracy(self.summed(self.confusion.counts), "test/acc"))
         self.confusion.reset()

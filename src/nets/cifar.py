@@ -3,7 +3,6 @@
 from typing import Annotated
 
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
 
 from src.core.types import Counted, Fraction, Interval, PositiveInt
@@ -104,6 +103,8 @@ def densenet_bc(
         raise ValueError(
             f"depth={depth}: a DenseNet-BC of three blocks has 6 n + 4 layers: 40, 100, 190, 250"
         )
+    import torchvision  # slow to import
+
     layers = (depth - 4) // 6
     net = torchvision.models.DenseNet(
         growth_rate,

@@ -9,6 +9,7 @@ import torch
 from src.augment import augment
 from src.core.errors import UserError
 from src.core.pixels import to_float
+from src.data.sets import digits
 from src.data.sets.mnist import read_amat, read_idx
 from tests.conftest import SHARED, call, command, data_of
 from tests.data.writers import RNG, idx, write_amat, write_mnist
@@ -200,3 +201,11 @@ def test_two_digit_mnist_places_two_digits(config, tmp_path, tmp_path_factory):
     sheets = data.randomize(to_float(data.train.images), torch.Generator().manual_seed(0))
     assert sheets.shape == (10, 1, 60, 60)
     assert sheets.max() <= 1
+
+
+def test_digits_are_those_of_scikit_learn():
+    from sklearn.datasets import load_digits
+
+    scans, labels = digits.load_digits()
+    assert (scans.numpy() == load_digits().images).all()
+    assert labels.tolist() == load_digits().target.tolist()

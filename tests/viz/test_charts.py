@@ -1,6 +1,5 @@
 """Charts with axes and words: what they say, where the marks are, and how large they are."""
 
-import ast
 import random
 
 import numpy as np
@@ -8,7 +7,6 @@ import pytest
 import torch
 
 from src.viz import axes, charts
-from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -125,11 +123,3 @@ def test_charts_change_no_global_state():
     charts.draw_bars([1.0], "x", ["猫"])
     assert state() == before
     assert dict(matplotlib.rcParams) == settings
-
-
-def test_matplotlib_is_imported_only_when_a_picture_is_drawn():
-    for path in (ROOT / "src").rglob("*.py"):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:  # the top level
-            names = [alias.name for alias in getattr(node, "names", [])]
-            words = {name.partition(".")[0] for name in [*names, getattr(node, "module", "") or ""]}
-            assert not words & {"matplotlib"}, path

@@ -1,7 +1,13 @@
 """scikit-learn's bundled digits: 1,797 scans of 8 x 8 pixels, no download."""
 
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from src.data.image_data import ImageData
 from src.data.images import ImageSet, Splits
@@ -17,12 +23,21 @@ class Digits(ImageData):
     """
 
     def read(self) -> Splits:
-        from sklearn.datasets import load_digits  # takes a second to import: only for this set
-
-        digits = load_digits()
-        # values 0..16 -> (N, 1, 8, 8) in [0, 1]
-        scans = torch.from_numpy(digits.images).float().div(16).unsqueeze(1)
+        scans, labels = load_digits()
+        scans = scans.float().div(16).unsqueeze(1)  # (N, 1, 8, 8) in [0, 1]
         enlarged = F.interpolate(scans, (20, 20), mode="bicubic").clamp(0, 1)
         pixels = F.pad(enlarged, (4, 4, 4, 4)).mul(255).round().byte()  # (N, 1, 28, 28)
-        images = ImageSet(pixels, torch.from_numpy(digits.target).long())
+        images = ImageSet(pixels, labels)
         return split_off_test(images, self.test_size, self.split_seed, self.name)
+
+
+def load_digits() -> tuple[Tensor, Tensor]:
+    """Read scikit-learn's file of digits, without scikit-learn, whose import takes a second.
+
+    Returns:
+        Scans (N, 8, 8) float64 from 0 to 16, and labels (N,) int64.
+    """
+    package: Any = find_spec("sklearn")
+    path = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    rows = torch.from_numpy(np.loadtxt(path, delimiter=","))  # (N, 65), the label last
+    return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].long()

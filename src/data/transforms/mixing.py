@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from scipy.special import betaincinv
 from torch import Tensor
 
 from src.core.randomness import CounterRNG
@@ -18,6 +17,8 @@ class MixUp(Mixing):
     """
 
     def __init__(self, alpha: Positive) -> None:
+        from scipy.special import betaincinv  # slow to import
+
         probabilities = np.linspace(0, 1, 4097)
         self.quantiles = torch.from_numpy(betaincinv(alpha, alpha, probabilities))
 
