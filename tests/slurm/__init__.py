@@ -1,1 +1,1 @@
-"""Runs and sweeps on a real Slurm cluster of one node, and on a real PostgreSQL server."""
+"""Runs and sweeps on a real Slurm cluster of one node."""
