@@ -66,18 +66,22 @@ def hparam_settings(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 
 
 def hparam_summaries(
-    settings: Mapping[str, Any], first: Iterable[str], metrics: Sequence[str]
+    settings: Mapping[str, Any],
+    first: Iterable[str],
+    metrics: Sequence[str],
+    is_sweep: bool = False,
 ) -> list[Summary]:
     """Return the events of the HPARAMS tab.
 
     The tab shows the settings that differ between runs before the others, and of each kind of
     column the first five. A run cannot know what others set, so it says that those that its command
-    line gave differ.
+    line gave differ. A sweep knows: its other settings are equal in all jobs, and get no column.
 
     Args:
         settings: name -> value.
         first: names of the settings that are shown first.
         metrics: tags of the scalars that are shown.
+        is_sweep: show no other settings than `first`.
     """
     experiment, start, end = hparams(dict(settings), dict.fromkeys(metrics, 0.0))
     plugin = experiment.value[0].metadata.plugin_data
@@ -85,5 +89,9 @@ def hparam_summaries(
     known = set(first)
     for info in data.experiment.hparam_infos:
         info.differs = info.name in known
+    swept = [info for info in data.experiment.hparam_infos if info.differs]
+    if is_sweep and swept:
+        del data.experiment.hparam_infos[:]
+        data.experiment.hparam_infos.extend(swept)
     plugin.content = data.SerializeToString()
     return [experiment, start, end]

@@ -13,6 +13,7 @@ from src.core.files import write_atomically
 from src.core.packages import is_installed
 from src.sweep.names import short_keys
 from src.sweep.results import Point
+from src.viz.axes import use_log_scale
 
 PLOTS = {  # file -> Optuna's function
     "history": "plot_optimization_history",
@@ -67,17 +68,19 @@ def study_of(points: Sequence[Point], wanted: list[Objective]) -> Any:
     import optuna
 
     short = short_keys(points[0].values)
-    kinds = {key: _distribution([p.values[key] for p in points]) for key in short}
+    texts = [{key: p.values[key].strip("'\"") for key in short} for p in points]
+    kinds = {key: _distribution([values[key] for values in texts]) for key in short}
     directions: list[Any] = [f"{mode}imize" for _, mode in wanted]
     study = optuna.create_study(directions=directions)
-    for point in sorted(points, key=lambda point: point.rows[0].job.trial):
+    pairs = zip(points, texts, strict=True)
+    for point, values in sorted(pairs, key=lambda pair: pair[0].rows[0].job.trial):
         numbers = [one.mean for one in point.estimates]
         failed = optuna.trial.TrialState.PRUNED
         if run_record.PRUNED not in point.state:
             failed = optuna.trial.TrialState.FAIL
         study.add_trial(
             optuna.create_trial(
-                params={short[k]: kinds[k].to_external_repr(_read(point.values[k], kinds[k]))
+                params={short[k]: kinds[k].to_external_repr(_read(values[k], kinds[k]))
                         for k in short},
                 distributions={short[key]: kind for key, kind in kinds.items()},
                 values=numbers or None,
@@ -88,7 +91,7 @@ def study_of(points: Sequence[Point], wanted: list[Objective]) -> Any:
 
 
 def _distribution(texts: list[str]) -> Any:
-    """Return a distribution that has all these values; a wide range of numbers is logarithmic."""
+    """Return a distribution that has all these values, logarithmic if they differ tenfold."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
     numbers = [_number(text) for text in texts]
@@ -96,7 +99,7 @@ def _distribution(texts: list[str]) -> Any:
         return CategoricalDistribution(tuple(dict.fromkeys(texts)))
     known = [number for number in numbers if number is not None]
     low, high = min(known), max(known)
-    return FloatDistribution(low, high, log=low > 0 and high / low > 100)
+    return FloatDistribution(low, high, log=low > 0 and high / low > 9)
 
 
 def _read(text: str, kind: Any) -> float:
@@ -118,6 +121,9 @@ def _png(axes: Any, path: Path) -> Path:
 
     first = axes.flat[0] if hasattr(axes, "flat") else axes
     figure = first.figure
+    for axis in figure.axes:
+        if axis.get_xscale() == "log":
+            use_log_scale(axis, "x")
     try:
         write_atomically(
             path, lambda to: figure.savefig(to, dpi=110, format="png", bbox_inches="tight")

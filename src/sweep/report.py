@@ -1,5 +1,6 @@
 """The end of a sweep: sweep.csv, a table, the best run and its recipe, plots."""
 
+import shlex
 from pathlib import Path
 
 from src.config.objective import Objective
@@ -45,4 +46,6 @@ def report(
     print(f"best run     {how}")
     for path in draw(points, wanted, folder):
         print(f"plot         {path}")
+    print(f"curves       python -m src.runs compare {shlex.quote(str(folder))}")
+    print(f"TensorBoard  python -m tensorboard.main --logdir {shlex.quote(str(folder))}")
     return states
