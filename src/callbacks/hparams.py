@@ -43,7 +43,8 @@ def given_settings(folder: Path) -> list[str]:
 def hparam_settings(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """Return the settings that distinguish runs, by dotted name; a `_target_` as its last word.
 
-    They include the choices of the groups of model and data, and all settings of the command line.
+    They include the choices of the groups of model and data, all settings of the command line, and
+    those that a sweep varies, whatever they are.
 
     Args:
         cfg: the config of the run.
@@ -52,9 +53,13 @@ def hparam_settings(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     choices, given = run_record.read(folder).get("choices", {}), given_settings(folder)
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
-    wanted = (*ALWAYS, *given)
+    nodes = (plain.get("logger") or {}).values()
+    swept = {name for node in nodes for name in node.get("columns") or ()}
+    wanted = {*ALWAYS, *given, *swept}
     chosen: dict[str, Any] = {
-        group: choice for group, choice in choices.items() if group.split("/")[0] in GROUPS
+        group: choice
+        for group, choice in choices.items()
+        if group.split("/")[0] in GROUPS or group in swept
     }
     for path, value in leaves({str(key): node for key, node in plain.items()}):
         if path.endswith("._target_"):

@@ -2,6 +2,7 @@
 
 import json
 
+from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
@@ -30,6 +31,14 @@ def test_settings_of_the_command_line_are_the_first_columns(tmp_path, config):
     first = {info.name for info in shown.hparam_infos if info.differs}
     assert first == set(given)
     assert [info.name.tag for info in shown.metric_infos] == ["z_test/fid_own", "val/acc"]
+
+
+def test_settings_that_a_sweep_varies_are_kept_whatever_they_are(tmp_path, config):
+    cfg = config()
+    assert "callbacks.quality.every_n_epochs" not in hparam_settings(cfg, tmp_path)
+    columns = ["callbacks.quality.every_n_epochs"]
+    OmegaConf.update(cfg, "logger.tensorboard.columns", columns, force_add=True)
+    assert set(columns) <= set(hparam_settings(cfg, tmp_path))
 
 
 def test_run_without_a_command_line_has_no_first_columns(tmp_path):
