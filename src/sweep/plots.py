@@ -21,6 +21,8 @@ PLOTS = {  # file -> Optuna's function
     "slices": "plot_slice",
 }
 
+LOG_FROM = 9.0  # the axis of numbers whose largest is this many times the smallest is logarithmic
+
 
 def draw(points: Sequence[Point], wanted: list[Objective], folder: Path) -> list[Path]:
     """Draw the plots as PNG, and all of them on one page, plots.html; return the files.
@@ -33,6 +35,7 @@ def draw(points: Sequence[Point], wanted: list[Objective], folder: Path) -> list
         print("plots are left out: they need Optuna: pip install '.[optuna]'")
         return []
     import matplotlib
+    import numpy as np
     import optuna
 
     matplotlib.use("Agg")  # draws without a display
@@ -41,15 +44,24 @@ def draw(points: Sequence[Point], wanted: list[Objective], folder: Path) -> list
     names: dict[str, Any] = {"target_name": wanted[0].metric}
     if len(wanted) > 1:
         names["target"] = lambda trial: trial.values[0]
+    objectives = [point.estimates[0].mean for point in points if point.estimates]
     paths, pages = [], []
     for name, function in PLOTS.items():
+        logarithmic = name != "importance" and _is_wide(objectives)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                axes = getattr(optuna.visualization.matplotlib, function)(study, **names)
-                paths.append(_png(axes, folder / f"{name}.png"))
+                drawn = getattr(optuna.visualization.matplotlib, function)(study, **names)
+                for axis in np.ravel(drawn):
+                    if logarithmic:
+                        use_log_scale(axis, "y")
+                    if axis.get_xscale() == "log":
+                        use_log_scale(axis, "x")
+                paths.append(_png(np.ravel(drawn)[0].figure, folder / f"{name}.png"))
                 if is_installed("plotly"):
                     pages.append(getattr(optuna.visualization, function)(study, **names))
+                    if logarithmic:
+                        pages[-1].update_yaxes(type="log")
             except Exception as error:  # too few trials, or all alike
                 print(f"plot {name} is left out: {first_line(error)}")
     if pages:
@@ -91,15 +103,19 @@ def study_of(points: Sequence[Point], wanted: list[Objective]) -> Any:
 
 
 def _distribution(texts: list[str]) -> Any:
-    """Return a distribution that has all these values, logarithmic if they differ tenfold."""
+    """Return a distribution that has all these values; it is logarithmic if they differ widely."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
     numbers = [_number(text) for text in texts]
     if any(number is None for number in numbers) or len(set(texts)) == 1:
         return CategoricalDistribution(tuple(dict.fromkeys(texts)))
     known = [number for number in numbers if number is not None]
-    low, high = min(known), max(known)
-    return FloatDistribution(low, high, log=low > 0 and high / low > 9)
+    return FloatDistribution(min(known), max(known), log=_is_wide(known))
+
+
+def _is_wide(numbers: list[float]) -> bool:
+    """Return whether a logarithmic axis shows these numbers better."""
+    return bool(numbers) and min(numbers) > 0 and max(numbers) / min(numbers) > LOG_FROM
 
 
 def _read(text: str, kind: Any) -> float:
@@ -116,14 +132,9 @@ def _number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _png(axes: Any, path: Path) -> Path:
+def _png(figure: Any, path: Path) -> Path:
     from matplotlib import pyplot
 
-    first = axes.flat[0] if hasattr(axes, "flat") else axes
-    figure = first.figure
-    for axis in figure.axes:
-        if axis.get_xscale() == "log":
-            use_log_scale(axis, "x")
     try:
         write_atomically(
             path, lambda to: figure.savefig(to, dpi=110, format="png", bbox_inches="tight")
