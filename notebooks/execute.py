@@ -4,6 +4,7 @@ The executed copies go to FOLDER, by default runs/notebooks. The notebooks stay 
 """
 
 import sys
+import time
 from asyncio import CancelledError
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def execute(path: Path, folder: Path) -> Path:
 
 
 def main(folder: Path) -> None:
-    """Execute all of them, one after another, and name each copy."""
+    """Execute all of them, one after another; print the path of each copy, and the seconds."""
     if folder.resolve() == HERE:
         raise UserError(
             f"{folder} holds the notebooks, which stay without outputs; choose another folder"
@@ -80,7 +81,9 @@ def main(folder: Path) -> None:
     except OSError as error:
         raise UserError(f"{folder} cannot be made: {error.strerror}") from error
     for path in sorted(HERE.glob("*.ipynb")):
-        print(execute(path, folder), flush=True)
+        start = time.monotonic()
+        copy = execute(path, folder)
+        print(f"{copy}   {time.monotonic() - start:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

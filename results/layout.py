@@ -52,6 +52,14 @@ COLUMNS: dict[str, Columns] = {
         ("coverage", Metric("test/coverage").mean),
         ("rarest class, percent", Metric("test/least_class", 1, scale=100).least),
     ],
+    "sweep": [
+        ("settings", label),
+        ("FID: seeds 101, 102, 103", FID.each),
+        ("mean (95%)", FID.mean_interval),
+        ("precision", Metric("test/precision", 3).mean),
+        ("recall", Metric("test/recall", 3).mean),
+        ("coverage", Metric("test/coverage", 3).mean),
+    ],
     "draw": [
         ("recipe", label),
         ("epochs", fact("epochs")),

@@ -43,7 +43,8 @@ def given_settings(folder: Path) -> list[str]:
 def hparam_settings(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """Return the settings that distinguish runs, by dotted name; a `_target_` as its last word.
 
-    They include the choices of the groups of model and data, and all settings of the command line.
+    They include the choices of the groups of model and data, all settings of the command line, and
+    those that a sweep varies, whatever they are.
 
     Args:
         cfg: the config of the run.
@@ -52,9 +53,13 @@ def hparam_settings(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     choices, given = run_record.read(folder).get("choices", {}), given_settings(folder)
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
-    wanted = (*ALWAYS, *given)
+    nodes = (plain.get("logger") or {}).values()
+    swept = {name for node in nodes for name in node.get("columns") or ()}
+    wanted = {*ALWAYS, *given, *swept}
     chosen: dict[str, Any] = {
-        group: choice for group, choice in choices.items() if group.split("/")[0] in GROUPS
+        group: choice
+        for group, choice in choices.items()
+        if group.split("/")[0] in GROUPS or group in swept
     }
     for path, value in leaves({str(key): node for key, node in plain.items()}):
         if path.endswith("._target_"):
@@ -66,18 +71,22 @@ def hparam_settings(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 
 
 def hparam_summaries(
-    settings: Mapping[str, Any], first: Iterable[str], metrics: Sequence[str]
+    settings: Mapping[str, Any],
+    first: Iterable[str],
+    metrics: Sequence[str],
+    is_sweep: bool = False,
 ) -> list[Summary]:
     """Return the events of the HPARAMS tab.
 
     The tab shows the settings that differ between runs before the others, and of each kind of
     column the first five. A run cannot know what others set, so it says that those that its command
-    line gave differ.
+    line gave differ. A sweep knows: its other settings are equal in all jobs, and get no column.
 
     Args:
         settings: name -> value.
         first: names of the settings that are shown first.
         metrics: tags of the scalars that are shown.
+        is_sweep: show no other settings than `first`.
     """
     experiment, start, end = hparams(dict(settings), dict.fromkeys(metrics, 0.0))
     plugin = experiment.value[0].metadata.plugin_data
@@ -85,5 +94,9 @@ def hparam_summaries(
     known = set(first)
     for info in data.experiment.hparam_infos:
         info.differs = info.name in known
+    swept = [info for info in data.experiment.hparam_infos if info.differs]
+    if is_sweep and swept:
+        del data.experiment.hparam_infos[:]
+        data.experiment.hparam_infos.extend(swept)
     plugin.content = data.SerializeToString()
     return [experiment, start, end]

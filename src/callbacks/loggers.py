@@ -120,7 +120,7 @@ class TensorBoard(TensorBoardLogger):
     Args:
         folder: the run.
         batches_done: later events, which are from an interrupted session, are ignored.
-        columns: settings that come first in the HPARAMS tab: those that a sweep varies.
+        columns: settings that the HPARAMS tab shows: those that a sweep varies.
         metrics: metrics that come first there: the objectives of a sweep.
     """
 
@@ -184,7 +184,7 @@ class TensorBoard(TensorBoardLogger):
             if name not in metrics:
                 self.experiment.add_scalar(name, value, self.batches)
         first = self.columns or given_settings(self.folder) or ["model", "data"]
-        for summary in hparam_summaries(settings, first, list(scalars)):
+        for summary in hparam_summaries(settings, first, list(scalars), bool(self.columns)):
             self.experiment._get_file_writer().add_summary(summary)
         rows = [f"| {name} | {format_value(value)} |" for name, value in metrics.items()]
         self.log_text("figures", "\n".join(["| | |", "| --- | --- |", *rows]), self.batches)

@@ -28,11 +28,11 @@ from src.config.compose import (
     new_keys,
 )
 from src.config.inputs import expect_data, expect_packages, expect_pretrained
-from src.config.jobs import Task, run_once
+from src.config.jobs import Task, command_line, run_once
 from src.config.overrides import quoted, setting, value_of
 from src.config.recipe import with_recipe
 from src.config.resume import resume_run
-from src.core import runs, signals
+from src.core import run_record, runs, signals, slurm
 from src.core.errors import (
     Incomplete,
     Interrupted,
@@ -42,7 +42,7 @@ from src.core.errors import (
     user_error_line,
     writing,
 )
-from src.core.run_search import is_sweep
+from src.core.run_search import is_sweep, requeued_runs
 
 # (config_name, task, overrides, folder of the sweep to continue) -> None
 SweepFunction = Callable[[str, Task, list[str], "RunFolder"], None]
@@ -113,6 +113,7 @@ def guarded(action: Callable[[], Any]) -> int:
     except Interrupted as stop:
         if str(stop):
             print(stop, file=sys.stderr)
+        slurm.requeue_if_preempted()
         return 128 + stop.signum
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
@@ -194,8 +195,16 @@ def _show(config_name: str, args: Namespace) -> None:
 
 def _start(config_name: str, task: Task, overrides: list[str], run_folder: "RunFolder") -> None:
     """Check the config of a run, make its folder and run it."""
-    check_job(config_name, overrides)
-    folder = run_folder.reserve(config_name, overrides, "hydra.run.dir")
+    cfg = check_job(config_name, overrides)
+    wanted = run_folder.wanted(config_name, overrides, "hydra.run.dir")
+    for folder in requeued_runs(wanted if run_folder.is_named else Path(cfg.out)):
+        if run_record.read(folder)["sessions"][0].get("command") == command_line():
+            if runs.is_first_process():
+                print(f"Slurm has requeued job {slurm.job_id()}: resuming {folder}")
+            run_folder.folder = folder
+            resume_run(task, folder, [])
+            return
+    folder = run_folder.reserve(wanted, "hydra.run.dir")
     overrides = with_new_keys(overrides, new_keys(config_name, overrides))
     overrides = [o for o in overrides if not o.startswith("hydra.run.dir=")]
     overrides.append(setting("hydra.run.dir", folder))
@@ -229,17 +238,25 @@ class RunFolder:
         self.folder: Path | None = None
         self.is_named = True
 
-    def reserve(self, config_name: str, overrides: list[str], key: str) -> Path:
-        """Make the new folder that the setting `key` names; return it.
-
-        The first process of a run creates it, and passes its name on to the others.
-        """
+    def wanted(self, config_name: str, overrides: list[str], key: str) -> Path:
+        """Return the folder that the setting `key` names."""
         hydra_cfg = compose(config_name, overrides, with_hydra=True).hydra
         try:
             wanted = Path(hydra_cfg["sweep" if key == "hydra.sweep.dir" else "run"].dir)
         except Exception as error:  # OmegaConf and each resolver can raise any exception type
             raise UserError(f"{key}: {first_lines(error)}") from error
         self.is_named = any(o.startswith(f"{key}=") for o in overrides)
+        if slurm.tasks() > 1 and not self.is_named:  # their clocks may give it two names
+            raise UserError(
+                f"{slurm.tasks()} tasks of one srun train one model: name its folder with {key}=DIR"
+            )
+        return wanted
+
+    def reserve(self, wanted: Path, key: str) -> Path:
+        """Make the new folder that the setting `key` names; return it.
+
+        The first process of a run creates it, and passes its name on to the others.
+        """
         folder = wanted
         if runs.is_first_process():
             with writing(f"{key}={wanted}", "choose another folder with out=DIR"):
@@ -251,6 +268,7 @@ class RunFolder:
         """Remove a folder that holds no training; return a line for the user."""
         if not runs.is_first_process():
             return ""
+        slurm.requeue_if_preempted()
         if self.folder is None or not self.folder.exists():
             return f"{signal_name}: stopped"
         if runs.holds_training(self.folder):

@@ -87,7 +87,7 @@ class OneLineParser(ArgumentParser):
 
 def parse_options(config_name: str, argv: list[str]) -> Namespace:
     """Parse the arguments of a command. Raises UserError for an option that does not exist."""
-    args, unknown = parser().parse_known_args(argv)
+    args, unknown = parser().parse_known_intermixed_args(argv)
     if unknown:
         name = unknown[0].lstrip("-").partition("=")[0]
         known = [*groups(), *settings_of(config_name)]

@@ -73,7 +73,7 @@ def run_alone(
 
     Raises TrainingFailed if the system fails: the disk is full, another process has died.
     """
-    command = command or shlex.join(["python", *sys.orig_argv[1:]])
+    command = command or command_line()
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     try:
         with runs.locked(folder), recorded(folder, plain, choices or {}, command):
@@ -88,6 +88,11 @@ def run_alone(
             raise lost from error
         _append(folder / "train.log", f"error: {traceback.format_exc().rstrip()}")
         raise
+
+
+def command_line() -> str:
+    """Return the command line of this process."""
+    return shlex.join(["python", *sys.orig_argv[1:]])
 
 
 def chosen() -> dict[str, str]:

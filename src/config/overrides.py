@@ -18,6 +18,7 @@ from src.core.errors import UserError
 from src.core.run_search import find_run
 from src.core.types import PATH, RUN, TEXT, Mark
 
+_FUNCTION = re.compile(r"(choice|range|interval|tag|sort|shuffle|glob|int|float|str|bool)\(.*\)$")
 HYDRA_PATHS = ("hydra.run.dir", "hydra.sweep.dir")
 
 
@@ -48,7 +49,8 @@ def quoted(override: str, sweep: bool = False) -> str:
     text. That of a setting with the mark RUN may be `last`, see `src.core.run_search`.
 
     Raises:
-        UserError: the path or a folder above it exists, and its name contains ${.
+        UserError: the path or a folder above it exists, and its name contains ${; or a function of
+            Hydra's grammar, such as choice(), has wrong arguments.
     """
     key, equals, value = override.partition("=")
     if not equals:
@@ -70,6 +72,9 @@ def quoted(override: str, sweep: bool = False) -> str:
     hydras = value.startswith(("[", "'", '"')) or sweep
     if (hydras or not is_path) and _parsed(override):
         return override
+    if sweep and _FUNCTION.match(value):
+        hint = "; write null,a,b instead of choice(null,a,b)" if "null" in value else ""
+        raise UserError(f"{override}: is not in Hydra's grammar for values of a sweep{hint}")
     several = _split(value) if sweep else [value]
     return f"{key}={','.join(_readable(one, is_path) for one in several)}"
 

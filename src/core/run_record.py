@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from src.core import provenance, runs
+from src.core import provenance, runs, slurm
 from src.core.errors import (
     Incomplete,
     Interrupted,
@@ -62,6 +62,8 @@ def recorded(
         "command": command,
         "directory": os.getcwd(),  # noqa: PTH109
     }
+    if job := slurm.job_id():
+        session["slurm_job"] = job
     record = {
         "settings": settings,
         "choices": choices or before.get("choices", {}),

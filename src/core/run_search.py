@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from src.core import run_record, runs
+from src.core import run_record, runs, slurm
 from src.core.errors import UserError
 
 LAST = "last"
@@ -39,6 +39,11 @@ def is_sweep(folder: Path) -> bool:
     return (folder / MULTIRUN).is_file()
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Return whether the run in `folder` can be resumed."""
+    return any((folder / "checkpoints" / name).is_file() for name in (runs.LAST, runs.PREVIOUS))
+
+
 def started(folder: Path) -> float:
     """Return when the newest session of a run started, in seconds since 1970."""
     sessions = run_record.read(folder).get("sessions", [])
@@ -54,11 +59,17 @@ def newest(folder: Path, depth: int = DEPTH) -> Path | None:
     Args:
         depth: how many levels below `folder` are searched.
     """
-    names = [f"checkpoints/{name}" for name in (runs.LAST, runs.PREVIOUS)]
-    found = [
-        run for run in runs_below(folder, depth) if any((run / name).is_file() for name in names)
-    ]
+    found = [run for run in runs_below(folder, depth) if has_checkpoint(run)]
     return max(found, key=started, default=None)
+
+
+def requeued_runs(folder: Path) -> Iterator[Path]:
+    """Yield the runs below `folder` that the Slurm job of this process trained before a requeue."""
+    for path in runs_below(folder) if slurm.is_requeued() else ():
+        sessions = run_record.read(path).get("sessions", [])
+        is_ours = any(one.get("slurm_job") == slurm.job_id() for one in sessions)
+        if is_ours and has_checkpoint(path):
+            yield path
 
 
 def find_run(text: str, setting: str = "run") -> str:

@@ -24,7 +24,7 @@ from src.core.errors import UserError
 from src.data.transforms.augment import Augment
 from src.engine import resume, runtime
 from src.engine.checkpoints import AtomicCheckpoints
-from src.engine.checks import expect_counts, expect_input_size, expect_labels
+from src.engine.checks import expect_counts, expect_input_size, expect_labels, expect_processes
 from src.engine.hooks import NoProfile, skip_empty_hooks
 from src.engine.instantiate import instantiate_node, root_cause
 from src.engine.step_loop import StepLoop
@@ -170,6 +170,7 @@ def trainer(
         raise
     except Exception as error:  # Hydra wraps the Trainer's own error
         raise UserError(f"trainer: {root_cause(error)}") from error
+    expect_processes(trainer)
     trainer.fit_loop.epoch_loop.automatic_optimization = StepLoop(trainer)
     # Lightning's handlers broadcast inside the handler, which hangs if the ranks are at
     # different points; `Checkpoint` and `src.config.cli` handle signals instead

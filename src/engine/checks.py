@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from src.config.signatures import class_attribute
+from src.core import slurm
+from src.core.counts import count
 from src.core.errors import UserError
 from src.core.tree import leaves
 from src.core.types import height_width
@@ -20,6 +23,17 @@ def expect_test_set(datamodule: Any) -> None:
         raise UserError(
             f"data.test_size={datamodule.test_size} leaves nothing to test on; "
             "to train without a test: test=false"
+        )
+
+
+def expect_processes(trainer: pl.Trainer) -> None:
+    """Raise UserError if Slurm has started fewer or more processes than the trainer needs."""
+    wanted, found = trainer.num_devices * trainer.num_nodes, max(slurm.tasks(), trainer.world_size)
+    if found != wanted:
+        raise UserError(
+            f"trainer.devices={trainer.num_devices} needs {count(wanted, 'process')}, but "
+            f"Slurm has started {found}: use srun --ntasks-per-node={trainer.num_devices}, or "
+            f"trainer=ddp trainer.devices={found}"
         )
 
 

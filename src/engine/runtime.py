@@ -15,6 +15,7 @@ from src.core.files import LogFile
 
 KNOWN_WARNINGS = (
     "does not have many workers",
+    "`srun` command is available",
     "smaller than the logging interval",
     "is not resumable",
     "LeafSpec",

@@ -14,7 +14,9 @@ from src.config.compose import complete
 from src.config.jobs import Task, chosen, run_alone
 from src.config.objective import Objective, objective_values
 from src.core import run_record, runs
-from src.core.errors import Incomplete, TrainingFailed, UserError, user_error_line
+from src.core.errors import Incomplete, Interrupted, TrainingFailed, UserError, user_error_line
+from src.core.run_search import has_checkpoint
+from src.sweep import cluster
 from src.sweep.progress import Progress
 
 
@@ -119,7 +121,7 @@ class JobRunner:
         job = self.jobs[folder.name]
         complete(cfg)
         command = shlex.join(["python", "-m", f"src.{self.config_name}", *job.overrides])
-        if any((folder / "checkpoints" / name).is_file() for name in (runs.LAST, runs.PREVIOUS)):
+        if has_checkpoint(folder):
             cfg.resume = str(folder)
         _say(self.progress.start(folder, job.values, is_resumed=cfg.resume is not None))
 
@@ -128,6 +130,9 @@ class JobRunner:
 
         try:
             run_alone(train, cfg, folder, chosen(), command)
+        except Interrupted as stop:
+            cluster.leave(stop.signum)
+            raise
         except Exception as error:  # any error: the other jobs must still run
             words = user_error_line(error)
             if not isinstance(error, UserError | TrainingFailed | Incomplete):

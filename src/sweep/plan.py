@@ -124,26 +124,29 @@ class Plan:
             return run_folder.folder
         named = [o for o in self.hydras if o.startswith(f"{FOLDER}=")]
         overrides = [*self.space.job(next(self.space.probes())), *self.hydras]
-        wanted = Path(compose(self.config_name, overrides, with_hydra=True).hydra.sweep.dir)
+        wanted = run_folder.wanted(self.config_name, overrides, FOLDER)
         if named and run_search.is_sweep(wanted):
-            self._expect_same(wanted)
+            if differ := self._differences(wanted):
+                raise UserError(
+                    f"{wanted} holds a sweep with other settings ({', '.join(differ)}): "
+                    f"continue that one with resume={wanted}, or choose another folder"
+                )
             run_folder.folder = wanted
             return wanted
+        for run in run_search.requeued_runs(Path(self.cfg.out)) if not named else ():
+            if run_search.is_sweep(run.parent) and not self._differences(run.parent):
+                run_folder.folder = run.parent
+                return run.parent
         if named and wanted.is_dir() and {path.name for path in wanted.iterdir()} <= UNSTARTED:
             runs.discard(wanted, parents=False)  # killed before it had saved its settings
-        return run_folder.reserve(self.config_name, overrides, FOLDER)
+        return run_folder.reserve(wanted, FOLDER)
 
-    def _expect_same(self, folder: Path) -> None:
-        """Raise UserError unless the sweep in `folder` was started with the same settings."""
+    def _differences(self, folder: Path) -> list[str]:
+        """Return the settings that only this sweep has, or only the one in `folder`."""
         before = saved_overrides(folder)
-        differ = sorted(
+        return sorted(
             {o.lstrip("+") for o in self.own} ^ {o.lstrip("+") for o in before if not _is_hydras(o)}
         )
-        if differ:
-            raise UserError(
-                f"{folder} holds a sweep with other settings ({', '.join(differ)}): "
-                f"continue that one with resume={folder}, or choose another folder"
-            )
 
     def all_overrides(self, folder: Path) -> list[str]:
         """Return the overrides of the sweep in `folder`, as Hydra needs them."""

@@ -1,9 +1,10 @@
 """The end of a sweep: sweep.csv, a table, the best run and its recipe, plots."""
 
+import shlex
 from pathlib import Path
 
 from src.config.objective import Objective
-from src.core import run_record, runs
+from src.core import runs
 from src.sweep.job import Job
 from src.sweep.plots import draw
 from src.sweep.recipe import command, without, write_recipe
@@ -12,8 +13,8 @@ from src.sweep.results import points_of, rows_of, table, write_csv
 
 def report(
     config_name: str, jobs: list[Job], wanted: list[Objective], strict: bool, folder: Path
-) -> list[str]:
-    """Write the files of a finished sweep and print its table; return the jobs that failed.
+) -> dict[Path, str]:
+    """Write the files of a sweep and print its table; return the state of each job, by folder.
 
     Args:
         config_name: conf/`config_name`.yaml.
@@ -30,11 +31,10 @@ def report(
     write_csv(rows, wanted, folder / "sweep.csv")
     print(f"\n{table(points, wanted)}\n")
     print(f"all jobs     {folder / 'sweep.csv'}")
-    fine = (run_record.FINISHED, run_record.PRUNED, run_record.RUNNING)  # running: another sweep's
-    failed = [row.job.name for row in rows if row.result.state not in fine]
+    states = {row.job.folder: row.result.state for row in rows}
     finished = [point for point in points if point.estimates]
     if not finished:
-        return failed
+        return states
     best = finished[0]
     job = best.rows[0].job
     overrides = without(job.overrides, "seed") if len(best.rows) > 1 else job.overrides
@@ -46,4 +46,6 @@ def report(
     print(f"best run     {how}")
     for path in draw(points, wanted, folder):
         print(f"plot         {path}")
-    return failed
+    print(f"curves       python -m src.runs compare {shlex.quote(str(folder))}")
+    print(f"TensorBoard  python -m tensorboard.main --logdir {shlex.quote(str(folder))}")
+    return states

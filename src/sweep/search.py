@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 TRIES = 5  # to open a database
+SURPLUS = "surplus"  # attribute of a trial that was asked for in vain, and never ran
 
 
 class Search:
@@ -114,7 +115,8 @@ class Search:
         """Return the jobs to launch now; none if the study has all its trials."""
         jobs, self.queue = self.queue[: self.n_jobs], self.queue[self.n_jobs :]
         while len(jobs) < self.n_jobs and self._count() < self.n_trials:
-            jobs.append(self._ask(None))
+            if job := self._ask(None):
+                jobs.append(job)
         return jobs
 
     def finish(self, job: Job, result: Outcome) -> None:
@@ -156,8 +158,14 @@ class Search:
             found.append(result.values)
         return found
 
-    def _count(self) -> int:
-        return len(self.study.get_trials(deepcopy=False))
+    def _count(self, before: int | None = None) -> int:
+        """Return the number of trials, or of those with a number below `before`."""
+        numbers = [
+            trial.number
+            for trial in self.study.get_trials(deepcopy=False)
+            if SURPLUS not in trial.user_attrs
+        ]
+        return sum(before is None or number < before for number in numbers)
 
     def _cut_trials(self) -> list[Job]:
         """Return the jobs of trials that an earlier session of this sweep has not told."""
@@ -174,15 +182,22 @@ class Search:
                 seeds = len(self._seed_values(trial._trial_id))
                 jobs.append(self._job(trial._trial_id, min(seeds, self.n_seeds - 1)))
             elif not self.is_shared:  # killed while it was asked for
-                jobs.append(self._ask(trial))
+                jobs += [job for job in [self._ask(trial)] if job]
         return jobs
 
-    def _ask(self, cut: FrozenTrial | None) -> Job:
-        """Return the first job of a new trial, or of one that has not got all its values yet."""
+    def _ask(self, cut: FrozenTrial | None) -> Job | None:
+        """Return the first job of a new trial, or of one that has not got all its values yet.
+
+        None: another sweep has started the last trial of the study at the same time.
+        """
         import optuna
 
         self.study.sampler = self._sampler(self._count() if cut is None else cut.number)
         trial = self.study.ask() if cut is None else optuna.Trial(self.study, cut._trial_id)
+        if self.is_shared and self._count(before=trial.number) >= self.n_trials:
+            trial.set_user_attr(SURPLUS, True)
+            self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            return None
         values = {key: suggest(trial, key, dist) for key, dist in self.distributions.items()}
         seeds: list[dict[str, str]] = [{}]
         if self.n_seeds > 1:

@@ -23,10 +23,13 @@ from src.core import run_record, run_search, runs
 from src.core.errors import Incomplete, Interrupted, UserError
 from src.core.files import write_atomically
 from src.core.study import repair
+from src.sweep import cluster
 from src.sweep.job import Job, JobRunner, outcome
 from src.sweep.plan import FOLDER, Plan, resumed_overrides
 from src.sweep.progress import Progress
 from src.sweep.report import report
+
+CUT = (run_record.INTERRUPTED, "waiting")  # states of jobs that continue when the sweep does
 
 
 def run_sweep(config_name: str, task: Task, overrides: list[str], run_folder: RunFolder) -> None:
@@ -83,9 +86,8 @@ def _run(plan: Plan, task: Task, folder: Path) -> None:
                 broken = _launch(launcher, runner, jobs)
                 for job in jobs:
                     result = outcome(job.folder, plan.wanted, plan.strict)
-                    if broken and result.state in (run_record.INTERRUPTED, "waiting"):
-                        continue
-                    strategy.finish(job, result)
+                    if result.state not in CUT:
+                        strategy.finish(job, result)
                 if broken:
                     break
         except (Interrupted, KeyboardInterrupt):
@@ -97,17 +99,18 @@ def _run(plan: Plan, task: Task, folder: Path) -> None:
             raise
     if not runs.is_first_process():
         return
-    failed = report(plan.config_name, strategy.jobs(), plan.candidates, plan.strict, folder)
+    states = report(plan.config_name, strategy.jobs(), plan.candidates, plan.strict, folder)
+    again = f"continue the sweep with: python -m src.train resume={folder}"
     if broken:
-        raise Incomplete(
-            f"sweep {folder} failed: {broken}; continue it with: python -m src.train "
-            f"resume={folder}"
-        )
-    if failed:
+        raise Incomplete(f"sweep {folder} failed: {broken}; {again}")
+    if failed := [path.name for path, state in states.items() if state == run_record.FAILED]:
         raise Incomplete(
             f"{len(failed)} of {strategy.total} jobs failed: {', '.join(failed)}; "
             f"the train.log of each, in {folder}, says why"
         )
+    own = [path for path in states if path.parent.absolute() == folder.absolute()]
+    if cut := [path.name for path in own if states[path] in CUT]:
+        raise Incomplete(f"{len(cut)} of {strategy.total} jobs were cut: {', '.join(cut)}; {again}")
 
 
 def _launch(launcher: Launcher, runner: JobRunner, jobs: list[Job]) -> str:
@@ -124,8 +127,10 @@ def _launch(launcher: Launcher, runner: JobRunner, jobs: list[Job]) -> str:
         ]
         for job in jobs
     ]
+    ends = (runner.progress.end(job.folder) for job in jobs)
     try:
-        launcher.launch(batch, initial_job_idx=min(job.trial for job in jobs))
+        with cluster.waiting_for_all(launcher, lambda: print(next(ends), file=sys.stderr)):
+            launcher.launch(batch, initial_job_idx=min(job.trial for job in jobs))
     except UserError:
         raise
     except Exception as error:  # a process that ran a job has died, a cluster has refused it

@@ -64,16 +64,21 @@ def place(figure: Any, left: float, top: float, width: float, height: float) -> 
 def use_log_scale(axis: Any, which: str) -> None:
     """Make an axis logarithmic, with plain numbers at powers of ten.
 
+    If it spans less than two decades, there are numbers between them.
+
     matplotlib's own labels are formulas, which `draw` does not parse.
 
     Args:
         axis: axes of matplotlib.
         which: `x` or `y`.
     """
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     getattr(axis, f"set_{which}scale")("log")
     ticks = getattr(axis, f"{which}axis")
+    low, high = getattr(axis, f"get_{which}lim")()
+    if high / low < 100:
+        ticks.set_major_locator(LogLocator(subs=(1, 3)))
     ticks.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ticks.set_minor_formatter(NullFormatter())
 

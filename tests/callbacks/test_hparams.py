@@ -2,6 +2,7 @@
 
 import json
 
+from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
@@ -32,11 +33,19 @@ def test_settings_of_the_command_line_are_the_first_columns(tmp_path, config):
     assert [info.name.tag for info in shown.metric_infos] == ["z_test/fid_own", "val/acc"]
 
 
+def test_settings_that_a_sweep_varies_are_kept_whatever_they_are(tmp_path, config):
+    cfg = config()
+    assert "callbacks.quality.every_n_epochs" not in hparam_settings(cfg, tmp_path)
+    columns = ["callbacks.quality.every_n_epochs"]
+    OmegaConf.update(cfg, "logger.tensorboard.columns", columns, force_add=True)
+    assert set(columns) <= set(hparam_settings(cfg, tmp_path))
+
+
 def test_run_without_a_command_line_has_no_first_columns(tmp_path):
     assert given_settings(tmp_path) == []
 
 
-def test_swept_settings_and_the_objective_are_the_first_columns_of_a_sweep(tmp_path):
+def test_a_sweep_has_a_column_for_each_swept_setting_then_the_objective(tmp_path):
     log = TensorBoard(tmp_path, 0, columns=["model.optimizer.lr"], metrics=["val/acc"])
     log.log_final({"seed": 0, "model.optimizer.lr": 0.1}, {"val/loss": 1.0, "val/acc": 0.5})
     log.save()
@@ -47,5 +56,5 @@ def test_swept_settings_and_the_objective_are_the_first_columns_of_a_sweep(tmp_p
         for value in event.summary.value
         if value.tag == "_hparams_/experiment"
     ]
-    assert [info.name for info in found[0].hparam_infos if info.differs] == ["model.optimizer.lr"]
+    assert [info.name for info in found[0].hparam_infos] == ["model.optimizer.lr"]
     assert [info.name.tag for info in found[0].metric_infos] == ["val/acc", "val/loss"]

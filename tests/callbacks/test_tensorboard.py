@@ -1,9 +1,12 @@
-"""TensorBoard in a real browser, on small runs of several families."""
+"""TensorBoard in a real browser, on small runs of several families and on a small sweep."""
 
+import csv
 import os
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -23,6 +26,9 @@ RUNS = {
              "model.net.decoder_dim=8"),
     "words": ("model=word_vectors", "data=reviews"),
 }  # fmt: skip
+SWEEP = ("-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", *RUNS["cnn"],
+         "model.optimizer.lr=tag(log, interval(1e-3, 1e-1))", "augment=choice(none,translation)",
+         "objective.metric=val/acc")  # fmt: skip
 NOT = re.compile("callbacks|log_every_n_steps")  # no columns of HPARAMS
 NODES = """
 const visit = node => [node, ...(node.shadowRoot ? visit(node.shadowRoot) : []),
@@ -32,15 +38,16 @@ return visit(document.body).filter(node => node.nodeName === "IMG")
 """
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    """Train the runs; return the address of a TensorBoard that shows them."""
-    folder = tmp_path_factory.mktemp("board")
+def train(*words):
+    """Run src.train."""
+    command = [sys.executable, "-m", "src.train", *words, *SMALL]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for name, settings in RUNS.items():
-        words = [f"hydra.run.dir={folder / name}", *SMALL, *settings]
-        command = [sys.executable, "-m", "src.train", *words]
-        subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
+
+
+@contextmanager
+def tensorboard(folder):
+    """Start a TensorBoard that shows what is in `folder`; yield its address."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--port", "0",
          "--load_fast=false"],
@@ -55,25 +62,59 @@ def address(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """Train the runs; return the address of a TensorBoard that shows them."""
+    folder = tmp_path_factory.mktemp("board")
+    for name, settings in RUNS.items():
+        train(f"hydra.run.dir={folder / name}", *settings)
+    with tensorboard(folder) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    """Run the sweep; return its jobs as rows of sweep.csv, and a TensorBoard's address."""
+    folder = tmp_path_factory.mktemp("sweep")
+    train(f"hydra.sweep.dir={folder}", *SWEEP)
+    with (folder / "sweep.csv").open(newline="") as file:
+        jobs = list(csv.DictReader(file))
+    with tensorboard(folder) as found:
+        yield jobs, found
+
+
+@pytest.fixture(scope="module")
 def browser():
     with chromium(1400, 1000) as driver:
         yield driver
 
 
+def open_tab(browser, address, tab, *expected):
+    """Open a tab and wait until all `expected` words appear in it; return all its lines."""
+    browser.get("about:blank")
+    browser.get(f"{address}#{tab}")
+    try:
+        wait(browser, lambda page: all(word in all_text(page) for word in expected), 120)
+    except TimeoutException:
+        pytest.fail(f"{expected} not in\n{all_text(browser)}")
+    return all_text(browser).split("\n")
+
+
+def expect_pictures(browser, n):
+    """Wait until at least `n` pictures are shown, and expect that one of them is large."""
+    wait(browser, lambda page: sum(ok for ok, _ in page.execute_script(NODES)) >= n)
+    assert max(width for _, width in browser.execute_script(NODES)) >= 240
+
+
 @pytest.fixture
 def show(browser, address):
     """Return a function: a tab and words that appear in it -> all lines of the tab."""
+    return partial(open_tab, browser, address)
 
-    def lines(tab, *expected):
-        browser.get("about:blank")
-        browser.get(f"{address}#{tab}")
-        try:
-            wait(browser, lambda page: all(word in all_text(page) for word in expected), 120)
-        except TimeoutException:
-            pytest.fail(f"{expected} not in\n{all_text(browser)}")
-        return all_text(browser).split("\n")
 
-    return lines
+@pytest.fixture
+def show_sweep(browser, sweep):
+    """Return the same function for the TensorBoard of the sweep."""
+    return partial(open_tab, browser, sweep[1])
 
 
 def test_time_series_list_each_run_once_and_the_test_last(show):
@@ -93,8 +134,7 @@ def test_scalars_open_with_curves(show):
 
 def test_images_are_shown(show, browser):
     show("images", "canvas/samples", "canvas_strips/reconstructions")
-    wait(browser, lambda page: sum(ok for ok, _ in page.execute_script(NODES)) >= 4)
-    assert max(width for _, width in browser.execute_script(NODES)) >= 240
+    expect_pictures(browser, 4)
 
 
 def test_graph_of_a_run_has_the_name_of_its_family(show):
@@ -140,3 +180,36 @@ def test_projector_shows_all_words(show, browser):
         assert "words:" in all_text(browser)
     finally:
         browser.switch_to.default_content()
+
+
+def test_jobs_of_a_sweep_are_named_by_what_differs(show_sweep, sweep):
+    lines = show_sweep("timeseries", "z_test", "weights")
+    names = lines[lines.index("Run") + 1 : lines.index("All")]
+    assert sorted(names) == sorted(job["folder"] for job in sweep[0])
+    assert len(names) == 3
+    assert all(re.fullmatch(r"lr=0[.\d]+,augment=(none|translation)", name) for name in names)
+
+
+def test_scalars_of_a_sweep_have_a_line_for_each_job(show_sweep, sweep):
+    lines = show_sweep("scalars", "val/acc")
+    assert {job["folder"] for job in sweep[0]} <= set(lines)
+
+
+def test_images_of_a_sweep_are_shown(show_sweep, browser, sweep):
+    lines = show_sweep("images", "feature_maps/conv1", *(job["folder"] for job in sweep[0]))
+    assert lines.count("feature_maps/conv1") == 3, "one for each job"
+    expect_pictures(browser, 3)
+
+
+def test_hparams_of_a_sweep_are_the_swept_settings_and_then_the_objective(show_sweep, sweep):
+    """The values are those of sweep.csv, with as many digits as the tab shows."""
+    columns = ["augment", "model.optimizer.lr", "val/acc"]
+    lines = show_sweep("hparams", "Show Metrics", *columns, *(job["folder"] for job in sweep[0]))
+    start = lines.index("Show Metrics") + 1
+    assert lines[start : start + 3] == columns
+    for job in sweep[0]:
+        at = lines.index(job["folder"], start) + 1
+        augment, lr, acc = lines[at : at + 3]
+        assert augment == job["augment"]
+        assert float(lr) == pytest.approx(float(job["model.optimizer.lr"]), rel=1e-4)
+        assert float(acc) == pytest.approx(float(job["val/acc"]), rel=1e-4)

@@ -89,8 +89,9 @@ def executed(tmp_path_factory):
     environment = {name: value for name, value in os.environ.items() if name != "DATA"}
     command = [sys.executable, "-m", "notebooks.execute", str(folder)]
     result = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1800
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=3600
     )
+    print(result.stdout)
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     shown = {}
@@ -205,4 +206,16 @@ def test_all_losses_of_a_gan_are_measured(executed):
         assert 0 <= metrics["test/precision"] <= 1
         assert 0 <= metrics["test/recall"] <= 1
         assert metrics["test/fid_own"] > 0
+    assert pictures == 2
+
+
+@pytest.mark.slow
+def test_a_sweep_read_with_pandas_has_the_best_of_best_yaml(executed):
+    value, pictures = executed["sweep"]
+    assert value["jobs"] == value["finished"] == 18
+    assert value["groups"] == 6
+    assert value["best"]["model.optimizer.lr"] == value["recipe"]
+    assert value["validation"] > 0.9
+    assert len(set(value["test"])) > 1, "one accuracy for each seed"
+    assert min(value["test"]) > 0.85
     assert pictures == 2

@@ -122,3 +122,9 @@ def test_a_mistake_imports_no_torch_and_leaves_no_folder(tmp_path):
         [sys.executable, "-c", heavy], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert imported.stdout.strip() == "[]"
+
+
+def test_an_option_may_stand_between_settings():
+    args = parse_options("train", ["model=fc", "-m", "seed=0,1"])
+    assert args.multirun
+    assert args.overrides == ["model=fc", "seed=0,1"]

@@ -75,6 +75,11 @@ def test_a_path_that_does_not_exist_yet_is_taken_literally(tmp_path, name):
         assert read_by_hydra(quoted(f"{key}={tmp_path}/{name}/x.png")) == f"{tmp_path}/{name}/x.png"
 
 
+def test_a_function_with_wrong_arguments_is_refused_as_a_whole():
+    with pytest.raises(UserError, match=r"^model.ema=choice\(null,0.5\): .*write null,a,b"):
+        quoted("model.ema=choice(null,0.5)", sweep=True)
+
+
 def test_hydra_syntax_is_kept_if_no_such_path_exists(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for override in (

@@ -1,6 +1,7 @@
 """The parts of a sweep: names of folders, spaces, objectives, recipes."""
 
 import math
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -9,8 +10,12 @@ from src.config.compose import compose
 from src.config.objective import objective_values, objectives
 from src.config.recipe import with_recipe
 from src.core.errors import UserError
+from src.runs.seeds import estimate
+from src.sweep.job import Job, Outcome
 from src.sweep.names import MAX_BYTES, folder_name, short_keys
+from src.sweep.plots import study_of
 from src.sweep.recipe import write_recipe
+from src.sweep.results import Point, Row
 from src.sweep.space import Space, distribution
 
 
@@ -112,3 +117,16 @@ def test_a_recipe_composes_to_the_config_of_its_job(tmp_path):
 def test_a_recipe_that_cannot_be_read_gets_one_line(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         with_recipe([f"experiment={tmp_path}/none.yaml"])
+
+
+@pytest.mark.parametrize(("rates", "is_log"), [(("0.001", "0.01"), True), (("1", "2"), False)])
+def test_plots_of_a_setting_that_differs_tenfold_are_logarithmic(rates, is_log):
+    points = []
+    for trial, rate in enumerate(rates):
+        job = Job(Path(rate), [], {"model.optimizer.lr": rate, "augment": "'none'"}, trial)
+        row = Row(job, Outcome("finished", [1.0]), 1.0)
+        points.append(Point(job.values, [row], [estimate([1.0])]))
+    trials = study_of(points, [("val/loss", "min")]).trials
+    assert [trial.params["lr"] for trial in trials] == [float(rate) for rate in rates]
+    assert trials[0].distributions["lr"].log == is_log
+    assert trials[0].params["augment"] == "none"

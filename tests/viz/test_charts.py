@@ -112,6 +112,16 @@ def test_logarithmic_axes_have_plain_numbers(figures):
     assert not any("$" in word for word in words(figures[0]))
 
 
+def test_a_short_logarithmic_axis_has_numbers_between_powers_of_ten(figures):
+    def paint(figure):
+        axis = axes.place(figure, 50, 10, 200, 200)
+        axis.plot([0.002, 0.05], [0, 1])
+        axes.use_log_scale(axis, "x")
+
+    axes.draw(300, 250, [], paint)
+    assert {"0.003", "0.01", "0.03"} <= words(figures[0])
+
+
 def test_charts_change_no_global_state():
     import matplotlib
 

@@ -1,0 +1,1 @@
+"""Runs and sweeps on a real Slurm cluster of one node."""
