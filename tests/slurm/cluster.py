@@ -1,10 +1,12 @@
 """A Slurm cluster of one node on this machine, for the tests."""
 
+import fcntl
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +54,9 @@ class Cluster:
             "PYTHONPATH": str(Path(__file__).parent / "slow"),
             "PAUSE_FILE": str(self.pause),
         }
+        # tests that run side by side would share the CPUs of this node
+        self.lock = (Path(tempfile.gettempdir()) / "atelier-slurm.lock").open("w")
+        fcntl.flock(self.lock, fcntl.LOCK_EX)
         self._tool("start")
         with (folder / "slurm.conf").open("a") as file:
             file.write(PARTITIONS)
@@ -60,6 +65,7 @@ class Cluster:
 
     def stop(self) -> None:
         self._tool("stop")
+        self.lock.close()
 
     def _tool(self, action: str) -> None:
         # nproc, by which the node gets its CPUs, heeds OMP_NUM_THREADS
