@@ -87,6 +87,13 @@ class Family(pl.LightningModule):
     optimizer_names: ClassVar[tuple[str, ...]] = ("lr",)
     memory_format: ClassVar[torch.memory_format] = torch.channels_last
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute. Lightning sets `_current_fx_name` 40 times a batch: skip the checks."""
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     def load_pretrained(self, datamodule: Any) -> None:
         """Load and log the weights that the setting `init_from` names; by default there are none.
 
