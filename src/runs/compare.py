@@ -7,8 +7,9 @@ from pathlib import Path
 from src.metrics.directions import direction
 from src.runs.differences import differences, short_names
 from src.runs.info import STAGES, RunInfo
-from src.runs.seeds import Group, estimate
+from src.runs.seeds import Group, estimate, interval_note
 from src.runs.table import lines
+from src.runs.verdict import verdict
 from src.viz.curves import Curve, sparkline
 
 WIDTH = 40  # characters of a sparkline
@@ -44,7 +45,9 @@ def metric_rows(groups: Sequence[Group], names: Sequence[str]) -> list[list[str]
         if better is not None and len(means) > 1:
             best = min(means) if better == "min" else max(means)
         words = {"min": "lower is better", "max": "higher is better", None: ""}[better]
-        cells = ["" if one is None else f"{one}{' *' if one.mean == best else ''}" for one in found]
+        cells = [
+            "" if one is None else f"{one.full}{' *' if one.mean == best else ''}" for one in found
+        ]
         rows.append([name, words, *cells])
     return rows
 
@@ -95,7 +98,9 @@ def report(groups: Sequence[Group], metrics: Sequence[str], drawn: Curves) -> st
     elif len(groups) > 1:
         parts.append(["the settings are equal"])
     if values := metric_rows(groups, metrics):
-        parts.append(_table(["metric", ""], names, short, values))
+        table = _table(["metric", ""], names, short, values)
+        estimates = [one for name in metrics for g in groups if (one := g.estimate(name))]
+        parts.append([*table, *filter(None, [interval_note(estimates)])])
     for name, found in drawn.items():
         low = min((min(curve.y) for curve in found if curve.y), default=0.0)
         high = max((max(curve.y) for curve in found if curve.y), default=0.0)
@@ -104,7 +109,12 @@ def report(groups: Sequence[Group], metrics: Sequence[str], drawn: Curves) -> st
             for letter, curve in zip(short, found, strict=True)
         ]
         parts.append([f"{name} from {low:.4g} to {high:.4g}", *lines(["", "", "last"], cells)[1:]])
-    return "\n\n".join("\n".join(part) for part in parts)
+    named = [
+        f"{letter} ({name.removeprefix(f'{letter} ')})"
+        for letter, name in zip(short, names, strict=True)
+    ]
+    parts.append([sentence] if (sentence := verdict(groups, named, metrics)) else [])
+    return "\n\n".join("\n".join(part) for part in parts if part)
 
 
 def draw(groups: Sequence[Group], drawn: Curves, path: Path) -> None:

@@ -56,9 +56,16 @@ def test_comparison_shows_differences_best_metrics_and_curves(pair, tmp_path, ca
     assert lines[at + 1].split() == ["model.lr", "0.1", "0.5"]
     assert lines[at + 2].split() == ["seed", "0,", "1", "0"]
     rows = {line.split()[0]: line for line in lines if line.startswith("test/")}
-    assert rows["test/acc"].split("better")[1].split() == ["0.85", "±", "0.64", "*", "0.7"]
+    assert rows["test/acc"].split("better")[1].split() == [
+        *["0.85", "±", "0.64", "(2", "seeds)", "*"],
+        "0.7",
+    ]
     assert rows["test/loss"].split("is")[1].split()[0] == "better"
+    assert "two seeds give wide intervals" in lines[lines.index(rows["test/loss"]) + 1]
     assert "val/acc from 0.175 to 0.85" in lines
+    assert any(
+        line.startswith("A (fc) has the best test/acc; B (c) is second by") for line in lines
+    )
     assert any(line.startswith("train/loss from 0.125 to 0.5") for line in lines)
     assert Image.open(tmp_path / "x.png").size[0] > 500
 
@@ -82,6 +89,16 @@ def test_repeated_seed_counts_once_and_the_newest_finished_run_stays(pair, capsy
     assert row(lines, "A fc (2 seeds)")
     assert row(lines, "test/acc   higher is better")[0] == "0.75"  # of a with 0.9 and new with 0.6
     assert lines[-1] == f"left out 3 runs that repeat a seed: {pair}/b, {pair}/cut, {pair}/old"
+
+
+def test_interval_of_a_single_run_is_shown_and_explained(tmp_path, capsys):
+    for name, acc in (("a", 0.8), ("b", 0.7)):
+        metrics = {"test/acc": acc, "test/acc_low": acc - 0.05, "test/acc_high": acc + 0.05}
+        make_run(tmp_path / name, metrics=metrics, settings={"name": name})
+    lines = compared(capsys, f"{tmp_path}/a", f"{tmp_path}/b")
+    cells = ["0.8", "(0.750", "to", "0.850)", "*", "0.7", "(0.650", "to", "0.750)"]
+    assert row(lines, "test/acc   higher is better") == cells
+    assert "(a to b): Wilson's 95% interval over the examples" in lines
 
 
 def test_equal_settings_are_said_to_be_equal(pair, capsys):
