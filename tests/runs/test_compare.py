@@ -1,11 +1,14 @@
 """python -m src.runs compare: differences, metrics with the best marked, curves, a picture."""
 
+from types import SimpleNamespace
+
 import pytest
 from PIL import Image
 
 from src.metrics.directions import direction
+from src.runs import compare as comparison
 from src.runs.__main__ import compare, main
-from src.viz.curves import sparkline
+from src.viz.curves import Curve, sparkline
 from tests.conftest import call, command, wrong
 from tests.runs.folders import make_run
 
@@ -97,7 +100,7 @@ def test_interval_of_a_single_run_is_shown_and_explained(tmp_path, capsys):
         make_run(tmp_path / name, metrics=metrics, settings={"name": name})
     lines = compared(capsys, f"{tmp_path}/a", f"{tmp_path}/b")
     cells = ["0.8", "(0.750", "to", "0.850)", "*", "0.7", "(0.650", "to", "0.750)"]
-    assert row(lines, "test/acc   higher is better") == cells
+    assert row(lines, "test/acc  higher is better") == cells
     assert "(a to b): Wilson's 95% interval over the examples" in lines
 
 
@@ -141,6 +144,31 @@ def test_wrong_runs_are_one_line(pair):
     assert "is not the folder of a run" in wrong(command("runs", "compare", f"{pair}/a", "nowhere"))
     line = wrong(command("runs", "compare", str(pair), "metrics=val/ac"))
     assert "metrics: no run has 'val/ac'; did you mean val/acc?" in line
+
+
+def test_few_seeds_are_thin_lines_and_more_are_a_band():
+    def members(count):
+        return [SimpleNamespace(curve=lambda name, k=k: [(2, k), (4, k + 1)]) for k in range(count)]
+
+    few, many = (comparison.curve(members(count), "val/acc") for count in (3, 4))
+    assert few == Curve([2, 4], [1, 2], [0, 0], [[0, 1], [1, 2], [2, 3]])
+    assert many.y == [1.5, 2.5]
+    assert many.half == pytest.approx(
+        [3.182446305 * 1.290994449 / 2] * 2
+    )  # t(0.975, 3), s / sqrt(n)
+    assert not many.seeds
+    assert "Student's t" in comparison.curve_note({"val/acc": [many]})
+    assert "Student's t" not in comparison.curve_note({"val/acc": [few]})
+
+
+def test_curve_of_one_point_is_left_out(tmp_path, capsys):
+    for name, rows in (("a", (2, 4)), ("b", (2,))):
+        curves = [{"batches": x, "val/acc": x / 8} for x in rows] + [{"batches": 9, "val/loss": 1}]
+        make_run(tmp_path / name, curves=curves, settings={"name": name})
+    lines = compared(capsys, tmp_path / "a", tmp_path / "b")
+    at = lines.index("val/acc from 0.25 to 0.5")
+    assert lines[at + 1].split() == ["A", "▁█", "0.5"]
+    assert not any(line.startswith(("B  ", "val/loss from")) for line in lines)
 
 
 def test_sparkline_maps_low_and_high_to_the_first_and_last_block():
