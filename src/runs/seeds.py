@@ -33,6 +33,11 @@ class Estimate(NamedTuple):
         return text if self.half is None else f"{text} ± {self.half:.2g}"
 
     @property
+    def rounded(self) -> str:
+        """The text in whole numbers."""
+        return f"{self.mean:,.0f}" + ("" if self.half is None else f" ± {self.half:,.0f}")
+
+    @property
     def full(self) -> str:
         """The text with the bounds or the number of seeds."""
         if self.bounds is not None:

@@ -1,5 +1,6 @@
 """python -m src.runs compare: differences, metrics with the best marked, curves, a picture."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -8,9 +9,18 @@ from PIL import Image
 from src.metrics.directions import direction
 from src.runs import compare as comparison
 from src.runs.__main__ import compare, main
+from src.runs.differences import short_names
+from src.runs.info import RunInfo
+from src.runs.seeds import grouped
 from src.viz.curves import Curve, sparkline
 from tests.conftest import call, command, wrong
 from tests.runs.folders import make_run
+
+
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch):
+    """A terminal that is wide enough for names above the columns."""
+    monkeypatch.setenv("COLUMNS", "160")
 
 
 @pytest.fixture
@@ -102,6 +112,41 @@ def test_interval_of_a_single_run_is_shown_and_explained(tmp_path, capsys):
     cells = ["0.8", "(0.750", "to", "0.850)", "*", "0.7", "(0.650", "to", "0.750)"]
     assert row(lines, "test/acc  higher is better") == cells
     assert "(a to b): Wilson's 95% interval over the examples" in lines
+
+
+def test_columns_of_a_narrow_terminal_have_letters(pair, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "30")
+    assert row(compared(capsys, pair), "settings that differ") == ["A", "B"]
+
+
+def test_settings_that_follow_from_the_model_are_left_out(tmp_path, capsys):
+    for name, model, size, words in (
+        ("a", "fc", 8, ""),
+        ("b", "dcgan", 16, "python -m src.train model.beta=2"),
+    ):
+        folder = make_run(tmp_path / name, model)
+        record = json.loads((folder / "run.json").read_text())
+        record["settings"]["model"] |= {"net": {"hidden_dim": size}, f"only_{model}": 1}
+        record["settings"]["model"] |= {"beta": 2} if words else {}
+        record["sessions"][0]["command"] = words
+        (folder / "run.json").write_text(json.dumps(record))
+    lines = compared(capsys, tmp_path / "a", tmp_path / "b")
+    at = lines.index(next(line for line in lines if line.startswith("settings that differ")))
+    assert [line.split() for line in lines[at + 1 : at + 3]] == [
+        ["model", "fc", "dcgan"],
+        ["model.beta", "-", "2"],
+    ]
+    assert len(lines) == at + 3
+
+
+def test_names_say_what_differs_within_a_model(tmp_path):
+    found = [
+        RunInfo(make_run(tmp_path / f"{model}{lr}{epochs}", model, settings=settings))
+        for model, lr, epochs in (("fc", 0.1, 1), ("fc", 0.01, 1), ("fc", 0.01, 2), ("dcgan", 1, 1))
+        for settings in [{"model.lr": lr, "epochs": epochs, "note": "x"}]
+    ]
+    expected = ["fc lr=0.1 epochs=1", "fc lr=0.01 epochs=1", "fc lr=0.01 epochs=2", "dcgan"]
+    assert short_names(grouped(found)) == expected
 
 
 def test_equal_settings_are_said_to_be_equal(pair, capsys):
