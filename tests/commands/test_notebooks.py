@@ -89,7 +89,7 @@ def executed(tmp_path_factory):
     environment = {name: value for name, value in os.environ.items() if name != "DATA"}
     command = [sys.executable, "-m", "notebooks.execute", str(folder)]
     result = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1800
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=3600
     )
     print(result.stdout)
     assert result.returncode == 0, result.stderr
