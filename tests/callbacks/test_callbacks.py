@@ -263,7 +263,7 @@ def test_gif_keeps_the_order_and_limits_the_frames(tmp_path):
 
 def test_mistakes_come_before_correct_predictions_of_low_probability():
     chances = torch.tensor([[0.34, 0.33, 0.33], [0.45, 0.55, 0], [0.9, 0.1, 0], [0.1, 0, 0.9]])
-    model = SimpleNamespace(num_classes=3, counts=None, measured_net=None, scaled=None)
+    model = SimpleNamespace(num_classes=3, counts=0, measured_net=0, scaled=torch.clone)
     gallery = PredictionGallery(n=3)
     images = torch.arange(4).view(4, 1, 1, 1)
     gallery.on_test_batch_end(
