@@ -49,8 +49,8 @@ test-all: setup ## the slow tests and those of faults too
 lint: setup ## ruff and mypy
 	@$(RUN) ruff check . && $(RUN) ruff format --check . && $(RUN) mypy
 
-bench: setup ## our loop compared with a plain one; make bench ARGS="model=gan data=mnist"
-	@$(RUN) src.bench $(ARGS)
+bench: setup ## time every family beside other loops, an hour; make bench ARGS="families=[fc,gan]"
+	@$(RUN) src.bench.families $(ARGS)
 
 nanonet: setup ## from photos to a classifier and a report; make nanonet ARGS="data.root=PHOTOS"
 	@$(RUN) src.nanonet $(ARGS)

@@ -1,36 +1,72 @@
-"""Time our training loop and a plain PyTorch loop on the same networks, losses, data and machine.
+"""Time our training loop beside three others on the same network, data and machine.
 
-  python -m src.bench model=dcgan data=mnist        images per second of both, and their ratio
-  python -m src.bench model=gan data=digits rounds=3
+  python -m src.bench model=dcgan data=mnist        images per second of all loops, and ratios
+  python -m src.bench model=gan data=digits bench.rounds=3
+  python -m src.bench model=fc data=mnist bench.profile=true       what our loop spends time on
 
-The plain loop is the code of a tutorial: float32, the run's optimizer without fused kernels, and a
-DataLoader that reads one image at a time (with data=folder from its file, as torchvision's
-ImageFolder does). A GAN draws new fakes for each of its two networks and also computes the
-discriminator's gradients in the generator's step. DRAW applies one LSTMCell, Linear or filter after
-another.
+The loops of each round, one after another:
+  plain   the code of a tutorial: float32, an optimizer without fused kernels, and a DataLoader that
+          reads one image at a time (with data=folder from its file, as torchvision's ImageFolder
+          does). A GAN draws new fakes for each of its two networks and also computes the
+          discriminator's gradients in the generator's step. DRAW applies one LSTMCell, Linear or
+          filter after another.
+  lean    the least that trains the same network in the same precision: see src/bench/lean.py
+  empty   the same step in Lightning's Trainer, without callbacks and loggers
+  ours    as python -m src.train, with TensorBoard, metrics.csv, progress and the pictures of
+          callbacks=default; in trainer.precision, and in float32
 
-Our loop runs with TensorBoard, metrics.csv, the progress bar and the pictures of callbacks=default.
-Each round times the plain loop once and ours twice: in trainer.precision and in float32. The ratio
-in float32 compares the loops alone.
+The seconds from the command to its first batch are those of python -m src.train with the same
+settings. Peak memory is that of this run.
 """
 
+import functools
 import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from src.bench.baselines import PLAIN, Clock
+from src.bench.startup import Start, measure_starts
 from src.config import cli
 from src.core.errors import UserError
 
+COMPARED = ("plain", "lean", "empty")
 
-def bench(cfg: DictConfig) -> dict[str, list[float]]:
-    """Time all loops for cfg.rounds rounds and print each; return the ratios by precision."""
+
+@dataclass
+class Speeds:
+    """The results of a benchmark.
+
+    Attributes:
+        rates: images per second of each round, by loop: plain, lean, empty, ours and, if the run
+            has another precision, float32, which is ours in it.
+        starts: start-ups of src.train.
+    """
+
+    rates: dict[str, list[float]] = field(default_factory=dict)
+    starts: list[Start] = field(default_factory=list)
+
+    def ratios(self, loop: str, of: str = "ours") -> list[float]:
+        """Return the rates of the loop `of`, divided by those of `loop`, by round."""
+        pairs = zip(self.rates[of], self.rates[loop], strict=True)
+        return [ours / theirs for ours, theirs in pairs]
+
+
+def bench(cfg: DictConfig, overrides: Sequence[str] | None = None) -> Speeds:
+    """Time all loops for bench.rounds rounds, print each round and the medians; return the rates.
+
+    Args:
+        overrides: the command line, by which start-ups are measured; None: they are not.
+    """
     import torch
 
+    from src.bench.costs import print_costs
+    from src.bench.lean import empty_trainer_rate, lean_rate
     from src.engine import build
     from src.engine.runtime import fast_precision
 
@@ -38,39 +74,64 @@ def bench(cfg: DictConfig) -> dict[str, list[float]]:
         raise UserError(
             f"there is no plain loop for {cfg.model._target_}; there is one for {', '.join(PLAIN)}"
         )
-    cfg = cfg.copy()  # the benchmark changes settings
+    cfg, settings = cfg.copy(), cfg.bench  # the benchmark changes settings
     data = build.datamodule(cfg)
     per_epoch = len(data.train_dataloader())
-    cfg.trainer.max_epochs = -(-(cfg.warmup + cfg.batches) // per_epoch)
+    cfg.trainer.max_epochs = -(-(settings.warmup + settings.batches) // per_epoch)
     cfg.trainer.limit_val_batches = 0
-    cfg.callbacks.pop("quality", None)
+    if cfg.callbacks:
+        cfg.callbacks.pop("quality", None)
     own = cfg.trainer.precision
     own = fast_precision(cfg.trainer.accelerator) if own == "auto" else own
     print(
-        f"{data.name}, batch {data.batch_size}, {torch.get_num_threads()} threads, "
-        f"{cfg.batches} batches per round"
+        f"{data.name}, batch {data.batch_size}, {torch.get_num_threads()} threads, ours in {own}, "
+        f"{settings.batches} batches per round",
+        flush=True,
     )
-    ratios: dict[str, list[float]] = {precision: [] for precision in (own, "32-true")}
-    for number in range(1, cfg.rounds + 1):
-        plain = PLAIN[cfg.model._target_](cfg, data)
-        line = f"round {number}: plain (32-true) {plain:,.0f} images/s"
-        for precision in ratios:
-            cfg.trainer.precision = precision
-            with tempfile.TemporaryDirectory() as folder:
-                ours = our_rate(cfg, data, Path(folder))
-            ratios[precision].append(ours / plain)
-            line += f"   ours ({precision}) {ours:,.0f} images/s, ratio {ours / plain:.2f}"
-        print(line, flush=True)
-    for precision, values in ratios.items():
+    loops = {
+        "plain": lambda: PLAIN[cfg.model._target_](cfg, data),
+        "lean": lambda: lean_rate(cfg, data, own),
+        "empty": lambda: empty_trainer_rate(cfg, data, own),
+        "ours": lambda: our_rate(cfg, data, own),
+    }
+    if own != "32-true":
+        loops["float32"] = lambda: our_rate(cfg, data, "32-true")
+    speeds = Speeds({name: [] for name in loops})
+    for number in range(1, settings.rounds + 1):
+        for name, loop in loops.items():
+            speeds.rates[name].append(loop())
+        rates = "   ".join(f"{name} {values[-1]:,.0f}" for name, values in speeds.rates.items())
+        print(f"round {number}, images/s: {rates}", flush=True)
+    for name in COMPARED:
+        _print_ratio(f"ours / {name}", speeds.ratios(name))
+    if "float32" in loops:
+        _print_ratio("float32 / plain", speeds.ratios("plain", of="float32"))
+    if overrides is not None and settings.starts:
+        speeds.starts = measure_starts(overrides, settings.starts)
+        seconds = [start.seconds for start in speeds.starts]
+        memory = max(start.peak_memory_mb for start in speeds.starts)
         print(
-            f"ratio ours ({precision}) / plain (32-true): median {statistics.median(values):.2f}, "
-            f"from {min(values):.2f} to {max(values):.2f}"
+            f"seconds to the first batch: median {statistics.median(seconds):.2f}, "
+            f"from {min(seconds):.2f} to {max(seconds):.2f}; peak memory {memory:,.0f} MB"
         )
-    return ratios
+    if settings.profile:
+        print_costs(functools.partial(our_rate, cfg, data, own), settings.batches)
+    return speeds
 
 
-def our_rate(cfg: DictConfig, data: Any, folder: Path) -> float:
-    """Return images per second of the loop of src.train."""
+def _print_ratio(name: str, values: Sequence[float]) -> None:
+    print(
+        f"{name}: median {statistics.median(values):.2f}, "
+        f"from {min(values):.2f} to {max(values):.2f}"
+    )
+
+
+def our_rate(cfg: DictConfig, data: Any, precision: str, profiler: Any = None) -> float:
+    """Return images per second of the loop of src.train.
+
+    Args:
+        profiler: a Lightning profiler that measures after the warm-up; None: none.
+    """
     import pytorch_lightning as pl
     import torch
 
@@ -82,13 +143,20 @@ def our_rate(cfg: DictConfig, data: Any, folder: Path) -> float:
         ) -> None:
             if clock(len(batch[0])):
                 trainer.should_stop = True
+            if profiler is not None and clock.seen in (clock.warmup, clock.last):
+                profiler.is_on = clock.seen == clock.warmup
 
-    clock = Clock(cfg.warmup, cfg.batches)
+    clock = Clock(cfg.bench.warmup, cfg.bench.batches)
+    cfg = cfg.copy()
+    cfg.trainer.precision = precision
     torch.manual_seed(cfg.seed)
-    trainer = build.trainer(cfg, folder, Timer())
-    trainer.fit(build.model(cfg, data), datamodule=data)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer: Any = build.trainer(cfg, Path(folder), Timer())
+        if profiler is not None:
+            trainer.profiler = profiler
+        trainer.fit(build.model(cfg, data), datamodule=data)
     return clock.rate
 
 
 if __name__ == "__main__":
-    sys.exit(cli.command("bench", bench, __doc__ or ""))
+    sys.exit(cli.command("bench", lambda cfg: bench(cfg, sys.argv[1:]), __doc__ or ""))

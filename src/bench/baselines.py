@@ -125,7 +125,7 @@ def plain_gan_rate(cfg: DictConfig, data: Any) -> float:
     model: Any = build.model(cfg, data).to(device_of(cfg), memory_format=torch.contiguous_format)
     g, d, loss = model.generator, model.discriminator, model.loss
     d_optimizer, g_optimizer = (plain_optimizer(cfg, net.parameters()) for net in (d, g))
-    clock = Clock(cfg.warmup, cfg.batches)
+    clock = Clock(cfg.bench.warmup, cfg.bench.batches)
     while True:
         for step, (real, labels) in enumerate(batches(cfg, data, transforms.Normalize(0.5, 0.5))):
             d = model.discriminator_given(labels)
@@ -182,7 +182,7 @@ def plain_cyclegan_rate(cfg: DictConfig, data: Any) -> float:
         for one, other in ((g, f), (d_a, d_b))
     )
     pools: tuple[list[Any], list[Any]] = ([], [])
-    clock = Clock(cfg.warmup, cfg.batches)
+    clock = Clock(cfg.bench.warmup, cfg.bench.batches)
 
     def pooled(pool: list[Any], fakes: Any) -> Any:
         passed = []
@@ -234,7 +234,7 @@ def plain_draw_rate(cfg: DictConfig, data: Any) -> float:
     torch.manual_seed(cfg.seed)
     model: Any = build.model(cfg, data).to(device_of(cfg))
     optimizer = plain_optimizer(cfg, model.parameters())
-    clock = Clock(cfg.warmup, cfg.batches)
+    clock = Clock(cfg.bench.warmup, cfg.bench.batches)
     while True:
         for x, _ in batches(cfg, data):
             eps = torch.randn(model.net.num_steps, len(x), model.net.latent_dim, device=x.device)
@@ -268,7 +268,7 @@ def plain_classifier_rate(cfg: DictConfig, data: Any) -> float:
         changes.append(transforms.RandomCrop(data.size, padding=padding))
     if "flip" in cfg.augment:
         changes.append(transforms.RandomHorizontalFlip(cfg.augment.flip.p))
-    clock = Clock(cfg.warmup, cfg.batches)
+    clock = Clock(cfg.bench.warmup, cfg.bench.batches)
     while True:
         for images, labels in batches(cfg, data, *changes):
             loss = torch.nn.functional.cross_entropy(net(images), labels)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
-from src.config.nodes import Checkpointing, Found, Objective, Photos, Recommended
+from src.config.nodes import Benchmark, Checkpointing, Found, Objective, Photos, Recommended
 from src.core.chosen_checkpoint import Which
 from src.core.types import (
     AnyLength,
@@ -17,6 +17,7 @@ from src.core.types import (
     ImageSize,
     Interval,
     NonNegative,
+    NonNegativeInt,
     PathText,
     PictureName,
     Positive,
@@ -52,9 +53,7 @@ class Train:
 class Bench(Train):
     """python -m src.bench"""
 
-    batches: PositiveInt
-    warmup: PositiveInt
-    rounds: PositiveInt
+    bench: Benchmark
 
 
 @dataclass
@@ -84,6 +83,19 @@ class BenchAugment:
     batch_size: PositiveInt
     batches: PositiveInt
     rounds: PositiveInt
+
+
+@dataclass
+class BenchFamilies:
+    """python -m src.bench.families"""
+
+    families: Sequence[str] | None
+    mnist: PathText | None
+    cifar10: PathText | None
+    rounds: PositiveInt
+    starts: NonNegativeInt
+    machine: str | None
+    out: PathText
 
 
 @dataclass
@@ -241,6 +253,7 @@ COMMANDS = {
     "lr_finder": LRFinder,
     "leave_one_out": LeaveOneOut,
     "bench_augment": BenchAugment,
+    "bench_families": BenchFamilies,
     "bench_serve": BenchServe,
     "runs": Runs,
     "compare": Compare,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from src.core.types import Color, PathText, PositiveInt
+from src.core.types import Color, NonNegativeInt, PathText, PositiveInt
 
 
 @dataclass
@@ -32,6 +32,17 @@ class Recommended:
     max_epochs: PositiveInt
     log_every_n_steps: PositiveInt
     samples_every_n_batches: PositiveInt
+
+
+@dataclass
+class Benchmark:
+    """The node `bench` of bench."""
+
+    batches: PositiveInt
+    warmup: PositiveInt
+    rounds: PositiveInt
+    starts: NonNegativeInt
+    profile: bool
 
 
 @dataclass

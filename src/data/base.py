@@ -6,12 +6,12 @@ has seen. So it sees the same batches as a run that was never interrupted.
 """
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import Any, ClassVar, cast
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from src.core.pixels import to_float
 from src.core.progress import progress
@@ -92,16 +92,16 @@ class ImageBatches(DataModule):
     def randomize(self, images: Tensor, noise: torch.Generator) -> Tensor:
         """Turn stored images (B, C, H, W) in [0, 1] into a random version of them."""
 
-    def train_dataloader(self) -> DataLoader[Any]:
+    def train_dataloader(self) -> Iterable[Any]:
         return self._loader(self.train, training=True)
 
-    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+    def val_dataloader(self) -> Iterable[Any]:
         return self._loader(self.val, training=False) if len(self.val) else []
 
-    def test_dataloader(self) -> DataLoader[Any] | list[Any]:
+    def test_dataloader(self) -> Iterable[Any]:
         return self._loader(self.test, training=False) if len(self.test) else []
 
-    def _loader(self, part: Images, training: bool) -> DataLoader[Any]:
+    def _loader(self, part: Images, training: bool) -> Any:
         trainer = self.trainer
         nbytes = getattr(part, "nbytes", None)  # None: the images are in files
         device = trainer.strategy.root_device if trainer is not None else None
@@ -121,6 +121,8 @@ class ImageBatches(DataModule):
     ) -> tuple[Tensor, ...]:
         """Transfer images and labels; `CounterRNG` needs the images' indices on the CPU."""
         pixels, labels, *indices = batch
+        if pixels.device == device:  # a set in memory may be there already
+            return batch
         on_device = super().transfer_batch_to_device((pixels, labels), device, dataloader_idx)
         return (*on_device, *indices)
 

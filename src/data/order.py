@@ -1,7 +1,7 @@
 """The order of an epoch as a function of (seed, epoch), and the loader that reads a set in it."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -102,7 +102,7 @@ def loader(
     training: bool,
     trainer: pl.Trainer | None,
     workers: int = 0,
-) -> DataLoader[Any]:
+) -> Iterable[Any]:
     """Return a loader that reads each batch of `part` by one index operation, part[indices].
 
     Training batches are shuffled, and start at the position of `trainer`. If the trainer cuts
@@ -133,7 +133,31 @@ def loader(
     )
     if workers:
         return WorkerLoader(cast(Dataset[Any], part), sampler, workers)
+    if training:
+        return MemoryLoader(part, sampler)
     return DataLoader(cast(Dataset[Any], part), batch_size=None, sampler=sampler)
+
+
+@dataclass
+class MemoryLoader:
+    """Read training batches in this process, by part[indices].
+
+    It is a DataLoader without workers, and without what that does around each batch. For validation
+    and test Lightning needs a DataLoader.
+
+    Args:
+        part: the set.
+        sampler: yields batches of indices.
+    """
+
+    part: Any
+    sampler: EpochSampler
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.part[indices] for indices in self.sampler)
 
 
 class WorkerLoader(DataLoader[Any]):

@@ -26,7 +26,9 @@ from src.data.transforms.augment import Augment
 from src.engine import resume, runtime
 from src.engine.checkpoints import AtomicCheckpoints
 from src.engine.checks import expect_counts, expect_input_size, expect_labels, expect_processes
+from src.engine.hooks import NoProfile, skip_empty_hooks
 from src.engine.instantiate import instantiate_node, root_cause
+from src.engine.step_loop import StepLoop
 from src.models.base import Family
 
 
@@ -92,6 +94,7 @@ def model_with(cfg: DictConfig, counts: dict[str, int]) -> Family:
         settings["optimizer"]["fused"] = False
     built = instantiate_node(settings, "model")
     built = built.to(memory_format=built.memory_format)
+    skip_empty_hooks(built)
     try:
         built.configure_optimizers()
     except (TypeError, ValueError, RuntimeError) as error:
@@ -147,14 +150,16 @@ def trainer(
     if settings["precision"] == "auto":
         settings["precision"] = runtime.fast_precision(settings["accelerator"])
     loggers = _loggers(cfg, folder, resume.batches_done(checkpoint))
-    limit = settings.pop("max_time")
+    callbacks = _callbacks(cfg, folder, settings.pop("max_time"), more, keep)
+    for callback in callbacks:
+        skip_empty_hooks(callback)
     try:
         trainer = instantiate(
             settings,
             logger=loggers or False,
-            callbacks=_callbacks(cfg, folder, limit, more, keep),
+            callbacks=callbacks,
             plugins=[AtomicCheckpoints(checkpoint)],
-            profiler=SimpleProfile(folder) if cfg.profiler == "simple" else None,
+            profiler=SimpleProfile(folder) if cfg.profiler == "simple" else NoProfile(),
             default_root_dir=str(folder),
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -167,6 +172,7 @@ def trainer(
     except Exception as error:  # Hydra wraps the Trainer's own error
         raise UserError(f"trainer: {root_cause(error)}") from error
     expect_processes(trainer)
+    trainer.fit_loop.epoch_loop.automatic_optimization = StepLoop(trainer)
     # Lightning's handlers broadcast inside the handler, which hangs if the ranks are at
     # different points; `Checkpoint` and `src.config.cli` handle signals instead
     trainer._signal_connector.register_signal_handlers = lambda: None

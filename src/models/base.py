@@ -124,6 +124,13 @@ class Family(pl.LightningModule):
         for net in self.compilable():
             net.compile(dynamic=False)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute. Lightning sets `_current_fx_name` 40 times a batch: skip the checks."""
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     def load_pretrained(self, datamodule: Any) -> None:
         """Load and log the weights that the setting `init_from` names; by default there are none.
 

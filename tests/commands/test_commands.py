@@ -16,6 +16,7 @@ from PIL import Image
 from src.bench.__main__ import bench
 from src.bench.augment import bench_augment
 from src.bench.baselines import PLAIN
+from src.bench.startup import measure_starts
 from src.core import run_record
 from src.core.errors import UserError
 from src.sample import sample
@@ -221,49 +222,67 @@ def test_two_processes_train_one_model(tmp_path):
     )  # 100 images, 2 x 32 a step, 2 epochs
 
 
-@pytest.mark.parametrize(
-    ("precision", "ours"), [("bf16-mixed", ["bf16-mixed", "32-true"]), ("32-true", ["32-true"])]
+FAST = (
+    *("bench.batches=1", "bench.warmup=1", "bench.rounds=1"),
+    *("data.limit=16", "data.batch_size=4"),
 )
-def test_bench_compares_our_precision_and_float32_with_the_plain_loop(capsys, precision, ours):
-    ratios = call(
-        "bench",
-        bench,
-        *TINY_NETS,
-        "batches=4",
-        "warmup=1",
-        "rounds=2",
-        "data.limit=100",
-        "data.batch_size=32",
-        f"trainer.precision={precision}",
+
+
+@pytest.mark.parametrize(
+    ("precision", "loops"),
+    [
+        ("bf16-mixed", ["plain", "lean", "empty", "ours", "float32"]),
+        ("32-true", ["plain", "lean", "empty", "ours"]),
+    ],
+)
+def test_bench_times_every_loop_in_every_round(capsys, precision, loops):
+    speeds = call(
+        "bench", bench, *TINY_NETS, *FAST, "bench.rounds=2", f"trainer.precision={precision}"
     )
-    assert list(ratios) == ours
-    assert all(len(values) == 2 and min(values) > 0 for values in ratios.values())
-    for number, line in enumerate(capsys.readouterr().out.splitlines()[1:3], 1):
-        assert line.startswith(f"round {number}: plain (32-true) ")
-        assert [part.split(")")[0] for part in line.split("ours (")[1:]] == ours
+    assert list(speeds.rates) == loops
+    assert all(len(values) == 2 and min(values) > 0 for values in speeds.rates.values())
+    lines = capsys.readouterr().out.splitlines()
+    for number, line in enumerate(lines[1:3], 1):
+        assert line.startswith(f"round {number}, images/s: plain ")
+    assert lines[3].startswith("ours / plain: median ")
 
 
 def test_bench_runs_each_loop_in_the_precision_that_it_names(monkeypatch, capsys):
     seen = []
     monkeypatch.setitem(PLAIN, "src.models.gan.GAN", lambda cfg, data: 100.0)
-    monkeypatch.setattr(
-        "src.bench.__main__.our_rate", lambda cfg, *_: seen.append(cfg.trainer.precision) or 250.0
-    )
-    ratios = call("bench", bench, *TINY_NETS, "rounds=2", "trainer.precision=bf16-mixed")
-    assert seen == ["bf16-mixed", "32-true"] * 2
-    assert ratios == {"bf16-mixed": [2.5, 2.5], "32-true": [2.5, 2.5]}
-    assert "ratio ours (bf16-mixed) / plain (32-true): median 2.50" in capsys.readouterr().out
-
-
-FAST = ("batches=1", "warmup=1", "rounds=1", "data.limit=16", "data.batch_size=4")
+    for name in ("lean.lean_rate", "lean.empty_trainer_rate", "__main__.our_rate"):
+        monkeypatch.setattr(
+            f"src.bench.{name}",
+            lambda cfg, data, precision, name=name: seen.append((name, precision)) or 250.0,
+        )
+    speeds = call("bench", bench, *TINY_NETS, "bench.rounds=2", "trainer.precision=bf16-mixed")
+    assert [precision for _, precision in seen] == [*["bf16-mixed"] * 3, "32-true"] * 2
+    assert speeds.ratios("plain") == [2.5, 2.5]
+    assert "ours / plain: median 2.50" in capsys.readouterr().out
 
 
 def test_bench_takes_any_optimizer_of_torch_and_any_shift():
-    overrides = ("model=cnn", "model/optimizer=adamw", "augment=standard")  # shifts by a fraction
-    assert len(call("bench", bench, *overrides, *FAST)["32-true"]) == 1
-    assert len(call("bench", bench, *TINY_NETS, "model/optimizer=sgd", *FAST)["32-true"]) == 1
+    overrides = ("model=cnn", "model/optimizer=adamw", "augment=standard", "callbacks=none")
+    assert len(call("bench", bench, *overrides, *FAST).rates["lean"]) == 1
+    assert len(call("bench", bench, *TINY_NETS, "model/optimizer=sgd", *FAST).rates["lean"]) == 1
     with pytest.raises(UserError, match=r"a plain loop has no Muon: choose one of torch\.optim"):
         call("bench", bench, "model=cnn", "model/optimizer=muon", *FAST)
+
+
+def test_bench_names_the_largest_costs(capsys):
+    call("bench", bench, "model=fc", *FAST, "bench.profile=true")
+    table = capsys.readouterr().out.partition("largest costs of ours")[2].splitlines()[2:]
+    assert len(table) == 5
+    assert any("backward pass" in line for line in table)
+
+
+@pytest.mark.slow
+def test_bench_measures_the_start_of_a_run(capsys):
+    (start,) = measure_starts(["model=fc", "data=digits", "bench.rounds=1"], 1)
+    assert 1 < start.seconds < 120
+    assert start.peak_memory_mb > 100
+    with pytest.raises(UserError, match=r"src\.train failed: error: .*did you mean fc"):
+        measure_starts(["model=fcc"], 1)
 
 
 def test_bench_augment_names_the_extra_that_installs_kornia(monkeypatch, capsys):

@@ -24,11 +24,15 @@ class Digits(ImageData):
 
     def read(self) -> Splits:
         scans, labels = load_digits()
-        scans = scans.float().div(16).unsqueeze(1)  # (N, 1, 8, 8) in [0, 1]
-        enlarged = F.interpolate(scans, (20, 20), mode="bicubic").clamp(0, 1)
-        pixels = F.pad(enlarged, (4, 4, 4, 4)).mul(255).round().byte()  # (N, 1, 28, 28)
-        images = ImageSet(pixels, labels)
+        images = ImageSet(enlarged(scans), labels)
         return split_off_test(images, self.test_size, self.split_seed, self.name)
+
+
+def enlarged(scans: Tensor) -> Tensor:
+    """Return scans (N, 8, 8) from 0 to 16 as images (N, 1, 28, 28) uint8."""
+    scans = scans.float().div(16).unsqueeze(1)  # (N, 1, 8, 8) in [0, 1]
+    digits = F.interpolate(scans, (20, 20), mode="bicubic").clamp(0, 1)
+    return F.pad(digits, (4, 4, 4, 4)).mul(255).round().byte()
 
 
 def load_digits() -> tuple[Tensor, Tensor]:

@@ -3,12 +3,13 @@
 import csv
 import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import TensorDataset
 
 from src.core.counts import count
 from src.core.errors import UserError
@@ -134,10 +135,10 @@ class Reviews(DataModule):
         what = f"the vocabulary of {self.root} differs from that of the run"
         expect_same_words(self.words, state_dict["words"], what)
 
-    def train_dataloader(self) -> DataLoader[Any]:
+    def train_dataloader(self) -> Iterable[Any]:
         return loader(self.train, self.batch_size, self.seed, True, self.trainer)
 
-    def test_dataloader(self) -> DataLoader[Any] | list[Any]:
+    def test_dataloader(self) -> Iterable[Any]:
         n = len(self.test)
         return loader(self.test, n, self.seed, False, self.trainer) if n else []
 

@@ -1,11 +1,12 @@
 """A photograph and a picture whose style it takes on, for style transfer."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from src.core.pixels import to_float
 from src.core.types import Color, ImageSize, InputPath, PositiveInt, height_width
@@ -84,10 +85,10 @@ class StylePair(DataModule):
         content, style = to_float(self.train.images).split(1)
         return content, style
 
-    def train_dataloader(self) -> DataLoader[Any]:
+    def train_dataloader(self) -> Iterable[Any]:
         return loader(Repeat(self.pair(), self.num_steps), 1, 0, True, self.trainer)
 
-    def test_dataloader(self) -> DataLoader[Any]:
+    def test_dataloader(self) -> Iterable[Any]:
         return loader(Repeat(self.pair(), 1), 1, 0, False, self.trainer)
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,0 +1,174 @@
+"""Run src.bench for every family; write a CSV file, a table and a plot.
+
+  python -m src.bench.families                       all families, on made-up images
+  python -m src.bench.families families=[fc,gan] mnist=DATA
+
+The loops of a family alternate within each round, so that a change of the machine's load affects
+all of them. Each CSV line holds one value, as in results/*.csv.
+"""
+
+import csv
+import platform
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from src.bench.__main__ import COMPARED, Speeds, bench
+from src.config import cli
+from src.config.checks import check
+from src.config.compose import compose
+from src.config.overrides import quoted, setting
+from src.core.errors import UserError, near, writing
+from src.core.files import write_atomically
+from src.core.provenance import facts
+
+COLUMNS = ("run", "seed", "metric", "value", "commit", "machine", "command")
+
+
+@dataclass
+class Recipe:
+    """How a family is measured.
+
+    Attributes:
+        settings: overrides that choose its model and recipe.
+        source: `mnist` or `cifar10`, the images that it trains on.
+        batches: timed in each round, after a quarter as many to warm up.
+    """
+
+    settings: tuple[str, ...]
+    source: str
+    batches: int
+
+
+FAMILIES = {
+    "fc": Recipe(("experiment=fc_mnist",), "mnist", 1000),
+    "cnn": Recipe(("experiment=cnn_mnist",), "mnist", 600),
+    "lenet": Recipe(("experiment=lenet_cifar10",), "cifar10", 400),
+    "vgg": Recipe(("experiment=vgg_cifar10",), "cifar10", 20),
+    "gan": Recipe(("experiment=gan_mnist",), "mnist", 200),
+    "dcgan": Recipe(("experiment=dcgan_mnist",), "mnist", 60),
+    "draw": Recipe(("experiment=draw_tutorial", "data=mnist"), "mnist", 40),
+    "draw_noattention": Recipe(("experiment=draw_tutorial_noattention", "data=mnist"), "mnist", 40),
+    "cyclegan": Recipe(("model=cyclegan", "data=winter"), "cifar10", 20),
+}
+
+
+def bench_families(cfg: DictConfig) -> dict[str, Speeds]:
+    """Measure the families of `cfg`; write the results after each, and return them."""
+    from src.bench.made_up import made_up_images, made_up_mnist
+
+    names = list(FAMILIES) if cfg.families is None else list(cfg.families)
+    for name in names:
+        if name not in FAMILIES:
+            known = list(FAMILIES)
+            raise UserError(f"families={name}: one of {', '.join(known)}{near(name, known)}")
+    measured: dict[str, Speeds] = {}
+    rows: list[Sequence[object]] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = {
+            "mnist": cfg.mnist or made_up_mnist(Path(scratch) / "mnist"),
+            "cifar10": cfg.cifar10 or made_up_images(Path(scratch) / "cifar10"),
+        }
+        for name in names:
+            print(f"\n{name}", flush=True)
+            overrides = overrides_of(FAMILIES[name], str(folders[FAMILIES[name].source]), cfg)
+            given = [quoted(override) for override in overrides]
+            bench_cfg = compose("bench", given)
+            check(bench_cfg, "bench")
+            measured[name] = bench(bench_cfg, overrides)
+            shown = [o.replace(str(scratch), "MADE_UP") for o in overrides]
+            command = "python -m src.bench " + " ".join(shown)
+            rows += rows_of(name, measured[name], cfg.machine or platform.node(), command)
+            save(measured, rows, Path(cfg.out).expanduser())
+    return measured
+
+
+def overrides_of(family: Recipe, root: str, cfg: DictConfig) -> list[str]:
+    """Return the command line of src.bench for a family whose images are in `root`."""
+    is_files = family.source == "cifar10" and not any("data=" in o for o in family.settings)
+    return [
+        *family.settings,
+        *(["data=folder"] if is_files else []),
+        setting("data.root", Path(root)),
+        f"bench.batches={family.batches}",
+        f"bench.warmup={family.batches // 4}",
+        f"bench.rounds={cfg.rounds}",
+        f"bench.starts={cfg.starts}",
+    ]
+
+
+def rows_of(name: str, speeds: Speeds, machine: str, command: str) -> list[Sequence[object]]:
+    """Return the lines of a family for the CSV file."""
+    commit = str(facts().get("commit") or "")[:7]
+    found: list[tuple[object, str, float]] = []
+    for loop, rates in speeds.rates.items():
+        found += [(k, f"{loop}_images_per_second", rate) for k, rate in enumerate(rates, 1)]
+    for loop in COMPARED:
+        found += [(k, f"ratio_{loop}", ratio) for k, ratio in enumerate(speeds.ratios(loop), 1)]
+    for k, start in enumerate(speeds.starts, 1):
+        found += [(k, "start_seconds", start.seconds), (k, "peak_memory_mb", start.peak_memory_mb)]
+    return [
+        (name, k, metric, round(value, 3), commit, machine, command) for k, metric, value in found
+    ]
+
+
+def save(measured: dict[str, Speeds], rows: Sequence[Sequence[object]], folder: Path) -> None:
+    """Write speed.csv, speed.md and speed.png."""
+    from src.viz.charts import draw_bars
+    from src.viz.grids import save_png
+
+    def write_rows(path: Path) -> None:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([COLUMNS, *rows])
+
+    with writing(f"out={folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "speed.csv", write_rows)
+        text = "\n".join(table(measured)) + "\n"
+        write_atomically(folder / "speed.md", lambda path: path.write_text(text, encoding="utf-8"))
+        bars = {
+            f"{name}, {loop}": speeds.ratios(loop)
+            for name, speeds in measured.items()
+            for loop in ("lean", "empty")
+        }
+        picture = draw_bars(
+            [statistics.median(ratios) for ratios in bars.values()],
+            "images per second of ours, divided by those of the lean loop or of an empty Trainer",
+            list(bars),
+            [(min(ratios), max(ratios)) for ratios in bars.values()],
+            form=".2f",
+        )
+        save_png(picture, folder / "speed.png")
+    print(f"results in {folder}: speed.csv, speed.md, speed.png", flush=True)
+
+
+def table(measured: dict[str, Speeds]) -> list[str]:
+    """Return the lines of a table in Markdown: medians, with ranges of the ratios."""
+    header = [
+        *("family", "plain", "lean", "empty Trainer", "ours"),
+        *("ours / plain", "ours / lean", "ours / empty Trainer"),
+        *("seconds to first batch", "peak memory, MB"),
+    ]
+    lines = [header, ["---"] * len(header)]
+    for name, speeds in measured.items():
+        rates = [f"{statistics.median(speeds.rates[loop]):,.0f}" for loop in (*COMPARED, "ours")]
+        ratios = [
+            f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+            for values in map(speeds.ratios, COMPARED)
+        ]
+        starts = speeds.starts
+        start = [
+            f"{statistics.median(start.seconds for start in starts):.1f}" if starts else "",
+            f"{max(start.peak_memory_mb for start in starts):,.0f}" if starts else "",
+        ]
+        lines.append([f"`{name}`", *rates, *ratios, *start])
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+if __name__ == "__main__":
+    sys.exit(cli.command("bench_families", bench_families, __doc__ or ""))

@@ -1,0 +1,75 @@
+"""Our step of one optimizer does what Lightning's does, bit for bit and hook for hook."""
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from src.engine import build, step_loop
+from src.engine.hooks import BATCH_HOOKS, skip_empty_hooks
+from tests.conftest import TINY
+
+
+class Recorder(pl.Callback):
+    """Note the hooks that are called."""
+
+    def __init__(self):
+        self.called = []
+        for name in BATCH_HOOKS:
+            setattr(self, name, lambda *args, name=name: self.called.append(name))
+
+
+def fitted(cfg, folder):
+    """Train; return the hooks that were called, and the checkpoint."""
+    recorder = Recorder()
+    data = build.datamodule(cfg)
+    torch.manual_seed(0)
+    model, trainer = build.model(cfg, data), build.trainer(cfg, folder, recorder)
+    trainer.fit(model, datamodule=data)
+    saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    return recorder.called, saved
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["trainer.precision=bf16-mixed", "model.ema=0.9"],
+        ["trainer.precision=32-true", "trainer.gradient_clip_val=0.01"],
+        ["trainer.precision=32-true", "trainer.accumulate_grad_batches=2"],
+    ],
+)
+def test_step_equals_lightnings_to_the_bit(config, tmp_path, monkeypatch, settings):
+    cfg = config(*TINY, "model=fc", "callbacks=none", "trainer.max_epochs=1", *settings)
+    called, ours = fitted(cfg, tmp_path / "ours")
+    monkeypatch.setattr(step_loop, "is_simple", lambda trainer: False)
+    expected, theirs = fitted(cfg, tmp_path / "lightning")
+    assert called == expected
+    assert {"on_before_backward", "on_train_batch_end"} <= set(called)
+    assert ours["loops"] == theirs["loops"]
+    for name, weights in theirs["state_dict"].items():
+        assert torch.equal(ours["state_dict"][name], weights), name
+
+
+def test_only_simple_runs_take_our_step(config, tmp_path):
+    simple = ("model=fc", "trainer.accelerator=cpu")
+    for settings, expected in (
+        ((), True),
+        (("trainer.precision=bf16-mixed",), True),
+        (("trainer.accumulate_grad_batches=2",), False),
+        (("trainer.devices=2", "trainer.strategy=ddp"), False),
+    ):
+        trainer = build.trainer(config(*simple, *settings), tmp_path)
+        assert step_loop.is_simple(trainer) == expected, settings
+
+
+def test_hooks_that_a_callback_overrides_are_kept():
+    class Ends(pl.Callback):
+        def on_train_batch_end(self, *args):
+            return "called"
+
+    callback, recorder = Ends(), Recorder()
+    skip_empty_hooks(callback)
+    skip_empty_hooks(recorder)
+    assert callback.on_train_batch_end() == "called"
+    assert callback.on_after_backward is None
+    assert callback.on_train_epoch_end is not None
+    assert all(getattr(recorder, name) is not None for name in BATCH_HOOKS)
