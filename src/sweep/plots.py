@@ -13,8 +13,6 @@ from src.core.packages import is_installed
 from src.metrics.figures import WORDS
 from src.sweep.names import short_keys, short_value
 from src.sweep.results import Point
-from src.viz.charts import draw_bars
-from src.viz.grids import save_png
 from src.viz.trials import Trial, is_wide, number_of, save_history, save_slices
 
 PAGE = ("plot_optimization_history", "plot_param_importances", "plot_slice")  # Optuna's functions
@@ -51,6 +49,9 @@ def draw(points: Sequence[Point], wanted: list[Objective], folder: Path) -> list
 def _importance(study: Any, names: dict[str, Any], folder: Path) -> list[Path]:
     """Draw the part of the objective's variance that each setting explains."""
     import optuna
+
+    from src.viz.charts import draw_bars  # imports torch
+    from src.viz.grids import save_png
 
     if len(study.trials[0].params) < 2:
         return []
