@@ -127,7 +127,7 @@ class Compare:
 
     runs: RunPath | Sequence[RunPath]
     metrics: str | Sequence[str] | None
-    average_seeds: bool
+    average_seeds: bool | None
     out: PictureName | None
 
 

@@ -201,7 +201,7 @@ def _explanation(config_name: str, overrides: list[str], error: Exception) -> st
             )
             return f"unknown key '{key}': it needs hydra/{node}=... ({choices})"
         return (
-            f"unknown key '{key}' in '{given}'{nearest(key, _known(config_name, overrides, given))}"
+            f"unknown key '{key}' in {given}{nearest(key, _known(config_name, overrides, given))}"
         )
     if words.startswith("Error merging override") and isinstance(error.__cause__, Exception):
         words = first_lines(error.__cause__)
@@ -210,7 +210,7 @@ def _explanation(config_name: str, overrides: list[str], error: Exception) -> st
 
 def _unreadable(error: OverrideParseException) -> str:
     return (
-        f"cannot read '{error.override}': an override is written key=value "
+        f"cannot read {error.override}: an override is written key=value "
         "(quote characters that are special to the shell)"
     )
 

@@ -16,6 +16,7 @@ from src.core.files import LogFile
 KNOWN_WARNINGS = (
     "does not have many workers",
     "`srun` command is available",
+    "sync_dist=True",  # torchmetrics has reduced these values already
     "smaller than the logging interval",
     "is not resumable",
     "LeafSpec",

@@ -24,8 +24,9 @@ from src.core.counts import count
 from src.core.errors import UserError, writing
 from src.core.run_search import LAST, find_run, is_run, runs_below
 from src.runs import compare as comparison
+from src.runs.differences import short_names
 from src.runs.info import RunInfo
-from src.runs.seeds import grouped
+from src.runs.seeds import Group, grouped, repeats_line, without_repeats
 from src.runs.table import run_table, write_csv
 from src.runs.where import conditions, expect_keys, ordered, select
 
@@ -44,11 +45,14 @@ def list_runs(cfg: DictConfig) -> list[RunInfo]:
     more.append(cfg.sort.removeprefix("-"))
     chosen = found if cfg.where is None else select(found, cfg.where)
     chosen = ordered(chosen, cfg.sort) if chosen else []
-    groups = grouped(chosen, cfg.average_seeds)
+    kept, repeats = without_repeats(chosen) if cfg.average_seeds else (chosen, [])
+    groups = grouped(kept, cfg.average_seeds)
     if chosen:
         more = [name for name in more if name not in chosen[0].fields]
-        print(run_table(groups, metrics, more))
+        print(run_table(groups, metrics, more, short_names(groups) if cfg.average_seeds else None))
     print(f"{count(len(chosen), 'run')} of {len(found)} below {top}")
+    if repeats:
+        print(repeats_line(repeats))
     if cfg.csv is not None:
         path = Path(cfg.csv).expanduser()
         with writing(f"csv={path}"):
@@ -60,22 +64,57 @@ def list_runs(cfg: DictConfig) -> list[RunInfo]:
 def compare(cfg: DictConfig) -> None:
     """Print and draw the comparison of the runs in cfg.runs."""
     given = [cfg.runs] if isinstance(cfg.runs, str) else list(cfg.runs)
-    folders = dict.fromkeys(run for name in given for run in expand(Path(name).expanduser()))
-    if len(folders) < 2:
-        raise UserError(
-            f"compare needs two runs, not {len(folders)}: python -m src.runs compare RUN OTHER"
-        )
-    found = [RunInfo(folder) for folder in folders]
+    groups, repeats = compared_groups(given, cfg.average_seeds)
+    found = [run for group in groups for run in group.members]
     metrics = names(cfg.metrics)
     expect_keys(found, metrics or [], "metrics")
-    groups = grouped(found, cfg.average_seeds)
     drawn = comparison.curves(groups, comparison.curve_names(groups, metrics))
     print(comparison.report(groups, comparison.metric_names(groups, metrics), drawn))
+    if repeats:
+        print(f"\n{repeats_line(repeats)}")
     if cfg.out is not None and drawn:
         path = Path(cfg.out).expanduser()
         with writing(f"out={path}"):
             comparison.draw(groups, drawn, path)
         print(f"\n{path}: {count(len(drawn), 'metric')}")
+
+
+def compared_groups(
+    given: Sequence[str], average: bool | None
+) -> tuple[list[Group], list[RunInfo]]:
+    """Return the groups to compare, and the runs that were left out because they repeat a seed.
+
+    Args:
+        given: runs, and folders of runs.
+        average: whether runs that differ only in their seed are one group; None: those of one
+            folder are, and a run that was given by itself is a group of its own.
+    """
+    folders = [Path(name).expanduser() for name in given]
+    for folder in folders:
+        if [one.resolve() for one in folders].count(folder.resolve()) > 1:
+            raise UserError(f"compare: {folder} is given twice; give another run")
+    parts = [[RunInfo(run) for run in expand(folder)] for folder in folders]
+    runs = list({run.folder.resolve(): run for part in parts for run in part}.values())
+    if len(runs) < 2:
+        raise UserError(
+            f"compare needs two runs, not {len(runs)}: python -m src.runs compare RUN OTHER"
+        )
+    if average is not None:
+        parts = [runs]
+    groups, left_out = [], []
+    for part in parts:
+        kept, repeats = without_repeats(part) if average is not False else (part, [])
+        groups += grouped(kept, average is not False)
+        left_out += repeats
+    return groups, left_out
+
+
+def is_run_argument(word: str) -> bool:
+    """Return whether an argument names a folder, whose name may contain =, and no setting."""
+    path = Path(word).expanduser()
+    return not word.startswith("-") and (
+        "/" in word.partition("=")[0] or path.is_dir() or "=" not in word
+    )
 
 
 def expand(folder: Path) -> list[Path]:
@@ -98,7 +137,7 @@ def main() -> int:
         return cli.command("runs", list_runs, doc, argv)
 
     def overrides() -> list[str]:
-        named = [word for word in argv[1:] if "=" not in word and not word.startswith("-")]
+        named = [word for word in argv[1:] if is_run_argument(word)]
         # `last` is a run; a folder of runs means all of them here
         paths = ",".join(
             as_text(find_run(word, "compare") if Path(word).name == LAST else word)

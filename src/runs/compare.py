@@ -1,17 +1,18 @@
 """Runs side by side: settings that differ, final metrics, and curves."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from src.metrics.directions import direction
+from src.runs.differences import differences, short_names
 from src.runs.info import STAGES, RunInfo
-from src.runs.seeds import Group, compared_settings, estimate
-from src.runs.table import lines, shown
+from src.runs.seeds import Group, estimate
+from src.runs.table import lines
 from src.viz.curves import Curve, sparkline
 
-CODE = ("commit", "device")  # compared like settings, because they can change a result
 WIDTH = 40  # characters of a sparkline
+SCREEN = 160  # characters of a line where the output is no terminal
 Curves = dict[str, list[Curve]]  # metric -> the curve of each group; empty without values
 
 
@@ -20,31 +21,6 @@ def letters(groups: Sequence[Group]) -> list[str]:
     if len(groups) > 26:
         return [str(number) for number in range(1, len(groups) + 1)]
     return [chr(ord("A") + number) for number in range(len(groups))]
-
-
-def differences(groups: Sequence[Group]) -> list[tuple[str, list[str]]]:
-    """Return the settings and facts that differ: (name, the value of each group).
-
-    A class that differs makes its settings differ too; a group without a setting shows `-`.
-    """
-    settings = [compared_settings(group.first) for group in groups]
-    names = dict.fromkeys(name for one in settings for name in one)
-    rows = [(name, [_shown(one, name) for one in settings]) for name in names]
-    for name in CODE:
-        values = [
-            sorted({str(run.fields[name] or "-") for run in group.members}) for group in groups
-        ]
-        rows.append((name, [", ".join(value) for value in values]))
-    return [(name, values) for name, values in rows if len(set(values)) > 1]
-
-
-def _shown(settings: dict[str, Any], name: str) -> str:
-    if name not in settings:
-        return "-"
-    value = settings[name]
-    if name.endswith("_target_"):
-        value = str(value).rpartition(".")[2]
-    return "null" if value is None else shown(value)
 
 
 def metric_names(groups: Sequence[Group], asked: Sequence[str] | None) -> list[str]:
@@ -104,19 +80,22 @@ def _curve(members: Sequence[RunInfo], name: str) -> Curve:
     )
 
 
-def report(groups: Sequence[Group], names: Sequence[str], drawn: Curves) -> str:
+def report(groups: Sequence[Group], metrics: Sequence[str], drawn: Curves) -> str:
     """Return the comparison as text: the groups, differences, metrics and curves."""
     short = letters(groups)
-    parts = [lines(["", "run", "state"], [
-        [letter, group.label, ", ".join(dict.fromkeys(run.state for run in group.members))]
-        for letter, group in zip(short, groups, strict=True)
+    names = [f"{a} {name}" for a, name in zip(short, short_names(groups), strict=True)]
+    parts = [lines(["", "state", "folder"], [
+        [name + group.size, ", ".join(dict.fromkeys(run.state for run in group.members)),
+         group.folder]
+        for name, group in zip(names, groups, strict=True)
     ])]  # fmt: skip
     rows = [[name, *values] for name, values in differences(groups)]
-    parts.append(
-        lines(["settings that differ", *short], rows) if rows else ["the settings are equal"]
-    )
-    if values := metric_rows(groups, names):
-        parts.append(lines(["metric", "", *short], values))
+    if rows:
+        parts.append(_table(["settings that differ"], names, short, rows))
+    elif len(groups) > 1:
+        parts.append(["the settings are equal"])
+    if values := metric_rows(groups, metrics):
+        parts.append(_table(["metric", ""], names, short, values))
     for name, found in drawn.items():
         low = min((min(curve.y) for curve in found if curve.y), default=0.0)
         high = max((max(curve.y) for curve in found if curve.y), default=0.0)
@@ -133,6 +112,16 @@ def draw(groups: Sequence[Group], drawn: Curves, path: Path) -> None:
     from src.viz.curves import save_curves
 
     labels = [
-        f"{letter}  {group.label}" for letter, group in zip(letters(groups), groups, strict=True)
+        f"{letter}  {name}{group.size}"
+        for letter, name, group in zip(letters(groups), short_names(groups), groups, strict=True)
     ]
     save_curves(drawn, labels, path)
+
+
+def _table(
+    start: Sequence[str], names: Sequence[str], short: Sequence[str], rows: Sequence[Sequence[str]]
+) -> list[str]:
+    """Return the lines of a table whose columns have names, or letters if it would be too wide."""
+    found = lines([*start, *names], rows)
+    is_wide = max(map(len, found)) > shutil.get_terminal_size((SCREEN, 0)).columns
+    return lines([*start, *short], rows) if is_wide else found

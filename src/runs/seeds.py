@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from src.core.counts import count
+from src.core.run_record import FINISHED
 from src.metrics.intervals import mean_interval
 from src.runs.info import RunInfo
 
@@ -24,19 +26,25 @@ class Estimate(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Runs with the same settings except for their seed; or one run alone.
+    """Runs with the same settings except for their seed; or one run alone."""
 
-    Attributes:
-        label: the name or folder of the first run, and the number of seeds.
-    """
-
-    label: str
     members: list[RunInfo]
 
     @property
     def first(self) -> RunInfo:
         """The first member, which has the settings of all."""
         return self.members[0]
+
+    @property
+    def size(self) -> str:
+        """' (3 seeds)', or nothing for one run."""
+        return f" ({len(self.members)} seeds)" if len(self.members) > 1 else ""
+
+    @property
+    def folder(self) -> str:
+        """The folder of the first member, and how many more there are."""
+        more = len(self.members) - 1
+        return f"{self.first.folder} and {more} more" if more else str(self.first.folder)
 
     def estimate(self, metric: str) -> Estimate | None:
         """Return mean and interval of a metric; None if a member lacks it."""
@@ -54,12 +62,42 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def grouped(found: Sequence[RunInfo], average: bool = True) -> list[Group]:
-    """Return the runs in groups, in order; each alone unless `average`."""
+    """Return the runs in groups, in order; each alone unless `average`.
+
+    Args:
+        found: runs; to average them, each seed must occur once (see `without_repeats`).
+    """
+    if not average:
+        return [Group([run]) for run in found]
     groups: dict[Any, list[RunInfo]] = {}
     for run in found:
-        key = tuple(sorted((k, repr(v)) for k, v in compared_settings(run).items()))
-        groups.setdefault(key if average else run.folder, []).append(run)
-    return [Group(_label(members), members) for members in groups.values()]
+        groups.setdefault(_key(compared_settings(run)), []).append(run)
+    return [Group(members) for members in groups.values()]
+
+
+def without_repeats(found: Sequence[RunInfo]) -> tuple[list[RunInfo], list[RunInfo]]:
+    """Return the runs that differ in settings or seed, and those that repeat one of them.
+
+    A repeated run is the same measurement, not another one: an average must not count it twice.
+    The newest finished one stays; without any, the newest.
+    """
+    best: dict[Any, RunInfo] = {}
+    for run in sorted(found, key=lambda run: (run.state == FINISHED, run.started)):
+        best[_key(compared_settings(run) | seeds(run))] = run
+    kept = {id(run) for run in best.values()}
+    return [r for r in found if id(r) in kept], [r for r in found if id(r) not in kept]
+
+
+def repeats_line(repeats: Sequence[RunInfo]) -> str:
+    """Return the line that says which runs were left out."""
+    verb = "repeats" if len(repeats) == 1 else "repeat"
+    paths = ", ".join(str(run.folder) for run in repeats)
+    return f"left out {count(len(repeats), 'run')} that {verb} a seed: {paths}"
+
+
+def seeds(run: RunInfo) -> dict[str, Any]:
+    """Return the settings that are seeds."""
+    return {key: value for key, value in run.settings.items() if _last(key) == "seed"}
 
 
 def compared_settings(run: RunInfo) -> dict[str, Any]:
@@ -68,15 +106,13 @@ def compared_settings(run: RunInfo) -> dict[str, Any]:
 
 
 def _changes_results(key: str) -> bool:
-    group, last = key.partition(".")[0], key.rpartition(".")[2]
-    watches = group in WATCHING or key in DESCRIPTIVE or last.startswith("every_n_")
-    return not watches and last not in ("seed", "cache")
+    watches = key.partition(".")[0] in WATCHING or key in DESCRIPTIVE
+    return not (watches or _last(key).startswith("every_n_") or _last(key) in ("seed", "cache"))
 
 
-def _label(members: list[RunInfo]) -> str:
-    first = members[0]
-    label = str(first.fields["name"] or first.label)
-    if len(members) == 1:
-        return label
-    seeds = ", ".join(str(run.settings.get("seed")) for run in members)
-    return f"{label} (seeds {seeds})"
+def _last(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
+def _key(settings: dict[str, Any]) -> Any:
+    return tuple(sorted((key, repr(value)) for key, value in settings.items()))

@@ -25,16 +25,29 @@ def lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(row).rstrip() for row in zip(*texts, strict=True)]
 
 
-def run_table(groups: Sequence[Group], metrics: Sequence[str] | None, more: Sequence[str]) -> str:
+def run_table(
+    groups: Sequence[Group],
+    metrics: Sequence[str] | None,
+    more: Sequence[str],
+    names: Sequence[str] | None = None,
+) -> str:
     """Return a table with one line per group.
 
     Args:
         metrics: columns for these metrics; None: one column with those that matter for each model.
         more: names of further columns.
+        names: a name for each group, which then has its folder in the last column; None: a run is
+            named by its path.
     """
     own = list(metrics) if metrics is not None else ["metrics"]
     header = [*FIELDS[:4], *own, *(name for name in more if name not in own), *FIELDS[4:]]
     rows = [[cell(group, name) for name in header] for group in groups]
+    if names is not None:
+        header.append("folder")
+        rows = [
+            [name + group.size, *row[1:], group.folder]
+            for name, group, row in zip(names, groups, rows, strict=True)
+        ]
     return "\n".join(lines(header, rows))
 
 
@@ -42,7 +55,7 @@ def cell(group: Group, column: str) -> str:
     """Return the text of one cell."""
     run = group.first
     if column == "run":
-        return group.label if len(group.members) > 1 else run.label
+        return run.label
     if column == "metrics":
         names = run.key_metrics()[:SHOWN_METRICS]
         return "  ".join(f"{name} {group.estimate(name)}" for name in names if group.estimate(name))

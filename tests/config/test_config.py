@@ -148,7 +148,7 @@ MISTAKES = [
     (["model=[[]]"], ["model=[[]]: must be one of", "dcgan"]),
     (["data.limit=3", "model=-inf"], ["model=-inf: must be one of"]),
     (["logger=-0.0"], ["logger=-0.0: must be one of csv, default, mlflow, wandb"]),
-    (["data.size=float(x)"], ["cannot read 'data.size=float(x)'"]),
+    (["data.size=float(x)"], ["cannot read data.size=float(x): an"]),
     (["seed=${nope}"], ["seed", "'nope' not found"]),
     (["model=gan,lsgan"],
      ["model=gan,lsgan gives several values", "add -m: python -m src.train -m model=gan,lsgan"]),

@@ -1,11 +1,13 @@
 """What Slurm's commands say about a job, and which runs a requeued job continues."""
 
 import pytest
+from omegaconf import OmegaConf
 
 from src.config.cli import RunFolder
 from src.core import slurm
 from src.core.errors import UserError
-from src.core.run_search import requeued_runs
+from src.core.run_search import MULTIRUN, requeued_runs
+from src.sweep.plan import Plan
 from tests.runs.folders import make_run
 
 
@@ -68,3 +70,17 @@ def test_tasks_of_one_srun_need_a_named_folder(tmp_path, monkeypatch):
         RunFolder().wanted("train", [], "hydra.run.dir")
     named = RunFolder().wanted("train", [f"hydra.run.dir={tmp_path}"], "hydra.run.dir")
     assert named == tmp_path
+
+
+def test_a_requeued_job_continues_its_sweep(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    settings = ["model=fc", "seed=0,1", f"out={tmp_path}"]
+    ours = tmp_path / "sweep" / "ours"
+    for sweep, seeds in ((ours, "0,1"), (tmp_path / "sweep" / "other", "2,3")):
+        make_run(sweep / "seed=0", slurm_job="7")
+        task = ["model=fc", f"seed={seeds}", f"out={tmp_path}"]
+        OmegaConf.save({"hydra": {"overrides": {"task": task, "hydra": []}}}, sweep / MULTIRUN)
+    assert Plan("train", settings).open_folder(RunFolder()) == ours
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "0")
+    assert Plan("train", settings).open_folder(RunFolder()) != ours

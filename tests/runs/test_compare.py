@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from src.metrics.directions import direction
-from src.runs.__main__ import compare
+from src.runs.__main__ import compare, main
 from src.viz.curves import sparkline
 from tests.conftest import call, command, wrong
 from tests.runs.folders import make_run
@@ -12,7 +12,7 @@ from tests.runs.folders import make_run
 
 @pytest.fixture
 def pair(tmp_path):
-    """Two seeds of one run, and another run with another rate."""
+    """A folder with two seeds of one run, and another run with another rate."""
     for name, seed, lr, acc in (("a", 0, 0.1, 0.9), ("b", 1, 0.1, 0.8), ("c", 0, 0.5, 0.7)):
         make_run(
             tmp_path / "runs" / name,
@@ -23,14 +23,38 @@ def pair(tmp_path):
     return tmp_path / "runs"
 
 
+def compared(capsys, *given, **settings):
+    """Return the lines that `compare` prints; without a picture."""
+    runs = ",".join(f"'{one}'" for one in given)
+    more = [f"{key}={value}" for key, value in settings.items()]
+    call("compare", compare, f"runs=[{runs}]", "out=null", *more)
+    return capsys.readouterr().out.splitlines()
+
+
+def row(lines, start):
+    """Return the words of the first line that starts with `start`, without it."""
+    return next(line for line in lines if line.startswith(start)).removeprefix(start).split()
+
+
 def test_comparison_shows_differences_best_metrics_and_curves(pair, tmp_path, capsys):
-    call("compare", compare, f"runs=['{pair}/a','{pair}/b','{pair}/c']", f"out={tmp_path}/x.png")
+    call("compare", compare, f"runs=['{pair}']", f"out={tmp_path}/x.png")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split() == ["A", f"{pair}/a", "(seeds", "0,", "1)", "finished"]
-    assert lines[2].split() == ["B", "c", "finished"]
+    assert lines[1].split() == [
+        "A",
+        "fc",
+        "(2",
+        "seeds)",
+        "finished",
+        f"{pair}/a",
+        "and",
+        "1",
+        "more",
+    ]
+    assert lines[2].split() == ["B", "c", "finished", f"{pair}/c"]
     at = lines.index(next(line for line in lines if line.startswith("settings that differ")))
+    assert lines[at].split()[3:] == ["A", "fc", "B", "c"]
     assert lines[at + 1].split() == ["model.lr", "0.1", "0.5"]
-    assert lines[at + 2] == ""
+    assert lines[at + 2].split() == ["seed", "0,", "1", "0"]
     rows = {line.split()[0]: line for line in lines if line.startswith("test/")}
     assert rows["test/acc"].split("better")[1].split() == ["0.85", "±", "0.64", "*", "0.7"]
     assert rows["test/loss"].split("is")[1].split()[0] == "better"
@@ -39,15 +63,60 @@ def test_comparison_shows_differences_best_metrics_and_curves(pair, tmp_path, ca
     assert Image.open(tmp_path / "x.png").size[0] > 500
 
 
-def test_a_folder_means_all_runs_below_it(pair, capsys):
-    result = command("runs", "compare", str(pair), "average_seeds=false", "out=null")
-    assert result.returncode == 0, result.stderr
-    assert [line.split()[0] for line in result.stdout.splitlines()[1:4]] == ["A", "B", "C"]
+def test_runs_of_a_folder_are_averaged_and_runs_given_one_by_one_are_not(pair, capsys):
+    seeds = [f"{pair}/a", f"{pair}/b"]
+    lines = compared(capsys, *seeds)
+    assert row(lines, "settings that differ") == ["A", "fc", "seed=0", "B", "fc", "seed=1"]
+    assert row(lines, "seed ") == ["0", "1"]
+    assert row(compared(capsys, *seeds, average_seeds="true"), "A fc (2 seeds)")
+    assert [line[:1] for line in compared(capsys, pair, average_seeds="false")[1:4]] == list("ABC")
+    assert row(compared(capsys, pair, f"{pair}/b"), "B c")[0] == "finished"
+
+
+def test_repeated_seed_counts_once_and_the_newest_finished_run_stays(pair, capsys):
+    for name, state, acc, hour in (("old", "finished", 0.1, 6), ("new", "finished", 0.6, 9),
+                                   ("cut", "failed", 0.2, 10)):  # fmt: skip
+        make_run(pair / name, state=state, metrics={"test/acc": acc}, settings={"seed": 1},
+                 started=f"2026-11-26T0{hour}:00:00+00:00")  # fmt: skip
+    lines = compared(capsys, pair)
+    assert row(lines, "A fc (2 seeds)")
+    assert row(lines, "test/acc   higher is better")[0] == "0.75"  # of a with 0.9 and new with 0.6
+    assert lines[-1] == f"left out 3 runs that repeat a seed: {pair}/b, {pair}/cut, {pair}/old"
 
 
 def test_equal_settings_are_said_to_be_equal(pair, capsys):
-    call("compare", compare, f"runs=['{pair}/a','{pair}/b']", "average_seeds=false", "out=null")
-    assert "the settings are equal" in capsys.readouterr().out
+    make_run(pair / "d", metrics={"test/acc": 0.5})
+    lines = compared(capsys, f"{pair}/a", f"{pair}/d")
+    assert "the settings are equal" in lines
+    assert row(lines, "A fc (a)")
+
+
+def test_folder_of_a_job_is_a_run_although_its_name_has_equal_signs(tmp_path, capsys, monkeypatch):
+    for seed in (0, 1):
+        make_run(
+            tmp_path / f"lr=0.1,seed={seed}", metrics={"test/acc": 0.5}, settings={"seed": seed}
+        )
+    jobs = [f"{tmp_path}/lr=0.1,seed={seed}" for seed in (0, 1)]
+    monkeypatch.setattr("sys.argv", ["compare", "compare", *jobs, "out=null"])
+    assert main() == 0
+    assert row(capsys.readouterr().out.splitlines(), "A fc seed=0") == ["finished", jobs[0]]
+    monkeypatch.setattr("sys.argv", ["compare", "compare", jobs[0], f"{tmp_path}/lr=1", "out=null"])
+    assert main() == 2
+    assert f"{tmp_path}/lr=1 is not the folder of a run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("word", "words"),
+    [
+        ("where=model=fc", "unknown key 'where' in where='model=fc'"),
+        ("b/../a", "compare: a is given twice"),
+    ],
+)
+def test_wrong_argument_is_one_line(pair, capsys, monkeypatch, word, words):
+    monkeypatch.chdir(pair)
+    monkeypatch.setattr("sys.argv", ["compare", "compare", "a", word])
+    assert main() == 2
+    assert words in capsys.readouterr().err
 
 
 def test_wrong_runs_are_one_line(pair):

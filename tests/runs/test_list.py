@@ -97,7 +97,9 @@ def test_seeds_are_averaged_with_an_interval(top, capsys):
     listed(top, "average_seeds=true", "where=model=fc", "metrics=test/acc")
     rows = capsys.readouterr().out.splitlines()[1:-1]
     assert len(rows) == 2
-    assert "run 0 (seeds 0, 1)" in rows[0]
+    assert rows[0].startswith("fc (2 seeds)  finished")
+    assert rows[0].endswith(f"{top}/fc_digits/0 and 1 more")
+    assert rows[1].startswith("run 2 ")
     assert "0.91 ± 0.13" in rows[0]  # 12.706 * 0.014142 / sqrt(2)
     assert " 0.7 " in rows[1]
     assert "±" not in rows[1]

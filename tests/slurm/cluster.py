@@ -1,10 +1,12 @@
 """A Slurm cluster of one node on this machine, for the tests."""
 
+import fcntl
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +30,7 @@ PartitionName=low Nodes=ALL PriorityTier=1 GraceTime=0
 PartitionName=grace Nodes=ALL PriorityTier=1 GraceTime=60
 PartitionName=urgent Nodes=ALL PriorityTier=9 PreemptMode=OFF
 """
+ENDS = ("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL")
 SECONDS = 240  # until something that a test waits for must have happened
 
 
@@ -51,6 +54,9 @@ class Cluster:
             "PYTHONPATH": str(Path(__file__).parent / "slow"),
             "PAUSE_FILE": str(self.pause),
         }
+        # tests that run side by side would share the CPUs of this node
+        self.lock = (Path(tempfile.gettempdir()) / "atelier-slurm.lock").open("w")
+        fcntl.flock(self.lock, fcntl.LOCK_EX)
         self._tool("start")
         with (folder / "slurm.conf").open("a") as file:
             file.write(PARTITIONS)
@@ -59,6 +65,7 @@ class Cluster:
 
     def stop(self) -> None:
         self._tool("stop")
+        self.lock.close()
 
     def _tool(self, action: str) -> None:
         # nproc, by which the node gets its CPUs, heeds OMP_NUM_THREADS
@@ -93,8 +100,14 @@ class Cluster:
         return re.search(r"JobState=(\w+)", self.run("scontrol", "show", "job", job))[1]
 
     def wait_for(self, job: str, *states: str) -> str:
-        """Wait until a job has one of the states; return it."""
-        until(lambda: self.state(job) in states, lambda: f"{self.state(job)}: {self.log(job)}")
+        """Wait until a job has one of the states; return it. Fail if it has ended in another."""
+
+        def has_state() -> bool:
+            state = self.state(job)
+            assert state in states or state not in ENDS, f"{state}: {self.log(job)}"
+            return state in states
+
+        until(has_state, lambda: f"{self.state(job)}: {self.log(job)}")
         return self.state(job)
 
     def preempt(self) -> None:
@@ -105,6 +118,7 @@ class Cluster:
     def start_again(self, job: str) -> None:
         """Start a job that waits after it was requeued; Slurm would wait two minutes."""
         self.wait_for(job, "PENDING")
+        time.sleep(2)  # Slurm compares the times of both starts, in whole seconds
         self.run("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     def train(self, *args: str) -> subprocess.CompletedProcess[str]:

@@ -30,7 +30,9 @@ def rows(folder):
 def assert_saved_last_batch(folder):
     """Assert that the run is interrupted, and that no batch that it has trained is lost."""
     assert run_record.state_of(folder, run_record.read(folder)) == run_record.INTERRUPTED
-    assert 0 < batches_done(runs.load_last(folder)) == rows(folder) < 4 * EPOCHS
+    saved, trained = batches_done(runs.load_last(folder)), rows(folder)
+    assert 0 < saved == trained < 4 * EPOCHS
+    print(f"trained {trained} of {4 * EPOCHS} batches, lost {trained - saved}")
 
 
 def assert_resumed(uncut, folder, sessions=2):

@@ -1,10 +1,12 @@
 """Jobs of Slurm that are canceled, preempted or out of time resume and end bit-equal."""
 
+import re
 import sys
 
 import pytest
 
 from src.core import run_record
+from tests.conftest import ROOT
 from tests.slurm.cluster import until
 from tests.slurm.runs import RUN, assert_resumed, assert_saved_last_batch, wait_for_training
 
@@ -44,14 +46,39 @@ def test_a_canceled_job_is_saved_and_resumes_when_it_is_requeued(cluster, uncut,
     assert "Traceback" not in cluster.log(job)
 
 
-def test_a_job_that_reaches_its_time_limit_resumes_until_it_is_done(cluster, uncut, tmp_path):
+@pytest.mark.parametrize("launch", ["srun", "exec"])
+def test_a_job_that_reaches_its_time_limit_is_saved_and_resumes(cluster, uncut, tmp_path, launch):
     folder = tmp_path / "run"
     cluster.set_pause(0.5)
-    job = cluster.submit(script("srun", *RUN, f"hydra.run.dir={folder}"), "--time=1")
+    job = cluster.submit(script(launch, *RUN, f"hydra.run.dir={folder}"), "--time=1")
     cluster.wait_for(job, "TIMEOUT")
     assert_saved_last_batch(folder)
     cluster.set_pause(0)
     cluster.run("scontrol", "requeue", job)
+    cluster.start_again(job)
+    cluster.wait_for(job, "COMPLETED")
+    assert_resumed(uncut, folder)
+    assert "Traceback" not in cluster.log(job)
+
+
+def test_the_documented_script_continues_until_the_run_is_done(cluster, uncut, tmp_path):
+    page = (ROOT / "docs" / "slurm.md").read_text()
+    text = re.search(r"```bash\n(.*?)```", page, re.DOTALL)[1]
+    for shown, given in {
+        "--time=04:00:00": "--time=2",
+        "USR1@120": "USR1@30",
+        "python -m": f"{sys.executable} -m",
+        "model=dcgan data=mnist": " ".join((*RUN, f"out={tmp_path}")),
+    }.items():
+        assert text.count(shown) == 1
+        text = text.replace(shown, given)
+    cluster.set_pause(0.5)
+    job = cluster.submit(text)
+    cluster.wait_for(job, "RUNNING")
+    cluster.wait_for(job, "PENDING")
+    (folder,) = (path.parent for path in tmp_path.glob("*/*/run.json"))
+    assert_saved_last_batch(folder)
+    cluster.set_pause(0)
     cluster.start_again(job)
     cluster.wait_for(job, "COMPLETED")
     assert_resumed(uncut, folder)

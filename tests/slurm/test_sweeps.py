@@ -113,3 +113,25 @@ def test_a_job_out_of_time_that_may_not_start_again_is_in_the_table(cluster, unc
     assert again.returncode == 0, again.stderr
     for job in jobs_of(folder):
         assert_resumed(uncut / job.name, job)
+
+
+def test_a_canceled_trial_of_a_search_is_resumed(cluster, tmp_path):
+    folder = tmp_path / "sweep"
+    cluster.set_pause(0.1)
+    command = cluster.start_train(
+        "-m", *RUN, "hydra/launcher=submitit_slurm", "hydra/sweeper=optuna",
+        "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2", "model.optimizer.lr=interval(0.01,1)",
+        f"hydra.sweep.dir={folder}",
+    )  # fmt: skip
+    until(lambda: len(list(folder.glob("*/checkpoints/last.ckpt"))) == 2)
+    cluster.run("scancel", job_id(folder, 0))
+    cluster.set_pause(0)
+    result = command.finish()
+    assert result.returncode == 1, result.stderr
+    assert "1 of 2 jobs were cut" in result.stderr
+    assert result.stdout.count("finished") == 1
+    again = cluster.train(f"resume={folder}")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("finished") == 2
+    sessions = [len(run_record.read(path.parent)["sessions"]) for path in folder.glob("*/run.json")]
+    assert sorted(sessions) == [1, 2]

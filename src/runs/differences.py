@@ -1,0 +1,143 @@
+"""Settings that differ between groups of runs, and short names made of them."""
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from src.runs.info import RunInfo
+from src.runs.seeds import Group, compared_settings, seeds
+from src.runs.table import shown
+from src.sweep.names import short_keys, short_value
+
+FACTS = ("commit", "device")  # compared like settings, because they can change a result
+CHOSEN_BY_MODEL = ("model._target_", "model.net.", "model.optimizer._target_")
+IN_NAME = 3  # settings in a short name, more only if names would be equal
+MAX_LENGTH = 20  # of a value in a short name
+
+Rows = list[tuple[str, list[str]]]  # name -> the value of each group
+
+
+def differences(groups: Sequence[Group]) -> Rows:
+    """Return the settings, seeds and facts that differ; a group without a setting shows `-`.
+
+    If the model differs, the settings that follow from its choice are left out.
+    """
+    settings = [compared_settings(group.first) for group in groups]
+    names = dict.fromkeys(name for one in settings for name in one)
+    models = [str(group.first.fields["model"]) for group in groups]
+    rows = [("model", models)]
+    for name in names:
+        values = [_shown(one, name) for one in settings]
+        if not (len(set(models)) > 1 and _follows(name, values, models, groups)):
+            rows.append((name, values))
+    rows += _seed_rows(groups)
+    for name in FACTS:
+        facts = [{str(run.fields[name] or "-") for run in group.members} for group in groups]
+        rows.append((name, [", ".join(sorted(values)) for values in facts]))
+    return [(name, values) for name, values in rows if len(set(values)) > 1]
+
+
+def short_names(groups: Sequence[Group]) -> list[str]:
+    """Return a name for each group: its `name` or model, then what else differs.
+
+    Groups that differ in no setting have the names of their folders too.
+    """
+    has_data = len({group.first.fields["data"] for group in groups}) > 1
+    starts = [_start(group, has_data) for group in groups]
+    found = {}
+    for start in dict.fromkeys(starts):
+        same = [k for k in range(len(groups)) if starts[k] == start]
+        for k, more in zip(same, _details([groups[k] for k in same]), strict=True):
+            found[k] = " ".join([start, *more])
+    names = [found[k] for k in range(len(groups))]
+    return [
+        f"{name} ({group.first.folder.name})" if names.count(name) > 1 else name
+        for name, group in zip(names, groups, strict=True)
+    ]
+
+
+def _start(group: Group, has_data: bool) -> str:
+    run, names = group.first, {member.fields["name"] for member in group.members}
+    if run.fields["name"] and len(names) == 1:
+        return str(run.fields["name"])
+    return " ".join(str(run.fields[key] or "?") for key in ("model", "data")[: 1 + has_data])
+
+
+def _details(groups: Sequence[Group]) -> list[list[str]]:
+    """Return for each group the settings that tell it from the others, as `key=value`.
+
+    Those with the most values come first.
+    """
+    has_means = any(len(group.members) > 1 for group in groups)
+    rows = {
+        name: [value.replace(", ", ",") for value in values]
+        for name, values in differences(groups)
+        if not (name in FACTS or (has_means and name.rpartition(".")[2] == "seed"))
+    }
+    rows = {name: values for name, values in rows.items() if max(map(len, values)) <= MAX_LENGTH}
+    chosen: list[str] = []
+    for name in sorted(rows, key=lambda name: -len(set(rows[name]))):
+        points = list(zip(*(rows[one] for one in chosen), strict=True))
+        if len(chosen) < IN_NAME or len(set(points)) < len(groups):
+            chosen.append(name)
+    short = short_keys(name.removesuffix("._target_") for name in chosen)
+    words = [f"{short[name.removesuffix('._target_')]}=" for name in chosen]
+    return [
+        [
+            word + short_value(rows[name][k])
+            for word, name in zip(words, chosen, strict=True)
+            if rows[name][k] != "-"
+        ]
+        for k in range(len(groups))
+    ]
+
+
+def _follows(
+    name: str, values: Sequence[str], models: Sequence[str], groups: Sequence[Group]
+) -> bool:
+    """Return whether a setting follows from the choice of the model.
+
+    It does if it belongs to the network or only some models have it, if all runs of a model have
+    the same value, and if no command names it.
+    """
+    is_own = name.startswith(CHOSEN_BY_MODEL) or (name.startswith("model.") and "-" in values)
+    is_constant = len(set(zip(models, values, strict=True))) == len(set(models))
+    return (
+        is_own and is_constant and not any(_names(run, name) for g in groups for run in g.members)
+    )
+
+
+def _names(run: RunInfo, name: str) -> bool:
+    """Return whether the command of a run names a setting, or a group that sets it."""
+    try:
+        words = shlex.split(str((run.record.get("sessions") or [{}])[0].get("command", "")))
+    except ValueError:
+        return False
+    keys = {word.partition("=")[0].lstrip("+~").replace("/", ".") for word in words}
+    return any(name == key or name.startswith(f"{key}.") for key in keys - {"model"})
+
+
+def _seed_rows(groups: Sequence[Group]) -> Rows:
+    """Return the row of `seed`, and those of other seeds that are not equal to it."""
+    names = dict.fromkeys(name for group in groups for name in seeds(group.first))
+    rows = {
+        name: [_range([seeds(r).get(name) for r in g.members]) for g in groups] for name in names
+    }
+    return [(k, values) for k, values in rows.items() if k == "seed" or values != rows.get("seed")]
+
+
+def _range(values: Sequence[Any]) -> str:
+    """Return seeds as a list, or as `0 to 9`."""
+    numbers = sorted(value for value in values if isinstance(value, int))
+    if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[-1] + 1)):
+        return f"{numbers[0]} to {numbers[-1]}"
+    return ", ".join(map(str, numbers)) or "-"
+
+
+def _shown(settings: dict[str, Any], name: str) -> str:
+    if name not in settings:
+        return "-"
+    value = settings[name]
+    if name.endswith("_target_"):
+        value = str(value).rpartition(".")[2]
+    return "null" if value is None else shown(value)
