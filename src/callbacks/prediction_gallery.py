@@ -25,7 +25,8 @@ class PredictionGallery(pl.Callback):
     Validation is drawn at epochs 1, 2, 4, 8 and so on, and at the last.
 
     Args:
-        n: images to show, those with the lowest probability of the true class first.
+        n: images to show: mistakes first, and then those that were almost mistakes; each in the
+            order of the probability of the true class, the lowest first.
     """
 
     def __init__(self, n: PositiveInt) -> None:
@@ -72,7 +73,8 @@ class PredictionGallery(pl.Callback):
         rows = [images, labels, predicted, true_probability, confidence]
         if self.worst:
             rows = [torch.cat(pair) for pair in zip(self.worst, rows, strict=True)]
-        order = rows[3].topk(min(self.n, len(rows[3])), largest=False).indices
+        rank = rows[3] + (rows[1] == rows[2])  # mistakes are below 1, the others above
+        order = rank.topk(min(self.n, len(rank)), largest=False).indices
         self.worst = [part[order] for part in rows]
 
     def _draw(self, trainer: pl.Trainer, model: Any, stage: str, due: bool) -> None:

@@ -3,7 +3,7 @@
 A callback asks for one of these, and does nothing if the model does not implement it.
 """
 
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -148,3 +148,16 @@ class CanClassify(Protocol):
 
     def scaled(self, x: Tensor) -> Tensor:
         """Scale images in [0, 1] as the network needs them."""
+
+
+@runtime_checkable
+class CanCompile(Protocol):
+    """A model whose networks torch.compile can fuse, see `src.models.base.Family`."""
+
+    compile_setting: bool | Literal["auto"]
+
+    def compile_pays_from(self) -> int | None:
+        """Return the number of batches from which compiling saves time; None if it never does."""
+
+    def compile_networks(self) -> None:
+        """Compile the networks; a call of a network compiles what it runs."""

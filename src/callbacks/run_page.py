@@ -24,6 +24,7 @@ STAGES = ("train", "val")
 MAX_PLOTS = 9
 DETAILS = ("class_", "images_per_second", "features_acc")  # starts of names without a plot
 ENDS = ("_floor", "_low", "_high")
+INSIDE = ("feature_maps", "filters", "grad_cam", "maximized")  # pictures that come last
 THUMBNAIL = 480  # pixels of a picture that is too large to be embedded as it is
 
 
@@ -134,15 +135,19 @@ def run_facts(folder: Path, values: Mapping[str, Any], names: Sequence[str]) -> 
     record = run_record.read(folder)
     sessions = record.get("sessions", [])
     last = sessions[-1] if sessions else {}
+    settings = record.get("settings", {})
     about = {
         "folder": str(folder),
         "started": str(sessions[0].get("started", ""))[:19].replace("T", " ") if sessions else "",
-        "name": record.get("settings", {}).get("name"),
-        "note": record.get("settings", {}).get("note"),
+        "command": last.get("command"),
+        "name": settings.get("name"),
+        "note": settings.get("note"),
+        "seed": str(settings.get("seed", "")),
         "device": last.get("device"),
         "precision": last.get("precision"),
         "threads": last.get("threads"),
-        "trained": f"{values['batches']:,} batches in {values['seconds']:,.3g} seconds"
+        "trained": f"{values['batches']:,} batches in {values['train_seconds']:,.3g} seconds "
+        f"({values['seconds']:,.3g} with start and evaluation)"
         if "seconds" in values
         else None,
         "parameters": f"{values['parameters']:,}" if "parameters" in values else None,
@@ -165,10 +170,14 @@ def run_facts(folder: Path, values: Mapping[str, Any], names: Sequence[str]) -> 
 
 
 def shown_pictures(folder: Path) -> list[Path]:
-    """Return the pictures of a run to show: of a series the newest frame and the animation."""
+    """Return the pictures of a run to show: of a series the newest frame and the animation.
+
+    Those that look into the network come last.
+    """
     pictures = sorted(path for path in folder.glob("*") if path.suffix in (".png", ".gif"))
     newest: dict[str, Path] = {}
     for path in pictures:
         is_frame = path.match(f"*_{FRAME}")
         newest[path.stem.rpartition("_")[0] if is_frame else path.name] = path
-    return [path for path in newest.values() if path.name != "curves.png"]
+    shown = [path for path in newest.values() if path.name != "curves.png"]
+    return sorted(shown, key=lambda path: path.name.startswith(INSIDE))

@@ -14,6 +14,7 @@ from src.core.files import NO_HEIC, heic_readable, printable
 from src.core.types import Color
 
 WHITE = (255, 255, 255)
+ORIENTATION = 0x0112  # the EXIF tag
 Interpolation = Literal["bilinear", "bicubic"]
 
 
@@ -41,9 +42,23 @@ def decode(
     Raises:
         UserError: Pillow cannot read the whole file; the message names it.
     """
+    pixels = decode_array(path, size, channels, background, crop, interpolation)
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+
+
+def decode_array(
+    path: Path,
+    size: tuple[int, int] | None,
+    channels: int,
+    background: tuple[int, int, int] = WHITE,
+    crop: float = 1.0,
+    interpolation: Interpolation = "bilinear",
+) -> np.ndarray:
+    """Decode an image file as `decode` does; return a read-only array (H, W, C) uint8."""
     try:
         with _open(path) as image:
-            return prepare(image, size, channels, background, crop, interpolation)
+            fitted = _fitted(image, size, channels, background, crop, interpolation)
+            return np.asarray(fitted).reshape(fitted.height, fitted.width, channels)
     except Exception as error:  # Pillow's plugins raise whatever their decoders raise
         raise UserError(f"{printable(path)} is not a readable image ({_reason(error)})") from error
 
@@ -57,12 +72,25 @@ def prepare(
     interpolation: Interpolation = "bilinear",
 ) -> Tensor:
     """Return an open image as `decode` does. Raises whatever Pillow's plugins raise."""
+    fitted = _fitted(image, size, channels, background, crop, interpolation)
+    pixels = np.asarray(fitted).reshape(fitted.height, fitted.width, channels)
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+
+
+def _fitted(
+    image: Image.Image,
+    size: tuple[int, int] | None,
+    channels: int,
+    background: tuple[int, int, int],
+    crop: float,
+    interpolation: Interpolation,
+) -> Image.Image:
+    """Return an open image in its mode, upright, scaled and cropped to `size`."""
     image = _upright(image, channels, background)
-    if size is not None:
-        method = Image.Resampling[interpolation.upper()]
-        image = ImageOps.fit(image, (size[1], size[0]), method, bleed=(1 - crop) / 2)
-    array = np.asarray(image)
-    return torch.from_numpy(array.copy()).view(*array.shape[:2], channels).permute(2, 0, 1)
+    if size is None or (image.size == (size[1], size[0]) and crop == 1):
+        return image  # `fit` would only copy it
+    method = Image.Resampling[interpolation.upper()]
+    return ImageOps.fit(image, (size[1], size[0]), method, bleed=(1 - crop) / 2)
 
 
 def why_unreadable(path: Path) -> str | None:
@@ -81,8 +109,12 @@ def why_unreadable(path: Path) -> str | None:
 
 def _upright(image: Image.Image, channels: int, background: tuple[int, int, int]) -> Image.Image:
     """Read the whole image, and return it in mode RGB or L, as its EXIF says."""
-    opaque = _on_background(_to_8_bits(ImageOps.exif_transpose(image)), background)
-    return opaque.convert("RGB" if channels == 3 else "L")
+    image.load()
+    if image.getexif().get(ORIENTATION, 1) != 1:
+        image = ImageOps.exif_transpose(image)  # which would copy an upright image
+    opaque = _on_background(_to_8_bits(image), background)
+    mode = "RGB" if channels == 3 else "L"
+    return opaque if opaque.mode == mode else opaque.convert(mode)
 
 
 def _reason(error: Exception) -> str | Exception:

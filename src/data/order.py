@@ -1,6 +1,7 @@
 """The order of an epoch as a function of (seed, epoch), and the loader that reads a set in it."""
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -18,6 +19,8 @@ from src.core.randomness import generator
 from src.core.signals import ignore_in_worker
 
 log = logging.getLogger(__name__)
+
+NICE = 10  # how much a worker yields to the main process, from 0 to 19
 
 
 class EpochSampler(Sampler[Tensor]):
@@ -182,7 +185,7 @@ class WorkerLoader(DataLoader[Any]):
             num_workers=workers,
             collate_fn=_unchanged,
             persistent_workers=True,
-            worker_init_fn=ignore_in_worker,
+            worker_init_fn=_start_worker,
         )
 
     def __iter__(self) -> Any:
@@ -238,6 +241,16 @@ class _AsArrays(Sampler[Any]):
 
     def __len__(self) -> int:
         return len(self.sampler)
+
+
+def _start_worker(number: int) -> None:
+    """Leave signals to the main process, and processor time too when it needs it.
+
+    The threads of training wait for each other: one that waits for a worker's turn on its core
+    delays all.
+    """
+    ignore_in_worker(number)
+    os.nice(NICE)
 
 
 def _try_queues(n: int) -> None:

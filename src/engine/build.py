@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import EarlyStopping, Timer
 from pytorch_lightning.loggers import Logger
 
 from src.callbacks.checkpoint import Checkpoint
+from src.callbacks.compiling import Compile
 from src.callbacks.hparams import hparam_settings
 from src.callbacks.nonfinite import NonFinite
 from src.callbacks.profiling import OperatorProfile, SimpleProfile
@@ -202,6 +203,7 @@ def _callbacks(
     # Lightning would put its own Timer behind the checkpoint
     timer = [Timer(max_time)] if max_time else []
     guards = [
+        Compile(),
         Reproducibility(cfg.seed),
         TrainMetrics(),
         NonFinite(folder, cfg.on_nonfinite),

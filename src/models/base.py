@@ -1,11 +1,17 @@
 """The contract of all models: what the commands, the callbacks and the config checks rely on."""
 
-from typing import Any, ClassVar, cast
+import os
+import shutil
+from typing import Any, ClassVar, Literal, cast
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
+
+from src.core.errors import UserError
+
+COMPILERS = ("g++", "clang++", "c++")
 
 
 class Family(pl.LightningModule):
@@ -86,6 +92,37 @@ class Family(pl.LightningModule):
     key_metrics: ClassVar[tuple[str, ...]] = ("loss",)
     optimizer_names: ClassVar[tuple[str, ...]] = ("lr",)
     memory_format: ClassVar[torch.memory_format] = torch.channels_last
+
+    def __init__(self, compile: bool | Literal["auto"] = False) -> None:
+        """Set up a model whose setting `model.compile` is `compile`.
+
+        Raises:
+            UserError: it is true, and there is no C++ compiler.
+        """
+        super().__init__()
+        found = any(shutil.which(name) for name in (os.environ.get("CXX"), *COMPILERS) if name)
+        if compile is True and not found:
+            raise UserError(
+                "model.compile=true needs a C++ compiler (g++ or clang++): install one, or set "
+                "model.compile=false"
+            )
+        self.compile_setting: bool | Literal["auto"] = compile if found else False
+
+    def compilable(self) -> list[nn.Module]:
+        """Return the networks that `model.compile` fuses; by default none."""
+        return []
+
+    def compile_pays_from(self) -> int | None:
+        """Return the batches of training from which compiling saves time, for model.compile=auto.
+
+        None, the default: it never does.
+        """
+        return None
+
+    def compile_networks(self) -> None:
+        """Compile the networks. Each compiles itself when it is called for the first time."""
+        for net in self.compilable():
+            net.compile(dynamic=False)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute. Lightning sets `_current_fx_name` 40 times a batch: skip the checks."""

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -52,6 +52,7 @@ class Classifier(Family):
         decay_all: apply weight decay to norms and biases too, not only to matrices and filters.
         aux_weight: weight of an auxiliary head's loss (Szegedy 2015, section 5).
         norm_bias_lr: factor on the learning rate of the norms' biases (Jordan 2024).
+        compile: fuse the operations of the network while training, see `Family`.
 
     Raises:
         ValueError: `freeze` leaves nothing to train, or `whiten` finds no convolution.
@@ -77,8 +78,9 @@ class Classifier(Family):
         decay_all: bool = False,
         aux_weight: NonNegative = 0.3,
         norm_bias_lr: Positive = 1.0,
+        compile: bool | Literal["auto"] = False,
     ) -> None:
-        super().__init__()
+        super().__init__(compile)
         self.net, self.num_classes = net, num_classes
         self.optimizer, self.schedule = optimizer, schedule
         self.normalize, self.tta = normalize, tta
@@ -102,6 +104,9 @@ class Classifier(Family):
         for parameter in self.frozen:
             parameter.requires_grad_(False)
         self.train()
+
+    def compilable(self) -> list[nn.Module]:
+        return [self.net]
 
     def _moment(self, name: str, given: float | Sequence[float] | None, channels: int) -> Tensor:
         """Return the mean or std (C or 1, 1, 1); 0 or 1 until `setup` computes it."""

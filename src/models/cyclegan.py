@@ -1,7 +1,7 @@
 """CycleGAN (Zhu 2017): two translators that undo each other, and two discriminators."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -62,6 +62,7 @@ class CycleGAN(Family):
         lambda_cycle: weight of the cycle-consistency losses.
         lambda_identity: weight of the identity losses, relative to `lambda_cycle`; 0: none.
         pool_size: fakes that the `ImagePool` of each discriminator holds.
+        compile: fuse the operations of the networks while training, see `Family`.
     """
 
     takes = "two domains of images"
@@ -91,8 +92,9 @@ class CycleGAN(Family):
         lambda_cycle: NonNegative = 10.0,
         lambda_identity: NonNegative = 0.5,
         pool_size: NonNegativeInt = 50,
+        compile: bool | Literal["auto"] = False,
     ) -> None:
-        super().__init__()
+        super().__init__(compile)
         self.automatic_optimization = False
         self.g, self.f = generator(), generator()
         self.d_a, self.d_b = discriminator(), discriminator()
@@ -102,6 +104,9 @@ class CycleGAN(Family):
         shape = (channels, *height_width(size))
         self.pool_a, self.pool_b = ImagePool(pool_size, shape), ImagePool(pool_size, shape)
         self.color_maps: dict[str, dict[str, Map]] = {}  # by target domain, by name
+
+    def compilable(self) -> list[nn.Module]:
+        return [self.g, self.f, self.d_a, self.d_b]
 
     def setup(self, stage: str) -> None:
         """Fit color maps as a baseline, if the data hold true translations."""

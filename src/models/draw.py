@@ -1,15 +1,13 @@
 """DRAW as a variational auto-encoder: the bound, training, sampling, and its canvases."""
 
 import copy
-import os
-import shutil
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from src.core.errors import UserError
 from src.core.types import Positive
 from src.losses import bernoulli_nll, gaussian_kl
 from src.models.base import Family
@@ -17,6 +15,9 @@ from src.nets.cuda_graph import Replay, can_record
 from src.nets.draw import Draw
 from src.optim.clipping import clip_each
 from src.viz.canvases import Canvases
+
+# calls of the cell from which compiling it saves time
+COMPILE_PAYS_FROM = 10_000
 
 
 class DRAW(Family):
@@ -28,7 +29,7 @@ class DRAW(Family):
         schedule: progress in [0, 1) -> factor on the learning rate, see `src.optim.schedules`.
         clip_norm: scale each parameter's gradient down to this L2 norm, None for never.
             (trainer.gradient_clip_val bounds the norm over all of them.)
-        compile: fuse the cell with torch.compile. Raises UserError if there is no C++ compiler.
+        compile: fuse the cell with torch.compile while training, see `Family`.
         cuda_graph: on a GPU, record the kernels of the first training batch, and replay them.
     """
 
@@ -41,21 +42,19 @@ class DRAW(Family):
         optimizer: Callable[..., torch.optim.Optimizer],
         schedule: Callable[[float], float],
         clip_norm: Positive | None = 5.0,
-        compile: bool = False,
+        compile: bool | Literal["auto"] = False,
         cuda_graph: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(compile)
         self.net, self.optimizer, self.schedule = net, optimizer, schedule
         self.clip_norm = clip_norm
         self.replay = Replay(net) if cuda_graph else None
-        if compile:
-            compilers = (os.environ.get("CXX"), "g++", "clang++", "c++")
-            if not any(shutil.which(name) for name in compilers if name):
-                raise UserError(
-                    "model.compile=true needs a C++ compiler (g++ or clang++): install one, or set "
-                    "model.compile=false"
-                )
-            net.cell.compile(dynamic=False)
+
+    def compilable(self) -> list[nn.Module]:
+        return [self.net.cell]
+
+    def compile_pays_from(self) -> int:
+        return math.ceil(COMPILE_PAYS_FROM / self.net.num_steps)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer(self.parameters())

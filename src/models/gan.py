@@ -61,6 +61,7 @@ class GAN(Family):
             drawn from it. 0: no average.
         num_classes: condition both networks on class labels (Mirza 2014). One-hot labels are
             appended to z, and to the image as one constant plane per class. None: no labels.
+        compile: fuse the operations of both networks while training, see `Family`.
     """
 
     optimizer_names = ("d_lr", "g_lr")
@@ -89,8 +90,9 @@ class GAN(Family):
         discriminator_lr: Positive | None = None,
         ema: Fraction = 0.0,
         num_classes: PositiveInt | None = None,
+        compile: bool | Literal["auto"] = False,
     ) -> None:
-        super().__init__()
+        super().__init__(compile)
         self.automatic_optimization = False  # both optimizers share one forward of the generator
         self.generator, self.discriminator = net.generator, net.discriminator
         self.ema = moving_average(net.generator, ema)
@@ -98,6 +100,9 @@ class GAN(Family):
         self.latent_dim, self.latent_distribution = latent_dim, latent_distribution
         self.n_critic, self.discriminator_lr = n_critic, discriminator_lr
         self.num_classes = num_classes
+
+    def compilable(self) -> list[nn.Module]:
+        return [self.generator, self.discriminator]
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         d_lr = {} if self.discriminator_lr is None else {"lr": self.discriminator_lr}

@@ -30,6 +30,7 @@ class VAE(Family):
         likelihood: p(x | z). `bernoulli`: for binary pixels. `gaussian`: a density on [0, 1], so
             the nats can be negative; its mean is a sigmoid (Kingma & Welling 2013, C.2).
         sigma: standard deviation of the Gaussian, the same for all pixels; None: it is learned.
+        compile: fuse the operations of the network while training, see `Family`.
     """
 
     monitor = "val/bound_nats"
@@ -44,13 +45,17 @@ class VAE(Family):
         beta: NonNegative = 1.0,
         likelihood: Literal["bernoulli", "gaussian"] = "bernoulli",
         sigma: Positive | None = None,
+        compile: bool | Literal["auto"] = False,
     ) -> None:
-        super().__init__()
+        super().__init__(compile)
         self.net, self.optimizer, self.schedule = net, optimizer, schedule
         self.latent_dim, self.beta, self.likelihood = latent_dim, beta, likelihood
         start = torch.tensor(math.log(sigma or 0.3))
         self.log_sigma = nn.Parameter(start, likelihood == "gaussian" and sigma is None)
         self.moments = torch.empty(0)  # count, sums and sums of squares of mu, while evaluating
+
+    def compilable(self) -> list[nn.Module]:
+        return [self.net]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer([p for p in self.parameters() if p.requires_grad])

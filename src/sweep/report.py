@@ -33,7 +33,7 @@ def report(
     print(f"all jobs     {folder / 'sweep.csv'}")
     states = {row.job.folder: row.result.state for row in rows}
     finished = [point for point in points if point.estimates]
-    if not finished:
+    if not finished or not finished[0].values:  # only seeds differ: none of them is a recipe
         return states
     best = finished[0]
     job = best.rows[0].job

@@ -95,6 +95,8 @@ def table(points: Sequence[Point], wanted: list[Objective]) -> str:
     text = lines(header, cells[:SHOWN])
     if len(cells) > SHOWN:
         text.append(f"and {len(cells) - SHOWN} more")
+    if any(one.half is not None for point in points for one in point.estimates):
+        text.append("±: 95% interval of the mean over the seeds (Student's t; wide for two seeds)")
     return "\n".join(text)
 
 

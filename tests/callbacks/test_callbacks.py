@@ -3,6 +3,7 @@
 import json
 import resource
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from src.callbacks.images import delete_images_after
 from src.callbacks.loggers import CSVLogger
+from src.callbacks.prediction_gallery import PredictionGallery
 from src.callbacks.trainer_state import is_due
 from src.core import runs
 from src.engine.load import load_run
@@ -257,3 +259,14 @@ def test_gif_keeps_the_order_and_limits_the_frames(tmp_path):
             values.append(gif.convert("L").getpixel((0, 0)))
     assert values == sorted(values)
     assert (values[0], values[-1]) == (0, 180)
+
+
+def test_mistakes_come_before_correct_predictions_of_low_probability():
+    chances = torch.tensor([[0.34, 0.33, 0.33], [0.45, 0.55, 0], [0.9, 0.1, 0], [0.1, 0, 0.9]])
+    model = SimpleNamespace(num_classes=3, counts=0, measured_net=0, scaled=torch.clone)
+    gallery = PredictionGallery(n=3)
+    images = torch.arange(4).view(4, 1, 1, 1)
+    gallery.on_test_batch_end(
+        None, model, {"logits": chances.log()}, (images, torch.zeros(4, dtype=torch.long)), 0
+    )
+    assert gallery.worst[0].flatten().tolist() == [3, 1, 0]

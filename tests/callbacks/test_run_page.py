@@ -33,7 +33,13 @@ def folder(tmp_path):
 @pytest.fixture
 def page(folder):
     model = SimpleNamespace(key_metrics=("acc",))
-    values = {"test/acc": 0.75, "batches": 4, "seconds": 1.0, "features": "mnist 12ab"}
+    values = {
+        "test/acc": 0.75,
+        "batches": 4,
+        "seconds": 1.0,
+        "train_seconds": 0.5,
+        "features": "mnist 12ab",
+    }
     cfg = OmegaConf.create({"seed": 7, "model": {"name": "<net>"}})
     path = RunPage(max_kilobytes=10).write(model, cfg, folder, values, "cnn on <digits>")
     return path.read_text()

@@ -17,9 +17,9 @@ from tests.conftest import ROOT, data_of
 def decodes(monkeypatch):
     """The paths that are decoded."""
     seen = []
-    real = files_module.decode
+    real = files_module.decode_array
     monkeypatch.setattr(
-        files_module, "decode", lambda path, *how: (seen.append(path), real(path, *how))[1]
+        files_module, "decode_array", lambda path, *how: (seen.append(path), real(path, *how))[1]
     )
     return seen
 

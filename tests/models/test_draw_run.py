@@ -147,6 +147,8 @@ def test_compiled_cell_equals_the_eager_one(config):
         model = build.model(
             config("model=draw", "model.net.num_steps=3", f"model.compile={compiled}")
         )
+        if model.compile_setting:
+            model.compile_networks()
         x = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
         torch.manual_seed(1)
         loss = model.training_step((x, None), 0)["loss"]

@@ -1,0 +1,76 @@
+"""model.compile: the same training within rounding, compiled in training steps only."""
+
+import csv
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from src.callbacks.compiling import Compile
+from src.models.base import Family
+from src.train import train
+from tests.contract.small import overrides, small_run
+
+
+@pytest.mark.parametrize(
+    ("setting", "pays_from", "expected"),
+    [(True, None, True), (False, 1, False), ("auto", None, False), ("auto", 100, True),
+     ("auto", 101, False)],
+)  # fmt: skip
+def test_auto_compiles_if_the_run_is_long_enough(setting, pays_from, expected, monkeypatch):
+    compiled = []
+    model = Family(setting)
+    monkeypatch.setattr(model, "compile_pays_from", lambda: pays_from)
+    monkeypatch.setattr(model, "compile_networks", lambda: compiled.append(True))
+    counts = SimpleNamespace(
+        current=SimpleNamespace(processed=0), total=SimpleNamespace(processed=7)
+    )
+    loop = SimpleNamespace(epoch_progress=counts, epoch_loop=SimpleNamespace(batch_progress=counts))
+    trainer = SimpleNamespace(fit_loop=loop, num_training_batches=10, max_epochs=10)
+    callback = Compile()
+    for batch in range(2):
+        callback.on_train_batch_start(trainer, model, None, batch)
+        callback.on_train_batch_end()
+    callback.teardown(trainer, model, "fit")
+    assert bool(compiled) == expected
+
+
+@pytest.mark.slow
+def test_only_training_steps_are_compiled(inputs, tmp_path, monkeypatch):
+    sizes = []
+
+    def backend(graph, _):
+        def run(*inputs):
+            outputs = graph.forward(*inputs)
+            sizes.append(len(outputs[0]))
+            return outputs
+
+        return run
+
+    def compile_networks(self):
+        for net in self.compilable():
+            net.compile(backend=backend, dynamic=False)
+
+    monkeypatch.setattr(Family, "compile_networks", compile_networks)
+    cfg = small_run(*overrides("fc", inputs), "model.compile=true", "data.eval_batch_size=7")
+    assert "val/loss" in train(cfg, tmp_path)
+    assert set(sizes) == {cfg.data.batch_size}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["fc", "lenet", "dcgan", "wgan_gp", "vae", "cyclegan", "draw"])
+def test_a_compiled_run_equals_an_eager_one_within_rounding(model, inputs, tmp_path):
+    losses = []
+    for compiled in ("false", "true"):
+        torch._dynamo.reset()
+        cfg = small_run(*overrides(model, inputs), f"model.compile={compiled}")
+        train(cfg, tmp_path / compiled)
+        with (tmp_path / compiled / "metrics.csv").open() as file:
+            losses.append([
+                float(value)
+                for row in csv.DictReader(file)
+                for name, value in row.items()
+                if name.startswith("train/") and name.endswith("loss") and value
+            ])  # fmt: skip
+    assert losses[0]
+    assert losses[1] == pytest.approx(losses[0], rel=5e-3, abs=1e-3)
