@@ -24,7 +24,7 @@ from src.core.counts import count
 from src.core.errors import UserError, writing
 from src.core.run_search import LAST, find_run, is_run, runs_below
 from src.runs import compare as comparison
-from src.runs.differences import short_names
+from src.runs.differences import short_names, what_differs
 from src.runs.info import RunInfo
 from src.runs.seeds import Group, grouped, repeats_line, without_repeats
 from src.runs.table import run_table, write_csv
@@ -49,7 +49,10 @@ def list_runs(cfg: DictConfig) -> list[RunInfo]:
     groups = grouped(kept, cfg.average_seeds)
     if chosen:
         more = [name for name in more if name not in chosen[0].fields]
-        print(run_table(groups, metrics, more, short_names(groups) if cfg.average_seeds else None))
+        if cfg.average_seeds:
+            print(run_table(groups, metrics, more, names=short_names(groups)))
+        else:
+            print(run_table(groups, metrics, more, differs=what_differs(chosen)))
     print(f"{count(len(chosen), 'run')} of {len(found)} below {top}")
     if repeats:
         print(repeats_line(repeats))

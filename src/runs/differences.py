@@ -44,16 +44,30 @@ def short_names(groups: Sequence[Group]) -> list[str]:
     """
     has_data = len({group.first.fields["data"] for group in groups}) > 1
     starts = [_start(group, has_data) for group in groups]
-    found = {}
-    for start in dict.fromkeys(starts):
-        same = [k for k in range(len(groups)) if starts[k] == start]
-        for k, more in zip(same, _details([groups[k] for k in same]), strict=True):
-            found[k] = " ".join([start, *more])
-    names = [found[k] for k in range(len(groups))]
+    details = _details_within(groups, starts, unique=True)
+    names = [" ".join([start, *more]) for start, more in zip(starts, details, strict=True)]
     return [
         f"{name} ({group.first.folder.name})" if names.count(name) > 1 else name
         for name, group in zip(names, groups, strict=True)
     ]
+
+
+def what_differs(runs: Sequence[RunInfo]) -> list[str]:
+    """Return for each run the settings that differ most among those of its model and data."""
+    kinds = [(run.fields["model"], run.fields["data"]) for run in runs]
+    found = _details_within([Group([run]) for run in runs], kinds, unique=False)
+    return [" ".join(more) for more in found]
+
+
+def _details_within(
+    groups: Sequence[Group], kinds: Sequence[object], unique: bool
+) -> list[list[str]]:
+    """Return the settings that differ among the groups of one kind, see `_details`."""
+    found: dict[int, list[str]] = {}
+    for kind in dict.fromkeys(kinds):
+        same = [k for k in range(len(groups)) if kinds[k] == kind]
+        found |= zip(same, _details([groups[k] for k in same], unique), strict=True)
+    return [found[k] for k in range(len(groups))]
 
 
 def _start(group: Group, has_data: bool) -> str:
@@ -63,10 +77,11 @@ def _start(group: Group, has_data: bool) -> str:
     return " ".join(str(run.fields[key] or "?") for key in ("model", "data")[: 1 + has_data])
 
 
-def _details(groups: Sequence[Group]) -> list[list[str]]:
+def _details(groups: Sequence[Group], unique: bool) -> list[list[str]]:
     """Return for each group the settings that tell it from the others, as `key=value`.
 
-    Those with the most values come first.
+    Those that all groups have and that have the most values come first. With `unique`, there are
+    as many as make the groups differ.
     """
     has_means = any(len(group.members) > 1 for group in groups)
     rows = {
@@ -76,9 +91,12 @@ def _details(groups: Sequence[Group]) -> list[list[str]]:
     }
     rows = {name: values for name, values in rows.items() if max(map(len, values)) <= MAX_LENGTH}
     chosen: list[str] = []
-    for name in sorted(rows, key=lambda name: -len(set(rows[name]))):
-        points = list(zip(*(rows[one] for one in chosen), strict=True))
-        if len(chosen) < IN_NAME or len(set(points)) < len(groups):
+    for name in sorted(rows, key=lambda name: ("-" in rows[name], -len(set(rows[name])))):
+        old, new = (
+            len(set(zip(*(rows[one] for one in names), strict=True)))
+            for names in (chosen, [*chosen, name])
+        )
+        if len(chosen) < IN_NAME or (unique and new > old):
             chosen.append(name)
     short = short_keys(name.removesuffix("._target_") for name in chosen)
     words = [f"{short[name.removesuffix('._target_')]}=" for name in chosen]

@@ -31,6 +31,7 @@ def run_table(
     metrics: Sequence[str] | None,
     more: Sequence[str],
     names: Sequence[str] | None = None,
+    differs: Sequence[str] | None = None,
 ) -> str:
     """Return a table with one line per group.
 
@@ -41,18 +42,25 @@ def run_table(
         more: names of further columns.
         names: a name for each group, which then has its folder in the last column; None: a run is
             named by its path.
+        differs: a text for each group, in a column of its own; None: no such column.
     """
     own = list(metrics) if metrics is not None else ["metrics"]
     header = [*FIELDS[:4], *own, *(name for name in more if name not in own), *FIELDS[4:]]
-    width, table = shutil.get_terminal_size().columns, []
+    given = {"differs": differs} if differs is not None else {}
+    if names is not None:
+        folders = [group.folder for group in groups]
+        labels = [name + group.size for name, group in zip(names, groups, strict=True)]
+        given |= {"run": labels, "folder": folders}
+        header.append("folder")
+    if differs is not None:
+        header.insert(4, "differs")
+    width, table, has_bounds = shutil.get_terminal_size().columns, [], False
     for has_bounds in (True, False):
-        rows = [[cell(group, name, header, has_bounds) for name in header] for group in groups]
-        if names is not None:
-            rows = [
-                [name + group.size, *row[1:], group.folder]
-                for name, group, row in zip(names, groups, rows, strict=True)
-            ]
-        table = lines([*header, *(["folder"] if names is not None else [])], rows)
+        rows = [
+            [given[n][k] if n in given else cell(group, n, header, has_bounds) for n in header]
+            for k, group in enumerate(groups)
+        ]
+        table = lines(header, rows)
         if max(map(len, table)) <= width:
             break
     found = [

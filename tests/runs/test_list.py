@@ -57,12 +57,12 @@ ALL = ["dcgan_digits/x", "fc_digits/0", "fc_digits/1", "fc_digits/2"]
 def test_table_shows_every_run_with_state_and_key_metrics(top, capsys):
     assert listed(top) == ALL
     header, first, second, *_ = capsys.readouterr().out.splitlines()
-    assert header.split()[:5] == ["run", "state", "model", "data", "metrics"]
+    assert header.split()[:6] == ["run", "state", "model", "data", "differs", "metrics"]
     assert first.split()[:6] == ["dcgan_digits/x", "interrupted", "dcgan", "digits",
                                  "val/fid_own", "5.5"]  # fmt: skip
     assert "abcdef123+" in first
     assert "a, b" in first
-    assert "test/acc 0.9  test/loss 0.1" in second
+    assert "seed=0 lr=0.1  test/acc 0.9  test/loss 0.1" in second
     assert "abcdef123 " in second
 
 
