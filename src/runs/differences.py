@@ -29,7 +29,7 @@ def differences(groups: Sequence[Group]) -> Rows:
     for name in names:
         values = [_shown(one, name) for one in settings]
         if not (len(set(models)) > 1 and _follows(name, values, models, groups)):
-            rows.append((name, values))
+            rows.append(_as_chosen(name, values, groups))
     rows += _seed_rows(groups)
     for name in FACTS:
         facts = [{str(run.fields[name] or "-") for run in group.members} for group in groups]
@@ -133,6 +133,17 @@ def _names(run: RunInfo, name: str) -> bool:
         return False
     keys = {word.partition("=")[0].lstrip("+~").replace("/", ".") for word in words}
     return any(name == key or name.startswith(f"{key}.") for key in keys - {"model"})
+
+
+def _as_chosen(name: str, values: list[str], groups: Sequence[Group]) -> tuple[str, list[str]]:
+    """Return the row of a class with the choices of its group, such as `model/loss`, if it can."""
+    group = name.removesuffix("._target_").replace(".", "/")
+    choices = [one.first.choices.get(group) for one in groups]
+    pairs = set(zip(choices, values, strict=True))
+    is_exact = len(pairs) == len(set(choices)) == len(set(values)) and None not in choices
+    if name.endswith("._target_") and is_exact:
+        return group, [str(choice) for choice in choices]
+    return name, values
 
 
 def _seed_rows(groups: Sequence[Group]) -> Rows:

@@ -149,6 +149,18 @@ def test_names_say_what_differs_within_a_model(tmp_path):
     assert short_names(grouped(found)) == expected
 
 
+def test_class_that_differs_is_shown_as_the_choice_of_its_group(tmp_path, capsys):
+    for choice, target in (("bce", "NonSaturating"), ("lsgan", "LeastSquares")):
+        settings = {"model.loss": {"_target_": f"src.losses.{target}"}}
+        folder = make_run(tmp_path / choice, settings=settings)
+        record = json.loads((folder / "run.json").read_text())
+        record["choices"]["model/loss"] = choice
+        (folder / "run.json").write_text(json.dumps(record))
+    lines = compared(capsys, tmp_path)
+    assert row(lines, "model/loss") == ["bce", "lsgan"]
+    assert row(lines, "B fc loss=lsgan")[0] == "finished"
+
+
 def test_equal_settings_are_said_to_be_equal(pair, capsys):
     make_run(pair / "d", metrics={"test/acc": 0.5})
     lines = compared(capsys, f"{pair}/a", f"{pair}/d")
