@@ -38,3 +38,40 @@ def mean_interval(values: Sequence[float], share: float = 0.95) -> tuple[float, 
         / math.sqrt(len(values))
     )
     return statistics.mean(values) - half, statistics.mean(values) + half
+
+
+def newcombe(successes: Sequence[float], n: Sequence[int]) -> tuple[float, float]:
+    """Return the 95% interval of the difference of two independent shares, the first minus the
+    second (Newcombe 1998, method 10: from Wilson's interval of each).
+
+    Args:
+        successes: two counts, from 0 to `n`.
+        n: two numbers of trials, at least 1.
+    """
+    first, second = (count / trials for count, trials in zip(successes, n, strict=True))
+    (low_1, high_1), (low_2, high_2) = map(wilson, successes, n)
+    difference = first - second
+    return (
+        difference - math.hypot(first - low_1, high_2 - second),
+        difference + math.hypot(high_1 - first, second - low_2),
+    )
+
+
+def welch(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
+    """Return the 95% interval of the difference of two means, the first minus the second.
+
+    By Welch's t (1947), for samples whose variances may differ.
+
+    Args:
+        first: independent values, at least 2.
+        second: independent values, at least 2.
+    """
+    from scipy.stats import t
+
+    errors = [statistics.variance(values) / len(values) for values in (first, second)]
+    difference, error = statistics.mean(first) - statistics.mean(second), sum(errors)
+    if error == 0:
+        return difference, difference
+    freedom = error**2 / (errors[0] ** 2 / (len(first) - 1) + errors[1] ** 2 / (len(second) - 1))
+    half = float(t.ppf(0.975, freedom)) * math.sqrt(error)
+    return difference - half, difference + half

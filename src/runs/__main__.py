@@ -76,7 +76,7 @@ def compare(cfg: DictConfig) -> None:
         path = Path(cfg.out).expanduser()
         with writing(f"out={path}"):
             comparison.draw(groups, drawn, path)
-        print(f"\n{path}: {count(len(drawn), 'metric')}")
+        print(f"\npicture  {path}")
 
 
 def compared_groups(

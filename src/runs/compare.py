@@ -7,12 +7,14 @@ from pathlib import Path
 from src.metrics.directions import direction
 from src.runs.differences import differences, short_names
 from src.runs.info import STAGES, RunInfo
-from src.runs.seeds import Group, estimate
+from src.runs.seeds import Group, estimate, interval_note
 from src.runs.table import lines
+from src.runs.verdict import verdict
 from src.viz.curves import Curve, sparkline
 
 WIDTH = 40  # characters of a sparkline
 SCREEN = 160  # characters of a line where the output is no terminal
+SEEDS_OF_BAND = 4  # fewer seeds are drawn as lines: their interval would fill the plot
 Curves = dict[str, list[Curve]]  # metric -> the curve of each group; empty without values
 
 
@@ -44,7 +46,9 @@ def metric_rows(groups: Sequence[Group], names: Sequence[str]) -> list[list[str]
         if better is not None and len(means) > 1:
             best = min(means) if better == "min" else max(means)
         words = {"min": "lower is better", "max": "higher is better", None: ""}[better]
-        cells = ["" if one is None else f"{one}{' *' if one.mean == best else ''}" for one in found]
+        cells = [
+            "" if one is None else f"{one.full}{' *' if one.mean == best else ''}" for one in found
+        ]
         rows.append([name, words, *cells])
     return rows
 
@@ -65,19 +69,36 @@ def _is_shown(name: str, stage: str, keys: set[str]) -> bool:
 
 
 def curves(groups: Sequence[Group], names: Sequence[str]) -> Curves:
-    """Return the curve of each metric and group; seeds are averaged where all have a value."""
-    return {name: [_curve(group.members, name) for group in groups] for name in names}
+    """Return the curves of each metric, one for each group; those of one point are left out."""
+    found = {name: [curve(group.members, name) for group in groups] for name in names}
+    return {name: drawn for name, drawn in found.items() if any(one.x for one in drawn)}
 
 
-def _curve(members: Sequence[RunInfo], name: str) -> Curve:
+def curve(members: Sequence[RunInfo], name: str) -> Curve:
+    """Return the mean over seeds where all have a value: with their interval, or the seeds."""
     series = [dict(run.curve(name)) for run in members]
     common = sorted(set(series[0]).intersection(*series[1:]))
-    points = [(x, estimate([values[x] for values in series])) for x in common]
+    if len(common) < 2:
+        return Curve([], [], [])
+    points = [estimate([values[x] for values in series]) for x in common]
+    has_band = len(members) >= SEEDS_OF_BAND
     return Curve(
-        [x for x, _ in points],
-        [one.mean for _, one in points],
-        [one.half or 0.0 for _, one in points],
+        common,
+        [one.mean for one in points],
+        [one.half or 0.0 if has_band else 0.0 for one in points],
+        [[values[x] for x in common] for values in series if not has_band and len(series) > 1],
     )
+
+
+def curve_note(drawn: Curves) -> str:
+    """Return what lines and bands of the picture mean; empty without means."""
+    found = [one for curves in drawn.values() for one in curves]
+    parts = []
+    if any(one.seeds for one in found):
+        parts.append("thin lines: single seeds")
+    if any(any(one.half) for one in found):
+        parts.append("band: Student's t 95% interval of the mean over seeds")
+    return "; ".join(["thick line: mean over seeds", *parts]) if parts else ""
 
 
 def report(groups: Sequence[Group], metrics: Sequence[str], drawn: Curves) -> str:
@@ -95,16 +116,24 @@ def report(groups: Sequence[Group], metrics: Sequence[str], drawn: Curves) -> st
     elif len(groups) > 1:
         parts.append(["the settings are equal"])
     if values := metric_rows(groups, metrics):
-        parts.append(_table(["metric", ""], names, short, values))
+        table = _table(["metric", ""], names, short, values)
+        estimates = [one for name in metrics for g in groups if (one := g.estimate(name))]
+        parts.append([*table, *filter(None, [interval_note(estimates)])])
     for name, found in drawn.items():
         low = min((min(curve.y) for curve in found if curve.y), default=0.0)
         high = max((max(curve.y) for curve in found if curve.y), default=0.0)
         cells = [
-            [letter, sparkline(curve.y, low, high, WIDTH), f"{curve.y[-1]:.4g}" if curve.y else ""]
+            [letter, sparkline(curve.y, low, high, WIDTH), f"{curve.y[-1]:.4g}"]
             for letter, curve in zip(short, found, strict=True)
+            if curve.y
         ]
         parts.append([f"{name} from {low:.4g} to {high:.4g}", *lines(["", "", "last"], cells)[1:]])
-    return "\n\n".join("\n".join(part) for part in parts)
+    named = [
+        f"{letter} ({name.removeprefix(f'{letter} ')})"
+        for letter, name in zip(short, names, strict=True)
+    ]
+    parts.append([sentence] if (sentence := verdict(groups, named, metrics)) else [])
+    return "\n\n".join("\n".join(part) for part in parts if part)
 
 
 def draw(groups: Sequence[Group], drawn: Curves, path: Path) -> None:
@@ -115,7 +144,7 @@ def draw(groups: Sequence[Group], drawn: Curves, path: Path) -> None:
         f"{letter}  {name}{group.size}"
         for letter, name, group in zip(letters(groups), short_names(groups), groups, strict=True)
     ]
-    save_curves(drawn, labels, path)
+    save_curves(drawn, labels, path, curve_note(drawn))
 
 
 def _table(

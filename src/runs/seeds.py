@@ -14,15 +14,47 @@ WATCHING = ("recommended", "logger", "checkpoint", "objective")
 
 
 class Estimate(NamedTuple):
-    """The mean of a metric over n runs, and its 95% interval; one run has none."""
+    """The value of a metric for n runs.
+
+    Attributes:
+        mean: the mean over the runs.
+        half: half its 95% interval; None for one run.
+        n: number of runs.
+        bounds: the 95% interval of one run's share of examples; None if it has none.
+    """
 
     mean: float
     half: float | None
     n: int
+    bounds: tuple[float, float] | None = None
 
     def __str__(self) -> str:
         text = f"{self.mean:.4g}"
         return text if self.half is None else f"{text} ± {self.half:.2g}"
+
+    @property
+    def rounded(self) -> str:
+        """The text in whole numbers."""
+        return f"{self.mean:,.0f}" + ("" if self.half is None else f" ± {self.half:,.0f}")
+
+    @property
+    def full(self) -> str:
+        """The text with the bounds or the number of seeds."""
+        if self.bounds is not None:
+            return f"{self} ({self.bounds[0]:.3f} to {self.bounds[1]:.3f})"
+        return str(self) if self.half is None else f"{self} ({self.n} seeds)"
+
+
+def interval_note(found: Sequence[Estimate]) -> str:
+    """Return the line that says what the intervals of `found` mean; empty if there are none."""
+    parts = []
+    if any(one.bounds is not None for one in found):
+        parts.append("(a to b): Wilson's 95% interval over the examples")
+    if any(one.half is not None for one in found):
+        parts.append("±: Student's t 95% interval of the mean over seeds")
+    if any(one.n == 2 for one in found):
+        parts.append("two seeds give wide intervals")
+    return "; ".join(parts)
 
 
 class Group(NamedTuple):
@@ -51,7 +83,10 @@ class Group(NamedTuple):
         values = [run.value(metric) for run in self.members]
         if any(not isinstance(value, int | float) for value in values):
             return None
-        return estimate(values)
+        found = estimate(values)
+        low, high = (self.first.value(f"{metric}_{end}") for end in ("low", "high"))
+        has_bounds = len(values) == 1 and low is not None and high is not None
+        return found._replace(bounds=(low, high)) if has_bounds else found
 
 
 def estimate(values: Sequence[float]) -> Estimate:

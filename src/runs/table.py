@@ -1,13 +1,14 @@
 """Tables of runs: for the terminal, and as CSV."""
 
 import csv
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from src.core.files import write_atomically
 from src.runs.info import FIELDS, RunInfo
-from src.runs.seeds import Group
+from src.runs.seeds import Group, estimate, interval_note
 
 SHOWN_METRICS = 2  # columns for the key metrics of each model
 
@@ -33,6 +34,8 @@ def run_table(
 ) -> str:
     """Return a table with one line per group.
 
+    Single runs have the intervals of their metrics if the terminal is wide enough.
+
     Args:
         metrics: columns for these metrics; None: one column with those that matter for each model.
         more: names of further columns.
@@ -41,30 +44,63 @@ def run_table(
     """
     own = list(metrics) if metrics is not None else ["metrics"]
     header = [*FIELDS[:4], *own, *(name for name in more if name not in own), *FIELDS[4:]]
-    rows = [[cell(group, name) for name in header] for group in groups]
-    if names is not None:
-        header.append("folder")
-        rows = [
-            [name + group.size, *row[1:], group.folder]
-            for name, group, row in zip(names, groups, rows, strict=True)
-        ]
-    return "\n".join(lines(header, rows))
+    width, table = shutil.get_terminal_size().columns, []
+    for has_bounds in (True, False):
+        rows = [[cell(group, name, header, has_bounds) for name in header] for group in groups]
+        if names is not None:
+            rows = [
+                [name + group.size, *row[1:], group.folder]
+                for name, group, row in zip(names, groups, rows, strict=True)
+            ]
+        table = lines([*header, *(["folder"] if names is not None else [])], rows)
+        if max(map(len, table)) <= width:
+            break
+    found = [
+        one
+        for group in groups
+        for name in (*header, *_key_metrics(group, header))
+        if name not in group.first.settings and (one := group.estimate(name))
+    ]
+    note = interval_note([one if has_bounds else one._replace(bounds=None) for one in found])
+    return "\n".join([*table, *filter(None, [note])])
 
 
-def cell(group: Group, column: str) -> str:
-    """Return the text of one cell."""
+def cell(group: Group, column: str, header: Sequence[str] = (), has_bounds: bool = False) -> str:
+    """Return the text of one cell.
+
+    Args:
+        group: the runs of the line.
+        column: a name of the header.
+        header: names of all columns; metrics that have their own are not repeated in `metrics`.
+        has_bounds: whether the metrics of a single run have their intervals.
+    """
     run = group.first
     if column == "run":
         return run.label
     if column == "metrics":
-        names = run.key_metrics()[:SHOWN_METRICS]
-        return "  ".join(f"{name} {group.estimate(name)}" for name in names if group.estimate(name))
+        names = _key_metrics(group, header)
+        return "  ".join(f"{name} {_metric(group, name, has_bounds)}" for name in names)
     if column == "seconds":
         spent = [one.fields["seconds"] for one in group.members]
-        return "" if None in spent else f"{sum(spent):,.0f}"
+        return "" if None in spent else estimate(spent).rounded
     values = {shown(one.value(column)): None for one in group.members}
-    estimate = group.estimate(column)
-    return str(estimate) if estimate and len(values) > 1 else ", ".join(values)
+    is_mean = (has_bounds or len(values) > 1) and column not in run.settings
+    return (_metric(group, column, has_bounds) if is_mean else "") or ", ".join(values)
+
+
+def _key_metrics(group: Group, header: Sequence[str]) -> list[str]:
+    """Return the metrics in the column `metrics`: those that matter and have no own column."""
+    if "metrics" not in header:
+        return []
+    names = group.first.key_metrics()[:SHOWN_METRICS]
+    return [name for name in names if name not in header and group.estimate(name)]
+
+
+def _metric(group: Group, name: str, has_bounds: bool) -> str:
+    found = group.estimate(name)
+    if found is None:
+        return ""
+    return found.full if has_bounds and found.bounds is not None else str(found)
 
 
 def shown(value: Any) -> str:

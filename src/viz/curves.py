@@ -23,11 +23,13 @@ class Curve(NamedTuple):
     Attributes:
         x, y: N coordinates each; x is ascending.
         half: N half widths of the band around the curve; 0 for none.
+        seeds: thin lines to draw with it, N values each.
     """
 
     x: list[float]
     y: list[float]
     half: list[float]
+    seeds: Sequence[list[float]] = ()
 
 
 def sparkline(values: Sequence[float], low: float, high: float, width: int) -> str:
@@ -96,10 +98,12 @@ def _draw_plot(axis: Any, name: str, curves: Sequence[Curve]) -> None:
     for number, curve in enumerate(curves):
         color, marker = _color(number), "o" if len(curve.x) < 3 else ""
         axis.plot(curve.x, curve.y, color=color, marker=marker, linewidth=1.5)
+        for values in curve.seeds:
+            axis.plot(curve.x, values, color=color, linewidth=0.7, alpha=0.6)
         low = [y - half for y, half in zip(curve.y, curve.half, strict=True)]
         high = [y + half for y, half in zip(curve.y, curve.half, strict=True)]
         axis.fill_between(curve.x, low, high, color=color, alpha=0.2, linewidth=0)
-    _scale(axis, [y for curve in curves for y in curve.y])
+    _scale(axis, [y for curve in curves for line in (curve.y, *curve.seeds) for y in line])
     axis.set_title(name, loc="left", fontsize=(SIZE + 1) * 72 / axes.DPI)
     axis.set_xlabel("batches")
     axis.grid(alpha=0.3)

@@ -1,13 +1,26 @@
 """python -m src.runs compare: differences, metrics with the best marked, curves, a picture."""
 
+import json
+from types import SimpleNamespace
+
 import pytest
 from PIL import Image
 
 from src.metrics.directions import direction
+from src.runs import compare as comparison
 from src.runs.__main__ import compare, main
-from src.viz.curves import sparkline
+from src.runs.differences import short_names
+from src.runs.info import RunInfo
+from src.runs.seeds import grouped
+from src.viz.curves import Curve, sparkline
 from tests.conftest import call, command, wrong
 from tests.runs.folders import make_run
+
+
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch):
+    """A terminal that is wide enough for names above the columns."""
+    monkeypatch.setenv("COLUMNS", "160")
 
 
 @pytest.fixture
@@ -56,9 +69,16 @@ def test_comparison_shows_differences_best_metrics_and_curves(pair, tmp_path, ca
     assert lines[at + 1].split() == ["model.lr", "0.1", "0.5"]
     assert lines[at + 2].split() == ["seed", "0,", "1", "0"]
     rows = {line.split()[0]: line for line in lines if line.startswith("test/")}
-    assert rows["test/acc"].split("better")[1].split() == ["0.85", "±", "0.64", "*", "0.7"]
+    assert rows["test/acc"].split("better")[1].split() == [
+        *["0.85", "±", "0.64", "(2", "seeds)", "*"],
+        "0.7",
+    ]
     assert rows["test/loss"].split("is")[1].split()[0] == "better"
+    assert "two seeds give wide intervals" in lines[lines.index(rows["test/loss"]) + 1]
     assert "val/acc from 0.175 to 0.85" in lines
+    assert any(
+        line.startswith("A (fc) has the best test/acc; B (c) is second by") for line in lines
+    )
     assert any(line.startswith("train/loss from 0.125 to 0.5") for line in lines)
     assert Image.open(tmp_path / "x.png").size[0] > 500
 
@@ -82,6 +102,51 @@ def test_repeated_seed_counts_once_and_the_newest_finished_run_stays(pair, capsy
     assert row(lines, "A fc (2 seeds)")
     assert row(lines, "test/acc   higher is better")[0] == "0.75"  # of a with 0.9 and new with 0.6
     assert lines[-1] == f"left out 3 runs that repeat a seed: {pair}/b, {pair}/cut, {pair}/old"
+
+
+def test_interval_of_a_single_run_is_shown_and_explained(tmp_path, capsys):
+    for name, acc in (("a", 0.8), ("b", 0.7)):
+        metrics = {"test/acc": acc, "test/acc_low": acc - 0.05, "test/acc_high": acc + 0.05}
+        make_run(tmp_path / name, metrics=metrics, settings={"name": name})
+    lines = compared(capsys, f"{tmp_path}/a", f"{tmp_path}/b")
+    cells = ["0.8", "(0.750", "to", "0.850)", "*", "0.7", "(0.650", "to", "0.750)"]
+    assert row(lines, "test/acc  higher is better") == cells
+    assert "(a to b): Wilson's 95% interval over the examples" in lines
+
+
+def test_columns_of_a_narrow_terminal_have_letters(pair, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "30")
+    assert row(compared(capsys, pair), "settings that differ") == ["A", "B"]
+
+
+def test_settings_that_follow_from_the_model_are_left_out(tmp_path, capsys):
+    for name, model, size, words in (
+        ("a", "fc", 8, ""),
+        ("b", "dcgan", 16, "python -m src.train model.beta=2"),
+    ):
+        folder = make_run(tmp_path / name, model)
+        record = json.loads((folder / "run.json").read_text())
+        record["settings"]["model"] |= {"net": {"hidden_dim": size}, f"only_{model}": 1}
+        record["settings"]["model"] |= {"beta": 2} if words else {}
+        record["sessions"][0]["command"] = words
+        (folder / "run.json").write_text(json.dumps(record))
+    lines = compared(capsys, tmp_path / "a", tmp_path / "b")
+    at = lines.index(next(line for line in lines if line.startswith("settings that differ")))
+    assert [line.split() for line in lines[at + 1 : at + 3]] == [
+        ["model", "fc", "dcgan"],
+        ["model.beta", "-", "2"],
+    ]
+    assert len(lines) == at + 3
+
+
+def test_names_say_what_differs_within_a_model(tmp_path):
+    found = [
+        RunInfo(make_run(tmp_path / f"{model}{lr}{epochs}", model, settings=settings))
+        for model, lr, epochs in (("fc", 0.1, 1), ("fc", 0.01, 1), ("fc", 0.01, 2), ("dcgan", 1, 1))
+        for settings in [{"model.lr": lr, "epochs": epochs, "note": "x"}]
+    ]
+    expected = ["fc lr=0.1 epochs=1", "fc lr=0.01 epochs=1", "fc lr=0.01 epochs=2", "dcgan"]
+    assert short_names(grouped(found)) == expected
 
 
 def test_equal_settings_are_said_to_be_equal(pair, capsys):
@@ -124,6 +189,31 @@ def test_wrong_runs_are_one_line(pair):
     assert "is not the folder of a run" in wrong(command("runs", "compare", f"{pair}/a", "nowhere"))
     line = wrong(command("runs", "compare", str(pair), "metrics=val/ac"))
     assert "metrics: no run has 'val/ac'; did you mean val/acc?" in line
+
+
+def test_few_seeds_are_thin_lines_and_more_are_a_band():
+    def members(count):
+        return [SimpleNamespace(curve=lambda name, k=k: [(2, k), (4, k + 1)]) for k in range(count)]
+
+    few, many = (comparison.curve(members(count), "val/acc") for count in (3, 4))
+    assert few == Curve([2, 4], [1, 2], [0, 0], [[0, 1], [1, 2], [2, 3]])
+    assert many.y == [1.5, 2.5]
+    assert many.half == pytest.approx(
+        [3.182446305 * 1.290994449 / 2] * 2
+    )  # t(0.975, 3), s / sqrt(n)
+    assert not many.seeds
+    assert "Student's t" in comparison.curve_note({"val/acc": [many]})
+    assert "Student's t" not in comparison.curve_note({"val/acc": [few]})
+
+
+def test_curve_of_one_point_is_left_out(tmp_path, capsys):
+    for name, rows in (("a", (2, 4)), ("b", (2,))):
+        curves = [{"batches": x, "val/acc": x / 8} for x in rows] + [{"batches": 9, "val/loss": 1}]
+        make_run(tmp_path / name, curves=curves, settings={"name": name})
+    lines = compared(capsys, tmp_path / "a", tmp_path / "b")
+    at = lines.index("val/acc from 0.25 to 0.5")
+    assert lines[at + 1].split() == ["A", "▁█", "0.5"]
+    assert not any(line.startswith(("B  ", "val/loss from")) for line in lines)
 
 
 def test_sparkline_maps_low_and_high_to_the_first_and_last_block():

@@ -13,6 +13,12 @@ from tests.conftest import ROOT, call, command, wrong
 from tests.runs.folders import make_run
 
 
+@pytest.fixture(autouse=True)
+def narrow_terminal(monkeypatch):
+    """A terminal in which the table of runs has no intervals."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+
 @pytest.fixture
 def top(tmp_path):
     """Four runs: three finished with seeds 0, 1, 2 (one of another rate), one interrupted GAN."""
@@ -94,15 +100,48 @@ def test_sort_by_any_key_puts_runs_without_a_value_last(top):
 
 
 def test_seeds_are_averaged_with_an_interval(top, capsys):
+    for number, seconds in ((1, 12.0), (2, 14.0)):
+        path = top / "fc_digits" / str(number) / "run.json"
+        path.write_text(path.read_text().replace('"seconds": 10.0', f'"seconds": {seconds}'))
+    listed(top, "average_seeds=true", "where=model=fc,seed>=0", "metrics=test/acc")
+    header, first, second, note, _ = capsys.readouterr().out.splitlines()
+    assert header.split()[4:7] == ["test/acc", "seed", "seconds"]
+    assert first.startswith("fc (2 seeds)  finished")
+    assert first.endswith(f"{top}/fc_digits/0 and 1 more")
+    assert "0.91 ± 0.13  0, 1  11 ± 13 " in first  # 12.706 * 0.014142 / sqrt(2), 12.706 * 1
+    assert second.startswith("run 2 ")
+    assert " 0.7 " in second
+    assert "±" not in second
+    assert (
+        note == "±: Student's t 95% interval of the mean over seeds; two seeds give wide intervals"
+    )
+
+
+def test_repeated_seed_is_left_out_of_an_average(top, capsys):
+    settings, started = {"name": "x", "model.lr": 0.1}, "2026-11-26T09:00:00+00:00"
+    make_run(top / "again", metrics={"test/acc": 0.8}, settings=settings, started=started)
     listed(top, "average_seeds=true", "where=model=fc", "metrics=test/acc")
-    rows = capsys.readouterr().out.splitlines()[1:-1]
-    assert len(rows) == 2
-    assert rows[0].startswith("fc (2 seeds)  finished")
-    assert rows[0].endswith(f"{top}/fc_digits/0 and 1 more")
-    assert rows[1].startswith("run 2 ")
-    assert "0.91 ± 0.13" in rows[0]  # 12.706 * 0.014142 / sqrt(2)
-    assert " 0.7 " in rows[1]
-    assert "±" not in rows[1]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == f"left out 1 run that repeats a seed: {top}/fc_digits/0"
+    assert any("(2 seeds)" in line and "0.86 ± 0.76" in line for line in lines)
+    listed(top)
+    assert "left out" not in capsys.readouterr().out
+
+
+def test_metric_of_a_column_is_shown_once(top, capsys):
+    listed(top, "where=model=fc", "sort=-test/acc")
+    assert capsys.readouterr().out.count("test/acc") == 1
+
+
+def test_intervals_of_runs_are_shown_if_the_terminal_is_wide_enough(tmp_path, capsys, monkeypatch):
+    metrics = {"test/acc": 0.7806, "test/acc_low": 0.735, "test/acc_high": 0.82}
+    make_run(tmp_path / "a", metrics=metrics)
+    for columns, is_shown in ((160, True), (60, False)):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        listed(tmp_path)
+        out = capsys.readouterr().out
+        assert ("test/acc 0.7806 (0.735 to 0.820)" in out) == is_shown
+        assert ("Wilson" in out) == is_shown
 
 
 def test_csv_holds_all_metrics_and_settings(top, tmp_path):
