@@ -131,7 +131,7 @@ def lean_rate(cfg: DictConfig, data: Any, precision: str) -> float:
     torch.manual_seed(cfg.seed)
     device = device_of(cfg)
     model: Any = build.model(cfg, data).to(device).train()
-    prepare(model, data)
+    prepare(model, data, cfg)
     step = STEPS[cfg.model._target_]
     optimizers = model.configure_optimizers()
     optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
@@ -165,8 +165,13 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
 
 
-def prepare(model: Any, data: Any) -> None:
-    """Set mean and std of a classifier that takes them from the data, as its `setup` does."""
+def prepare(model: Any, data: Any, cfg: DictConfig) -> None:
+    """Set mean and std of a classifier that takes them from the data; compile as the run does."""
+    setting, pays_from = model.compile_setting, model.compile_pays_from()
+    batches = cfg.trainer.max_epochs * len(data.train_dataloader())
+    is_long = setting == "auto" and pays_from is not None and batches >= pays_from
+    if setting is True or is_long:
+        model.compile_networks()
     for name in getattr(model, "unset_moments", []):
         moments = dict(zip(("mean", "std"), data.moments(), strict=True))
         getattr(model, name).copy_(moments[name].view(-1, 1, 1))
@@ -221,7 +226,7 @@ def empty_trainer_rate(cfg: DictConfig, data: Any, precision: str) -> float:
     torch.manual_seed(cfg.seed)
     device = device_of(cfg)
     model = build.model(cfg, data).to(device)
-    prepare(model, data)
+    prepare(model, data, cfg)
     clock = Clock(cfg.bench.warmup, cfg.bench.batches)
     trainer = pl.Trainer(
         accelerator=cfg.trainer.accelerator,
