@@ -1,9 +1,14 @@
 """Settings that differ between groups of runs, and short names made of them."""
 
+import contextlib
 import shlex
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
+from src.config.compose import CONF
+from src.config.recipe import with_recipe
+from src.core.errors import UserError
 from src.runs.info import RunInfo
 from src.runs.seeds import Group, compared_settings, seeds
 from src.runs.table import shown
@@ -116,7 +121,7 @@ def _follows(
     """Return whether a setting follows from the choice of the model.
 
     It does if it belongs to the network or only some models have it, if all runs of a model have
-    the same value, and if no command names it.
+    the same value, and if no command or recipe names it.
     """
     is_own = name.startswith(CHOSEN_BY_MODEL) or (name.startswith("model.") and "-" in values)
     is_constant = len(set(zip(models, values, strict=True))) == len(set(models))
@@ -126,13 +131,25 @@ def _follows(
 
 
 def _names(run: RunInfo, name: str) -> bool:
-    """Return whether the command of a run names a setting, or a group that sets it."""
-    try:
-        words = shlex.split(str((run.record.get("sessions") or [{}])[0].get("command", "")))
-    except ValueError:
-        return False
-    keys = {word.partition("=")[0].lstrip("+~").replace("/", ".") for word in words}
-    return any(name == key or name.startswith(f"{key}.") for key in keys - {"model"})
+    """Return whether the command of a run, or its recipe, names a setting or a group of it."""
+    command = str((run.record.get("sessions") or [{}])[0].get("command", ""))
+    return any(name == key or name.startswith(f"{key}.") for key in _keys(command) - {"model"})
+
+
+@cache
+def _keys(command: str) -> set[str]:
+    """Return the dotted names of all that a command and its recipes set."""
+    keys, words = set(), []
+    with contextlib.suppress(ValueError):  # quotes that do not end
+        words = shlex.split(command)
+    while words:
+        key, _, value = words.pop().partition("=")
+        keys.add(key.lstrip("+~").replace("/", "."))
+        if key == "experiment":
+            path = value if value.endswith((".yaml", ".yml")) else CONF / f"experiment/{value}.yaml"
+            with contextlib.suppress(UserError):  # the recipe is gone
+                words += with_recipe([f"experiment={path}"])
+    return keys
 
 
 def _as_chosen(name: str, values: list[str], groups: Sequence[Group]) -> tuple[str, list[str]]:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from src.metrics.directions import direction
 from src.runs import compare as comparison
+from src.runs import differences
 from src.runs.__main__ import compare, main
 from src.runs.differences import short_names
 from src.runs.info import RunInfo
@@ -137,6 +138,16 @@ def test_settings_that_follow_from_the_model_are_left_out(tmp_path, capsys):
         ["model.beta", "-", "2"],
     ]
     assert len(lines) == at + 3
+
+
+def test_command_names_the_settings_of_its_recipes(tmp_path):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        "defaults:\n- lenet_cifar10\n- override /model/loss: bce\nmodel: {a: {b: 1}}\n"
+    )
+    keys = differences._keys(f"python -m src.train experiment={recipe} +trainer.max_epochs=1")
+    assert {"model.loss", "model.a.b", "trainer.max_epochs", "model", "data"} <= keys
+    assert differences._keys("train experiment=gone 'x") == set()
 
 
 def test_names_say_what_differs_within_a_model(tmp_path):
