@@ -40,6 +40,8 @@ def metric_rows(groups: Sequence[Group], names: Sequence[str]) -> list[list[str]
     rows = []
     for name in names:
         found = [group.estimate(name) for group in groups]
+        if not any(found):  # it has a curve only
+            continue
         better = direction(name)
         means = [one.mean for one in found if one is not None]
         best = None
