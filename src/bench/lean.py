@@ -167,12 +167,9 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
 
 def prepare(model: Any, data: Any, cfg: DictConfig) -> None:
     """Set mean and std of a classifier that takes them from the data; compile as the run does."""
-    setting, pays_from = model.compile_setting, model.compile_pays_from()
-    batches = cfg.trainer.max_epochs * len(data.train_dataloader())
-    is_long = setting == "auto" and pays_from is not None and batches >= pays_from
-    if setting is True or is_long:
+    if model.should_compile(cfg.trainer.max_epochs * len(data.train_dataloader())):
         model.compile_networks()
-    for name in getattr(model, "unset_moments", []):
+    for name in model.normalize.unset_moments if hasattr(model, "normalize") else []:
         moments = dict(zip(("mean", "std"), data.moments(), strict=True))
         getattr(model, name).copy_(moments[name].view(-1, 1, 1))
 

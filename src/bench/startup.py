@@ -12,7 +12,7 @@ from pathlib import Path
 from src.core.errors import UserError, first_line
 
 FIRST = " batch 1/"  # in the line that the progress callback logs after the first batch
-BATCHES = 20  # of the run whose memory is measured
+BATCHES = 20  # length of the run that measures the memory
 
 
 @dataclass

@@ -53,17 +53,13 @@ class Compile(pl.Callback):
         self.teardown(trainer, pl_module, "fit")
 
     def _decide(self, model: CanCompile, batches: float) -> bool:
-        if model.compile_setting != "auto":
-            return bool(model.compile_setting)
-        pays_from = model.compile_pays_from()
-        if pays_from is None:
-            return False
-        is_long = batches >= pays_from
-        log.info(
-            "model.compile=auto: %s, because the run has %s batches, and compiling pays from about "
-            "%s",
-            "compiled" if is_long else "not compiled",
-            f"{batches:,.0f}",
-            f"{pays_from:,}",
-        )
-        return is_long
+        decision, pays_from = model.should_compile(batches), model.compile_pays_from()
+        if model.compile_setting == "auto" and pays_from is not None:
+            log.info(
+                "model.compile=auto: %s, because the run has %s batches, and compiling pays from "
+                "about %s",
+                "compiled" if decision else "not compiled",
+                f"{batches:,.0f}",
+                f"{pays_from:,}",
+            )
+        return decision

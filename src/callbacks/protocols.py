@@ -159,5 +159,8 @@ class CanCompile(Protocol):
     def compile_pays_from(self) -> int | None:
         """Return the number of batches from which compiling saves time; None if it never does."""
 
+    def should_compile(self, batches: float) -> bool:
+        """Return whether to compile for a run of so many batches."""
+
     def compile_networks(self) -> None:
         """Compile the networks; a call of a network compiles what it runs."""

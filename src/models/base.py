@@ -77,6 +77,7 @@ class Family(pl.LightningModule):
             first. The first five that were measured are shown at the end of a run; `src.runs` shows
             the first two in its table, and all in comparisons.
         optimizer_names: a name in the logs for the learning rate of each optimizer.
+        compilable: dotted names of the networks that `model.compile` fuses.
         memory_format: layout of weights and images on the device.
 
     The config checks read `takes`, `sentences`, `is_classifier`, `refuses`, `monitor` and
@@ -91,6 +92,7 @@ class Family(pl.LightningModule):
     monitor: ClassVar[str | None] = None
     key_metrics: ClassVar[tuple[str, ...]] = ("loss",)
     optimizer_names: ClassVar[tuple[str, ...]] = ("lr",)
+    compilable: ClassVar[tuple[str, ...]] = ()
     memory_format: ClassVar[torch.memory_format] = torch.channels_last
 
     def __init__(self, compile: bool | Literal["auto"] = False) -> None:
@@ -108,10 +110,6 @@ class Family(pl.LightningModule):
             )
         self.compile_setting: bool | Literal["auto"] = compile if found else False
 
-    def compilable(self) -> list[nn.Module]:
-        """Return the networks that `model.compile` fuses; by default none."""
-        return []
-
     def compile_pays_from(self) -> int | None:
         """Return the batches of training from which compiling saves time, for model.compile=auto.
 
@@ -119,10 +117,17 @@ class Family(pl.LightningModule):
         """
         return None
 
+    def should_compile(self, batches: float) -> bool:
+        """Return whether `model.compile` says to compile for a run of so many batches."""
+        pays_from = self.compile_pays_from()
+        if self.compile_setting == "auto":
+            return pays_from is not None and batches >= pays_from
+        return self.compile_setting
+
     def compile_networks(self) -> None:
         """Compile the networks. Each compiles itself when it is called for the first time."""
-        for net in self.compilable():
-            net.compile(dynamic=False)
+        for name in self.compilable:
+            self.get_submodule(name).compile(dynamic=False)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute. Lightning sets `_current_fx_name` 40 times a batch: skip the checks."""

@@ -59,6 +59,7 @@ class Classifier(Family):
     """
 
     is_classifier = True
+    compilable = ("net",)
     monitor = "val/loss"
     key_metrics = ("acc", "loss", "top5", "acc_single_view")
 
@@ -105,9 +106,6 @@ class Classifier(Family):
             parameter.requires_grad_(False)
         self.train()
 
-    def compilable(self) -> list[nn.Module]:
-        return [self.net]
-
     def _moment(self, name: str, given: float | Sequence[float] | None, channels: int) -> Tensor:
         """Return the mean or std (C or 1, 1, 1); 0 or 1 until `setup` computes it."""
         if given is None:
@@ -121,12 +119,6 @@ class Classifier(Family):
         if len(value) not in ({1, channels} if channels > 1 else {1, self.in_channels}):
             raise ValueError(f"{name} has {len(value)} values for images of {channels} channels")
         return value
-
-    @property
-    def unset_moments(self) -> list[str]:
-        """The ones of mean and std that the config leaves open."""
-        given = {"mean": self.normalize.mean, "std": self.normalize.std}
-        return [name for name, value in given.items() if value is None]
 
     def load_pretrained(self, datamodule: Any) -> None:
         """Load the network that `init_from` names; a no-op if it is None.
@@ -157,7 +149,7 @@ class Classifier(Family):
         self.net.load_state_dict(weights, strict=False)
         if self.average is not None:
             self.average.module.load_state_dict(self.net.state_dict())
-        for name in self.unset_moments:
+        for name in self.normalize.unset_moments:
             getattr(self, name).copy_(getattr(source, name))
         head = f"newly initialized for {len(datamodule.class_names)} classes: {', '.join(new)}"
         heads = head if new else "last layer included"
@@ -183,9 +175,9 @@ class Classifier(Family):
             self.train()
 
     def setup(self, stage: str) -> None:
-        if stage == "fit" and self.unset_moments and self.init_from is None:
+        if stage == "fit" and self.normalize.unset_moments and self.init_from is None:
             moments = dict(zip(("mean", "std"), self.datamodule.moments(), strict=True))
-            for name in self.unset_moments:
+            for name in self.normalize.unset_moments:
                 getattr(self, name).copy_(moments[name].view(-1, 1, 1))
         if stage == "fit" and self.normalize.whiten:
             self._whiten()

@@ -67,6 +67,7 @@ class CycleGAN(Family):
 
     takes = "two domains of images"
     optimizer_names = ("d_lr", "g_lr")
+    compilable = ("g", "f", "d_a", "d_b")
     compared = ("A", "A to B", "A to B to A", "B", "B to A", "B to A to B")
     key_metrics = ("cycle_b", "cycle_a", "psnr_b", "ssim_b", "cycle_loss")
     refuses: ClassVar = {
@@ -104,9 +105,6 @@ class CycleGAN(Family):
         shape = (channels, *height_width(size))
         self.pool_a, self.pool_b = ImagePool(pool_size, shape), ImagePool(pool_size, shape)
         self.color_maps: dict[str, dict[str, Map]] = {}  # by target domain, by name
-
-    def compilable(self) -> list[nn.Module]:
-        return [self.g, self.f, self.d_a, self.d_b]
 
     def setup(self, stage: str) -> None:
         """Fit color maps as a baseline, if the data hold true translations."""

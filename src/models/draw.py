@@ -34,6 +34,7 @@ class DRAW(Family):
     """
 
     monitor = "val/bound_nats"
+    compilable = ("net.cell",)
     key_metrics = ("bound_nats", "iwae_nats", "recon_nats", "kl_nats", "fid_own", "precision")
 
     def __init__(
@@ -49,9 +50,6 @@ class DRAW(Family):
         self.net, self.optimizer, self.schedule = net, optimizer, schedule
         self.clip_norm = clip_norm
         self.replay = Replay(net) if cuda_graph else None
-
-    def compilable(self) -> list[nn.Module]:
-        return [self.net.cell]
 
     def compile_pays_from(self) -> int:
         return math.ceil(COMPILE_PAYS_FROM / self.net.num_steps)

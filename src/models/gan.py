@@ -65,6 +65,7 @@ class GAN(Family):
     """
 
     optimizer_names = ("d_lr", "g_lr")
+    compilable = ("generator", "discriminator")
     key_metrics = ("fid_own", "precision", "recall", "fid_inception", "coverage", "least_class")
     refuses: ClassVar = {
         "accumulate_grad_batches": (
@@ -100,9 +101,6 @@ class GAN(Family):
         self.latent_dim, self.latent_distribution = latent_dim, latent_distribution
         self.n_critic, self.discriminator_lr = n_critic, discriminator_lr
         self.num_classes = num_classes
-
-    def compilable(self) -> list[nn.Module]:
-        return [self.generator, self.discriminator]
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         d_lr = {} if self.discriminator_lr is None else {"lr": self.discriminator_lr}

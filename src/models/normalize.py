@@ -24,6 +24,11 @@ class Normalize:
     std: Positive | Sequence[Positive] | None = None
     whiten: bool = False
 
+    @property
+    def unset_moments(self) -> list[str]:
+        """The ones of mean and std that the config leaves open."""
+        return [name for name in ("mean", "std") if getattr(self, name) is None]
+
 
 def normalized(x: Tensor, mean: Tensor, std: Tensor, channels: int) -> Tensor:
     """Return (x - mean) / std in channels_last format; a gray x is repeated over `channels`.

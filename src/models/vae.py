@@ -34,6 +34,7 @@ class VAE(Family):
     """
 
     monitor = "val/bound_nats"
+    compilable = ("net",)
     key_metrics = ("bound_nats", "fid_own", "iwae_nats", "recon_nats", "kl_nats")
 
     def __init__(
@@ -53,9 +54,6 @@ class VAE(Family):
         start = torch.tensor(math.log(sigma or 0.3))
         self.log_sigma = nn.Parameter(start, likelihood == "gaussian" and sigma is None)
         self.moments = torch.empty(0)  # count, sums and sums of squares of mu, while evaluating
-
-    def compilable(self) -> list[nn.Module]:
-        return [self.net]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer([p for p in self.parameters() if p.requires_grad])

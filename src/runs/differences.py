@@ -17,7 +17,7 @@ from src.sweep.names import short_keys, short_value
 FACTS = ("commit", "device")  # compared like settings, because they can change a result
 CHOSEN_BY_MODEL = ("model._target_", "model.net.", "model.optimizer._target_")
 IN_NAME = 3  # settings in a short name, more only if names would be equal
-MAX_LENGTH = 20  # of a value in a short name
+MAX_LENGTH = 20  # characters; settings with longer values are left out of short names
 
 Rows = list[tuple[str, list[str]]]  # name -> the value of each group
 

@@ -48,8 +48,8 @@ def test_only_training_steps_are_compiled(inputs, tmp_path, monkeypatch):
         return run
 
     def compile_networks(self):
-        for net in self.compilable():
-            net.compile(backend=backend, dynamic=False)
+        for name in self.compilable:
+            self.get_submodule(name).compile(backend=backend, dynamic=False)
 
     monkeypatch.setattr(Family, "compile_networks", compile_networks)
     cfg = small_run(*overrides("fc", inputs), "model.compile=true", "data.eval_batch_size=7")

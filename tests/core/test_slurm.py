@@ -1,4 +1,4 @@
-"""What Slurm's commands say about a job, and which runs a requeued job continues."""
+"""The state of a Slurm job, and the run that a requeued job continues."""
 
 import pytest
 from omegaconf import OmegaConf

@@ -101,7 +101,7 @@ def test_repeated_seed_counts_once_and_the_newest_finished_run_stays(pair, capsy
                  started=f"2026-11-26T0{hour}:00:00+00:00")  # fmt: skip
     lines = compared(capsys, pair)
     assert row(lines, "A fc (2 seeds)")
-    assert row(lines, "test/acc   higher is better")[0] == "0.75"  # of a with 0.9 and new with 0.6
+    assert row(lines, "test/acc   higher is better")[0] == "0.75"  # mean of 0.9 (a) and 0.6 (new)
     assert lines[-1] == f"left out 3 runs that repeat a seed: {pair}/b, {pair}/cut, {pair}/old"
 
 

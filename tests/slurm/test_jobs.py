@@ -29,6 +29,15 @@ def script(launch: str, *args: str) -> str:
     return f"#!/bin/bash\n{command}\n"
 
 
+def assert_a_requeued_job_resumes(cluster, job, uncut, folder):
+    cluster.set_pause(0)
+    cluster.run("scontrol", "requeue", job)
+    cluster.start_again(job)
+    cluster.wait_for(job, "COMPLETED")
+    assert_resumed(uncut, folder)
+    assert "Traceback" not in cluster.log(job)
+
+
 @pytest.mark.parametrize("launch", ["srun", "exec"])
 def test_a_canceled_job_is_saved_and_resumes_when_it_is_requeued(cluster, uncut, tmp_path, launch):
     folder = tmp_path / "run"
@@ -38,12 +47,7 @@ def test_a_canceled_job_is_saved_and_resumes_when_it_is_requeued(cluster, uncut,
     cluster.run("scancel", job)
     cluster.wait_for(job, "CANCELLED")
     assert_saved_last_batch(folder)
-    cluster.set_pause(0)
-    cluster.run("scontrol", "requeue", job)
-    cluster.start_again(job)
-    cluster.wait_for(job, "COMPLETED")
-    assert_resumed(uncut, folder)
-    assert "Traceback" not in cluster.log(job)
+    assert_a_requeued_job_resumes(cluster, job, uncut, folder)
 
 
 @pytest.mark.parametrize("launch", ["srun", "exec"])
@@ -53,12 +57,7 @@ def test_a_job_that_reaches_its_time_limit_is_saved_and_resumes(cluster, uncut, 
     job = cluster.submit(script(launch, *RUN, f"hydra.run.dir={folder}"), "--time=1")
     cluster.wait_for(job, "TIMEOUT")
     assert_saved_last_batch(folder)
-    cluster.set_pause(0)
-    cluster.run("scontrol", "requeue", job)
-    cluster.start_again(job)
-    cluster.wait_for(job, "COMPLETED")
-    assert_resumed(uncut, folder)
-    assert "Traceback" not in cluster.log(job)
+    assert_a_requeued_job_resumes(cluster, job, uncut, folder)
 
 
 def test_the_documented_script_continues_until_the_run_is_done(cluster, uncut, tmp_path):
