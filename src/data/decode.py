@@ -1,6 +1,7 @@
 """Decode image files: every format that Pillow reads, transparent or not, and HEIC if available."""
 
 import contextlib
+import struct
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,8 @@ from src.core.types import Color
 
 WHITE = (255, 255, 255)
 ORIENTATION = 0x0112  # the EXIF tag
+EXIF, FRAMES = 0xE1, (0xC0, 0xC1, 0xC2)  # markers of a JPEG: baseline, extended, progressive
+SMALL = 2**16  # bytes of a file that is read at once
 Interpolation = Literal["bilinear", "bicubic"]
 
 
@@ -55,6 +58,9 @@ def decode_array(
     interpolation: Interpolation = "bilinear",
 ) -> np.ndarray:
     """Decode an image file as `decode` does; return a read-only array (H, W, C) uint8."""
+    ready = _decode_ready(path, (*size, channels)) if size is not None and crop == 1 else None
+    if ready is not None:
+        return ready
     try:
         with _open(path) as image:
             fitted = _fitted(image, size, channels, background, crop, interpolation)
@@ -91,6 +97,36 @@ def _fitted(
         return image  # `fit` would only copy it
     method = Image.Resampling[interpolation.upper()]
     return ImageOps.fit(image, (size[1], size[0]), method, bleed=(1 - crop) / 2)
+
+
+def _decode_ready(path: Path, shape: tuple[int, int, int]) -> np.ndarray | None:
+    """Decode a small JPEG that has the shape (H, W, C) already.
+
+    Pillow's decoder does it without looking for the format and its details, in half of the time.
+    None: it is no such file, or cannot be decoded.
+    """
+    mode = "RGB" if shape[2] == 3 else "L"
+    with contextlib.suppress(OSError, ValueError):
+        with path.open("rb", buffering=0) as file:
+            content = file.read(SMALL)
+        if len(content) < SMALL and _jpeg_shape(content) == shape:
+            image = Image.frombytes(mode, (shape[1], shape[0]), content, "jpeg", mode, "")
+            return np.asarray(image).reshape(shape)
+    return None
+
+
+def _jpeg_shape(content: bytes) -> tuple[int, int, int] | None:
+    """Return (H, W, C) of a JPEG without EXIF, which could say that it is rotated; else None."""
+    place = 2
+    while content.startswith(b"\xff\xd8\xff") and place + 9 < len(content):
+        _, marker, length = struct.unpack_from(">BBH", content, place)
+        if marker == EXIF:
+            break
+        if marker in FRAMES:
+            height, width, channels = struct.unpack_from(">HHB", content, place + 5)
+            return height, width, channels
+        place += 2 + length
+    return None
 
 
 def why_unreadable(path: Path) -> str | None:

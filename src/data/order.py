@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from src.core.signals import ignore_in_worker
 log = logging.getLogger(__name__)
 
 NICE = 10  # how much a worker yields to the main process, from 0 to 19
+SMALL = 2**20  # bytes of a batch that a pipe carries in less time than shared memory
 
 
 class EpochSampler(Sampler[Tensor]):
@@ -166,8 +168,9 @@ class MemoryLoader:
 class WorkerLoader(DataLoader[Any]):
     """Read batches in worker processes, in the order of the sampler.
 
-    A batch travels through shared memory, or through a pipe if that is full (torch would
-    hang). If the machine cannot start processes, the main process reads.
+    A large batch travels through shared memory. A small one goes through a pipe, and so does a
+    large one if shared memory is full (torch would hang). If the machine cannot start processes,
+    the main process reads.
 
     Args:
         part: the set, read by part[indices].
@@ -207,7 +210,8 @@ class WorkerLoader(DataLoader[Any]):
         return map(self._receive, batches)
 
     def _receive(self, batch: Sequence[Tensor | np.ndarray]) -> tuple[Tensor, ...]:
-        if not self.piped and any(isinstance(part, np.ndarray) for part in batch):
+        arrays = [part for part in batch if isinstance(part, np.ndarray)]
+        if not self.piped and sum(part.nbytes for part in arrays) > SMALL:
             WorkerLoader.piped = True
             log.info("/dev/shm is full: batches of data.workers come through a pipe, more slowly")
         return tuple(torch.as_tensor(part) for part in batch)
@@ -215,7 +219,7 @@ class WorkerLoader(DataLoader[Any]):
 
 @dataclass
 class _InWorker(Dataset[Any]):
-    """A set as a worker reads it: batches are sent without shared memory if that is full."""
+    """A set as a worker reads it."""
 
     part: Any
 
@@ -224,10 +228,10 @@ class _InWorker(Dataset[Any]):
 
     def __getitem__(self, indices: np.ndarray) -> tuple[Tensor | np.ndarray, ...]:
         batch = self.part[torch.from_numpy(indices)]
-        try:
-            return tuple(part.share_memory_() for part in batch)
-        except RuntimeError:  # no room
-            return tuple(part.numpy() for part in batch)
+        if sum(part.nbytes for part in batch) > SMALL:
+            with suppress(RuntimeError):  # no room
+                return tuple(part.share_memory_() for part in batch)
+        return tuple(part.numpy() for part in batch)
 
 
 @dataclass

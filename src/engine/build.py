@@ -19,6 +19,7 @@ from src.callbacks.nonfinite import NonFinite
 from src.callbacks.profiling import OperatorProfile, SimpleProfile
 from src.callbacks.reproducibility import Reproducibility
 from src.callbacks.train_metrics import TrainMetrics
+from src.callbacks.worker_cores import WorkerCores
 from src.config.signatures import class_attribute
 from src.core import runs
 from src.core.errors import UserError
@@ -203,6 +204,7 @@ def _callbacks(
     # Lightning would put its own Timer behind the checkpoint
     timer = [Timer(max_time)] if max_time else []
     guards = [
+        WorkerCores(),
         Compile(),
         Reproducibility(cfg.seed),
         TrainMetrics(),

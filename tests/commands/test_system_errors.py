@@ -161,14 +161,16 @@ def batches(workers):
     return list(order.loader(part, 8, 0, training=True, trainer=None, workers=workers))
 
 
-@pytest.mark.parametrize("fault", ["no shared memory", "no semaphores", None])
-def test_batches_are_the_same_with_and_without_shared_memory(monkeypatch, fault):
+@pytest.mark.parametrize("way", ["pipe", "shared memory", "no shared memory", "no semaphores"])
+def test_batches_are_the_same_however_they_come_from_workers(monkeypatch, way):
     def refuse(*args):
-        raise {"no shared memory": RuntimeError, "no semaphores": FULL}[fault]
+        raise {"no shared memory": RuntimeError, "no semaphores": FULL}[way]
 
-    if fault == "no shared memory":
-        monkeypatch.setattr(torch.Tensor, "share_memory_", refuse)  # in the workers too, as forked
-    elif fault == "no semaphores":
+    if way != "pipe":
+        monkeypatch.setattr(order, "SMALL", 0)  # in the workers too, as they are forked
+    if way == "no shared memory":
+        monkeypatch.setattr(torch.Tensor, "share_memory_", refuse)
+    elif way == "no semaphores":
         monkeypatch.setattr(order, "_try_queues", refuse)
     for one, other in zip(batches(0), batches(2), strict=True):
         for part, same in zip(one, other, strict=True):

@@ -1,0 +1,74 @@
+"""Leave processor cores to the workers that decode images, where training needs few itself."""
+
+import copy
+import logging
+import os
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from src.core.counts import count
+from src.models.base import Family
+
+log = logging.getLogger(__name__)
+
+SMALL = 2000  # multiply-adds per pixel, below which decoding an image takes as long as training
+
+
+class WorkerCores(pl.Callback):
+    """Train a small network with one thread less for each worker, on a CPU.
+
+    The threads of an operation wait for the slowest of them. If a worker runs on the core of one,
+    all wait: on two cores, LeNet then trains at two thirds of the speed that it has with one
+    thread. A larger network needs all cores. A number of threads that OMP_NUM_THREADS gives is
+    kept. The choice depends on nothing that is measured, because results depend on it in the last
+    bits.
+    """
+
+    def __init__(self) -> None:
+        self.before = 0  # threads
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        workers = getattr(trainer.train_dataloader, "num_workers", 0)
+        self.before = torch.get_num_threads()
+        threads = max(1, self.before - workers)
+        if (
+            threads < self.before
+            and trainer.strategy.root_device.type == "cpu"
+            and "OMP_NUM_THREADS" not in os.environ
+            and isinstance(pl_module, Family)
+            and multiply_adds_per_pixel(pl_module) < SMALL
+        ):
+            torch.set_num_threads(threads)
+            log.info(
+                "training with %s, because %s the images (with OMP_NUM_THREADS=%d: with %d)",
+                count(threads, "thread"),
+                "a worker decodes" if workers == 1 else f"{workers} workers decode",
+                self.before,
+                self.before,
+            )
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        torch.set_num_threads(self.before)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        if self.before:
+            torch.set_num_threads(self.before)
+
+
+def multiply_adds_per_pixel(model: Family) -> float:
+    """Return the multiply-adds of one pass through the networks, per pixel of an image."""
+    total = 0.0
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        for net, inputs in model.example_inputs().values():
+            given = inputs if isinstance(inputs, tuple) else (inputs,)
+            # a copy, because the pass would change the statistics of a BatchNorm
+            net = copy.deepcopy(net).requires_grad_(False).eval()
+            with FlopCounterMode(display=False) as counter:
+                net(*given)
+            total += counter.get_total_flops() / 2 / len(given[0])
+    height, width = model.datamodule.size
+    return total / (height * width)
