@@ -68,21 +68,14 @@ def bench(cfg: DictConfig, overrides: Sequence[str] | None = None) -> Speeds:
     from src.bench.costs import print_costs
     from src.bench.lean import empty_trainer_rate, lean_rate
     from src.engine import build
-    from src.engine.runtime import fast_precision
 
     if cfg.model._target_ not in PLAIN:
         raise UserError(
             f"there is no plain loop for {cfg.model._target_}; there is one for {', '.join(PLAIN)}"
         )
-    cfg, settings = cfg.copy(), cfg.bench  # the benchmark changes settings
     data = build.datamodule(cfg)
-    per_epoch = len(data.train_dataloader())
-    cfg.trainer.max_epochs = -(-(settings.warmup + settings.batches) // per_epoch)
-    cfg.trainer.limit_val_batches = 0
-    if cfg.callbacks:
-        cfg.callbacks.pop("quality", None)
+    cfg, settings = training_only(cfg, data), cfg.bench
     own = cfg.trainer.precision
-    own = fast_precision(cfg.trainer.accelerator) if own == "auto" else own
     print(
         f"{data.name}, batch {data.batch_size}, {torch.get_num_threads()} threads, ours in {own}, "
         f"{settings.batches} batches per round",
@@ -124,6 +117,21 @@ def _print_ratio(name: str, values: Sequence[float]) -> None:
         f"{name}: median {statistics.median(values):.2f}, "
         f"from {min(values):.2f} to {max(values):.2f}"
     )
+
+
+def training_only(cfg: DictConfig, data: Any) -> DictConfig:
+    """Return `cfg` for timing: enough epochs, no validation or test, no precision left open."""
+    from src.engine.runtime import fast_precision
+
+    cfg = cfg.copy()
+    per_epoch = len(data.train_dataloader())
+    cfg.trainer.max_epochs = -(-(cfg.bench.warmup + cfg.bench.batches) // per_epoch)
+    cfg.trainer.limit_val_batches = 0
+    if cfg.callbacks:
+        cfg.callbacks.pop("quality", None)
+    if cfg.trainer.precision == "auto":
+        cfg.trainer.precision = fast_precision(cfg.trainer.accelerator)
+    return cfg
 
 
 def our_rate(cfg: DictConfig, data: Any, precision: str, profiler: Any = None) -> float:

@@ -7,7 +7,6 @@ The loops of a family alternate within each round, so that a change of the machi
 all of them. Each CSV line holds one value, as in results/*.csv.
 """
 
-import csv
 import platform
 import statistics
 import sys
@@ -19,15 +18,12 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from src.bench.__main__ import COMPARED, Speeds, bench
+from src.bench.tables import Row, chosen, rows_of, save_csv, save_table, shown
 from src.config import cli
 from src.config.checks import check
 from src.config.compose import compose
 from src.config.overrides import quoted, setting
-from src.core.errors import UserError, near, writing
-from src.core.files import write_atomically
-from src.core.provenance import facts
-
-COLUMNS = ("run", "seed", "metric", "value", "commit", "machine", "command")
+from src.core.errors import writing
 
 
 @dataclass
@@ -57,18 +53,20 @@ FAMILIES = {
     "cyclegan": Recipe(("model=cyclegan", "data=winter"), "cifar10", 20),
 }
 
+HEADER = (
+    *("family", "plain", "lean", "empty Trainer", "ours"),
+    *("ours / plain", "ours / lean", "ours / empty Trainer"),
+    *("seconds to first batch", "peak memory, MB"),
+)
+
 
 def bench_families(cfg: DictConfig) -> dict[str, Speeds]:
     """Measure the families of `cfg`; write the results after each, and return them."""
     from src.bench.made_up import made_up_images, made_up_mnist
 
-    names = list(FAMILIES) if cfg.families is None else list(cfg.families)
-    for name in names:
-        if name not in FAMILIES:
-            known = list(FAMILIES)
-            raise UserError(f"families={name}: one of {', '.join(known)}{near(name, known)}")
+    names = chosen("families", cfg.families, FAMILIES)
     measured: dict[str, Speeds] = {}
-    rows: list[Sequence[object]] = []
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:
         folders = {
             "mnist": cfg.mnist or made_up_mnist(Path(scratch) / "mnist"),
@@ -81,9 +79,12 @@ def bench_families(cfg: DictConfig) -> dict[str, Speeds]:
             bench_cfg = compose("bench", given)
             check(bench_cfg, "bench")
             measured[name] = bench(bench_cfg, overrides)
-            shown = [o.replace(str(scratch), "MADE_UP") for o in overrides]
-            command = "python -m src.bench " + " ".join(shown)
-            rows += rows_of(name, measured[name], cfg.machine or platform.node(), command)
+            rows += rows_of(
+                name,
+                values_of(measured[name]),
+                cfg.machine or platform.node(),
+                shown(overrides, Path(scratch)),
+            )
             save(measured, rows, Path(cfg.out).expanduser())
     return measured
 
@@ -102,35 +103,27 @@ def overrides_of(family: Recipe, root: str, cfg: DictConfig) -> list[str]:
     ]
 
 
-def rows_of(name: str, speeds: Speeds, machine: str, command: str) -> list[Sequence[object]]:
-    """Return the lines of a family for the CSV file."""
-    commit = str(facts().get("commit") or "")[:7]
-    found: list[tuple[object, str, float]] = []
+def values_of(speeds: Speeds) -> list[tuple[int, str, float]]:
+    """Return the values of a family for the CSV file: (round, metric, value)."""
+    found: list[tuple[int, str, float]] = []
     for loop, rates in speeds.rates.items():
         found += [(k, f"{loop}_images_per_second", rate) for k, rate in enumerate(rates, 1)]
     for loop in COMPARED:
         found += [(k, f"ratio_{loop}", ratio) for k, ratio in enumerate(speeds.ratios(loop), 1)]
     for k, start in enumerate(speeds.starts, 1):
         found += [(k, "start_seconds", start.seconds), (k, "peak_memory_mb", start.peak_memory_mb)]
-    return [
-        (name, k, metric, round(value, 3), commit, machine, command) for k, metric, value in found
-    ]
+    return found
 
 
-def save(measured: dict[str, Speeds], rows: Sequence[Sequence[object]], folder: Path) -> None:
+def save(measured: dict[str, Speeds], rows: Sequence[Row], folder: Path) -> None:
     """Write speed.csv, speed.md and speed.png."""
     from src.viz.charts import draw_bars
     from src.viz.grids import save_png
 
-    def write_rows(path: Path) -> None:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([COLUMNS, *rows])
-
     with writing(f"out={folder}"):
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "speed.csv", write_rows)
-        text = "\n".join(table(measured)) + "\n"
-        write_atomically(folder / "speed.md", lambda path: path.write_text(text, encoding="utf-8"))
+        save_csv(rows, folder / "speed.csv")
+        save_table(HEADER, table(measured), folder / "speed.md")
         bars = {
             f"{name}, {loop}": speeds.ratios(loop)
             for name, speeds in measured.items()
@@ -147,14 +140,9 @@ def save(measured: dict[str, Speeds], rows: Sequence[Sequence[object]], folder: 
     print(f"results in {folder}: speed.csv, speed.md, speed.png", flush=True)
 
 
-def table(measured: dict[str, Speeds]) -> list[str]:
-    """Return the lines of a table in Markdown: medians, with ranges of the ratios."""
-    header = [
-        *("family", "plain", "lean", "empty Trainer", "ours"),
-        *("ours / plain", "ours / lean", "ours / empty Trainer"),
-        *("seconds to first batch", "peak memory, MB"),
-    ]
-    lines = [header, ["---"] * len(header)]
+def table(measured: dict[str, Speeds]) -> list[list[str]]:
+    """Return the lines of the table below HEADER: medians, with ranges of the ratios."""
+    lines = []
     for name, speeds in measured.items():
         rates = [f"{statistics.median(speeds.rates[loop]):,.0f}" for loop in (*COMPARED, "ours")]
         ratios = [
@@ -167,7 +155,7 @@ def table(measured: dict[str, Speeds]) -> list[str]:
             f"{max(start.peak_memory_mb for start in starts):,.0f}" if starts else "",
         ]
         lines.append([f"`{name}`", *rates, *ratios, *start])
-    return [f"| {' | '.join(line)} |" for line in lines]
+    return lines
 
 
 if __name__ == "__main__":

@@ -191,5 +191,15 @@ def peak_memory_mb() -> float:
     """Return the peak memory of this process in MiB; of the GPU if there is one."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
+    return peak_resident_mb(resource.RUSAGE_SELF)
+
+
+def peak_resident_mb(who: int) -> float:
+    """Return a peak memory of the CPU in MiB.
+
+    Args:
+        who: resource.RUSAGE_SELF: of this process; resource.RUSAGE_CHILDREN: of the largest process
+            that it started and that has ended.
+    """
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB on Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    return resource.getrusage(who).ru_maxrss * unit / 2**20

@@ -99,6 +99,18 @@ class BenchFamilies:
 
 
 @dataclass
+class BenchScaling:
+    """python -m src.bench.scaling"""
+
+    axes: Sequence[str] | None
+    mnist: PathText | None
+    cifar10: PathText | None
+    rounds: PositiveInt
+    machine: str | None
+    out: PathText
+
+
+@dataclass
 class BenchServe:
     """python -m src.bench.serve"""
 
@@ -254,6 +266,7 @@ COMMANDS = {
     "leave_one_out": LeaveOneOut,
     "bench_augment": BenchAugment,
     "bench_families": BenchFamilies,
+    "bench_scaling": BenchScaling,
     "bench_serve": BenchServe,
     "runs": Runs,
     "compare": Compare,

@@ -23,6 +23,7 @@ CONFIGS = {
     "bench.augment": "bench_augment",
     "bench.families": "bench_families",
     "bench.leave_one_out": "leave_one_out",
+    "bench.scaling": "bench_scaling",
     "bench.serve": "bench_serve",
     "runs compare": "compare",
 }
