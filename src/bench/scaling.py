@@ -184,7 +184,7 @@ def try_point(what: str, overrides: list[str]) -> Point | None:
 
 
 class Sources:
-    """The folders of images to train on, made when they are needed.
+    """Folders of images to train on, made when they are needed.
 
     Args:
         cfg: names folders with MNIST and CIFAR-10, or null for made-up images.
@@ -268,7 +268,7 @@ def save(measured: Measured, name: str, rows: list[Row], folder: Path) -> None:
     """Write scaling.csv and scaling.md of all axes, and scaling_NAME.png."""
     from src.viz.scaling import save_scaling
 
-    axis, points = AXES[name], measured[name]
+    axis, points = AXES[name], dict(sorted(measured[name].items()))
     with writing(f"out={folder}"):
         save_csv(rows, folder / "scaling.csv")
         save_table(HEADER, table(measured), folder / "scaling.md")
@@ -284,7 +284,7 @@ def table(measured: Measured) -> list[list[str]]:
     """Return the lines of the table below HEADER: medians and ranges over the rounds."""
     lines = []
     for name, points in measured.items():
-        for value, found in points.items():
+        for value, found in sorted(points.items()):
             line = [f"`{name}`", f"{value:,}"]
             for numbers in zip(*found, strict=True):
                 middle = statistics.median(numbers)

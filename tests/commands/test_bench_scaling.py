@@ -107,13 +107,14 @@ def test_a_small_axis_is_measured_in_processes(monkeypatch, images, tmp_path):
 
 @pytest.mark.slow
 def test_memory_of_streamed_training_does_not_grow_with_the_number_of_images(images, tmp_path):
+    axis = replace(AXES["streamed"], batches=lambda _: 60)
+    settings = ("data.size=128", "data.batch_size=16", "trainer.accelerator=cpu")
     peaks = []
-    for n in (200, 2000):  # 2.3 and 23 MiB decoded
+    for n in (256, 2048):  # 12 and 96 MiB decoded
         folder = linked_images(images, n, tmp_path / str(n))
-        axis = replace(AXES["streamed"], batches=lambda _: 60)
-        overrides = [*overrides_of(axis, n, folder), "data.size=64", "trainer.accelerator=cpu"]
+        overrides = [*overrides_of(axis, n, folder), *settings]
         peaks.append(scaling.in_new_process(overrides).peak_memory_mb)
-    assert abs(peaks[1] - peaks[0]) < 8
+    assert peaks[1] - peaks[0] < 20  # two runs of one folder differ by up to 10
 
 
 @pytest.mark.slow
