@@ -2,9 +2,7 @@
 
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
-from tensorboard.compat.proto.summary_pb2 import Summary
 
 from src.callbacks.images import (
     delete_images_after,
@@ -13,6 +11,7 @@ from src.callbacks.images import (
     save_image,
     summary_writer,
 )
+from src.callbacks.loggers import image_summary
 from src.callbacks.protocols import CanPaint
 from src.callbacks.trainer_state import is_last_epoch, is_power_of_two, probe_images
 from src.core.progress import progress
@@ -95,12 +94,5 @@ class CanvasSequences(pl.Callback):
                 save_image(trainer, f"canvas_{name}.gif", gif)
                 if writer:
                     writer._get_file_writer().add_summary(
-                        _gif_summary(f"canvas/{name}", gif, frames[0]), step
+                        image_summary(f"canvas/{name}", gif, frames[0]), step
                     )
-
-
-def _gif_summary(tag: str, gif: bytes, frame: np.ndarray) -> Summary:
-    """Return an image summary that holds a GIF; TensorBoard passes its bytes to the browser."""
-    height, width = frame.shape[:2]
-    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
-    return Summary(value=[Summary.Value(tag=tag, image=image)])

@@ -16,8 +16,8 @@ from src.callbacks.trainer_state import datamodule, is_last_epoch, probe_images
 from src.core.progress import progress
 from src.core.randomness import generator
 from src.core.types import NonNegativeInt, PositiveInt, Seed
-from src.viz import charts, explain, grids
-from src.viz.captions import add_title, draw_captioned, draw_predictions
+from src.viz import explain, grids
+from src.viz.captions import add_title, draw_captioned, draw_feature_maps, draw_predictions
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class Explanations(pl.Callback):
         )
         rows = {name: maps[name][0] for name in np.array(list(maps))[picked]}
         when = moment(trainer)
-        picture = charts.draw_feature_maps(images[0], rows, f"feature maps of an image\n{when}")
+        picture = draw_feature_maps(images[0], rows, f"feature maps of an image\n{when}")
         save_image(trainer, "feature_maps.png", picture)
         for name, layer in rows.items():
             shape = "x".join(map(str, layer.shape[1:]))

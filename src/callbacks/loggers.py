@@ -20,6 +20,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 from pytorch_lightning.utilities import rank_zero_only
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.writer import FileWriter
@@ -30,6 +31,7 @@ from src.core.files import set_aside, write_atomically
 from src.core.runs import is_first_process
 from src.core.types import AnyLength
 from src.metrics.figures import MAX_FIGURES, format_value
+from src.viz import grids
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +116,22 @@ class Events(SummaryWriter):
         return self.file_writer
 
 
+def image_summary(tag: str, encoded: bytes, picture: np.ndarray) -> Summary:
+    """Return a summary for the IMAGES tab, which passes the bytes of a PNG or GIF to the browser.
+
+    Args:
+        tag: its name.
+        encoded: the bytes.
+        picture: its pixels, or its first frame: (H, W) or (H, W, 3).
+    """
+    height, width = picture.shape[:2]
+    colors = 1 if picture.ndim == 2 else 3
+    image = Summary.Image(
+        height=height, width=width, colorspace=colors, encoded_image_string=encoded
+    )
+    return Summary(value=[Summary.Value(tag=tag, image=image)])
+
+
 class TensorBoard(TensorBoardLogger):
     """TensorBoard's events in the run's folder.
 
@@ -167,8 +185,8 @@ class TensorBoard(TensorBoardLogger):
     @rank_zero_only
     def log_image(self, key: str, images: list[np.ndarray], step: int | None = None) -> None:
         for image in images:
-            dataformats = "HW" if image.ndim == 2 else "HWC"
-            self.experiment.add_image(key, image, step, dataformats=dataformats)
+            summary = image_summary(key, grids.png(image), image)
+            self.experiment._get_file_writer().add_summary(summary, step)
 
     @rank_zero_only
     def log_final(self, settings: dict[str, Any], metrics: dict[str, float]) -> None:

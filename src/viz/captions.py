@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from src.viz import fonts
-from src.viz.grids import enlarge, grid
+from src.viz.grids import enlarge, grid, stretch_contrast
 
 Color = tuple[int, int, int]
 
@@ -71,6 +71,35 @@ def _draw_legend(draw: ImageDraw.ImageDraw, legend: Mapping[str, Color], top: in
         draw.rectangle([x, top + 5, x + 9, top + 14], fill=color)
         fonts.write(draw, (x + 14, top + 1), name, FONT)
         x += 14 + fonts.length(name, FONT) + 16
+
+
+def draw_feature_maps(
+    image: Tensor, maps: Mapping[str, Tensor], title: str, side: int = 56, gap: int = 4
+) -> np.ndarray:
+    """Draw an image, and below it for each layer a line with its name and a row of its maps.
+
+    Args:
+        image: (C, H, W).
+        maps: (K, h, w) by layer; each map is stretched from its smallest value (black) to its
+            largest (white).
+        title: text above the image.
+        side: pixels of a map in the picture.
+        gap: pixels between maps.
+    """
+    rows = {"image": image.unsqueeze(0)} | {
+        f"{name}: {'x'.join(map(str, layer.shape[1:]))} pixels": layer.unsqueeze(1)
+        for name, layer in maps.items()
+    }
+    width = max(MIN_TITLE, max(map(len, rows.values())) * (side + gap) + gap)
+    sheets = []
+    for name, layer in rows.items():
+        shown = F.interpolate(enlarge(stretch_contrast(layer), 1), side, mode="nearest-exact")
+        sheet = torch.ones(3, side, width)
+        for column, picture in enumerate(shown):
+            left = gap + column * (side + gap)
+            sheet[:, :, left : left + side] = picture
+        sheets.append(add_title((sheet * 255).round().byte().permute(1, 2, 0).numpy(), name))
+    return add_title(np.concatenate(sheets), title)
 
 
 def draw_captioned(

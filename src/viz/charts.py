@@ -1,4 +1,4 @@
-"""Charts: bars, confusion matrices, feature maps by layer, points in a plane.
+"""Charts: bars, confusion matrices, points in a plane.
 
 Every picture is uint8 (H, W, 3).
 """
@@ -12,10 +12,9 @@ from torch import Tensor
 
 from src.viz import axes, fonts
 from src.viz.axes import MARGIN, SIZE, Title
-from src.viz.grids import stretch_contrast
 
-MAX_NAME = 260  # pixels; longer names are shortened
 LINE = 18  # pixels from line to line
+MAX_NAME = 260  # pixels; longer names are shortened
 BAR = "#4c72b0"
 NUMBERED = 20  # numbers are drawn for up to this many classes or bars
 
@@ -134,45 +133,6 @@ def _write_counts(axis: Any, counts: Tensor, shares: np.ndarray) -> None:
         share = f"{shares[i, j]:.0%}" if shares[i, j] >= 0.005 else "<1%"
         text = f"{int(counts[i, j])}\n{share}"
         axis.text(j, i, text, ha="center", va="center", color=ink, fontsize=axes.POINTS - 0.5)
-
-
-def draw_feature_maps(
-    image: Tensor, maps: dict[str, Tensor], title: str, side: int = 56
-) -> np.ndarray:
-    """Draw an image, and below it for each layer a line with its name and a row of its maps.
-
-    Args:
-        image: (C, H, W).
-        maps: (K, h, w) by layer; each map is stretched from its smallest value (black) to its
-            largest (white).
-        title: text above the image.
-        side: pixels of a map in the picture.
-    """
-    rows = {"image": image.unsqueeze(0)} | {
-        f"{name}: {'x'.join(map(str, layer.shape[1:]))} pixels": layer.unsqueeze(1)
-        for name, layer in maps.items()
-    }
-    gap = 4
-    columns = max(len(layer) for layer in rows.values())
-    width = max(columns * (side + gap), axes.width_of(rows)) + 2 * MARGIN
-    head, step = Title(title, width), side + LINE + gap
-
-    def paint(figure: Any) -> None:
-        head.draw(figure)
-        for row, (name, layer) in enumerate(rows.items()):
-            top = head.height + MARGIN + row * step
-            line = axes.place(figure, MARGIN, top, width - 2 * MARGIN, LINE)
-            line.text(0, 0.5, fonts.drawable(name), va="center", transform=line.transAxes)
-            line.set_axis_off()
-            shown = stretch_contrast(layer).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
-            for column, picture in enumerate(shown):
-                left = MARGIN + column * (side + gap)
-                axis = axes.place(figure, left, top + LINE, side, side)
-                axis.imshow(picture, interpolation="nearest", aspect="auto")
-                axis.set_axis_off()
-
-    height = head.height + MARGIN + len(rows) * step + MARGIN
-    return axes.draw(width, height, [title, *rows], paint)
 
 
 def draw_points(points: Tensor, labels: Tensor, names: Sequence[str], side: int) -> np.ndarray:

@@ -101,9 +101,16 @@ def stretch_contrast(images: Tensor) -> Tensor:
     return (values - low) / (high - low).clamp_min(1e-12)
 
 
+def png(picture: np.ndarray) -> bytes:
+    """Return the bytes of a PNG file: a little larger than necessary, in half of the time."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
 def save_png(picture: np.ndarray, path: Path) -> None:
     """Write a picture as PNG, and create its folder if needed."""
-    write_or_remove(path, Image.fromarray(picture).save)
+    write_or_remove(path, lambda file: file.write_bytes(png(picture)))
 
 
 def save_gif(

@@ -58,3 +58,17 @@ def test_canvases_have_steps_a_legend_and_a_marked_target():
     assert ((strip[-20:] == (0, 90, 220)).all(2)).any(), "the frame of the target"
     blank = Canvases(canvases.frames, {}, None)
     assert not (captioned_strip(blank, "samples") == COLORS["write"]).all(2).any()
+
+
+def test_feature_maps_are_drawn_below_the_name_of_their_layer(monkeypatch):
+    said = []
+    monkeypatch.setattr(captions.fonts, "write", lambda draw, place, text, *_: said.append(text))
+    maps = {"net.conv2": torch.tensor([[[3.0, 7.0], [5.0, 3.0]], [[0.0, 0.0], [0.0, 1.0]]])}
+    picture = captions.draw_feature_maps(torch.zeros(3, 8, 8), maps, "feature maps", side=8, gap=2)
+    assert said == ["image", "net.conv2: 2x2 pixels", "feature maps"]
+    row = picture[-8:, :, 0]
+    first = [[0, 255], [128, 0]]
+    assert np.array_equal(row[:, 2:10], np.kron(first, np.ones((4, 4))))
+    assert np.array_equal(row[:, 12:20], np.kron([[0, 0], [0, 255]], np.ones((4, 4))))
+    assert (row[:, 20:] == 255).all()
+    assert (picture[:-8, 2:10] == 0).all((1, 2)).sum() == 8, "the image"

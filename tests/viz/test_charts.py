@@ -76,15 +76,6 @@ def test_charts_stay_small_for_many_classes(n, figures):
     assert not is_clipped(figures[0])
 
 
-def test_feature_maps_have_the_whole_name_of_their_layer(figures):
-    name = "net.features.stage3.blocks.5.conv2"
-    picture = charts.draw_feature_maps(
-        torch.rand(3, 8, 8), {name: torch.rand(16, 4, 4), "b": torch.rand(2, 2, 2)}, "feature maps"
-    )
-    assert {"feature maps", f"{name}: 4x4 pixels", "b: 2x2 pixels"} <= words(figures[0])
-    assert picture.shape[1] >= 16 * 56
-
-
 def test_plane_puts_points_at_their_coordinates(figures):
     points, decoded = torch.tensor([[0.1, 0.1], [0.9, 0.8]]), np.zeros((200, 200), np.uint8)
     charts.draw_plane(decoded, points, torch.tensor([0, 1]), ["a", "b"])

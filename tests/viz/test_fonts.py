@@ -95,7 +95,7 @@ def test_all_charts_draw_any_script():
         lambda names: charts.draw_bars([0.5] * len(names), names[5], names=names),
         lambda names: charts.draw_bars([0.5] * 2, "x", names=names[3:5]),
         lambda names: charts.draw_confusion(counts, names, "x"),
-        lambda names: charts.draw_feature_maps(images[0], dict.fromkeys(names, images[0]), "x"),
+        lambda names: captions.draw_feature_maps(images[0], dict.fromkeys(names, images[0]), "x"),
         lambda names: captions.add_title(charts.draw_bars([1.0], "x"), names[4], names),
     ):
         one, two = draw(NAMES), draw(other)
