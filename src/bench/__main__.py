@@ -13,7 +13,8 @@ The loops of each round, one after another:
   lean    the least that trains the same network in the same precision: see src/bench/lean.py
   empty   the same step in Lightning's Trainer, without callbacks and loggers
   ours    as python -m src.train, with TensorBoard, metrics.csv, progress and the pictures of
-          callbacks=default; in trainer.precision, and in float32
+          callbacks=default; in trainer.precision
+  float32 ours in 32-true, unless that is trainer.precision
 
 The seconds from the command to its first batch are those of python -m src.train with the same
 settings. Peak memory is that of this run.
@@ -32,10 +33,12 @@ from omegaconf import DictConfig
 
 from src.bench.baselines import PLAIN, Clock
 from src.bench.startup import Start, measure_starts
+from src.bench.tables import chosen
 from src.config import cli
 from src.core.errors import UserError
 
 COMPARED = ("plain", "lean", "empty")
+LOOPS = (*COMPARED, "ours", "float32")
 
 
 @dataclass
@@ -69,9 +72,11 @@ def bench(cfg: DictConfig, overrides: Sequence[str] | None = None) -> Speeds:
     from src.bench.lean import empty_trainer_rate, lean_rate
     from src.engine import build
 
-    if cfg.model._target_ not in PLAIN:
+    names = chosen("bench.loops", cfg.bench.loops, LOOPS)
+    if "plain" in names and cfg.model._target_ not in PLAIN:
         raise UserError(
-            f"there is no plain loop for {cfg.model._target_}; there is one for {', '.join(PLAIN)}"
+            f"there is no plain loop for {cfg.model._target_}; there is one for {', '.join(PLAIN)} "
+            "(bench.loops=[ours] times ours alone)"
         )
     data = build.datamodule(cfg)
     cfg, settings = training_only(cfg, data), cfg.bench
@@ -86,19 +91,18 @@ def bench(cfg: DictConfig, overrides: Sequence[str] | None = None) -> Speeds:
         "lean": lambda: lean_rate(cfg, data, own),
         "empty": lambda: empty_trainer_rate(cfg, data, own),
         "ours": lambda: our_rate(cfg, data, own),
+        "float32": lambda: our_rate(cfg, data, "32-true"),
     }
-    if own != "32-true":
-        loops["float32"] = lambda: our_rate(cfg, data, "32-true")
-    speeds = Speeds({name: [] for name in loops})
+    names = [name for name in names if name != "float32" or own != "32-true"]
+    speeds = Speeds({name: [] for name in names})
     for number in range(1, settings.rounds + 1):
-        for name, loop in loops.items():
-            speeds.rates[name].append(loop())
+        for name in names:
+            speeds.rates[name].append(loops[name]())
         rates = "   ".join(f"{name} {values[-1]:,.0f}" for name, values in speeds.rates.items())
         print(f"round {number}, images/s: {rates}", flush=True)
-    for name in COMPARED:
-        _print_ratio(f"ours / {name}", speeds.ratios(name))
-    if "float32" in loops:
-        _print_ratio("float32 / plain", speeds.ratios("plain", of="float32"))
+    for loop, base in (*(("ours", name) for name in COMPARED), ("float32", "plain")):
+        if {loop, base} <= set(names):
+            _print_ratio(f"{loop} / {base}", speeds.ratios(base, of=loop))
     if overrides is not None and settings.starts:
         speeds.starts = measure_starts(overrides, settings.starts)
         seconds = [start.seconds for start in speeds.starts]

@@ -38,6 +38,7 @@ class Recommended:
 class Benchmark:
     """The node `bench` of bench."""
 
+    loops: Sequence[str] | None
     batches: PositiveInt
     warmup: PositiveInt
     rounds: PositiveInt

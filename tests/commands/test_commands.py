@@ -269,6 +269,14 @@ def test_bench_takes_any_optimizer_of_torch_and_any_shift():
         call("bench", bench, "model=cnn", "model/optimizer=muon", *FAST)
 
 
+def test_bench_times_the_loops_that_are_asked_for(capsys):
+    speeds = call("bench", bench, "model=fc", *FAST, "bench.loops=[ours,lean]")
+    assert list(speeds.rates) == ["ours", "lean"]
+    assert "ours / lean: median" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"bench\.loops=our: .*did you mean ours"):
+        call("bench", bench, "model=fc", *FAST, "bench.loops=[our]")
+
+
 def test_bench_names_the_largest_costs(capsys):
     call("bench", bench, "model=fc", *FAST, "bench.profile=true")
     table = capsys.readouterr().out.partition("largest costs of ours")[2].splitlines()[2:]
