@@ -1,4 +1,4 @@
-"""What the benchmarks share: choosing what to measure, and CSV files and tables of the results."""
+"""Choose what a benchmark measures, and write its results as CSV files and tables."""
 
 import csv
 from collections.abc import Iterable, Sequence
