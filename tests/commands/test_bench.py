@@ -1,0 +1,112 @@
+"""`python -m src.bench`: which loops it times, and what it measures."""
+
+import sys
+import time
+import tomllib
+
+import pytest
+
+from src.bench.__main__ import bench
+from src.bench.augment import bench_augment
+from src.bench.baselines import PLAIN
+from src.bench.startup import measure_starts
+from src.core.errors import UserError
+from tests.conftest import ROOT, TINY_NETS, call
+
+FAST = (
+    *("bench.batches=1", "bench.warmup=1", "bench.rounds=1"),
+    *("data.limit=16", "data.batch_size=4"),
+)
+
+
+@pytest.mark.parametrize(
+    ("precision", "loops"),
+    [
+        ("bf16-mixed", ["plain", "lean", "empty", "ours", "float32"]),
+        ("32-true", ["plain", "lean", "empty", "ours"]),
+    ],
+)
+def test_bench_times_every_loop_in_every_round(capsys, precision, loops):
+    speeds = call(
+        "bench", bench, *TINY_NETS, *FAST, "bench.rounds=2", f"trainer.precision={precision}"
+    )
+    assert list(speeds.rates) == loops
+    assert all(len(values) == 2 and min(values) > 0 for values in speeds.rates.values())
+    lines = capsys.readouterr().out.splitlines()
+    for number, line in enumerate(lines[1:3], 1):
+        assert line.startswith(f"round {number}, images/s: plain ")
+    assert lines[3].startswith("ours / plain: median ")
+
+
+def test_bench_runs_each_loop_in_the_precision_that_it_names(monkeypatch, capsys):
+    seen = []
+    monkeypatch.setitem(PLAIN, "src.models.gan.GAN", lambda cfg, data: 100.0)
+    for name in ("lean.lean_rate", "lean.empty_trainer_rate", "__main__.our_rate"):
+        monkeypatch.setattr(
+            f"src.bench.{name}",
+            lambda cfg, data, precision, name=name: seen.append((name, precision)) or 250.0,
+        )
+    speeds = call("bench", bench, *TINY_NETS, "bench.rounds=2", "trainer.precision=bf16-mixed")
+    assert [precision for _, precision in seen] == [*["bf16-mixed"] * 3, "32-true"] * 2
+    assert speeds.ratios("plain") == [2.5, 2.5]
+    assert "ours / plain: median 2.50" in capsys.readouterr().out
+
+
+def test_bench_takes_any_optimizer_of_torch_and_any_shift():
+    overrides = ("model=cnn", "model/optimizer=adamw", "augment=standard", "callbacks=none")
+    assert len(call("bench", bench, *overrides, *FAST).rates["lean"]) == 1
+    assert len(call("bench", bench, *TINY_NETS, "model/optimizer=sgd", *FAST).rates["lean"]) == 1
+    with pytest.raises(UserError, match=r"a plain loop has no Muon: choose one of torch\.optim"):
+        call("bench", bench, "model=cnn", "model/optimizer=muon", *FAST)
+
+
+def test_bench_times_the_loops_that_are_asked_for(capsys):
+    speeds = call("bench", bench, "model=fc", *FAST, "bench.loops=[ours,lean]")
+    assert list(speeds.rates) == ["ours", "lean"]
+    assert "ours / lean: median" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"bench\.loops=our: .*did you mean ours"):
+        call("bench", bench, "model=fc", *FAST, "bench.loops=[our]")
+
+
+def test_bench_names_the_largest_costs(capsys):
+    call("bench", bench, "model=fc", *FAST, "bench.profile=true")
+    table = capsys.readouterr().out.partition("largest costs of ours")[2].splitlines()[2:]
+    assert len(table) == 5
+    assert any("backward pass" in line for line in table)
+
+
+@pytest.mark.slow
+def test_bench_measures_the_start_of_a_run(capsys):
+    before = time.monotonic()
+    (start,) = measure_starts(["model=fc", "data=digits", "bench.rounds=1"], 1)
+    assert 1 < start.seconds < time.monotonic() - before
+    assert start.peak_memory_mb > 100
+    with pytest.raises(UserError, match=r"src\.train failed: error: .*did you mean fc"):
+        measure_starts(["model=fcc"], 1)
+
+
+def test_bench_augment_names_the_extra_that_installs_kornia(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "kornia", None)  # an import of it fails
+    ratios = call("bench_augment", bench_augment, "batch_size=2", "batches=1", "rounds=1")
+    assert list(ratios) == ["torchvision"]
+    said = capsys.readouterr().out
+    assert "kornia is not installed" in said
+    extra = said.partition("pip install '.[")[2].partition("]'")[0]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    assert any(line.startswith("kornia") for line in extras[extra])
+
+
+def test_start_ends_at_the_line_of_the_first_batch(monkeypatch, tmp_path):
+    program = tmp_path / "python"
+    program.write_text(
+        "#!/bin/sh\nfor word; do folder=${word#hydra.run.dir=}; done\nsleep 0.3\n"
+        "echo 'epoch 1/1 batch 1/20: loss 1' >&2\nsleep 0.6\nmkdir -p $folder\n"
+        "echo '{\"peak_memory_mb\": 123}' > $folder/metrics.json\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr("src.bench.startup.sys.executable", str(program))
+    (start,) = measure_starts([], 1)
+    assert 0.3 <= start.seconds < 0.6
+    assert start.peak_memory_mb == 123
