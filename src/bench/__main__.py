@@ -147,7 +147,12 @@ def training_only(cfg: DictConfig, data: Any) -> DictConfig:
 
 
 def our_rate(cfg: DictConfig, data: Any, precision: str, profiler: Any = None) -> float:
-    """Return images per second of the loop of src.train.
+    """Return images per second of the loop of src.train; for the arguments see `our_clock`."""
+    return our_clock(cfg, data, precision, profiler).rate
+
+
+def our_clock(cfg: DictConfig, data: Any, precision: str, profiler: Any = None) -> Clock:
+    """Train for the batches of cfg.bench with the loop of src.train; return their times.
 
     Args:
         profiler: a Lightning profiler that measures after the warm-up; None: none.
@@ -175,7 +180,7 @@ def our_rate(cfg: DictConfig, data: Any, precision: str, profiler: Any = None) -
         if profiler is not None:
             trainer.profiler = profiler
         trainer.fit(build.model(cfg, data), datamodule=data)
-    return clock.rate
+    return clock
 
 
 if __name__ == "__main__":

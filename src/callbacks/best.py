@@ -43,6 +43,10 @@ class BestCheckpoints:
         self.kept = sorted(others, key=lambda one: (sign * one["value"], one["batches"]))
         del self.kept[self.keep :]
 
+    def is_kept(self, batches: int) -> bool:
+        """Return whether the state after `batches` batches is among the best."""
+        return any(one["batches"] == batches for one in self.kept)
+
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint stores."""
         return {"monitor": self.monitor, "mode": self.mode, "kept": [dict(k) for k in self.kept]}
@@ -62,10 +66,9 @@ class BestCheckpoints:
         names = {f"batch_{one['batches']}.ckpt" for one in self.kept}
         if not names:
             return
-        is_kept = any(one["batches"] == batches for one in self.kept)
         best = self.kept[0]["batches"]
         best_file = self.folder / f"batch_{best}.ckpt"
-        if self.keep > 1 and is_kept:
+        if self.keep > 1 and self.is_kept(batches):
             replace_by_link(source, self.folder / f"batch_{batches}.ckpt")
         if best == batches:
             replace_by_link(source, self.folder / BEST)

@@ -1,7 +1,9 @@
 """Checkpoints to resume from, the best ones, and a clean stop at a signal."""
 
 import logging
+import math
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +27,16 @@ from src.metrics.directions import Direction, direction
 
 log = logging.getLogger(__name__)
 
+SLOW = 1.0  # seconds to write a checkpoint, from which it is not written after every epoch
+SHARE = 0.05  # of the time of training, at most, for slow checkpoints after epochs
+
 
 class Checkpoint(pl.Callback):
-    """Write folder/checkpoints/last.ckpt every n batches, after each epoch, and on a signal.
+    """Write folder/checkpoints/last.ckpt every n batches, after epochs, and on a signal.
+
+    It is written after each epoch. If writing takes more than a second, epochs in between are left
+    out, so that checkpoints take at most a twentieth of the time; the last epoch and a new best
+    value are not.
 
     A stop signal (see `src.core.signals`) lets the batch finish, writes the checkpoint and raises
     `Interrupted`; a second one, more than two seconds later, stops at once. If several processes
@@ -46,7 +55,7 @@ class Checkpoint(pl.Callback):
 
     Args:
         folder: the run's folder.
-        every_n_batches: interval; None: only after each epoch.
+        every_n_batches: interval; None: only after epochs.
         monitor: metric of validation that chooses the best checkpoints; None: that of early
             stopping, or keep none.
         mode: whether `min` or `max` of it is better; None: by its name.
@@ -70,6 +79,7 @@ class Checkpoint(pl.Callback):
         self.best: BestCheckpoints | None = None
         self.newest: tuple[int, float] | None = None  # batches and value of the last validation
         self.metrics: dict[str, Any] = {}
+        self.saved_at, self.seconds = -math.inf, 0.0  # end and duration of the last save
         self.signum = 0
         self.handlers: dict[int, Any] = {}
         self.accumulated: dict[str, Tensor] = {}
@@ -178,15 +188,28 @@ class Checkpoint(pl.Callback):
             batches, value = self.newest or (0, 0.0)
             if self.best is not None and batches == progress(trainer).batch:
                 self.best.observe(value, batches)
-            self._save(trainer, max_over_processes(trainer, self.signum))
+            signum = max_over_processes(trainer, self.signum)
+            if signum or max_over_processes(trainer, self._is_due(trainer)):
+                self._save(trainer, signum)
+
+    def _is_due(self, trainer: pl.Trainer) -> bool:
+        """Return whether to save after this epoch."""
+        epoch, batch, _ = progress(trainer)
+        is_last = trainer.should_stop or epoch == trainer.max_epochs
+        is_best = self.best is not None and self.best.is_kept(batch)
+        is_cheap = self.seconds < SLOW or time.monotonic() - self.saved_at > self.seconds / SHARE
+        return is_last or is_best or is_cheap
 
     def _save(self, trainer: pl.Trainer, signum: int) -> None:
+        start = time.monotonic()
         for logger in trainer.loggers:
             logger.save()
         path = self.folder / "checkpoints" / runs.LAST
         trainer.save_checkpoint(path)
         if self.best is not None and trainer.is_global_zero:
             self.best.link(path, progress(trainer).batch)
+        self.saved_at = time.monotonic()
+        self.seconds = self.saved_at - start
         if signum:
             name, batches = signal.Signals(signum).name, count(progress(trainer).batch, "batch")
             log.info("%s: stopped after %s; %s", name, batches, self._resume())

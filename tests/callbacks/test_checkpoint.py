@@ -8,9 +8,12 @@ import sys
 import pytest
 import torch
 
+from src.callbacks import checkpoint
+from src.callbacks.best import BestCheckpoints
 from src.core import runs
 from src.core.errors import Interrupted, UserError
 from src.core.files import write_atomically
+from src.core.progress import progress
 from src.engine.resume import batches_done
 from src.train import train
 from tests.conftest import ROOT, TINY, TINY_NETS, command, saved, wrong
@@ -36,6 +39,37 @@ def test_previous_checkpoint_is_kept(finished):
     last, previous = (finished / "checkpoints" / name for name in (runs.LAST, runs.PREVIOUS))
     done = [batches_done(runs.load_checkpoint(path)) for path in (previous, last)]
     assert done == [7, 8]
+
+
+@pytest.mark.parametrize(
+    ("slow", "share", "expected"),
+    [
+        (0.0, 1e-9, [4, 12, 20]),  # all are slow: the first, the best and the last
+        (0.0, 1e9, [4, 8, 12, 16, 20]),  # slow, but less than they may take
+        (100.0, 1e-9, [4, 8, 12, 16, 20]),  # fast
+    ],
+)
+def test_slow_checkpoints_are_not_written_after_every_epoch(
+    tmp_path, monkeypatch, slow, share, expected
+):
+    monkeypatch.setattr(checkpoint, "SLOW", slow)
+    monkeypatch.setattr(checkpoint, "SHARE", share)
+    observe, batches = BestCheckpoints.observe, []
+
+    def third_is_best(self, value, n):
+        observe(self, {4: 0.5, 8: 0.6, 12: 0.1}.get(n, 0.7), n)
+
+    monkeypatch.setattr(BestCheckpoints, "observe", third_is_best)
+    monkeypatch.setattr(
+        "pytorch_lightning.Trainer.save_checkpoint",
+        lambda trainer, path: (
+            batches.append(progress(trainer).batch),
+            trainer.strategy.save_checkpoint({}, path),
+        ),
+    )
+    overrides = (*SHORT, "trainer.max_epochs=5", "checkpoint.every_n_batches=null")
+    uncut_run(tmp_path, (*overrides, "checkpoint.monitor=val/loss"))
+    assert batches == expected
 
 
 @pytest.mark.slow

@@ -1,14 +1,17 @@
 """`python -m src.bench`: which loops it times, and what it measures."""
 
+import math
 import sys
 import time
 import tomllib
 
 import pytest
 
+from src.bench import compiling
 from src.bench.__main__ import bench
 from src.bench.augment import bench_augment
-from src.bench.baselines import PLAIN
+from src.bench.baselines import PLAIN, Clock
+from src.bench.compiling import Comparison, bench_compiling
 from src.bench.startup import measure_starts
 from src.core.errors import UserError
 from tests.conftest import ROOT, TINY_NETS, call
@@ -83,6 +86,42 @@ def test_bench_measures_the_start_of_a_run(capsys):
     assert start.peak_memory_mb > 100
     with pytest.raises(UserError, match=r"src\.train failed: error: .*did you mean fc"):
         measure_starts(["model=fcc"], 1)
+
+
+def test_compiling_pays_once_the_time_is_made_up_for(monkeypatch, capsys):
+    def our_clock(cfg, data, precision):
+        clock = Clock(1, 1)
+        seconds, lost = (0.2, 9.0) if cfg.model.compile else (0.5, 1.0)
+        clock.rate, clock.seconds, clock.lost = 4 / seconds, seconds, lost
+        return clock
+
+    monkeypatch.setattr(compiling, "our_clock", our_clock)
+    (measured,) = call("bench", bench_compiling, "model=fc", *FAST)
+    assert measured.cost == 8
+    assert measured.pays_from() == math.ceil(8 / 0.3)
+    assert Comparison(measured.compiled, measured.eager).pays_from() is None
+    said = capsys.readouterr().out
+    assert "eager 8 images/s, compiled 20 images/s, 8.0 s to compile, pays from 27" in said
+    assert "medians: speedup 2.50, 8.0 s to compile" in said
+    style = ("model=style_transfer", "data=style_pair", "data.content=A", "data.style=B")
+    with pytest.raises(UserError, match=r"StyleTransfer has no setting model\.compile"):
+        call("bench", bench_compiling, *style)
+
+
+@pytest.mark.slow
+def test_compiling_is_measured(capsys):
+    (measured,) = call("bench", bench_compiling, "model=fc", *FAST, "bench.batches=5")
+    assert measured.cost > 1
+    assert measured.eager.rate > 0
+    assert measured.compiled.rate > 0
+
+
+def test_lost_seconds_are_those_of_a_slow_warm_up(monkeypatch):
+    times = iter([100.0, 107.0, 109.0])  # made, after the warm-up, at the end
+    monkeypatch.setattr("src.bench.baselines.now", lambda: next(times))
+    clock = Clock(3, 4)
+    assert [clock(8) for _ in range(7)] == [False] * 6 + [True]
+    assert (clock.rate, clock.seconds, clock.lost) == (16, 0.5, 5.5)
 
 
 def test_bench_augment_names_the_extra_that_installs_kornia(monkeypatch, capsys):

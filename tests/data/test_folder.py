@@ -9,6 +9,7 @@ from src.bench.baselines import one_by_one
 from src.core.errors import UserError
 from src.data.decode import decode
 from src.data.images import ImageSet
+from src.data.sets import files
 from tests.conftest import data_of
 
 RNG = np.random.default_rng(0)
@@ -80,6 +81,16 @@ def test_streamed_batches_equal_batches_in_memory(config, tmp_path):
     for (a, la), (b, lb) in zip(kept.train_dataloader(), lazy.train_dataloader(), strict=True):
         assert torch.equal(a, b)
         assert torch.equal(la, lb)
+
+
+def test_auto_keeps_images_in_half_of_the_memory_left(config, tmp_path, monkeypatch):
+    write_folder(tmp_path, ("train", "test"))
+    settings = ("data=folder", f"data.root={tmp_path}", "data.size=16", "data.cache=null")
+    needed = 24 * 3 * 16 * 16
+    for left, kept in ((2 * needed, True), (2 * needed - 1, False), (None, True)):
+        monkeypatch.setattr(files, "available_memory", lambda left=left: left)
+        data = data_of(config, *settings, "data.in_memory=auto")
+        assert isinstance(data.train, ImageSet) == kept
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -21,6 +21,7 @@ PAGES = [
 PLACEHOLDERS = {"S": "0", "ROW": "none"}  # in the pages, for a seed and a choice of augment
 CONFIGS = {
     "bench.augment": "bench_augment",
+    "bench.compiling": "bench",
     "bench.families": "bench_families",
     "bench.leave_one_out": "leave_one_out",
     "bench.scaling": "bench_scaling",

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from src.core.counts import count
 from src.core.errors import UserError
 from src.core.files import LeftOut, count_line, printable
+from src.core.memory import available_memory
 from src.data.cache import cached
 from src.data.decode import WHITE, Interpolation, decode_array, parse_color, why_unreadable
 from src.data.image_data import ImageData
@@ -25,7 +26,7 @@ from src.data.images import Images, ImageSet
 
 log = logging.getLogger(__name__)
 
-MEMORY_LIMIT = 4 * 2**30  # bytes of decoded images, for `in_memory: auto` and for the cache
+MEMORY_LIMIT = 4 * 2**30  # bytes of decoded images, at most, for `in_memory: auto` and the cache
 VERSION = 3  # raise it when `decode` changes: cached images are then decoded again
 
 
@@ -161,16 +162,16 @@ def load_or_stream(
     """
     n = sum(len(part) for part in parts)
     needed = n * data.channels * data.size[0] * data.size[1]
-    keep = needed <= MEMORY_LIMIT if data.in_memory == "auto" else bool(data.in_memory)
-    log.info(
-        "%s: %s, %.1f MiB decoded: %s",
-        data.root,
-        count(n, "image file"),
-        needed / 2**20,
-        "kept in memory"
-        if keep
-        else f"decoded as needed by {data.workers} workers (data.in_memory=true keeps them)",
-    )
+    limit = _auto_limit()
+    keep = needed <= limit if data.in_memory == "auto" else bool(data.in_memory)
+    if keep:
+        where = "kept in memory"
+    else:
+        where = f"decoded as needed by {count(data.workers, 'worker')}"
+        if data.in_memory == "auto":
+            where += f" (data.in_memory=auto keeps up to {limit / 2**20:,.1f} MiB)"
+    size = f"{needed / 2**20:,.1f} MiB"
+    log.info("%s: %s, %s decoded: %s", data.root, count(n, "image file"), size, where)
     strict = left_out is None
     cache = data.cache if needed <= MEMORY_LIMIT or not keep else None
     loaded: list[Images] = []
@@ -191,6 +192,12 @@ def load_or_stream(
         if left_out:
             log.info("%s: %s", data.root, count_line(left_out))
     return loaded
+
+
+def _auto_limit() -> int:
+    """Return the bytes of decoded images that `in_memory: auto` keeps at most."""
+    left = available_memory()
+    return MEMORY_LIMIT if left is None else min(MEMORY_LIMIT, left // 2)
 
 
 def _decode_cached(

@@ -1,0 +1,50 @@
+"""The memory that this process may still use, also inside a container or a job of Slurm."""
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+ROOT = Path("/")  # below it lie proc/ and sys/, the files in which Linux reports memory
+
+
+def available_memory(root: Path = ROOT) -> int | None:
+    """Return the bytes that this process can still use without swapping; None if unknown.
+
+    This is the smallest of the machine's available memory and what the control groups of the
+    process (version 1 or 2) have left, in which containers and Slurm limit memory. File caches
+    count as available, because the system drops them when memory gets short. Only Linux reports
+    these values.
+    """
+    found = list(_left_in_groups(root))
+    with suppress(OSError):
+        lines = (root / "proc/meminfo").read_text()
+        found += [1024 * int(kib) for kib in re.findall(r"^MemAvailable: +(\d+) kB", lines, re.M)]
+    return max(0, min(found)) if found else None
+
+
+def _left_in_groups(root: Path) -> Iterator[int]:
+    """Yield the bytes left in each control group of this process that has a limit."""
+    with suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, name = line.split(":", 2)
+            if controllers == "":  # version 2
+                top, files = root / "sys/fs/cgroup", ("memory.max", "memory.current", "")
+            elif controllers == "memory":
+                top = root / "sys/fs/cgroup/memory"
+                files = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+            else:
+                continue
+            group = top / name.lstrip("/")
+            for folder in (group, *group.parents):
+                # a group that is missing here is mounted at `top`, as in a container
+                with suppress(OSError, ValueError):  # no limit: the file is missing or says max
+                    yield _left(folder, *files)
+                if folder == top:
+                    break
+
+
+def _left(folder: Path, limit: str, usage: str, prefix: str) -> int:
+    used = int((folder / usage).read_text())
+    caches = re.search(rf"^{prefix}inactive_file (\d+)", (folder / "memory.stat").read_text(), re.M)
+    return int((folder / limit).read_text()) - used + (int(caches[1]) if caches else 0)
