@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from src.bench.baselines import Clock, device_of
 from src.core.errors import UserError
+from src.core.memory import keep_memory
 from src.core.pixels import to_float
 from src.core.randomness import CounterRNG
 from src.data.order import EpochSampler
@@ -127,7 +128,7 @@ class Batches:
 
 def lean_rate(cfg: DictConfig, data: Any, precision: str) -> float:
     """Return images per second of the leanest loop in `precision`."""
-    runtime.keep_memory()
+    keep_memory()
     torch.manual_seed(cfg.seed)
     device = device_of(cfg)
     model: Any = build.model(cfg, data).to(device).train()
@@ -218,7 +219,7 @@ class Bare(pl.LightningModule):
 def empty_trainer_rate(cfg: DictConfig, data: Any, precision: str) -> float:
     """Return images per second of the same step in a Trainer without callbacks and loggers."""
     runtime.quiet()
-    runtime.keep_memory()
+    keep_memory()
     runtime.no_driver_checks()
     torch.manual_seed(cfg.seed)
     device = device_of(cfg)

@@ -1,17 +1,43 @@
-"""The memory that this process may still use, also inside a container or a job of Slurm."""
+"""The memory that this process may still use, and whether it gives back what it no longer needs."""
 
+import ctypes
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path("/")  # below it lie proc/ and sys/, the files in which Linux reports memory
+TRIM_THRESHOLD, MMAP_MAX = -1, -4  # parameters of glibc's mallopt
+
+
+def keep_memory() -> None:
+    """Make the C library keep memory that tensors free.
+
+    Otherwise it returns the memory to the kernel, which must clear every page for the next batch.
+    """
+    # return nothing to the kernel, not even large blocks
+    _mallopt({TRIM_THRESHOLD: -1, MMAP_MAX: 0})
+
+
+def return_memory() -> None:
+    """Undo `keep_memory`.
+
+    A process that decodes images allocates blocks of many sizes. It would keep hundreds of MiB.
+    """
+    _mallopt({TRIM_THRESHOLD: 128 * 1024, MMAP_MAX: 65536})  # the defaults
+
+
+def _mallopt(parameters: dict[int, int]) -> None:
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):  # glibc
+        for parameter, value in parameters.items():
+            libc.mallopt(parameter, value)
 
 
 def available_memory(root: Path = ROOT) -> int | None:
     """Return the bytes that this process can still use without swapping; None if unknown.
 
-    This is the smallest of the machine's available memory and what the control groups of the
+    It is the smallest of the machine's available memory and what the control groups of the
     process (version 1 or 2) have left, in which containers and Slurm limit memory. File caches
     count as available, because the system drops them when memory gets short. Only Linux reports
     these values.

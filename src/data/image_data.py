@@ -27,7 +27,7 @@ from src.core.types import (
     height_width,
 )
 from src.data.base import ImageBatches
-from src.data.images import Images, ImageSet, Splits, channel_moments
+from src.data.images import Images, ImageSet, Splits, channel_moments, fitting_batch
 from src.data.splits import (
     check_labels,
     first_of_each_class,
@@ -52,7 +52,7 @@ class ImageData(ImageBatches, ABC):
         num_classes: number of labels; None for a set without labels.
         root: the folder that holds the data.
         batch_size: images per training batch.
-        eval_batch_size: images per batch of validation and test.
+        eval_batch_size: images per batch of validation and test; None: see `fitting_batch`.
         train_size: number of training images; None: all that are not validation images.
         train_per_class: training images of each class, drawn by `split_seed`; replaces
             `train_size`.
@@ -64,8 +64,7 @@ class ImageData(ImageBatches, ABC):
         limit: largest number of images in each set, for a quick test. They are drawn by
             `split_seed`, and each class keeps its share. None: all images.
         in_memory: True: keep the decoded set in memory (on the device, if it fits there); False:
-            decode each batch; `auto`: keep up to 4 GiB, if that is no more than half of the memory
-            that is left.
+            decode each batch; `auto`: keep up to 4 GiB, and half of the memory that is left.
         workers: processes that decode images of a set that is not in memory.
         cache: folder shared by all runs, in which decoded images are kept; None: no cache.
         background: color behind transparent image files: a name or notation that Pillow knows, or
@@ -88,7 +87,7 @@ class ImageData(ImageBatches, ABC):
         num_classes: PositiveInt | None,
         root: PathText,
         batch_size: PositiveInt,
-        eval_batch_size: PositiveInt,
+        eval_batch_size: PositiveInt | None,
         train_size: PositiveInt | None,
         val_size: NonNegativeInt | Fraction,
         test_size: NonNegativeInt | Fraction,
@@ -111,11 +110,12 @@ class ImageData(ImageBatches, ABC):
         self.size = height_width(size)
         self.channels, self.num_classes, self.binarize = channels, num_classes, binarize
         self.root = Path(root).expanduser()
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.batch_size, self.seed = batch_size, seed
+        self.eval_batch_size = eval_batch_size or fitting_batch(self.size)
         self.train_size, self.val_size, self.test_size = train_size, val_size, test_size
         self.train_per_class = train_per_class
-        self.split_seed, self.limit, self.seed = split_seed, limit, seed
-        self.in_memory, self.workers, self.download = in_memory, workers, download
+        self.split_seed, self.limit, self.download = split_seed, limit, download
+        self.in_memory, self.workers = in_memory, workers
         self.cache = shared_folder(cache)
         self.background, self.crop, self.interpolation = background, crop, interpolation
         self.permutation: Tensor | None = None

@@ -7,6 +7,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+CHUNK = 2**20  # pixels that are read at once where only their sum is needed
+EVAL_PIXELS, MAX_EVAL = 2**22, 500  # pixels and images in a batch of validation or test, at most
+
 
 class Images(Protocol):
     """Labeled images that are read a batch at a time.
@@ -95,6 +98,12 @@ def evenly_spaced(n: int, limit: int | None) -> Tensor:
     return torch.arange(few) * n // max(few, 1)
 
 
+def fitting_batch(size: tuple[int, int]) -> int:
+    """Return how many images of `size` (height, width) to evaluate at once: 500, or fewer large
+    ones, for which networks need more memory: 83 of 224 x 224 pixels."""
+    return max(1, min(MAX_EVAL, EVAL_PIXELS // (size[0] * size[1])))
+
+
 def channel_moments(part: Images, channels: int, pixels: int) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of each channel, over pixels scaled to [0, 1].
 
@@ -107,14 +116,13 @@ def channel_moments(part: Images, channels: int, pixels: int) -> tuple[Tensor, T
         Two tensors (C,) float64. The deviation of a constant channel is 1, so that dividing by it
         does nothing.
     """
-    n = 0
-    total = torch.zeros(channels, dtype=torch.float64)
-    squares = torch.zeros(channels, dtype=torch.float64)
-    per_part = max(1, 2**22 // pixels)  # bounds memory
-    for indices in torch.arange(len(part)).split(per_part):
-        values = part[indices][0].double().div(255).transpose(0, 1).flatten(1)  # (C, B * H * W)
-        n += values.shape[1]
-        total = total + values.sum(1)
-        squares = squares + values.square().sum(1)
-    std = (squares / n - (total / n).square()).clamp(min=0).sqrt()
-    return total / n, torch.where(std < 1 / 1024, 1.0, std)
+    total = torch.zeros(channels, dtype=torch.int64)
+    squares = torch.zeros(channels, dtype=torch.int64)
+    for indices in torch.arange(len(part)).split(max(1, CHUNK // pixels)):
+        values = part[indices][0].to(torch.int32)
+        total += values.sum((0, 2, 3))
+        squares += values.square_().sum((0, 2, 3))
+    n = len(part) * pixels
+    mean = total.double() / (255 * n)
+    std = (squares.double() / (255 * 255 * n) - mean.square()).clamp(min=0).sqrt()
+    return mean, torch.where(std < 1 / 1024, 1.0, std)

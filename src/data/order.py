@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from src.core.counts import count
 from src.core.errors import UserError
+from src.core.memory import return_memory
 from src.core.progress import progress
 from src.core.randomness import generator
 from src.core.signals import ignore_in_worker
@@ -248,12 +249,13 @@ class _AsArrays(Sampler[Any]):
 
 
 def _start_worker(number: int) -> None:
-    """Leave signals to the main process, and processor time too when it needs it.
+    """Leave signals to the main process, and processor time and memory too when it needs them.
 
     The threads of training wait for each other: one that waits for a worker's turn on its core
     delays all.
     """
     ignore_in_worker(number)
+    return_memory()
     os.nice(NICE)
 
 

@@ -23,6 +23,7 @@ from src.callbacks.worker_cores import WorkerCores
 from src.config.signatures import class_attribute
 from src.core import runs
 from src.core.errors import UserError
+from src.core.memory import keep_memory
 from src.data.transforms.augment import Augment
 from src.engine import resume, runtime
 from src.engine.checkpoints import AtomicCheckpoints
@@ -145,7 +146,7 @@ def trainer(
         keep: whether to write checkpoints.
     """
     runtime.quiet()
-    runtime.keep_memory()
+    keep_memory()
     runtime.no_driver_checks()
     settings = dict(cfg.trainer)
     if settings["precision"] == "auto":

@@ -1,9 +1,7 @@
 """Set up the process of a run: its log, warnings, memory and precision."""
 
-import ctypes
 import logging
 import os
-import sys
 import warnings
 from pathlib import Path
 
@@ -73,17 +71,6 @@ def quiet() -> None:
 
 def _is_not_about_cuda(record: logging.LogRecord) -> bool:
     return "No CUDA runtime is found" not in record.msg
-
-
-def keep_memory() -> None:
-    """Make the C library keep memory that tensors free.
-
-    Otherwise it returns the memory to the kernel, which must clear every page for the next batch.
-    """
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):  # glibc
-        trim_threshold, mmap_max = -1, -4
-        libc.mallopt(trim_threshold, -1)  # return nothing to the kernel
-        libc.mallopt(mmap_max, 0)  # not even large blocks
 
 
 def no_driver_checks() -> None:

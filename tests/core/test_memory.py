@@ -1,8 +1,12 @@
-"""Does available_memory read the machine's memory and the limits of control groups?"""
+"""Does src.core.memory read memory and the limits of control groups, and give memory back?"""
+
+import subprocess
+import sys
 
 import pytest
 
 from src.core.memory import available_memory
+from tests.conftest import ROOT
 
 MIB = 2**20
 V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
@@ -64,3 +68,23 @@ def test_without_linux_it_is_unknown(tmp_path):
 def test_this_machine_has_some():
     found = available_memory()
     assert found is None or 2**20 < found < 2**50
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux reports the memory of a process")
+def test_a_worker_returns_memory_that_the_main_process_keeps():
+    program = (
+        "import re, sys\n"
+        "from pathlib import Path\n"
+        "from src.core import memory\n"
+        "memory.keep_memory()\n"
+        "if sys.argv[1] == 'worker': memory.return_memory()\n"
+        "blocks = [bytes(10**6) + b'x' for _ in range(200)]\n"
+        "del blocks\n"
+        "status = Path('/proc/self/status').read_text()\n"
+        "print(re.search(r'VmRSS:\\s+(\\d+)', status)[1])\n"
+    )
+    main, worker = (
+        int(subprocess.check_output([sys.executable, "-c", program, role], cwd=ROOT))
+        for role in ("main", "worker")
+    )
+    assert main - worker > 100 * 1024  # KiB

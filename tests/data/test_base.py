@@ -6,6 +6,8 @@ import torch
 from PIL import Image
 
 from src.core.errors import UserError
+from src.data import images
+from src.data.images import fitting_batch
 from src.data.order import EpochSampler
 from src.data.transforms.pixels import binarize, place_randomly, resize
 from src.engine import build
@@ -239,3 +241,19 @@ def test_files_are_cropped_once(config, tmp_path):
                    "data.test_size=0")  # fmt: skip
     center = torch.from_numpy(pixels[8:24, 8:24]).permute(2, 0, 1)
     assert data.train.images[0].equal(center)
+
+
+@pytest.mark.parametrize(("size", "n"), [(32, 500), (91, 500), (224, 83), (4096, 1)])
+def test_fewer_large_images_are_evaluated_at_once(size, n):
+    assert fitting_batch((size, size)) == n
+
+
+def test_moments_are_those_of_all_pixels(monkeypatch):
+    pixels = torch.randint(0, 256, (7, 3, 5, 6), dtype=torch.uint8)
+    pixels[:, 1] = 77
+    monkeypatch.setattr(images, "CHUNK", 60)  # two images at once
+    part = images.ImageSet(pixels, torch.zeros(7))
+    mean, std = images.channel_moments(part, 3, 30)
+    scaled = pixels.numpy().astype(float).transpose(1, 0, 2, 3).reshape(3, -1) / 255
+    assert np.allclose(mean.numpy(), scaled.mean(1), rtol=1e-14)
+    assert np.allclose(std.numpy(), [scaled[0].std(), 1, scaled[2].std()], rtol=1e-12)
