@@ -206,6 +206,15 @@ COLUMNS: dict[str, Columns] = {
         ("ours / lean", Metric("ratio_lean").median_range),
         ("ours / empty", Metric("ratio_empty").median_range),
     ],
+    "compiling": [
+        ("recipe", label),
+        ("images per batch", fact("batch")),
+        ("eager, images/s", rate("eager")),
+        ("compiled, images/s", rate("compiled")),
+        ("compiled / eager", Metric("speedup").each),
+        ("seconds to compile", Metric("seconds", 0).each),
+        ("batches from which it pays", fact("pays_from")),
+    ],
     "augment_speed": [
         ("batch", label),
         ("ours", rate("ours")),

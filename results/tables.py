@@ -149,17 +149,20 @@ class Metric:
         return cell
 
     def range(self, runs: Runs, run: str) -> str:
-        """Show the minimum and the maximum: `594 to 654`."""
+        """Show the minimum and the maximum: `594 to 654`; a single value: `594`."""
         values = self.values(runs, run)
         low = self.kept(runs, run, "min", min(values, default=None))
         high = self.kept(runs, run, "max", max(values, default=None))
-        return "" if low is None else f"{self.show(low)} to {self.show(high)}"
+        if low is None or low == high:
+            return self.show(low)
+        return f"{self.show(low)} to {self.show(high)}"
 
     def median_range(self, runs: Runs, run: str) -> str:
-        """Show the median, the minimum and the maximum: `2.84 (2.78 to 3.08)`."""
+        """Show the median, the minimum and the maximum: `2.84 (2.78 to 3.08)`, or one value."""
         values = self.values(runs, run)
         median = self.kept(runs, run, "median", statistics.median(values) if values else None)
-        return "" if median is None else f"{self.show(median)} ({self.range(runs, run)})"
+        spread, middle = self.range(runs, run), self.show(median)
+        return middle if spread == middle else f"{middle} ({spread})"
 
 
 def sentence_mean(runs: Runs, run: str) -> str:

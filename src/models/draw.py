@@ -16,8 +16,8 @@ from src.nets.draw import Draw
 from src.optim.clipping import clip_each
 from src.viz.canvases import Canvases
 
-# calls of the cell from which compiling it saves time
-COMPILE_PAYS_FROM = 10_000
+# calls of the cell from which compiling it saves time, on two CPU cores: docs/results/speed.md
+COMPILE_PAYS_FROM = 16_000
 
 
 class DRAW(Family):
