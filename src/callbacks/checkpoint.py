@@ -189,7 +189,7 @@ class Checkpoint(pl.Callback):
             if self.best is not None and batches == progress(trainer).batch:
                 self.best.observe(value, batches)
             signum = max_over_processes(trainer, self.signum)
-            if signum or max_over_processes(trainer, self._is_due(trainer)):
+            if signum or max_over_processes(trainer, int(self._is_due(trainer))):
                 self._save(trainer, signum)
 
     def _is_due(self, trainer: pl.Trainer) -> bool:
