@@ -102,6 +102,13 @@ COLUMNS: dict[str, Columns] = {
         ("correct dogs, percent", Metric("test_classes/dog", 0, scale=100).each),
         ("seconds", SECONDS.each),
     ],
+    "pets_pairs": [
+        ("recipe", label),
+        ("learning rate", fact("rate")),
+        ("photos classified correctly, of 24: seeds 0 to 4", Metric("right", 0).each),
+        ("accuracy: mean over seeds (95%)", percent("test/acc").mean_interval),
+        ("gain over no dropout (95%)", percent("test/acc").gain_over("petnet_pets_no_dropout")),
+    ],
     "few_images": [
         ("augment", label),
         ("accuracy: seeds 0, 1, 2", ACC.each),
