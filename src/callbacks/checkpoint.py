@@ -27,16 +27,16 @@ from src.metrics.directions import Direction, direction
 
 log = logging.getLogger(__name__)
 
-SLOW = 1.0  # seconds to write a checkpoint, from which it is not written after every epoch
-SHARE = 0.05  # of the time of training, at most, for slow checkpoints after epochs
+SLOW = 1.0  # checkpoints that take more seconds to write are not written after every epoch
+SHARE = 0.05  # largest part of the training time that these slow checkpoints may take
 
 
 class Checkpoint(pl.Callback):
     """Write folder/checkpoints/last.ckpt every n batches, after epochs, and on a signal.
 
-    It is written after each epoch. If writing takes more than a second, epochs in between are left
-    out, so that checkpoints take at most a twentieth of the time; the last epoch and a new best
-    value are not.
+    It is written after each epoch. If writing takes more than a second, some epochs are skipped, so
+    that checkpoints take at most a twentieth of the time. The last epoch and one with a new best
+    value are always saved.
 
     A stop signal (see `src.core.signals`) lets the batch finish, writes the checkpoint and raises
     `Interrupted`; a second one, more than two seconds later, stops at once. If several processes

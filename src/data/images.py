@@ -99,8 +99,10 @@ def evenly_spaced(n: int, limit: int | None) -> Tensor:
 
 
 def fitting_batch(size: tuple[int, int]) -> int:
-    """Return how many images of `size` (height, width) to evaluate at once: 500, or fewer large
-    ones, for which networks need more memory: 83 of 224 x 224 pixels."""
+    """Return how many images of `size` (height, width) to evaluate at once.
+
+    Networks need more memory for large images: 500 of 32 x 32 pixels, but 83 of 224 x 224.
+    """
     return max(1, min(MAX_EVAL, EVAL_PIXELS // (size[0] * size[1])))
 
 
