@@ -1,4 +1,4 @@
-"""The memory that this process may still use, and whether it gives back what it no longer needs."""
+"""The memory that this process may use, and whether it gives back what it no longer needs."""
 
 import ctypes
 import re
@@ -34,43 +34,35 @@ def _mallopt(parameters: dict[int, int]) -> None:
             libc.mallopt(parameter, value)
 
 
-def available_memory(root: Path = ROOT) -> int | None:
-    """Return the bytes that this process can still use without swapping; None if unknown.
+def total_memory(root: Path = ROOT) -> int | None:
+    """Return the bytes that this process may use; None if unknown.
 
-    It is the smallest of the machine's available memory and what the control groups of the
-    process (version 1 or 2) have left, in which containers and Slurm limit memory. File caches
-    count as available, because the system drops them when memory gets short. Only Linux reports
-    these values.
+    It is the smallest of the machine's memory and the limits of the control groups of the process
+    (version 1 or 2), in which containers and Slurm limit memory. Only Linux reports these values.
+    What is free at the moment plays no part, so that a resumed run finds the same value.
     """
-    found = list(_left_in_groups(root))
+    found = list(_limits_of_groups(root))
     with suppress(OSError):
         lines = (root / "proc/meminfo").read_text()
-        found += [1024 * int(kib) for kib in re.findall(r"^MemAvailable: +(\d+) kB", lines, re.M)]
-    return max(0, min(found)) if found else None
+        found += [1024 * int(kib) for kib in re.findall(r"^MemTotal: +(\d+) kB", lines, re.M)]
+    return min(found) if found else None
 
 
-def _left_in_groups(root: Path) -> Iterator[int]:
-    """Yield the bytes left in each control group of this process that has a limit."""
+def _limits_of_groups(root: Path) -> Iterator[int]:
+    """Yield the limit in bytes of each control group of this process that has one."""
     with suppress(OSError):
         for line in (root / "proc/self/cgroup").read_text().splitlines():
             _, controllers, name = line.split(":", 2)
             if controllers == "":  # version 2
-                top, files = root / "sys/fs/cgroup", ("memory.max", "memory.current", "")
+                top, limit = root / "sys/fs/cgroup", "memory.max"
             elif controllers == "memory":
-                top = root / "sys/fs/cgroup/memory"
-                files = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+                top, limit = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
             else:
                 continue
             group = top / name.lstrip("/")
             for folder in (group, *group.parents):
                 # a group that is missing here is mounted at `top`, as in a container
                 with suppress(OSError, ValueError):  # no limit: the file is missing or says max
-                    yield _left(folder, *files)
+                    yield int((folder / limit).read_text())
                 if folder == top:
                     break
-
-
-def _left(folder: Path, limit: str, usage: str, prefix: str) -> int:
-    used = int((folder / usage).read_text())
-    caches = re.search(rf"^{prefix}inactive_file (\d+)", (folder / "memory.stat").read_text(), re.M)
-    return int((folder / limit).read_text()) - used + (int(caches[1]) if caches else 0)

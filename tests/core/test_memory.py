@@ -5,68 +5,67 @@ import sys
 
 import pytest
 
-from src.core.memory import available_memory
+from src.core.memory import total_memory
 from tests.conftest import ROOT
 
 MIB = 2**20
-V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-V2 = ("memory.max", "memory.current", "inactive_file")
 
 
-def machine(root, available, groups=""):
-    """Write the files of a machine with `available` MiB whose process is in `groups`."""
+def machine(root, total, groups=""):
+    """Write the files of a machine with `total` MiB whose process is in `groups`."""
     (root / "proc/self").mkdir(parents=True)
     (root / "proc/meminfo").write_text(
-        f"MemTotal: 99999999 kB\nMemFree:  7 kB\nMemAvailable:   {available * 1024} kB\n"
+        f"MemTotal:  {total * 1024} kB\nMemFree:  7 kB\nMemAvailable:   9 kB\n"
     )
     (root / "proc/self/cgroup").write_text(groups)
 
 
-def group(folder, files, limit, used, caches):
-    """Write a control group that uses `used` MiB, `caches` of them file caches."""
+def group(folder, file, limit):
+    """Write a control group that is limited to `limit` MiB, or to a text."""
     folder.mkdir(parents=True, exist_ok=True)
     text = str(limit * MIB) if isinstance(limit, int) else limit
-    (folder / files[0]).write_text(f"{text}\n")
-    (folder / files[1]).write_text(f"{used * MIB}\n")
-    (folder / "memory.stat").write_text(f"cache 5\n{files[2]} {caches * MIB}\nactive_file 3\n")
+    (folder / file).write_text(f"{text}\n")
 
 
-def test_without_limits_it_is_the_machines_available_memory(tmp_path):
+def test_without_limits_it_is_the_machines_memory(tmp_path):
     machine(tmp_path, 800)
-    assert available_memory(tmp_path) == 800 * MIB
+    assert total_memory(tmp_path) == 800 * MIB
 
 
 @pytest.mark.parametrize(
-    ("line", "top", "files"),
-    [("4:memory:/job/step\n", "memory", V1), ("0::/job/step\n", "", V2)],
+    ("line", "top", "file"),
+    [
+        ("4:memory:/job/step\n", "memory", "memory.limit_in_bytes"),
+        ("0::/job/step\n", "", "memory.max"),
+    ],
     ids=["version 1", "version 2"],
 )
-def test_the_smallest_rest_of_all_groups_counts(tmp_path, line, top, files):
+def test_the_smallest_limit_of_all_groups_counts(tmp_path, line, top, file):
     machine(tmp_path, 800, "9:name=systemd:/\n" + line)
     top = tmp_path / "sys/fs/cgroup" / top
-    group(top / "job/step", files, 700, 50, 20)
-    assert available_memory(tmp_path) == 670 * MIB
-    group(top / "job", files, 500, 250, 30)  # the group around it, with other processes
-    assert available_memory(tmp_path) == 280 * MIB
-    group(top, files, 400, 500, 0)  # over its limit
-    assert available_memory(tmp_path) == 0
+    group(top / "job/step", file, 700)
+    assert total_memory(tmp_path) == 700 * MIB
+    group(top / "job", file, 500)  # the group around it, with other processes
+    assert total_memory(tmp_path) == 500 * MIB
+    group(top, file, 400)
+    assert total_memory(tmp_path) == 400 * MIB
     for folder in (top, top / "job", top / "job/step"):
-        group(folder, files, "max", 50, 20)  # no limit, as version 2 writes it
-    assert available_memory(tmp_path) == 800 * MIB
+        group(folder, file, "max")  # no limit, as version 2 writes it
+    assert total_memory(tmp_path) == 800 * MIB
 
 
 def test_in_a_container_its_own_group_is_mounted_at_the_top(tmp_path):
     machine(tmp_path, 800, "0::/../../a/group/of/the/host\n")
-    group(tmp_path / "sys/fs/cgroup", V2, 300, 100, 0)
-    assert available_memory(tmp_path) == 200 * MIB
+    group(tmp_path / "sys/fs/cgroup", "memory.max", 300)
+    assert total_memory(tmp_path) == 300 * MIB
 
 
 def test_without_linux_it_is_unknown(tmp_path):
-    assert available_memory(tmp_path) is None
+    assert total_memory(tmp_path) is None
 
 
 def test_this_machine_has_some():
-    found = available_memory()
+    found = total_memory()
     assert found is None or 2**20 < found < 2**50
 
 

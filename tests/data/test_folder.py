@@ -83,12 +83,12 @@ def test_streamed_batches_equal_batches_in_memory(config, tmp_path):
         assert torch.equal(la, lb)
 
 
-def test_auto_keeps_images_in_half_of_the_memory_left(config, tmp_path, monkeypatch):
+def test_auto_keeps_images_in_a_quarter_of_the_memory(config, tmp_path, monkeypatch):
     write_folder(tmp_path, ("train", "test"))
     settings = ("data=folder", f"data.root={tmp_path}", "data.size=16", "data.cache=null")
     needed = 24 * 3 * 16 * 16
-    for left, kept in ((2 * needed, True), (2 * needed - 1, False), (None, True)):
-        monkeypatch.setattr(files, "available_memory", lambda left=left: left)
+    for memory, kept in ((4 * needed, True), (4 * needed - 1, False), (None, True)):
+        monkeypatch.setattr(files, "total_memory", lambda memory=memory: memory)
         data = data_of(config, *settings, "data.in_memory=auto")
         assert isinstance(data.train, ImageSet) == kept
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from src.core.counts import count
 from src.core.errors import UserError
 from src.core.files import LeftOut, count_line, printable
-from src.core.memory import available_memory
+from src.core.memory import total_memory
 from src.data.cache import cached
 from src.data.decode import WHITE, Interpolation, decode_array, parse_color, why_unreadable
 from src.data.image_data import ImageData
@@ -196,8 +196,8 @@ def load_or_stream(
 
 def _auto_limit() -> int:
     """Return the bytes of decoded images that `in_memory: auto` keeps at most."""
-    left = available_memory()
-    return MEMORY_LIMIT if left is None else min(MEMORY_LIMIT, left // 2)
+    memory = total_memory()
+    return MEMORY_LIMIT if memory is None else min(MEMORY_LIMIT, memory // 4)
 
 
 def _decode_cached(
