@@ -37,7 +37,7 @@ def classifier_step(model: Any, x: Tensor, labels: Tensor) -> Iterator[tuple[int
     logits = model.net(model.scaled(x))
     yield 0, F.cross_entropy(logits.float(), labels, label_smoothing=model.label_smoothing)
     if model.average is not None:
-        model.average.update_parameters(model.net)
+        model.average.update(model.net)
 
 
 def gan_step(model: Any, x: Tensor, labels: Tensor) -> Iterator[tuple[int, Tensor]]:
@@ -59,7 +59,7 @@ def gan_step(model: Any, x: Tensor, labels: Tensor) -> Iterator[tuple[int, Tenso
     yield 1, loss.generator(real_logits, discriminator(fake).float())
     model.discriminator.requires_grad_(True)
     if model.ema is not None:
-        model.ema.update_parameters(model.generator)
+        model.ema.update(model.generator)
 
 
 def draw_step(model: Any, x: Tensor, labels: Tensor) -> Iterator[tuple[int, Tensor]]:

@@ -20,9 +20,9 @@ from src.models.normalize import Normalize, in_channels, normalized
 from src.models.pretrained import Transfer, mismatch, read_source
 from src.models.published import SETTING
 from src.models.tta import TTA, predict_with_tta
+from src.nets.average import moving_average
 from src.nets.init import whiten
 from src.nets.inspect import classifier_heads, frozen_parts
-from src.optim.average import moving_average
 from src.optim.groups import parameter_groups
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Classifier(Family):
         label_smoothing: in [0, 1): this part of each target is spread over all classes
             (Szegedy 2016, section 7).
         ema: decay of the moving average of the network, which is then evaluated instead of it; it
-            is smaller at first (see `src.optim.average`, ramp_up). 0: no average.
+            is smaller at first (see `src.nets.average`, ramp_up). 0: no average.
         decay_all: apply weight decay to norms and biases too, not only to matrices and filters.
         aux_weight: weight of an auxiliary head's loss (Szegedy 2015, section 5).
         norm_bias_lr: factor on the learning rate of the norms' biases (Jordan 2024).
@@ -243,7 +243,7 @@ class Classifier(Family):
         """Update the average here: on_train_batch_end runs after the checkpoint is written."""
         super().optimizer_step(*args, **kwargs)
         if self.average is not None:
-            self.average.update_parameters(self.net)
+            self.average.update(self.net)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         return self._measure(batch, "val")

@@ -18,7 +18,8 @@ class ImagePool(nn.Module):
     """A buffer of earlier fakes, so that a discriminator does not forget them (Zhu, section 4).
 
     Until the pool is full, each fake is stored and passed on. After that, half of the fakes are
-    passed on, and the others are exchanged for a stored one (Shrivastava 2017).
+    passed on, and the others are exchanged for a stored one (Shrivastava 2017). No size depends on
+    what was drawn, so nothing here waits for a GPU.
 
     Args:
         size: number of stored images; 0: every fake is passed on.
@@ -28,25 +29,33 @@ class ImagePool(nn.Module):
     def __init__(self, size: int, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.images: Tensor
-        self.filled: Tensor
         self.register_buffer("images", torch.zeros(size, *shape))
-        self.register_buffer("filled", torch.tensor(0))
+        self.filled = 0
 
     @torch.no_grad()
     def forward(self, fakes: Tensor) -> Tensor:
         """Take fakes (B, C, H, W), and return the same number, some of them older."""
         passed, size = fakes.clone(), len(self.images)
-        filled = int(self.filled)
-        new = min(size - filled, len(fakes))
-        self.images[filled : filled + new] = fakes[:new].float()
+        new = min(size - self.filled, len(fakes))
+        self.images[self.filled : self.filled + new] = fakes[:new].float()
         self.filled += new
-        late = torch.arange(new, len(fakes), device=fakes.device)
-        swapped = late[torch.rand(len(late), device=fakes.device) < 0.5][:size]
-        # distinct places, so that each stored image leaves once
-        places = torch.randperm(size, device=fakes.device)[: len(swapped)]
-        passed[swapped] = self.images[places].to(fakes.dtype)
-        self.images[places] = fakes[swapped].float()
+
+        # Offer each late fake a place of its own, so that each stored image leaves once
+        late = slice(new, new + min(size, len(fakes) - new))
+        places = torch.rand(size, device=fakes.device).argsort()[: len(fakes[late])]
+        given, stored = fakes[late].float(), self.images[places]
+        swap = torch.rand(len(given), 1, 1, 1, device=fakes.device) < 0.5
+        passed[late] = torch.where(swap, stored, given).to(fakes.dtype)
+        self.images[places] = torch.where(swap, given, stored)
         return passed
+
+    def get_extra_state(self) -> Tensor:
+        """Return the number of stored images, for checkpoints."""
+        return torch.tensor(self.filled)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Restore the number of stored images."""
+        self.filled = int(state)
 
 
 class CycleGAN(Family):

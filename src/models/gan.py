@@ -15,9 +15,9 @@ from src.core.progress import is_logging_step, progress
 from src.core.types import Fraction, Positive, PositiveInt
 from src.losses import GANLoss, gradient_penalty
 from src.models.base import Family
+from src.nets.average import moving_average
 from src.nets.init import Init, initialize, spectral_norm
 from src.nets.latents import straight_walks
-from src.optim.average import moving_average
 from src.optim.clipping import clip_weights, grad_norm
 
 
@@ -226,7 +226,7 @@ class GAN(Family):
 
         # Update the moving average of the generator
         if self.ema is not None:
-            self.ema.update_parameters(self.generator)
+            self.ema.update(self.generator)
         return outputs
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:

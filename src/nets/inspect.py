@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+
+from src.nets.average import MovingAverage
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -105,7 +106,7 @@ def modules_without_average(model: nn.Module) -> dict[str, nn.Module]:
     averaged = {
         part
         for module in model.modules()
-        if isinstance(module, AveragedModel)
+        if isinstance(module, MovingAverage)
         for part in module.modules()
     }
     return {name: module for name, module in model.named_modules() if module not in averaged}

@@ -100,7 +100,7 @@ def test_n_critic_counts_over_epochs(config, tmp_path, n_critic, steps):
     model = build.model(cfg)
     state = runs.load_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
     model.load_state_dict(state["state_dict"])
-    assert model.ema.n_averaged == steps
+    assert model.ema.updates == steps
     d_state, g_state = state["optimizer_states"]
     assert d_state["state"][0]["step"] == 8
     assert g_state["state"][0]["step"] == steps
@@ -155,13 +155,13 @@ def test_ema_averages_weights_and_batchnorm_buffers(config, tmp_path):
     data = build.datamodule(cfg)
     model = build.model(cfg, data)
     states = []
-    update = model.ema.update_parameters
+    update = model.ema.update
 
     def spy(net):
         states.append(copy.deepcopy(net.state_dict()))
         update(net)
 
-    model.ema.update_parameters = spy
+    model.ema.update = spy
     fit(cfg, model, data, tmp_path)
     first, second = states
     average = model.ema.module.state_dict()
