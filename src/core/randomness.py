@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor
 
+from src.core.transfer import to_device
+
 
 def derive_seed(*parts: int | str) -> int:
     """Mix `parts` into one 63-bit seed.
@@ -61,7 +63,7 @@ class CounterRNG:
 
     def to(self, device: torch.device) -> "CounterRNG":
         """Return this generator, unused, on `device`."""
-        samples = self.samples.to(device)
+        samples = to_device(self.samples, device)
         return CounterRNG(samples, *self.parts, epoch=self.epoch, names=self.names)
 
     def _bits(self, *shape: int) -> Tensor:

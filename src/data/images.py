@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from src.core.transfer import to_device
+
 CHUNK = 2**20  # pixels that are read at once where only their sum is needed
 EVAL_PIXELS, MAX_EVAL = 2**22, 500  # pixels and images in a batch of validation or test, at most
 
@@ -44,6 +46,7 @@ class ImageSet(Dataset[Any]):
         return len(self.images)
 
     def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        indices = to_device(indices, self.images.device)
         return self.images[indices], self.labels[indices]
 
     def subset(self, indices: Tensor) -> "ImageSet":

@@ -94,8 +94,9 @@ def test_what_waits_is_found(by_value):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("more", ["", "augment=strong", "augment=cutmix", "data.permute=true"])
 @pytest.mark.parametrize("model", MODELS)
-def test_no_batch_waits_for_the_gpu(model, inputs, tmp_path, monkeypatch):
+def test_no_batch_waits_for_the_gpu(model, more, inputs, tmp_path, monkeypatch):
     class Forbidden(nullcontext):
         def __enter__(self):
             torch.cuda.set_sync_debug_mode("error")
@@ -103,4 +104,4 @@ def test_no_batch_waits_for_the_gpu(model, inputs, tmp_path, monkeypatch):
         def __exit__(self, *error):
             torch.cuda.set_sync_debug_mode("default")
 
-    train_within(Forbidden(), model, inputs, tmp_path, monkeypatch, "trainer=gpu")
+    train_within(Forbidden(), model, inputs, tmp_path, monkeypatch, "trainer=gpu", *more.split())

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from src.core.randomness import CounterRNG
+from src.core.transfer import to_device
 from src.core.types import Probability
 from src.data.transforms.base import Geometric, Mixing, PixelWise, Size, Transform, Values
 from src.data.transforms.warp import Border, Interpolation, warp
@@ -85,7 +86,7 @@ class Augment:
         images = self.apply(images, self.sample(rng, size), rng)
         for name, mixing in self.mixing.items():
             mixing_rng = rng.fork(name)
-            partner = _random_partners(mixing_rng).to(images.device)
+            partner = to_device(_random_partners(mixing_rng), images.device)
             values = mixing.sample(mixing_rng, size)
             images, share = mixing.mix(images, images[partner], values)
             if num_classes is not None:

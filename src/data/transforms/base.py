@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from src.core.randomness import CounterRNG
+from src.core.transfer import to_device
 
 Values = dict[str, Tensor]  # a transform's parameters, each (B,)
 Size = tuple[int, int]  # height and width
@@ -67,7 +68,7 @@ def scaling(x: Tensor, y: Tensor) -> Tensor:
 
 def per_image(values: Tensor, images: Tensor) -> Tensor:
     """Return values (B,) as (B, 1, 1, 1), with the dtype and device of `images`."""
-    return values.to(images.device, images.dtype).view(-1, 1, 1, 1)
+    return to_device(values.to(images.dtype), images.device).view(-1, 1, 1, 1)
 
 
 def inside_box(values: Values, half_side: Tensor, images: Tensor) -> Tensor:
@@ -82,4 +83,5 @@ def inside_box(values: Values, half_side: Tensor, images: Tensor) -> Tensor:
     for length, center in zip(images.shape[2:], (values["y"], values["x"]), strict=True):
         position = (torch.arange(length) + 0.5) / length
         inside.append((position - center.view(-1, 1)).abs() < half_side.view(-1, 1))
-    return (inside[0].unsqueeze(2) & inside[1].unsqueeze(1)).unsqueeze(1).to(images.device)
+    box = (inside[0].unsqueeze(2) & inside[1].unsqueeze(1)).unsqueeze(1)
+    return to_device(box, images.device)

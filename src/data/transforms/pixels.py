@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from src.core.transfer import to_device
+
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue (ITU-R BT.601)
 
 
@@ -56,7 +58,7 @@ def permute_pixels(images: Tensor, order: Tensor) -> Tensor:
         images: (B, C, H, W).
         order: (H * W,); new pixel i is old pixel order[i].
     """
-    return images.flatten(2)[:, :, order.to(images.device)].view_as(images)
+    return images.flatten(2)[:, :, to_device(order, images.device)].view_as(images)
 
 
 def same_order(first: Tensor | None, second: Tensor | None) -> bool:

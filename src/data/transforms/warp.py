@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from src.core.transfer import to_device
+
 Border = Literal["constant", "edge", "reflect", "symmetric", "wrap"]
 Interpolation = Literal["bilinear", "nearest"]
 BORDERS: tuple[Border, ...] = get_args(Border)
@@ -55,7 +57,7 @@ def warp(
         sheet[:, :, : height + 1, width] = sheet[:, :, : height + 1, 0]
     # Metal, the GPU interface of Apple, has no float64
     precise = torch.float32 if images.device.type == "mps" else torch.float64
-    maps = maps.to(images.device, precise)
+    maps = to_device(maps.to(precise), images.device)
     grid = torch.empty(batch, height, width, 2, device=images.device, dtype=images.dtype)
     for axis, side in enumerate((width, height)):
         step = 2 / (padded[1 - axis] - 1)
