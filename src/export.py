@@ -110,8 +110,9 @@ def write_torch(trained: "LoadedClassifier", path: Path) -> "Callable[[Tensor], 
 
 def metadata(trained: "LoadedClassifier") -> dict[str, str]:
     """Return the facts that a program needs in addition to the net: name -> JSON."""
-    names = ("class_names", "size", "crop", "interpolation")
-    return {name: json.dumps(getattr(trained, name)) for name in names}
+    fit = {name: getattr(trained.fit, name) for name in ("size", "crop", "interpolation")}
+    facts = {"class_names": trained.class_names, **fit}
+    return {name: json.dumps(value) for name, value in facts.items()}
 
 
 def difference(trained: "LoadedClassifier", exported: "Callable[[Tensor], Tensor]") -> float:
@@ -126,7 +127,7 @@ def difference(trained: "LoadedClassifier", exported: "Callable[[Tensor], Tensor
     noise = generator(0, "export")
     differences = []
     for n in BATCHES:
-        images = torch.rand(n, trained.channels, *trained.size, generator=noise)
+        images = torch.rand(n, *trained.fit.shape, generator=noise)
         with torch.no_grad():
             expected = trained.net(images)
             differences.append((exported(images) - expected).abs().max() / expected.abs().max())
@@ -142,7 +143,7 @@ def difference(trained: "LoadedClassifier", exported: "Callable[[Tensor], Tensor
 def _example(trained: "LoadedClassifier") -> "Tensor":
     import torch
 
-    return torch.zeros(2, trained.channels, *trained.size)
+    return torch.zeros(2, *trained.fit.shape)
 
 
 @contextmanager

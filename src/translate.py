@@ -38,7 +38,7 @@ def translate(cfg: DictConfig) -> list[Path]:
 
     from src.callbacks.protocols import CanTranslate
     from src.core.pixels import to_float
-    from src.data.decode import decode, parse_color
+    from src.data.decode import Fit, decode, parse_color
     from src.data.folder_writer import free_place
     from src.engine.load import load_run
     from src.viz.grids import grid, save_png
@@ -50,15 +50,15 @@ def translate(cfg: DictConfig) -> list[Path]:
             f"{folder} holds a {family}, which cannot translate images; "
             "give a run of cyclegan or style_transfer"
         )
-    channels = run_cfg.data.channels
-    background = parse_color(run_cfg.data.get("background", "white"))
     size = None if cfg.size is None else height_width(cfg.size)
+    background = parse_color(run_cfg.data.get("background", "white"))
+    fit = Fit(size, run_cfg.data.channels, background)
     top = Path(os.path.commonpath([path.parent.resolve() for path in paths]))
     made: dict[Path, None] = {}  # in order
     bad: list[str] = []
     for path in tqdm(paths, unit="image", disable=None, leave=False):
         try:
-            image = to_float(decode(path, size, channels, background)).unsqueeze(0)
+            image = to_float(decode(path, fit)).unsqueeze(0)
             image = model.translate(image, cfg.to)  # (1, C, H, W)
         except UserError as error:
             bad.append(str(error))

@@ -90,7 +90,7 @@ def _bare(trained: Any, size: int, seconds: float) -> Bare:
     """Time the network alone on batches of `size` images."""
     import torch
 
-    images = torch.rand(size, trained.channels, *trained.size)
+    images = torch.rand(size, *trained.fit.shape)
     times: list[float] = []
     with torch.no_grad():
         for _ in range(3):

@@ -3,7 +3,7 @@
 import contextlib
 import struct
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,23 +21,32 @@ SMALL = 2**16  # bytes of a file that is read at once
 Interpolation = Literal["bilinear", "bicubic"]
 
 
-def decode(
-    path: Path,
-    size: tuple[int, int] | None,
-    channels: int,
-    background: tuple[int, int, int] = WHITE,
-    crop: float = 1.0,
-    interpolation: Interpolation = "bilinear",
-) -> Tensor:
-    """Decode an image file: rotated as its EXIF says, scaled to cover `size`, center cropped.
+class Fit(NamedTuple):
+    """What an image is turned into.
 
-    Args:
-        path: the file.
-        size: height and width; None: keep its own.
+    Attributes:
+        size: height and width, which it is scaled to cover and then cropped to; None: its own.
         channels: 1 or 3.
         background: red, green and blue from 0 to 255 behind transparent pixels.
         crop: part of the largest possible height and width that is kept, from the center.
         interpolation: how pixels are interpolated, with antialiasing.
+    """
+
+    size: tuple[int, int] | None
+    channels: int
+    background: tuple[int, int, int] = WHITE
+    crop: float = 1.0
+    interpolation: Interpolation = "bilinear"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the result, if `size` is given."""
+        assert self.size is not None
+        return self.channels, *self.size
+
+
+def decode(path: Path, fit: Fit) -> Tensor:
+    """Decode an image file, rotated as its EXIF says, and return it as `fit` says.
 
     Returns:
         (C, H, W) uint8.
@@ -45,58 +54,36 @@ def decode(
     Raises:
         UserError: Pillow cannot read the whole file; the message names it.
     """
-    pixels = decode_array(path, size, channels, background, crop, interpolation)
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+    return torch.from_numpy(decode_array(path, fit).copy()).permute(2, 0, 1)
 
 
-def decode_array(
-    path: Path,
-    size: tuple[int, int] | None,
-    channels: int,
-    background: tuple[int, int, int] = WHITE,
-    crop: float = 1.0,
-    interpolation: Interpolation = "bilinear",
-) -> np.ndarray:
+def decode_array(path: Path, fit: Fit) -> np.ndarray:
     """Decode an image file as `decode` does; return a read-only array (H, W, C) uint8."""
-    ready = _decode_ready(path, (*size, channels)) if size is not None and crop == 1 else None
-    if ready is not None:
-        return ready
+    if fit.size is not None and fit.crop == 1:
+        ready = _decode_ready(path, (*fit.size, fit.channels))
+        if ready is not None:
+            return ready
     try:
         with _open(path) as image:
-            fitted = _fitted(image, size, channels, background, crop, interpolation)
-            return np.asarray(fitted).reshape(fitted.height, fitted.width, channels)
+            return _fitted(image, fit)
     except Exception as error:  # Pillow's plugins raise whatever their decoders raise
         raise UserError(f"{printable(path)} is not a readable image ({_reason(error)})") from error
 
 
-def prepare(
-    image: Image.Image,
-    size: tuple[int, int] | None,
-    channels: int,
-    background: tuple[int, int, int] = WHITE,
-    crop: float = 1.0,
-    interpolation: Interpolation = "bilinear",
-) -> Tensor:
+def prepare(image: Image.Image, fit: Fit) -> Tensor:
     """Return an open image as `decode` does. Raises whatever Pillow's plugins raise."""
-    fitted = _fitted(image, size, channels, background, crop, interpolation)
-    pixels = np.asarray(fitted).reshape(fitted.height, fitted.width, channels)
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+    return torch.from_numpy(_fitted(image, fit).copy()).permute(2, 0, 1)
 
 
-def _fitted(
-    image: Image.Image,
-    size: tuple[int, int] | None,
-    channels: int,
-    background: tuple[int, int, int],
-    crop: float,
-    interpolation: Interpolation,
-) -> Image.Image:
-    """Return an open image in its mode, upright, scaled and cropped to `size`."""
-    image = _upright(image, channels, background)
-    if size is None or (image.size == (size[1], size[0]) and crop == 1):
-        return image  # `fit` would only copy it
-    method = Image.Resampling[interpolation.upper()]
-    return ImageOps.fit(image, (size[1], size[0]), method, bleed=(1 - crop) / 2)
+def _fitted(image: Image.Image, fit: Fit) -> np.ndarray:
+    """Return an open image, upright, scaled and cropped: a read-only array (H, W, C) uint8."""
+    image = _upright(image, fit.channels, fit.background)
+    # ImageOps.fit copies an image that has the right size already
+    if fit.size is not None and (image.size != (fit.size[1], fit.size[0]) or fit.crop != 1):
+        method = Image.Resampling[fit.interpolation.upper()]
+        side = (1 - fit.crop) / 2
+        image = ImageOps.fit(image, (fit.size[1], fit.size[0]), method, bleed=side)
+    return np.asarray(image).reshape(image.height, image.width, fit.channels)
 
 
 def _decode_ready(path: Path, shape: tuple[int, int, int]) -> np.ndarray | None:

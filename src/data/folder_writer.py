@@ -22,7 +22,7 @@ from src.core.files import printable
 from src.core.pixels import to_float, to_uint8
 from src.core.randomness import CounterRNG
 from src.core.types import ImageSize, height_width
-from src.data.decode import decode
+from src.data.decode import Fit, decode
 from src.data.image_data import ImageData
 from src.data.images import Images
 from src.data.sets.files import FileSet
@@ -162,7 +162,7 @@ def _pixels(part: Images, i: int, size: ImageSize | None = None) -> Tensor:
     """Return image i, (C, H, W) uint8. One from a file is scaled to `size`, if given."""
     if isinstance(part, FileSet):
         sides = None if size is None else height_width(size)
-        return decode(part.paths[i], sides, part.channels, part.background)
+        return decode(part.paths[i], Fit(sides, part.fit.channels, part.fit.background))
     return part[torch.tensor([i])][0][0]
 
 

@@ -15,7 +15,7 @@ from src.config.saved import check_saved
 from src.core import runs
 from src.core.chosen_checkpoint import load_chosen, path_of
 from src.core.types import height_width
-from src.data.decode import Interpolation, decode, parse_color, prepare
+from src.data.decode import Fit, decode, parse_color, prepare
 from src.engine import build, resume
 from src.models.classifier import Classifier
 from src.models.deployed import DeployedClassifier
@@ -73,38 +73,26 @@ class LoadedClassifier(NamedTuple):
 
     Attributes:
         net: images (B, C, H, W) in [0, 1], not normalized -> logits (B, num_classes).
-        channels: C.
-        size: (H, W) in pixels.
+        fit: what images are turned into; with a size.
         class_names: the name of each logit.
-        background: red, green, blue from 0 to 255, drawn behind transparent pixels.
-        crop, interpolation: how images are brought to `size`, see `src.data.decode`.
         familiar: how far from its training images is unfamiliar; None: unknown.
     """
 
     net: DeployedClassifier
-    channels: int
-    size: tuple[int, int]
+    fit: Fit
     class_names: list[str]
-    background: tuple[int, int, int]
-    crop: float
-    interpolation: Interpolation
     familiar: Familiar | None = None
-
-    @property
-    def _fit(self) -> tuple[Any, ...]:
-        """How images are prepared, see `src.data.decode`."""
-        return self.size, self.channels, self.background, self.crop, self.interpolation
 
     def read(self, path: Path) -> Tensor:
         """Return an image file as the network wants it, (C, H, W) uint8.
 
         Raises UserError if it cannot be read.
         """
-        return decode(path, *self._fit)
+        return decode(path, self.fit)
 
     def prepare(self, image: Image.Image) -> Tensor:
         """Return an open image as `read` does. Raises whatever Pillow's plugins raise."""
-        return prepare(image, *self._fit)
+        return prepare(image, self.fit)
 
     def answer(self, images: Tensor) -> Answer:
         """Classify images (B, C, H, W) in [0, 1]."""
@@ -133,15 +121,13 @@ def load_classifier(folder: Path, which: str = "last") -> LoadedClassifier:
     """
     cfg, model, state = load_run(folder, which=which)
     assert isinstance(model, Classifier)
-    size = cfg.data.size
-    height, width = height_width(size)
-    return LoadedClassifier(
-        DeployedClassifier(model, state["permutation"]).eval(),
-        cfg.data.channels,
-        (height, width),
-        state["class_names"],
-        parse_color(cfg.data.get("background", "white")),
-        cfg.data.get("crop", 1.0),
-        cfg.data.get("interpolation", "bilinear"),
-        Familiar.load(folder),
+    data = cfg.data
+    fit = Fit(
+        height_width(data.size),
+        data.channels,
+        parse_color(data.get("background", "white")),
+        data.get("crop", 1.0),
+        data.get("interpolation", "bilinear"),
     )
+    net = DeployedClassifier(model, state["permutation"]).eval()
+    return LoadedClassifier(net, fit, state["class_names"], Familiar.load(folder))

@@ -11,7 +11,7 @@ from src.core.counts import count
 from src.core.errors import writing
 from src.core.pixels import to_float
 from src.core.randomness import CounterRNG
-from src.data.decode import decode, parse_color
+from src.data.decode import Fit, decode, parse_color
 from src.data.transforms.warp import BORDERS
 from src.engine import build
 from src.viz.captions import draw_captioned
@@ -23,7 +23,7 @@ DRAWS = 32  # random versions of the image; those that changed most are shown
 
 def save_preview(path: Path, out: Path, seed: int, background: Any) -> None:
     """Draw each choice of conf/augment on one image, the geometric ones with every border."""
-    image = to_float(decode(path, (SIDE, SIDE), 3, parse_color(background)))
+    image = to_float(decode(path, Fit((SIDE, SIDE), 3, parse_color(background))))
     images, captions = [image] * len(BORDERS), ["unchanged", *[""] * (len(BORDERS) - 1)]
     rng, batch = CounterRNG(torch.arange(DRAWS), seed, "preview"), image.expand(DRAWS, -1, -1, -1)
     is_odd = torch.arange(DRAWS).view(-1, 1, 1, 1) % 2 == 1

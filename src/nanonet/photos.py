@@ -13,7 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from src.core.files import LeftOut, count_line, printable
-from src.data.decode import decode
+from src.data.decode import Fit, decode
 from src.data.sets.files import FileSet
 from src.data.sets.folder import Folder
 
@@ -46,7 +46,7 @@ class Photo:
 
 def look_at(path: Path, label: int) -> Photo:
     """Read one photo. Raises UserError if it cannot be read."""
-    gray = decode(path, (32, 32), 1)[0].double().numpy() / 255
+    gray = decode(path, Fit((32, 32), 1))[0].double().numpy() / 255
     with Image.open(path) as image:
         side = min(image.size)
     return Photo(path, label, digest_of(path), unit_vector(gray), side, float(gray.mean()))

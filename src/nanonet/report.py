@@ -11,7 +11,7 @@ from torch import Tensor
 
 from src.core.files import printable, write_atomically
 from src.core.pixels import to_float
-from src.data.decode import decode
+from src.data.decode import Fit, decode
 from src.engine.load import LoadedClassifier, load_classifier
 from src.models.normalize import normalized
 from src.nanonet.choice import accuracy_interval
@@ -151,7 +151,7 @@ def pictures(
     names, photos = found.class_names, found.photos
 
     def picture(index: int, second: str) -> dict[str, str]:
-        pixels = decode(photos[index].path, (THUMBNAIL, THUMBNAIL), 3)
+        pixels = decode(photos[index].path, Fit((THUMBNAIL, THUMBNAIL), 3))
         return {
             "image": thumbnail(pixels),
             "first": photos[index].path.name,

@@ -60,7 +60,7 @@ class Classification(Service):
     def __init__(self, trained: LoadedClassifier, about: dict[str, Any], limits: Limits) -> None:
         super().__init__(about, limits)
         self.trained = trained
-        blank = torch.zeros(1, trained.channels, *trained.size)
+        blank = torch.zeros(1, *trained.fit.shape)
         layer = explain.find_cam_layer(trained.net.net, self._normalized(blank))
         self.layer = None if layer is None else trained.net.net.get_submodule(layer)
 

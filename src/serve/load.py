@@ -15,7 +15,7 @@ from src.core import runs
 from src.core.chosen_checkpoint import path_of
 from src.core.errors import UserError
 from src.core.types import height_width
-from src.data.decode import parse_color, prepare
+from src.data.decode import Fit, parse_color, prepare
 from src.engine.load import load_classifier, load_run
 from src.models.style_transfer import StyleTransfer
 from src.serve.classification import Classification
@@ -84,4 +84,4 @@ def _preparation(cfg: DictConfig) -> Callable[[Image.Image, tuple[int, int]], Te
     """Return a function: an open image and a size (H, W) -> (C, H, W) uint8."""
     background = parse_color(cfg.data.get("background", "white"))
 
-    return lambda image, size: prepare(image, size, cfg.data.channels, background)
+    return lambda image, size: prepare(image, Fit(size, cfg.data.channels, background))

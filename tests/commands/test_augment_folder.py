@@ -14,7 +14,7 @@ from src.augment import augment, preview
 from src.config.compose import groups
 from src.core.errors import UserError
 from src.core.randomness import CounterRNG
-from src.data.decode import decode
+from src.data.decode import Fit, decode
 from src.data.folder_writer import image_places
 from src.data.sets.files import FileSet
 from src.data.transforms import geometric, pixelwise
@@ -73,7 +73,7 @@ def test_originals_and_split_are_kept_and_the_manifest_lists_all_copies(made, co
     assert (len(data.train), len(data.val), len(data.test)) == (30, 3, 12)
 
     row = rows[7]
-    image = decode(out / row["source"], None, 3).unsqueeze(0) / 255
+    image = decode(out / row["source"], Fit(None, 3)).unsqueeze(0) / 255
     values = {
         name: {key: torch.tensor([value], dtype=torch.float64) for key, value in one.items()}
         for name, one in json.loads(row["transforms"]).items()
@@ -92,7 +92,7 @@ def test_originals_and_split_are_kept_and_the_manifest_lists_all_copies(made, co
         replayed = transform.apply(
             replayed.unsqueeze(0), values[key], CounterRNG(torch.arange(1), 0)
         )[0]
-    result = decode(out / row["file"], None, 3) / 255
+    result = decode(out / row["file"], Fit(None, 3)) / 255
     assert result.shape == image.shape[1:]
     assert (result - replayed).abs().median() < 0.1  # but for noise of at most 0.05
     assert (result - image[0]).abs().median() > 0.02
@@ -140,14 +140,16 @@ def test_colliding_output_names_are_made_unique(tmp_path):
     """Two images of a class are called 1.png, and a third has the name that the second would
     get."""
     paths = [tmp_path / name for name in ("a/1.png", "b/1.png", "00001_1.png", "2.png")]
-    part = FileSet(paths, torch.zeros(4, dtype=torch.int64), (8, 8), 3)
+    part = FileSet(paths, torch.zeros(4, dtype=torch.int64), Fit((8, 8), 3))
     assert [path.name for path in image_places(part, ["cats"])] == [
         "00000_1.png",
         "00001_1.png",
         "00002_00001_1.png",
         "00003_2.png",
     ]
-    part = FileSet([paths[0], paths[1], paths[3]], torch.zeros(3, dtype=torch.int64), (8, 8), 3)
+    part = FileSet(
+        [paths[0], paths[1], paths[3]], torch.zeros(3, dtype=torch.int64), Fit((8, 8), 3)
+    )
     assert [path.name for path in image_places(part, ["cats"])] == [
         "00000_1.png",
         "00001_1.png",
@@ -203,6 +205,6 @@ def test_preview_shows_every_choice(tmp_path, capsys):
     preview(tmp_path / "a.png", tmp_path / "sheet.png", 0)
     rows = len(groups()["augment"]) - 1  # none and model have none, the image as it is has one
     assert f"{5 * rows} images of" in capsys.readouterr().out
-    assert decode(tmp_path / "sheet.png", None, 3).shape[1] > 96 * rows
+    assert decode(tmp_path / "sheet.png", Fit(None, 3)).shape[1] > 96 * rows
     with pytest.raises(UserError, match="a picture's name must end in"):
         preview(tmp_path / "a.png", tmp_path / "sheet.txt", 0)

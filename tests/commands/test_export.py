@@ -11,6 +11,7 @@ from torch import nn
 
 from src import export as exports
 from src.core.errors import UserError
+from src.data.decode import Fit
 from src.engine import build
 from src.engine.load import LoadedClassifier, load_classifier, load_run
 from src.export import export, write_onnx, write_torch
@@ -154,7 +155,7 @@ def test_nets_with_norms_heads_and_pools(config, tmp_path, name, size, write):
             layer.running_mean.uniform_(-0.2, 0.2)
             layer.running_var.uniform_(0.5, 2)
     net, names = DeployedClassifier(model, None).eval(), [str(k) for k in range(10)]
-    trained = LoadedClassifier(net, 1, (size, size), names, (255, 255, 255), 1.0, "bilinear")
+    trained = LoadedClassifier(net, Fit((size, size), 1), names)
     answer = write(trained, tmp_path / "x")
     for n in (1, 3):
         images = torch.rand(n, 1, size, size)

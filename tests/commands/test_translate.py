@@ -13,7 +13,7 @@ from src.augment import augment
 from src.config.checks import check
 from src.config.compose import compose
 from src.core.errors import Incomplete, UserError
-from src.data.decode import decode
+from src.data.decode import Fit, decode
 from src.engine.load import load_run
 from src.sample import sample
 from src.translate import translate
@@ -51,9 +51,9 @@ def test_translate_writes_a_folder_of_the_same_layout(winter_run, tmp_path):
     for name in ("a.png.bmp", "a.bmp"):
         (tmp_path / "in" / name).unlink()
     _, model, _ = load_run(winter_run)
-    image = decode(tmp_path / "in" / "deep" / "b.png", None, 3).unsqueeze(0) / 255
+    image = decode(tmp_path / "in" / "deep" / "b.png", Fit(None, 3)).unsqueeze(0) / 255
     expected = (model.translate(image, "a") * 255).round().byte()[0]
-    assert torch.equal(decode(tmp_path / "out" / "deep" / "b.png", None, 3), expected)
+    assert torch.equal(decode(tmp_path / "out" / "deep" / "b.png", Fit(None, 3)), expected)
     with pytest.raises(UserError, match="exists and is not empty"):
         call("translate", translate, *ask, f"out={tmp_path / 'out'}")
     (tmp_path / "in" / "bad.png").write_text("nothing")
@@ -65,7 +65,7 @@ def test_translate_writes_a_folder_of_the_same_layout(winter_run, tmp_path):
     with pytest.raises(Incomplete, match=r"flat\.png: an image of 30 x 3 is too small"):
         call("translate", translate, *ask, f"out={tmp_path / 'third'}")
     assert (tmp_path / "third" / "link.png").is_file()
-    assert decode(tmp_path / "again" / "deep" / "b.png", None, 3).shape == (3, 16, 16)
+    assert decode(tmp_path / "again" / "deep" / "b.png", Fit(None, 3)).shape == (3, 16, 16)
     assert len(list((tmp_path / "again").rglob("*.png"))) == 3
 
 
@@ -88,9 +88,9 @@ def test_a_trained_run_augments_a_folder(winter_run, photos, tmp_path):
     assert all(str(winter_run) in row["transforms"] for row in rows)
     _, model, _ = load_run(winter_run)
     row = rows[5]
-    image = decode(out / row["source"], None, 3).unsqueeze(0) / 255
+    image = decode(out / row["source"], Fit(None, 3)).unsqueeze(0) / 255
     assert torch.equal(
-        decode(out / row["file"], None, 3), (model.translate(image) * 255).round().byte()[0]
+        decode(out / row["file"], Fit(None, 3)), (model.translate(image) * 255).round().byte()[0]
     )
     assert row["file"].startswith(f"train/{row['class']}/")
     assert all(
@@ -99,9 +99,9 @@ def test_a_trained_run_augments_a_folder(winter_run, photos, tmp_path):
     )
     assert all(json.loads(row["transforms"]) == {"run": str(winter_run), "to": "b"} for row in rows)
     call("augment", augment, *settings, "augment.size=20", f"out={tmp_path / 'larger'}")
-    assert decode(tmp_path / "larger" / row["file"], None, 3).shape == (3, 20, 20)
+    assert decode(tmp_path / "larger" / row["file"], Fit(None, 3)).shape == (3, 20, 20)
     call("augment", augment, *settings, "augment.size=[20,24]", f"out={tmp_path / 'wider'}")
-    assert decode(tmp_path / "wider" / row["file"], None, 3).shape == (3, 20, 24)
+    assert decode(tmp_path / "wider" / row["file"], Fit(None, 3)).shape == (3, 20, 24)
 
 
 def test_each_image_is_translated_by_one_of_several_runs(winter_run, photos, tmp_path):

@@ -9,7 +9,7 @@ from src.augment import augment, preview
 from src.config.checks import check
 from src.config.compose import compose
 from src.core.errors import UserError
-from src.data.decode import decode, parse_color
+from src.data.decode import Fit, decode, parse_color
 from src.predict import predict
 from src.train import train
 from tests.conftest import call, data_of, saved
@@ -24,7 +24,7 @@ def blended(rgb, alpha, ground):
 
 
 def seen(path, channels=3, ground=(255, 255, 255)):
-    return decode(path, None, channels, ground).permute(1, 2, 0).numpy().astype(float)
+    return decode(path, Fit(None, channels, ground)).permute(1, 2, 0).numpy().astype(float)
 
 
 @pytest.mark.parametrize("ground", [(255, 255, 255), (0, 0, 0), (10, 200, 90)])

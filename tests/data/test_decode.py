@@ -18,7 +18,7 @@ def photo(mode="RGB", seed=0):
 
 
 def decoded(path, channels, size=(HEIGHT, WIDTH)):
-    return decoder.decode_array(path, size, channels)
+    return decoder.decode_array(path, decoder.Fit(size, channels))
 
 
 @pytest.mark.parametrize("subsampling", [0, 1, 2])

@@ -7,7 +7,7 @@ from PIL import Image
 
 from src.bench.baselines import one_by_one
 from src.core.errors import UserError
-from src.data.decode import decode
+from src.data.decode import Fit, decode
 from src.data.images import ImageSet
 from src.data.sets import files
 from tests.conftest import data_of
@@ -187,11 +187,11 @@ def test_16_bit_images_are_scaled_and_float_images_refused(tmp_path):
     ramp = np.linspace(0, 65535, 64).round().astype(np.uint16).reshape(8, 8)
     Image.fromarray(ramp).save(tmp_path / "ramp.png")
     for channels in (1, 3):
-        pixels = decode(tmp_path / "ramp.png", None, channels)
+        pixels = decode(tmp_path / "ramp.png", Fit(None, channels))
         assert np.abs(pixels[-1].numpy() - ramp / 257).max() <= 0.5
     Image.fromarray(ramp.astype(np.float32) / 65535).save(tmp_path / "float.tiff")
     with pytest.raises(UserError, match=r"float\.tiff is not a readable image .*mode F"):
-        decode(tmp_path / "float.tiff", None, 1)
+        decode(tmp_path / "float.tiff", Fit(None, 1))
 
 
 def test_decode_applies_exif_and_center_crops(tmp_path):
@@ -200,7 +200,7 @@ def test_decode_applies_exif_and_center_crops(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # rotate a quarter clockwise: the left half moves to the top
     image.save(tmp_path / "x.png", exif=exif)
-    pixels = decode(tmp_path / "x.png", (10, 10), 1)
+    pixels = decode(tmp_path / "x.png", Fit((10, 10), 1))
     assert pixels.shape == (1, 10, 10)
     assert pixels[0, :4].min() > 200
     assert pixels[0, 6:].max() < 50

@@ -7,7 +7,7 @@ import torch
 from hypothesis import strategies as st
 from PIL import Image
 
-from src.data.decode import decode
+from src.data.decode import Fit, decode
 from tests.properties import draws, holds, refused
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "ICO", "TGA")
@@ -86,7 +86,7 @@ def test_any_file_is_decoded_or_refused_in_one_line(count, tmp_path):
         path.write_bytes(data)
 
         def shape():
-            image = decode(path, size, channels)
+            image = decode(path, Fit(size, channels))
             assert image.dtype == torch.uint8
             assert image.shape[0] == channels
             assert min(image.shape) > 0

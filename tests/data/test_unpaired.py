@@ -11,7 +11,7 @@ from scipy import ndimage
 from src.config.checks import check
 from src.config.compose import compose
 from src.core.errors import UserError
-from src.data.decode import decode
+from src.data.decode import Fit, decode
 from src.data.transforms.pixels import add_winter
 from src.engine import build
 from src.engine.load import load_run
@@ -61,7 +61,7 @@ def test_winter_domains_are_disjoint_in_training_and_paired_in_test(config, phot
 
     differences = (wintery(a).unsqueeze(1).float() - b.unsqueeze(0)).abs().amax((2, 3, 4))
     assert differences.min() > 5
-    everything = {decode(path, None, 3).numpy().tobytes() for path in photos.rglob("*.png")}
+    everything = {decode(path, Fit(None, 3)).numpy().tobytes() for path in photos.rglob("*.png")}
     assert all(image.numpy().tobytes() in everything for image in a)
     for part in (data.test, data.val):
         image_a, image_b = part[torch.arange(len(part))]

@@ -13,7 +13,7 @@ from src.core import files
 from src.core.errors import UserError
 from src.core.files import images_below, summary
 from src.core.inputs import find_images
-from src.data.decode import decode, why_unreadable
+from src.data.decode import Fit, decode, why_unreadable
 from src.data.images import ImageSet
 from tests.conftest import ROOT, WINTER_NET, command, data_of
 
@@ -66,7 +66,7 @@ def test_heic_images_are_read(config, folder):
     heic(folder / "red" / "IMG_2.jpg", image)  # some phones export files with this name
     for name in ("IMG_1.HEIC", "IMG_2.jpg"):
         expected = np.asarray(ImageOps.fit(image, (8, 8), Image.Resampling.BILINEAR))
-        pixels = decode(folder / "red" / name, (8, 8), 3).permute(1, 2, 0).numpy()
+        pixels = decode(folder / "red" / name, Fit((8, 8), 3)).permute(1, 2, 0).numpy()
         assert np.abs(pixels.astype(int) - expected).max() <= 24, "chroma is at half the size"
     assert everything(read(config, folder)) == 18
 
@@ -153,7 +153,7 @@ def test_quick_check_finds_the_same_files_as_decoding(folder):
             data[rng.integers(len(data))] ^= 1 << rng.integers(8)
         path.write_bytes(data)
         try:
-            decode(path, (8, 8), 3)
+            decode(path, Fit((8, 8), 3))
             fine = True
         except UserError:
             fine = False

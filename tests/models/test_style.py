@@ -14,7 +14,7 @@ from src.config.checks import check
 from src.config.compose import compose
 from src.core import runs
 from src.core.errors import UserError
-from src.data.decode import decode
+from src.data.decode import Fit, decode
 from src.engine import build
 from src.engine.load import load_run
 from src.evaluate import evaluate
@@ -98,7 +98,9 @@ def test_net_comes_from_the_runs_average_and_stays_fixed(top, uncut):
             assert torch.equal(value, source[f"average.module.{name.removeprefix('net.')}"]), name
     assert torch.equal(state["mean"], source["mean"])
     assert torch.equal(state["std"], source["std"])
-    photo, style = (decode(top / name, (16, 20), 3) / 255 for name in ("photo.png", "style.jpg"))
+    photo, style = (
+        decode(top / name, Fit((16, 20), 3)) / 255 for name in ("photo.png", "style.jpg")
+    )
     assert torch.equal(state["content"][0], photo)
     assert torch.equal(state["style"][0], style)
     assert not torch.allclose(state["image"], photo, atol=0.01)
@@ -144,7 +146,7 @@ def test_translations_are_independent_of_each_other(top, config, tmp_path, optim
     cfg = config(*given, f"model/optimizer={optimizer}")
     train(cfg, saved(cfg, tmp_path / "run"))
     _, model, _ = load_run(tmp_path / "run")
-    photo = decode(top / "photo.png", (16, 20), 3).unsqueeze(0) / 255
+    photo = decode(top / "photo.png", Fit((16, 20), 3)).unsqueeze(0) / 255
     alone = model.translate(photo)
     assert torch.allclose(alone[0], model.image.detach().clamp(0, 1), atol=1e-3)
     assert (alone - photo).abs().mean() > 0.003
@@ -206,7 +208,7 @@ def test_translate_applies_the_style_of_a_run(top, uncut, tmp_path):
         f"out={tmp_path / 'out'}",
     )
     _, model, _ = load_run(uncut)
-    made = decode(tmp_path / "out" / "photo.png", None, 3).float() / 255
+    made = decode(tmp_path / "out" / "photo.png", Fit(None, 3)).float() / 255
     assert (made - model.image.detach().clamp(0, 1)).abs().max() < 0.01
     other = shutil.copytree(uncut, tmp_path / "other")
     styles = f"augment.run=[{uncut},{other}]"

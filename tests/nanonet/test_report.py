@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from src.data.decode import Fit
 from src.engine.load import LoadedClassifier
 from src.nanonet.report import _heat_maps
 
@@ -24,9 +25,7 @@ def test_heat_maps_are_red_at_the_evidence_of_each_class(tmp_path):
     net = nn.Sequential(convolution, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     one, none = torch.ones(1, 1, 1), torch.zeros(1, 1, 1)
     deployed = SimpleNamespace(net=net, mean=none, std=one, in_channels=1)
-    trained = LoadedClassifier(
-        deployed, 1, (28, 28), ["bright", "dark"], (255, 255, 255), 1.0, "bilinear"
-    )
+    trained = LoadedClassifier(deployed, Fit((28, 28), 1), ["bright", "dark"])
     photos = [SimpleNamespace(path=tmp_path / f"{name}.png") for name in ("bright", "dark")]
     found = SimpleNamespace(class_names=["bright", "dark"], labels=[0, 1], photos=photos)
     maps = _heat_maps(found, trained)

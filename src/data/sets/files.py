@@ -20,7 +20,7 @@ from src.core.errors import UserError
 from src.core.files import LeftOut, count_line, printable
 from src.core.memory import total_memory
 from src.data.cache import cached
-from src.data.decode import WHITE, Interpolation, decode_array, parse_color, why_unreadable
+from src.data.decode import Fit, decode_array, parse_color, why_unreadable
 from src.data.image_data import ImageData
 from src.data.images import Images, ImageSet
 
@@ -37,26 +37,20 @@ class FileSet(Dataset[Any]):
     Attributes:
         paths: N files.
         labels: (N,) int64.
-        size, channels: what each image is brought to; size is (height, width).
-        background: red, green and blue from 0 to 255 behind transparent images.
-        crop, interpolation: how it is brought to its size, as in `decode`.
+        fit: what each image is turned into; with a size.
     """
 
     paths: list[Path]
     labels: Tensor
-    size: tuple[int, int]
-    channels: int
-    background: tuple[int, int, int] = WHITE
-    crop: float = 1.0
-    interpolation: Interpolation = "bilinear"
+    fit: Fit
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        height, width = self.size
         # one array for the batch: tensors of single images take a quarter of the time of decoding
-        pixels = np.empty((len(indices), height, width, self.channels), dtype=np.uint8)
+        channels, height, width = self.fit.shape
+        pixels = np.empty((len(indices), height, width, channels), dtype=np.uint8)
         for k, i in enumerate(indices.tolist()):
             pixels[k] = self.pixels(i)
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), self.labels[indices]
@@ -67,14 +61,7 @@ class FileSet(Dataset[Any]):
 
     def pixels(self, i: int) -> np.ndarray:
         """Return image i, (H, W, C) uint8. Raises UserError if its file cannot be read."""
-        return decode_array(
-            self.paths[i],
-            self.size,
-            self.channels,
-            self.background,
-            self.crop,
-            self.interpolation,
-        )
+        return decode_array(self.paths[i], self.fit)
 
     def subset(self, indices: Tensor) -> "FileSet":
         """Return the files at `indices`."""
@@ -87,8 +74,7 @@ class FileSet(Dataset[Any]):
         They depend on the files' paths, sizes and times, and on how they are decoded.
         """
         heic = find_spec("pillow_heif") is not None  # a HEIC file may be called .jpg
-        fit = (self.size, self.channels, self.background, self.crop, self.interpolation)
-        how = (VERSION, *fit, heic)
+        how = (VERSION, *self.fit, heic)
         digest = hashlib.blake2b(repr(how).encode(), digest_size=8)
         for path in self.paths:
             stat = path.stat()
@@ -108,7 +94,7 @@ class FileSet(Dataset[Any]):
         Raises:
             UserError: `strict`, and a file cannot be read.
         """
-        images = torch.empty(len(self), self.channels, *self.size, dtype=torch.uint8)
+        images = torch.empty(len(self), *self.fit.shape, dtype=torch.uint8)
 
         def decode_into(i: int) -> bool:
             try:
@@ -141,9 +127,8 @@ class FileSet(Dataset[Any]):
 def make_file_set(data: ImageData, paths: list[Path], labels: Tensor) -> FileSet:
     """Return the files at `paths` as a set, with labels (N,) and the settings of `data`."""
     background = parse_color(data.background)
-    return FileSet(
-        paths, labels, data.size, data.channels, background, data.crop, data.interpolation
-    )
+    fit = Fit(data.size, data.channels, background, data.crop, data.interpolation)
+    return FileSet(paths, labels, fit)
 
 
 def load_or_stream(
@@ -207,7 +192,7 @@ def _decode_cached(
 
     def fits(value: Any) -> bool:
         images, readable = value
-        shape = (int(readable.sum()), part.channels, *part.size)
+        shape = (int(readable.sum()), *part.fit.shape)
         return images.dtype == torch.uint8 and images.shape == shape and len(readable) == len(part)
 
     if cache is None:

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from src.core.pixels import to_float
 from src.core.types import Color, ImageSize, InputPath, PositiveInt, height_width
 from src.data.base import DataModule
-from src.data.decode import decode, parse_color
+from src.data.decode import Fit, decode, parse_color
 from src.data.images import ImageSet
 from src.data.order import loader
 
@@ -71,9 +71,8 @@ class StylePair(DataModule):
     def setup(self, stage: str | None = None) -> None:
         """Read both images. Does this once, whatever the stage."""
         if not hasattr(self, "train"):
-            both = torch.stack(
-                [decode(path, self.size, self.channels, self.background) for path in self.paths]
-            )
+            fit = Fit(self.size, self.channels, self.background)
+            both = torch.stack([decode(path, fit) for path in self.paths])
             self.train = self.test = ImageSet(both, torch.tensor([-1, -1]))
 
     def eval_images(self, part: ImageSet, indices: Tensor) -> tuple[Tensor, Tensor]:
