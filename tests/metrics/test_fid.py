@@ -124,7 +124,9 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def net(digits, cache):
-    return features.feature_net(digits.train, 10, "digits", cache)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features, "STEPS", 100)
+        return features.feature_net(digits.train, 10, "digits", cache)
 
 
 def test_quality_ranks_real_above_noisy_above_noise(net, digits):
