@@ -67,6 +67,16 @@ COLUMNS: dict[str, Columns] = {
         ("IWAE, k = 100", IWAE.each),
         ("reference", fact("reference")),
     ],
+    "draw_steps": [
+        ("model", label),
+        ("steps T", fact("steps")),
+        ("reading and writing window", fact("windows")),
+        ("latents in all", fact("latents")),
+        ("parameters", fact("parameters")),
+        ("epochs", fact("epochs")),
+        ("validation bound", Metric("val/bound_nats").each),
+        ("test bound", Metric("test/bound_nats").each),
+    ],
     "mnist_classifiers": [
         ("recipe", label),
         ("accuracy: seeds 0 to 4", ACC.each),

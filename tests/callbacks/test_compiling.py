@@ -1,6 +1,7 @@
 """model.compile: the same training within rounding, compiled in training steps only."""
 
 import csv
+import logging
 from types import SimpleNamespace
 
 import pytest
@@ -13,11 +14,20 @@ from tests.contract.small import overrides, small_run
 
 
 @pytest.mark.parametrize(
-    ("setting", "pays_from", "expected"),
-    [(True, None, True), (False, 1, False), ("auto", None, False), ("auto", 100, True),
-     ("auto", 101, False)],
-)  # fmt: skip
-def test_auto_compiles_if_the_run_is_long_enough(setting, pays_from, expected, monkeypatch):
+    ("setting", "pays_from", "expected", "said"),
+    [
+        (True, None, True, ""),
+        (False, 1, False, ""),
+        ("auto", None, False, "not compiled, because it makes this model no faster"),
+        ("auto", 100, True, "compiled, because the run has 100 batches"),
+        ("auto", 101, False, "not compiled, because the run has 100 batches"),
+    ],
+)
+def test_auto_compiles_if_the_run_is_long_enough(
+    setting, pays_from, expected, said, monkeypatch, caplog
+):
+    monkeypatch.setattr(logging.getLogger("src"), "propagate", True)
+    caplog.set_level(logging.INFO)
     compiled = []
     model = Family(setting)
     monkeypatch.setattr(model, "compile_pays_from", lambda: pays_from)
@@ -33,6 +43,10 @@ def test_auto_compiles_if_the_run_is_long_enough(setting, pays_from, expected, m
         callback.on_train_batch_end()
     callback.teardown(trainer, model, "fit")
     assert bool(compiled) == expected
+    if said:
+        assert f"model.compile=auto: {said}" in caplog.text
+    else:
+        assert not caplog.text
 
 
 @pytest.mark.slow

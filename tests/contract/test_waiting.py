@@ -38,7 +38,7 @@ class Waits(TorchDispatchMode):
             index is not None and index.dtype == torch.bool for index in args[1]
         )
         if by_mask or name in SIZES_DEPEND_ON_VALUES:
-            frames = [f for f in traceback.extract_stack() if f"{Path('/src/')}" in f.filename]
+            frames = [f for f in traceback.extract_stack() if "/src/" in f.filename]
             lines = [f"{Path(f.filename).name}:{f.lineno} {f.line}" for f in frames]
             if not any(word in line for line in lines for word in ONLY_ON_A_CPU):
                 self.places.add(" < ".join(lines[:-4:-1]))
