@@ -22,7 +22,7 @@ Interpolation = Literal["bilinear", "bicubic"]
 
 
 class Fit(NamedTuple):
-    """What an image is turned into.
+    """The size, channels and background of decoded images, and how they are resized.
 
     Attributes:
         size: height and width, which it is scaled to cover and then cropped to; None: its own.

@@ -64,7 +64,7 @@ class ImageData(ImageBatches, ABC):
         limit: largest number of images in each set, for a quick test. They are drawn by
             `split_seed`, and each class keeps its share. None: all images.
         in_memory: True: keep the decoded set in memory (on the device, if it fits there); False:
-            decode each batch; `auto`: keep up to 4 GiB, and a quarter of `total_memory()`.
+            decode each batch; `auto`: keep up to 4 GiB, and a quarter of the machine's memory.
         workers: processes that decode images of a set that is not in memory.
         cache: folder shared by all runs, in which decoded images are kept; None: no cache.
         background: color behind transparent image files: a name or notation that Pillow knows, or

@@ -73,7 +73,7 @@ class LoadedClassifier(NamedTuple):
 
     Attributes:
         net: images (B, C, H, W) in [0, 1], not normalized -> logits (B, num_classes).
-        fit: what images are turned into; with a size.
+        fit: how images are decoded; `fit.size` is not None.
         class_names: the name of each logit.
         familiar: how far from its training images is unfamiliar; None: unknown.
     """

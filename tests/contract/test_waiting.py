@@ -21,7 +21,8 @@ from tests.contract.small import class_of, fast_models, overrides, small_run
 IMAGES = ("images", "two domains of images")
 MODELS = sorted(m for m in fast_models() if class_attribute(class_of(m), "takes") in IMAGES)
 FIRST, LAST = 4, 7  # batches without pictures and logs, counted from 0
-SIZES_DEPEND_ON_VALUES = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2")
+# they read values, as does an index by a mask
+READ_VALUES = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2")
 ONLY_ON_A_CPU = ("nonfinite.py", "one_hot")  # they do not read values on a GPU
 
 
@@ -37,7 +38,7 @@ class Waits(TorchDispatchMode):
         by_mask = name in ("index", "index_put", "index_put_") and any(
             index is not None and index.dtype == torch.bool for index in args[1]
         )
-        if by_mask or name in SIZES_DEPEND_ON_VALUES:
+        if by_mask or name in READ_VALUES:
             frames = [f for f in traceback.extract_stack() if "/src/" in f.filename]
             lines = [f"{Path(f.filename).name}:{f.lineno} {f.line}" for f in frames]
             if not any(word in line for line in lines for word in ONLY_ON_A_CPU):

@@ -37,7 +37,7 @@ class FileSet(Dataset[Any]):
     Attributes:
         paths: N files.
         labels: (N,) int64.
-        fit: what each image is turned into; with a size.
+        fit: how images are decoded; `fit.size` is not None.
     """
 
     paths: list[Path]
