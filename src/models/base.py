@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, cast
 
 import pytorch_lightning as pl
@@ -10,6 +11,7 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from src.core.errors import UserError
+from src.nets.cuda_graph import Replay, can_record
 
 COMPILERS = ("g++", "clang++", "c++")
 
@@ -95,13 +97,14 @@ class Family(pl.LightningModule):
     compilable: ClassVar[tuple[str, ...]] = ()
     memory_format: ClassVar[torch.memory_format] = torch.channels_last
 
-    def __init__(self, compile: bool | Literal["auto"] = False) -> None:
-        """Set up a model whose setting `model.compile` is `compile`.
+    def __init__(self, compile: bool | Literal["auto"] = False, cuda_graph: bool = False) -> None:
+        """Set up a model with the settings `model.compile` and `model.cuda_graph`.
 
         Raises:
-            UserError: it is true, and there is no C++ compiler.
+            UserError: compile is true, and there is no C++ compiler.
         """
         super().__init__()
+        self.replay = Replay() if cuda_graph else None
         found = any(shutil.which(name) for name in (os.environ.get("CXX"), *COMPILERS) if name)
         if compile is True and not found:
             raise UserError(
@@ -128,6 +131,17 @@ class Family(pl.LightningModule):
         """Compile the networks. Each compiles itself when it is called for the first time."""
         for name in self.compilable:
             self.get_submodule(name).compile(dynamic=False)
+
+    def replayed(self, function: Callable[..., Any], net: nn.Module, *inputs: Tensor) -> Any:
+        """Return function(*inputs), in training on a GPU replayed from CUDA graphs.
+
+        For the arguments see `src.nets.cuda_graph.Replay`. Without the setting `model.cuda_graph`,
+        or if gradients are accumulated over several batches, this is a plain call.
+        """
+        accumulates = self._trainer is not None and self.trainer.accumulate_grad_batches > 1
+        if self.replay is None or accumulates or not (inputs[0].is_cuda and can_record()):
+            return function(*inputs)
+        return self.replay(function, net, *inputs)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute. Lightning sets `_current_fx_name` 40 times a batch: skip the checks."""

@@ -53,6 +53,7 @@ class Classifier(Family):
         aux_weight: weight of an auxiliary head's loss (Szegedy 2015, section 5).
         norm_bias_lr: factor on the learning rate of the norms' biases (Jordan 2024).
         compile: fuse the operations of the network while training, see `Family`.
+        cuda_graph: replay the kernels of a training step on a GPU, see `Family.replayed`.
 
     Raises:
         ValueError: `freeze` leaves nothing to train, or `whiten` finds no convolution.
@@ -80,8 +81,9 @@ class Classifier(Family):
         aux_weight: NonNegative = 0.3,
         norm_bias_lr: Positive = 1.0,
         compile: bool | Literal["auto"] = False,
+        cuda_graph: bool = False,
     ) -> None:
-        super().__init__(compile)
+        super().__init__(compile, cuda_graph)
         self.net, self.num_classes = net, num_classes
         self.optimizer, self.schedule = optimizer, schedule
         self.normalize, self.tta = normalize, tta
@@ -215,7 +217,9 @@ class Classifier(Family):
         augmentation.
         """
         x = self.scaled(x)
-        return self.net(x) if self.training else predict_with_tta(self.measured_net, x, self.tta)[1]
+        if self.training:
+            return self.replayed(self.net, self.net, x)
+        return predict_with_tta(self.measured_net, x, self.tta)[1]
 
     @property
     def measured_net(self) -> nn.Module:

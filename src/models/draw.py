@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from src.core.types import Positive
 from src.losses import bernoulli_nll, gaussian_kl
 from src.models.base import Family
-from src.nets.cuda_graph import Replay, can_record
 from src.nets.draw import Draw
 from src.optim.clipping import clip_each
 from src.viz.canvases import Canvases
@@ -30,7 +29,7 @@ class DRAW(Family):
         clip_norm: scale each parameter's gradient down to this L2 norm, None for never.
             (trainer.gradient_clip_val bounds the norm over all of them.)
         compile: fuse the cell with torch.compile while training, see `Family`.
-        cuda_graph: on a GPU, record the kernels of the first training batch, and replay them.
+        cuda_graph: replay the kernels of a training step on a GPU, see `Family.replayed`.
     """
 
     monitor = "val/bound_nats"
@@ -46,10 +45,9 @@ class DRAW(Family):
         compile: bool | Literal["auto"] = False,
         cuda_graph: bool = True,
     ) -> None:
-        super().__init__(compile)
+        super().__init__(compile, cuda_graph)
         self.net, self.optimizer, self.schedule = net, optimizer, schedule
         self.clip_norm = clip_norm
-        self.replay = Replay(net) if cuda_graph else None
 
     def compile_pays_from(self) -> int:
         return math.ceil(COMPILE_PAYS_FROM / self.net.num_steps)
@@ -73,10 +71,7 @@ class DRAW(Family):
         `bound_nats` (B,) is the sum of `recon_nats` (B,), L_x, and `kl_nats` (B, T), L_z per step.
         """
         eps = torch.randn(self.net.num_steps, len(x), self.net.latent_dim, device=x.device)
-        if self.replay is not None and x.is_cuda and can_record():
-            recon, kl = self.replay(self._terms, x, eps)
-        else:
-            recon, kl = self._terms(x, eps)
+        recon, kl = self.replayed(self._terms, self.net, x, eps)
         return {"bound_nats": recon + kl.sum(1), "recon_nats": recon, "kl_nats": kl}
 
     def _terms(self, x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,6 @@ Loss, networks, gradient penalty, weight clipping, n_critic and EMA are settings
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -16,39 +15,16 @@ from src.core.types import Fraction, Positive, PositiveInt
 from src.losses import GANLoss, gradient_penalty
 from src.models.base import Family
 from src.nets.average import moving_average
-from src.nets.init import Init, initialize, spectral_norm
+from src.nets.gan import Networks
 from src.nets.latents import straight_walks
 from src.optim.clipping import clip_weights, grad_norm
-
-
-@dataclass
-class Networks:
-    """The two networks of a GAN.
-
-    Args:
-        generator: z (B, latent_dim) -> images (B, C, H, W) in [-1, 1].
-        discriminator: such images -> logits (B, 1).
-        init: how the weights of both are initialized, see `src.nets.init`.
-        spectral_norm: bound each layer of the discriminator to Lipschitz constant 1 (Miyato 2018).
-    """
-
-    generator: nn.Module
-    discriminator: nn.Module
-    init: Init = "default"
-    spectral_norm: bool = False
-
-    def __post_init__(self) -> None:
-        initialize(self.generator, self.init)
-        initialize(self.discriminator, self.init)
-        if self.spectral_norm:
-            spectral_norm(self.discriminator)
 
 
 class GAN(Family):
     """Generative adversarial network (Goodfellow 2014).
 
     Args:
-        net: see `Networks`.
+        net: see `src.nets.gan.Networks`.
         loss: see `src.losses.GANLoss`.
         optimizer: parameters -> optimizer, called once for each network.
         schedule: progress in [0, 1) -> factor on both learning rates, see `src.optim.schedules`.
@@ -62,6 +38,7 @@ class GAN(Family):
         num_classes: condition both networks on class labels (Mirza 2014). One-hot labels are
             appended to z, and to the image as one constant plane per class. None: no labels.
         compile: fuse the operations of both networks while training, see `Family`.
+        cuda_graph: replay the kernels of a training step on a GPU, see `Family.replayed`.
     """
 
     optimizer_names = ("d_lr", "g_lr")
@@ -92,8 +69,9 @@ class GAN(Family):
         ema: Fraction = 0.0,
         num_classes: PositiveInt | None = None,
         compile: bool | Literal["auto"] = False,
+        cuda_graph: bool = False,
     ) -> None:
-        super().__init__(compile)
+        super().__init__(compile, cuda_graph)
         self.automatic_optimization = False  # both optimizers share one forward of the generator
         self.generator, self.discriminator = net.generator, net.discriminator
         self.ema = moving_average(net.generator, ema)
@@ -157,7 +135,8 @@ class GAN(Family):
 
         # Draw z and generate fake images. Only the generator's step needs their graph.
         with torch.set_grad_enabled(train_generator):
-            fake_images = self.generator(self.latents(len(real_images), labels=labels))
+            z = self.latents(len(real_images), labels=labels)
+            fake_images = self.replayed(self.generator, self.generator, z)
 
         outputs = self._discriminator_step(real_images, fake_images, labels, log_norms)
         if train_generator:
@@ -169,20 +148,15 @@ class GAN(Family):
     ) -> dict[str, Tensor]:
         """Update the discriminator once; return its loss and the other metrics to log."""
         optimizer, _ = self.own_optimizers
-        discriminator = self.discriminator_given(labels)
-
-        # Compute the logits of real and of fake images
-        real_logits = discriminator(real_images).float()
-        fake_logits = discriminator(fake_images.detach()).float()
 
         # Compute the loss, with the gradient penalty if there is one
-        loss = self.loss.discriminator(real_logits, fake_logits)
-        outputs = {"d_loss": loss, "d_real": real_logits.mean(), "d_fake": fake_logits.mean()}
+        batch = real_images, fake_images.detach(), labels
+        outputs: dict[str, Tensor] = self.replayed(
+            self._discriminator_terms, self.discriminator, *batch
+        )
+        loss = outputs["d_loss"]
         if self.loss.gradient_penalty > 0:
-            # in float32: a second derivative in bf16 is mostly noise
-            with torch.autocast(self.device.type, enabled=False):
-                mix = torch.rand(len(real_images), 1, 1, 1, device=self.device)
-                penalty = gradient_penalty(discriminator, real_images, fake_images.float(), mix)
+            penalty = self.replayed(self._penalty, self.discriminator, *batch)
             loss = loss + self.loss.gradient_penalty * penalty
             outputs["penalty"] = penalty
 
@@ -198,24 +172,38 @@ class GAN(Family):
             clip_weights(self.discriminator, self.loss.weight_clip)
         return outputs
 
+    def _discriminator_terms(
+        self, real_images: Tensor, fake_images: Tensor, labels: Tensor
+    ) -> dict[str, Tensor]:
+        """Return the discriminator's loss, without the gradient penalty, and its mean logits."""
+        discriminator = self.discriminator_given(labels)
+        real_logits = discriminator(real_images).float()
+        fake_logits = discriminator(fake_images).float()
+        return {
+            "d_loss": self.loss.discriminator(real_logits, fake_logits),
+            "d_real": real_logits.detach().mean(),
+            "d_fake": fake_logits.detach().mean(),
+        }
+
+    def _penalty(self, real_images: Tensor, fake_images: Tensor, labels: Tensor) -> Tensor:
+        """Return the gradient penalty, in float32: a second derivative in bf16 is mostly noise."""
+        with torch.autocast(self.device.type, enabled=False):
+            mix = torch.rand(len(real_images), 1, 1, 1, device=self.device)
+            discriminator = self.discriminator_given(labels)
+            return gradient_penalty(discriminator, real_images, fake_images.float(), mix)
+
     def _generator_step(
         self, real_images: Tensor, fake_images: Tensor, labels: Tensor, log_norms: bool
     ) -> dict[str, Tensor]:
         """Update the generator once; return its loss and the other metrics to log."""
         _, optimizer = self.own_optimizers
-        discriminator = self.discriminator_given(labels)
 
         # Freeze the discriminator: its gradients would be thrown away
         self.discriminator.requires_grad_(False)
 
-        # Compute the logits with the updated discriminator; of real images only if the loss asks
-        real_logits = None
-        if self.loss.generator_needs_real_logits:
-            real_logits = discriminator(real_images).float()
-        fake_logits = discriminator(fake_images).float()
-
         # Compute the loss, backpropagate and update the generator
-        loss = self.loss.generator(real_logits, fake_logits)
+        images = real_images, fake_images
+        loss: Tensor = self.replayed(self._generator_loss, self.discriminator, *images, labels)
         optimizer.zero_grad()
         self.manual_backward(loss)
         self.discriminator.requires_grad_(True)
@@ -229,6 +217,14 @@ class GAN(Family):
             self.ema.update(self.generator)
         return outputs
 
+    def _generator_loss(self, real_images: Tensor, fake_images: Tensor, labels: Tensor) -> Tensor:
+        """Return the generator's loss; the logits of real images are computed only if it asks."""
+        discriminator = self.discriminator_given(labels)
+        real_logits = None
+        if self.loss.generator_needs_real_logits:
+            real_logits = discriminator(real_images).float()
+        return self.loss.generator(real_logits, discriminator(fake_images).float())
+
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._evaluate(*batch, "val")
 
@@ -240,15 +236,8 @@ class GAN(Family):
 
         A loss far above the training loss means that the discriminator has overfitted.
         """
-        discriminator = self.discriminator_given(labels)
         fake_images = self.generator_for_sampling(self.latents(len(images), labels=labels))
-        real_logits = discriminator(images * 2 - 1).float()
-        fake_logits = discriminator(fake_images).float()
-        values = {
-            "d_loss": self.loss.discriminator(real_logits, fake_logits),
-            "d_real": real_logits.mean(),
-            "d_fake": fake_logits.mean(),
-        }
+        values = self._discriminator_terms(images * 2 - 1, fake_images, labels)
         self.log_dict(
             {f"{stage}/{name}": value for name, value in values.items()},
             batch_size=len(images),

@@ -31,6 +31,7 @@ class VAE(Family):
             the nats can be negative; its mean is a sigmoid (Kingma & Welling 2013, C.2).
         sigma: standard deviation of the Gaussian, the same for all pixels; None: it is learned.
         compile: fuse the operations of the network while training, see `Family`.
+        cuda_graph: replay the kernels of a training step on a GPU, see `Family.replayed`.
     """
 
     monitor = "val/bound_nats"
@@ -47,8 +48,9 @@ class VAE(Family):
         likelihood: Literal["bernoulli", "gaussian"] = "bernoulli",
         sigma: Positive | None = None,
         compile: bool | Literal["auto"] = False,
+        cuda_graph: bool = False,
     ) -> None:
-        super().__init__(compile)
+        super().__init__(compile, cuda_graph)
         self.net, self.optimizer, self.schedule = net, optimizer, schedule
         self.latent_dim, self.beta, self.likelihood = latent_dim, beta, likelihood
         start = torch.tensor(math.log(sigma or 0.3))
@@ -85,7 +87,8 @@ class VAE(Family):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Return the loss, and the bound and its parts for the log."""
         x = batch[0]
-        nats = self(x, torch.randn(len(x), self.latent_dim, device=x.device))
+        eps = torch.randn(len(x), self.latent_dim, device=x.device)
+        nats = self.replayed(self.forward, self, x, eps)
         loss = (nats["recon_nats"] + self.beta * nats["kl_nats"]).mean()
         parts = {
             name: nats[name].detach().mean() for name in ("bound_nats", "recon_nats", "kl_nats")

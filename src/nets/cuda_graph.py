@@ -1,6 +1,6 @@
 """Replay the kernels of a training step from CUDA graphs, without Python between them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
@@ -21,36 +21,60 @@ class Replay:
 
     The first call records the kernels of the forward and of the backward pass; later calls launch
     them all at once. This pays if a step has many small kernels: launching one takes Python longer
-    than running it takes the GPU. Each shape of the inputs has its own recording.
+    than running it takes the GPU. Each function, each set of trained parameters and each shape of
+    the inputs has its own recording.
 
-    Each call overwrites the results of the one before, so run the backward pass before the next
-    call. The function must not draw random numbers or read a value back to the CPU.
-
-    Args:
-        net: the network whose parameters get gradients.
+    A call overwrites the results of the one before, and a backward pass the gradients of the one
+    before: run the backward pass before the next call, and do not accumulate gradients.
     """
 
-    def __init__(self, net: nn.Module) -> None:
-        self.net = net
-        self._recorded: dict[tuple[torch.Size, ...], Callable[..., Any]] = {}
+    def __init__(self) -> None:
+        self._recorded: dict[Hashable, Callable[..., Any]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the recordings out of copies: they use the memory of this network's weights."""
         return self.__dict__ | {"_recorded": {}}
 
-    def __call__(self, function: Callable[..., Any], *inputs: Tensor) -> Any:
-        """Return function(*inputs), which takes and returns tensors on the GPU."""
-        shapes = tuple(x.shape for x in inputs)
-        if shapes not in self._recorded:
-            # the recording uses another stream than the training, which is fine here
-            torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
-            cast = torch.is_autocast_enabled("cuda")
-            dtype = torch.get_autocast_dtype("cuda")
-            # autocast's cache would keep casts of the weights that a replay cannot renew
-            with torch.autocast("cuda", dtype, enabled=cast, cache_enabled=False):
-                call: Any = _Call(self.net, function)
-                self._recorded[shapes] = torch.cuda.make_graphed_callables(call, inputs)
-        return self._recorded[shapes](*inputs)
+    def __call__(self, function: Callable[..., Any], net: nn.Module, *inputs: Tensor) -> Any:
+        """Return function(*inputs).
+
+        Args:
+            function: takes tensors on the GPU and returns one, or a dict or tuple of them. It must
+                not read a value back to the CPU, or change anything in Python.
+            net: the module that it calls. It gets gradients for all parameters that are trained.
+            inputs: a gradient flows into those that require one.
+        """
+        trained = tuple(p.requires_grad for p in net.parameters())
+        key = (function, trained, *((x.shape, x.dtype, x.requires_grad) for x in inputs))
+        if key not in self._recorded:
+            self._recorded[key] = _record(function, net, inputs)
+        return self._recorded[key](*inputs)
+
+
+def _record(
+    function: Callable[..., Any], net: nn.Module, inputs: tuple[Tensor, ...]
+) -> Callable[..., Any]:
+    """Return `function` as it replays its kernels.
+
+    Recording calls the function a few times. After that, buffers (statistics of BatchNorm) and
+    random numbers are as they were, so a resumed run, which records again, goes on as before.
+    """
+    # the recording uses another stream than the training, which is fine here
+    torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
+    examples = tuple(x.detach().clone().requires_grad_(x.requires_grad) for x in inputs)
+    buffers = [(buffer, buffer.clone()) for buffer in net.buffers()]
+    cast, dtype = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
+    with (
+        torch.random.fork_rng([inputs[0].device]),
+        # autocast's cache would keep casts of the weights that a replay cannot renew
+        torch.autocast("cuda", dtype, enabled=cast, cache_enabled=False),
+    ):
+        call: Callable[..., Any] = torch.cuda.make_graphed_callables(
+            _Call(net, function), examples, allow_unused_input=True
+        )
+    for buffer, value in buffers:
+        buffer.copy_(value)
+    return call
 
 
 class _Call(nn.Module):

@@ -180,7 +180,7 @@ MISTAKES = [
     (["model.optimizer._partial_=false"], ["model.optimizer._partial_=false", "must be true for"]),
     (["model.optimizer._target_=torch.optim.Nothing"],
      ["torch.optim.Nothing is not allowed", "an optimizer"]),
-    (["model.net._target_=src.nets.fc.generator"], ["must name src.models.gan.Networks"]),
+    (["model.net._target_=src.nets.fc.generator"], ["must name src.nets.gan.Networks"]),
     (["model.net.generator._target_=src.nets.fc.discriminator"],
      ["unknown setting model.net.generator.latent_dim"]),
     (["model.loss._target_=src.nets.fc.generator"],

@@ -1,5 +1,6 @@
 """Every choice in conf/, discovered, and made small enough for a test."""
 
+import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -23,9 +24,11 @@ SMALL = {  # the value of every setting of this name in a model
     "max_iter": "2",
     "widths": "[8,8,8]",
 }
+ACCELERATOR = os.environ.get("ACCELERATOR", "cpu")
 RUN = (  # two epochs of two batches, with all pictures
-    "trainer.accelerator=cpu",
+    f"trainer.accelerator={ACCELERATOR}",
     "trainer.precision=32-true",
+    *([] if ACCELERATOR == "cpu" else ["trainer.deterministic=warn"]),
     "trainer.max_epochs=2",
     "trainer.log_every_n_steps=1",
     "checkpoint.every_n_batches=null",

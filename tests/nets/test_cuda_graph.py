@@ -5,20 +5,33 @@ import copy
 import pytest
 import torch
 
-from src.config.compose import compose
-from src.engine import build
+from src.engine.load import load_run
 from src.nets.cuda_graph import Replay
+from src.train import train
+from tests.conftest import saved
+from tests.contract.small import overrides, small_run
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+
+TRAINING = (
+    "trainer.accelerator=gpu",
+    "trainer.precision=32-true",
+    "trainer.deterministic=warn",
+    "callbacks=none",
+    "data.limit=22",  # 6 + 6 + 6 + 4 images, so that two sizes are recorded
+    "test=false",
+)
 
 
 @needs_gpu
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_replay_equals_the_function_for_each_shape(precision):
     torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.Tanh(), torch.nn.Linear(7, 3)).cuda()
+    net = torch.nn.Sequential(
+        torch.nn.Linear(5, 7), torch.nn.BatchNorm1d(7), torch.nn.Tanh(), torch.nn.Linear(7, 3)
+    ).cuda()
     other = copy.deepcopy(net)
-    replay = Replay(net)
+    replay = Replay()
 
     def step(net, call, x):
         net.zero_grad()
@@ -27,35 +40,69 @@ def test_replay_equals_the_function_for_each_shape(precision):
         with torch.no_grad():
             for parameter in net.parameters():
                 parameter -= 0.1 * parameter.grad
-        return [parameter.grad.clone() for parameter in net.parameters()]
+        gradients = [parameter.grad.clone() for parameter in net.parameters()]
+        return gradients + [buffer.clone() for buffer in net.buffers()]
 
     for size in (4, 4, 6, 4, 6):
         x = torch.randn(size, 5, device="cuda")
-        found = step(net, lambda x: replay(net, x), x)
+        found = step(net, lambda x: replay(net, net, x), x)
         for one, expected in zip(found, step(other, other, x), strict=True):
             torch.testing.assert_close(one, expected)
 
 
 @needs_gpu
-@pytest.mark.parametrize("attention", ["draw", "draw_noattention"])
-def test_gradients_of_draw_are_those_without_replay(attention):
-    gradients = []
-    for replay in ("true", "false"):
-        cfg = compose("train", [f"model={attention}", "data=digits", f"model.cuda_graph={replay}"])
-        data = build.datamodule(cfg)
-        torch.manual_seed(0)
-        model = build.model(cfg, data).cuda()
-        x = torch.rand(6, 1, *data.size, generator=torch.Generator().manual_seed(1)).cuda()
-        for seed in (0, 1):  # the second one is not the one that was recorded
-            model.zero_grad()
-            torch.cuda.manual_seed(seed)
-            model.training_step((x, None), 0)["loss"].backward()
-        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
-    for one, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+def test_random_numbers_are_those_without_replay():
+    net = torch.nn.Dropout().cuda()
+    replay, x = Replay(), torch.ones(1000, device="cuda", requires_grad=True)
+    for seed in (0, 0, 1):  # the first one records
+        torch.manual_seed(seed)
+        found = replay(net, net, x).clone(), torch.rand(1, device="cuda")
+        torch.manual_seed(seed)
+        expected = net(x), torch.rand(1, device="cuda")
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@needs_gpu
+def test_a_parameter_that_is_unfrozen_gets_gradients():
+    net, replay, x = torch.nn.Linear(2, 2).cuda(), Replay(), torch.ones(1, 2, device="cuda")
+    net.weight.requires_grad_(False)
+    replay(net, net, x).sum().backward()
+    assert net.weight.grad is None
+    net.weight.requires_grad_(True)
+    replay(net, net, x).sum().backward()
+    assert torch.equal(net.weight.grad, torch.ones(2, 2, device="cuda"))
+
+
+@needs_gpu
+@pytest.mark.parametrize(
+    ("model", "more"),
+    [
+        ("draw", ""),
+        ("draw_noattention", ""),
+        ("vae", "model.likelihood=gaussian"),
+        ("gan", ""),
+        ("dcgan", "model/loss=ragan"),
+        ("cdcgan", ""),
+        ("wgan_gp", "model.n_critic=2"),
+        ("lenet", "model.net.dropout=[0.5,0.5]"),
+        ("lenet", "trainer.accumulate_grad_batches=2"),
+        ("vae", "trainer.accumulate_grad_batches=3"),
+        ("resnet20", "model.ema=0.9"),
+        ("airbench", ""),
+    ],
+)
+def test_a_run_has_the_weights_of_one_without_replay(model, more, inputs, tmp_path):
+    weights = []
+    for setting in ("true", "false"):
+        words = [*overrides(model, inputs), *TRAINING, f"model.cuda_graph={setting}", *more.split()]
+        cfg = small_run(*words, f"cache={inputs / 'cache'}")
+        train(cfg, saved(cfg, tmp_path / setting))
+        weights.append(load_run(tmp_path / setting)[1].state_dict())
+    for name, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][name], rtol=1e-3, atol=1e-4, msg=name)
 
 
 def test_copies_have_no_recordings():
-    replay = Replay(torch.nn.Linear(2, 2))
-    replay._recorded[(torch.Size([1]),)] = lambda: None
+    replay = Replay()
+    replay._recorded["key"] = lambda: None
     assert not copy.deepcopy(replay)._recorded
