@@ -105,4 +105,6 @@ def test_no_batch_waits_for_the_gpu(model, more, inputs, tmp_path, monkeypatch):
         def __exit__(self, *error):
             torch.cuda.set_sync_debug_mode("default")
 
+    if model == "cyclegan" and "permute" in more:
+        pytest.skip("CycleGAN takes images as they are")
     train_within(Forbidden(), model, inputs, tmp_path, monkeypatch, "trainer=gpu", *more.split())

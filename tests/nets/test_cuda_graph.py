@@ -77,8 +77,9 @@ def test_a_parameter_that_is_unfrozen_gets_gradients():
 @pytest.mark.parametrize(
     ("model", "more"),
     [
-        ("draw", ""),
-        ("draw_noattention", ""),
+        # plain SGD: Adam turns the rounding of a gradient near zero into a whole step
+        ("draw", "model/optimizer=sgd"),
+        ("draw_noattention", "model/optimizer=sgd"),
         ("vae", "model.likelihood=gaussian"),
         ("gan", ""),
         ("dcgan", "model/loss=ragan"),
