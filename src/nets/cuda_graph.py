@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 
 def can_record() -> bool:
@@ -72,9 +73,33 @@ def _record(
         call: Callable[..., Any] = torch.cuda.make_graphed_callables(
             _Call(net, function), examples, allow_unused_input=True
         )
+        for parameter in _sharing_gradients(call, net, examples):
+            parameter.register_hook(torch.clone)
     for buffer, value in buffers:
         buffer.copy_(value)
     return call
+
+
+def _sharing_gradients(
+    call: Callable[..., Any], net: nn.Module, inputs: tuple[Tensor, ...]
+) -> list[nn.Parameter]:
+    """Return the parameters of `net` whose gradients are in the memory of another one's.
+
+    Those of two parameters that are only added are the same numbers. Outside a recording autograd
+    copies them; here, clipping both in place would clip twice.
+    """
+    parameters = [p for p in net.parameters() if p.requires_grad]
+    outputs = [out for out in tree_leaves(call(*inputs)) if out.requires_grad]
+    ones = [torch.ones_like(out) for out in outputs]
+    gradients = torch.autograd.grad(outputs, parameters, ones, allow_unused=True)
+    seen: set[int] = set()
+    sharing = []
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is not None:
+            if gradient.data_ptr() in seen:
+                sharing.append(parameter)
+            seen.add(gradient.data_ptr())
+    return sharing
 
 
 class _Call(nn.Module):

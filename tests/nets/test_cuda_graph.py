@@ -74,6 +74,26 @@ def test_a_parameter_that_is_unfrozen_gets_gradients():
 
 
 @needs_gpu
+def test_gradients_of_added_parameters_have_memory_of_their_own():
+    class Sum(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = (torch.nn.Parameter(torch.zeros(3)) for _ in range(2))
+
+        def forward(self, x):
+            return x * (self.a + self.b)
+
+    net, replay, x = Sum().cuda(), Replay(), torch.ones(2, 3, device="cuda")
+    for _ in range(2):
+        net.zero_grad()
+        replay(net, net, x).sum().backward()
+        for parameter in net.parameters():
+            parameter.grad *= 0.5
+        for parameter in net.parameters():
+            assert torch.equal(parameter.grad, torch.ones(3, device="cuda"))
+
+
+@needs_gpu
 @pytest.mark.parametrize(
     ("model", "more"),
     [
