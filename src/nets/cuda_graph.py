@@ -89,6 +89,8 @@ def _sharing_gradients(
     copies them; here, clipping both in place would clip twice.
     """
     parameters = [p for p in net.parameters() if p.requires_grad]
+    if len(parameters) < 2:
+        return []
     outputs = [out for out in tree_leaves(call(*inputs)) if out.requires_grad]
     ones = [torch.ones_like(out) for out in outputs]
     gradients = torch.autograd.grad(outputs, parameters, ones, allow_unused=True)

@@ -107,4 +107,8 @@ def test_no_batch_waits_for_the_gpu(model, more, inputs, tmp_path, monkeypatch):
 
     if model == "cyclegan" and "permute" in more:
         pytest.skip("CycleGAN takes images as they are")
-    train_within(Forbidden(), model, inputs, tmp_path, monkeypatch, "trainer=gpu", *more.split())
+    words = ("trainer=gpu", *more.split())
+    try:
+        train_within(Forbidden(), model, inputs, tmp_path, monkeypatch, *words)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

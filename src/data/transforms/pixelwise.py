@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from src.core.randomness import CounterRNG
+from src.core.transfer import to_device
 from src.core.types import Positive, Probability, Share
 from src.data.transforms.base import PixelWise, Size, Values, inside_box, per_image, uniform
 from src.data.transforms.pixels import LUMA
@@ -71,7 +72,7 @@ class Contrast(Brightness):
     """
 
     def apply(self, images: Tensor, values: Values, rng: CounterRNG) -> Tensor:
-        weights = images.new_tensor(LUMA if images.shape[1] == 3 else [1.0])
+        weights = to_device(torch.tensor(LUMA if images.shape[1] == 3 else [1.0]), images.device)
         mean = torch.einsum("bchw,c->b", images, weights) / (images.shape[2] * images.shape[3])
         factor = per_image(values["factor"], images)
         return torch.lerp(mean.view(-1, 1, 1, 1), images, factor).clamp(0, 1)
