@@ -223,6 +223,13 @@ COLUMNS: dict[str, Columns] = {
         ("ours / lean", Metric("ratio_lean").median_range),
         ("ours / empty", Metric("ratio_empty").median_range),
     ],
+    "gpu_speed": [
+        ("recipe", label),
+        ("images per batch", fact("batch")),
+        ("plain loop, images/s", rate("plain")),
+        ("ours, images/s", rate("ours")),
+        ("ours / plain", Metric("ratio_plain").mean),
+    ],
     "compiling": [
         ("recipe", label),
         ("images per batch", fact("batch")),

@@ -20,6 +20,7 @@ KNOWN_WARNINGS = (
     "LeafSpec",
     "ranks is zero",
     "in eval mode at the start of training",
+    "TensorFloat32 tensor cores",
     "RNN module weights are not part of single contiguous",  # DRAW's, for its samples only
 )
 

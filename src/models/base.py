@@ -79,7 +79,8 @@ class Family(pl.LightningModule):
             first. The first five that were measured are shown at the end of a run; `src.runs` shows
             the first two in its table, and all in comparisons.
         optimizer_names: a name in the logs for the learning rate of each optimizer.
-        compilable: dotted names of the networks that `model.compile` fuses.
+        compilable: dotted names of the networks that `model.compile` fuses. For `model.cuda_graph`,
+            call `replayed` in the training step.
         memory_format: layout of weights and images on the device.
 
     The config checks read `takes`, `sentences`, `is_classifier`, `refuses`, `monitor` and
@@ -138,8 +139,9 @@ class Family(pl.LightningModule):
         For the arguments see `src.nets.cuda_graph.Replay`. Without the setting `model.cuda_graph`,
         or if gradients are accumulated over several batches, this is a plain call.
         """
-        accumulates = self._trainer is not None and self.trainer.accumulate_grad_batches > 1
-        if self.replay is None or accumulates or not (inputs[0].is_cuda and can_record()):
+        if self.replay is None or not inputs[0].is_cuda or not can_record():
+            return function(*inputs)
+        if self._trainer is not None and self.trainer.accumulate_grad_batches > 1:
             return function(*inputs)
         return self.replay(function, net, *inputs)
 

@@ -1,11 +1,13 @@
 """Training steps replayed from CUDA graphs equal those without."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from src.engine.load import load_run
+from src.models.base import Family
 from src.nets.cuda_graph import Replay
 from src.train import train
 from tests.conftest import saved
@@ -123,6 +125,28 @@ def test_a_run_has_the_weights_of_one_without_replay(model, more, inputs, tmp_pa
         weights.append(load_run(tmp_path / setting)[1].state_dict())
     for name, value in weights[0].items():
         torch.testing.assert_close(value, weights[1][name], rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("setting", "on_gpu", "accumulated", "gradients", "is_replayed"),
+    [
+        (True, True, 1, True, True),
+        (False, True, 1, True, False),
+        (True, False, 1, True, False),
+        (True, True, 2, True, False),  # a second backward pass would overwrite the first gradient
+        (True, True, 1, False, False),
+    ],
+)
+def test_a_step_is_replayed_only_where_that_is_right(
+    setting, on_gpu, accumulated, gradients, is_replayed
+):
+    model, calls = Family(cuda_graph=setting), []
+    if setting:
+        model.replay = lambda *args: calls.append(args)
+    model._trainer = SimpleNamespace(accumulate_grad_batches=accumulated)
+    with torch.set_grad_enabled(gradients):
+        model.replayed(lambda x: x, torch.nn.Identity(), SimpleNamespace(is_cuda=on_gpu))
+    assert bool(calls) == is_replayed
 
 
 def test_copies_have_no_recordings():
