@@ -57,6 +57,14 @@ SUMMARY: list[tuple[str, str, str, Callable[[], str], str | Callable[[], str], s
         "108",
     ),
     (
+        "Airbench's network, CIFAR-10 (JPEG)",
+        "classifiers",
+        "cifar10_fast",
+        quote("{}% accuracy", "cifar10_classifiers", "cifar10_fast", ACC.mean),
+        "94% on the original images (Jordan 2024)",
+        "29",
+    ),
+    (
         "Augmentation, 500 images",
         "augmentation",
         "few_images",
