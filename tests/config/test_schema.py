@@ -68,7 +68,7 @@ def test_error_of_each_type_says_what_it_takes(kind, good, bad, words):
 
 def test_annotations_are_resolved_without_importing_their_module():
     assert resolve("PositiveInt | None", "src.config.commands") == types.PositiveInt | None
-    assert resolve("Init", "src.models.gan") == resolve("Init", "src.nets.init")
+    assert resolve("Init", "src.nets.gan") == resolve("Init", "src.nets.init")
     limited = Annotated[int, types.Interval(ge=2)]
     assert resolve("Annotated[int, Interval(ge=2)]", "src.nets.cifar") == limited
     assert resolve("Literal['a', -1]", "src.config.commands") == Literal["a", -1]
