@@ -83,10 +83,11 @@ def _record(
 def _sharing_gradients(
     call: Callable[..., Any], net: nn.Module, inputs: tuple[Tensor, ...]
 ) -> list[nn.Parameter]:
-    """Return the parameters of `net` whose gradients are in the memory of another one's.
+    """Return the parameters of `net` whose gradient has the same memory as another one's.
 
-    Those of two parameters that are only added are the same numbers. Outside a recording autograd
-    copies them; here, clipping both in place would clip twice.
+    If two parameters are only ever added, as the biases of an LSTM are, autograd computes one
+    gradient for both. Usually it gives each a copy, but not in a recording, where clipping both in
+    place would clip twice.
     """
     parameters = [p for p in net.parameters() if p.requires_grad]
     if len(parameters) < 2:

@@ -119,8 +119,8 @@ def test_a_run_has_the_weights_of_one_without_replay(model, more, inputs, tmp_pa
     for setting in ("true", "false"):
         words = [w for w in overrides(model, inputs) if "callbacks" not in w]
         words += [*TRAINING, *more.split(), f"model.cuda_graph={setting}"]
-        last = {word.partition("=")[0]: word for word in words}  # of each setting
-        cfg = small_run(*last.values(), f"cache={inputs / 'cache'}")
+        by_name = {word.partition("=")[0]: word for word in words}  # a later word replaces others
+        cfg = small_run(*by_name.values(), f"cache={inputs / 'cache'}")
         train(cfg, saved(cfg, tmp_path / setting))
         weights.append(load_run(tmp_path / setting)[1].state_dict())
     for name, value in weights[0].items():
