@@ -67,7 +67,7 @@ SUMMARY: list[tuple[str, str, str, Callable[[], str], str | Callable[[], str], s
     (
         "Augmentation, 500 images",
         "augmentation",
-        "few_images",
+        "few_images augment=standard",
         quote("{}% accuracy", "few_images", "standard", ACC.mean),
         quote("{}% without augmentation", "few_images", "none", ACC.mean),
         "2 to 4",
@@ -91,7 +91,7 @@ SUMMARY: list[tuple[str, str, str, Callable[[], str], str | Callable[[], str], s
     (
         "Sentiment, 10 sentences",
         "words",
-        "leave_one_out",
+        "src.bench.leave_one_out",
         quote("accuracy {}", "reviews", "pretrained, frozen", sentence_mean),
         quote("{} with random vectors", "reviews", "random, frozen", sentence_mean),
         "",

@@ -12,7 +12,7 @@ from tests.faults.kills import RESULTS
 
 TEXT = """# Interrupted runs
 
-    make kills
+    make kills ARGS="--results kills.csv"
 
 Each run is interrupted by real signals at random moments, a third of them while a checkpoint is
 saved, and resumed until it ends. Then it is compared with a run that was never interrupted. The
@@ -22,8 +22,9 @@ Two runs are equal if they have the same bits in the checkpoint (weights, optimi
 the same rows in `metrics.csv`, the same `metrics.json` and the same bytes in every picture. Times
 and memory use may differ.
 
-{runs} runs were interrupted {kills} times, and {equal} of them are equal to uninterrupted runs. A
-checkpoint was saved every 3 batches.
+{runs} runs were interrupted {kills} times. {equal} of the {runs} runs are equal to uninterrupted
+ones. A checkpoint was saved every 3 batches. A run that is interrupted before its first checkpoint
+starts again, so there are fewer resumes than interruptions.
 
 - The column "lost batches" is the largest number of batches that one interruption cost.
 - "SIGTERM twice" is two signals 23 ms apart, as Slurm sends them.
