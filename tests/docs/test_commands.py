@@ -78,21 +78,23 @@ def test_documented_command_composes(module, arguments):
 
 
 def tables():
-    """Return {module: {setting: default}} of docs/commands.md."""
+    """Return {module: {setting: default}} of docs/commands.md; "Data": what all data sets share."""
     sections = re.split(r"^## ", (ROOT / "docs/commands.md").read_text(), flags=re.MULTILINE)
     return {
         section.partition("\n")[0].removeprefix("src."): dict(
             re.findall(r"^\| `([\w.]+)` \| `([^`]*)` \|", section, re.MULTILINE)
         )
         for section in sections
-        if section.startswith("src.")
+        if section.startswith(("src.", "Data\n"))
     }
 
 
 @pytest.mark.parametrize("module", tables())
 def test_documented_settings_are_those_of_the_command(module):
-    file = OmegaConf.load(CONF / f"{CONFIGS.get(module, module)}.yaml")
-    file = OmegaConf.to_container(file, resolve=False)
+    name = "data/_base" if module == "Data" else CONFIGS.get(module, module)
+    file = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"), resolve=False)
+    if module == "Data":
+        file = {"data": file}
     for key in ("defaults", "hydra"):
         file.pop(key, None)
     flat = {}
