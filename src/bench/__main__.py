@@ -69,15 +69,16 @@ def bench(cfg: DictConfig, overrides: Sequence[str] | None = None) -> Speeds:
     import torch
 
     from src.bench.costs import print_costs
-    from src.bench.lean import empty_trainer_rate, lean_rate
+    from src.bench.lean import STEPS, empty_trainer_rate, lean_rate
     from src.engine import build
 
     names = chosen("bench.loops", cfg.bench.loops, LOOPS)
-    if "plain" in names and cfg.model._target_ not in PLAIN:
-        raise UserError(
-            f"there is no plain loop for {cfg.model._target_}; there is one for {', '.join(PLAIN)} "
-            "(bench.loops=[ours] times ours alone)"
-        )
+    for loop, models in (("plain", list(PLAIN)), ("lean", list(STEPS)), ("empty", list(STEPS))):
+        if loop in names and cfg.model._target_ not in models:
+            raise UserError(
+                f"there is no {loop} loop for {cfg.model._target_}; there is one for "
+                f"{', '.join(models)} (bench.loops=[ours] times ours alone)"
+            )
     data = build.datamodule(cfg)
     cfg, settings = training_only(cfg, data), cfg.bench
     own = cfg.trainer.precision

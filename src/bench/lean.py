@@ -27,12 +27,15 @@ from src.engine import build, runtime
 from src.losses import gradient_penalty
 from src.optim.clipping import clip_each, clip_weights
 
-# A step computes its losses one after another: it yields the number of an optimizer and the loss
-# that this one minimizes, and goes on after the optimizer has stepped.
-Step = Callable[[Any, Tensor, Tensor], Iterator[tuple[int, Tensor]]]
+# A step gets the model, a batch, and the batch's number, counted from 1. It computes its losses one
+# after another: it yields the number of an optimizer and the loss that this one minimizes, and goes
+# on after the optimizer has stepped.
+Step = Callable[[Any, Tensor, Tensor, int], Iterator[tuple[int, Tensor]]]
 
 
-def classifier_step(model: Any, x: Tensor, labels: Tensor) -> Iterator[tuple[int, Tensor]]:
+def classifier_step(
+    model: Any, x: Tensor, labels: Tensor, number: int
+) -> Iterator[tuple[int, Tensor]]:
     """Yield the cross-entropy; the average of the weights follows."""
     logits = model.net(model.scaled(x))
     yield 0, F.cross_entropy(logits.float(), labels, label_smoothing=model.label_smoothing)
@@ -40,11 +43,13 @@ def classifier_step(model: Any, x: Tensor, labels: Tensor) -> Iterator[tuple[int
         model.average.update(model.net)
 
 
-def gan_step(model: Any, x: Tensor, labels: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Yield the discriminator's loss, then the generator's on the same fakes."""
+def gan_step(model: Any, x: Tensor, labels: Tensor, number: int) -> Iterator[tuple[int, Tensor]]:
+    """Yield the discriminator's loss and, every n_critic batches, the generator's on its fakes."""
     real, loss = x * 2 - 1, model.loss
     discriminator = model.discriminator_given(labels)
-    fake = model.generator(model.latents(len(x), labels=labels))
+    trains_generator = number % model.n_critic == 0
+    with torch.set_grad_enabled(trains_generator):
+        fake = model.generator(model.latents(len(x), labels=labels))
     d_loss = loss.discriminator(discriminator(real).float(), discriminator(fake.detach()).float())
     if loss.gradient_penalty:
         with torch.autocast(x.device.type, enabled=False):
@@ -54,6 +59,8 @@ def gan_step(model: Any, x: Tensor, labels: Tensor) -> Iterator[tuple[int, Tenso
     yield 0, d_loss
     if loss.weight_clip is not None:
         clip_weights(model.discriminator, loss.weight_clip)
+    if not trains_generator:
+        return
     model.discriminator.requires_grad_(False)
     real_logits = discriminator(real).float() if loss.generator_needs_real_logits else None
     yield 1, loss.generator(real_logits, discriminator(fake).float())
@@ -62,12 +69,12 @@ def gan_step(model: Any, x: Tensor, labels: Tensor) -> Iterator[tuple[int, Tenso
         model.ema.update(model.generator)
 
 
-def draw_step(model: Any, x: Tensor, labels: Tensor) -> Iterator[tuple[int, Tensor]]:
+def draw_step(model: Any, x: Tensor, labels: Tensor, number: int) -> Iterator[tuple[int, Tensor]]:
     """Yield the mean bound."""
     yield 0, model(x)["bound_nats"].mean()
 
 
-def cyclegan_step(model: Any, a: Tensor, b: Tensor) -> Iterator[tuple[int, Tensor]]:
+def cyclegan_step(model: Any, a: Tensor, b: Tensor, number: int) -> Iterator[tuple[int, Tensor]]:
     """Yield the translators' loss, then the discriminators' on pooled fakes."""
     a, b = a * 2 - 1, b * 2 - 1
     model._set_discriminators_trainable(False)
@@ -142,7 +149,7 @@ def lean_rate(cfg: DictConfig, data: Any, precision: str) -> float:
     while True:
         for x, labels in batches:
             with autocast(device, precision):
-                for number, loss in step(model, x, labels):
+                for number, loss in step(model, x, labels, clock.seen + 1):
                     optimizers[number].zero_grad()
                     loss.backward()
                     if clip_norm is not None:
@@ -190,6 +197,7 @@ class Bare(pl.LightningModule):
         optimizers = model.configure_optimizers()
         self.made = optimizers if isinstance(optimizers, list) else [optimizers]
         self.automatic_optimization = len(self.made) == 1 and not hasattr(model, "clip_norm")
+        self.losses: Iterator[tuple[int, Tensor]] = iter(())
 
     def configure_optimizers(self) -> Any:
         return self.made
@@ -198,11 +206,11 @@ class Bare(pl.LightningModule):
         return batch  # `Batches` has done it
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor | None:
-        losses = self.step(self.model, *batch)
+        self.losses = self.step(self.model, *batch, self.clock.seen + 1)
         if self.automatic_optimization:
-            return next(losses)[1]
+            return next(self.losses)[1]
         wrapped: Any = self.optimizers()
-        for number, loss in losses:
+        for number, loss in self.losses:
             optimizer = wrapped[number] if isinstance(wrapped, list) else wrapped
             optimizer.zero_grad()
             self.manual_backward(loss)
@@ -212,6 +220,7 @@ class Bare(pl.LightningModule):
         return None
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        next(self.losses, None)  # what follows the optimizer's step
         if self.clock(len(batch[0])):
             self.trainer.should_stop = True
 

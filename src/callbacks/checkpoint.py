@@ -121,12 +121,18 @@ class Checkpoint(pl.Callback):
         batches = trainer.fit_loop.epoch_loop.batch_progress
         if batches.current.ready % trainer.accumulate_grad_batches and not batches.is_last_batch:
             parameters = pl_module.named_parameters()
-            checkpoint["gradients"] = {name: p.grad for name, p in parameters if p.grad is not None}
+            gradients = {name: p.grad for name, p in parameters if p.grad is not None}
+            # until the step, each process has gradients of its own: save all, (processes, ...)
+            checkpoint["gradients"] = pl_module.all_gather(gradients)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.handlers = signals.install(self._on_signal)
         for name, gradient in self.accumulated.items():
-            pl_module.get_parameter(name).grad = gradient.to(pl_module.device)
+            parameter = pl_module.get_parameter(name)
+            if gradient.ndim > parameter.ndim:  # of several processes; fewer or more get the mean
+                same_number = len(gradient) == trainer.world_size
+                gradient = gradient[trainer.global_rank] if same_number else gradient.mean(0)
+            parameter.grad = gradient.to(pl_module.device)
         self.accumulated = {}
         if self.best is not None:
             expect_validation(trainer, "checkpoint.monitor", self.best.monitor)

@@ -18,7 +18,7 @@ class Compile(pl.Callback):
     Between them the networks run as they are: validation, test and pictures have other batch sizes,
     and compiling for each of them takes longer than it saves. With model.compile=auto, the number
     of batches of the whole run decides, so that a resumed run does what one that was never
-    interrupted does.
+    interrupted does. A model may compile its validation itself, as DRAW does on a CPU.
     """
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ from src.core.pixels import to_float
 from src.core.progress import progress
 from src.core.randomness import CounterRNG, derive_seed
 from src.data.images import Images, ImageSet, WithIndex
-from src.data.order import loader
+from src.data.order import Stage, loader
 from src.data.transforms.augment import Augment
 from src.data.transforms.pixels import permute_pixels
 
@@ -93,16 +93,16 @@ class ImageBatches(DataModule):
         """Turn stored images (B, C, H, W) in [0, 1] into a random version of them."""
 
     def train_dataloader(self) -> Iterable[Any]:
-        return self._loader(self.train, training=True)
+        return self._loader(self.train, "train")
 
     def val_dataloader(self) -> Iterable[Any]:
-        return self._loader(self.val, training=False) if len(self.val) else []
+        return self._loader(self.val, "val") if len(self.val) else []
 
     def test_dataloader(self) -> Iterable[Any]:
-        return self._loader(self.test, training=False) if len(self.test) else []
+        return self._loader(self.test, "test") if len(self.test) else []
 
-    def _loader(self, part: Images, training: bool) -> Any:
-        trainer = self.trainer
+    def _loader(self, part: Images, stage: Stage) -> Any:
+        trainer, training = self.trainer, stage == "train"
         nbytes = getattr(part, "nbytes", None)  # None: the images are in files
         device = trainer.strategy.root_device if trainer is not None else None
         if nbytes is not None and device is not None and _fits(nbytes, device):
@@ -111,7 +111,7 @@ class ImageBatches(DataModule):
             WithIndex(part) if training and self.augment is not None else part,
             self.batch_size if training else self.eval_batch_size,
             self.seed,
-            training,
+            stage,
             trainer,
             workers=0 if nbytes is not None else self.workers,
         )

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -23,6 +23,7 @@ from src.core.signals import ignore_in_worker
 log = logging.getLogger(__name__)
 
 NICE = 10  # how much a worker yields to the main process, from 0 to 19
+Stage = Literal["train", "val", "test"]
 SMALL = 2**20  # bytes of a batch that a pipe carries in less time than shared memory
 
 
@@ -37,13 +38,13 @@ class EpochSampler(Sampler[Tensor]):
             that image joins the batch before it, because BatchNorm needs two.
         seed: seed of the run.
         shuffle: draw a new order every epoch; False: the stored order.
+        once: for evaluation: every image comes once, also with several processes.
         position: () -> (epoch, first batch); called when iteration starts.
         columns: number of sets that are read side by side, each shuffled separately. A batch is
             then (B, columns) indices; for one column it is (B,).
         rank, world: this process takes every world-th index. All processes get the same number of
-            batches, because each forward pass may wait for the others. If shuffled, short ranks
-            repeat images from the start. Otherwise every image comes once, and batch sizes differ
-            by at most one.
+            batches, because each forward pass may wait for the others. In training, short ranks
+            repeat images from the start. With `once`, batch sizes differ by at most one.
 
     Raises:
         UserError: there are fewer images than processes to evaluate them.
@@ -59,11 +60,12 @@ class EpochSampler(Sampler[Tensor]):
         rank: int = 0,
         world: int = 1,
         columns: int = 1,
+        once: bool = False,
     ) -> None:
-        self.n, self.batch_size = n, batch_size
+        self.n, self.batch_size, self.once = n, batch_size, once
         self.seed, self.shuffle, self.columns = seed, shuffle, columns
         self.position, self.rank, self.world = position, rank, world
-        if not shuffle and 0 < n < world:
+        if once and 0 < n < world:
             raise UserError(
                 f"{count(n, 'image')} cannot be split among {world} processes for "
                 "evaluation: use fewer devices"
@@ -74,12 +76,12 @@ class EpochSampler(Sampler[Tensor]):
         indices = self._shuffled(epoch) if self.shuffle else torch.arange(self.n)
         if self.world == 1:
             yield from self._split(indices)[start:]
-        elif self.shuffle:
+        elif self.once:
+            yield from indices[self.rank :: self.world].tensor_split(len(self))
+        else:
             whole = -(-self.n // self.world) * self.world  # the next multiple of `world`
             mine = torch.arange(self.rank, whole, self.world) % self.n
             yield from self._split(indices[mine])[start:]
-        else:
-            yield from indices[self.rank :: self.world].tensor_split(len(self))
 
     def _shuffled(self, epoch: int) -> Tensor:
         first = torch.randperm(self.n, generator=generator(self.seed, "order", epoch))
@@ -96,7 +98,7 @@ class EpochSampler(Sampler[Tensor]):
         return batches
 
     def __len__(self) -> int:
-        if self.world > 1 and not self.shuffle:
+        if self.world > 1 and self.once:
             return -(-(self.n // self.world) // self.batch_size)
         return len(self._split(torch.empty(-(-self.n // self.world))))
 
@@ -105,14 +107,14 @@ def loader(
     part: Any,
     batch_size: int,
     seed: int,
-    training: bool,
+    stage: Stage,
     trainer: pl.Trainer | None,
     workers: int = 0,
 ) -> Iterable[Any]:
     """Return a loader that reads each batch of `part` by one index operation, part[indices].
 
     Training batches are shuffled, and start at the position of `trainer`. If the trainer cuts
-    validation or test short (trainer.limit_val_batches), these are shuffled too, in the
+    validation or the test short (trainer.limit_val_batches), this one is shuffled too, in the
     same order for all runs: files are often sorted by class, so the first images do not represent
     the set.
 
@@ -120,13 +122,14 @@ def loader(
         part: the set, with len(part) and part[indices].
         batch_size: images per batch.
         seed: seed of the run.
-        training: whether the loader is for training.
+        stage: what the loader is for.
         trainer: None outside of a run.
         workers: processes that read; 0: this process.
     """
-    limits = [trainer.limit_val_batches, trainer.limit_test_batches] if trainer is not None else []
-    # Lightning's limits: an int is a number of batches, a float a fraction; 1.0 is everything
-    cut_short = any(limit < 1 or isinstance(limit, int) for limit in limits)
+    training = stage == "train"
+    limit = 1.0 if trainer is None or training else getattr(trainer, f"limit_{stage}_batches")
+    # Lightning's limit: an int is a number of batches, a float a fraction; 1.0 is everything
+    cut_short = limit < 1 or isinstance(limit, int)
     sampler = EpochSampler(
         len(part),
         batch_size,
@@ -136,6 +139,7 @@ def loader(
         rank=trainer.global_rank if trainer is not None else 0,
         world=trainer.world_size if trainer is not None else 1,
         columns=getattr(part, "columns", 1) if training else 1,
+        once=not training,
     )
     if workers:
         return WorkerLoader(cast(Dataset[Any], part), sampler, workers)

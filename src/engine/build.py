@@ -91,8 +91,7 @@ def model_with(cfg: DictConfig, counts: dict[str, int]) -> Family:
     settings = model_settings(cfg, counts)
     if class_attribute(cfg.model._target_, "is_classifier"):
         expect_input_size(cfg, settings["net"])
-    clips = cfg.get("trainer") and cfg.trainer.gradient_clip_val is not None
-    if clips and "fused" in settings["optimizer"]:  # Lightning refuses to clip for a fused one
+    if "fused" in settings["optimizer"] and clips_unscaled(cfg):
         settings["optimizer"]["fused"] = False
     built = instantiate_node(settings, "model")
     built = built.to(memory_format=built.memory_format)
@@ -102,6 +101,18 @@ def model_with(cfg: DictConfig, counts: dict[str, int]) -> Family:
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"model.optimizer: {root_cause(error)}") from error
     return built
+
+
+def clips_unscaled(cfg: DictConfig) -> bool:
+    """Return whether gradients are clipped where a fused optimizer does not allow it.
+
+    Lightning refuses to clip for a fused optimizer. With a gradient scaler (16-mixed), a fused one
+    gets scaled gradients, so a model that clips its own (`clip_norm`) would clip those.
+    """
+    trainer = cfg.get("trainer") or {}
+    scaled = str(trainer.get("precision")).startswith("16")
+    own = scaled and cfg.model.get("clip_norm") is not None
+    return own or trainer.get("gradient_clip_val") is not None
 
 
 def data_counts(datamodule: Any) -> dict[str, int]:

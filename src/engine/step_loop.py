@@ -32,7 +32,8 @@ class StepLoop(_AutomaticOptimization):
         """Train on one batch; return what training_step returned, with the loss detached."""
         if self.is_simple is None:
             self.is_simple = is_simple(self.trainer)
-        if not self.is_simple:
+        # a callback may change the number of batches per step
+        if not self.is_simple or self.trainer.accumulate_grad_batches > 1:
             return super().run(optimizer, batch_idx, kwargs)
         trainer: Any = self.trainer
         model, done = trainer.lightning_module, self.optim_progress.optimizer
@@ -78,13 +79,16 @@ class StepLoop(_AutomaticOptimization):
     def _call(self, name: str, *args: Any) -> None:
         """Call the hook of the callbacks, then of the model, where there is one."""
         trainer: Any = self.trainer
+        model = trainer.lightning_module
+        model._current_fx_name = name
         for callback in trainer.callbacks:
             hook: Callable[..., Any] | None = getattr(callback, name)
             if hook is not None:
                 with trainer.profiler.profile(f"[Callback]{type(callback).__name__}.{name}"):
-                    hook(trainer, trainer.lightning_module, *args)
-        if (hook := getattr(trainer.lightning_module, name)) is not None:
+                    hook(trainer, model, *args)
+        if (hook := getattr(model, name)) is not None:
             hook(*args)
+        model._current_fx_name = None
 
 
 def is_simple(trainer: Any) -> bool:

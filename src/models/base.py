@@ -29,7 +29,8 @@ class Family(pl.LightningModule):
             the key `loss`, which Lightning minimizes; a model with several optimizers sets
             `self.automatic_optimization = False` and steps them itself. Every
             `trainer.log_every_n_steps` batches each value is logged as `train/KEY`, so detach all
-            but `loss`. Keys that end in `loss` are shown on the progress bar.
+            but `loss`. Keys that end in `loss` are shown on the progress bar. A model with the
+            setting `cuda_graph` calls its networks by `replayed`.
         validation_step, test_step(batch, batch_idx): optional; log means with
             `self.log_dict({"val/NAME": value}, batch_size=n, sync_dist=True)`, `test/NAME` in the
             test. They run in float32 whatever the precision of training.
@@ -79,8 +80,7 @@ class Family(pl.LightningModule):
             first. The first five that were measured are shown at the end of a run; `src.runs` shows
             the first two in its table, and all in comparisons.
         optimizer_names: a name in the logs for the learning rate of each optimizer.
-        compilable: dotted names of the networks that `model.compile` fuses. For `model.cuda_graph`,
-            call `replayed` in the training step.
+        compilable: dotted names of the networks that `model.compile` fuses.
         memory_format: layout of weights and images on the device.
 
     The config checks read `takes`, `sentences`, `is_classifier`, `refuses`, `monitor` and
@@ -144,6 +144,11 @@ class Family(pl.LightningModule):
         if self._trainer is not None and self.trainer.accumulate_grad_batches > 1:
             return function(*inputs)
         return self.replay(function, net, *inputs)
+
+    def teardown(self, stage: str) -> None:
+        """Free the recordings: the Trainer moves the weights, whose memory they use."""
+        if self.replay is not None:
+            self.replay = Replay()
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute. Lightning sets `_current_fx_name` 40 times a batch: skip the checks."""

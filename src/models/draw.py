@@ -48,6 +48,7 @@ class DRAW(Family):
         super().__init__(compile, cuda_graph)
         self.net, self.optimizer, self.schedule = net, optimizer, schedule
         self.clip_norm = clip_norm
+        self.kl_sums = torch.empty(0)
 
     def compile_pays_from(self) -> int:
         return math.ceil(COMPILE_PAYS_FROM / self.net.num_steps)
@@ -90,14 +91,27 @@ class DRAW(Family):
             **{name: value.detach() for name, value in parts.items()},
         }
 
+    def on_validation_epoch_start(self) -> None:
+        # sum of the KL term of each step, and the number of images
+        self.kl_sums = torch.zeros(self.net.num_steps + 1, device=self.device)
+
+    on_test_epoch_start = on_validation_epoch_start
+
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._evaluate(batch[0], "val")
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._evaluate(batch[0], "test")
 
+    def on_validation_epoch_end(self) -> None:
+        self._log_steps("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_steps("test")
+
     def _evaluate(self, x: Tensor, stage: str) -> None:
-        # on a GPU, compiling for this batch size takes longer than it saves
+        # the callback Compile has switched compiling off here; on a CPU it pays for validation too,
+        # on a GPU compiling for this batch size takes longer than it saves
         with torch.compiler.set_stance("force_eager" if x.is_cuda else "default"):
             nats = self(x)
         values = {
@@ -106,10 +120,15 @@ class DRAW(Family):
             "kl_nats": nats["kl_nats"].sum(1),
         }
         logged = {f"{stage}/{name}": value.mean() for name, value in values.items()}
-        logged |= {
-            f"{stage}_steps/kl_nats_{t:02d}": kl for t, kl in enumerate(nats["kl_nats"].mean(0), 1)
-        }
         self.log_dict(logged, batch_size=len(x), sync_dist=True)
+        kl = nats["kl_nats"]
+        self.kl_sums += torch.cat([kl.sum(0), kl.new_tensor([len(x)])])
+
+    def _log_steps(self, stage: str) -> None:
+        """Log the KL term of each step; here, because logging T values takes as long as a batch."""
+        *sums, n = self.summed(self.kl_sums)
+        steps = {f"{stage}_steps/kl_nats_{t:02d}": kl / n for t, kl in enumerate(sums, 1)}
+        self.log_dict(steps, rank_zero_only=True)
 
     @torch.no_grad()
     def log_weights(self, x: Tensor, noise: torch.Generator) -> Tensor:

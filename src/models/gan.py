@@ -131,9 +131,11 @@ class GAN(Family):
         real_images, labels = batch[0] * 2 - 1, batch[1]  # (B, C, H, W) in [-1, 1]
         number = progress(self.trainer).batch + 1  # counted from 1
         train_generator = number % self.n_critic == 0
-        log_norms = is_logging_step(self.trainer, number)
+        # a gradient scaler (16-mixed) scales gradients until the optimizer steps
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        log_norms = scaler is None and is_logging_step(self.trainer, number)
 
-        # Draw z and generate fake images. Only the generator's step needs their graph.
+        # Draw z and generate fake images, through which only the generator's step backpropagates
         with torch.set_grad_enabled(train_generator):
             z = self.latents(len(real_images), labels=labels)
             fake_images = self.replayed(self.generator, self.generator, z)

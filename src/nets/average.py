@@ -1,7 +1,6 @@
 """The moving average of a network's weights."""
 
 import copy
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,9 +28,6 @@ class MovingAverage(nn.Module):
         self.module = copy.deepcopy(net).requires_grad_(False)
         self.decay, self.ramp_up, self.updates = decay, ramp_up, 0
 
-    def forward(self, *args: Any) -> Any:
-        return self.module(*args)
-
     @torch.no_grad()
     def update(self, net: nn.Module) -> None:
         """Move the average towards the weights of `net`; copy buffers that hold integers."""
@@ -41,9 +37,9 @@ class MovingAverage(nn.Module):
         floats = [(mean, new) for mean, new in pairs if mean.is_floating_point()]
         means, news = [mean for mean, _ in floats], [new for _, new in floats]
         torch._foreach_lerp_(means, news, 1 - decay if n else 1.0)
-        for mean, new in pairs:
-            if not mean.is_floating_point():
-                mean.copy_(new)
+        counts = [(mean, new) for mean, new in pairs if not mean.is_floating_point()]
+        if counts:
+            torch._foreach_copy_([mean for mean, _ in counts], [new for _, new in counts])
         self.updates += 1
 
     def get_extra_state(self) -> Tensor:

@@ -9,9 +9,10 @@ from torch.utils._pytree import tree_leaves
 
 
 def can_record() -> bool:
-    """Return whether a pass may be recorded now: in training, by one process, without checks.
+    """Return whether a pass may be recorded now.
 
-    Anomaly detection reads each gradient back to the CPU.
+    Gradients must be on and one process must train. Anomaly detection must be off, because it reads
+    each gradient back to the CPU.
     """
     one_process = not torch.distributed.is_initialized()
     return torch.is_grad_enabled() and one_process and not torch.is_anomaly_enabled()
@@ -31,21 +32,26 @@ class Replay:
 
     def __init__(self) -> None:
         self._recorded: dict[Hashable, Callable[..., Any]] = {}
+        self._parameters: dict[nn.Module, list[nn.Parameter]] = {}  # listing them takes long
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the recordings out of copies: they use the memory of this network's weights."""
-        return self.__dict__ | {"_recorded": {}}
+        return self.__dict__ | {"_recorded": {}, "_parameters": {}}
 
     def __call__(self, function: Callable[..., Any], net: nn.Module, *inputs: Tensor) -> Any:
         """Return function(*inputs).
 
         Args:
             function: takes tensors on the GPU and returns one, or a dict or tuple of them. It must
-                not read a value back to the CPU, or change anything in Python.
+                not read a value back to the CPU, or change anything in Python. Numbers that it
+                reads in Python keep the value of the first call. Give the same function each time,
+                not a new lambda: another one is recorded again.
             net: the module that it calls. It gets gradients for all parameters that are trained.
             inputs: a gradient flows into those that require one.
         """
-        trained = tuple(p.requires_grad for p in net.parameters())
+        if net not in self._parameters:
+            self._parameters[net] = list(net.parameters())
+        trained = tuple(p.requires_grad for p in self._parameters[net])
         key = (function, trained, *((x.shape, x.dtype, x.requires_grad) for x in inputs))
         if key not in self._recorded:
             self._recorded[key] = _record(function, net, inputs)
@@ -74,7 +80,8 @@ def _record(
             _Call(net, function), examples, allow_unused_input=True
         )
         for parameter in _sharing_gradients(call, net, examples):
-            parameter.register_hook(torch.clone)
+            if not parameter._backward_hooks:  # another shape of the inputs has added it
+                parameter.register_hook(torch.clone)
     for buffer, value in buffers:
         buffer.copy_(value)
     return call

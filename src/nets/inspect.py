@@ -156,9 +156,9 @@ def frozen_parts(net: nn.Module, freeze: str | int) -> tuple[list[nn.Parameter],
         freeze: `none`, `backbone` (all but the heads), or the number of layers from the first on.
 
     Returns:
-        The parameters of the frozen layers, and the modules that stay in eval mode. These are the
-        frozen layers, modules without parameters (such as dropout) that follow one of them, and
-        containers in which every layer is frozen.
+        The parameters of the frozen layers, without those that the network never trains, and the
+        modules that stay in eval mode. These are the frozen layers, modules without parameters
+        (such as dropout) that follow one of them, and containers in which every layer is frozen.
 
     Raises:
         ValueError: nothing would be left to train.
@@ -182,4 +182,5 @@ def frozen_parts(net: nn.Module, freeze: str | int) -> tuple[list[nn.Parameter],
             last_layer_is_frozen = module in frozen
         if inner_layers <= frozen if inner_layers else last_layer_is_frozen:
             in_eval_mode.append(module)
-    return [p for layer in frozen for p in layer.parameters(recurse=False)], in_eval_mode
+    parameters = [p for layer in frozen for p in layer.parameters(recurse=False)]
+    return [p for p in parameters if p.requires_grad], in_eval_mode

@@ -4,8 +4,10 @@ import math
 import sys
 import time
 import tomllib
+from collections import Counter
 
 import pytest
+import torch
 
 from src.bench import compiling
 from src.bench.__main__ import bench
@@ -14,6 +16,7 @@ from src.bench.baselines import PLAIN, Clock
 from src.bench.compiling import Comparison, bench_compiling
 from src.bench.startup import measure_starts
 from src.core.errors import UserError
+from src.nets.average import MovingAverage
 from tests.conftest import ROOT, TINY_NETS, call
 
 FAST = (
@@ -69,6 +72,37 @@ def test_bench_times_the_loops_that_are_asked_for(capsys):
     assert "ours / lean: median" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"bench\.loops=our: .*did you mean ours"):
         call("bench", bench, "model=fc", *FAST, "bench.loops=[our]")
+
+
+def test_a_loop_that_a_model_does_not_have_is_named():
+    with pytest.raises(
+        UserError, match=r"no lean loop for src\.models\.vae\.VAE; there is one for"
+    ):
+        call("bench", bench, "model=vae", *FAST, "bench.loops=[ours,lean]")
+
+
+@pytest.mark.parametrize("loop", ["lean", "empty"])
+def test_the_leanest_loops_train_what_ours_trains(monkeypatch, loop):
+    """As many steps of the generator, and a moving average of its weights or the classifier's."""
+    steps, averages = Counter(), []
+    step, update = torch.optim.Adam.step, MovingAverage.update
+
+    def count_step(self, *args, **kwargs):
+        steps[id(self)] += 1
+        return step(self, *args, **kwargs)
+
+    def count_update(self, net):
+        averages.append(net)
+        return update(self, net)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", count_step)
+    monkeypatch.setattr(MovingAverage, "update", count_update)
+    six_batches = (*FAST, f"bench.loops=[{loop}]", "bench.warmup=2", "bench.batches=4")
+    call("bench", bench, *TINY_NETS, "model.n_critic=3", "model.ema=0.9", *six_batches)
+    assert sorted(steps.values()) == [2, 6], "generator and discriminator"
+    assert len(averages) == 2
+    call("bench", bench, "model=fc", "model.ema=0.9", *six_batches)
+    assert len(averages) == 2 + 6
 
 
 def test_bench_names_the_largest_costs(capsys):

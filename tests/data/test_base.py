@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from PIL import Image
 
@@ -257,3 +258,14 @@ def test_moments_are_those_of_all_pixels(monkeypatch):
     scaled = pixels.numpy().astype(float).transpose(1, 0, 2, 3).reshape(3, -1) / 255
     assert np.allclose(mean.numpy(), scaled.mean(1), rtol=1e-14)
     assert np.allclose(std.numpy(), [scaled[0].std(), 1, scaled[2].std()], rtol=1e-12)
+
+
+@pytest.mark.parametrize("limit", [0, 1, 0.5])
+def test_a_limit_on_validation_leaves_the_test_as_it_is(config, limit):
+    data = build.datamodule(config("data=digits", "data.limit=100", "data.val_size=40"))
+    data.trainer = pl.Trainer(
+        accelerator="cpu", limit_val_batches=limit, logger=False, enable_checkpointing=False
+    )
+    order = torch.cat(list(data.test_dataloader().sampler))
+    assert order.tolist() == list(range(len(data.test)))
+    assert torch.cat(list(data.val_dataloader().sampler)).tolist() != list(range(40))

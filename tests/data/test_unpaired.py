@@ -70,7 +70,7 @@ def test_winter_domains_are_disjoint_in_training_and_paired_in_test(config, phot
 
 def test_domains_are_shuffled_independently(config, photos):
     data = data_of(config, *WINTER_RUN, f"data.root={photos}")
-    sampler = data._loader(data.train, training=True).sampler
+    sampler = data._loader(data.train, "train").sampler
     first, second = (torch.cat(list(sampler)) for _ in range(2))
     assert torch.equal(first, second), "the order is a function of the epoch"
     sampler.position = lambda: (1, 0)
@@ -134,7 +134,7 @@ def test_repeated_image_is_evaluated_once(config, tmp_path):
 
 def test_both_domains_are_augmented_independently(config, photos, monkeypatch):
     data = data_of(config, *WINTER_RUN, f"data.root={photos}", "augment=flip")
-    (rows,) = list(data._loader(data.train, training=True).sampler)[:1]
+    (rows,) = list(data._loader(data.train, "train").sampler)[:1]
     batch = (*data.train[rows], rows)
     data.trainer = type("T", (), {"training": True})()
     monkeypatch.setattr(type(data), "epoch", 2)

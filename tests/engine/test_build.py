@@ -2,7 +2,9 @@
 
 import logging
 
-from src.engine import runtime
+import pytest
+
+from src.engine import build, runtime
 from src.train import train
 from tests.conftest import TINY, TINY_NETS, saved
 
@@ -30,3 +32,21 @@ def test_gradient_clipping_does_not_change_the_config(config):
     model = build.model(cfg)
     assert cfg == before
     assert not model.configure_optimizers().defaults["fused"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "fused"),
+    [
+        (("model=draw", "trainer.precision=32-true"), True),
+        (("model=draw", "trainer.precision=bf16-mixed"), True),
+        (("model=draw", "trainer.precision=16-mixed"), False),  # it would clip scaled gradients
+        (("model=draw", "trainer.precision=16-mixed", "model.clip_norm=null"), True),
+        (("model=vae", "trainer.precision=16-mixed"), True),
+        (("model=vae", "trainer.gradient_clip_val=1"), False),
+    ],
+)
+def test_an_optimizer_is_fused_unless_gradients_are_clipped_before_it_unscales(
+    config, settings, fused
+):
+    model = build.model(config(*TINY, *settings, "data=digits"))
+    assert model.configure_optimizers().defaults["fused"] == fused

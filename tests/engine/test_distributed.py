@@ -27,11 +27,12 @@ LONG = (*DDP, *TINY_NETS, "model.n_critic=3", "trainer.max_epochs=60",
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4])
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 8])
-def test_each_image_is_measured_once_in_equally_many_batches(world, batch_size):
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_each_image_is_measured_once_in_equally_many_batches(world, batch_size, shuffle):
     """A forward pass may wait for the other processes: unequal numbers of batches would hang."""
     for n in range(world, 40):
         ranks = [
-            EpochSampler(n, batch_size, 0, shuffle=False, rank=rank, world=world)
+            EpochSampler(n, batch_size, 0, shuffle, rank=rank, world=world, once=True)
             for rank in range(world)
         ]
         batches = [list(sampler) for sampler in ranks]
@@ -42,7 +43,7 @@ def test_each_image_is_measured_once_in_equally_many_batches(world, batch_size):
 
 def test_fewer_images_than_processes_are_refused():
     with pytest.raises(UserError, match="1 image cannot be split among 2 processes"):
-        EpochSampler(1, 8, 0, shuffle=False, rank=0, world=2)
+        EpochSampler(1, 8, 0, shuffle=False, rank=0, world=2, once=True)
 
 
 def start(*args: str) -> subprocess.Popen:
@@ -61,6 +62,15 @@ def second_rank(process: subprocess.Popen) -> int:
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     ranks = [pid for pid in children if b"src.train" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     return int(ranks[0])
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    """Wait until a running process has written a file."""
+    deadline = time.monotonic() + 240
+    while not path.exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +95,8 @@ def uncut(tmp_path_factory):
 def test_all_processes_stop_after_the_same_batch(uncut, tmp_path, name, receiver, code):
     folder, number = tmp_path / "cut", getattr(signal, name)
     process = start(*LONG, f"hydra.run.dir={folder}")
-    deadline = time.monotonic() + 240
-    while not (folder / "checkpoints" / "last.ckpt").exists():
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(folder / "checkpoints" / "last.ckpt", process)
+    deadline = time.monotonic() + 120
     rank = second_rank(process)
     if receiver == "group":
         os.killpg(process.pid, number)
@@ -101,11 +108,34 @@ def test_all_processes_stop_after_the_same_batch(uncut, tmp_path, name, receiver
     assert stderr.count("stopped after") == 1
     assert 0 < batches_done(runs.load_last(folder)) < 120
     while Path(f"/proc/{rank}").exists():  # it saved too, and is a moment behind
-        assert time.monotonic() < deadline + 60
+        assert time.monotonic() < deadline
         time.sleep(0.1)
     resumed = command("train", f"resume={folder}")
     assert resumed.returncode == 0, resumed.stderr
     assert_same_run(uncut, folder)
+
+
+@pytest.mark.slow
+def test_each_process_gets_its_accumulated_gradient_back(tmp_path):
+    """Until the step, the processes have different gradients. The run is cut within a step."""
+    settings = (*DDP, "model=fc", "data.batch_size=4", "trainer.accumulate_grad_batches=5",
+                "trainer.max_epochs=40", "checkpoint.every_n_batches=3")  # fmt: skip
+    result = command("train", *settings, f"hydra.run.dir={tmp_path / 'uncut'}")
+    assert result.returncode == 0, result.stderr
+    for number in range(8):
+        folder = tmp_path / f"cut_{number}"
+        process = start(*settings, f"hydra.run.dir={folder}")
+        wait_for(folder / "checkpoints" / "last.ckpt", process)
+        process.terminate()
+        _, stderr = process.communicate(timeout=120)
+        assert process.returncode == 143, stderr
+        if gradients := runs.load_last(folder).get("gradients"):
+            break
+    assert all(len(gradient) == 2 for gradient in gradients.values())
+    assert any((gradient[0] != gradient[1]).any() for gradient in gradients.values())
+    resumed = command("train", f"resume={folder}")
+    assert resumed.returncode == 0, resumed.stderr
+    assert_same_run(tmp_path / "uncut", folder)
 
 
 @pytest.mark.slow

@@ -73,3 +73,31 @@ def test_hooks_that_a_callback_overrides_are_kept():
     assert callback.on_after_backward is None
     assert "on_train_epoch_end" not in vars(callback), "it is not a hook of a batch"
     assert all(getattr(recorder, name) is not None for name in BATCH_HOOKS)
+
+
+def test_callbacks_may_log_in_every_hook(config, tmp_path):
+    class Logs(pl.Callback):
+        def on_before_backward(self, trainer, model, loss):
+            model.log("before_backward", loss.detach())
+
+        def on_before_optimizer_step(self, trainer, model, optimizer):
+            model.log("before_step", 2.0)
+
+    cfg = config(*TINY, "model=fc", "callbacks=none", "trainer.max_epochs=1")
+    data = build.datamodule(cfg)
+    trainer = build.trainer(cfg, tmp_path, Logs())
+    trainer.fit(build.model(cfg, data), datamodule=data)
+    assert trainer.callback_metrics["before_step"] == 2
+    assert trainer.callback_metrics["before_backward"] > 0
+
+
+def test_accumulation_that_starts_later_is_followed(config, tmp_path):
+    from pytorch_lightning.callbacks import GradientAccumulationScheduler
+
+    cfg = config(*TINY, "model=fc", "callbacks=none", "trainer.max_epochs=2")
+    data = build.datamodule(cfg)
+    trainer = build.trainer(cfg, tmp_path, GradientAccumulationScheduler({0: 1, 1: 2}))
+    trainer.fit(build.model(cfg, data), datamodule=data)
+    batches = trainer.num_training_batches
+    assert batches > 1
+    assert trainer.global_step == batches + -(-batches // 2)

@@ -35,7 +35,7 @@ def test_conditional_training_step_equals_the_formulas(config, tmp_path):
     """Mirza 2014: both networks see the labels, one-hot, appended to z and as planes after the
     channels."""
     cfg, model, data, real = one_batch(config, base=CONDITIONAL)
-    order = next(iter(data._loader(data.train, training=True).sampler))
+    order = next(iter(data._loader(data.train, "train").sampler))
     labels = data.train.labels[order]
     g, d = copy.deepcopy(model.generator), copy.deepcopy(model.discriminator)
     fit(cfg, model, data, tmp_path)

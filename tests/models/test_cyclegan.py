@@ -34,7 +34,7 @@ def test_training_step_equals_the_formulas(config, photos, tmp_path):
     data = build.datamodule(cfg)
     model = build.model(cfg, data)
     g, f, d_a, d_b = (copy.deepcopy(net) for net in (model.g, model.f, model.d_a, model.d_b))
-    (rows,) = iter(data._loader(data.train, training=True).sampler)
+    (rows,) = iter(data._loader(data.train, "train").sampler)
     a, b = (pixels.float() / 255 * 2 - 1 for pixels in data.train[rows])
     build.trainer(cfg, tmp_path).fit(model, datamodule=data)
 

@@ -23,7 +23,7 @@ def one_batch(config, *overrides, base=ONE):
     torch.manual_seed(cfg.seed)
     data = build.datamodule(cfg)
     model = build.model(cfg, data)
-    order = next(iter(data._loader(data.train, training=True).sampler))
+    order = next(iter(data._loader(data.train, "train").sampler))
     return cfg, model, data, data.train.images[order].float() / 255 * 2 - 1
 
 

@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from src.nets import dcgan
+from src.nets.airbench import Airbench
 from src.nets.convnet import convnet
 from src.nets.inspect import Layer, classifier_heads, frozen_parts, layer_calls
 
@@ -138,3 +139,15 @@ def test_frozen_parts_of_torchvision_nets():
     assert google not in frozen_parts(google, "backbone")[1], (
         "it returns its auxiliary heads only in training"
     )
+
+
+def test_parameters_that_the_network_fixes_are_not_among_the_frozen_ones():
+    """What is frozen may be trained later; airbench never trains its whitening and scales."""
+    net = Airbench(3, 10)
+    fixed = {name for name, p in net.named_parameters() if not p.requires_grad}
+    assert "whiten.weight" in fixed
+    frozen = {id(p) for p in frozen_parts(net, "backbone")[0]}
+    names = {name for name, p in net.named_parameters() if id(p) in frozen}
+    head = {f"{layer}.weight" for layer in classifier_heads(net)}
+    assert names | head == {name for name, p in net.named_parameters() if p.requires_grad}
+    assert not names & (fixed | head)

@@ -136,11 +136,11 @@ class Reviews(DataModule):
         expect_same_words(self.words, state_dict["words"], what)
 
     def train_dataloader(self) -> Iterable[Any]:
-        return loader(self.train, self.batch_size, self.seed, True, self.trainer)
+        return loader(self.train, self.batch_size, self.seed, "train", self.trainer)
 
     def test_dataloader(self) -> Iterable[Any]:
         n = len(self.test)
-        return loader(self.test, n, self.seed, False, self.trainer) if n else []
+        return loader(self.test, n, self.seed, "test", self.trainer) if n else []
 
 
 def expect_same_words(now: list[str], learned: list[str], what: str) -> None:

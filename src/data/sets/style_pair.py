@@ -85,10 +85,10 @@ class StylePair(DataModule):
         return content, style
 
     def train_dataloader(self) -> Iterable[Any]:
-        return loader(Repeat(self.pair(), self.num_steps), 1, 0, True, self.trainer)
+        return loader(Repeat(self.pair(), self.num_steps), 1, 0, "train", self.trainer)
 
     def test_dataloader(self) -> Iterable[Any]:
-        return loader(Repeat(self.pair(), 1), 1, 0, False, self.trainer)
+        return loader(Repeat(self.pair(), 1), 1, 0, "test", self.trainer)
 
     def state_dict(self) -> dict[str, Any]:
         return {}
