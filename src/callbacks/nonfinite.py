@@ -73,7 +73,10 @@ class NonFinite(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        if trainer.world_size > 1 and max_over_processes(trainer, int(bool(self.found))):
+        # on a GPU, values are read in batches that are logged, so only there something is found
+        may_find = self.is_logging_step or pl_module.device.type == "cpu"
+        several = may_find and trainer.world_size > 1
+        if several and max_over_processes(trainer, int(bool(self.found))):
             self._fail(trainer, pl_module, self.found or "a value on another process is not finite")
         self.found = ""
 

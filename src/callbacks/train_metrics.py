@@ -34,13 +34,16 @@ class TrainMetrics(pl.Callback):
     reports those of all its sessions.
 
     Attributes:
+        images, seconds: of training, until the last time that images per second were computed.
+        images_since, mark: images after that time, and that time.
+        began: when training, validation and test last began.
         counts: `val/n` and `test/n`, the numbers of images (see `src.callbacks.report.Basis`).
         spent: seconds by `train`, `val` and `test`.
         earlier: seconds of these in earlier sessions.
     """
 
     def __init__(self) -> None:
-        self.images, self.since = 0, 0
+        self.images, self.images_since = 0, 0
         self.seconds, self.mark = 0.0, 0.0
         self.counts: dict[str, int] = {}
         self.based_on: dict[str, str] = {}
@@ -55,7 +58,7 @@ class TrainMetrics(pl.Callback):
         training = self.spent["train"] + now - self.began["train"]
         checkpoint["train_metrics"] = {
             "spent": self.spent | {"train": training},
-            "images": self.images + self.since,
+            "images": self.images + self.images_since,
             "seconds": self.seconds + now - self.mark,
         }
 
@@ -70,7 +73,7 @@ class TrainMetrics(pl.Callback):
         measure_in_float32(trainer)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.mark, self.since = time.perf_counter(), 0
+        self.mark, self.images_since = time.perf_counter(), 0
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
@@ -123,7 +126,7 @@ class TrainMetrics(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        self.since += image_count(batch) * trainer.world_size
+        self.images_since += image_count(batch) * trainer.world_size
         if not is_logging_step(trainer, progress(trainer).batch):
             return
         values = {f"train/{name}": float(value) for name, value in (outputs or {}).items()}
@@ -160,8 +163,8 @@ class TrainMetrics(pl.Callback):
     def _tick(self) -> float:
         """End the interval since the last tick; return its images per second."""
         now = time.perf_counter()
-        elapsed, images = now - self.mark, self.since
-        self.mark, self.since = now, 0
+        elapsed, images = now - self.mark, self.images_since
+        self.mark, self.images_since = now, 0
         self.seconds, self.images = self.seconds + elapsed, self.images + images
         return images / elapsed
 
