@@ -158,7 +158,7 @@ def test_no_cache_without_a_home_folder(monkeypatch, caplog):
 def batches(workers):
     images = torch.arange(20 * 3 * 4 * 4).view(20, 3, 4, 4).byte()
     part = ImageSet(images, torch.arange(20))
-    return list(order.loader(part, 8, 0, training=True, trainer=None, workers=workers))
+    return list(order.loader(part, 8, 0, stage="train", trainer=None, workers=workers))
 
 
 @pytest.mark.parametrize("way", ["pipe", "shared memory", "no shared memory", "no semaphores"])
