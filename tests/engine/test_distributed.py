@@ -15,7 +15,7 @@ from src.core import runs
 from src.core.errors import UserError
 from src.data.order import EpochSampler
 from src.engine.resume import batches_done
-from tests.conftest import ROOT, TINY, TINY_NETS, command
+from tests.conftest import ROOT, THREADS, TINY, TINY_NETS, command
 from tests.engine.cuts import assert_same_run
 
 DDP = (*TINY, "trainer=ddp", "trainer.accelerator=cpu", "trainer.precision=32-true",
@@ -53,7 +53,7 @@ def start(*args: str) -> subprocess.Popen:
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": str(THREADS)},  # rounds as `command` does
         start_new_session=True,
     )
 
