@@ -112,6 +112,17 @@ COLUMNS: dict[str, Columns] = {
         ("target", fact("target")),
         ("seconds", SECONDS.each),
     ],
+    "resnet20": [
+        ("augmentation", label),
+        ("epochs", fact("epochs")),
+        ("accuracy (95%): seeds 0, 1, 2", ACC_ENDS.share_interval),
+        ("mean (95%)", ACC.mean_interval),
+        ("gain over none (95%)", ACC.gain_over("none")),
+        (
+            "accuracy on the training batches of the last epoch",
+            Metric("train/acc", 1, scale=100).mean,
+        ),
+    ],
     "vgg_settings": [
         ("recipe", label),
         ("epochs", fact("epochs")),
