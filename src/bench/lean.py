@@ -220,7 +220,7 @@ class Bare(pl.LightningModule):
         return None
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        next(self.losses, None)  # what follows the optimizer's step
+        next(self.losses, None)  # run the rest of the step: the moving average
         if self.clock(len(batch[0])):
             self.trainer.should_stop = True
 

@@ -129,7 +129,8 @@ class Checkpoint(pl.Callback):
         self.handlers = signals.install(self._on_signal)
         for name, gradient in self.accumulated.items():
             parameter = pl_module.get_parameter(name)
-            if gradient.ndim > parameter.ndim:  # of several processes; fewer or more get the mean
+            # several processes saved it; if their number has changed, each takes the mean
+            if gradient.ndim > parameter.ndim:
                 same_number = len(gradient) == trainer.world_size
                 gradient = gradient[trainer.global_rank] if same_number else gradient.mean(0)
             parameter.grad = gradient.to(pl_module.device)

@@ -142,7 +142,7 @@ def test_frozen_parts_of_torchvision_nets():
 
 
 def test_parameters_that_the_network_fixes_are_not_among_the_frozen_ones():
-    """What is frozen may be trained later; airbench never trains its whitening and scales."""
+    """Unfreezing must not train them: airbench fixes its whitening and its BatchNorm scales."""
     net = Airbench(3, 10)
     fixed = {name for name, p in net.named_parameters() if not p.requires_grad}
     assert "whiten.weight" in fixed
