@@ -156,6 +156,34 @@ def gradient_penalty(
     return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
 
 
+# --- classifiers ----------------------------------------------------------------------------------
+
+
+def classification_loss(
+    logits: Tensor | tuple[Tensor | None, ...],
+    labels: Tensor,
+    aux_weight: float,
+    label_smoothing: float,
+) -> Tensor:
+    """Return the cross-entropy, plus those of auxiliary heads (Szegedy 2015, section 5).
+
+    Args:
+        logits: (B, num_classes); if there are auxiliary heads, a tuple of such logits, which
+            begins with those of the network itself. None stands for a head that was left out.
+        labels: (B,), or (B, num_classes) for mixed images.
+        aux_weight: weight of each auxiliary head.
+        label_smoothing: share of each label that is spread over all classes.
+    """
+    main, *auxiliary = [
+        F.cross_entropy(head.float(), labels, label_smoothing=label_smoothing)
+        for head in (logits if isinstance(logits, tuple) else (logits,))
+        if head is not None
+    ]
+    for loss in auxiliary:
+        main = main + aux_weight * loss
+    return main
+
+
 # --- likelihood -----------------------------------------------------------------------------------
 
 

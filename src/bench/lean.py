@@ -12,7 +12,6 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
-import torch.nn.functional as F
 from omegaconf import DictConfig
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -21,10 +20,9 @@ from src.bench.baselines import Clock, device_of
 from src.core.errors import UserError
 from src.core.memory import keep_memory
 from src.core.pixels import to_float
-from src.core.randomness import CounterRNG
 from src.data.order import EpochSampler
 from src.engine import build, runtime
-from src.losses import gradient_penalty
+from src.losses import classification_loss, gradient_penalty
 from src.optim.clipping import clip_each, clip_weights
 
 # A step gets the model, a batch, and the batch's number, counted from 1. It computes its losses one
@@ -36,9 +34,9 @@ Step = Callable[[Any, Tensor, Tensor, int], Iterator[tuple[int, Tensor]]]
 def classifier_step(
     model: Any, x: Tensor, labels: Tensor, number: int
 ) -> Iterator[tuple[int, Tensor]]:
-    """Yield the cross-entropy; the average of the weights follows."""
+    """Yield the loss; the average of the weights follows."""
     logits = model.net(model.scaled(x))
-    yield 0, F.cross_entropy(logits.float(), labels, label_smoothing=model.label_smoothing)
+    yield 0, classification_loss(logits, labels, model.aux_weight, model.label_smoothing)
     if model.average is not None:
         model.average.update(model.net)
 
@@ -120,16 +118,13 @@ class Batches:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        augment, seed = self.data.augment, self.data.seed
-        for indices in self.sampler:
-            x, labels = self.part[indices]
-            x, labels = x.to(self.device), labels.to(self.device)
+        for number, indices in enumerate(self.sampler):
+            x, labels = (part.to(self.device) for part in self.part[indices])
             x = to_float(x)
-            if not labels.is_floating_point() and labels.ndim > 1:  # images of another domain
+            if labels.ndim > 1:  # images of another domain
                 labels = to_float(labels)
-            elif augment is not None:
-                rng = CounterRNG(indices, seed, "augment", epoch=0)
-                x, labels = augment(x, labels, rng, self.data.num_classes)
+            if self.data.transforms_training:
+                x, labels = self.data.transform_training(x, labels, indices, place=(0, number, 0))
             yield x, labels
 
 

@@ -140,32 +140,43 @@ class ImageBatches(DataModule):
             were mixed.
         """
         pixels, labels, *indices = batch
-        images = to_float(pixels)
-        training = self.trainer is not None and self.trainer.training
-        transform = training and self.transforms_training
-        if transform:
-            images, labels = self._transform(images, labels, *indices)
+        images, trainer = to_float(pixels), self.trainer
+        if trainer is not None and trainer.training and self.transforms_training:
+            number = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+            place = (self.epoch, number, trainer.global_rank)
+            return self.transform_training(images, labels, *indices, place=place)
         # sets in memory that nothing transforms are permuted once, in `setup`
-        if self.permutation is not None and (transform or not isinstance(self.train, ImageSet)):
+        if self.permutation is not None and not isinstance(self.train, ImageSet):
             images = permute_pixels(images, self.permutation)
         return images, labels
 
-    def _transform(
-        self, images: Tensor, labels: Tensor, indices: Tensor | None = None
+    def transform_training(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        indices: Tensor | None = None,
+        *,
+        place: tuple[int, int, int],
     ) -> tuple[Tensor, Tensor]:
-        """Augment, then randomize, so that binarized images stay binary.
+        """Augment, randomize, then permute, so that binarized images stay binary.
 
-        Augmentation is a function of (seed, epoch, image); randomization of (seed, epoch, batch).
+        Augmentation is a function of (seed, epoch, image); randomization of (seed, place).
+
+        Args:
+            images: (B, C, H, W) in [0, 1].
+            labels: (B,).
+            indices: (B,) of the images in the training set; None: do not augment.
+            place: epoch, number of the batch in it, and process.
         """
-        trainer, epoch = self.running_trainer, self.epoch
-        batch = trainer.fit_loop.epoch_loop.batch_progress.current.ready
         if self.augment is not None and indices is not None:
-            rng = CounterRNG(indices, self.seed, "augment", epoch=epoch)
+            rng = CounterRNG(indices, self.seed, "augment", epoch=place[0])
             num_classes = self.num_classes if self.labeled else None
             images, labels = self.augment(images, labels, rng, num_classes)
         if self.randomizes:
-            seed = derive_seed(self.seed, "vary", epoch, batch, trainer.global_rank)
+            seed = derive_seed(self.seed, "vary", *place)
             images = self.randomize(images, torch.Generator(images.device).manual_seed(seed))
+        if self.permutation is not None:
+            images = permute_pixels(images, self.permutation)
         return images, labels
 
 

@@ -13,6 +13,7 @@ from src.core.progress import is_logging_step, progress
 from src.core.types import Counted, Fraction, NonNegative, Positive, PositiveInt, RunPath
 from src.data.splits import stratified_sample
 from src.data.transforms.pixels import same_order
+from src.losses import classification_loss
 from src.metrics.accuracy import accuracy, class_accuracies, interval
 from src.metrics.confusion import ConfusionMatrix, TopK
 from src.models.base import Family
@@ -230,17 +231,12 @@ class Classifier(Family):
         """Return the loss and, at logging steps, the accuracy of this batch."""
         x, labels = batch
         logits = self(x)
-        main, *auxiliary = logits if isinstance(logits, tuple) else (logits,)
-        loss = F.cross_entropy(main.float(), labels, label_smoothing=self.label_smoothing)
-        for head in auxiliary:
-            if head is not None:
-                loss = loss + self.aux_weight * F.cross_entropy(
-                    head.float(), labels, label_smoothing=self.label_smoothing
-                )
+        loss = classification_loss(logits, labels, self.aux_weight, self.label_smoothing)
         if not is_logging_step(self.trainer, progress(self.trainer).batch + 1):
             return {"loss": loss}
         # mixed images have fractions of classes: take the largest
         true = labels if labels.ndim == 1 else labels.argmax(1)
+        main = logits[0] if isinstance(logits, tuple) else logits
         return {"loss": loss, "acc": (main.argmax(1) == true).float().mean()}
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:

@@ -5,6 +5,7 @@ import sys
 import time
 import tomllib
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,10 +15,11 @@ from src.bench.__main__ import bench
 from src.bench.augment import bench_augment
 from src.bench.baselines import PLAIN, Clock
 from src.bench.compiling import Comparison, bench_compiling
+from src.bench.lean import Batches, classifier_step
 from src.bench.startup import measure_starts
 from src.core.errors import UserError
 from src.nets.average import MovingAverage
-from tests.conftest import ROOT, TINY_NETS, call
+from tests.conftest import ROOT, TINY_NETS, call, data_of
 
 FAST = (
     *("bench.batches=1", "bench.warmup=1", "bench.rounds=1"),
@@ -103,6 +105,31 @@ def test_the_leanest_loops_train_what_ours_trains(monkeypatch, loop):
     assert len(averages) == 2
     call("bench", bench, "model=fc", "model.ema=0.9", *six_batches)
     assert len(averages) == 2 + 6
+
+
+@pytest.mark.parametrize("change", ["binarize", "permute"])
+@pytest.mark.parametrize("flip", ["none", "flip"])
+def test_the_leanest_loops_change_images_as_the_run_does(config, change, flip):
+    plain, changed = (
+        next(iter(Batches(data_of(config, f"augment={flip}", *settings), torch.device("cpu"))))[0]
+        for settings in ((), (f"data.{change}=true",))
+    )
+    assert not torch.equal(changed, plain)
+    if change == "binarize":
+        assert changed.unique().tolist() == [0, 1]
+    else:
+        assert torch.equal(changed.flatten(1).sort().values, plain.flatten(1).sort().values)
+
+
+def test_the_lean_loop_trains_auxiliary_heads():
+    """As GoogLeNet has them, whose weights take long to draw."""
+    logits = [torch.randn(4, 10, requires_grad=True) for _ in range(3)]
+    model = SimpleNamespace(
+        net=lambda x: tuple(logits), scaled=abs, aux_weight=0.3, label_smoothing=0.0, average=None
+    )
+    _, loss = next(classifier_step(model, torch.rand(4, 1, 8, 8), torch.arange(4), 1))
+    loss.backward()
+    assert all(part.grad.abs().sum() > 0 for part in logits)
 
 
 def test_bench_names_the_largest_costs(capsys):

@@ -132,14 +132,11 @@ def test_repeated_image_is_evaluated_once(config, tmp_path):
     assert values["test/n"] == 10
 
 
-def test_both_domains_are_augmented_independently(config, photos, monkeypatch):
+def test_both_domains_are_augmented_independently(config, photos):
     data = data_of(config, *WINTER_RUN, f"data.root={photos}", "augment=flip")
     (rows,) = list(data._loader(data.train, "train").sampler)[:1]
-    batch = (*data.train[rows], rows)
-    data.trainer = type("T", (), {"training": True})()
-    monkeypatch.setattr(type(data), "epoch", 2)
-    for given, out in zip(batch[:2], data.on_after_batch_transfer(batch, 0), strict=True):
-        x = given.float() / 255
+    pair = [images.float() / 255 for images in data.train[rows]]
+    for x, out in zip(pair, data.transform_training(*pair, rows, place=(2, 0, 0)), strict=True):
         kept, turned = ((out == y).flatten(1).all(1) for y in (x, x.flip(3)))
         assert (kept | turned).all()
         assert 0 < turned.sum() < 8

@@ -160,11 +160,22 @@ class Unpaired(ImageData):
     ) -> tuple[Tensor, Tensor]:
         """Convert both domains (B, C, H, W) from uint8 to float32 in [0, 1], and augment them."""
         a, b, *indices = batch
-        domains = [to_float(a), to_float(b)]
-        if self.augment is not None and indices:
-            no_labels = torch.full((len(a),), -1)
+        return super().on_after_batch_transfer((a, to_float(b), *indices), dataloader_idx)
+
+    def transform_training(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        indices: Tensor | None = None,
+        *,
+        place: tuple[int, int, int],
+    ) -> tuple[Tensor, Tensor]:
+        """Augment the images of both domains; `labels` are those of B, `indices` (B, 2)."""
+        domains = [images, labels]
+        if self.augment is not None and indices is not None:
+            no_labels = torch.full((len(images),), -1)
             for k, domain in enumerate(("a", "b")):
-                rng = CounterRNG(indices[0][:, k], self.seed, "augment", domain, epoch=self.epoch)
+                rng = CounterRNG(indices[:, k], self.seed, "augment", domain, epoch=place[0])
                 domains[k], _ = self.augment(domains[k], no_labels, rng, None)
         return domains[0], domains[1]
 
