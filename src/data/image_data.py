@@ -30,6 +30,8 @@ from src.data.base import ImageBatches
 from src.data.images import Images, ImageSet, Splits, channel_moments, fitting_batch
 from src.data.splits import (
     check_labels,
+    expect_same_classes,
+    expect_same_pool,
     first_of_each_class,
     missing_classes,
     resolve_count,
@@ -124,6 +126,7 @@ class ImageData(ImageBatches, ABC):
             self.permutation = torch.randperm(self.size[0] * self.size[1], generator=noise)
         self.class_names: list[str] = [str(label) for label in range(num_classes or 0)]
         self.augment: Augment | None = None  # applied to training images only
+        self.pool: str | None = None  # the files that the test set is drawn from: see `pool_of`
 
     @abstractmethod
     def read(self) -> Splits:
@@ -235,26 +238,19 @@ class ImageData(ImageBatches, ABC):
         return images, labels
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the facts about the data that a checkpoint needs: class names and pixel order."""
-        return {"class_names": self.class_names, "permutation": self.permutation}
+        """Return what a checkpoint needs to know of the data."""
+        classes, order = self.class_names, self.permutation
+        return {"class_names": classes, "permutation": order, "pool": self.pool}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Compare with the data that a checkpoint's model was trained on.
 
         Raises:
-            UserError: the class names or the order of the pixels differ.
+            UserError: the class names, the order of the pixels or the files differ.
         """
-        now, learned = self.class_names, state_dict.get("class_names", self.class_names)
-        if now != learned:
-            new = [name for name in now if name not in learned]
-            gone = [name for name in learned if name not in now]
-            changes = [f"new: {', '.join(new)}"] if new else []
-            changes += [f"gone: {', '.join(gone)}"] if gone else []
-            difference = "; ".join(changes) or "the same in another order"
-            raise UserError(
-                f"{self.name} in {self.root} has other classes than the data of the run "
-                f"({difference})"
-            )
+        learned = state_dict.get("class_names", self.class_names)
+        expect_same_classes(self.class_names, learned, f"{self.name} in {self.root}")
+        expect_same_pool(self.pool, state_dict.get("pool", self.pool), str(self.root))
         if not same_order(self.permutation, state_dict.get("permutation", self.permutation)):
             raise UserError(
                 f"{self.name}: the pixels have another order than in the data of the run "

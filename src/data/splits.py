@@ -1,6 +1,8 @@
 """How a data set is split into training, validation and test: pure functions on labels."""
 
+import hashlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -158,3 +160,38 @@ def check_labels(splits: Splits, num_classes: int | None, source: str) -> None:
                 f"{source}: a label is {high if high >= num_classes else low}, "
                 f"but {num_classes} classes have labels 0 to {num_classes - 1}"
             )
+
+
+def expect_same_classes(now: list[str], learned: list[str], name: str) -> None:
+    """Raise UserError unless the data set `name` has the classes that a model has learned."""
+    if now == learned:
+        return
+    new = [name for name in now if name not in learned]
+    gone = [name for name in learned if name not in now]
+    changes = [f"new: {', '.join(new)}"] if new else []
+    changes += [f"gone: {', '.join(gone)}"] if gone else []
+    difference = "; ".join(changes) or "the same in another order"
+    raise UserError(f"{name} has other classes than the data of the run ({difference})")
+
+
+def pool_of(paths: Sequence[Path], root: Path, n: int) -> str:
+    """Return the number and a digest of the files that a test set is drawn from.
+
+    Args:
+        paths: all of them, in the order from which they are drawn.
+        root: the folder that they are in. Their names below it count, so that it may be moved.
+        n: how many can be read.
+    """
+    names = [path.relative_to(root) if path.is_relative_to(root) else path.name for path in paths]
+    text = "\0".join(map(str, names)).encode(errors="surrogateescape")
+    return f"{count(n, 'image')} ({hashlib.blake2b(text, digest_size=8).hexdigest()})"
+
+
+def expect_same_pool(now: str | None, learned: str | None, root: str) -> None:
+    """Raise UserError unless a test set is drawn from the same files as in the run."""
+    if now != learned:
+        raise UserError(
+            f"the test images are drawn from the files in {root}, which have changed since the run "
+            f"began: {learned or 'a test folder'} then, {now or 'a test folder'} now. Restore them "
+            "(data.exclude=FILE leaves out new ones): another draw would test on training images"
+        )

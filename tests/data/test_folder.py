@@ -224,3 +224,37 @@ def test_exclude_list_that_names_no_image_is_one_line(config, tmp_path, name):
     listed.write_text(f"{name}\n")
     with pytest.raises(UserError, match="which is no image there"):
         data_of(config, "data=folder", f"data.root={root}", f"data.exclude={listed}")
+
+
+@pytest.mark.parametrize("kind", ["folder", "winter", "unpaired"])
+def test_a_test_set_is_drawn_from_the_files_of_the_run(config, tmp_path, kind):
+    """Another file would change the draw, and so put training images into the test set."""
+
+    def state_or_error(root, *settings, state=None):
+        domains = (f"data.root_a={root / 'cats'}", f"data.root_b={root / 'dogs'}")
+        where = domains if kind == "unpaired" else (f"data.root={root}",)
+        model = "model=fc" if kind == "folder" else "model=cyclegan"
+        small = ("data.size=16", "data.val_size=1", "data.test_size=1")
+        data = data_of(config, model, f"data={kind}", *where, *small, *settings)
+        return data.state_dict() if state is None else data.load_state_dict(state)
+
+    before, after = tmp_path / "before", tmp_path / "after"
+    write_folder(before)
+    state = state_or_error(before)
+    before.rename(after)
+    state_or_error(after, state=state)
+    Image.new("RGB", (30, 20)).save(after / "cats" / "new.png")
+    n = 6 if kind == "unpaired" else 12
+    with pytest.raises(UserError, match=rf"have changed .* {n} images .* {n + 1} images "):
+        state_or_error(after, state=state)
+    if kind == "folder":
+        (tmp_path / "new.txt").write_text("cats/new.png")
+        state_or_error(after, f"data.exclude={tmp_path / 'new.txt'}", state=state)
+
+
+def test_files_beside_a_test_folder_may_change(config, tmp_path):
+    write_folder(tmp_path, ("train", "test"))
+    settings = ("data=folder", f"data.root={tmp_path}", "data.size=16", "data.val_size=0")
+    state = data_of(config, *settings).state_dict()
+    Image.new("RGB", (30, 20)).save(tmp_path / "train" / "cats" / "new.png")
+    data_of(config, *settings).load_state_dict(state)

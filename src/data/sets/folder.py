@@ -16,7 +16,7 @@ from src.data.image_data import ImageData
 from src.data.images import Splits
 from src.data.sets.files import FileSet, load_or_stream, make_file_set
 from src.data.split_folders import find_split_folders, group_by_folder
-from src.data.splits import resolve_classes, split_off_test
+from src.data.splits import pool_of, resolve_classes, split_off_test
 
 
 class Folder(ImageData):
@@ -67,6 +67,7 @@ class Folder(ImageData):
         parts = dict(zip(files, loaded, strict=True))
         if "test" in parts:
             return Splits(**parts)
+        self.pool = pool_of(files["train"].paths, self.root, len(parts["train"]))
         splits = split_off_test(parts["train"], self.test_size, self.split_seed, str(self.root))
         return replace(splits, val=parts.get("val"))
 

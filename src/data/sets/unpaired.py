@@ -17,7 +17,7 @@ from src.data.image_data import ImageData
 from src.data.images import Images, ImageSet, Splits
 from src.data.sets.files import load_or_stream, make_file_set
 from src.data.sets.folder import Folder
-from src.data.splits import split_off_test
+from src.data.splits import pool_of, split_off_test
 from src.data.transforms.pixels import add_winter
 
 
@@ -99,6 +99,7 @@ class UnlabeledFolder(ImageData):
         paths, left_out = self.scan
         files = make_file_set(self, paths, torch.full((len(paths),), -1))
         (images,) = load_or_stream(self, [files], left_out)
+        self.pool = pool_of(paths, self.root, len(images))
         return split_off_test(images, self.test_size, self.split_seed, str(self.root))
 
     @cached_property
@@ -144,6 +145,7 @@ class Unpaired(ImageData):
                 raise UserError(f"data.{key}={domain.root} is not a folder with images{hint}")
         for domain in domains:
             domain.setup()
+        self.pool = " and ".join(str(domain.pool) for domain in domains)
         train, test, val = (
             PairSet.align(*(getattr(domain, part) for domain in domains))
             for part in ("train", "test", "val")
@@ -203,6 +205,7 @@ class Winter(Unpaired):
             )
         source = Folder(**self.domain_settings | {"in_memory": True})
         source.setup()
+        self.pool = source.pool
         assert isinstance(source.train, ImageSet)
         if len(source.train) < 2:
             raise UserError(
