@@ -182,8 +182,8 @@ def pool_of(paths: Sequence[Path], root: Path, n: int) -> str:
         root: the folder that they are in. Their names below it count, so that it may be moved.
         n: how many can be read.
     """
-    names = [path.relative_to(root) if path.is_relative_to(root) else path.name for path in paths]
-    text = "\0".join(map(str, names)).encode(errors="surrogateescape")
+    names = "\0".join(str(path.relative_to(root)) for path in paths)
+    text = names.encode(errors="surrogateescape")
     return f"{count(n, 'image')} ({hashlib.blake2b(text, digest_size=8).hexdigest()})"
 
 
