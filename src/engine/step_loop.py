@@ -16,6 +16,8 @@ from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor
 
+from src.core.progress import progress
+
 
 class StepLoop(_AutomaticOptimization):
     """Do what Lightning's automatic optimization does, in the same order and with the same hooks.
@@ -30,12 +32,14 @@ class StepLoop(_AutomaticOptimization):
         self, optimizer: torch.optim.Optimizer, batch_idx: int, kwargs: OrderedDict[str, Any]
     ) -> dict[str, Any]:
         """Train on one batch; return what training_step returned, with the loss detached."""
-        if self.is_simple is None:
-            self.is_simple = is_simple(self.trainer)
-        # a callback may change the number of batches per step
-        if not self.is_simple or self.trainer.accumulate_grad_batches > 1:
-            return super().run(optimizer, batch_idx, kwargs)
         trainer: Any = self.trainer
+        if self.is_simple is None:
+            self.is_simple = is_simple(trainer)
+        # a callback may change the number of batches per step
+        if not self.is_simple or trainer.accumulate_grad_batches > 1:
+            # Lightning counts the steps, but validation is logged by the number of batches
+            trainer.fit_loop.epoch_loop._batches_that_stepped = progress(trainer).batch
+            return super().run(optimizer, batch_idx, kwargs)
         model, done = trainer.lightning_module, self.optim_progress.optimizer
         outputs: dict[str, Any] = {}
 

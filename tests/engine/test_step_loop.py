@@ -1,5 +1,7 @@
 """Our step of one optimizer does what Lightning's does, bit for bit and hook for hook."""
 
+import csv
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -101,3 +103,15 @@ def test_accumulation_that_starts_later_is_followed(config, tmp_path):
     batches = trainer.num_training_batches
     assert batches > 1
     assert trainer.global_step == batches + -(-batches // 2)
+
+
+def test_validation_of_accumulated_batches_is_logged_at_the_batch(config, tmp_path):
+    """Steps are fewer than batches: 2 in an epoch of 4 batches."""
+    cfg = config(*TINY, "data=digits", "model=vae", "trainer.accumulate_grad_batches=3",
+                 "data.val_size=20", "trainer.log_every_n_steps=3",
+                 "trainer.max_epochs=2")  # fmt: skip
+    data = build.datamodule(cfg)
+    build.trainer(cfg, tmp_path).fit(build.model(cfg, data), datamodule=data)
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        rows = {int(row["batches"]): row for row in csv.DictReader(file)}
+    assert [n for n, row in rows.items() if row["val/bound_nats"]] == [4, 8]
