@@ -36,12 +36,15 @@ class StepLoop(_AutomaticOptimization):
         if self.is_simple is None:
             self.is_simple = is_simple(trainer)
         # a callback may change the number of batches per step
-        if not self.is_simple or trainer.accumulate_grad_batches > 1:
+        accumulated = trainer.accumulate_grad_batches
+        if not self.is_simple or accumulated > 1:
             # Lightning counts the steps, but validation is logged by the number of batches
             trainer.fit_loop.epoch_loop._batches_that_stepped = progress(trainer).batch
-            return super().run(optimizer, batch_idx, kwargs)
+            outputs = super().run(optimizer, batch_idx, kwargs)
+            # Lightning divides the loss, so that gradients add up to a mean
+            return outputs | {"loss": outputs["loss"] * accumulated} if outputs else outputs
         model, done = trainer.lightning_module, self.optim_progress.optimizer
-        outputs: dict[str, Any] = {}
+        outputs = {}
 
         def closure() -> Tensor:
             outputs.update(self._training_outputs(model, kwargs))

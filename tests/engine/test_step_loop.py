@@ -105,7 +105,7 @@ def test_accumulation_that_starts_later_is_followed(config, tmp_path):
     assert trainer.global_step == batches + -(-batches // 2)
 
 
-def test_validation_of_accumulated_batches_is_logged_at_the_batch(config, tmp_path):
+def test_accumulated_batches_are_logged_at_the_batch_with_their_loss(config, tmp_path):
     """Steps are fewer than batches: 2 in an epoch of 4 batches."""
     cfg = config(*TINY, "data=digits", "model=vae", "trainer.accumulate_grad_batches=3",
                  "data.val_size=20", "trainer.log_every_n_steps=3",
@@ -115,3 +115,6 @@ def test_validation_of_accumulated_batches_is_logged_at_the_batch(config, tmp_pa
     with (tmp_path / "metrics.csv").open(newline="") as file:
         rows = {int(row["batches"]): row for row in csv.DictReader(file)}
     assert [n for n, row in rows.items() if row["val/bound_nats"]] == [4, 8]
+    for n in (3, 6):
+        bound = float(rows[n]["train/bound_nats"])
+        assert float(rows[n]["train/loss"]) == pytest.approx(bound), "the loss of a VAE"
