@@ -11,7 +11,7 @@ metrics.json says how many images each metric is based on: `test/n` images; `tes
 and the same number of real images for fid_own and related metrics; `test/inception_samples`;
 `test/iwae_samples` draws per image. A result that is based on fewer images than the one in
 metrics.json is printed, but not saved (n=500 if its test/fid_own has 10,000). Otherwise it replaces
-the old one.
+the old one. A classifier's images/test_*.png are drawn again; which=best draws best_test_*.png.
 """
 
 import sys
@@ -37,7 +37,9 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         require("inception=true", "inception", "torch_fidelity")
 
     from src.callbacks.likelihood import ImportanceWeighted
+    from src.callbacks.prediction_gallery import PredictionGallery
     from src.callbacks.report import basis, headline_lines, keep_larger
+    from src.callbacks.trainer_state import callbacks
     from src.engine import build
     from src.engine.checks import expect_test_set
     from src.engine.fit import test
@@ -53,13 +55,18 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         [ImportanceWeighted(cfg.iwae_samples, cfg.iwae_rows, noise)] if cfg.iwae_samples else []
     )
     trainer = build.trainer(run_cfg, folder, *estimates)
+    batches = batches_done(checkpoint)
+    done: Any = trainer.fit_loop.epoch_loop.batch_progress.total
+    done.processed = batches  # pictures say it
+    for callback in callbacks(trainer) if cfg.which == "best" else []:
+        if isinstance(callback, PredictionGallery):
+            callback.prefix = "best_"
     metrics = test(trainer, model, data)
     counts, based_on = basis(trainer)
     values = metrics | counts
     runs.move_damaged_metrics(folder)
     prefix = "best/" if cfg.which == "best" else ""
     before = _with_prefix(runs.read_metrics(folder), prefix)
-    batches = batches_done(checkpoint)
     same_model = before.get("batches") in (None, batches)
     kept, refused = keep_larger(before if same_model else {}, values, based_on)
     print("\n".join([*headline_lines(values), *refused]))  # before writing them, which may fail

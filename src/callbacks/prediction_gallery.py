@@ -27,10 +27,13 @@ class PredictionGallery(pl.Callback):
     Args:
         n: images to show: mistakes first, and then those that were almost mistakes; each in the
             order of the probability of the true class, the lowest first.
+
+    Attributes:
+        prefix: start of the names of the files; `src.evaluate` sets it.
     """
 
     def __init__(self, n: PositiveInt) -> None:
-        self.n = n
+        self.n, self.prefix = n, ""
         # images, true labels, predictions, probability of the true class, of the predicted class
         self.worst: list[Tensor] = []  # each (<= n, ...)
 
@@ -97,7 +100,7 @@ class PredictionGallery(pl.Callback):
         }
         for name, picture in pictures.items():
             if stage == "test":
-                save_image(trainer, f"test_{name}.png", picture)
+                save_image(trainer, f"{self.prefix}test_{name}.png", picture)
             log_image(trainer, f"{stage}_{name}", picture)
 
 

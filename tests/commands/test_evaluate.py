@@ -14,6 +14,7 @@ from src.core.errors import UserError
 from src.evaluate import evaluate
 from src.metrics import features
 from src.train import train
+from src.viz import charts
 from tests.conftest import TINY, TINY_NETS, call, saved
 from tests.metrics.families import CARD, small
 
@@ -76,6 +77,25 @@ def test_larger_or_equal_measurement_replaces_the_old_one(gan, capsys):
         assert "not kept" not in capsys.readouterr().out
     for name in ("seconds", "val/fid_own", "images_per_second", "parameters", "peak_memory_mb"):
         assert after[name] == before[name], "what it did not measure stays"
+
+
+def test_pictures_name_their_checkpoint_and_the_best_has_its_own(config, tmp_path, monkeypatch):
+    titles, draw = [], charts.draw_confusion
+    monkeypatch.setattr(
+        charts, "draw_confusion", lambda *args: titles.append(args[2]) or draw(*args)
+    )
+    gallery = "src.callbacks.prediction_gallery.PredictionGallery"
+    cfg = config(*TINY, "data=digits", "model=fc", "data.val_size=20", "trainer.max_epochs=1",
+                 f"+callbacks.predictions={{_target_: {gallery}, n: 4}}",
+                 "checkpoint.monitor=val/acc", "test=false")  # fmt: skip
+    train(cfg, folder := saved(cfg, tmp_path / "run"))
+    titles.clear()
+    for which in ("last", "best"):
+        call("evaluate", evaluate, f"run={folder}", f"which={which}")
+    assert [title.splitlines()[1] for title in titles] == ["after 4 batches"] * 2
+    names = {path.name for path in (folder / "images").glob("*test_*")}
+    tests = {"test_mistakes.png", "test_confusion.png", "test_classes.png"}
+    assert names == tests | {f"best_{name}" for name in tests}
 
 
 def test_fewer_draws_of_the_latents_do_not_replace_more(config, tmp_path, capsys):
