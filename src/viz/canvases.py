@@ -15,6 +15,7 @@ from src.viz.grids import enlarge, grid
 
 COLORS = {"read": (0, 170, 0), "write": (220, 0, 0)}
 COLUMNS = 16  # steps in a strip
+FAR = 1e4  # pixels; PIL takes a second for the border of a window of a diverging run
 TARGET = (0, 90, 220)  # frame of the image that is reconstructed
 
 
@@ -119,7 +120,10 @@ def _painted(canvases: Canvases, scale: int) -> Tensor:
             picture = Image.fromarray((frames[t, i] * 255).round().byte().permute(1, 2, 0).numpy())
             draw = ImageDraw.Draw(picture)
             for name, windows in canvases.windows.items():
-                *corners, sigma = windows[t - 1, i].float().tolist()
+                window = windows[t - 1, i].float().clamp(-FAR, FAR)
+                if window.isnan().any():
+                    continue
+                *corners, sigma = window.tolist()
                 top, left, bottom, right = ((corner + 0.5) * scale for corner in corners)
                 border = round(min(max(sigma * scale / 2, 1), scale * 2))
                 draw.rectangle([left, top, right, bottom], outline=COLORS[name], width=border)

@@ -26,6 +26,13 @@ def test_canvas_frames_show_windows_in_their_colors():
     assert (thick[..., 0] > 200).sum() > len(red) + 20, "a wide sigma has a wide border"
 
 
+@pytest.mark.parametrize("size", [1e9, torch.inf, torch.nan])
+def test_windows_of_a_diverging_run_are_no_error(size):
+    windows = torch.tensor([-size, -size, size, size, size]).view(1, 1, 5)
+    strip = drawn.canvas_strip(Canvases(torch.full((2, 1, 1, 4, 4), 0.5), {"write": windows}))
+    assert (strip[2:10, 12:20] == 128).all(), "no border crosses the canvas"
+
+
 def test_reconstructions_are_below_their_images():
     images = torch.linspace(0, 0.9, 10).view(10, 1, 1, 1).expand(10, 1, 4, 4)
     pages = drawn.canvas_frames(Canvases(torch.ones(3, 10, 1, 4, 4), {}, images), scale=1)
