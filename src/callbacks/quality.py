@@ -15,6 +15,7 @@ from src.callbacks.trainer_state import callbacks, datamodule, on_first_process
 from src.core.errors import UserError
 from src.core.packages import require
 from src.core.pixels import to_uint8
+from src.core.progress import progress
 from src.core.randomness import generator
 from src.core.types import PathText, PositiveInt, Seed
 from src.data.image_data import ImageData
@@ -128,7 +129,7 @@ class SampleQuality(pl.Callback):
         if isinstance(model, CanSample):
             computed = on_first_process(trainer, lambda: self._compute(trainer, model, stage))
             for count, (n, values) in computed.items():
-                self._log(model, stage, count, n, values)
+                self._log(trainer, model, stage, count, n, values)
 
     def _compute(
         self, trainer: pl.Trainer, model: pl.LightningModule, stage: str
@@ -189,9 +190,20 @@ class SampleQuality(pl.Callback):
             return {}
 
     def _log(
-        self, model: pl.LightningModule, stage: str, count: str, n: int, values: dict[str, float]
+        self,
+        trainer: pl.Trainer,
+        model: pl.LightningModule,
+        stage: str,
+        count: str,
+        n: int,
+        values: dict[str, float],
     ) -> None:
         named = {f"{stage}/{name}": value for name, value in values.items()}
-        model.log_dict(named, rank_zero_only=True)
+        model.log_dict(named, rank_zero_only=True, logger=not trainer.training)
+        if trainer.training:  # Lightning would pass them on only after the checkpoint of the epoch
+            known = trainer.callback_metrics
+            logged = {name: float(known[name]) for name in named if name in known}
+            for logger in trainer.loggers:
+                logger.log_metrics(logged, step=progress(trainer).batch - 1)
         self.counts[f"{stage}/{count}"] = n
         self.based_on |= dict.fromkeys(named, f"{stage}/{count}")

@@ -1,12 +1,16 @@
 """Training that stops without improvement, and continues if a resumed session allows it."""
 
+import os
 import shutil
+import signal
 
 import pytest
 
 from src.core import runs
+from src.core.errors import Interrupted
 from src.engine.resume import batches_done
 from src.metrics import features
+from src.models.vae import VAE
 from src.train import train
 from tests.conftest import TINY, command, saved
 from tests.engine.cuts import assert_same, rows, state
@@ -52,13 +56,27 @@ def test_stopped_run_stays_stopped_and_says_how_to_train_longer(ended, tmp_path)
 
 
 def test_samples_of_a_run_that_stops_early_are_measured(config, tmp_path, monkeypatch):
+    """A signal in the validation that ends the run comes before they are measured."""
+    step = VAE.validation_step
+
+    def signaled(self, batch, batch_idx):
+        if self.trainer.current_epoch == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(VAE, "validation_step", signaled)
     monkeypatch.setattr(features, "STEPS", 5)
     cfg = config(*TINY, "model=vae", "callbacks=[default,early_stopping]", "data.val_size=20",
                  "callbacks.early_stopping.min_delta=1e9", "callbacks.early_stopping.patience=1",
                  "trainer.max_epochs=6", "test=false")  # fmt: skip
-    metrics = train(cfg, saved(cfg, tmp_path / "run"))
+    folder = saved(cfg, tmp_path / "run")
+    with pytest.raises(Interrupted):
+        train(cfg, folder)
+    cfg.resume = str(folder)
+    metrics = train(cfg, folder)
     assert metrics["batches"] == 8
-    assert metrics["val/fid_own"] == runs.load_last(tmp_path / "run")["metrics"]["val/fid_own"]
+    assert float(rows(folder)[-1]["val/fid_own"]) == metrics["val/fid_own"]
+    assert metrics["val/fid_own"] == runs.load_last(folder)["metrics"]["val/fid_own"]
 
 
 @pytest.mark.slow

@@ -46,7 +46,7 @@ def measured(callback, data, drawn=None):
 
     class Trainer:
         datamodule = data
-        world_size = 1
+        world_size, training = 1, False
 
     model = Perfect()
     if drawn is not None:
