@@ -62,7 +62,7 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
         if trainer.state.fn == "fit":
             monitored(trainer, "callbacks.early_stopping", self.monitor)
         super().on_validation_end(trainer, pl_module)
-        if trainer.should_stop:
+        if self.ended:
             best = float(self.best_score)
             log.info(
                 "epoch %d: stopped, because %s has not improved on %.4g",

@@ -5,9 +5,11 @@ import shutil
 import signal
 
 import pytest
+import pytorch_lightning as pl
 
 from src.core import runs
 from src.core.errors import Interrupted
+from src.engine import build
 from src.engine.resume import batches_done
 from src.metrics import features
 from src.models.vae import VAE
@@ -77,6 +79,19 @@ def test_samples_of_a_run_that_stops_early_are_measured(config, tmp_path, monkey
     assert metrics["batches"] == 8
     assert float(rows(folder)[-1]["val/fid_own"]) == metrics["val/fid_own"]
     assert metrics["val/fid_own"] == runs.load_last(folder)["metrics"]["val/fid_own"]
+
+
+def test_only_early_stopping_says_that_it_stopped_the_run(config, tmp_path, log_lines):
+    """The run is stopped by another callback, before its first validation."""
+
+    class Stop(pl.Callback):
+        def on_train_batch_end(self, trainer, *args):
+            trainer.should_stop = True
+
+    cfg = config(*ENDED, "data=digits")
+    data = build.datamodule(cfg)
+    build.trainer(cfg, tmp_path, Stop()).fit(build.model(cfg, data), datamodule=data)
+    assert not [line for line in log_lines if "stopped, because" in line]
 
 
 @pytest.mark.slow
