@@ -73,11 +73,16 @@ def monitored(trainer: pl.Trainer, who: str, name: str) -> float:
 
 def expect_validation(trainer: pl.Trainer, who: str, name: str) -> None:
     """Raise UserError if `who` monitors the metric `name`, but there is nothing to validate."""
+    every, epochs = trainer.check_val_every_n_epoch, trainer.max_epochs
     if not len(datamodule(trainer).val):
-        raise UserError(
-            f"{who} monitors {name}, but there is no validation (data.val_size=0); "
-            "set data.val_size=0.1, for example"
-        )
+        why = "data.val_size=0); set data.val_size=0.1, for example"
+    elif not trainer.limit_val_batches:
+        why = "trainer.limit_val_batches=0); set trainer.limit_val_batches=null"
+    elif every and epochs and 0 < epochs < every:
+        why = f"trainer.check_val_every_n_epoch={every}); set at most trainer.max_epochs={epochs}"
+    else:
+        return
+    raise UserError(f"{who} monitors {name}, but there is no validation ({why}")
 
 
 def is_power_of_two(n: int) -> bool:

@@ -109,9 +109,14 @@ def test_missing_monitor_is_named(config, tmp_path, who):
         UserError, match=rf"^{key}\.monitor=test/acc is not logged"
     ):  # no epoch is chosen on the test set
         train(cfg, tmp_path)
-    cfg = config(*WATCHED, who, "data.val_size=0")
-    with pytest.raises(UserError, match=r"there is no validation \(data\.val_size=0\)"):
-        train(cfg, tmp_path)
+    for given, said in (
+        ("data.val_size=0", r"\(data\.val_size=0\)"),
+        ("trainer.limit_val_batches=0", r"\(trainer\.limit_val_batches=0\)"),
+        ("trainer.check_val_every_n_epoch=99", r"\(trainer\.check_val_every_n_epoch=99\)"),
+    ):
+        cfg = config(*WATCHED, who, given)
+        with pytest.raises(UserError, match=rf"there is no validation {said}; set "):
+            train(cfg, tmp_path)
 
 
 def test_plateau_lowers_the_learning_rate_of_a_run(config, tmp_path):
