@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
+from torch import Tensor
 
 from src.callbacks.trainer_state import max_over_processes
 from src.core.counts import count
@@ -53,6 +54,7 @@ class Pruning(pl.Callback):
         self.trial_id, self.monitor, self.pruner = trial_id, monitor, pruner
         self.study: Any = None
         self.database: Any = None
+        self.before: Tensor | None = None  # value of the metric before this validation
         self.pruned = False
 
     def state_dict(self) -> dict[str, Any]:
@@ -64,13 +66,17 @@ class Pruning(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         trainer.should_stop |= self.pruned
 
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.before = trainer.callback_metrics.get(self.monitor)
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         ended = False
-        if trainer.is_global_zero and self.monitor in trainer.callback_metrics:
-            value = float(trainer.callback_metrics[self.monitor])
-            ended = self._is_worse(value, trainer.current_epoch + 1)
+        value = trainer.callback_metrics.get(self.monitor)
+        # Lightning keeps the value of an earlier validation until there is another
+        if trainer.is_global_zero and value is not None and value is not self.before:
+            ended = self._is_worse(float(value), trainer.current_epoch + 1)
         if max_over_processes(trainer, int(ended)):
             self.pruned = trainer.should_stop = True
             log.info(

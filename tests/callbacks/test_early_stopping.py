@@ -7,6 +7,7 @@ import signal
 import pytest
 import pytorch_lightning as pl
 
+from src.callbacks.pruning import Pruning
 from src.core import runs
 from src.core.errors import Interrupted
 from src.engine import build
@@ -115,3 +116,21 @@ def test_resume_without_early_stopping_trains_to_the_end(ended, tmp_path):
     assert result.returncode == 0, result.stderr
     assert batches(folder) == 24
     assert "early_stopping" not in runs.load_config(folder).callbacks
+
+
+def test_pruning_reports_only_values_of_this_validation(config, tmp_path):
+    """The metric is measured after every second epoch."""
+
+    class Measures(pl.Callback):
+        def on_validation_epoch_end(self, trainer, model):
+            if trainer.current_epoch % 2:
+                model.log("val/x", 7.0)
+
+    reported = []
+    pruning = Pruning(None, "sweep", "study", 0, "val/x", None)
+    pruning._is_worse = lambda value, epoch: reported.append((epoch, value)) or False
+    cfg = config(*TINY, "data=digits", "model=fc", "data.val_size=20", "trainer.max_epochs=5")
+    data = build.datamodule(cfg)
+    trainer = build.trainer(cfg, tmp_path, Measures(), pruning)
+    trainer.fit(build.model(cfg, data), datamodule=data)
+    assert reported == [(2, 7.0), (4, 7.0)]
