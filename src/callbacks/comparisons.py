@@ -16,7 +16,7 @@ class Comparisons(ImageSeries):
     """Rows of input images and the model's versions of them, at most n rows."""
 
     name = "comparisons"
-    title = "validation images and the model's versions of them"
+    title = "{images} and the model's versions of them"
 
     def draw(self, trainer: pl.Trainer, model: Any) -> np.ndarray | None:
         if not isinstance(model, CanCompare):

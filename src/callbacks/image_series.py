@@ -16,7 +16,7 @@ from src.callbacks.images import (
     save_image,
     save_series_gif,
 )
-from src.callbacks.trainer_state import is_due, is_last_epoch
+from src.callbacks.trainer_state import is_due, is_last_epoch, probe_part
 from src.core.progress import progress
 from src.core.types import PositiveInt, Seed
 from src.viz import grids
@@ -37,6 +37,7 @@ class ImageSeries(pl.Callback):
     Attributes:
         name: name of the picture.
         title: what it shows, in words above it; the number of batches follows in the next line.
+            "{images}" stands for "validation images", or those that are shown in their place.
     """
 
     name: ClassVar[str]
@@ -77,7 +78,7 @@ class ImageSeries(pl.Callback):
     def _save(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         if not trainer.is_global_zero or (picture := self.draw(trainer, model)) is None:
             return
-        title = f"{self.title}\n{moment(trainer)}"
+        title = f"{self.title.format(images=probe_part(trainer)[0])}\n{moment(trainer)}"
         picture = add_title(picture, title, self.headers(trainer, model))
         save_image(trainer, f"{self.name}_{progress(trainer).batch:08d}.png", picture)
         log_image(trainer, self.name, picture)

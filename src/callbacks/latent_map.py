@@ -16,7 +16,7 @@ POINTS = 2000  # images in the scatter, at most
 
 
 class LatentMap(ImageSeries):
-    """The plane as n x n decoded images, next to validation images as points colored by class.
+    """The plane as n x n decoded images, next to images as points colored by class.
 
     The decoded images lie on a regular grid of quantiles of the prior N(0, I), so that each
     stands for the same probability (Kingma & Welling 2013, figure 4). A point is the mean of
@@ -26,7 +26,7 @@ class LatentMap(ImageSeries):
     """
 
     name = "latent_map"
-    title = "latent plane: decoded images, and validation images as points"
+    title = "latent plane: decoded images, and {images} as points"
 
     def draw(self, trainer: pl.Trainer, model: Any) -> np.ndarray | None:
         if not (isinstance(model, CanEncode) and isinstance(model, CanDecode)):

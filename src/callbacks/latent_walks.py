@@ -1,4 +1,4 @@
-"""Walks through latent space, from one validation image to another."""
+"""Walks through latent space, from one image to another."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ class LatentWalks(ImageSeries):
     """n walks, a row each: an image, the decoded straight line to another image, that image."""
 
     name = "walks"
-    title = "walks in latent space, in straight lines between two validation images"
+    title = "walks in latent space, in straight lines between two {images}"
 
     def draw(self, trainer: pl.Trainer, model: Any) -> np.ndarray | None:
         if not (isinstance(model, CanEncode) and isinstance(model, CanDecode)):

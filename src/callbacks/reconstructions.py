@@ -1,4 +1,4 @@
-"""Reconstructions of validation images."""
+"""Reconstructions of images."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ class Reconstructions(ImageSeries):
     """n images, each with its reconstruction to the right of it, in rows of four pairs."""
 
     name = "reconstructions"
-    title = "validation images, each with its reconstruction to the right"
+    title = "{images}, each with its reconstruction to the right"
 
     def draw(self, trainer: pl.Trainer, model: Any) -> np.ndarray | None:
         if not isinstance(model, CanReconstruct):

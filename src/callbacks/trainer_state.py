@@ -11,7 +11,7 @@ from torch import Tensor
 
 from src.core.errors import UserError, near
 from src.data.image_data import ImageData
-from src.data.images import evenly_spaced
+from src.data.images import Images, evenly_spaced
 
 T = TypeVar("T")
 
@@ -26,17 +26,27 @@ def callbacks(trainer: pl.Trainer) -> list[pl.Callback]:
     return cast(Any, trainer).callbacks
 
 
-def probe_images(trainer: pl.Trainer, n: int) -> tuple[Tensor, Tensor]:
-    """Return n evenly spaced validation images with their labels.
+def probe_part(trainer: pl.Trainer) -> tuple[str, Images]:
+    """Return what pictures show, and what it is: "validation images".
 
-    Without validation images they are test images, without those training images.
+    Without validation images these are the test images, without those the training images.
+    """
+    data = datamodule(trainer)
+    if len(data.val):
+        return "validation images", data.val
+    if len(data.test) and data.test is not data.train:
+        return "test images", data.test
+    return "training images", data.train
+
+
+def probe_images(trainer: pl.Trainer, n: int) -> tuple[Tensor, Tensor]:
+    """Return n evenly spaced images of `probe_part`, with their labels.
 
     Returns:
         images (n, C, H, W) in [0, 1] and labels (n,), on the CPU.
     """
-    data = datamodule(trainer)
-    part = next((part for part in (data.val, data.test) if len(part)), data.train)
-    return data.eval_images(part, evenly_spaced(len(part), n))
+    _, part = probe_part(trainer)
+    return datamodule(trainer).eval_images(part, evenly_spaced(len(part), n))
 
 
 def max_over_processes(trainer: pl.Trainer, value: int) -> int:

@@ -2,10 +2,13 @@
 
 from types import SimpleNamespace
 
+import pytest
 import torch
 
+from src.callbacks import image_series
 from src.callbacks.latent_walks import LatentWalks
 from src.engine import build
+from src.train import train
 from tests.conftest import TINY
 
 
@@ -17,3 +20,16 @@ def test_no_walk_is_drawn_with_a_single_validation_image(config):
     assert walks.draw(SimpleNamespace(datamodule=data), model).shape[0] == 2 * (2 * 28 + 2) + 2
     data.val = data.val.subset(torch.arange(1))
     assert walks.draw(SimpleNamespace(datamodule=data), model) is None
+
+
+@pytest.mark.parametrize(("val_size", "words"), [(20, "validation images"), (0, "test images")])
+def test_title_says_which_images_are_shown(config, tmp_path, monkeypatch, val_size, words):
+    titles, add_title = [], image_series.add_title
+    monkeypatch.setattr(
+        image_series, "add_title", lambda *args: titles.append(args[1]) or add_title(*args)
+    )
+    walks = "{_target_: src.callbacks.latent_walks.LatentWalks, every_n_batches: 99, n: 2, seed: 0}"
+    cfg = config(*TINY, "model=vae", "data=digits", f"data.val_size={val_size}", "test=false",
+                 "trainer.max_epochs=1", f"+callbacks.walks={walks}")  # fmt: skip
+    train(cfg, tmp_path)
+    assert titles[-1].startswith(f"walks in latent space, in straight lines between two {words}\n")
