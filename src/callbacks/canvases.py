@@ -60,7 +60,7 @@ class CanvasSequences(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         kl = {
-            name: float(value)
+            int(name.rpartition("_")[2]): float(value)
             for name, value in trainer.callback_metrics.items()
             if name.startswith("val_steps/kl_nats")
         }
@@ -69,7 +69,7 @@ class CanvasSequences(pl.Callback):
                 trainer,
                 "kl_steps",
                 charts.draw_bars(
-                    [kl[name] for name in sorted(kl)],
+                    [kl[step] for step in sorted(kl)],
                     f"validation: KL divergence of each step\n{moment(trainer)}",
                     x_label="step",
                     y_label="nats",

@@ -1,9 +1,12 @@
 """Canvases of a model that draws step by step, as strips and frames."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
+from src.callbacks import canvases as callback
 from src.viz import canvases as drawn
 from src.viz.canvases import Canvases
 
@@ -47,3 +50,15 @@ def test_strip_has_one_row_per_image():
         Canvases(torch.zeros(65, 9, 3, 5, 5), {}, torch.zeros(9, 3, 5, 5)), scale=1
     )
     assert strip.shape == (8 * 7 + 2, 17 * 7 + 2, 3)
+
+
+def test_bars_of_a_hundred_steps_are_in_the_order_of_the_steps(monkeypatch):
+    bars = []
+    monkeypatch.setattr(callback, "moment", lambda trainer: "")
+    monkeypatch.setattr(
+        callback.charts, "draw_bars", lambda values, *args, **more: bars.append(values)
+    )
+    kl = {f"val_steps/kl_nats_{t:02d}": torch.tensor(float(t)) for t in range(1, 101)}
+    trainer = SimpleNamespace(callback_metrics=kl, is_global_zero=True, loggers=[])
+    callback.CanvasSequences(1, n=1, seed=0).on_validation_end(trainer, None)
+    assert bars == [list(range(1, 101))]
