@@ -140,10 +140,11 @@ def _filters(layer: Any) -> Tensor:
 
 def _picture(trainer: pl.Trainer, name: str, layer: nn.Module, tile_pixels: int) -> np.ndarray:
     """Draw the filters of a layer, with its name and the range of their weights."""
-    filters = _filters(layer).detach()
+    filters, channel = _filters(layer).detach(), ""
+    if (channels := filters.shape[1]) not in (1, 3):
+        filters, channel = filters[:, :1], f", channel 1 of {channels}"
     tile = grids.filter_tile(filters, tile_pixels=tile_pixels)
     low, high = float(filters.min()), float(filters.max())
-    channel = "" if filters.shape[1] in (1, 3) else f", channel 1 of {filters.shape[1]}"
     title = f"{name} ({type(layer).__name__}){channel}\nweights {low:+.2f} to {high:+.2f}"
     return add_title(tile, f"{title}\n{moment(trainer)}")
 

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from src.callbacks import weights
 from src.callbacks.images import delete_images_after
 from src.callbacks.loggers import CSVLogger
 from src.callbacks.prediction_gallery import PredictionGallery
@@ -231,6 +232,17 @@ def test_filter_tile_is_scaled_per_layer():
     assert tile[2, 6] == 255
     assert grids.filter_tile(torch.rand(100, 8, 3, 3)).shape == (8 * 26 + 2, 8 * 26 + 2)
     assert grids.filter_tile(torch.rand(4, 3, 3, 3)).ndim == 3
+
+
+def test_the_range_above_filters_is_that_of_the_drawn_channel(monkeypatch):
+    monkeypatch.setattr(weights, "add_title", lambda tile, title: title)
+    monkeypatch.setattr(weights, "moment", lambda trainer: "")
+    layer = torch.nn.Conv2d(16, 8, 3)
+    with torch.no_grad():
+        layer.weight[:, 0] = torch.linspace(-0.25, 0.5, 9).view(3, 3)
+        layer.weight[:, 1:] = 9
+    title = weights._picture(None, "conv", layer, 24)
+    assert title.startswith("conv (Conv2d), channel 1 of 16\nweights -0.25 to +0.50\n")
 
 
 def test_gif_opens_one_file_at_a_time(tmp_path):
