@@ -44,7 +44,8 @@ class Weights(pl.Callback):
         batch_idx: int,
     ) -> None:
         step = progress(trainer).batch
-        if is_due(step, self.every_n_batches) and (step >= 16 or step == 1):
+        is_left_out = 1 < step < 16 and step % self.every_n_batches != 0
+        if is_due(step, self.every_n_batches) and not is_left_out:
             self._show(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

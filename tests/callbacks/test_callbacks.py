@@ -211,6 +211,17 @@ def test_pictures_are_due_at_powers_of_two_and_intervals():
     assert [n for n in range(1, 301) if is_due(n, 100)] == [1, 2, 4, 8, 16, 32, 64, 100, 200, 300]
 
 
+@pytest.mark.parametrize(("every", "expected"), [(5, [1, *range(5, 41, 5)]), (40, [1, 16, 32, 40])])
+def test_weights_are_written_at_multiples_of_the_interval(monkeypatch, every, expected):
+    shown = []
+    callback = weights.Weights(every)
+    callback._show = lambda trainer, model: shown.append(trainer)
+    monkeypatch.setattr(weights, "progress", lambda trainer: SimpleNamespace(batch=trainer))
+    for batch in range(1, 41):
+        callback.on_train_batch_end(batch, None, None, None, 0)
+    assert shown == expected
+
+
 def test_grid_places_images_row_by_row():
     images = torch.zeros(3, 1, 2, 2)
     images[2] = 0.5
