@@ -72,7 +72,8 @@ class SampleQuality(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if not isinstance(pl_module, CanSample) or self.ready:
             return
-        if stage != "fit" or len(datamodule(trainer).val):
+        data = datamodule(trainer)
+        if stage != "fit" or len(data.val) or len(data.test):
             self.ready = True
             on_first_process(trainer, lambda: self._prepare(trainer))  # which also measures
 

@@ -5,10 +5,12 @@ import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from src.callbacks.quality import SampleQuality
 from src.data.images import ImageSet
 from src.metrics import features
 from src.metrics.features import feature_net
@@ -111,6 +113,16 @@ def test_feature_net_uses_the_full_training_set(config, cut):
     pixels = {image.numpy().tobytes() for image in sources[0].images}
     test = [image.numpy().tobytes() for image in whole.test.images]
     assert sum(image in pixels for image in test) < 3, "no test image, except duplicates"
+
+
+@pytest.mark.parametrize(("val", "test"), [([1], []), ([], [1]), ([], [])])
+def test_networks_are_prepared_before_training_if_they_are_needed(val, test):
+    prepared = []
+    callback = SampleQuality(1, None, 0, "")
+    callback._prepare = prepared.append
+    trainer = SimpleNamespace(world_size=1, datamodule=SimpleNamespace(val=val, test=test))
+    callback.setup(trainer, SimpleNamespace(sample=print), "fit")
+    assert bool(prepared) == bool(val or test)
 
 
 def test_feature_net_sees_permuted_pixels(config):
