@@ -200,7 +200,7 @@ class SampleQuality(pl.Callback):
         values: dict[str, float],
     ) -> None:
         named = {f"{stage}/{name}": value for name, value in values.items()}
-        model.log_dict(named, rank_zero_only=True, logger=not trainer.training)
+        model.log_dict(named, rank_zero_only=True, logger=False if trainer.training else None)
         if trainer.training:  # Lightning would pass them on only after the checkpoint of the epoch
             known = trainer.callback_metrics
             logged = {name: float(known[name]) for name in named if name in known}
