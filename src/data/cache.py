@@ -25,8 +25,8 @@ def cached(path: Path, fits: Callable[[Any], bool], make: Callable[[], Any]) -> 
 
     Args:
         path: its name must depend on everything that the value depends on.
-        fits: whether a value has the right shapes and types. It may raise TypeError, ValueError or
-            AttributeError instead of returning False.
+        fits: whether a value has the right shapes and types, and may be kept. It may raise
+            TypeError, ValueError or AttributeError instead of returning False.
         make: () -> the value, made of tensors and built-in containers.
     """
     try:
@@ -39,6 +39,8 @@ def cached(path: Path, fits: Callable[[Any], bool], make: Callable[[], Any]) -> 
     except Damaged as error:
         log.info("%s is damaged (%s): decoding again", path, error)
     value = make()
+    if not _fits(value, fits):
+        return value
     with optional("decoded images are not cached", path.parent):
         write_atomically(path, lambda temporary: torch.save(value, temporary))
         log.info("decoded images cached for all runs in %s", path)

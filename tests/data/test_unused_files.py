@@ -1,5 +1,6 @@
 """Every file in a folder is read or counted by reason: HEIC, links, broken and other files."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from src.core import files
 from src.core.errors import UserError
 from src.core.files import images_below, summary
 from src.core.inputs import find_images
-from src.data.decode import Fit, decode, why_unreadable
+from src.data import decode as decoder
+from src.data.decode import Fit, check_readable, decode
 from src.data.images import ImageSet
 from tests.conftest import ROOT, WINTER_NET, command, data_of
 
@@ -84,11 +86,12 @@ def test_heic_named_jpg_without_pillow_heif_is_explained(tmp_path):
     (tmp_path / "x.jpg").write_bytes(BROKEN_HEIC)
     code = (
         "import sys; sys.modules['pillow_heif'] = None\n"
-        "from pathlib import Path\nfrom src.data.decode import why_unreadable\n"
-        f"print(why_unreadable(Path({str(tmp_path / 'x.jpg')!r})))"
+        "from pathlib import Path\nfrom src.data.decode import check_readable\n"
+        f"check_readable(Path({str(tmp_path / 'x.jpg')!r}))"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert result.stdout.strip() == "HEIC (to read them: pip install pillow-heif)", result.stderr
+    reason = "(HEIC (to read them: pip install pillow-heif))"
+    assert result.stderr.strip().endswith(f"x.jpg is not a readable image {reason}")
 
 
 @pytest.mark.parametrize("keep", ["true", "false"])
@@ -117,6 +120,39 @@ def test_unreadable_images_are_left_out_and_the_first_is_named(config, folder, c
     for one, other in ((data.train, again.train), (data.test, again.test)):
         everyone = torch.arange(len(one))
         assert torch.equal(one[everyone][0], other[everyone][0])
+
+
+@pytest.mark.parametrize("keep", ["true", "false"])
+def test_an_error_of_the_system_is_not_cached(config, folder, caplog, keep, tmp_path, monkeypatch):
+    caplog.set_level("INFO", logger="src")
+    real, settings = decoder._open, (f"data.in_memory={keep}", f"data.cache={tmp_path / 'cache'}")
+    (folder / "red" / "empty.png").write_bytes(b"")
+
+    def fail(path):
+        if path.name == "3.jpg":
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path)
+
+    monkeypatch.setattr(decoder, "_open", fail)
+    assert everything(read(config, folder, *settings)) == 14
+    path = folder / "blue" / "3.jpg"
+    assert f"3 unreadable (the first: {path}: Input/output error)" in caplog.text
+    monkeypatch.setattr(decoder, "_open", real)
+    assert everything(read(config, folder, *settings)) == 16
+    monkeypatch.setattr(decoder, "_open", lambda path: pytest.fail("opened again"))
+    caplog.clear()
+    read(config, folder, *settings)
+    first = folder / "red" / "empty.png"
+    assert f"1 unreadable (the first: {first}: damaged, or not an image)" in caplog.text
+
+
+def test_too_little_memory_is_no_damage(folder, monkeypatch):
+    def fail(path):
+        raise MemoryError
+
+    monkeypatch.setattr(decoder, "_open", fail)
+    with pytest.raises(MemoryError):
+        check_readable(folder / "red" / "0.jpg")
 
 
 def test_in_memory_does_not_change_the_images(config, folder):
@@ -152,13 +188,15 @@ def test_quick_check_finds_the_same_files_as_decoding(folder):
         else:
             data[rng.integers(len(data))] ^= 1 << rng.integers(8)
         path.write_bytes(data)
-        try:
-            decode(path, Fit((8, 8), 3))
-            fine = True
-        except UserError:
-            fine = False
-        assert (why_unreadable(path) is None) == fine
-        seen.add(fine)
+        fine = []
+        for read_file in (check_readable, lambda path: decode(path, Fit((8, 8), 3))):
+            try:
+                read_file(path)
+                fine.append(True)
+            except UserError:
+                fine.append(False)
+        assert fine[0] == fine[1]
+        seen.add(fine[0])
     assert seen == {True, False}
 
 

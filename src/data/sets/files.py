@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -20,14 +20,17 @@ from src.core.errors import UserError
 from src.core.files import LeftOut, count_line, printable
 from src.core.memory import total_memory
 from src.data.cache import cached
-from src.data.decode import Fit, decode_array, parse_color, why_unreadable
+from src.data.decode import Fit, check_readable, decode_array, is_damage, parse_color, reason
 from src.data.image_data import ImageData
 from src.data.images import Images, ImageSet
 
 log = logging.getLogger(__name__)
 
 MEMORY_LIMIT = 4 * 2**30  # bytes of decoded images, at most, for `in_memory: auto` and the cache
-VERSION = 3  # raise it when `decode` changes: cached images are then decoded again
+VERSION = 4  # raise it when `decode`, or what is cached, changes: images are then decoded again
+
+
+Faults = dict[int, str]  # why a file cannot be read, by its index
 
 
 @dataclass
@@ -82,46 +85,58 @@ class FileSet(Dataset[Any]):
             digest.update(line.encode(errors="surrogateescape"))
         return digest.hexdigest()
 
-    def decode_all(self, strict: bool) -> tuple[Tensor, Tensor]:
+    def decode_all(self, strict: bool) -> tuple[Tensor, Faults, bool]:
         """Decode all files, with one thread per core.
 
         Args:
             strict: raise for a file that cannot be read; False: leave it out.
 
         Returns:
-            The M readable images, (M, C, H, W) uint8, and which they are, (N,) bool.
+            The M readable images, (M, C, H, W) uint8, and as `find_faults`.
 
         Raises:
             UserError: `strict`, and a file cannot be read.
         """
         images = torch.empty(len(self), *self.fit.shape, dtype=torch.uint8)
 
-        def decode_into(i: int) -> bool:
-            try:
-                images[i] = self.image(i)
-            except UserError:
-                if strict:
-                    raise
-                return False
-            return True
+        def decode_into(i: int) -> None:
+            images[i] = self.image(i)
 
-        readable = self._for_each(decode_into, "decoding")
-        return (images if readable.all() else images[readable]), readable
+        faults, permanent = self._try_all(decode_into, "decoding", strict)
+        return images[self.readable(faults)] if faults else images, faults, permanent
 
-    def readable(self) -> Tensor:
-        """Return which files can be read completely, (N,) bool.
+    def find_faults(self) -> tuple[Faults, bool]:
+        """Return the faults of files that cannot be read, and whether all lie in their content.
 
         Takes about a quarter of the time of `decode_all`.
         """
-        return self._for_each(
-            lambda i: why_unreadable(self.paths[i]) is None, "looking for files that cannot be read"
-        )
+        title = "looking for files that cannot be read"
+        return self._try_all(lambda i: check_readable(self.paths[i]), title)
 
-    def _for_each(self, action: Callable[[int], bool], title: str) -> Tensor:
+    def readable(self, faults: Faults) -> Tensor:
+        """Return which files have no fault, (N,) bool."""
+        readable = torch.ones(len(self), dtype=torch.bool)
+        readable[list(faults)] = False
+        return readable
+
+    def _try_all(
+        self, action: Callable[[int], None], title: str, strict: bool = False
+    ) -> tuple[Faults, bool]:
+        def fault(i: int) -> tuple[str, bool] | None:
+            try:
+                action(i)
+            except UserError as error:
+                if strict:
+                    raise
+                return reason(error.__cause__), is_damage(error)
+            return None
+
         n = len(self)
         with ThreadPoolExecutor() as pool:
-            results: Iterable[bool] = pool.map(action, range(n))
-            return torch.tensor([*tqdm(results, title, n, disable=None, leave=False)]).bool()
+            results = [*tqdm(pool.map(fault, range(n)), title, n, disable=None, leave=False)]
+        found = {i: result for i, result in enumerate(results) if result is not None}
+        permanent = all(damaged for _, damaged in found.values())
+        return {i: words for i, (words, _) in found.items()}, permanent
 
 
 def make_file_set(data: ImageData, paths: list[Path], labels: Tensor) -> FileSet:
@@ -160,20 +175,21 @@ def load_or_stream(
     strict = left_out is None
     cache = data.cache if needed <= MEMORY_LIMIT or not keep else None
     loaded: list[Images] = []
-    unreadable: list[Path] = []
+    unreadable: dict[Path, str] = {}
     for part in parts:
         if keep:
-            images, readable = _decode_cached(part, strict, cache, data.name)
-            loaded.append(ImageSet(images, part.labels[readable]))
+            images, faults = _decode_cached(part, strict, cache, data.name)
+            loaded.append(ImageSet(images, part.labels[part.readable(faults)]))
         else:
-            all_readable = torch.ones(len(part)).bool()
-            readable = all_readable if strict else _readable_cached(part, cache, data.name)
-            loaded.append(part if readable.all() else part.subset(readable.nonzero().flatten()))
-        _expect_readable_classes(data, part, readable)
-        unreadable += [part.paths[i] for i in (~readable).nonzero().flatten().tolist()]
+            faults = {} if strict else _faults_cached(part, cache, data.name)
+            used = part.readable(faults).nonzero().flatten()
+            loaded.append(part.subset(used) if faults else part)
+        _expect_readable_classes(data, part, faults)
+        unreadable |= {part.paths[i]: words for i, words in faults.items()}
     if left_out is not None:
         if unreadable:
-            left_out[f"unreadable (the first: {_describe_fault(unreadable[0])})"] = unreadable
+            first, words = next(iter(unreadable.items()))
+            left_out[f"unreadable (the first: {printable(first)}: {words})"] = list(unreadable)
         if left_out:
             log.info("%s: %s", data.root, count_line(left_out))
     return loaded
@@ -187,40 +203,39 @@ def _auto_limit() -> int:
 
 def _decode_cached(
     part: FileSet, strict: bool, cache: Path | None, name: str
-) -> tuple[Tensor, Tensor]:
-    """Return part.decode_all(strict), from the cache if possible."""
+) -> tuple[Tensor, Faults]:
+    """Return the images and faults of part.decode_all(strict), from the cache if possible."""
 
     def fits(value: Any) -> bool:
-        images, readable = value
-        shape = (int(readable.sum()), *part.fit.shape)
-        return images.dtype == torch.uint8 and images.shape == shape and len(readable) == len(part)
+        images, faults, permanent = value
+        shape = (len(part) - len(faults), *part.fit.shape)
+        return permanent and images.dtype == torch.uint8 and images.shape == shape
 
     if cache is None:
-        return part.decode_all(strict)
+        return part.decode_all(strict)[:2]
     path = cache / "decoded" / f"{name}-{part.key()}.pt"
-    return cached(path, fits, lambda: part.decode_all(strict))
+    images, faults, _ = cached(path, fits, lambda: part.decode_all(strict))
+    return images, faults
 
 
-def _readable_cached(part: FileSet, cache: Path | None, name: str) -> Tensor:
-    """Return part.readable(), from the cache if possible."""
+def _faults_cached(part: FileSet, cache: Path | None, name: str) -> Faults:
+    """Return the faults that part.find_faults() finds, from the cache if possible."""
     if cache is None:
-        return part.readable()
-    path = cache / "decoded" / f"{name}-{part.key()}-readable.pt"
-    return cached(path, lambda value: value.shape == (len(part),), part.readable)
+        return part.find_faults()[0]
+    path = cache / "decoded" / f"{name}-{part.key()}-faults.pt"
+    faults: Faults = cached(path, lambda value: value[1], part.find_faults)[0]
+    return faults
 
 
-def _expect_readable_classes(data: ImageData, part: FileSet, readable: Tensor) -> None:
-    """Raise UserError if a class has files in `part`, but none of them is readable (N,)."""
+def _expect_readable_classes(data: ImageData, part: FileSet, faults: Faults) -> None:
+    """Raise UserError if a class has files in `part`, but all of them have faults."""
+    readable = part.readable(faults)
     for label in part.labels.unique().tolist():
         in_class = part.labels == label
         if not (readable & in_class).any():
             which = f"class {data.class_names[label]}" if label >= 0 else str(data.root)
-            first = part.paths[int(in_class.nonzero()[0])]
+            first = int(in_class.nonzero()[0])
             raise UserError(
                 f"none of {count(int(in_class.sum()), 'image')} of {which} can be read; "
-                f"the first: {_describe_fault(first)}"
+                f"the first: {printable(part.paths[first])}: {faults[first]}"
             )
-
-
-def _describe_fault(path: Path) -> str:
-    return f"{printable(path)}: {why_unreadable(path)}"
