@@ -1,6 +1,9 @@
 """The files of each data set, and the errors for damaged ones."""
 
 import gzip
+import time
+from threading import Event, Thread
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ import torch
 from src.augment import augment
 from src.core.errors import UserError
 from src.core.pixels import to_float
+from src.data.download import download_missing
 from src.data.sets import digits
 from src.data.sets.mnist import read_amat, read_idx
 from tests.conftest import SHARED, call, command, data_of
@@ -119,6 +123,34 @@ def test_failed_download_is_one_line_and_leaves_no_files(config, tmp_path, monke
     with pytest.raises(UserError, match="cannot be downloaded"):
         data_of(config, "data=mnist", f"data.root={tmp_path / 'mine'}")
     assert (tmp_path / "mine").is_dir(), "the user made this folder"
+
+
+def test_second_process_waits_for_the_download(tmp_path):
+    """Also if it starts when all files exist, but the last one has a part of its bytes."""
+    data = SimpleNamespace(name="some", root=tmp_path / "new", download=True)
+    path, started, calls, read = data.root / "file", Event(), [], []
+
+    def download():
+        calls.append(path)
+        path.write_text("a")
+        started.set()
+        time.sleep(0.1)
+        path.write_text("all")
+
+    def read_set():
+        download_missing(data, lambda: None if path.exists() else path, download)
+        read.append(path.read_text())
+
+    threads = [Thread(target=read_set) for _ in range(4)]
+    for k, thread in enumerate(threads):
+        thread.start()
+        if k == 1:
+            assert started.wait(10)
+    for thread in threads:
+        thread.join(10)
+    assert read == ["all"] * 4
+    assert len(calls) == 1
+    assert list(data.root.iterdir()) == [path]
 
 
 def test_existing_files_are_not_downloaded(config, tmp_path, monkeypatch):

@@ -35,9 +35,11 @@ class Mnist(ImageData):
             for part in ("train", "t10k")
             for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
         ]
-        missing = [raw / stem for stem in stems if _existing(raw / stem) is None]
-        if missing:
-            download_missing(self, missing[0], lambda: self.source(str(self.root), download=True))
+        download_missing(
+            self,
+            lambda: next((raw / stem for stem in stems if _existing(raw / stem) is None), None),
+            lambda: self.source(str(self.root), download=True),
+        )
         train_images, train_labels, test_images, test_labels = (
             read_idx(_existing(raw / stem) or raw / stem) for stem in stems
         )

@@ -53,12 +53,12 @@ class Pets(ImageData):
 
     def read(self) -> Splits:
         folder = self.root / "oxford-iiit-pet"
-        missing = [
-            path for path in (folder / "images", folder / "annotations") if not path.is_dir()
-        ]
-        if missing:
-            source = torchvision.datasets.OxfordIIITPet
-            download_missing(self, missing[0], lambda: source(str(self.root), download=True))
+        folders = (folder / "images", folder / "annotations")
+        download_missing(
+            self,
+            lambda: next((path for path in folders if not path.is_dir()), None),
+            lambda: torchvision.datasets.OxfordIIITPet(str(self.root), download=True),
+        )
         train, test = (
             _read_annotations(folder / "annotations" / f"{part}.txt")
             for part in ("trainval", "test")

@@ -91,9 +91,9 @@ def _ensure_complete(
         files: paths and MD5 digests.
         download: downloads all of them.
     """
-    missing = [path for path, _ in files if not path.is_file()]
-    if missing:
-        download_missing(data, missing[0], download)
+    download_missing(
+        data, lambda: next((path for path, _ in files if not path.is_file()), None), download
+    )
     for path, md5 in files:
         if not check_integrity(str(path), md5):
             raise UserError(
