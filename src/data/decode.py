@@ -115,6 +115,12 @@ def _jpeg_shape(content: bytes) -> tuple[int, int, int] | None:
     return None
 
 
+def image_size(path: Path) -> tuple[int, int]:
+    """Return width and height of an image file, before it is rotated. Raises as `decode`."""
+    with _naming(path), _open(path) as image:
+        return image.size
+
+
 def check_readable(path: Path) -> None:
     """Raise UserError if `decode` cannot read a file.
 

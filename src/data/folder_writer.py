@@ -3,6 +3,8 @@
 import csv
 import itertools
 import json
+import math
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Container, Iterator
@@ -19,10 +21,11 @@ from tqdm import tqdm
 
 from src.core.errors import UserError
 from src.core.files import printable
+from src.core.memory import total_memory
 from src.core.pixels import to_float, to_uint8
 from src.core.randomness import CounterRNG
 from src.core.types import ImageSize, height_width
-from src.data.decode import Fit, decode
+from src.data.decode import Fit, decode, image_size
 from src.data.image_data import ImageData
 from src.data.images import Images
 from src.data.sets.files import FileSet
@@ -31,6 +34,7 @@ Made = tuple[Tensor, dict[str, Any]]  # (1, C, H, W) in [0, 1], and its entry in
 # image (1, C, H, W) in [0, 1], its label, one generator per copy -> the copies
 Maker = Callable[[Tensor, int, list[CounterRNG]], Iterator[Made]]
 COLUMNS = ("file", "source", "class", "seed", "copy", "transforms")  # columns of manifest.csv
+BYTES_PER_PIXEL = 80  # of an image while it is augmented
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,8 @@ class FolderWriter:
         seed: seed of the copies. Copy k of image i is the version that epoch k of a run would see.
         size: side or (height, width) that an image from a file is scaled to before copies are made
             from it; None: its original size.
-        workers: number of threads that make copies; None: the pool's default.
+        workers: number of threads that make copies; None: one per core, but no more than a quarter
+            of the memory can hold.
     """
 
     data: ImageData
@@ -68,7 +73,7 @@ class FolderWriter:
             lambda i: self._save_copies(i, folder / "train", places[i], copies[i]),
             len(data.train),
             "copies of train",
-            self.workers,
+            self.workers or _threads(data.train),
         )
         with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([COLUMNS, *itertools.chain.from_iterable(rows)])
@@ -107,6 +112,15 @@ def _for_each(
     """Return action(0), ..., action(n - 1), computed by threads, with a progress bar."""
     with ThreadPoolExecutor(workers) as pool:
         return list(tqdm(pool.map(action, range(n)), words, n, disable=None, leave=False))
+
+
+def _threads(part: Images) -> int:
+    """Return how many threads augment images of `part` in a quarter of the memory, at most."""
+    cores, memory = os.cpu_count() or 1, total_memory()
+    if memory is None or not isinstance(part, FileSet):
+        return cores
+    largest = max(math.prod(image_size(path)) for path in part.paths)
+    return max(1, min(cores, memory // 4 // (BYTES_PER_PIXEL * largest)))
 
 
 def image_places(part: Images, class_names: list[str]) -> list[Path]:

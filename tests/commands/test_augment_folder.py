@@ -14,6 +14,7 @@ from src.augment import augment, preview
 from src.config.compose import groups
 from src.core.errors import UserError
 from src.core.randomness import CounterRNG
+from src.data import folder_writer
 from src.data.decode import Fit, decode
 from src.data.folder_writer import image_places
 from src.data.sets.files import FileSet
@@ -106,6 +107,16 @@ def test_files_that_are_left_out_are_reported(photos, tmp_path, capsys):
     call("augment", augment, *settings, "augment=flip", f"out={tmp_path / 'out'}")
     stderr = capsys.readouterr().err
     assert f"{folder}: left out 2 files: 1 of other kinds (.txt), 1 unreadable" in stderr
+
+
+@pytest.mark.parametrize(("memory", "threads"), [(4 * 80 * 20**2, 1), (12 * 80 * 20**2, 3)])
+def test_threads_need_a_quarter_of_the_memory(tmp_path, monkeypatch, memory, threads):
+    for side in (8, 20):
+        Image.new("RGB", (side, side)).save(tmp_path / f"{side}.png")
+    part = FileSet(sorted(tmp_path.iterdir()), torch.zeros(2), Fit((8, 8), 3))
+    monkeypatch.setattr(folder_writer, "total_memory", lambda: memory)
+    monkeypatch.setattr(folder_writer.os, "cpu_count", lambda: 16)
+    assert folder_writer._threads(part) == threads
 
 
 def test_an_augmented_folder_can_be_augmented_again(made, tmp_path):
