@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from src.config import cli
 from src.config.jobs import run_once
 from src.config.overrides import quoted, setting
-from src.core import runs
+from src.core import new_runs, runs
 from src.core.counts import count
 from src.sweep.sweeper import run_sweep
 
@@ -82,7 +82,8 @@ def run(overrides: Sequence[str], folder: Path) -> dict[str, Any]:
     """
     given = [*map(quoted, overrides), setting("hydra.run.dir", folder)]
     cli.check_job("train", given)
-    run_once("train", given, train, runs.reserve(folder, exact=True), is_named=True)
+    with new_runs.reserved(folder, exact=True):
+        run_once("train", given, train, folder, is_named=True)
     return runs.read_metrics(folder)
 
 

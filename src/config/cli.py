@@ -11,7 +11,8 @@ import select
 import signal
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -32,7 +33,7 @@ from src.config.jobs import Task, command_line, run_once
 from src.config.overrides import quoted, setting, value_of
 from src.config.recipe import with_recipe
 from src.config.resume import resume_run
-from src.core import run_record, runs, signals, slurm
+from src.core import new_runs, run_record, runs, signals, slurm
 from src.core.errors import (
     Incomplete,
     Interrupted,
@@ -204,11 +205,11 @@ def _start(config_name: str, task: Task, overrides: list[str], run_folder: "RunF
             run_folder.folder = folder
             resume_run(task, folder, [])
             return
-    folder = run_folder.reserve(wanted, "hydra.run.dir")
-    overrides = with_new_keys(overrides, new_keys(config_name, overrides))
-    overrides = [o for o in overrides if not o.startswith("hydra.run.dir=")]
-    overrides.append(setting("hydra.run.dir", folder))
-    run_once(config_name, overrides, task, folder, run_folder.is_named)
+    with run_folder.reserved(wanted, "hydra.run.dir") as folder:
+        overrides = with_new_keys(overrides, new_keys(config_name, overrides))
+        overrides = [o for o in overrides if not o.startswith("hydra.run.dir=")]
+        overrides.append(setting("hydra.run.dir", folder))
+        run_once(config_name, overrides, task, folder, run_folder.is_named)
 
 
 def check_job(config_name: str, overrides: list[str]) -> DictConfig:
@@ -252,17 +253,19 @@ class RunFolder:
             )
         return wanted
 
-    def reserve(self, wanted: Path, key: str) -> Path:
-        """Make the new folder that the setting `key` names; return it.
+    @contextmanager
+    def reserved(self, wanted: Path, key: str) -> Iterator[Path]:
+        """Make the new folder that the setting `key` names, and lock it.
 
         The first process of a run creates it, and passes its name on to the others.
         """
-        folder = wanted
-        if runs.is_first_process():
-            with writing(f"{key}={wanted}", "choose another folder with out=DIR"):
-                folder = runs.reserve(wanted, exact=self.is_named)
-        self.folder = folder
-        return folder
+        self.folder = wanted
+        with ExitStack() as stack:
+            if runs.is_first_process():
+                with writing(f"{key}={wanted}", "choose another folder with out=DIR"):
+                    found = new_runs.reserved(wanted, exact=self.is_named)
+                    self.folder = stack.enter_context(found)
+            yield self.folder
 
     def clean_up(self, signal_name: str) -> str:
         """Remove a folder that holds no training; return a line for the user."""
@@ -273,7 +276,7 @@ class RunFolder:
             return f"{signal_name}: stopped"
         if runs.holds_training(self.folder):
             return f"{signal_name}: stopped; resume with: python -m src.train resume={self.folder}"
-        runs.discard(self.folder, parents=not self.is_named)
+        new_runs.discard(self.folder, parents=not self.is_named)
         return f"{signal_name}: stopped before training started; nothing was saved"
 
 

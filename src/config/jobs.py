@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.config.compose import complete
 from src.config.hydra_app import run_job
-from src.core import runs
+from src.core import new_runs, runs
 from src.core.errors import (
     Incomplete,
     TrainingFailed,
@@ -30,7 +30,7 @@ Task = Callable[[DictConfig, Path], Any]
 def run_once(
     config_name: str, overrides: list[str], task: Task, folder: Path, is_named: bool
 ) -> None:
-    """Run one job in `folder`, which `overrides` set as hydra.run.dir.
+    """Run one job in `folder`, which is locked and which `overrides` set as hydra.run.dir.
 
     After a UserError the folder is removed, and so are empty folders above it unless the user chose
     its name (`is_named`).
@@ -50,7 +50,7 @@ def run_once(
         for error in raised:
             raise error
     except UserError:
-        runs.discard(folder, parents=not is_named)
+        new_runs.discard(folder, parents=not is_named)
         raise
     except OSError as error:  # Hydra writes the config
         if lost := failure(error, folder):
@@ -75,19 +75,21 @@ def run_alone(
     """
     command = command or command_line()
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    try:
-        with runs.locked(folder), recorded(folder, plain, choices or {}, command):
-            return task(cfg, folder)
-    except (UserError, TrainingFailed) as error:
-        _append(folder / "train.log", f"error: {user_error_line(error)}")
-        raise
-    except Incomplete:
-        raise
-    except Exception as error:
-        if lost := failure(error, folder):
-            raise lost from error
-        _append(folder / "train.log", f"error: {traceback.format_exc().rstrip()}")
-        raise
+    with contextlib.ExitStack() as lock:
+        try:
+            lock.enter_context(runs.locked(folder))
+            with recorded(folder, plain, choices or {}, command):
+                return task(cfg, folder)
+        except (UserError, TrainingFailed) as error:
+            _append(folder / "train.log", f"error: {user_error_line(error)}")
+            raise
+        except Incomplete:
+            raise
+        except Exception as error:
+            if lost := failure(error, folder):
+                raise lost from error
+            _append(folder / "train.log", f"error: {traceback.format_exc().rstrip()}")
+            raise
 
 
 def command_line() -> str:
@@ -120,7 +122,7 @@ def failure(error: Exception, folder: Path) -> TrainingFailed | None:
         safe, then = f"the checkpoint of batch {batches} is intact", resume
     except UserError:
         with contextlib.suppress(OSError):
-            runs.discard(folder, parents=False)
+            new_runs.discard(folder, parents=False)
         safe, then = "nothing is saved yet", "start the run again"
     return TrainingFailed(f"{failure.reason}; {safe}: {failure.advice}, then {then}")
 

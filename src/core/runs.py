@@ -10,7 +10,6 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +26,6 @@ LAST, PREVIOUS = "last.ckpt", "previous.ckpt"  # the newest two checkpoints
 DAMAGED = "damaged.ckpt"  # new name for a last.ckpt that a resumed run could not read
 # a folder that holds one of these is kept
 TRAINED = (f"checkpoints/{LAST}", f"checkpoints/{PREVIOUS}", "metrics.json")
-# patterns of the other names in the folder of a run
-UNTRAINED = (".hydra", ".lock", "run.json", "train.log", "checkpoints", "images", "graph",
-             "metrics.csv", "mlflow.json", "wandb", "wandb.json", "profile.txt",
-             "profile_trace.json", "events.out.tfevents.*", "nonfinite_batch.pt")  # fmt: skip
 PUT_BACK = "restore a copy of it, or train again"
 PARTS: dict[str, type] = {  # entries of a training checkpoint
     "state_dict": dict,
@@ -43,49 +38,14 @@ PARTS: dict[str, type] = {  # entries of a training checkpoint
 }
 
 
-def reserve(wanted: Path, exact: bool) -> Path:
-    """Make a new folder for a run, atomically, so that two launches never share one.
-
-    Args:
-        wanted: its name. A number is appended if it exists.
-        exact: the user chose the name. Then it must be new, empty, or a run that never trained.
-    """
-    if exact and wanted.exists():
-        if _is_untrained_run(wanted):
-            with locked(wanted):
-                discard(wanted, parents=False)
-            wanted.mkdir(parents=True, exist_ok=True)
-        if not wanted.is_dir() or any(wanted.iterdir()):
-            raise UserError(
-                f"{wanted} exists and is not empty: continue that run with resume={wanted}, "
-                "or choose another name"
-            )
-        return wanted
-    wanted.parent.mkdir(parents=True, exist_ok=True)
-    for number in range(1, 10_000):
-        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir()
-            return folder
-    raise UserError(f"{wanted} and 10,000 numbered names already exist")
-
-
-def _is_untrained_run(folder: Path) -> bool:
-    """Return whether `folder` holds a run that never trained, and no files of the user."""
-    if not (folder / ".hydra").is_dir() or holds_training(folder):
-        return False
-    names = [path.name for path in folder.iterdir()]
-    return all(any(fnmatch(name, pattern) for pattern in UNTRAINED) for name in names)
-
-
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Lock the run in `folder` for this process. Raises UserError if another process holds it.
 
     The kernel releases the lock when the process ends, for any reason. Unfinished files of a
-    process that was killed are removed.
+    process that was killed are removed. Nothing is done if this process holds the lock already.
     """
-    if not is_first_process():
+    if not is_first_process() or folder.resolve() in held:
         yield
         return
     with (folder / ".lock").open("a+") as file:
@@ -123,23 +83,6 @@ def is_first_process() -> bool:
 def holds_training(folder: Path) -> bool:
     """Return whether `folder` holds a checkpoint or metrics, of a run or of the jobs of a sweep."""
     return any(path for name in TRAINED for path in folder.rglob(name))
-
-
-def discard(folder: Path, parents: bool) -> None:
-    """Remove the folder of a run or sweep, unless it holds training.
-
-    Args:
-        folder: the folder.
-        parents: remove the two folders above it, too, if they are empty.
-    """
-    if holds_training(folder):
-        return
-    for path in sorted(folder.rglob("*"), reverse=True):
-        with contextlib.suppress(OSError):  # the disk that failed the run may fail here too
-            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
-    for empty in (folder, folder.parent, folder.parent.parent) if parents else (folder,):
-        with contextlib.suppress(OSError):
-            empty.rmdir()
 
 
 def load_config(folder: Path) -> DictConfig:

@@ -1,6 +1,8 @@
 """Read and check the command line of a sweep, before anything starts."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +15,13 @@ from src.config.kinds import SWEEPER
 from src.config.objective import Objective, candidates, objectives
 from src.config.overrides import setting
 from src.config.targets import UnknownSetting, check_node
-from src.core import packages, run_search, runs, study
+from src.core import packages, run_search, runs
 from src.core.errors import UserError, first_line
 from src.sweep.grid import Grid
 from src.sweep.space import Space
 
 FOLDER = "hydra.sweep.dir"
 GIVEN_BY_HYDRA = ("hydra.mode=", f"{FOLDER}=")
-
-
-UNSTARTED = {".lock", study.NAME, f"{study.NAME}.lock"}
 
 
 class Plan:
@@ -118,10 +117,19 @@ class Plan:
         if node["n_seeds"] > 1 and "seed" in self.space.swept:
             raise UserError("hydra.sweeper.n_seeds and a swept seed exclude each other")
 
-    def open_folder(self, run_folder: RunFolder) -> Path:
-        """Return the folder of the sweep: a new one, or the one that `run_folder` names."""
-        if run_folder.folder is not None:
-            return run_folder.folder
+    @contextmanager
+    def open_folder(self, run_folder: RunFolder) -> Iterator[Path]:
+        """Lock the folder of the sweep: a new one, or the one that `run_folder` names."""
+        wanted = run_folder.folder or self._wanted(run_folder)
+        if run_folder.folder is None:
+            with run_folder.reserved(wanted, FOLDER) as folder:
+                yield folder
+        else:
+            with runs.locked(wanted):
+                yield wanted
+
+    def _wanted(self, run_folder: RunFolder) -> Path:
+        """Return the folder of the sweep. `run_folder` names it if it holds this sweep already."""
         named = [o for o in self.hydras if o.startswith(f"{FOLDER}=")]
         overrides = [*self.space.job(next(self.space.probes())), *self.hydras]
         wanted = run_folder.wanted(self.config_name, overrides, FOLDER)
@@ -137,9 +145,7 @@ class Plan:
             if run_search.is_sweep(run.parent) and not self._differences(run.parent):
                 run_folder.folder = run.parent
                 return run.parent
-        if named and wanted.is_dir() and {path.name for path in wanted.iterdir()} <= UNSTARTED:
-            runs.discard(wanted, parents=False)  # killed before it had saved its settings
-        return run_folder.reserve(wanted, FOLDER)
+        return wanted
 
     def _differences(self, folder: Path) -> list[str]:
         """Return the settings that only this sweep has, or only the one in `folder`."""

@@ -19,7 +19,7 @@ from src.config.cli import RunFolder
 from src.config.compose import first_lines
 from src.config.jobs import Task
 from src.config.overrides import setting
-from src.core import run_record, run_search, runs
+from src.core import new_runs, run_record, run_search, runs
 from src.core.errors import Incomplete, Interrupted, UserError
 from src.core.files import write_atomically
 from src.core.study import repair
@@ -50,18 +50,17 @@ def run_sweep(config_name: str, task: Task, overrides: list[str], run_folder: Ru
     plan = Plan(config_name, overrides)
     if plan.is_search and not runs.is_first_process():
         raise UserError("hydra/sweeper=optuna trains a trial in one process: trainer.devices=1")
-    folder = plan.open_folder(run_folder)
-    sys.argv.append(setting(FOLDER, folder))  # Lightning starts the other ranks of a job with it
-    is_new = not run_search.is_sweep(folder)
-    _expect_unused(folder)
-    with runs.locked(folder):
+    with plan.open_folder(run_folder) as folder:
+        sys.argv.append(setting(FOLDER, folder))  # Lightning starts a job's other ranks with it
+        is_new = not run_search.is_sweep(folder)
+        _expect_unused(folder)
         try:
             if runs.is_first_process():
                 repair(folder)
             _run(plan, task, folder)
         except UserError:
             if is_new:
-                runs.discard(folder, parents=not run_folder.is_named)
+                new_runs.discard(folder, parents=not run_folder.is_named)
             raise
 
 
@@ -118,7 +117,8 @@ def _launch(launcher: Launcher, runner: JobRunner, jobs: list[Job]) -> str:
     runner.jobs = {job.name: job for job in jobs}
     for job in jobs:
         if runs.is_first_process() and job.folder.is_dir():
-            runs.discard(job.folder, parents=False)  # unless it has a checkpoint
+            with runs.locked(job.folder):
+                new_runs.discard(job.folder, parents=False)  # unless it has a checkpoint
     batch: Any = [
         [
             *job.overrides,

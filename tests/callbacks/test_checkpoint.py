@@ -10,12 +10,13 @@ import torch
 
 from src.callbacks import checkpoint
 from src.callbacks.best import BestCheckpoints
-from src.core import runs
+from src.config.cli import RunFolder
+from src.core import new_runs, runs
 from src.core.errors import Interrupted, UserError
 from src.core.files import write_atomically
 from src.core.progress import progress
 from src.engine.resume import batches_done
-from src.train import train
+from src.train import run, train
 from tests.conftest import ROOT, TINY, TINY_NETS, command, saved, wrong
 from tests.engine.cuts import assert_same_run, uncut_run
 
@@ -142,14 +143,42 @@ def test_folder_in_use_is_refused_until_its_process_ends(finished, tmp_path):
         pass
 
 
+def test_a_second_start_in_one_folder_is_refused_and_touches_nothing(tmp_path):
+    folder = tmp_path / "run"
+    hold = (
+        "import pathlib, sys; from src.core import new_runs\n"
+        "with new_runs.reserved(pathlib.Path(sys.argv[1]), exact=True) as folder:\n"
+        "    (folder / '.hydra').mkdir(); print('held', flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(folder)], cwd=ROOT, stdout=subprocess.PIPE,
+        stdin=subprocess.PIPE, text=True,
+    ) as holder:  # fmt: skip
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match=f"is in use by process {holder.pid}"):
+            run(["model=fc"], folder)
+        run_folder = RunFolder()
+        with (
+            pytest.raises(UserError, match="is in use by process"),
+            run_folder.reserved(folder, "hydra.run.dir"),
+        ):
+            pass
+        run_folder.clean_up("SIGTERM")
+        new_runs.discard(folder, parents=False)
+        assert sorted(path.name for path in folder.iterdir()) == [".hydra", ".lock"]
+        assert not (tmp_path / "run-2").exists()
+        holder.communicate("\n")
+
+
 @pytest.mark.parametrize("name", ["metrics.csv", "train.log", ".hydra/config.yaml"])
 def test_folder_without_training_can_be_reused(tmp_path, name):
     folder = tmp_path / "run"
     for path in (folder / ".hydra" / "config.yaml", folder / name):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
-    assert runs.reserve(folder, exact=True) == folder
-    assert not [path for path in folder.iterdir() if path.name != ".lock"]
+    with new_runs.reserved(folder, exact=True) as reserved:
+        assert reserved == folder
+        assert [path.name for path in folder.iterdir()] == [".lock"]
 
 
 @pytest.mark.parametrize(
@@ -159,8 +188,11 @@ def test_folder_with_training_is_not_reused(tmp_path, name):
     for path in (tmp_path / ".hydra" / "config.yaml", tmp_path / name):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
-    with pytest.raises(UserError, match="exists and is not empty"):
-        runs.reserve(tmp_path, exact=True)
+    with (
+        pytest.raises(UserError, match="exists and is not empty"),
+        new_runs.reserved(tmp_path, exact=True),
+    ):
+        pass
     assert (tmp_path / name).exists()
 
 

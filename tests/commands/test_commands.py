@@ -152,10 +152,11 @@ def test_launches_in_the_same_second_get_different_folders(tmp_path):
 
 
 def test_existing_folder_name_gets_a_number(tmp_path):
-    from src.core.runs import reserve
+    from src.core.new_runs import reserved
 
-    names = [reserve(tmp_path / "x", exact=False).name for _ in range(3)]
-    assert names == ["x", "x-2", "x-3"]
+    for name in ("x", "x-2", "x-3"):
+        with reserved(tmp_path / "x", exact=False) as folder:
+            assert folder.name == name
 
 
 @pytest.mark.slow

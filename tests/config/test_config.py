@@ -137,7 +137,7 @@ MISTAKES = [
     (["model.optimizer._target_=builtins.exec"], ["builtins.exec is not allowed"]),
     (["model.net.generator._target_=os.system"], ["os.system is not allowed"]),
     (["model.net.generator._target_=src.models.gan.torch.load"], ["is not allowed"]),
-    (["model.net.generator._target_=src.core.runs.discard"], ["is not allowed"]),
+    (["model.net.generator._target_=src.core.new_runs.discard"], ["is not allowed"]),
     (["model.net.generator._target_=src.nets.fc.nothing"], ["is not allowed"]),
     (["+callbacks.x._target_=shutil.copy"], ["shutil.copy is not allowed"]),
     (["model._target_=5"], ["model._target_=5 is not allowed"]),

@@ -81,6 +81,8 @@ def test_a_requeued_job_continues_its_sweep(tmp_path, monkeypatch):
         make_run(sweep / "seed=0", slurm_job="7")
         task = ["model=fc", f"seed={seeds}", f"out={tmp_path}"]
         OmegaConf.save({"hydra": {"overrides": {"task": task, "hydra": []}}}, sweep / MULTIRUN)
-    assert Plan("train", settings).open_folder(RunFolder()) == ours
+    with Plan("train", settings).open_folder(RunFolder()) as folder:
+        assert folder == ours
     monkeypatch.setenv("SLURM_RESTART_COUNT", "0")
-    assert Plan("train", settings).open_folder(RunFolder()) != ours
+    with Plan("train", settings).open_folder(RunFolder()) as folder:
+        assert folder != ours

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from src.config.compose import compose
-from src.core import runs
+from src.core import new_runs, runs
 from src.core.errors import UserError
 from src.core.files import write_atomically
 from src.engine import build
@@ -137,11 +137,14 @@ def test_a_folder_with_files_of_the_user_is_not_reused(tmp_path):
     for name in (".hydra/config.yaml", "train.log", "images/samples_00000001.png"):
         (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "run" / name).touch()
-    assert runs.reserve(tmp_path / "run", exact=True) == tmp_path / "run"
-    assert not list((tmp_path / "run").iterdir()), "a run that never trained"
+    with new_runs.reserved(tmp_path / "run", exact=True) as folder:
+        assert [path.name for path in folder.iterdir()] == [".lock"], "a run that never trained"
     for name in (".hydra/config.yaml", "results.csv"):
         (tmp_path / "run" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "run" / name).touch()
-    with pytest.raises(UserError, match="exists and is not empty"):
-        runs.reserve(tmp_path / "run", exact=True)
+    with (
+        pytest.raises(UserError, match="exists and is not empty"),
+        new_runs.reserved(tmp_path / "run", exact=True),
+    ):
+        pass
     assert (tmp_path / "run" / "results.csv").is_file()
