@@ -23,7 +23,7 @@ from src.core import runs, signals
 from src.core.counts import count
 from src.core.errors import Interrupted, UserError
 from src.core.progress import progress
-from src.metrics.directions import Direction, direction
+from src.metrics.directions import Direction, mode_of
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class Checkpoint(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         monitor = self.monitor
-        mode: Direction = self.mode or direction(monitor or "") or "min"
+        mode = mode_of(monitor, self.mode)
         for callback in callbacks(trainer) if monitor is None else []:
             if isinstance(callback, EarlyStopping):
                 monitor, mode = callback.monitor, "max" if callback.mode == "max" else "min"

@@ -1,13 +1,14 @@
 """Stop training when a metric no longer improves."""
 
 import logging
-from typing import Any, Literal
+from typing import Any
 
 import pytorch_lightning as pl
 
 from src.callbacks.trainer_state import callbacks, expect_validation, monitored
 from src.core.counts import count
 from src.core.types import NonNegative, NonNegativeInt
+from src.metrics.directions import Direction, mode_of
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
     Args:
         monitor: name of the metric, such as `val/loss`; None: the one that the model names (see
             `src.models.base.Family.monitor`).
-        mode: whether `min` or `max` is better.
+        mode: whether `min` or `max` is better; None: by the metric's name.
         patience: validations without improvement to wait before stopping.
         min_delta: smallest change that counts as an improvement.
     """
@@ -28,7 +29,7 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
     def __init__(
         self,
         monitor: str | None,
-        mode: Literal["min", "max"],
+        mode: Direction | None,
         patience: NonNegativeInt,
         min_delta: NonNegative,
     ) -> None:
@@ -37,7 +38,7 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
             monitor or "",
             min_delta,
             patience,
-            mode=mode,
+            mode=mode_of(monitor, mode),
             check_finite=False,
             check_on_train_epoch_end=False,
         )

@@ -160,8 +160,8 @@ def _check_fit(cfg: dict[str, Any]) -> None:
                 f"model.tta.shift={shift} moves images of data.size={data['size']} out of view"
             )
     _check_transfer(model, trainer)
-    _check_monitors(cfg, str(model.get("_target_")))
     _check_best(cfg, str(model.get("_target_")))
+    _check_monitors(cfg, str(model.get("_target_")))
     if (cfg.get("objective") or {}).get("metric") is not None:
         objectives(cfg)
     _check_refused("trainer", trainer, str(model.get("_target_")))
@@ -171,6 +171,11 @@ def _check_best(cfg: dict[str, Any], model: str) -> None:
     """Raise UserError if the settings of the best checkpoints do not fit together."""
     settings = cfg.get("checkpoint") or {}
     monitor, mode = settings.get("monitor"), settings.get("mode")
+    if monitor is None and mode is not None:
+        raise UserError(
+            f"checkpoint.mode={mode} has no effect without checkpoint.monitor: "
+            "set checkpoint.monitor=val/acc, for example"
+        )
     if monitor is None:
         if settings.get("keep", 1) > 1 and "early_stopping" not in (cfg.get("callbacks") or {}):
             raise UserError(
@@ -186,23 +191,26 @@ def _check_best(cfg: dict[str, Any], model: str) -> None:
         raise UserError(
             f"checkpoint.monitor={monitor}: must be a metric of validation, val/...{hint}"
         )
-    if mode is None and direction(monitor) is None:
-        raise UserError(
-            f"checkpoint.mode must be given, min or max: the name of {monitor} does not say "
-            "which is better"
-        )
 
 
 def _check_monitors(cfg: dict[str, Any], model: str) -> None:
-    """Raise UserError if a setting `monitor` is null and the class `model` names no metric."""
-    if class_attribute(model, "monitor") is not None:
-        return
-    for path, value in leaves(cfg):
-        if path.endswith(".monitor") and value is None and path != "checkpoint.monitor":
+    """Raise UserError if a setting `monitor` names no metric, or none whose direction is known."""
+    own, values = class_attribute(model, "monitor"), dict(leaves(cfg))
+    for path, value in values.items():
+        node, _, name = path.rpartition(".")
+        if name != "monitor":
+            continue
+        if value is None and own is None and node != "checkpoint":
             raise UserError(
                 f"{path} must be given: a {model.rpartition('.')[2]} has no validation metric that "
                 f"falls as it gets better; name a val/ metric of docs/metrics.md, or leave out "
-                f"{path.removesuffix('.monitor')}"
+                f"{node}"
+            )
+        if value and values.get(f"{node}.mode", "") is None and direction(value) is None:
+            known = [f"val/{metric}" for metric in class_attribute(model, "key_metrics") or ()]
+            raise UserError(
+                f"{node}.mode must be given, min or max: the name of {value} does not say "
+                f"which is better{near(value, known)}"
             )
 
 

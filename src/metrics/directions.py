@@ -23,3 +23,13 @@ def direction(metric: str) -> Direction | None:
     if stage.endswith("_classes") or any(fnmatch(name, pattern) for pattern in HIGHER):
         return "max"
     return "min" if any(fnmatch(name, pattern) for pattern in LOWER) else None
+
+
+def mode_of(monitor: str | None, mode: Direction | None) -> Direction:
+    """Return whether `min` or `max` of a monitored metric is better.
+
+    Args:
+        monitor: its name; None: the one that the model names, which falls as it gets better.
+        mode: the setting; None: by the name.
+    """
+    return mode or direction(monitor or "") or "min"

@@ -6,9 +6,10 @@ on the base learning rate.
 
 import functools
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from src.core.types import Fraction, Interval, NonNegative, NonNegativeInt, Positive, Probability
+from src.metrics.directions import Direction, mode_of
 
 
 def unwrap_partial(schedule: Any) -> Any:
@@ -73,7 +74,7 @@ class Plateau:
     Args:
         monitor: name of the metric, such as `val/loss`; None: the one that the model names (see
             `src.models.base.Family.monitor`).
-        mode: whether `min` or `max` is better.
+        mode: whether `min` or `max` is better; None: by the metric's name.
         factor: factor on the learning rate, in (0, 1).
         patience: validations without improvement to wait before multiplying.
         min_delta: smallest change that counts as an improvement.
@@ -83,13 +84,14 @@ class Plateau:
     def __init__(
         self,
         monitor: str | None,
-        mode: Literal["min", "max"] = "min",
+        mode: Direction | None = None,
         factor: Annotated[float, Interval(gt=0, lt=1)] = 0.1,
         patience: NonNegativeInt = 3,
         min_delta: NonNegative = 0.0,
         min_factor: Probability = 0.0,
     ) -> None:
-        self.monitor, self.sign, self.factor = monitor, 1 if mode == "min" else -1, factor
+        self.monitor, self.factor = monitor, factor
+        self.sign = 1 if mode_of(monitor, mode) == "min" else -1
         self.patience, self.min_delta, self.min_factor = patience, min_delta, min_factor
         self.state = {"factor": 1.0, "best": math.inf, "waited": 0}
 

@@ -160,6 +160,7 @@ def test_a_run_without_a_best_says_how_to_get_one(averaged_run):
         (["checkpoint.monitor=val/d_real"], "checkpoint.mode must be given, min or max"),
         (["checkpoint.keep=3"], "checkpoint.keep=3 has no effect without checkpoint.monitor"),
         (["checkpoint.keep=0", "checkpoint.monitor=val/acc"], "checkpoint.keep=0"),
+        (["checkpoint.mode=max"], "checkpoint.mode=max has no effect without checkpoint.monitor"),
         (["checkpoint.monitr=val/acc"], "did you mean checkpoint.monitor?"),
         (["checkpoint.mode=high", "checkpoint.monitor=val/acc"], "one of min, max"),
     ],

@@ -7,6 +7,7 @@ import signal
 import pytest
 import pytorch_lightning as pl
 
+from src.callbacks.early_stopping import EarlyStopping
 from src.callbacks.pruning import Pruning
 from src.core import runs
 from src.core.errors import Interrupted
@@ -14,6 +15,7 @@ from src.engine import build
 from src.engine.resume import batches_done
 from src.metrics import features
 from src.models.vae import VAE
+from src.optim.schedules import Plateau
 from src.train import train
 from tests.conftest import TINY, command, saved
 from tests.engine.cuts import assert_same, rows, state
@@ -42,6 +44,16 @@ def trained(folder, patience):
 
 def batches(folder):
     return batches_done(runs.load_last(folder))
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode", "found"),
+    [("val/acc", None, "max"), ("val/loss", None, "min"), (None, None, "min"),
+     ("val/acc", "min", "min")],
+)  # fmt: skip
+def test_the_name_of_a_metric_says_whether_lower_or_higher_is_better(monitor, mode, found):
+    assert EarlyStopping(monitor, mode, 5, 0.0).mode == found
+    assert Plateau(monitor, mode).sign == (1 if found == "min" else -1)
 
 
 @pytest.mark.slow

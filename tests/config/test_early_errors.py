@@ -52,6 +52,8 @@ def test_early_stopping_of_a_family_without_a_metric_is_refused(overrides, setti
     with pytest.raises(UserError, match=rf"^{setting}\.monitor must be given: a {family}"):
         check(compose("train", overrides))
     check(compose("train", [*overrides, f"{setting}.monitor=val/fid_own"]))
+    with pytest.raises(UserError, match=rf"^{setting}\.mode must be given, min or max: .*d_real"):
+        check(compose("train", [*overrides, f"{setting}.monitor=val/d_real"]))
 
 
 @pytest.mark.parametrize(

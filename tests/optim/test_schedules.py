@@ -99,7 +99,7 @@ def test_early_stopping_ends_training(config, tmp_path):
 @pytest.mark.parametrize("who", ["model/schedule=plateau", "callbacks=[none,early_stopping]"])
 def test_missing_monitor_is_named(config, tmp_path, who):
     key = "model.schedule" if "schedule" in who else "callbacks.early_stopping"
-    cfg = config(*WATCHED, who, f"{key}.monitor=val/los")
+    cfg = config(*WATCHED, who, f"{key}.monitor=val/los", f"{key}.mode=min")
     with pytest.raises(
         UserError, match=rf"^{key}\.monitor=val/los is not logged; .*did you mean val/loss\?"
     ):
