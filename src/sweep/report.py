@@ -37,7 +37,7 @@ def report(
         return states
     best = finished[0]
     job = best.rows[0].job
-    overrides = without(job.overrides, "seed") if len(best.rows) > 1 else job.overrides
+    overrides = without(job.overrides, "seed") if job.values != best.values else job.overrides
     how = command(config_name, overrides)
     value = ", ".join(f"{m} {e}" for (m, _), e in zip(wanted, best.estimates, strict=True))
     recipe = folder / "best.yaml"

@@ -31,6 +31,7 @@ class Point(NamedTuple):
 
     Attributes:
         values: the text of each swept key but the seed.
+        rows: one for each seed: a job that repeats another one is the same measurement.
         estimates: mean and interval of each objective; empty unless all its jobs have finished.
     """
 
@@ -69,9 +70,12 @@ def _without_seed(values: dict[str, str]) -> dict[str, str]:
     return {key: value for key, value in values.items() if key.lstrip("+") != "seed"}
 
 
-def _point(values: dict[str, str], rows: list[Row]) -> Point:
-    found = [row.result.values for row in rows]
-    finished = [numbers for numbers in found if numbers is not None]
+def _point(values: dict[str, str], jobs: list[Row]) -> Point:
+    by_seed: dict[Any, Row] = {}
+    for row in sorted(jobs, key=lambda row: row.result.values is None):  # finished ones first
+        by_seed.setdefault(tuple(row.job.values.items()), row)
+    rows = [row for row in jobs if row in by_seed.values()]
+    finished = [row.result.values for row in rows if row.result.values is not None]
     complete = len(finished) == len(rows)
     means = [estimate(column) for column in zip(*finished, strict=True)] if complete else []
     return Point(values, rows, means)

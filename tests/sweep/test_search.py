@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from src.config.cli import RunFolder
+from src.config.objective import Objective
 from src.core import run_record
 from src.core.errors import UserError
 from src.core.study import NAME, repair
-from src.sweep.job import outcome
+from src.sweep.job import Job, outcome
 from src.sweep.plan import Plan, resumed_overrides
+from src.sweep.report import report
 from src.sweep.results import points_of, rows_of, table, write_csv
 from src.sweep.sweeper import run_sweep
 
@@ -92,6 +94,30 @@ def test_a_trial_is_the_mean_over_its_seeds(tmp_path):
     points = points_of(rows_of(strategy.jobs(), one.wanted), one.wanted)
     assert len(points) == 1
     assert "1.5 ± 6.4" in table(points, one.wanted)
+
+
+def test_a_point_that_is_drawn_again_is_one_measurement(tmp_path):
+    values = [{"lr": "0.1", "seed": seed} for seed in "001"]
+    jobs = [Job(tmp_path / str(n), [], one, n) for n, one in enumerate(values)]
+    for job, loss in zip(jobs, (1.0, 1.0, 2.0), strict=True):
+        pretend(job, "finished", loss)
+    wanted = [Objective("val/loss", "min")]
+    (point,) = points_of(rows_of(jobs, wanted), wanted)
+    assert [row.job for row in point.rows] == [jobs[0], jobs[2]]
+    assert str(point.estimates[0]) == "1.5 ± 6.4"
+    pretend(jobs[0], "pruned")
+    (point,) = points_of(rows_of(jobs, wanted), wanted)
+    assert [row.job for row in point.rows] == jobs[1:], "the finished one counts"
+
+
+def test_the_command_of_the_best_run_keeps_a_seed_that_was_not_swept(tmp_path, capsys):
+    one = Plan("train", ["model=fc", "model.optimizer.lr=0.1,0.1", "seed=5"])
+    jobs = one.strategy(tmp_path).jobs()
+    for job in jobs:
+        pretend(job, "finished", 0.5)
+    report("train", jobs, one.wanted, True, tmp_path)
+    best = next(line for line in capsys.readouterr().out.splitlines() if "best run" in line)
+    assert "seed=5" in best
 
 
 def test_failed_non_finite_and_pruned_trials_are_told(tmp_path):
