@@ -140,15 +140,19 @@ def look_at_photos(project: Project, cfg: DictConfig) -> Inspection:
 
 
 def _expect_same_photos(project: Project, found: Inspection) -> None:
-    """Raise UserError if the photos are not those that this search began with."""
+    """Raise UserError if the photos, their order or classes are not those of the search's start."""
     path = project.folder / "photos.json"
-    now = sorted(found.digests)
+    now = [
+        [str(photo.path.relative_to(project.root)), found.class_names[photo.label], photo.digest]
+        for photo in (*found.photos, *found.test)
+    ]
     if not path.is_file():
         write_atomically(path, lambda file: file.write_text(json.dumps(now)))
     elif json.loads(path.read_text()) != now:
         raise UserError(
-            f"the photos in {project.root} have changed since the search in {project.folder} "
-            f"began: start another one with out=NEW, and init={project.folder} if it is finished"
+            f"the photos in {project.root}, their names or classes have changed since the search "
+            f"in {project.folder} began: start another one with out=NEW, and "
+            f"init={project.folder} if it is finished"
         )
 
 

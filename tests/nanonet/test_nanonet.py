@@ -13,7 +13,7 @@ from PIL import Image
 from src.config.checks import check
 from src.config.compose import compose
 from src.core.errors import UserError
-from src.nanonet import recipes
+from src.nanonet import project, recipes
 from src.nanonet.__main__ import nanonet
 from src.predict import predict
 from src.serve.load import measured_accuracy
@@ -143,6 +143,17 @@ def test_added_photos_end_a_search_that_began_without_them(tmp_path: Path):
     write_photos(root, range(4, 5))
     with pytest.raises(UserError, match="have changed"):
         nanonet(settings(root, tmp_path / "out"))
+
+
+def test_photo_moved_to_another_class_ends_a_search_that_began_before(tmp_path: Path):
+    root = write_photos(tmp_path / "photos", range(3))
+    cfg = settings(root, tmp_path / "out")
+    with project.opened(cfg) as own:
+        project.look_at_photos(own, cfg)
+        project.look_at_photos(own, cfg)
+        (root / "left" / "0.png").rename(root / "right" / "moved.png")
+        with pytest.raises(UserError, match="have changed"):
+            project.look_at_photos(own, cfg)
 
 
 def test_two_classes_of_one_photo_each_work(tmp_path: Path):
