@@ -128,6 +128,7 @@ def _overrides_of_run(run: Path) -> list[str] | None:
             {part: _plain(settings[part]) for part in ("net", "normalize")}
             for settings in (model, default)
         )
+        own["normalize"]["whiten"] = False  # the first layer is that of the run
         height, width = height_width(data.size)
         return [
             f"model={choice}",

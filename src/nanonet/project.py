@@ -207,7 +207,13 @@ def summarize(photos: Inspection, assigned: list[list[int]], found: Study) -> Su
 def make_recipes(
     project: Project, cfg: DictConfig, found: Inspection, earlier: Summary | None
 ) -> list[Recipe]:
-    """Return the candidates: an earlier choice, those of `cfg`, those found on this machine."""
+    """Return the candidates: an earlier choice, those of `cfg`, those found on this machine.
+
+    A found one that does not fit is left out with a line.
+
+    Raises:
+        UserError: one of the others does not fit.
+    """
     candidates = [
         Candidate(name, list(overrides), f"candidate={name}")
         for name, overrides in cfg.candidate.items()
@@ -215,18 +221,18 @@ def make_recipes(
     if earlier is not None:
         others = [candidate for candidate in candidates if candidate.name != earlier.name]
         candidates = [Candidate(earlier.name, earlier.overrides, f"choice of {cfg.init}"), *others]
+    photos = project.overrides(cfg)
+    recipes = [Recipe.compose(one.name, photos, one.overrides, one.origin) for one in candidates]
     files = [photo.path for photo in (*found.photos, *found.test)]
     taken = [candidate.name for candidate in candidates]
-    candidates += [
-        candidate
-        for candidate in find_once(cfg, files, project.search)
-        if candidate.name not in taken
-    ]
-    photos = project.overrides(cfg)
-    return [
-        Recipe.compose(candidate.name, photos, candidate.overrides, candidate.origin)
-        for candidate in candidates
-    ]
+    for one in find_once(cfg, files, project.search):
+        if one.name in taken:
+            continue
+        try:
+            recipes.append(Recipe.compose(one.name, photos, one.overrides, one.origin))
+        except UserError as error:
+            print(f"left out: {error}")
+    return recipes
 
 
 def train_command(project: Project, cfg: DictConfig, found: Study, has_test: bool) -> list[str]:

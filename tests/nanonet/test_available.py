@@ -1,5 +1,6 @@
 """Candidates without a name: own runs, and nets in the caches of torchvision and timm."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -9,12 +10,16 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
+from src.config.compose import compose
 from src.config.jobs import run_once
+from src.core.errors import UserError
 from src.core.pixels import to_float
 from src.engine.load import load_classifier, load_run
 from src.models.normalize import normalized
+from src.nanonet import project
 from src.nanonet.available import cached_timm, cached_torchvision, find_once, own_runs
 from src.nanonet.lab import Lab
+from src.nanonet.photos import Inspection
 from src.nanonet.recipes import Recipe, train_on
 from src.train import train
 from src.viz import explain
@@ -58,6 +63,19 @@ def place(tmp_path_factory) -> Path:
     return folder
 
 
+def write_run(folder: Path, model: str, *overrides: str) -> Path:
+    """Write the files of a finished run that a search reads, without training."""
+    cfg = compose("train", [f"model={model}", "data=folder", "data.root=.", *overrides])
+    for part in (".hydra", "checkpoints"):
+        (folder / part).mkdir(parents=True)
+    OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
+    choices = {"hydra": {"runtime": {"choices": {"model": model}}}}
+    OmegaConf.save(OmegaConf.create(choices), folder / ".hydra" / "hydra.yaml")
+    (folder / "metrics.json").write_text('{"test/acc": 1}')
+    (folder / "checkpoints" / "last.ckpt").touch()
+    return folder
+
+
 def photos_in(place: Path) -> list[Path]:
     return sorted((place / "photos").rglob("*.png"))
 
@@ -87,6 +105,33 @@ def test_runs_that_may_have_seen_a_photo_are_no_candidates(place: Path, tmp_path
     assert len(own_runs(tmp_path / "runs", photos_in(place), limit=3)) == 1
     shutil.copy(photos_in(place)[0], copy / "c" / "another name.png")
     assert own_runs(tmp_path / "runs", photos_in(place), limit=3) == []
+
+
+@pytest.mark.parametrize("model", ["airbench", "resnet20"])
+def test_run_with_a_whitening_layer_keeps_the_layer_that_it_learned(tmp_path: Path, model: str):
+    write_run(tmp_path / "run", model, "model.normalize.whiten=true")
+    (found,) = own_runs(tmp_path, [], limit=3)
+    recipe = Recipe.compose(found.name, ["data=folder", "data.root=."], found.overrides)
+    assert not recipe.cfg.model.normalize.whiten
+
+
+def test_found_candidate_that_does_not_fit_is_left_out_and_a_named_one_is_an_error(
+    tmp_path: Path, capsys
+):
+    cfg = OmegaConf.create(
+        {"candidate": {}, "init": None, "found": {"runs": None, "caches": False, "max": 3},
+         "data": {"classes": None, "background": "white"}, "seed": 0, "cache": "~/.cache/atelier"}
+    )  # fmt: skip
+    own = project.Project(tmp_path, tmp_path)
+    photos = Inspection([], [], {}, {}, [], [], {})
+    (tmp_path / "search").mkdir()
+    found = [["bad", ["model.net.no_such=1"], "a run"], ["good", ["model=resnet20"], "a run"]]
+    (tmp_path / "search" / "found.json").write_text(json.dumps(found))
+    assert [recipe.name for recipe in project.make_recipes(own, cfg, photos, None)] == ["good"]
+    assert capsys.readouterr().out.startswith("left out: candidate.bad: ")
+    cfg.candidate = {"bad": ["model.net.no_such=1"]}
+    with pytest.raises(UserError, match=r"candidate\.bad"):
+        project.make_recipes(own, cfg, photos, None)
 
 
 def test_only_the_newest_runs_are_candidates(place: Path):
