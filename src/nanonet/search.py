@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 MIN_KEPT = 2  # candidates that are never dropped before the last round
 FIRST_SHARE = 0.5  # largest share of the remaining budget that a first fold may take
 OUT_OF_TIME = "the budget was used up"
-SURE = 1.645  # standard errors by which a candidate must trail the best to be dropped early
+CHANCE = 0.05  # a lead that is less probable by chance drops a candidate early
 QUIET = 10  # seconds between lines of progress
 
 PREPARED = "prepared.json"  # how long it took to prepare a candidate, in its folder
@@ -272,11 +273,20 @@ class Search:
         best = correct[ranked[0].name]
         kept = []
         for rank, recipe in enumerate(ranked):
-            lead = best - correct[recipe.name]
-            lead = lead[~lead.isnan()]
-            error = float(lead.std()) / len(lead) ** 0.5 if len(lead) > 1 else float("inf")
-            if rank < MIN_KEPT or float(lead.mean()) <= SURE * error:
+            other = correct[recipe.name]
+            ahead, behind = int((best > other).sum()), int((best < other).sum())
+            if rank < MIN_KEPT or sign_test(ahead, behind) >= CHANCE:
                 kept.append(recipe)
             else:
                 self._end(recipe, "dropped early")
         return [recipe for recipe in running if recipe in kept]
+
+
+def sign_test(ahead: int, behind: int) -> float:
+    """Return how probable it is that one of two equals is ahead on so many photos, or on more.
+
+    Args:
+        ahead, behind: photos that only the one, or only the other, predicts right.
+    """
+    differing = ahead + behind
+    return sum(math.comb(differing, k) for k in range(ahead, differing + 1)) / 2**differing

@@ -11,7 +11,7 @@ from src.core.errors import UserError
 from src.nanonet.choice import choose, honest_accuracy
 from src.nanonet.folds import assign_folds, make_folds
 from src.nanonet.recipes import OutOfTime, Prediction, Recipe
-from src.nanonet.search import Result, Search
+from src.nanonet.search import Result, Search, sign_test
 
 N, K = 60, 3
 LABELS = torch.arange(N) % K
@@ -65,6 +65,22 @@ def test_best_candidate_is_chosen_and_the_worst_are_dropped_early(tmp_path: Path
     }  # fmt: skip
     assert oracle.calls.count("a0.95") == 8
     assert oracle.calls.count("a0.3") < 8
+
+
+def test_two_photos_are_too_few_to_drop_a_candidate(tmp_path: Path):
+    recipes = [recipe(name) for name in ("a1.0", "a1.00", "a0.0")]
+    parts = make_folds([[0, 0, *[-1] * (N - 2)]])
+    results = Search(recipes, LABELS, K, parts, Oracle(), lambda _: None, tmp_path, 1e9).run()
+    assert [float(result.correct(LABELS).nanmean()) for result in results] == [1, 1, 0]
+    assert [result.ending for result in results] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("ahead", "behind", "expected"),
+    [(0, 0, 1), (2, 0, 1 / 4), (5, 0, 1 / 32), (2, 1, 1 / 2), (3, 1, 5 / 16)],
+)
+def test_sign_test_is_the_tail_of_a_fair_coin(ahead: int, behind: int, expected: float):
+    assert sign_test(ahead, behind) == expected
 
 
 def test_the_first_of_equally_accurate_candidates_is_chosen():
