@@ -246,9 +246,9 @@ def train_command(project: Project, cfg: DictConfig, found: Study, has_test: boo
     ]
 
 
-def command_line(overrides: Sequence[str]) -> str:
-    """Return the command of src.train for a shell."""
-    return shlex.join(["python", "-m", "src.train", *map(unquoted, overrides)])
+def command_line(command: str, overrides: Sequence[str]) -> str:
+    """Return src.`command` with overrides, as a line for a shell."""
+    return shlex.join(["python", "-m", f"src.{command}", *map(unquoted, overrides)])
 
 
 def measure_familiar(project: Project, lab: Lab, found: Study) -> None:

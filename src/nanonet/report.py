@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from src.config.overrides import setting
 from src.core.files import printable, write_atomically
 from src.core.pixels import to_float
 from src.data.decode import Fit, decode
@@ -47,10 +48,14 @@ def report(
     """
     labels = torch.tensor(found.labels)
     comparison = compare(earlier, summary.digests, summary.correct) if earlier else None
+    run = setting("run", project.run)
+    serve = command_line("serve", [run])
     said = facts(found, results, study, labels) | {
         "test": metrics if found.test else None,
         "comparison": comparison and comparison._asdict(),
-        "command": command_line(command),
+        "command": command_line("train", command),
+        "serve": serve,
+        "predict": command_line("predict", [run, "images=PHOTO_OR_FOLDER"]),
         "run": str(project.run),
     }
     trained = load_classifier(project.run)
@@ -61,7 +66,7 @@ def report(
             f"(95% interval {study.low:.1%} to {study.high:.1%})"
         )
     print(f"report   {project.folder / 'report.html'}")
-    print(f"page     python -m src.serve run={project.run}")
+    print(f"page     {serve}")
 
 
 def facts(

@@ -1,6 +1,9 @@
 """The whole command on small folders, with small candidates."""
 
+import html
 import json
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from PIL import Image
 
 from src.config.checks import check
 from src.config.compose import compose
+from src.config.overrides import quoted
 from src.core.errors import UserError
 from src.nanonet import project, recipes
 from src.nanonet.__main__ import nanonet
@@ -60,7 +64,7 @@ def finished(tmp_path_factory) -> Path:
     write_photos(root / "test", range(20, 24))
     shutil.copy(root / "train" / "left" / "0.png", root / "train" / "left" / "copy.png")
     (root / "train" / "right" / "bad.png").write_bytes(b"no image")
-    return nanonet(settings(root, folder / "out"))
+    return nanonet(settings(root, folder / "it's out"))
 
 
 def test_report_says_what_was_found_chosen_and_measured(finished: Path):
@@ -81,6 +85,17 @@ def test_page_needs_no_network(finished: Path):
     assert "<svg" in page
     assert 'src="http' not in page
     assert 'href="http' not in page
+
+
+def test_commands_of_the_report_name_the_run_whatever_its_folder_is_called(finished: Path):
+    page = html.unescape((finished / "report.html").read_text())
+    lines = re.findall(r"<pre>(.*)</pre>", page)
+    assert [line.split()[2] for line in lines] == ["src.train", "src.serve", "src.predict"]
+    run = str(finished / "run")
+    assert shlex.split(lines[0])[-1] == f"hydra.run.dir={run}"
+    for line in lines[1:]:
+        argument = shlex.split(line)[3]
+        assert compose("predict", [quoted(argument)]).run == run
 
 
 def test_run_is_an_ordinary_one_that_knows_unlike_images(finished: Path, tmp_path: Path):
