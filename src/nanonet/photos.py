@@ -108,7 +108,9 @@ def look(data: Folder) -> Inspection:
     data.setup()
     parts = [cast(FileSet, part) for part in (data.train, data.test)]
     train, test = (look_at_all(part.paths, part.labels.tolist()) for part in parts)
-    return inspect(train, test)._replace(class_names=data.class_names, unread=data.scan.left_out)
+    val = cast(FileSet, data.val).paths
+    unread = data.scan.left_out | ({"in a folder of validation photos": val} if val else {})
+    return inspect(train, test)._replace(class_names=data.class_names, unread=unread)
 
 
 def table(found: Inspection) -> str:

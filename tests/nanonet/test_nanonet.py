@@ -171,6 +171,17 @@ def test_photo_moved_to_another_class_ends_a_search_that_began_before(tmp_path: 
             project.look_at_photos(own, cfg)
 
 
+def test_photos_of_a_validation_folder_are_listed_as_left_out(tmp_path: Path):
+    root = write_photos(tmp_path / "photos" / "train", range(2)).parent
+    write_photos(root / "valid", range(5, 6))
+    cfg = settings(root, tmp_path / "out")
+    with project.opened(cfg) as own:
+        found = project.look_at_photos(own, cfg)
+    assert len(found.photos) == 4
+    (paths,) = found.unread.values()
+    assert sorted(paths) == [root / "valid" / side / "5.png" for side in ("left", "right")]
+
+
 def test_two_classes_of_one_photo_each_work(tmp_path: Path):
     folder = nanonet(settings(write_photos(tmp_path / "photos", range(1)), tmp_path / "out"))
     facts = json.loads((folder / "report.json").read_text())
