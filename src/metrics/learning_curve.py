@@ -57,9 +57,10 @@ def forecast(
 ) -> list[Forecast]:
     """Extrapolate a learning curve.
 
-    One size gives no slope: then the exponent is assumed to be `EXPONENT`, and the interval covers
-    other exponents too. Returns nothing without a size, and if the largest has no errors, which
-    leaves nothing to gain that these images could show.
+    More images do not harm: no forecast is below the accuracy at the largest size. One size gives
+    no slope: then the exponent is assumed to be `EXPONENT`, and the interval covers other exponents
+    too. Returns nothing without a size, and if the largest has no errors, which leaves nothing to
+    gain that these images could show.
 
     Args:
         sizes: S numbers of images of each class.
@@ -78,7 +79,7 @@ def forecast(
             law = fit_power_law(sizes, errors, n)
         else:
             law = PowerLaw(float(errors[0]) * sizes[0] ** exponent, exponent)
-        return [1 - law.error(size) for size in wanted]
+        return [1 - min(law.error(size), float(errors[-1])) for size in wanted]
 
     values = accuracies(np.arange(n), EXPONENT)
     resampled = rng.integers(0, n, (DRAWS, n))

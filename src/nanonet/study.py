@@ -21,7 +21,7 @@ from src.nanonet.suspicion import Suspicion, suspicious_labels
 
 
 class CurvePoint(NamedTuple):
-    """Accuracy after training on `per_class` photos of each class, with its 95% interval."""
+    """Accuracy after training on at most `per_class` photos of each class; its 95% interval."""
 
     per_class: int
     accuracy: float
@@ -126,7 +126,7 @@ def _recipe_of_curve(chosen: Result, results: Sequence[Result], labels: Tensor) 
 def learning_curve(
     recipe: Recipe, labels: Tensor, folds: Sequence[Fold], lab: Lab, seed: int
 ) -> tuple[list[int], np.ndarray]:
-    """Train on 1, 2, 4, ... photos of each class; predict the photos of each fold.
+    """Train on at most 1, 2, 4, ... photos of each class; predict the photos of each fold.
 
     Args:
         recipe: to train.
@@ -136,14 +136,13 @@ def learning_curve(
         seed: of the draws.
 
     Returns:
-        the S sizes, the last of which is what a fold leaves of the smallest class; and how often
-        each of M photos was predicted right, (S, M), as a share.
+        the S sizes, the last of which takes all that a fold leaves of the largest class, as the
+        cross-validation does; and how often each of M photos was predicted right, (S, M), as a
+        share.
     """
     classes = labels.unique().tolist()
-    smallest = min(
-        (int((labels[fold.train] == k).sum()) for fold in folds for k in classes), default=0
-    )
-    sizes = [2**i for i in range(16) if 2**i < smallest] + ([smallest] if smallest else [])
+    largest = max((int(labels[fold.train].bincount().max()) for fold in folds), default=0)
+    sizes = [2**i for i in range(16) if 2**i < largest] + ([largest] if largest else [])
     right = torch.zeros(len(sizes), len(labels), dtype=torch.float64)
     times = torch.zeros(len(labels), dtype=torch.float64)
     jobs = [(fold, row, size) for fold in folds for row, size in enumerate(sizes)]

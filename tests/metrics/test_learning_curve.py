@@ -51,3 +51,10 @@ def test_there_is_no_forecast_without_errors():
     assert forecast([2], right[None], [4], seed=0) == []
     assert forecast([], np.zeros((0, 20)), [4], seed=0) == []
     assert len(forecast([1, 2], np.stack([half, half]), [4, 8], seed=0)) == 2
+
+
+def test_no_forecast_is_below_the_measured_accuracy():
+    photo, sizes = np.arange(100), [1, 2, 4, 8]
+    correct = np.stack([photo >= wrong for wrong in (40, 39, 38, 5)]).astype(float)
+    (found,) = forecast(sizes, correct, [16], seed=0)
+    assert found.accuracy >= 0.95

@@ -1,6 +1,7 @@
 """The search among candidates, with made-up ones."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from src.nanonet.choice import choose, honest_accuracy
 from src.nanonet.folds import assign_folds, make_folds
 from src.nanonet.recipes import OutOfTime, Prediction, Recipe
 from src.nanonet.search import Result, Search, sign_test
+from src.nanonet.study import learning_curve
 
 N, K = 60, 3
 LABELS = torch.arange(N) % K
@@ -216,6 +218,27 @@ def test_no_further_candidate_is_prepared_after_the_budget_is_used_up(tmp_path, 
     first, second = search(["a0.8", "a0.9"], Oracle(), tmp_path, budget=60, prepares=prepares)
     assert (first.ending, second.ending) == (None, "the budget was used up")
     assert (first.preparation, second.preparation) == (100, 0)
+
+
+def test_learning_curve_of_unequal_classes_ends_where_the_cross_validation_is():
+    labels = torch.tensor([*[0] * 10, *[1] * 6, 2])
+    digests = [f"{i:032x}" for i in range(17)]
+    parts = make_folds([assign_folds(labels.tolist(), list(range(17)), digests, 2, 0)])
+    drawn = []
+
+    def trains(recipe: Recipe, train: Tensor, held_out: Tensor) -> Prediction:
+        drawn.append(train)
+        return Prediction(torch.eye(K)[labels[held_out]], torch.ones(len(held_out)))
+
+    sizes, correct = learning_curve(
+        recipe("a"), labels, parts, SimpleNamespace(predict=trains), seed=0
+    )
+    assert sizes == [1, 2, 4, 5]
+    assert [labels[train].bincount().tolist() for train in drawn[:4]] == [
+        [1, 1, 1], [2, 2, 1], [4, 3, 1], [5, 3, 1],
+    ]  # fmt: skip
+    assert torch.equal(drawn[3], parts[0].train)
+    assert correct.shape == (4, 16)  # the photo of the smallest class is never held out
 
 
 def test_luck_of_the_best_of_many_equal_candidates_is_taken_off():
