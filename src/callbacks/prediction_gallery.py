@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from src.callbacks.images import log_image, moment, save_image
@@ -74,18 +75,27 @@ class PredictionGallery(pl.Callback):
         confidence, predicted = probabilities.max(1)
         true_probability = probabilities.gather(1, labels.unsqueeze(1)).squeeze(1)
         rows = [images, labels, predicted, true_probability, confidence]
-        if self.worst:
-            rows = [torch.cat(pair) for pair in zip(self.worst, rows, strict=True)]
+        self.worst = self._worst_of([self.worst, rows] if self.worst else [rows])
+
+    def _worst_of(self, several: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+        rows = [torch.cat(parts) for parts in zip(*several, strict=True)]
         rank = rows[3] + (rows[1] == rows[2])  # mistakes are below 1, the others above
         order = rank.topk(min(self.n, len(rank)), largest=False).indices
-        self.worst = [part[order] for part in rows]
+        return [part[order] for part in rows]
 
     def _draw(self, trainer: pl.Trainer, model: Any, stage: str, due: bool) -> None:
         worst, self.worst = self.worst, []
-        if not (due and worst and trainer.is_global_zero):
+        if not (due and worst):
+            return
+        worst = [part.cpu() for part in worst]
+        if trainer.world_size > 1:
+            several: list[Any] = [None] * trainer.world_size
+            dist.all_gather_object(several, worst)
+            worst = self._worst_of(several)
+        if not trainer.is_global_zero:
             return
         names = datamodule(trainer).class_names
-        images, true, predicted, _, confidence = (part.cpu() for part in worst)
+        images, true, predicted, _, confidence = worst
         counts = model.counts
         n, right = int(counts.sum()), int(counts.diag().sum())
         share = f"{stage}: {n - right:,} of {n:,} images wrong ({1 - right / n:.2%})"

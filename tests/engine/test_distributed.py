@@ -8,8 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
+from PIL import Image
 
 from src.core import runs
 from src.core.errors import UserError
@@ -153,13 +156,26 @@ def test_sweep_of_runs_with_two_processes_has_one_folder(tmp_path):
 def test_figures_of_two_processes_are_those_of_one(tmp_path):
     """101 images do not divide by two, and a padded set would count one of them twice."""
     folder = tmp_path / "run"
-    trained = command("train", *DDP, "model=fc", "trainer.max_epochs=1", f"hydra.run.dir={folder}")
+    gallery = "src.callbacks.prediction_gallery.PredictionGallery"
+    trained = command(
+        "train", *DDP, "model=fc", "trainer.max_epochs=1", f"hydra.run.dir={folder}",
+        f"+callbacks.predictions={{_target_: {gallery}, n: 12}}",
+    )  # fmt: skip
     assert trained.returncode == 0, trained.stderr
+    mistakes = np.asarray(Image.open(folder / "images" / "test_mistakes.png"))
     both = json.loads((folder / "metrics.json").read_text())
+    cfg = runs.load_config(folder)
+    cfg.trainer.update(devices=1, strategy="auto")  # else it is evaluated by two processes, too
+    OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
     alone = command("evaluate", f"run={folder}")
     assert alone.returncode == 0, alone.stderr
     one = json.loads((folder / "metrics.json").read_text())
-    figures = [name for name in one if name.startswith("test")]
+    # Lightning divides the sum of the losses by the images of a process, 50.5 rounded down
+    assert both["test/loss"] == pytest.approx(one["test/loss"], rel=1 / 99)
+    figures = [name for name in one if name.startswith("test") and name != "test/loss"]
     assert {name: both[name] for name in figures} == pytest.approx(
         {name: one[name] for name in figures}, rel=1e-6, nan_ok=True
     )
+    again = np.asarray(Image.open(folder / "images" / "test_mistakes.png"))
+    rows = len(again) // 2  # without the title
+    assert np.array_equal(mistakes[-rows:], again[-rows:]), "the mistakes of both processes"
