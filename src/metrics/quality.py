@@ -28,6 +28,9 @@ def quality(
 ) -> dict[str, float]:
     """Compare samples with real images, and training images with the same real images as a floor.
 
+    `net` was trained on the training images. On a small set this makes the floor's recall lower and
+    its density higher than those of a perfect sampler.
+
     Metrics that need more images than `real` has are left out (see `too_few`).
 
     Args:
