@@ -8,7 +8,6 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Container, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,6 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from src.core.errors import UserError
 from src.core.files import printable
@@ -28,7 +26,7 @@ from src.core.types import ImageSize, height_width
 from src.data.decode import Fit, decode, image_size
 from src.data.image_data import ImageData
 from src.data.images import Images
-from src.data.sets.files import FileSet
+from src.data.sets.files import FileSet, for_each
 
 Made = tuple[Tensor, dict[str, Any]]  # (1, C, H, W) in [0, 1], and its entry in the manifest
 # image (1, C, H, W) in [0, 1], its label, one generator per copy -> the copies
@@ -66,10 +64,10 @@ class FolderWriter:
             for class_name in data.class_names if len(part) else ():
                 (folder / name / class_name).mkdir(parents=True)
             places = [folder / name / place for place in image_places(part, data.class_names)]
-            _for_each(partial(_save_unchanged, part, places), len(part), f"{name}, unchanged")
+            for_each(partial(_save_unchanged, part, places), len(part), f"{name}, unchanged")
         places = image_places(data.train, data.class_names)
         copies = _copy_places(places, self.factor)
-        rows = _for_each(
+        rows = for_each(
             lambda i: self._save_copies(i, folder / "train", places[i], copies[i]),
             len(data.train),
             "copies of train",
@@ -104,14 +102,6 @@ class FolderWriter:
         except ValueError as error:
             raise UserError(f"{place}: {error}") from error
         return rows
-
-
-def _for_each(
-    action: Callable[[int], Any], n: int, words: str, workers: int | None = None
-) -> list[Any]:
-    """Return action(0), ..., action(n - 1), computed by threads, with a progress bar."""
-    with ThreadPoolExecutor(workers) as pool:
-        return list(tqdm(pool.map(action, range(n)), words, n, disable=None, leave=False))
 
 
 def _threads(part: Images) -> int:

@@ -109,24 +109,33 @@ def fitting_batch(size: tuple[int, int]) -> int:
     return max(1, min(MAX_EVAL, EVAL_PIXELS // (size[0] * size[1])))
 
 
-def channel_moments(part: Images, channels: int, pixels: int) -> tuple[Tensor, Tensor]:
+def channel_sums(part: Images, indices: Tensor) -> Tensor:
+    """Return the sums of each channel's values and of their squares, (2, C) int64.
+
+    Args:
+        part: images (N, C, H, W) uint8.
+        indices: (B,), of the images that are summed.
+    """
+    values = part[indices][0].to(torch.int32)
+    return torch.stack([values.sum((0, 2, 3)), values.square_().sum((0, 2, 3))])
+
+
+def channel_moments(part: Images, pixels: int) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of each channel, over pixels scaled to [0, 1].
 
     Args:
         part: images (N, C, H, W) uint8.
-        channels: C.
         pixels: H * W.
 
     Returns:
         Two tensors (C,) float64. The deviation of a constant channel is 1, so that dividing by it
         does nothing.
     """
-    total = torch.zeros(channels, dtype=torch.int64)
-    squares = torch.zeros(channels, dtype=torch.int64)
-    for indices in torch.arange(len(part)).split(max(1, CHUNK // pixels)):
-        values = part[indices][0].to(torch.int32)
-        total += values.sum((0, 2, 3))
-        squares += values.square_().sum((0, 2, 3))
+    chunks = torch.arange(len(part)).split(max(1, CHUNK // pixels))
+    if hasattr(part, "channel_sums"):  # in files
+        total, squares = part.channel_sums(chunks)
+    else:
+        total, squares = torch.stack([channel_sums(part, chunk) for chunk in chunks]).sum(0)
     n = len(part) * pixels
     mean = total.double() / (255 * n)
     std = (squares.double() / (255 * 255 * n) - mean.square()).clamp(min=0).sqrt()

@@ -11,16 +11,16 @@ from src.callbacks.checkpoint import latest_metrics
 from src.core import runs
 from src.core.errors import UserError
 from src.engine.instantiate import root_cause
+from src.models.base import Family
 
 
-def fit(
-    trainer: pl.Trainer, model: pl.LightningModule, datamodule: Any, resume: bool
-) -> dict[str, Any]:
+def fit(trainer: pl.Trainer, model: Family, datamodule: Any, resume: bool) -> dict[str, Any]:
     """Train `model`; return its newest metrics.
 
     Args:
         resume: whether to continue from the checkpoint that `trainer` was built with.
     """
+    model.resumed = resume
     with trainer_errors():
         trainer.fit(model, datamodule=datamodule, ckpt_path=runs.LAST if resume else None)
     return latest_metrics(trainer)

@@ -82,6 +82,8 @@ class Family(pl.LightningModule):
         optimizer_names: a name in the logs for the learning rate of each optimizer.
         compilable: dotted names of the networks that `model.compile` fuses.
         memory_format: layout of weights and images on the device.
+        resumed: instance attribute, set by `src.engine.fit`: whether the weights that training
+            starts from are in a checkpoint, which is loaded after `setup`.
 
     The config checks read `takes`, `sentences`, `is_classifier`, `refuses`, `monitor` and
     `key_metrics` from the source, without importing the module: write them as literals, or as names
@@ -97,6 +99,7 @@ class Family(pl.LightningModule):
     optimizer_names: ClassVar[tuple[str, ...]] = ("lr",)
     compilable: ClassVar[tuple[str, ...]] = ()
     memory_format: ClassVar[torch.memory_format] = torch.channels_last
+    resumed: bool = False
 
     def __init__(self, compile: bool | Literal["auto"] = False, cuda_graph: bool = False) -> None:
         """Set up a model with the settings `model.compile` and `model.cuda_graph`.

@@ -28,7 +28,7 @@ from src.optim.groups import parameter_groups
 
 log = logging.getLogger(__name__)
 
-MAX_WHITENED = (5000, 2**24)  # training images, and pixels, that whitening uses at most
+MAX_IMAGES, MAX_PIXELS = 5000, 2**24  # of the training set, that whitening uses
 
 
 class Classifier(Family):
@@ -178,17 +178,17 @@ class Classifier(Family):
             self.train()
 
     def setup(self, stage: str) -> None:
-        if stage == "fit" and self.normalize.unset_moments and self.init_from is None:
+        is_new = stage == "fit" and not self.resumed
+        if is_new and self.normalize.unset_moments and self.init_from is None:
             moments = dict(zip(("mean", "std"), self.datamodule.moments(), strict=True))
             for name in self.normalize.unset_moments:
                 getattr(self, name).copy_(moments[name].view(-1, 1, 1))
-        if stage == "fit" and self.normalize.whiten:
+        if is_new and self.normalize.whiten:
             self._whiten()
 
     def _whiten(self) -> None:
         data = self.datamodule
-        max_images, max_pixels = MAX_WHITENED
-        n = max(1, min(max_images, max_pixels // (data.size[0] * data.size[1])))
+        n = max(1, min(MAX_IMAGES, MAX_PIXELS // (data.size[0] * data.size[1])))
         images, _ = data.eval_images(data.train, stratified_sample(data.train.labels, n, "whiten"))
         layer = next(layer for layer in self.net.modules() if isinstance(layer, nn.Conv2d))
         whiten(layer, self.scaled(images))

@@ -254,7 +254,7 @@ def test_moments_are_those_of_all_pixels(monkeypatch):
     pixels[:, 1] = 77
     monkeypatch.setattr(images, "CHUNK", 60)  # two images at once
     part = images.ImageSet(pixels, torch.zeros(7))
-    mean, std = images.channel_moments(part, 3, 30)
+    mean, std = images.channel_moments(part, 30)
     scaled = pixels.numpy().astype(float).transpose(1, 0, 2, 3).reshape(3, -1) / 255
     assert np.allclose(mean.numpy(), scaled.mean(1), rtol=1e-14)
     assert np.allclose(std.numpy(), [scaled[0].std(), 1, scaled[2].std()], rtol=1e-12)

@@ -89,6 +89,18 @@ def test_settings_that_change_pixels_make_a_new_cache_entry(config, images, deco
     assert len(decodes) == 72
 
 
+def test_moments_of_files_are_those_of_images_in_memory_and_cached(config, images, decodes):
+    settings = ("model=fc", "data=folder", f"data.root={images}", "data.size=8",
+                f"cache={images.parent / 'cache'}")  # fmt: skip
+    moments = [
+        torch.stack(data_of(config, *settings, f"data.in_memory={keep}").moments())
+        for keep in ("true", "false", "false")
+    ]
+    assert len(decodes) == 12 + 9, "12 images in memory, and the 9 for training from their files"
+    assert torch.equal(moments[0], moments[1])
+    assert torch.equal(moments[0], moments[2])
+
+
 def test_nothing_is_cached_if_disabled_or_too_large(config, images, tmp_path, decodes, monkeypatch):
     pixels(config, images, "data.cache=null")
     monkeypatch.setattr(files_module, "MEMORY_LIMIT", 12 * 3 * 8 * 8 - 1)

@@ -8,7 +8,9 @@ from PIL import Image
 from torch import nn
 
 from src.core.errors import UserError
+from src.data.image_data import ImageData
 from src.engine import build
+from src.models.classifier import Classifier
 from src.nets.init import whiten
 from src.train import train
 from tests.conftest import TINY, saved, weights_of
@@ -55,6 +57,20 @@ def test_mean_and_std_are_those_of_the_training_images(config):
     pixels = data.train.images.numpy() / 255.0
     assert model.mean.item() == pytest.approx(pixels.mean(), rel=1e-5)
     assert model.std.item() == pytest.approx(pixels.std(), rel=1e-5)
+
+
+def test_resumed_run_takes_mean_and_std_from_its_checkpoint(config, tmp_path, monkeypatch):
+    settings = ("model=lenet", "data=digits", "model.normalize.whiten=true", *TINY)
+    cfg = config(*settings, "trainer.max_epochs=1", "test=false")
+    train(cfg, saved(cfg, tmp_path / "run"))
+    before = weights_of(tmp_path / "run")
+    monkeypatch.setattr(ImageData, "moments", lambda self: pytest.fail("computed again"))
+    monkeypatch.setattr(Classifier, "_whiten", lambda self: pytest.fail("whitened again"))
+    cfg.resume, cfg.trainer.max_epochs = str(tmp_path / "run"), 2
+    train(cfg, tmp_path / "run")
+    after = weights_of(tmp_path / "run")
+    assert before["mean"] == after["mean"] != 0
+    assert before["std"] == after["std"] != 1
 
 
 def test_constant_channel_has_std_one(config, tmp_path):

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -22,13 +22,12 @@ from src.core.memory import total_memory
 from src.data.cache import cached
 from src.data.decode import Fit, check_readable, decode_array, is_damage, parse_color, reason
 from src.data.image_data import ImageData
-from src.data.images import Images, ImageSet
+from src.data.images import Images, ImageSet, channel_sums
 
 log = logging.getLogger(__name__)
 
 MEMORY_LIMIT = 4 * 2**30  # bytes of decoded images, at most, for `in_memory: auto` and the cache
 VERSION = 4  # raise it when `decode`, or what is cached, changes: images are then decoded again
-
 
 Faults = dict[int, str]  # why a file cannot be read, by its index
 
@@ -41,11 +40,13 @@ class FileSet(Dataset[Any]):
         paths: N files.
         labels: (N,) int64.
         fit: how images are decoded; `fit.size` is not None.
+        cache: the beginning of the paths of cached results; None: no cache.
     """
 
     paths: list[Path]
     labels: Tensor
     fit: Fit
+    cache: str | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -84,6 +85,29 @@ class FileSet(Dataset[Any]):
             line = f"{path.absolute()}\0{stat.st_size}\0{stat.st_mtime_ns}\0"
             digest.update(line.encode(errors="surrogateescape"))
         return digest.hexdigest()
+
+    def cached(self, what: str, fits: Callable[[Any], bool], make: Callable[[], Any]) -> Any:
+        """Return the result of `make` from the cache, as `src.data.cache.cached` does.
+
+        Args:
+            what: the end of the file's name.
+        """
+        if self.cache is None:
+            return make()
+        return cached(Path(f"{self.cache}-{self.key()}{what}.pt"), fits, make)
+
+    def channel_sums(self, chunks: Sequence[Tensor]) -> Tensor:
+        """Return `src.data.images.channel_sums` of the images at all `chunks` of indices."""
+
+        def make() -> Tensor:
+            n, title = len(chunks), "mean and standard deviation"
+            return torch.stack(for_each(lambda k: channel_sums(self, chunks[k]), n, title)).sum(0)
+
+        def fits(sums: Any) -> bool:
+            return sums.dtype == torch.int64 and sums.shape == (2, self.fit.channels)
+
+        result: Tensor = self.cached("-sums", fits, make)
+        return result
 
     def decode_all(self, strict: bool) -> tuple[Tensor, Faults, bool]:
         """Decode all files, with one thread per core.
@@ -131,19 +155,26 @@ class FileSet(Dataset[Any]):
                 return reason(error.__cause__), is_damage(error)
             return None
 
-        n = len(self)
-        with ThreadPoolExecutor() as pool:
-            results = [*tqdm(pool.map(fault, range(n)), title, n, disable=None, leave=False)]
+        results = for_each(fault, len(self), title)
         found = {i: result for i, result in enumerate(results) if result is not None}
         permanent = all(damaged for _, damaged in found.values())
         return {i: words for i, (words, _) in found.items()}, permanent
+
+
+def for_each(
+    action: Callable[[int], Any], n: int, title: str, workers: int | None = None
+) -> list[Any]:
+    """Return action(0), ..., action(n - 1), computed by threads, with a progress bar."""
+    with ThreadPoolExecutor(workers) as pool:
+        return list(tqdm(pool.map(action, range(n)), title, n, disable=None, leave=False))
 
 
 def make_file_set(data: ImageData, paths: list[Path], labels: Tensor) -> FileSet:
     """Return the files at `paths` as a set, with labels (N,) and the settings of `data`."""
     background = parse_color(data.background)
     fit = Fit(data.size, data.channels, background, data.crop, data.interpolation)
-    return FileSet(paths, labels, fit)
+    cache = None if data.cache is None else str(data.cache / "decoded" / data.name)
+    return FileSet(paths, labels, fit, cache)
 
 
 def load_or_stream(
@@ -173,15 +204,16 @@ def load_or_stream(
     size = f"{needed / 2**20:,.1f} MiB"
     log.info("%s: %s, %s decoded: %s", data.root, count(n, "image file"), size, where)
     strict = left_out is None
-    cache = data.cache if needed <= MEMORY_LIMIT or not keep else None
+    if keep and needed > MEMORY_LIMIT:
+        parts = [replace(part, cache=None) for part in parts]
     loaded: list[Images] = []
     unreadable: dict[Path, str] = {}
     for part in parts:
         if keep:
-            images, faults = _decode_cached(part, strict, cache, data.name)
+            images, faults = _decode_cached(part, strict)
             loaded.append(ImageSet(images, part.labels[part.readable(faults)]))
         else:
-            faults = {} if strict else _faults_cached(part, cache, data.name)
+            faults = {} if strict else _faults_cached(part)
             used = part.readable(faults).nonzero().flatten()
             loaded.append(part.subset(used) if faults else part)
         _expect_readable_classes(data, part, faults)
@@ -201,9 +233,7 @@ def _auto_limit() -> int:
     return MEMORY_LIMIT if memory is None else min(MEMORY_LIMIT, memory // 4)
 
 
-def _decode_cached(
-    part: FileSet, strict: bool, cache: Path | None, name: str
-) -> tuple[Tensor, Faults]:
+def _decode_cached(part: FileSet, strict: bool) -> tuple[Tensor, Faults]:
     """Return the images and faults of part.decode_all(strict), from the cache if possible."""
 
     def fits(value: Any) -> bool:
@@ -211,19 +241,13 @@ def _decode_cached(
         shape = (len(part) - len(faults), *part.fit.shape)
         return permanent and images.dtype == torch.uint8 and images.shape == shape
 
-    if cache is None:
-        return part.decode_all(strict)[:2]
-    path = cache / "decoded" / f"{name}-{part.key()}.pt"
-    images, faults, _ = cached(path, fits, lambda: part.decode_all(strict))
+    images, faults, _ = part.cached("", fits, lambda: part.decode_all(strict))
     return images, faults
 
 
-def _faults_cached(part: FileSet, cache: Path | None, name: str) -> Faults:
+def _faults_cached(part: FileSet) -> Faults:
     """Return the faults that part.find_faults() finds, from the cache if possible."""
-    if cache is None:
-        return part.find_faults()[0]
-    path = cache / "decoded" / f"{name}-{part.key()}-faults.pt"
-    faults: Faults = cached(path, lambda value: value[1], part.find_faults)[0]
+    faults: Faults = part.cached("-faults", lambda value: value[1], part.find_faults)[0]
     return faults
 
 
