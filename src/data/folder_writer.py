@@ -60,12 +60,13 @@ class FolderWriter:
     def write(self, folder: Path) -> int:
         """Write train, val, test and manifest.csv to `folder`; return how many copies were made."""
         data = self.data
+        folders = [name.replace("/", "_") for name in data.class_names]
         for name, part in (("train", data.train), ("val", data.val), ("test", data.test)):
-            for class_name in data.class_names if len(part) else ():
-                (folder / name / class_name).mkdir(parents=True)
-            places = [folder / name / place for place in image_places(part, data.class_names)]
+            for class_folder in folders if len(part) else ():
+                (folder / name / class_folder).mkdir(parents=True)
+            places = [folder / name / place for place in image_places(part, folders)]
             for_each(partial(_save_unchanged, part, places), len(part), f"{name}, unchanged")
-        places = image_places(data.train, data.class_names)
+        places = image_places(data.train, folders)
         copies = _copy_places(places, self.factor)
         rows = for_each(
             lambda i: self._save_copies(i, folder / "train", places[i], copies[i]),
@@ -85,8 +86,8 @@ class FolderWriter:
         Args:
             i: index of the image.
             train: the folder of the training images.
-            place: CLASS/NAME of the image.
-            paths: CLASS/NAME of each copy.
+            place: FOLDER/NAME of the image.
+            paths: FOLDER/NAME of each copy.
         """
         image = to_float(_pixels(self.data.train, i, self.size)).unsqueeze(0)  # (1, C, H, W)
         label, index = int(self.data.train.labels[i]), torch.tensor([i])
@@ -97,7 +98,7 @@ class FolderWriter:
             for number, (path, (copy, values)) in enumerate(copies, 1):
                 _save(copy[0], train / path)
                 file = printable(train.name / path)
-                class_name = place.parts[0]
+                class_name = self.data.class_names[label]
                 rows.append((file, source, class_name, self.seed, number, json.dumps(values)))
         except ValueError as error:
             raise UserError(f"{place}: {error}") from error
@@ -113,15 +114,15 @@ def _threads(part: Images) -> int:
     return max(1, min(cores, memory // 4 // (BYTES_PER_PIXEL * largest)))
 
 
-def image_places(part: Images, class_names: list[str]) -> list[Path]:
-    """Return CLASS/NAME of each image. Names must be unique in a class.
+def image_places(part: Images, folders: list[str]) -> list[Path]:
+    """Return FOLDER/NAME of each image, with the folder of its class. Names must be unique there.
 
-    A name that is not gets the image's number in front: CLASS/00007_NAME. If such a name exists
+    A name that is not gets the image's number in front: FOLDER/00007_NAME. If such a name exists
     already, all names get their number.
     """
     paths = getattr(part, "paths", None) or [Path(f"{i:05d}.png") for i in range(len(part))]
     places = [
-        Path(class_names[int(label)]) / path.name
+        Path(folders[int(label)]) / path.name
         for label, path in zip(part.labels, paths, strict=True)
     ]
     numbered = [place.with_name(f"{i:05d}_{place.name}") for i, place in enumerate(places)]
@@ -134,7 +135,7 @@ def image_places(part: Images, class_names: list[str]) -> list[Path]:
 
 
 def _copy_places(places: list[Path], factor: int) -> list[list[Path]]:
-    """Return CLASS/NAME.COPY.png of each copy, with a number in between if that name is taken.
+    """Return FOLDER/NAME.COPY.png of each copy, with a number in between if that name is taken.
 
     It is taken if the data set is the result of an earlier call.
     """

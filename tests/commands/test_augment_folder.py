@@ -22,6 +22,7 @@ from src.data.transforms import geometric, pixelwise
 from src.data.transforms.augment import Augment
 from tests.conftest import call, data_of
 from tests.data.test_folder import write_folder
+from tests.data.writers import write_mnist
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +167,23 @@ def test_colliding_output_names_are_made_unique(tmp_path):
         "00001_1.png",
         "2.png",
     ]
+
+
+def test_a_class_with_a_slash_gets_one_folder(tmp_path):
+    write_mnist(tmp_path / "in", "FashionMNIST")
+    settings = (
+        "data=fashion_mnist",
+        f"data.root={tmp_path / 'in'}",
+        "data.val_size=0",
+        "augment=flip",
+    )
+    call("augment", augment, *settings, "factor=2", f"out={tmp_path / 'out'}")
+    folders = {path.name for path in (tmp_path / "out" / "test").iterdir()}
+    assert len(folders) == 10
+    assert "T-shirt_top" in folders
+    rows = list(csv.DictReader((tmp_path / "out" / "manifest.csv").read_text().splitlines()))
+    (name,) = {row["class"] for row in rows if row["file"].startswith("train/T-shirt_top/")}
+    assert name == "T-shirt/top"
 
 
 def test_settings_that_cannot_augment_a_folder_get_one_line(made):
