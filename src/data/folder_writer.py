@@ -32,6 +32,7 @@ Made = tuple[Tensor, dict[str, Any]]  # (1, C, H, W) in [0, 1], and its entry in
 # image (1, C, H, W) in [0, 1], its label, one generator per copy -> the copies
 Maker = Callable[[Tensor, int, list[CounterRNG]], Iterator[Made]]
 COLUMNS = ("file", "source", "class", "seed", "copy", "transforms")  # columns of manifest.csv
+NAME_BYTES = 255  # of a file name, at most
 BYTES_PER_PIXEL = 80  # of an image while it is augmented
 
 
@@ -125,7 +126,10 @@ def image_places(part: Images, folders: list[str]) -> list[Path]:
         Path(folders[int(label)]) / path.name
         for label, path in zip(part.labels, paths, strict=True)
     ]
-    numbered = [place.with_name(f"{i:05d}_{place.name}") for i, place in enumerate(places)]
+    numbered = [
+        place.with_name(_joined(f"{i:05d}_{place.stem}", place.suffix))
+        for i, place in enumerate(places)
+    ]
     counts = Counter(places)
     unique = [
         place if counts[place] == 1 else other
@@ -149,10 +153,16 @@ def _copy_places(places: list[Path], factor: int) -> list[list[Path]]:
 def free_place(place: Path, extension: str, taken: Container[Path]) -> Path:
     """Return `place` with `extension` appended, with a number in between if that is taken."""
     names = (
-        f"{place.name}{'' if number == 1 else f'.{number}'}{extension}"
+        _joined(place.name, f"{'' if number == 1 else f'.{number}'}{extension}")
         for number in itertools.count(1)
     )
     return next(path for name in names if (path := place.with_name(name)) not in taken)
+
+
+def _joined(name: str, end: str) -> str:
+    """Return `name` + `end`, with `name` cut to the length that a file name may have."""
+    content, length = os.fsencode(name), NAME_BYTES - len(os.fsencode(end))
+    return (name if len(content) <= length else content[:length].decode(errors="ignore")) + end
 
 
 def _save_unchanged(part: Images, places: list[Path], i: int) -> None:

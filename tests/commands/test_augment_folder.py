@@ -169,6 +169,22 @@ def test_colliding_output_names_are_made_unique(tmp_path):
     ]
 
 
+def test_long_names_are_shortened(photos, tmp_path):
+    folder, name = shutil.copytree(photos, tmp_path / "in"), "\u00e9" * 123 + ".png"  # 250 bytes
+    for path in (folder / "cats" / name, folder / "cats" / "more" / name):
+        path.parent.mkdir(exist_ok=True)
+        shutil.copyfile(folder / "cats" / "1.png", path)
+    settings = (f"data.root={folder}", "data.test_size=0", "data.val_size=0", "augment=flip")
+    call("augment", augment, *settings, "factor=2", f"out={tmp_path / 'out'}")
+    long = [
+        path.name
+        for path in (tmp_path / "out" / "train" / "cats").iterdir()
+        if "\u00e9" in path.name
+    ]
+    assert len(long) == 4
+    assert all(name.endswith("\u00e9.png") or name.endswith(".1.png") for name in long)
+
+
 def test_a_class_with_a_slash_gets_one_folder(tmp_path):
     write_mnist(tmp_path / "in", "FashionMNIST")
     settings = (
