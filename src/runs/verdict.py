@@ -1,14 +1,22 @@
 """The sentence at the end of a comparison: is the best better than the second best?"""
 
+import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from src.config.targets import marked
 from src.core.run_record import FINISHED
+from src.core.types import INPUT
 from src.metrics.directions import direction
 from src.metrics.intervals import newcombe, welch
+from src.runs.info import RunInfo
 from src.runs.seeds import Group
 
 EXAMPLES = {"test": "test examples", "val": "validation examples"}
+# settings of data that decide on which examples a run is tested, besides its files
+TEST_SET = ("name", "classes", "num_classes", "size", "channels", "binarize", "permute",
+            "split_seed", "test_size", "limit", "left_out")  # fmt: skip
 
 
 class Difference(NamedTuple):
@@ -67,8 +75,7 @@ def difference(best: Group, second: Group, metric: str) -> Difference:
         return Difference(value, None, "One of them has not finished: no interval")
     stage = metric.partition("/")[0]
     n = {run.value(f"{stage}/n") for run in runs}
-    data = {(run.settings.get("data.name"), run.settings.get("data.num_classes")) for run in runs}
-    if len(n) > 1 or len(data) > 1:
+    if len(n) > 1 or any(_data(run) != _data(runs[0]) for run in runs):
         return Difference(value, None, "They were tested on different data: no interval")
     if min(map(len, samples)) > 1:
         return Difference(value, welch(*samples), "over seeds")
@@ -80,6 +87,15 @@ def difference(best: Group, second: Group, metric: str) -> Difference:
         return Difference(value, None, "One seed each: no interval; run more seeds")
     interval = newcombe([sample[0] * trials for sample in samples], [trials, trials])
     return Difference(value, interval, f"over {trials} {EXAMPLES[stage]}")
+
+
+def _data(run: RunInfo) -> list[Any]:
+    """Return the settings that decide on which examples a run was tested, with resolved paths."""
+    folder = run.record["sessions"][-1].get("directory", "") if run.record else ""
+    names = marked(str(run.settings.get("data._target_")), INPUT)
+    paths = [run.settings.get(f"data.{name}") for name in names]
+    files = [os.path.realpath(Path(folder, path).expanduser()) if path else path for path in paths]
+    return [*files, *(run.settings.get(f"data.{name}") for name in TEST_SET)]
 
 
 def _values(group: Group, metric: str) -> list[float]:

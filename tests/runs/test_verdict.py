@@ -19,8 +19,9 @@ def group(tmp_path):
             metrics = {"test/acc": value, "test/acc_low": 0.0, "test/acc_high": 1.0, "test/n": n,
                        "test/loss": 1 - value}  # fmt: skip
             number = len(list(tmp_path.iterdir()))
+            settings = {"seed": seed, **more.get("settings", {})}
             folder = make_run(
-                tmp_path / str(number), metrics=metrics, settings={"seed": seed}, **more
+                tmp_path / str(number), metrics=metrics, **{**more, "settings": settings}
             )
             found.append(RunInfo(folder))
         return Group(found)
@@ -68,6 +69,21 @@ def test_lower_is_better_for_a_loss_and_a_run_gives_no_interval_of_it(group):
 )
 def test_runs_that_cannot_be_compared_get_no_interval(group, values, more, words):
     assert sentence(group(*values, **more), group(0.9)).endswith(words)
+
+
+@pytest.mark.parametrize(
+    ("setting", "other"),
+    [("classes", ["cats", "dogs"]), ("root", "other"), ("exclude", "bad.txt"), ("size", 64),
+     ("split_seed", 1)],
+)  # fmt: skip
+def test_runs_with_different_test_sets_get_no_interval(group, setting, other):
+    data = {"data._target_": "src.data.sets.folder.Folder", "data.name": "folder",
+            "data.root": "photos"}  # fmt: skip
+    one = group(0.9, settings=data, directory="/work")
+    same = group(0.5, settings=data | {"data.root": "/work/photos"}, directory="/")
+    assert "A is better than B by" in sentence(one, same)
+    differ = group(0.5, settings=data | {f"data.{setting}": other}, directory="/work")
+    assert sentence(one, differ).endswith("They were tested on different data: no interval")
 
 
 def test_no_sentence_without_a_common_metric_or_a_second_group(group):
