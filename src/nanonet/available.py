@@ -70,9 +70,9 @@ def find_once(cfg: DictConfig, photos: Sequence[Path], folder: Path) -> list[Can
 def own_runs(folder: Path, photos: Sequence[Path], limit: int) -> list[Candidate]:
     """Return the newest finished classifiers of color images below `folder`.
 
-    A run is left out if its data folder is gone or holds one of the photos: a network that has
-    learned from a photo cannot be validated on it. So is a run that trained only the head of
-    published weights, because its features are theirs.
+    A run is left out if its data folder is gone or holds one of the photos, or that of a run that
+    it started from: a network that has learned from a photo cannot be validated on it. So is a run
+    that trained only the head of published weights, because its features are theirs.
 
     Args:
         folder: with runs in it, at any depth.
@@ -157,13 +157,33 @@ def _plain(node: DictConfig) -> Any:
     return OmegaConf.to_container(node, resolve=False)
 
 
-def _may_know(run: Path, sizes: Collection[int], digests: Collection[str]) -> bool:
-    """Return whether a run may have learned from one of some photos.
+def may_know(source: str | None, photos: Sequence[Path]) -> bool:
+    """Return whether a network that starts from `source` may have learned from one of some photos.
 
     Args:
+        source: a setting model.init_from.
+        photos: files.
+    """
+    sizes, digests = {path.stat().st_size for path in photos}, {digest_of(path) for path in photos}
+    return source not in (None, "pretrained") and _may_know(Path(str(source)), sizes, digests)
+
+
+def _may_know(source: Path, sizes: Collection[int], digests: Collection[str]) -> bool:
+    """Return whether a run, or one that it started from, may have learned from one of some photos.
+
+    Args:
+        source: a run or its checkpoint; one that is gone may know them.
         sizes, digests: of the files of the photos.
     """
-    root = Path(runs.load_config(run).data.root).expanduser()
+    path = source.expanduser()
+    try:
+        cfg = runs.load_config(path if path.is_dir() else path.parent.parent)
+    except UserError:
+        return True
+    before = OmegaConf.select(cfg, "model.init_from")
+    if before not in (None, "pretrained") and _may_know(Path(before), sizes, digests):
+        return True
+    root = Path(cfg.data.root).expanduser()
     if not root.is_dir():
         return True
     for folder, _, names in os.walk(root):

@@ -23,7 +23,7 @@ from src.engine.load import load_run
 from src.models.classifier import Classifier
 from src.models.familiar import learn_familiar
 from src.nanonet import demonstration
-from src.nanonet.available import Candidate, find_once
+from src.nanonet.available import Candidate, find_once, may_know
 from src.nanonet.earlier import Summary
 from src.nanonet.folds import affordable_folds, assign_folds
 from src.nanonet.lab import Lab
@@ -209,7 +209,8 @@ def make_recipes(
 ) -> list[Recipe]:
     """Return the candidates: an earlier choice, those of `cfg`, those found on this machine.
 
-    A found one that does not fit is left out with a line.
+    A found one that does not fit is left out with a line, as is an earlier choice that may know the
+    photos.
 
     Raises:
         UserError: one of the others does not fit.
@@ -218,12 +219,15 @@ def make_recipes(
         Candidate(name, list(overrides), f"candidate={name}")
         for name, overrides in cfg.candidate.items()
     ]
-    if earlier is not None:
-        others = [candidate for candidate in candidates if candidate.name != earlier.name]
-        candidates = [Candidate(earlier.name, earlier.overrides, f"choice of {cfg.init}"), *others]
     photos = project.overrides(cfg)
-    recipes = [Recipe.compose(one.name, photos, one.overrides, one.origin) for one in candidates]
     files = [photo.path for photo in (*found.photos, *found.test)]
+    if earlier is not None:
+        first = Candidate(earlier.name, earlier.overrides, f"choice of {cfg.init}")
+        if may_know(Recipe.compose(first.name, photos, first.overrides).cfg.model.init_from, files):
+            print(f"left out: {first.name}, the {first.origin}: it may know the photos")
+        else:
+            candidates = [first, *(one for one in candidates if one.name != first.name)]
+    recipes = [Recipe.compose(one.name, photos, one.overrides, one.origin) for one in candidates]
     taken = [candidate.name for candidate in candidates]
     for one in find_once(cfg, files, project.search):
         if one.name in taken:

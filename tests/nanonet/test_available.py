@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from src.config.compose import compose
@@ -18,8 +18,9 @@ from src.engine.load import load_classifier, load_run
 from src.models.normalize import normalized
 from src.nanonet import project
 from src.nanonet.available import cached_timm, cached_torchvision, find_once, own_runs
+from src.nanonet.earlier import Summary
 from src.nanonet.lab import Lab
-from src.nanonet.photos import Inspection
+from src.nanonet.photos import Inspection, look_at
 from src.nanonet.recipes import Recipe, train_on
 from src.train import train
 from src.viz import explain
@@ -115,14 +116,40 @@ def test_run_with_a_whitening_layer_keeps_the_layer_that_it_learned(tmp_path: Pa
     assert not recipe.cfg.model.normalize.whiten
 
 
+@pytest.mark.parametrize("source", ["first", "first/checkpoints/last.ckpt", "gone"])
+def test_run_that_started_from_one_that_knows_the_photos_is_no_candidate(
+    place: Path, tmp_path: Path, source: str, capsys
+):
+    write_run(tmp_path / "first", "resnet20", f"data.root={place / 'photos'}")
+    others, start = f"data.root={place / 'others'}", f"model.init_from={tmp_path / source}"
+    second = write_run(tmp_path / "second", "resnet20", others)
+    third = write_run(tmp_path / "third", "resnet20", others, start)
+    assert [one.name for one in own_runs(tmp_path, photos_in(place), limit=3)] == ["own_second"]
+
+    known = [look_at(path, 0) for path in photos_in(place)[:2]]
+    photos = Inspection(known, [], {}, {}, [], [], {})
+    cfg = make_settings(candidate={"mine": ["model=cnn"]}, init="EARLIER")
+    for run, expected in ((second, ["mine2", "mine"]), (third, ["mine"])):
+        earlier = Summary([], [], [], [], "mine2", ["model=resnet20", f"model.init_from={run}"])
+        own = project.Project(tmp_path, place / "photos")
+        recipes = project.make_recipes(own, cfg, photos, earlier)
+        assert [recipe.name for recipe in recipes] == expected
+    assert capsys.readouterr().out.startswith("left out: mine2, the choice of EARLIER: ")
+
+
+def make_settings(**changes: object) -> DictConfig:
+    """Return settings of src.nanonet that find nothing."""
+    return OmegaConf.create(
+        {"candidate": {}, "init": None, "found": {"runs": None, "caches": False, "max": 3},
+         "data": {"classes": None, "background": "white"}, "seed": 0, "cache": "~/.cache/atelier",
+         **changes}
+    )  # fmt: skip
+
+
 def test_found_candidate_that_does_not_fit_is_left_out_and_a_named_one_is_an_error(
     tmp_path: Path, capsys
 ):
-    cfg = OmegaConf.create(
-        {"candidate": {}, "init": None, "found": {"runs": None, "caches": False, "max": 3},
-         "data": {"classes": None, "background": "white"}, "seed": 0, "cache": "~/.cache/atelier"}
-    )  # fmt: skip
-    own = project.Project(tmp_path, tmp_path)
+    cfg, own = make_settings(), project.Project(tmp_path, tmp_path)
     photos = Inspection([], [], {}, {}, [], [], {})
     (tmp_path / "search").mkdir()
     found = [["bad", ["model.net.no_such=1"], "a run"], ["good", ["model=resnet20"], "a run"]]
