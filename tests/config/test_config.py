@@ -115,6 +115,10 @@ MISTAKES = [
      ["trainer.gradient_clip_val=1", "uses manual optimization"]),
     (["trainer.accumulate_grad_batches=2"], ["trainer.accumulate_grad_batches=2"]),
     (["data=binarized_mnist", "data.size=32"], ["BinarizedMnist", "28"]),
+    (
+        ["data=two_digit_mnist", "data.channels=3"],
+        ["TwoDigitMnist does not support data.channels=3: the images are gray (allowed: 1)"],
+    ),
     (["model=dcgan", "data.size=[28,32]"], ["data.size=[28, 32]", "28, 32, 64"]),
     (["model=draw", "data.size=[28,32,3]"], ["data.size=[28, 32, 3]", "a list of 2"]),
     (["model=draw", "model.net.attention.read_size=0"],

@@ -69,6 +69,7 @@ class TwoDigitMnist(Mnist):
 
     labeled = False
     randomizes = True
+    refuses: ClassVar = {"channels": ((1,), "the images are gray")}
 
     def read(self) -> Splits:
         splits = super().read()
