@@ -230,6 +230,7 @@ def test_crop_keeps_the_center_of_images_that_are_resized():
     images = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8)
     assert resize(images, (4, 4), 1, crop=0.5).equal(images[..., 2:6, 2:6])
     assert resize(images, (8, 8), 1, crop=0.5).equal(images)
+    assert resize(images, (1, 1), 1, crop=0.01).item() in range(27, 37), "of the middle pixels"
 
 
 def test_files_are_cropped_once(config, tmp_path):

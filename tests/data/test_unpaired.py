@@ -213,7 +213,11 @@ def test_domains_without_validation_and_test_can_be_trained(config, photos, tmp_
         ),
         (
             ["data=winter", "data.root=x", "data.channels=1"],
-            ["data.channels=1", "data=winter needs color images"],
+            ["data.channels=1", "the winter effect takes color from its images"],
+        ),
+        (
+            ["data=winter", "data.root=x", "data.size=6"],
+            ["data.size=[6, 6]", "sides of at least 7"],
         ),
         (
             ["data=winter", "data.root=x", "model.pool_size=-1"],

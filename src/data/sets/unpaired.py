@@ -193,15 +193,21 @@ class Winter(Unpaired):
         settings: settings of `ImageData`.
     """
 
+    refuses: ClassVar = {
+        "permute": ((False,), "CycleGAN takes images as they are"),
+        "binarize": ((False,), "CycleGAN takes images as they are"),
+        "channels": ((3,), "the winter effect takes color from its images"),
+    }
     paired = True
 
     def __init__(self, root: InputPath, **settings: Any) -> None:
         super().__init__(root_a=root, root_b=root, **settings)
 
     def read(self) -> Splits:
-        if self.channels != 3:
+        if min(self.size) < 7:
             raise UserError(
-                f"data.channels={self.channels}: data=winter needs color images, data.channels=3"
+                f"data.size={list(self.size)}: data=winter blurs over 6 pixels in each direction, "
+                "so its images need sides of at least 7"
             )
         source = Folder(**self.domain_settings | {"in_memory": True})
         source.setup()

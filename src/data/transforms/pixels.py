@@ -41,7 +41,7 @@ def resize(
         pixels = pixels.expand(-1, 3, -1, -1)
     if tuple(pixels.shape[-2:]) != size:
         h, w = pixels.shape[-2:]
-        top, left = (round(side * (1 - crop) / 2) for side in (h, w))
+        top, left = (min(round(side * (1 - crop) / 2), (side - 1) // 2) for side in (h, w))
         pixels = pixels[..., top : h - top, left : w - left]
         scaled = [
             F.interpolate(p.float(), size, mode=interpolation, antialias=True)
