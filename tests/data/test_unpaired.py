@@ -12,6 +12,8 @@ from src.config.checks import check
 from src.config.compose import compose
 from src.core.errors import UserError
 from src.data.decode import Fit, decode
+from src.data.images import ImageSet
+from src.data.sets import files
 from src.data.transforms.pixels import add_winter
 from src.engine import build
 from src.engine.load import load_run
@@ -169,6 +171,14 @@ def test_unpaired_domains_log_no_psnr(config, photos, tmp_path):
             call("evaluate", evaluate, f"run={tmp_path / 'run'}", word)
 
 
+@pytest.mark.parametrize(("limit", "kept"), [(72, True), (71, False)])
+def test_both_domains_fit_in_memory_or_both_are_streamed(config, photos, monkeypatch, limit, kept):
+    monkeypatch.setattr(files, "MEMORY_LIMIT", limit * 3 * 16 * 16)
+    roots = (f"data.root_a={photos / 'cats'}", f"data.root_b={photos / 'dogs'}")
+    train = data_of(config, *WINTER_NET, "data=unpaired", *roots).train
+    assert [isinstance(part, ImageSet) for part in (train.a, train.b)] == [kept, kept]
+
+
 def test_domains_without_validation_and_test_can_be_trained(config, photos, tmp_path):
     """Nothing is evaluated, and the grids show training images."""
     (photos / "cats" / "Thumbs.db").write_bytes(b"no image")
@@ -214,6 +224,10 @@ def test_domains_without_validation_and_test_can_be_trained(config, photos, tmp_
         (
             ["data=winter", "data.root=x", "data.channels=1"],
             ["data.channels=1", "the winter effect takes color from its images"],
+        ),
+        (
+            ["data=winter", "data.root=x", "data.in_memory=false"],
+            ["data.in_memory=false: the winter effect is computed once, in memory"],
         ),
         (
             ["data=winter", "data.root=x", "data.size=6"],

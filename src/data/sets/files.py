@@ -178,7 +178,7 @@ def make_file_set(data: ImageData, paths: list[Path], labels: Tensor) -> FileSet
 
 
 def load_or_stream(
-    data: ImageData, parts: list[FileSet], left_out: LeftOut | None = None
+    data: ImageData, parts: list[FileSet], left_out: LeftOut | None = None, beside: int = 0
 ) -> list[Images]:
     """Decode all parts into memory if they fit; otherwise keep them as files. Logs which.
 
@@ -187,14 +187,16 @@ def load_or_stream(
         parts: the sets to read.
         left_out: files that are not used, by reason. Unreadable files are added, and one line of
             the log summarizes all. None: every file must be readable.
+        beside: number of other images of this size that in_memory=auto must also fit into memory.
 
     Raises:
         UserError: no image of a class can be read, or `left_out` is None and a file cannot be.
     """
     n = sum(len(part) for part in parts)
-    needed = n * data.channels * data.size[0] * data.size[1]
-    limit = _auto_limit()
-    keep = needed <= limit if data.in_memory == "auto" else bool(data.in_memory)
+    image_bytes = data.channels * data.size[0] * data.size[1]
+    needed, limit = n * image_bytes, _auto_limit()
+    fits = needed + beside * image_bytes <= limit
+    keep = fits if data.in_memory == "auto" else bool(data.in_memory)
     if keep:
         where = "kept in memory"
     else:

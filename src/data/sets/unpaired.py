@@ -91,14 +91,19 @@ def _first_occurrence(column: Tensor) -> Tensor:
 
 
 class UnlabeledFolder(ImageData):
-    """All image files in a folder and below it, without classes."""
+    """All image files in a folder and below it, without classes.
+
+    Attributes:
+        beside: number of images of the other domain.
+    """
 
     labeled = False
+    beside = 0
 
     def read(self) -> Splits:
         paths, left_out = self.scan
         files = make_file_set(self, paths, torch.full((len(paths),), -1))
-        (images,) = load_or_stream(self, [files], left_out)
+        (images,) = load_or_stream(self, [files], left_out, self.beside)
         self.pool = pool_of(paths, self.root, len(images))
         return split_off_test(images, self.test_size, self.split_seed, str(self.root))
 
@@ -143,7 +148,8 @@ class Unpaired(ImageData):
                 reasons = summary(domain.scan.left_out)
                 hint = f" ({reasons})" if reasons else ""
                 raise UserError(f"data.{key}={domain.root} is not a folder with images{hint}")
-        for domain in domains:
+        for domain, other in zip(domains, reversed(domains), strict=True):
+            domain.beside = len(other.scan.images)
             domain.setup()
         self.pool = " and ".join(str(domain.pool) for domain in domains)
         train, test, val = (
@@ -197,6 +203,7 @@ class Winter(Unpaired):
         "permute": ((False,), "CycleGAN takes images as they are"),
         "binarize": ((False,), "CycleGAN takes images as they are"),
         "channels": ((3,), "the winter effect takes color from its images"),
+        "in_memory": (("auto", True), "the winter effect is computed once, in memory"),
     }
     paired = True
 
