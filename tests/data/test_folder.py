@@ -1,5 +1,7 @@
 """Folders of images: split folders, splits, decoding, and errors."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -130,9 +132,13 @@ def test_broken_folder_is_explained(config, tmp_path):
 
 def test_unknown_test_class_is_named(config, tmp_path):
     write_folder(tmp_path, ("train", "test"))
+    settings = ("data=folder", f"data.root={tmp_path}", "data.size=16")
     (tmp_path / "test" / "yaks").mkdir()
+    assert len(data_of(config, *settings).test) == 12, "a folder without images is no class"
+    shutil.copy(tmp_path / "test" / "cats" / "0.jpg", tmp_path / "test" / "yaks")
     with pytest.raises(UserError, match="yaks: no such class"):
-        data_of(config, "data=folder", f"data.root={tmp_path}", "data.size=16")
+        data_of(config, *settings)
+    assert len(data_of(config, *settings, "data.classes=[cats,dogs]").test) == 12
 
 
 def test_data_classes_selects_and_orders_classes(config, tmp_path):

@@ -51,8 +51,9 @@ class Folder(ImageData):
             )
         split_folders = self.split_folders()
         known = list(_class_folders(split_folders["train"]))
-        for folder in split_folders.values():
-            if unknown := sorted(set(_class_folders(folder)) - set(known)):
+        for folder in split_folders.values() if self.classes is None else ():
+            with_images = map(printable, group_by_folder(folder, self.scan.images))
+            if unknown := sorted(set(with_images) - set(known)):
                 raise UserError(
                     f"{folder / unknown[0]}: no such class among the training folders "
                     f"({', '.join(known)})"
