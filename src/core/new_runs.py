@@ -11,7 +11,7 @@ from src.core.runs import held, holds_training, locked
 # names in the folder of a run or sweep that was killed before its settings were saved
 UNSTARTED = (".lock", "study.log", "study.log.lock")
 # patterns of the names in the folder of a run that has not trained
-UNTRAINED = (".hydra", ".lock", "run.json", "train.log", "checkpoints", "images", "graph",
+UNTRAINED = (".hydra", ".lock", ".*.tmp", "run.json", "train.log", "checkpoints", "images", "graph",
              "metrics.csv", "mlflow.json", "wandb", "wandb.json", "profile.txt",
              "profile_trace.json", "events.out.tfevents.*", "nonfinite_batch.pt")  # fmt: skip
 

@@ -15,7 +15,7 @@ from src.config.compose import compose
 from src.config.jobs import run_once
 from src.config.overrides import setting, unquoted
 from src.config.resume import resume_run
-from src.core import runs
+from src.core import new_runs, runs
 from src.core.errors import UserError, first_line, writing
 from src.core.files import write_atomically
 from src.engine import build
@@ -273,7 +273,8 @@ def train(project: Project, overrides: list[str], found: Study) -> dict[str, Any
         if runs.holds_training(project.run):
             resume_run(train_task, project.run, [])
         else:
-            run_once("train", overrides, train_task, project.run, is_named=True)
+            with new_runs.reserved(project.run, exact=True):
+                run_once("train", overrides, train_task, project.run, is_named=True)
     if found.accuracy is not None:
         expected = {"": found.accuracy, "_low": found.low, "_high": found.high}
         runs.write_metrics(project.run, {f"cv/acc{end}": x for end, x in expected.items()})
