@@ -19,9 +19,9 @@ from typing import Any
 from omegaconf import DictConfig
 
 from src.config import cli
-from src.config.jobs import run_once
 from src.config.overrides import quoted, setting
-from src.core import new_runs, runs
+from src.config.recipe import with_recipe
+from src.core import runs
 from src.core.counts import count
 from src.sweep.sweeper import run_sweep
 
@@ -80,10 +80,8 @@ def run(overrides: Sequence[str], folder: Path) -> dict[str, Any]:
     Raises:
         UserError: a setting is wrong, as on the command line.
     """
-    given = [*map(quoted, overrides), setting("hydra.run.dir", folder)]
-    cli.check_job("train", given)
-    with new_runs.reserved(folder, exact=True):
-        run_once("train", given, train, folder, is_named=True)
+    given = [*map(quoted, with_recipe(list(overrides))), setting("hydra.run.dir", folder)]
+    cli.start("train", train, given, cli.RunFolder())
     return runs.read_metrics(folder)
 
 

@@ -180,7 +180,7 @@ def _launch(
         elif args.multirun:
             sweep(config_name, task, args.overrides, run_folder)
         else:
-            _start(config_name, task, args.overrides, run_folder)
+            start(config_name, task, args.overrides, run_folder)
 
 
 def _show(config_name: str, args: Namespace) -> None:
@@ -194,7 +194,7 @@ def _show(config_name: str, args: Namespace) -> None:
     hydra_app.show(config_name, args, overrides)
 
 
-def _start(config_name: str, task: Task, overrides: list[str], run_folder: "RunFolder") -> None:
+def start(config_name: str, task: Task, overrides: list[str], run_folder: "RunFolder") -> None:
     """Check the config of a run, make its folder and run it."""
     cfg = check_job(config_name, overrides)
     wanted = run_folder.wanted(config_name, overrides, "hydra.run.dir")

@@ -24,6 +24,15 @@ def test_run_is_an_ordinary_one(tmp_path):
         run(SMALL, folder)
 
 
+def test_settings_are_those_of_the_command_line(tmp_path):
+    recipe = tmp_path / "best.yaml"
+    recipe.write_text("# @package _global_\nmodel: {optimizer: {dampening: 0.2}}\nnote: of a sweep")
+    run([*SMALL, "model/optimizer=sgd", f"experiment={recipe}", "model.optimizer.dampening=0.1",
+         "model.optimizer.maximize=false"], tmp_path / "run")  # fmt: skip
+    cfg = runs.load_config(tmp_path / "run")
+    assert (cfg.note, cfg.model.optimizer.dampening) == ("of a sweep", 0.1)
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [("model.optimizer.lrr=1", "did you mean model.optimizer.lr"), ("data=folder", "data.root")],
