@@ -46,7 +46,8 @@ def find_lr(cfg: DictConfig) -> float | None:
     torch.manual_seed(cfg.seed)
     data = build.datamodule(cfg)
     cfg.trainer.max_epochs = -(-cfg.batches // max(1, len(data.train_dataloader())))
-    cfg.trainer.update({"limit_val_batches": 0, "devices": 1, "strategy": "auto"})
+    cfg.trainer.update({"limit_train_batches": None, "limit_val_batches": 0, "max_time": None})
+    cfg.trainer.update({"devices": 1, "strategy": "auto"})
     cfg.callbacks = cfg.logger = cfg.profiler = None
     model = build.model(cfg, data)
     model.load_pretrained(data)

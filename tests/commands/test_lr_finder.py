@@ -4,6 +4,7 @@ import pytest
 
 from src.core.errors import UserError
 from src.lr_finder import find_lr
+from src.viz import lr_curve
 from tests.conftest import TINY, call
 
 SMALL = (*TINY, "data.batch_size=8", "trainer.max_epochs=1", "min_lr=1e-4", "max_lr=1000")
@@ -21,6 +22,14 @@ def test_range_test_suggests_a_rate_and_draws_the_curve(model, tmp_path, capsys)
     assert f"suggestion: model.optimizer.lr={rate:.2g}" in said
     assert picture.stat().st_size > 5000
     assert list(tmp_path.iterdir()) == [picture]
+
+
+def test_limits_of_a_run_do_not_end_the_test(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(lr_curve, "save_lr_curve", lambda rates, *_: drawn.extend(rates))
+    call("lr_finder", find_lr, "model=fc", *TINY, "data.batch_size=8", "batches=20", "max_lr=1e-3",
+         "trainer.limit_train_batches=2", "trainer.max_time='00:00:00:00'")  # fmt: skip
+    assert len(drawn) == 20
 
 
 def test_model_with_two_optimizers_is_refused():
