@@ -129,6 +129,8 @@ def _overrides_of_run(run: Path) -> list[str] | None:
             for settings in (model, default)
         )
         own["normalize"]["whiten"] = False  # the first layer is that of the run
+        if model.net._target_.startswith("src.nets.timm_net."):
+            own["net"]["dropout"] = 0.0  # in its last layer, which is replaced
         height, width = height_width(data.size)
         return [
             f"model={choice}",

@@ -75,13 +75,19 @@ class Recipe(NamedTuple):
     def fixed_features(self) -> bool:
         """Whether every epoch sees the same features of a photo, or those of its mirror image.
 
-        Then they are computed only once, and only the head is trained.
+        Then they are computed only once, and only the head is trained, if `train_head` does all
+        that the Trainer would do.
         """
-        model, augment = self.cfg.model, build.augmentation(self.cfg)
+        model, trainer, augment = self.cfg.model, self.cfg.trainer, build.augmentation(self.cfg)
+        drops = model.net._target_.startswith("src.nets.timm_net.") and model.net.dropout
         fixed = model.transfer.freeze == "backbone" and model.transfer.unfreeze_epoch is None
         return bool(
             fixed
             and (augment is None or flip_of(augment) is not None)
+            and not drops  # in the head; a frozen part drops nothing
+            and trainer.gradient_clip_val is None
+            and trainer.accumulate_grad_batches == 1
+            and trainer.limit_train_batches is None
             and not model.ema
             and not model.tta.shift
             and not isinstance(instantiate(model.schedule), Plateau)
@@ -153,8 +159,17 @@ def train_on(
     fit(trainer, model, part, resume=False)
     model = model.eval().cpu()
     known, new = embed(model, data, train), embed(model, data, held_out)
-    head = head_of(model.measured_net)
-    return predict(head, known, new, model.tta)
+    found = predict(head_of(model.measured_net), known, new, model.tta)
+    if model.tta.shift:  # moved images have other features
+        found = found._replace(logits=_logits(model, data, held_out))
+    return found
+
+
+@torch.no_grad()
+def _logits(model: Classifier, data: Any, indices: Tensor) -> Tensor:
+    """Return the logits of photos by the whole model, with all views."""
+    parts = [model(data.eval_images(data.train, few)[0]) for few in indices.split(BATCH)]
+    return torch.cat(parts).float()
 
 
 class Features(NamedTuple):

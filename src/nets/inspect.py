@@ -125,11 +125,10 @@ def classifier_heads(net: nn.Module) -> list[str]:
     A network of timm names them. Those of another are its last convolution or fully connected
     layer, and that of each of its auxiliary classifiers (aux1 and aux2 of GoogLeNet).
     """
-    if named := (getattr(net, "pretrained_cfg", None) or {}).get("classifier"):
-        heads = [named] if isinstance(named, str) else named
+    if named := _named_heads(net):
         return [
             f"{head}.{name}".rstrip(".")
-            for head in heads
+            for head in named
             for name, layer in net.get_submodule(head).named_modules()
             if list(layer.parameters(recurse=False))
         ]
@@ -146,6 +145,12 @@ def classifier_heads(net: nn.Module) -> list[str]:
     return heads
 
 
+def _named_heads(net: nn.Module) -> list[str]:
+    """Return the names of the heads that a network of timm states; [] for another network."""
+    named = (getattr(net, "pretrained_cfg", None) or {}).get("classifier") or []
+    return [named] if isinstance(named, str) else list(named)
+
+
 def frozen_parts(net: nn.Module, freeze: str | int) -> tuple[list[nn.Parameter], list[nn.Module]]:
     """Return what is not trained.
 
@@ -158,7 +163,8 @@ def frozen_parts(net: nn.Module, freeze: str | int) -> tuple[list[nn.Parameter],
     Returns:
         The parameters of the frozen layers, without those that the network never trains, and the
         modules that stay in eval mode. These are the frozen layers, modules without parameters
-        (such as dropout) that follow one of them, and containers in which every layer is frozen.
+        (such as dropout) that follow one of them outside the heads that timm names, and containers
+        in which every layer is frozen.
 
     Raises:
         ValueError: nothing would be left to train.
@@ -175,12 +181,14 @@ def frozen_parts(net: nn.Module, freeze: str | int) -> tuple[list[nn.Parameter],
             f"freeze={freeze} leaves nothing to learn: "
             f"the network has {len(layers)} layers with parameters"
         )
+    in_heads = {part for name in _named_heads(net) for part in net.get_submodule(name).modules()}
     in_eval_mode, last_layer_is_frozen = [], True
     for module in net.modules():
         inner_layers = set(layers).intersection(module.modules())
         if module in layers:
             last_layer_is_frozen = module in frozen
-        if inner_layers <= frozen if inner_layers else last_layer_is_frozen:
+        follows = last_layer_is_frozen and module not in in_heads
+        if inner_layers <= frozen if inner_layers else follows:
             in_eval_mode.append(module)
     parameters = [p for layer in frozen for p in layer.parameters(recurse=False)]
     return [p for p in parameters if p.requires_grad], in_eval_mode

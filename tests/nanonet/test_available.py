@@ -90,7 +90,7 @@ def test_own_run_on_other_photos_is_a_candidate(place: Path):
     )
     assert recipe.cfg.data.size == [32, 32]
     assert recipe.cfg.data.crop == 0.8
-    assert recipe.cfg.model.net.dropout == 0.1
+    assert recipe.cfg.model.net.dropout == 0  # that of the run was in its last layer
     assert recipe.cfg.model.net.model_name == "test_efficientnet"
     assert recipe.fixed_features
 
@@ -225,6 +225,22 @@ def test_hidden_head_on_a_cut_own_net_learns_what_the_trainer_teaches(place: Pat
     with torch.no_grad():
         maps = whole.net.forward_intermediates(whole.scaled(images), [2], intermediates_only=True)
     torch.testing.assert_close(own.features(recipe).plain[:3], maps[0].mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "model.net.dropout=0.5",
+        "model.tta.shift=1",
+        "trainer.gradient_clip_val=0.1",
+        "trainer.accumulate_grad_batches=2",
+    ],
+)
+def test_recipe_that_only_the_trainer_can_follow_has_no_fixed_features(change: str):
+    frozen = [*NET, "model.init_from=pretrained", "model.transfer.freeze=backbone", "data.size=32"]
+    photos = ["data=folder", "data.root=."]
+    assert Recipe.compose("fast", photos, frozen).fixed_features
+    assert not Recipe.compose("slow", photos, [*frozen, change]).fixed_features
 
 
 def test_run_of_a_cut_network_is_an_ordinary_one(place: Path, tmp_path: Path):

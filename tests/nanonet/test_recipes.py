@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from src.core.errors import UserError
-from src.nanonet import lab
+from src.nanonet import lab, recipes
 from src.nanonet.lab import Lab
 from src.nanonet.recipes import OutOfTime, Recipe, train_on
 from src.train import train
@@ -109,6 +109,19 @@ def test_features_are_read_from_disk_and_only_new_photos_are_embedded(
     again = Lab(digests, tmp_path / "b", [tmp_path / "a"]).features(recipe)
     assert sum(embedded) == 4
     torch.testing.assert_close(again.plain, first.plain, rtol=1e-4, atol=1e-5)
+
+
+def test_moved_views_take_part_in_the_predictions(overrides, tmp_path, monkeypatch):
+    recipe = Recipe.compose("moved", overrides, ["trainer.max_epochs=1", "model.tta.shift=1"])
+    own, held_out, models = Lab([str(i) for i in range(24)], tmp_path), torch.arange(20, 24), []
+    data, build_model = own.data(recipe), recipes.build.model
+    monkeypatch.setattr(
+        recipes.build, "model", lambda *args: models.append(build_model(*args)) or models[-1]
+    )
+    found = train_on(recipe, data, torch.arange(20), held_out, tmp_path)
+    images, _ = data.eval_images(data.train, held_out)
+    with torch.no_grad():
+        torch.testing.assert_close(found.logits, models[0](images))
 
 
 def test_wrong_override_of_a_candidate_is_one_line_with_its_name(overrides):

@@ -10,6 +10,7 @@ from src.nets import dcgan
 from src.nets.airbench import Airbench
 from src.nets.convnet import convnet
 from src.nets.inspect import Layer, classifier_heads, frozen_parts, layer_calls
+from src.nets.timm_net import timm_net
 
 IMAGE = (3, 224, 224)
 
@@ -120,6 +121,13 @@ def test_frozen_parts_of_a_convnet():
     assert names("backbone").endswith("norm2 relu2 dropout2 flatten fc1 relu3 dropout3")
     with pytest.raises(ValueError, match="freeze=6 leaves nothing to learn: the network has 6"):
         frozen_parts(net, 6)
+
+
+def test_dropout_in_a_new_head_is_not_frozen_with_the_body():
+    net = timm_net("test_efficientnet", 2, 32, dropout=0.5, hidden=4)
+    _, modules = frozen_parts(net, "backbone")
+    assert net.body in modules
+    assert not set(net.head.modules()) & set(modules)
 
 
 def test_frozen_parts_of_torchvision_nets():
