@@ -15,12 +15,12 @@ from src.core.files import Damaged, load_checked, write_atomically
 from src.core.threads import one_thread
 from src.engine import build
 from src.engine.instantiate import instantiate_node
-from src.models.familiar import head_of
 from src.nanonet.recipes import (
     Features,
     Prediction,
     Recipe,
     embed,
+    linear_head,
     predict,
     train_head,
     train_on,
@@ -124,7 +124,7 @@ def _key(model: Any, recipe: Recipe) -> str:
     Recipes that differ in their heads only have the same key.
     """
     digest = hashlib.blake2b(digest_size=8)
-    head = set(head_of(model.net).parameters())
+    head = set(linear_head(model.net).parameters())
     states: dict[str, Tensor] = {"mean": model.mean, "std": model.std}
     states |= dict(model.net.named_buffers())
     states |= {name: p for name, p in model.net.named_parameters() if p not in head}

@@ -152,6 +152,7 @@ def train_on(
     part.train = data.train.subset(train)
     part.val = part.test = data.train.subset(held_out[:0])
     model: Any = build.model(recipe.cfg, part)
+    linear_head(model.net)
     model.load_pretrained(part)
     cfg = recipe.cfg.copy()
     cfg.callbacks = cfg.logger = None
@@ -159,7 +160,7 @@ def train_on(
     fit(trainer, model, part, resume=False)
     model = model.eval().cpu()
     known, new = embed(model, data, train), embed(model, data, held_out)
-    found = predict(head_of(model.measured_net), known, new, model.tta)
+    found = predict(linear_head(model.measured_net), known, new, model.tta)
     if model.tta.shift:  # moved images have other features
         found = found._replace(logits=_logits(model, data, held_out))
     return found
@@ -170,6 +171,18 @@ def _logits(model: Classifier, data: Any, indices: Tensor) -> Tensor:
     """Return the logits of photos by the whole model, with all views."""
     parts = [model(data.eval_images(data.train, few)[0]) for few in indices.split(BATCH)]
     return torch.cat(parts).float()
+
+
+def linear_head(net: nn.Module) -> nn.Module:
+    """Return the head of a network, which takes features (B, D).
+
+    Raises:
+        UserError: it is a convolution, which takes maps.
+    """
+    head = head_of(net)
+    if isinstance(head, nn.Conv2d):
+        raise UserError("the last layer is a convolution: a candidate needs a fully connected one")
+    return head
 
 
 class Features(NamedTuple):
@@ -194,7 +207,9 @@ def embed(model: Classifier, data: Any, indices: Tensor, title: str | None = Non
     """
     found: list[Tensor] = []
     net = model.eval().measured_net
-    hook = head_of(net).register_forward_pre_hook(lambda _, inputs: found.append(inputs[0].float()))
+    hook = linear_head(net).register_forward_pre_hook(
+        lambda _, inputs: found.append(inputs[0].float())
+    )
     batches = indices.split(BATCH)
     try:
         for few in tqdm(batches, title, disable=None if title else True, leave=False):
@@ -222,7 +237,7 @@ def train_head(recipe: Recipe, data: Any, features: Features, labels: Tensor) ->
     torch.manual_seed(cfg.seed)
     model: Any = build.model(cfg, data)
     model.load_pretrained(data)
-    optimizer, head = model.configure_optimizers(), head_of(model.net)
+    optimizer, head = model.configure_optimizers(), linear_head(model.net)
     schedule = unwrap_partial(model.schedule)
     epochs, augment = cfg.trainer.max_epochs, data.augment
     position = 0

@@ -124,6 +124,17 @@ def test_moved_views_take_part_in_the_predictions(overrides, tmp_path, monkeypat
         torch.testing.assert_close(found.logits, models[0](images))
 
 
+def test_network_that_ends_in_a_convolution_is_one_line(overrides, tmp_path):
+    recipe = Recipe.compose(
+        "maps", overrides[: overrides.index(CNN[0])],
+        ["model=timm", "model.net.model_name=resnetv2_18", "data.channels=3", "data.size=32",
+         "trainer.max_epochs=1"],
+    )  # fmt: skip
+    own = Lab([str(i) for i in range(24)], tmp_path)
+    with pytest.raises(UserError, match="the last layer is a convolution"):
+        own.predict(recipe, torch.arange(12), torch.arange(12, 24))
+
+
 def test_wrong_override_of_a_candidate_is_one_line_with_its_name(overrides):
     with pytest.raises(UserError, match=r"candidate\.mine: .*mean trainer\.max_epochs"):
         Recipe.compose("mine", overrides, ["trainer.max_epoch=3"])
