@@ -17,7 +17,7 @@ from src.core.files import NO_HEIC, heic_readable, printable
 from src.core.types import Color
 
 WHITE = (255, 255, 255)
-ORIENTATION = 0x0112  # the EXIF tag
+ORIENTATION, PHOTOMETRIC = 0x0112, 0x0106  # EXIF tags
 EXIF, FRAMES = 0xE1, (0xC0, 0xC1, 0xC2)  # markers of a JPEG: baseline, extended, progressive
 SMALL = 2**16  # bytes of a file that is read at once
 Interpolation = Literal["bilinear", "bicubic"]
@@ -156,9 +156,11 @@ def _naming(path: Path) -> Iterator[None]:
 def _upright(image: Image.Image, channels: int, background: tuple[int, int, int]) -> Image.Image:
     """Read the whole image, and return it in mode RGB or L, as its EXIF says."""
     image.load()
-    if image.getexif().get(ORIENTATION, 1) != 1:
+    exif = image.getexif()
+    white_is_0 = image.format == "TIFF" and exif.get(PHOTOMETRIC) == 0
+    if exif.get(ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)  # which would copy an upright image
-    opaque = _on_background(_to_8_bits(image), background)
+    opaque = _on_background(_to_8_bits(image, white_is_0), background)
     mode = "RGB" if channels == 3 else "L"
     return opaque if opaque.mode == mode else opaque.convert(mode)
 
@@ -188,13 +190,14 @@ def _on_background(image: Image.Image, background: tuple[int, int, int]) -> Imag
     return canvas
 
 
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit values down to 8 bits; Pillow would clip them.
+def _to_8_bits(image: Image.Image, white_is_0: bool) -> Image.Image:
+    """Scale 16-bit values down to 8 bits; Pillow would clip them, and inverts only 8-bit values.
 
     Raises ValueError for 32-bit and float images, which do not say which value is white.
     """
-    if image.mode.startswith("I;16"):
-        values = np.asarray(image)
+    # Pillow scales a PGM of more than 8 bits to 16
+    if image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM"):
+        values = 65535 - np.asarray(image) if white_is_0 else np.asarray(image)
         gray = Image.fromarray((values / 257).round().astype(np.uint8))
         if (transparent := image.info.get("transparency")) is not None:
             alpha = np.where(values == transparent, 0, 255).astype(np.uint8)

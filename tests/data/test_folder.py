@@ -192,9 +192,16 @@ def test_other_files_are_ignored(config, tmp_path):
 def test_16_bit_images_are_scaled_and_float_images_refused(tmp_path):
     ramp = np.linspace(0, 65535, 64).round().astype(np.uint16).reshape(8, 8)
     Image.fromarray(ramp).save(tmp_path / "ramp.png")
-    for channels in (1, 3):
-        pixels = decode(tmp_path / "ramp.png", Fit(None, channels))
-        assert np.abs(pixels[-1].numpy() - ramp / 257).max() <= 0.5
+    (tmp_path / "ramp.pgm").write_bytes(b"P5 8 8 65535\n" + ramp.astype(">u2").tobytes())
+    white_is_0 = {0x0106: 0}
+    Image.fromarray(65535 - ramp).save(tmp_path / "ramp.tif", tiffinfo=white_is_0)
+    turned = np.ascontiguousarray(65535 - np.rot90(ramp))
+    white_is_0[0x0112] = 6  # rotate a quarter clockwise
+    Image.fromarray(turned).save(tmp_path / "turned.tif", tiffinfo=white_is_0)
+    for name in ("ramp.png", "ramp.pgm", "ramp.tif", "turned.tif"):
+        for channels in (1, 3):
+            pixels = decode(tmp_path / name, Fit(None, channels))
+            assert np.abs(pixels[-1].numpy() - ramp / 257).max() <= 0.5, name
     Image.fromarray(ramp.astype(np.float32) / 65535).save(tmp_path / "float.tiff")
     with pytest.raises(UserError, match=r"float\.tiff is not a readable image .*mode F"):
         decode(tmp_path / "float.tiff", Fit(None, 1))

@@ -27,7 +27,7 @@ from src.data.images import Images, ImageSet, channel_sums
 log = logging.getLogger(__name__)
 
 MEMORY_LIMIT = 4 * 2**30  # bytes of decoded images, at most, for `in_memory: auto` and the cache
-VERSION = 4  # raise it when `decode`, or what is cached, changes: images are then decoded again
+VERSION = 5  # raise it when `decode`, or what is cached, changes: images are then decoded again
 
 Faults = dict[int, str]  # why a file cannot be read, by its index
 
