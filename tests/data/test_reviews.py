@@ -181,6 +181,8 @@ def test_own_review_file_is_read(config, tmp_path):
     data = data_of(config, *SENTIMENT, f"data.root={path}")
     assert data.words == ["film", "bad", "cast", "good", "plot"]
     assert sentences(data.train) == [(4, 3, 0)]
+    path.write_text(HEADER + PLAIN + LABELED.replace("test", "train"))
+    assert len(data_of(config, *WORDS, f"data.root={path}").test) == 2, "all labeled ones"
     with pytest.raises(
         UserError, match=r"data\.left_out=2: .*mine\.csv has 2 sentences with labels, 0 to 1"
     ):

@@ -116,7 +116,7 @@ class Reviews(DataModule):
                 for split in ("train", "test")
             )
             for split, part in (("train", train), ("test", test)):
-                if not part:
+                if self.labeled and not part:
                     raise UserError(f"{self.root}: no row with a label has split={split}")
             return train, test
         if not 0 <= self.left_out < len(labeled) or len(labeled) < 2:
