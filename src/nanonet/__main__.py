@@ -48,7 +48,7 @@ def nanonet(cfg: DictConfig) -> Path:
         )
         results = search.run()
 
-        findings = study(results, labels, folds, lab, cfg.seed)
+        findings = study(results, labels, folds, lab, cfg.seed, seconds / 2)
         summary = project.summarize(photos, assigned, findings)
         summary.save(own.search)
         command = project.train_command(own, cfg, findings, has_test=bool(photos.test))

@@ -100,6 +100,7 @@ def facts(
         "ece_before": study.ece and study.ece[0],
         "ece_after": study.ece and study.ece[1],
         "curve_of": study.curve_of,
+        "curve_photos": study.curve_photos,
         "curve": [point._asdict() for point in study.curve],
         "forecasts": [forecast._asdict() for forecast in study.forecasts],
         "confusion": _confusion(study.probabilities, labels, len(names)),

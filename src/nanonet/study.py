@@ -1,5 +1,7 @@
 """Examine a finished search: choose a candidate, estimate its accuracy, calibrate it, forecast."""
 
+import math
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,7 +17,7 @@ from src.metrics.learning_curve import Forecast, forecast
 from src.nanonet.choice import choose, honest_accuracy
 from src.nanonet.folds import Fold
 from src.nanonet.lab import Lab
-from src.nanonet.recipes import Recipe
+from src.nanonet.recipes import OutOfTime, Recipe
 from src.nanonet.search import Result
 from src.nanonet.suspicion import Suspicion, suspicious_labels
 
@@ -43,6 +45,7 @@ class Study(NamedTuple):
         probabilities: (N, K), calibrated and out of fold; NaN for photos that were never held out.
         suspicious: labels that may be wrong.
         curve_of: name of the recipe that the curve was measured with.
+        curve_photos: that it was measured on; fewer than `n` if its time was up.
         curve: accuracy by the number of photos of each class.
         forecasts: for more photos than there are.
     """
@@ -57,12 +60,18 @@ class Study(NamedTuple):
     probabilities: Tensor
     suspicious: list[Suspicion]
     curve_of: str
+    curve_photos: int
     curve: list[CurvePoint]
     forecasts: list[Forecast]
 
 
 def study(
-    results: Sequence[Result], labels: Tensor, folds: Sequence[Fold], lab: Lab, seed: int
+    results: Sequence[Result],
+    labels: Tensor,
+    folds: Sequence[Fold],
+    lab: Lab,
+    seed: int,
+    seconds: float,
 ) -> Study:
     """Choose a candidate and examine it.
 
@@ -72,15 +81,15 @@ def study(
         folds: of the search.
         lab: trains the recipe of the learning curve.
         seed: of everything random here.
+        seconds: that the Trainer may take for the learning curve.
     """
     chosen = choose(results, labels)
     logits = chosen.mean_logits()
     known = ~logits[:, 0].isnan()
     n = int(known.sum())
     if n == 0:
-        return Study(
-            chosen, None, None, None, 0, 1.0, None, logits.double(), [], chosen.recipe.name, [], []
-        )
+        name, unknown = chosen.recipe.name, logits.double()
+        return Study(chosen, None, None, None, 0, 1.0, None, unknown, [], name, 0, [], [])
     accuracy = honest_accuracy(results, labels, seed)
     low, _ = wilson(accuracy * n, n)
     _, high = wilson(float(chosen.correct(labels).nansum()), n)
@@ -91,7 +100,7 @@ def study(
         for t in (1.0, temperature)
     )
     recipe = _recipe_of_curve(chosen, results, labels)
-    sizes, correct = learning_curve(recipe, labels, folds, lab, seed)
+    sizes, correct = learning_curve(recipe, labels, folds, lab, seed, seconds)
     points = []
     for size, row in zip(sizes, correct, strict=True):
         mean = float(row.mean())
@@ -109,6 +118,7 @@ def study(
         probabilities,
         suspicious_labels(probabilities, labels),
         recipe.name,
+        correct.shape[1],
         points,
         forecast(sizes, correct, wanted, seed),
     )
@@ -124,7 +134,12 @@ def _recipe_of_curve(chosen: Result, results: Sequence[Result], labels: Tensor) 
 
 
 def learning_curve(
-    recipe: Recipe, labels: Tensor, folds: Sequence[Fold], lab: Lab, seed: int
+    recipe: Recipe,
+    labels: Tensor,
+    folds: Sequence[Fold],
+    lab: Lab,
+    seed: int,
+    seconds: float = math.inf,
 ) -> tuple[list[int], np.ndarray]:
     """Train on at most 1, 2, 4, ... photos of each class; predict the photos of each fold.
 
@@ -134,25 +149,31 @@ def learning_curve(
         folds: all repeats; each draws other photos.
         lab: trains it.
         seed: of the draws.
+        seconds: that the Trainer may take; then only the folds that are done count.
 
     Returns:
-        the S sizes, the last of which takes all that a fold leaves of the largest class, as the
-        cross-validation does; and how often each of M photos was predicted right, (S, M), as a
-        share.
+        the S sizes (none if no fold was done), the last of which takes all that a fold leaves of
+        the largest class, as the cross-validation does; and how often each of M photos was
+        predicted right, (S, M), as a share.
     """
     classes = labels.unique().tolist()
     largest = max((int(labels[fold.train].bincount().max()) for fold in folds), default=0)
     sizes = [2**i for i in range(16) if 2**i < largest] + ([largest] if largest else [])
     right = torch.zeros(len(sizes), len(labels), dtype=torch.float64)
     times = torch.zeros(len(labels), dtype=torch.float64)
-    jobs = [(fold, row, size) for fold in folds for row, size in enumerate(sizes)]
-    for fold, row, size in tqdm(jobs, "learning curve", disable=None, leave=False):
-        order = generator(seed, "curve", fold.repeat, fold.number, size)
-        train = fold.train[torch.randperm(len(fold.train), generator=order)]
-        drawn = torch.cat([train[labels[train] == k][:size] for k in classes]).sort().values
-        predicted = lab.predict(recipe, drawn, fold.held_out).logits.argmax(1)
-        right[row, fold.held_out] += (predicted == labels[fold.held_out]).double()
-        if row == 0:
-            times[fold.held_out] += 1
+    end = time.monotonic() + seconds
+    for fold in tqdm(folds, "learning curve", disable=None, leave=False):
+        rows = []
+        try:
+            for size in sizes:
+                order = generator(seed, "curve", fold.repeat, fold.number, size)
+                train = fold.train[torch.randperm(len(fold.train), generator=order)]
+                drawn = torch.cat([train[labels[train] == k][:size] for k in classes]).sort().values
+                left = end - time.monotonic()
+                rows.append(lab.predict(recipe, drawn, fold.held_out, left).logits.argmax(1))
+        except OutOfTime:
+            break
+        right[:, fold.held_out] += (torch.stack(rows) == labels[fold.held_out]).double()
+        times[fold.held_out] += 1
     seen = times > 0
-    return sizes, (right[:, seen] / times[seen]).numpy()
+    return sizes if seen.any() else [], (right[:, seen] / times[seen]).numpy()

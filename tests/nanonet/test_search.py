@@ -226,7 +226,7 @@ def test_learning_curve_of_unequal_classes_ends_where_the_cross_validation_is():
     parts = make_folds([assign_folds(labels.tolist(), list(range(17)), digests, 2, 0)])
     drawn = []
 
-    def trains(recipe: Recipe, train: Tensor, held_out: Tensor) -> Prediction:
+    def trains(recipe: Recipe, train: Tensor, held_out: Tensor, seconds: float) -> Prediction:
         drawn.append(train)
         return Prediction(torch.eye(K)[labels[held_out]], torch.ones(len(held_out)))
 
@@ -239,6 +239,23 @@ def test_learning_curve_of_unequal_classes_ends_where_the_cross_validation_is():
     ]  # fmt: skip
     assert torch.equal(drawn[3], parts[0].train)
     assert correct.shape == (4, 16)  # the photo of the smallest class is never held out
+
+
+@pytest.mark.parametrize(("seconds", "done"), [(100, 30), (10, 0)])
+def test_learning_curve_stops_when_its_time_is_up(monkeypatch, seconds: int, done: int):
+    now = [0.0]
+    monkeypatch.setattr("src.nanonet.study.time.monotonic", lambda: now[0])
+
+    def trains(recipe: Recipe, train: Tensor, held_out: Tensor, left: float) -> Prediction:
+        now[0] += 10
+        if left < 10:
+            raise OutOfTime
+        return Oracle()(recipe, train, held_out, left)
+
+    lab = SimpleNamespace(predict=trains)
+    sizes, correct = learning_curve(recipe("a0.9"), LABELS, folds(), lab, 0, seconds)
+    assert sizes == ([1, 2, 4, 8, 15] if done else [])
+    assert correct.shape[1] == done
 
 
 def test_luck_of_the_best_of_many_equal_candidates_is_taken_off():
