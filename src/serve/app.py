@@ -13,9 +13,11 @@ from fastapi_offline import FastAPIOffline
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.formparsers import MultiPartParser
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from src.serve.service import Service
+
+NO_TOKEN = "send the header 'Authorization: Bearer TOKEN'"
 
 
 def create_app(service: Service, token: str | None) -> FastAPI:
@@ -34,12 +36,11 @@ def create_app(service: Service, token: str | None) -> FastAPI:
         running.cancel()
 
     async def authorized(authorization: Annotated[str | None, Header()] = None) -> None:
-        given = (authorization or "").removeprefix("Bearer ")
-        if token is not None and not hmac.compare_digest(given.encode(), token.encode()):
-            raise HTTPException(401, "send the header 'Authorization: Bearer TOKEN'")
+        if not has_token(authorization or "", token):
+            raise HTTPException(401, NO_TOKEN)
 
     app = FastAPIOffline(title="Atelier", version="1", lifespan=lifespan)
-    app.add_middleware(LimitBodies, service=service)
+    app.add_middleware(LimitBodies, service=service, token=token)
     secured = [Depends(authorized)]
     app.include_router(service.routes(), dependencies=secured)
     page = _environment().get_template(service.page).render(limits=service.limits)
@@ -78,21 +79,32 @@ def _environment() -> Environment:
     )
 
 
-class LimitBodies:
-    """Refuse requests whose bodies are too large, before they are read.
+def has_token(authorization: str, token: str | None) -> bool:
+    """Return whether the header of a request has the token; True if none is needed."""
+    given = authorization.removeprefix("Bearer ")
+    return token is None or hmac.compare_digest(given.encode(), token.encode())
 
-    All bodies that are being read or answered together hold at most twice the largest one.
+
+class LimitBodies:
+    """Refuse requests without a token, or whose bodies are too large, before they are read.
+
+    All bodies that are being read or answered together hold at most twice the largest one. A body
+    must arrive within the timeout.
     """
 
-    def __init__(self, app: ASGIApp, service: Service) -> None:
-        self.app, self.service = app, service
+    def __init__(self, app: ASGIApp, service: Service, token: str | None) -> None:
+        self.app, self.service, self.token = app, service, token
         self.held = 0  # bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
-        text = dict(scope["headers"]).get(b"content-length", b"")
+        headers = dict(scope["headers"])
+        if not has_token(headers.get(b"authorization", b"").decode("latin-1"), self.token):
+            await JSONResponse({"detail": NO_TOKEN}, 401)(scope, receive, send)
+            return
+        text = headers.get(b"content-length", b"")
         most, length = self.service.max_body, int(text) if text.isdigit() else None
         if length is None or length > most:
             self.service.refused.labels("too large").inc()
@@ -108,6 +120,29 @@ class LimitBodies:
             return
         self.held += length
         try:
-            await self.app(scope, receive, send)
+            await self.app(scope, self._limited(receive), send)
         finally:
             self.held -= length
+
+    def _limited(self, receive: Receive) -> Receive:
+        """Return `receive` with the timeout as the limit for the whole body.
+
+        It raises HTTPException 503 if the body takes longer.
+        """
+        seconds = self.service.limits.timeout
+        end: float | None = asyncio.get_running_loop().time() + seconds
+
+        async def limited() -> Message:
+            nonlocal end
+            try:
+                async with asyncio.timeout_at(end):
+                    message = await receive()
+            except TimeoutError:
+                self.service.refused.labels("timeout").inc()
+                detail = f"the request did not arrive within {seconds:g} seconds"
+                raise HTTPException(503, detail) from None
+            if not message.get("more_body"):
+                end = None  # later messages say that the client has gone
+            return message
+
+        return limited

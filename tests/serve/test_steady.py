@@ -11,6 +11,7 @@ import httpx
 import pytest
 from fastapi import APIRouter, HTTPException
 
+from src.serve.app import create_app
 from src.serve.service import Limits, Service
 from tests.serve.images import encoded, noise
 from tests.serve.processes import start
@@ -19,13 +20,19 @@ from tests.serve.processes import start
 class Echo(Service):
     """Answer each item with itself."""
 
-    page = ""
+    page = "classification.html"
 
     def compute(self, items):
         return items
 
     def routes(self):
-        return APIRouter()
+        router = APIRouter()
+
+        @router.post("/echo")
+        async def echo(body: dict[str, int]) -> dict[str, int]:
+            return body
+
+        return router
 
 
 def limits(**changes):
@@ -62,6 +69,24 @@ def test_request_without_an_answer_in_time_gets_503_and_leaves_the_queue():
 
 
 @pytest.mark.slow
+def test_client_that_never_sends_its_body_is_refused():
+    app, sent = create_app(Echo({}, limits(timeout=0.05)), token="secret"), []
+
+    async def ask(token: bytes) -> int:
+        headers = [(b"content-length", b"1000"), (b"authorization", b"Bearer " + token)]
+        scope = {"type": "http", "method": "POST", "path": "/echo", "headers": headers,
+                 "query_string": b""}  # fmt: skip
+
+        async def send(message) -> None:
+            sent.append(message)
+
+        await asyncio.wait_for(app(scope, asyncio.Event().wait, send), 5)
+        return next(one["status"] for one in sent[::-1] if "status" in one)
+
+    assert asyncio.run(ask(b"wrong")) == 401
+    assert asyncio.run(ask(b"secret")) == 503
+
+
 def test_full_queue_is_answered_with_429(averaged_run):
     process, address = start(averaged_run, "queue=2", "max_files=5")
     try:
