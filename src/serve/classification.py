@@ -6,7 +6,7 @@ from typing import Annotated, Any, NamedTuple
 import torch
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from src.core.pixels import to_float
 from src.engine.load import LoadedClassifier
@@ -60,9 +60,11 @@ class Classification(Service):
     def __init__(self, trained: LoadedClassifier, about: dict[str, Any], limits: Limits) -> None:
         super().__init__(about, limits)
         self.trained = trained
-        blank = torch.zeros(1, *trained.fit.shape)
-        layer = explain.find_cam_layer(trained.net.net, self._normalized(blank))
-        self.layer = None if layer is None else trained.net.net.get_submodule(layer)
+        self.layer: nn.Module | None = None
+        if trained.net.permutation is None:  # else the network sees no picture to draw on
+            blank = torch.zeros(1, *trained.fit.shape)
+            layer = explain.find_cam_layer(trained.net.net, self._normalized(blank))
+            self.layer = None if layer is None else trained.net.net.get_submodule(layer)
 
     def compute(self, items: Sequence[Tensor]) -> list[Result]:
         """Classify images (C, H, W) uint8."""
@@ -76,7 +78,10 @@ class Classification(Service):
         return normalized(images, net.mean, net.std, net.in_channels)
 
     def heat_map(self, image: Tensor, label: int) -> str | None:
-        """Return Grad-CAM over an image (C, H, W) uint8, as a PNG in base64."""
+        """Return Grad-CAM over an image (C, H, W) uint8, as a PNG in base64.
+
+        None if the network has no maps, or if the run permuted the pixels.
+        """
         if self.layer is None:
             return None
         images = to_float(image.unsqueeze(0))

@@ -3,14 +3,22 @@
 import asyncio
 import base64
 import re
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
+from src.data.decode import Fit
+from src.engine.load import LoadedClassifier
+from src.models.deployed import DeployedClassifier
+from src.models.tta import TTA
 from src.serve.batcher import Batcher
+from src.serve.classification import Classification
+from src.serve.service import Limits
 from tests.conftest import command, logits_of_the_average, wrong
 from tests.serve.images import encoded, noise
 from tests.serve.processes import start
@@ -95,6 +103,16 @@ def test_wrong_request_gets_a_reason_without_paths(served, request_of, status):
     assert answer.status_code == status
     assert "src" not in answer.text
     assert "Traceback" not in answer.text
+
+
+def test_run_with_permuted_pixels_has_no_heat_maps():
+    net = nn.Sequential(nn.Conv2d(1, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    mean, std, image = torch.zeros(1, 1, 1), torch.ones(1, 1, 1), torch.zeros(1, 8, 8).byte()
+    for permutation, has_map in ((None, True), (torch.arange(64).flip(0), False)):
+        model = SimpleNamespace(measured_net=net, tta=TTA(), in_channels=1, mean=mean, std=std)
+        trained = LoadedClassifier(DeployedClassifier(model, permutation), Fit((8, 8), 1), ["a"])
+        service = Classification(trained, {}, Limits(1, 1, 1, 1, 1, 1))
+        assert (service.heat_map(image, 0) is not None) == has_map
 
 
 def test_facts_health_metrics_and_documents(served):
