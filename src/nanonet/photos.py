@@ -172,7 +172,8 @@ def near_duplicates(thumbnails: Sequence[np.ndarray]) -> list[int]:
         correlations = matrix[:i] @ matrix[i]
         for j in np.flatnonzero(correlations > NEAR):
             low, high = sorted((groups[i], groups[j]))
-            groups = [low if group == high else group for group in groups]
+            if low != high:
+                groups = [low if group == high else group for group in groups]
     return groups
 
 

@@ -1,5 +1,6 @@
 """What is found out about photos before training."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +38,13 @@ def test_near_duplicates_are_joined_through_others():
     # cos(0.15) = 0.989, cos(0.3) = 0.955
     photos = [photo("a"), photo("b", turn=0.3), photo("c", turn=0.15), photo("d", look=1)]
     assert near_duplicates([one.thumbnail for one in photos]) == [0, 0, 0, 3]
+
+
+def test_many_frames_of_one_film_are_grouped_quickly():
+    frame = photo("a").thumbnail
+    start = time.process_time()
+    assert near_duplicates([frame] * 500) == [0] * 500
+    assert time.process_time() - start < 2  # comparing all groups for each pair takes longer
 
 
 def test_luma_of_a_gray_photo_is_its_gray(tmp_path: Path):
