@@ -41,8 +41,8 @@ class DataModule(pl.LightningDataModule):
         can_augment: whether `augment` applies to its training data.
         refuses: its own settings that cannot have every value: {setting: (the possible values, the
             reason)}.
-        state_keys: the keys of `state_dict`, by which a checkpoint knows what data its model
-            learned from.
+        state_keys: keys of `state_dict` that each checkpoint holds, by which it knows what data its
+            model learned from.
         labeled: whether its items carry labels.
     """
 
