@@ -17,7 +17,7 @@ from src.config.overrides import setting, unquoted
 from src.config.resume import resume_run
 from src.core import new_runs, runs
 from src.core.errors import UserError, first_line, writing
-from src.core.files import write_atomically
+from src.core.files import printable, write_atomically
 from src.engine import build
 from src.engine.load import load_run
 from src.models.classifier import Classifier
@@ -132,6 +132,11 @@ def look_at_photos(project: Project, cfg: DictConfig) -> Inspection:
     check(train)
     found = look(build.datamodule(train))
     paths = [path for group in found.excluded.values() for path in group]
+    if broken := [path for path in paths if len(bytes(path).splitlines()) > 1]:
+        raise UserError(
+            f"{printable(broken[0])} is to be left out, but its name holds a line break, which "
+            f"{project.excluded.name} cannot hold: rename it"
+        )
     if paths:
         names = b"".join(bytes(path.relative_to(project.root)) + b"\n" for path in paths)
         write_atomically(project.excluded, lambda file: file.write_bytes(names))

@@ -171,6 +171,15 @@ def test_photo_moved_to_another_class_ends_a_search_that_began_before(tmp_path: 
             project.look_at_photos(own, cfg)
 
 
+def test_copy_whose_name_holds_a_line_break_is_one_line(tmp_path: Path):
+    root = write_photos(tmp_path / "photos", range(2))
+    shutil.copy(root / "left" / "0.png", root / "left" / "0copy\n.png")
+    cfg = settings(root, tmp_path / "out")
+    with project.opened(cfg) as own, pytest.raises(UserError, match="rename it") as error:
+        project.look_at_photos(own, cfg)
+    assert "\n" not in str(error.value)
+
+
 def test_photos_of_a_validation_folder_are_listed_as_left_out(tmp_path: Path):
     root = write_photos(tmp_path / "photos" / "train", range(2)).parent
     write_photos(root / "valid", range(5, 6))
