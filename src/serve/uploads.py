@@ -4,7 +4,6 @@ import asyncio
 import base64
 import binascii
 import io
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,7 +17,7 @@ from src.serve.service import Service
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF")  # others are not tried
 Prepared = TypeVar("Prepared")
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is checked
+Image.MAX_IMAGE_PIXELS = None  # our own limit is checked
 
 
 class BadImage(Exception):
@@ -100,8 +99,6 @@ def read_image(
     heic_readable()  # registers the format, if its package is installed
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
-    except Image.DecompressionBombError:
-        return BadImage(f"the image has more than {max_megapixels:g} megapixels")
     except Exception:  # Pillow's plugins raise whatever their decoders raise
         return BadImage("this is no image that can be read")
     with image:

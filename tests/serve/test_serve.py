@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import io
 import re
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ from src.models.tta import TTA
 from src.serve.batcher import Batcher
 from src.serve.classification import Classification
 from src.serve.service import Limits
+from src.serve.uploads import read_image
 from tests.conftest import command, logits_of_the_average, wrong
 from tests.serve.images import encoded, noise
 from tests.serve.processes import start
@@ -84,6 +86,15 @@ def test_bad_image_gets_its_reason_and_the_others_their_answer(served, digits, c
     assert words in bad["error"]
     assert bad["classes"] == []
     assert len(good["classes"]) == 10
+
+
+@pytest.mark.parametrize(("megapixels", "is_read"), [(300, True), (199, False)])
+def test_own_limit_on_pixels_may_be_above_that_of_pillow(megapixels: float, is_read: bool):
+    buffer = io.BytesIO()
+    Image.new("1", (20_000, 10_000)).save(buffer, "BMP")
+    result = read_image(buffer.getvalue(), lambda image: image.size, megapixels)
+    assert (result == (20_000, 10_000)) == is_read
+    assert is_read or "20000 x 10000 pixels; at most 199 megapixels" in str(result)
 
 
 @pytest.mark.parametrize(
