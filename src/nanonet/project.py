@@ -131,14 +131,14 @@ def look_at_photos(project: Project, cfg: DictConfig) -> Inspection:
     train = compose("train", [*project.overrides(cfg), "data.in_memory=false"])
     check(train)
     found = look(build.datamodule(train))
-    paths = [path for group in found.excluded.values() for path in group]
+    paths = [path.relative_to(project.root) for group in found.excluded.values() for path in group]
     if broken := [path for path in paths if len(bytes(path).splitlines()) > 1]:
         raise UserError(
-            f"{printable(broken[0])} is to be left out, but its name holds a line break, which "
-            f"{project.excluded.name} cannot hold: rename it"
+            f"{printable(project.root / broken[0])} is to be left out, but its name holds a line "
+            f"break, which {project.excluded.name} cannot hold: rename it"
         )
     if paths:
-        names = b"".join(bytes(path.relative_to(project.root)) + b"\n" for path in paths)
+        names = b"".join(bytes(path) + b"\n" for path in paths)
         write_atomically(project.excluded, lambda file: file.write_bytes(names))
     _expect_same_photos(project, found)
     return found

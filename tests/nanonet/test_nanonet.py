@@ -172,7 +172,11 @@ def test_photo_moved_to_another_class_ends_a_search_that_began_before(tmp_path: 
 
 
 def test_copy_whose_name_holds_a_line_break_is_one_line(tmp_path: Path):
-    root = write_photos(tmp_path / "photos", range(2))
+    root = write_photos(tmp_path / "my\nphotos", range(2))
+    shutil.copy(root / "left" / "0.png", root / "left" / "0copy.png")
+    cfg = settings(root, tmp_path / "fine")
+    with project.opened(cfg) as own:
+        assert len(project.look_at_photos(own, cfg).photos) == 4  # the folder may hold one
     shutil.copy(root / "left" / "0.png", root / "left" / "0copy\n.png")
     cfg = settings(root, tmp_path / "out")
     with project.opened(cfg) as own, pytest.raises(UserError, match="rename it") as error:
