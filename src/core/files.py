@@ -162,23 +162,22 @@ class Scan(NamedTuple):
     left_out: LeftOut
 
 
-def images_below(folder: Path) -> Scan:
-    """Find the images below `folder`, also through links. Each file counts once, by its own name.
+def images_below(folder: Path, prefer: Callable[[Path], bool] = lambda path: False) -> Scan:
+    """Find the images below `folder`, also through links. Each file counts once.
 
+    It counts at a place that `prefer` accepts, else under its own name, else at a link.
     Hidden files and the files that operating systems add to folders are left out.
     """
     images: dict[str, Path] = {}  # by real path
-    links: list[Path] = []
+    found: list[Path] = []
     left_out: LeftOut = {}
     for path in _files_below(folder, left_out):
         if reason := _reason(path, path.relative_to(folder).parts):
             left_out.setdefault(reason, []).append(path)
-        elif path.is_symlink():
-            links.append(path)
         else:
-            images[os.path.realpath(path)] = path
-    for path in sorted(links):
-        if images.setdefault(os.path.realpath(path), path) != path:
+            found.append(path)
+    for path in sorted(found, key=lambda path: (not prefer(path), path.is_symlink(), path)):
+        if images.setdefault(os.path.realpath(path), path) != path and path.is_symlink():
             left_out.setdefault("links to images that are used already", []).append(path)
     return Scan(sorted(images.values()), left_out)
 

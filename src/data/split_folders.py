@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from src.core.errors import UserError
@@ -75,6 +76,13 @@ def group_by_folder(top: Path, images: Sequence[Path]) -> dict[str, list[Path]]:
         if path.parts[:depth] == top.parts and len(path.parts) > depth + 1:
             groups.setdefault(path.parts[depth], []).append(path)
     return groups
+
+
+@cache
+def is_named_like_set(folder: str) -> bool:
+    """Return whether the name of a folder alone says that it may be a set."""
+    words = set(re.findall("[a-z]+", folder.lower())) - FILLERS
+    return any(words and words <= set(names) for names in NAMES.values())
 
 
 def _named_like_sets(root: Path, folders: Sequence[str]) -> dict[str, str]:

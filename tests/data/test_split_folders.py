@@ -130,6 +130,22 @@ def test_single_class_with_sub_folders_is_one_class(config, tmp_path):
     assert read(config, tmp_path, "model=gan", "data.test_size=2").class_names == ["faces"]
 
 
+def test_sets_may_link_to_a_folder_of_all_images(config, tmp_path, caplog):
+    """A file to which two sets link is in one of them."""
+    caplog.set_level("INFO", logger="src")
+    write(tmp_path, "images", n=9)
+    places = {0: "train/cat", 1: "train/cat", 2: "train/dog", 3: "train/dog", 4: "test/cat",
+              5: "test/cat", 6: "test/dog"}  # fmt: skip
+    for i, place in [*places.items(), (0, "test/dog")]:
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+        (tmp_path / place / f"{i}.png").symlink_to(tmp_path / "images" / f"{i}.png")
+    data = read(config, tmp_path, "data.val_size=0")
+    assert data.train.images[:, 1, 0, 0].tolist() == [20, 40, 60]
+    assert data.test.images[:, 1, 0, 0].tolist() == [80, 100, 0, 120]
+    assert "1 links to images that are used already" in caplog.text
+    assert "2 outside the folders of the classes" in caplog.text
+
+
 def test_class_missing_in_test_is_logged_and_in_training_an_error(config, tmp_path, caplog):
     caplog.set_level("INFO", logger="src")
     write(tmp_path, "train/cats", "train/dogs", "test/cats")

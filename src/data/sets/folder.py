@@ -15,7 +15,7 @@ from src.core.types import InputPath
 from src.data.image_data import ImageData
 from src.data.images import Splits
 from src.data.sets.files import FileSet, load_or_stream, make_file_set
-from src.data.split_folders import find_split_folders, group_by_folder
+from src.data.split_folders import find_split_folders, group_by_folder, is_named_like_set
 from src.data.splits import pool_of, resolve_classes, split_off_test
 
 
@@ -74,8 +74,12 @@ class Folder(ImageData):
 
     @cached_property
     def scan(self) -> Scan:
-        """All files below the root, without those that `exclude` names."""
-        scan = images_below(self.root)
+        """All files below the root, without those that `exclude` names.
+
+        An image that sets link to counts there, not in the folder that the links point to.
+        """
+        depth = len(self.root.parts)
+        scan = images_below(self.root, lambda path: is_named_like_set(path.parts[depth]))
         if self.exclude is None:
             return scan
         path = Path(self.exclude).expanduser()
