@@ -11,11 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.config.checks import check
 from src.config.commands import Train, types_of
-from src.config.compose import complete, first_lines, nearest, paths
+from src.config.compose import complete, first_lines, is_group, nearest, parse, paths
 from src.config.inputs import expect_data, expect_packages
 from src.config.jobs import Task, run_alone
 from src.config.kinds import COLLECTIONS
-from src.config.overrides import value_of
 from src.config.saved import check_saved
 from src.config.schema import has_mark
 from src.config.targets import marked
@@ -82,23 +81,28 @@ def resumable(cfg: DictConfig) -> Iterator[str]:
 def _change(cfg: DictConfig, override: str) -> None:
     """Apply one override to `cfg`; `~callbacks.NAME` removes that callback."""
     key = override.split("=")[0].lstrip("~")
+    if is_group(key):
+        raise UserError(
+            f"resume: '{override}' cannot change: name single settings of {key}, such as "
+            "callbacks.early_stopping.patience=9 or ~callbacks.early_stopping"
+        )
+    (parsed,) = parse([override])
+    if parsed.is_sweep_override():
+        raise UserError(f"resume: '{override}' gives several values: a list is written {key}=[...]")
     try:
         if override.startswith("~"):
             del cfg.callbacks[key.removeprefix("callbacks.")]
-        elif (text := value_of(override)) is not None:  # a path may have any characters
-            OmegaConf.set_struct(cfg, True)
-            OmegaConf.update(cfg, key, text)
         else:
             node = OmegaConf.select(cfg, key.rpartition(".")[0])
             OmegaConf.set_struct(cfg, True)
             if isinstance(node, DictConfig) and "_target_" in node:
                 OmegaConf.set_struct(node, False)  # its signature decides which keys it has
-            cfg.merge_with(OmegaConf.from_dotlist([override]))
+            OmegaConf.update(cfg, key, parsed.value())
     except (KeyError, AttributeError) as error:
         plain = OmegaConf.to_container(cfg, resolve=False)
         assert isinstance(plain, dict)
         raise UserError(f"resume: unknown key '{key}'{nearest(key, paths(plain))}") from error
-    except Exception as error:  # OmegaConf and the YAML in its values can raise any exception type
+    except Exception as error:  # OmegaConf can raise any exception type
         raise UserError(f"resume: '{override}' cannot be used: {first_lines(error)}") from error
     finally:
         OmegaConf.set_struct(cfg, False)

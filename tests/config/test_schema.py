@@ -15,12 +15,13 @@ from src.config.annotations import Unknown, resolve
 from src.config.checks import _check_fit, check
 from src.config.compose import CONF, compose
 from src.config.kinds import SWEEPER, kind_of
-from src.config.overrides import settings_with
-from src.config.resume import resumable
+from src.config.overrides import quoted, settings_with
+from src.config.resume import _change, resumable
 from src.config.schema import allowed_values
 from src.config.signatures import signature
 from src.config.targets import AUGMENT, check_targets
 from src.core import types
+from src.core.errors import UserError
 from src.core.types import PATH
 from tests.config.choices import CHOICES, CONFIGS, chosen, command_for, config_of
 from tests.properties import refused
@@ -118,6 +119,37 @@ def test_resumable_settings_are_those_that_change_no_result():
     assert names >= {"trainer.max_epochs", "trainer.devices", "data.workers", "data.root", "test"}
     assert names >= {"callbacks", "checkpoint"}
     assert not names & {"seed", "out", "trainer.precision", "data.batch_size", "model.optimizer"}
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("trainer.max_time=1:12:00:00", "1:12:00:00"),
+        ("name='a: b'", "a: b"),
+        ("name=on", "on"),
+        ("name=null", None),
+        ("tags=[a,'b c']", ["a", "b c"]),
+        ("checkpoint.every_n_batches=1_000", 1000),
+        ("callbacks.samples.n=4", 4),
+    ],
+)
+def test_a_resumed_run_reads_values_as_a_new_one(override, value):
+    cfg = compose("train", ["model=dcgan"])
+    _change(cfg, quoted(override))
+    assert OmegaConf.select(cfg, override.partition("=")[0]) == value
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("callbacks=[default,early_stopping]", "name single settings of callbacks"),
+        ("trainer.max_epochs=1,2", "gives several values"),
+        ("checkpoint.moniter=val/acc", "did you mean checkpoint.monitor"),
+    ],
+)
+def test_a_resumed_run_refuses_other_values_in_one_line(override, words):
+    with pytest.raises(UserError, match=re.escape(words)):
+        _change(compose("train", ["model=dcgan"]), quoted(override))
 
 
 OPTIMIZERS = [
