@@ -30,6 +30,7 @@ class Job:
         values: the text of each swept key.
         trial: the number of its trial in a search; in a grid, its position.
         trial_id: the id of the trial in the study's storage; None in a grid.
+        is_prunable: whether a pruner may end it: the first run of a trial.
     """
 
     folder: Path
@@ -37,6 +38,7 @@ class Job:
     values: dict[str, str]
     trial: int
     trial_id: int | None = None
+    is_prunable: bool = False
 
     @property
     def name(self) -> str:
@@ -150,7 +152,7 @@ class JobRunner:
         """Return the config with what only a job of a sweep needs, which is not saved."""
         cfg = cfg.copy()
         OmegaConf.set_struct(cfg, False)
-        if self.pruning is not None:
+        if self.pruning is not None and job.is_prunable:
             cfg.callbacks.pruning = {**self.pruning, "trial_id": job.trial_id}
         for node in (cfg.logger or {}).values():
             if str(node._target_).endswith(".TensorBoard"):

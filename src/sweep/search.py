@@ -78,7 +78,7 @@ class Search:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         self.n_trials, self.n_seeds, self.n_jobs, self.seed = n_trials, n_seeds, n_jobs or 1, seed
-        self.total, self.is_shared = n_trials * n_seeds, storage is not None
+        self.is_shared = storage is not None
         self.space, self.folder, self.wanted = space, folder.absolute(), wanted
         self.first_seed, self.sampler = first_seed, sampler
         self.distributions = {key: distribution(o) for key, o in space.swept.items()}
@@ -92,6 +92,9 @@ class Search:
         if [d.name.lower() for d in self.study.directions] != directions:
             raise UserError(f"study {name} in {storage} has other objectives")
         self.study.set_metric_names([metric for metric, _ in wanted])
+        trials = self.study.get_trials(deepcopy=False)
+        asked = [len(t.user_attrs["folders"]) for t in trials if "sweep" in t.user_attrs]
+        self.total = sum(asked) + max(0, n_trials - len(asked)) * n_seeds
         self.pruning = None
         if pruner is not None and len(wanted) == 1:
             self.pruning = {
@@ -132,7 +135,7 @@ class Search:
             self.study.tell(job.trial, state=TrialState.FAIL)
         else:
             seeds = self._seed_values(trial_id)
-            if len(seeds) < self.n_seeds:
+            if len(seeds) < self._n_seeds(trial_id):
                 self.queue.insert(0, self._job(trial_id, len(seeds)))
                 return
             means = [sum(column) / len(column) for column in zip(*seeds, strict=True)]
@@ -150,13 +153,17 @@ class Search:
     def _seed_values(self, trial_id: int) -> list[list[float]]:
         """Return the objectives of the finished jobs of a trial, by seed."""
         found = []
-        for number in range(self.n_seeds):
+        for number in range(self._n_seeds(trial_id)):
             folder = self._job(trial_id, number).folder
             result = outcome(folder, self.wanted) if folder.is_dir() else None
             if result is None or result.values is None:
                 break
             found.append(result.values)
         return found
+
+    def _n_seeds(self, trial_id: int) -> int:
+        """Return the number of runs of a trial; an earlier session may have had another setting."""
+        return len(self.storage.get_trial(trial_id).user_attrs["folders"])
 
     def _count(self, before: int | None = None) -> int:
         """Return the number of trials, or of those with a number below `before`."""
@@ -179,8 +186,9 @@ class Search:
             if trial.state != TrialState.RUNNING:
                 continue
             if is_ours:
-                seeds = len(self._seed_values(trial._trial_id))
-                jobs.append(self._job(trial._trial_id, min(seeds, self.n_seeds - 1)))
+                trial_id = trial._trial_id
+                done, n = len(self._seed_values(trial_id)), self._n_seeds(trial_id)
+                jobs.append(self._job(trial_id, min(done, n - 1)))
             elif not self.is_shared:  # killed while it was asked for
                 jobs += [job for job in [self._ask(trial)] if job]
         return jobs
@@ -213,7 +221,8 @@ class Search:
         trial = self.storage.get_trial(trial_id)
         values = trial.user_attrs["values"][seed]
         folder = self._home(trial) / trial.user_attrs["folders"][seed]
-        return Job(folder, self.space.job(values), values, trial.number, trial_id)
+        overrides = self.space.job(values)
+        return Job(folder, overrides, values, trial.number, trial_id, is_prunable=seed == 0)
 
     def _home(self, trial: FrozenTrial) -> Path:
         """Return the folder of the sweep that runs a trial; other sweeps may share a database."""

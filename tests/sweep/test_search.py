@@ -10,8 +10,9 @@ from src.config.objective import Objective
 from src.core import run_record
 from src.core.errors import UserError
 from src.core.study import NAME, repair
-from src.sweep.job import Job, outcome
+from src.sweep.job import Job, JobRunner, outcome
 from src.sweep.plan import Plan, resumed_overrides
+from src.sweep.progress import Progress
 from src.sweep.report import report
 from src.sweep.results import points_of, rows_of, table, write_csv
 from src.sweep.sweeper import run_sweep
@@ -94,6 +95,32 @@ def test_a_trial_is_the_mean_over_its_seeds(tmp_path):
     points = points_of(rows_of(strategy.jobs(), one.wanted), one.wanted)
     assert len(points) == 1
     assert "1.5 ± 6.4" in table(points, one.wanted)
+
+
+def test_a_search_continues_with_another_number_of_seeds(tmp_path):
+    one = plan("hydra.sweeper.n_trials=1")
+    drive(one.strategy(tmp_path), tmp_path, one.wanted, [1.0])
+    (cut,) = plan("hydra.sweeper.n_trials=2").strategy(tmp_path).next_jobs()
+    two = plan("hydra.sweeper.n_trials=3", "hydra.sweeper.n_seeds=2")
+    strategy = two.strategy(tmp_path)
+    assert strategy.total == 4, "the trials that have started keep one seed"
+    names = drive(strategy, tmp_path, two.wanted, [2.0, 3.0, 4.0])
+    assert names[0] == cut.name
+    assert [name.rpartition(",")[2] for name in names[1:]] == ["seed=0", "seed=1"]
+    assert [trial.value for trial in strategy.study.trials] == [1.0, 2.0, 3.5]
+
+
+def test_only_the_first_seed_of_a_trial_can_be_pruned(tmp_path):
+    one = plan("hydra.sweeper.n_seeds=2", "hydra.sweeper.n_trials=1")
+    strategy = one.strategy(tmp_path)
+    progress = Progress(tmp_path, strategy.total, one.wanted)
+    runner = JobRunner("train", lambda *_: {}, one.wanted, True, progress, {"monitor": "val/loss"})
+    (first,) = strategy.next_jobs()
+    pretend(first, "finished", 0.5)
+    strategy.finish(first, outcome(first.folder, one.wanted))
+    (second,) = strategy.next_jobs()
+    assert "pruning" in runner._with_callbacks(one.cfg, first).callbacks
+    assert "pruning" not in runner._with_callbacks(one.cfg, second).callbacks
 
 
 def test_a_point_that_is_drawn_again_is_one_measurement(tmp_path):
