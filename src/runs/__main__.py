@@ -44,9 +44,11 @@ def list_runs(cfg: DictConfig) -> list[RunInfo]:
     more = [condition.key for condition in conditions(cfg.where)] if cfg.where is not None else []
     more.append(cfg.sort.removeprefix("-"))
     chosen = found if cfg.where is None else select(found, cfg.where)
-    chosen = ordered(chosen, cfg.sort) if chosen else []
-    kept, repeats = without_repeats(chosen) if cfg.average_seeds else (chosen, [])
-    groups = grouped(kept, cfg.average_seeds)
+    groups = ordered(grouped(chosen, average=False), cfg.sort) if chosen else []
+    chosen, repeats = [group.first for group in groups], list[RunInfo]()
+    if chosen and cfg.average_seeds:
+        kept, repeats = without_repeats(chosen)
+        groups = ordered(grouped(kept), cfg.sort)
     if chosen:
         more = [name for name in more if name not in chosen[0].fields]
         if cfg.average_seeds:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from src.core.errors import UserError, near
 from src.runs.info import RunInfo
+from src.runs.seeds import Group
 
 ORDERS: dict[str, Callable[[Any, Any], bool]] = {
     "<=": operator.le,
@@ -84,19 +85,27 @@ def select(found: Sequence[RunInfo], text: str) -> list[RunInfo]:
     return [run for run in found if all(condition.holds(run) for condition in wanted)]
 
 
-def ordered(found: Sequence[RunInfo], sort: str) -> list[RunInfo]:
-    """Return the runs sorted by a key, `-KEY` in descending order; those without a value last."""
+def ordered(groups: Sequence[Group], sort: str) -> list[Group]:
+    """Return the groups sorted by a key, `-KEY` in descending order; those without a value last."""
     key = sort.removeprefix("-")
-    expect_keys(found, [key], f"sort={sort}")
+    expect_keys([run for group in groups for run in group.members], [key], f"sort={sort}")
     if key == "date":
-        values: list[Any] = [run.started for run in found]
+        values: list[Any] = [group.first.started for group in groups]
     else:
-        values = [_comparable(run.value(key)) for run in found]
-    known = [(value, run) for value, run in zip(values, found, strict=True) if value is not None]
+        values = [_comparable(_shown(group, key)) for group in groups]
+    known = [
+        (value, group) for value, group in zip(values, groups, strict=True) if value is not None
+    ]
     numbers = all(isinstance(value, int | float) for value, _ in known)
     known.sort(key=lambda pair: pair[0] if numbers else str(pair[0]), reverse=sort != key)
-    rest = [run for value, run in zip(values, found, strict=True) if value is None]
-    return [run for _, run in known] + rest
+    rest = [group for value, group in zip(values, groups, strict=True) if value is None]
+    return [group for _, group in known] + rest
+
+
+def _shown(group: Group, key: str) -> Any:
+    """Return the value of a group: the mean of its runs, if they have numbers."""
+    mean = group.estimate(key)
+    return group.first.value(key) if mean is None else mean.mean
 
 
 def expect_keys(found: Iterable[RunInfo], keys: Iterable[str], setting: str) -> None:

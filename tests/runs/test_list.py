@@ -128,6 +128,17 @@ def test_repeated_seed_is_left_out_of_an_average(top, capsys):
     assert "left out" not in capsys.readouterr().out
 
 
+def test_means_are_sorted_by_what_is_shown(tmp_path, capsys):
+    for name, lr, accuracies in (("even", 0.1, (0.8, 0.8)), ("wide", 0.2, (0.9, 0.5))):
+        for seed, accuracy in enumerate(accuracies):
+            make_run(tmp_path / f"{name}{seed}", metrics={"test/acc": accuracy},
+                     settings={"seed": seed, "model.lr": lr})  # fmt: skip
+    listed(tmp_path, "average_seeds=true", "sort=-test/acc", "metrics=test/acc")
+    first, second = capsys.readouterr().out.splitlines()[1:3]
+    assert "lr=0.1" in first
+    assert "lr=0.2" in second
+
+
 def test_metric_of_a_column_is_shown_once(top, capsys):
     listed(top, "where=model=fc", "sort=-test/acc")
     assert capsys.readouterr().out.count("test/acc") == 1
