@@ -90,7 +90,8 @@ def find_run(text: str, setting: str = "run") -> str:
         if (found := newest(top)) is None:
             raise UserError(f"{setting}={text}: there is no run with a checkpoint below {top}")
         return str(found)
-    if not path.is_dir() or is_run(path) or is_sweep(path):
+    is_folder = os.path.isdir(path)  # noqa: PTH112 (Path's raises for a name that is too long)
+    if not is_folder or is_run(path) or is_sweep(path):
         return text
     found = newest(path, depth=1)
     return text if found is None else str(found)

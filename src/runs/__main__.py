@@ -12,6 +12,7 @@ characters, and KEY<NUMBER, <=, >, >=. A key is a column of the table, a metric 
 commit means that the code had changes that were not committed; run.json in the run has them.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -98,8 +99,12 @@ def compared_groups(
     for folder in folders:
         if [one.resolve() for one in folders].count(folder.resolve()) > 1:
             raise UserError(f"compare: {folder} is given twice; give another run")
-    parts = [[RunInfo(run) for run in expand(folder)] for folder in folders]
-    runs = list({run.folder.resolve(): run for part in parts for run in part}.values())
+    parts: list[list[RunInfo]] = []
+    known: set[Path] = set()  # a run may also be below a folder that is given
+    for folder in folders:
+        parts.append([RunInfo(run) for run in expand(folder) if run.resolve() not in known])
+        known |= {run.folder.resolve() for run in parts[-1]}
+    runs = [run for part in parts for run in part]
     if len(runs) < 2:
         raise UserError(
             f"compare needs two runs, not {len(runs)}: python -m src.runs compare RUN OTHER"
@@ -116,9 +121,9 @@ def compared_groups(
 
 def is_run_argument(word: str) -> bool:
     """Return whether an argument names a folder, whose name may contain =, and no setting."""
-    path = Path(word).expanduser()
+    is_folder = os.path.isdir(os.path.expanduser(word))  # noqa: PTH111, PTH112 (Path's can raise)
     return not word.startswith("-") and (
-        "/" in word.partition("=")[0] or path.is_dir() or "=" not in word
+        "/" in word.partition("=")[0] or is_folder or "=" not in word
     )
 
 

@@ -48,7 +48,7 @@ def test_time_zones_do_not_matter(three):
 
 def test_other_names_stay_as_they_are(three):
     (three / "multirun.yaml").write_text("")
-    for name in ("nowhere", "runs", "runs/fc_digits", "RUN", "pretrained"):
+    for name in ("nowhere", "runs", "runs/fc_digits", "RUN", "pretrained", f"[{'x,' * 999}]"):
         assert find_run(name) == name
     (three.parent / "last").mkdir()
     assert find_run("last") == "last", "a folder of that name"

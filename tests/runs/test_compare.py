@@ -193,6 +193,14 @@ def test_folder_of_a_job_is_a_run_although_its_name_has_equal_signs(tmp_path, ca
     assert f"{tmp_path}/lr=1 is not the folder of a run" in capsys.readouterr().err
 
 
+def test_a_run_is_compared_once(tmp_path, capsys):
+    for lr in (0.1, 0.2):
+        make_run(tmp_path / "sweep" / f"lr={lr}", metrics={"test/acc": lr},
+                 settings={"model.lr": lr})  # fmt: skip
+    lines = compared(capsys, f"{tmp_path}/sweep", f"{tmp_path}/sweep/lr=0.2")
+    assert any("B (fc lr=0.2) has the best test/acc; A" in line for line in lines)
+
+
 @pytest.mark.parametrize(
     ("word", "words"),
     [
