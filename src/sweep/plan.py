@@ -71,8 +71,8 @@ class Plan:
                 f"hydra/sweeper=optuna trains a trial in one process: trainer.devices={devices} "
                 "must be 1"
             )
-        keys = new_keys(config_name, first)
-        self.space = Space(with_new_keys(self.own, keys))
+        self.own = with_new_keys(self.own, new_keys(config_name, first))
+        self.space = Space(self.own)
 
     def _expect_measured(self) -> None:
         """Raise UserError if the jobs of a search will not measure the objective."""
@@ -158,10 +158,7 @@ class Plan:
         """Return the overrides of the sweep in `folder`, as Hydra needs them."""
         rest = [o for o in self.hydras if not o.startswith(GIVEN_BY_HYDRA)]
         rest = with_new_keys(rest, new_keys(self.config_name, rest))
-        return [*with_new_keys(self.own, self._new()), *rest, setting(FOLDER, folder)]
-
-    def _new(self) -> set[str]:
-        return new_keys(self.config_name, self.space.job(next(self.space.probes())))
+        return [*self.own, *rest, setting(FOLDER, folder)]
 
     def strategy(self, folder: Path) -> Any:
         """Return the object that decides which jobs run next, a `Grid` or a `Search`."""

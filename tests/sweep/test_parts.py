@@ -7,12 +7,14 @@ import pytest
 from omegaconf import OmegaConf
 
 from src.config.compose import compose
+from src.config.hydra_app import launcher
 from src.config.objective import objective_values, objectives
 from src.config.recipe import with_recipe
 from src.core.errors import UserError
 from src.runs.seeds import estimate
 from src.sweep.job import Job, Outcome
 from src.sweep.names import MAX_BYTES, folder_name, short_keys
+from src.sweep.plan import Plan
 from src.sweep.plots import study_of
 from src.sweep.recipe import write_recipe
 from src.sweep.results import Point, Row
@@ -49,6 +51,16 @@ def test_a_grid_has_every_combination_and_keeps_other_overrides():
         "model.optimizer.lr=1",
         "name=x",
     ]
+
+
+def test_a_sweep_may_set_a_parameter_for_which_conf_has_no_value(tmp_path):
+    new = ["model.optimizer.dampening=0.1", "model.optimizer.maximize=false,true"]
+    plan = Plan("train", ["model=fc", "model/optimizer=sgd", *new])
+    with launcher("train", plan.all_overrides(tmp_path), print) as (cfg, _):
+        assert cfg.model.optimizer.dampening == 0.1
+    assert plan.strategy(tmp_path).jobs()[1].overrides[2:] == [
+        "++model.optimizer.dampening=0.1", "++model.optimizer.maximize=True",
+    ]  # fmt: skip
 
 
 def test_hydras_grammar_becomes_distributions_of_optuna():
