@@ -139,13 +139,19 @@ class Plan:
                     f"{wanted} holds a sweep with other settings ({', '.join(differ)}): "
                     f"continue that one with resume={wanted}, or choose another folder"
                 )
-            run_folder.folder = wanted
-            return wanted
+            return self._continued(wanted, run_folder)
         for run in run_search.requeued_runs(Path(self.cfg.out)) if not named else ():
             if run_search.is_sweep(run.parent) and not self._differences(run.parent):
-                run_folder.folder = run.parent
-                return run.parent
+                return self._continued(run.parent, run_folder)
         return wanted
+
+    def _continued(self, folder: Path, run_folder: RunFolder) -> Path:
+        """Let `run_folder` name the sweep in `folder`, whose jobs are named in its own order."""
+        order = [o.lstrip("+") for o in saved_overrides(folder)]
+        self.own.sort(key=lambda o: order.index(o.lstrip("+")))
+        self.space = Space(self.own)
+        run_folder.folder = folder
+        return folder
 
     def _differences(self, folder: Path) -> list[str]:
         """Return the settings that only this sweep has, or only the one in `folder`."""

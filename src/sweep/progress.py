@@ -2,11 +2,11 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from src.config.objective import Objective, objective_values
-from src.core import run_record, runs
+from src.core import run_record, run_search, runs
 from src.core.errors import UserError
 from src.sweep.names import short_values
 
@@ -18,11 +18,15 @@ class Progress:
         folder: the sweep.
         total: number of its jobs.
         wanted: the objectives, of which the first one says which job is the best.
+        again: names of the jobs of earlier sessions that this one runs again.
     """
 
-    def __init__(self, folder: Path, total: int, wanted: list[Objective]) -> None:
-        self.folder, self.total, self.wanted = folder, total, wanted
-        self.started, self.done_before = time.time(), self.count()
+    def __init__(
+        self, folder: Path, total: int, wanted: list[Objective], again: Collection[str] = ()
+    ) -> None:
+        self.folder, self.total, self.wanted, self.again = folder, total, wanted, again
+        self.started = time.time()
+        self.done_before = self.count()
 
     def start(self, folder: Path, values: Mapping[str, str], is_resumed: bool) -> str:
         """Return the line at the start of a job."""
@@ -50,10 +54,13 @@ class Progress:
         return sum(1 for _ in self._ended())
 
     def _ended(self) -> Iterator[Path]:
-        """Yield the folders of the jobs that have ended."""
+        """Yield the folders of the jobs that have ended, and do not run again."""
         for path in sorted(self.folder.glob(f"*/{run_record.NAME}")):
-            if self._state(path.parent) not in (run_record.RUNNING, run_record.INTERRUPTED):
-                yield path.parent
+            folder = path.parent
+            waits = folder.name in self.again and run_search.started(folder) < self.started
+            state = self._state(folder)
+            if not waits and state not in (run_record.RUNNING, run_record.INTERRUPTED):
+                yield folder
 
     @staticmethod
     def _state(folder: Path) -> str:

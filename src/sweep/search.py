@@ -106,17 +106,17 @@ class Search:
                 "pruner": pruner_node,
             }
         self.taken: set[str] = set()
-        self.queue: list[Job] = []
+        self.waiting: list[Job] = []
         for job in self._cut_trials():
             result = outcome(job.folder, wanted)
             if result.state in (run_record.FINISHED, run_record.PRUNED, run_record.FAILED):
                 self.finish(job, result)  # it had ended when the sweep was killed
             else:
-                self.queue.append(job)
+                self.waiting.append(job)
 
     def next_jobs(self) -> list[Job]:
         """Return the jobs to launch now; none if the study has all its trials."""
-        jobs, self.queue = self.queue[: self.n_jobs], self.queue[self.n_jobs :]
+        jobs, self.waiting = self.waiting[: self.n_jobs], self.waiting[self.n_jobs :]
         while len(jobs) < self.n_jobs and self._count() < self.n_trials:
             if job := self._ask(None):
                 jobs.append(job)
@@ -136,7 +136,7 @@ class Search:
         else:
             seeds = self._seed_values(trial_id)
             if len(seeds) < self._n_seeds(trial_id):
-                self.queue.insert(0, self._job(trial_id, len(seeds)))
+                self.waiting.insert(0, self._job(trial_id, len(seeds)))
                 return
             means = [sum(column) / len(column) for column in zip(*seeds, strict=True)]
             self.study.tell(job.trial, means)

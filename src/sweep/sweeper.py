@@ -74,7 +74,8 @@ def _expect_unused(folder: Path) -> None:
 
 def _run(plan: Plan, task: Task, folder: Path) -> None:
     strategy = plan.strategy(folder)
-    progress = Progress(folder, strategy.total, plan.wanted)
+    waiting = [job.name for job in strategy.waiting]
+    progress = Progress(folder, strategy.total, plan.wanted, waiting)
     runner = JobRunner(plan.config_name, task, plan.wanted, plan.strict, progress, strategy.pruning)
     broken = ""
     with hydra_app.launcher(plan.config_name, plan.all_overrides(folder), runner) as found:

@@ -1,9 +1,11 @@
 """A search with Optuna: what is asked for, told, and continued after a kill. No run is trained."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from src.config.cli import RunFolder
 from src.config.objective import Objective
@@ -205,6 +207,30 @@ def test_a_plugin_that_is_not_installed_leaves_no_folder(tmp_path, monkeypatch):
             "model=fc", "seed=0,1", "hydra/launcher=joblib", f"out={tmp_path / 'runs'}",
         ], RunFolder())  # fmt: skip
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_grid_continues_with_its_settings_in_another_order(tmp_path):
+    settings = ["model=fc", "seed=0,1", "model.optimizer.lr=0.1,0.2"]
+    OmegaConf.save({"hydra": {"overrides": {"task": settings, "hydra": []}}},
+                   tmp_path / "multirun.yaml")  # fmt: skip
+    names = [job.name for job in Plan("train", settings).strategy(tmp_path).jobs()]
+    again = Plan("train", [*settings[::-1], f"hydra.sweep.dir={tmp_path}"])
+    with again.open_folder(RunFolder()) as folder:
+        assert [job.name for job in again.strategy(folder).jobs()] == names
+
+
+def test_a_job_that_runs_again_is_not_counted_as_done(tmp_path):
+    one = Plan("train", ["model=fc", "seed=0,1"])
+    good, bad = one.strategy(tmp_path).jobs()
+    pretend(good, "finished", 0.5)
+    pretend(bad, "failed")
+    waiting = one.strategy(tmp_path).waiting
+    assert waiting == [bad]
+    progress = Progress(tmp_path, 2, one.wanted, [bad.name])
+    assert progress.start(bad.folder, bad.values, is_resumed=False) == "job 2 of 2: seed=1"
+    record = {"sessions": [{"state": "failed", "started": datetime.now().astimezone().isoformat()}]}
+    (bad.folder / run_record.NAME).write_text(json.dumps(record))
+    assert progress.count() == 2
 
 
 def test_a_resumed_sweep_keeps_its_settings(tmp_path):
