@@ -35,6 +35,8 @@ class Condition(NamedTuple):
     def holds(self, run: RunInfo) -> bool:
         """Return whether it is true for `run`; without a value, only != is."""
         value = run.value(self.key)
+        if self.key == "date" and value is not None and not set(self.wanted) & set("*?"):
+            value = value[: len(self.wanted)]  # 2026-11-26 is a day, 2026-11 a month
         if self.operation in ("=", "!="):
             return self._equals(value) == (self.operation == "=")
         if value is None or isinstance(value, list | bool):
