@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 TRIES = 5  # to open a database
+EXHAUSTED = "exhausted"  # attribute of a study whose sampler has no more points
 SURPLUS = "surplus"  # attribute of a trial that was asked for in vain, and never ran
 
 
@@ -82,6 +83,7 @@ class Search:
         self.space, self.folder, self.wanted = space, folder.absolute(), wanted
         self.first_seed, self.sampler = first_seed, sampler
         self.distributions = {key: distribution(o) for key, o in space.swept.items()}
+        self._sampler(0)  # raises if it cannot be built
         name = study_name or self.folder.name
         directions: list[Any] = [f"{mode}imize" for _, mode in wanted]
         self.storage = _opened(storage, self.folder)
@@ -92,6 +94,9 @@ class Search:
         if [d.name.lower() for d in self.study.directions] != directions:
             raise UserError(f"study {name} in {storage} has other objectives")
         self.study.set_metric_names([metric for metric, _ in wanted])
+        # a sampler whose points are finite, such as BruteForceSampler, calls this after the last
+        study: Any = self.study
+        study.stop = lambda: study.set_user_attr(EXHAUSTED, True)
         trials = self.study.get_trials(deepcopy=False)
         asked = [len(t.user_attrs["folders"]) for t in trials if "sweep" in t.user_attrs]
         self.total = sum(asked) + max(0, n_trials - len(asked)) * n_seeds
@@ -115,9 +120,10 @@ class Search:
                 self.waiting.append(job)
 
     def next_jobs(self) -> list[Job]:
-        """Return the jobs to launch now; none if the study has all its trials."""
+        """Return the jobs to launch now; none if the study has all its trials or points."""
         jobs, self.waiting = self.waiting[: self.n_jobs], self.waiting[self.n_jobs :]
-        while len(jobs) < self.n_jobs and self._count() < self.n_trials:
+        is_over = EXHAUSTED in self.study.user_attrs
+        while not is_over and len(jobs) < self.n_jobs and self._count() < self.n_trials:
             if job := self._ask(None):
                 jobs.append(job)
         return jobs
@@ -206,7 +212,10 @@ class Search:
             trial.set_user_attr(SURPLUS, True)
             self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
             return None
-        values = {key: suggest(trial, key, dist) for key, dist in self.distributions.items()}
+        try:
+            values = {key: suggest(trial, key, dist) for key, dist in self.distributions.items()}
+        except ImportError as error:  # some samplers need another package for their later trials
+            raise UserError(f"hydra.sweeper.sampler: {first_line(error)}") from error
         seeds: list[dict[str, str]] = [{}]
         if self.n_seeds > 1:
             seeds = [{"seed": str(self.first_seed + i)} for i in range(self.n_seeds)]

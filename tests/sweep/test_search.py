@@ -1,6 +1,7 @@
 """A search with Optuna: what is asked for, told, and continued after a kill. No run is trained."""
 
 import json
+import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from src.sweep.sweeper import run_sweep
 LR = "model.optimizer.lr=tag(log, interval(1e-5, 1e-2))"
 SETTINGS = ["model=fc", LR, "model/optimizer=adam,sgd", "hydra/sweeper=optuna",
             "hydra.sweeper.n_trials=4"]  # fmt: skip
+
+SAMPLER = "hydra.sweeper.sampler._target_=optuna.samplers"
 
 
 def plan(*more: str) -> Plan:
@@ -231,6 +234,36 @@ def test_a_job_that_runs_again_is_not_counted_as_done(tmp_path):
     record = {"sessions": [{"state": "failed", "started": datetime.now().astimezone().isoformat()}]}
     (bad.folder / run_record.NAME).write_text(json.dumps(record))
     assert progress.count() == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["NSGAIISampler", "hydra.sweeper.sampler.population_size=1"], "population_size"),
+        (["GridSampler"], "search_space"),
+    ],
+)
+def test_a_sampler_that_cannot_be_built_is_one_line(tmp_path, settings, words):
+    with pytest.raises(UserError, match=rf"^hydra.sweeper: .*{words}"):
+        plan(f"{SAMPLER}.{settings[0]}", *settings[1:]).strategy(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sampler_whose_package_is_missing_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cmaes", None)
+    one = Plan("train", ["model=fc", LR, *SETTINGS[3:], f"{SAMPLER}.CmaEsSampler"])
+    with pytest.raises(UserError, match=r"^hydra.sweeper.sampler: .*cmaes"):
+        drive(one.strategy(tmp_path), tmp_path, one.wanted, [1.0, 2.0])
+
+
+def test_a_search_ends_when_all_points_are_visited(tmp_path):
+    choices = "model/optimizer=adam,sgd"
+    one = Plan("train", ["model=fc", choices, *SETTINGS[3:], f"{SAMPLER}.BruteForceSampler"])
+    strategy = one.strategy(tmp_path)
+    drive(strategy, tmp_path, one.wanted, [1.0, 2.0])
+    assert strategy.next_jobs() == []
+    assert one.strategy(tmp_path).next_jobs() == []
+    assert [trial.value for trial in strategy.study.trials] == [1.0, 2.0]
 
 
 def test_a_resumed_sweep_keeps_its_settings(tmp_path):
