@@ -124,7 +124,7 @@ class Batches:
             if labels.ndim > 1:  # images of another domain
                 labels = to_float(labels)
             if self.data.transforms_training:
-                x, labels = self.data.transform_training(x, labels, indices, place=(0, number, 0))
+                x, labels = self.data.transform_training(x, labels, indices, (0, number, 0))
             yield x, labels
 
 

@@ -75,7 +75,7 @@ def run_alone(
     """
     command = command or command_line()
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    with contextlib.ExitStack() as lock:
+    with contextlib.ExitStack() as lock:  # held until an error is handled
         try:
             lock.enter_context(runs.locked(folder))
             with recorded(folder, plain, choices or {}, command):

@@ -1,5 +1,6 @@
 """Find runs in folders: all of them, or the newest."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from datetime import datetime
@@ -72,6 +73,13 @@ def requeued_runs(folder: Path) -> Iterator[Path]:
             yield path
 
 
+def is_folder(name: Path | str) -> bool:
+    """Return whether a folder has this name, also with ~; False for a name that cannot exist."""
+    with contextlib.suppress(OSError, RuntimeError):  # too long, or the ~ of an unknown user
+        return Path(name).expanduser().is_dir()
+    return False
+
+
 def find_run(text: str, setting: str = "run") -> str:
     """Return the folder of the run that a setting names; another text as it is.
 
@@ -90,8 +98,7 @@ def find_run(text: str, setting: str = "run") -> str:
         if (found := newest(top)) is None:
             raise UserError(f"{setting}={text}: there is no run with a checkpoint below {top}")
         return str(found)
-    is_folder = os.path.isdir(path)  # noqa: PTH112 (Path's raises for a name that is too long)
-    if not is_folder or is_run(path) or is_sweep(path):
+    if not is_folder(path) or is_run(path) or is_sweep(path):
         return text
     found = newest(path, depth=1)
     return text if found is None else str(found)

@@ -143,8 +143,10 @@ class ImageBatches(DataModule):
         images, trainer = to_float(pixels), self.trainer
         if trainer is not None and trainer.training and self.transforms_training:
             number = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-            place = (self.epoch, number, trainer.global_rank)
-            return self.transform_training(images, labels, *indices, place=place)
+            position = (self.epoch, number, trainer.global_rank)
+            return self.transform_training(
+                images, labels, indices[0] if indices else None, position
+            )
         # sets in memory that nothing transforms are permuted once, in `setup`
         if self.permutation is not None and not isinstance(self.train, ImageSet):
             images = permute_pixels(images, self.permutation)
@@ -154,30 +156,33 @@ class ImageBatches(DataModule):
         self,
         images: Tensor,
         labels: Tensor,
-        indices: Tensor | None = None,
-        *,
-        place: tuple[int, int, int],
+        indices: Tensor | None,
+        position: tuple[int, int, int],
     ) -> tuple[Tensor, Tensor]:
         """Augment, randomize, then permute, so that binarized images stay binary.
 
-        Augmentation is a function of (seed, epoch, image); randomization of (seed, place).
+        Augmentation is a function of (seed, epoch, image); randomization of (seed, position).
 
         Args:
             images: (B, C, H, W) in [0, 1].
             labels: (B,).
             indices: (B,) of the images in the training set; None: do not augment.
-            place: epoch, number of the batch in it, and process.
+            position: epoch, number of the batch in it, and process.
         """
         if self.augment is not None and indices is not None:
-            rng = CounterRNG(indices, self.seed, "augment", epoch=place[0])
-            num_classes = self.num_classes if self.labeled else None
-            images, labels = self.augment(images, labels, rng, num_classes)
+            images, labels = self._augmented(self.augment, images, labels, indices, position[0])
         if self.randomizes:
-            seed = derive_seed(self.seed, "vary", *place)
+            seed = derive_seed(self.seed, "vary", *position)
             images = self.randomize(images, torch.Generator(images.device).manual_seed(seed))
         if self.permutation is not None:
             images = permute_pixels(images, self.permutation)
         return images, labels
+
+    def _augmented(
+        self, augment: Augment, images: Tensor, labels: Tensor, indices: Tensor, epoch: int
+    ) -> tuple[Tensor, Tensor]:
+        rng = CounterRNG(indices, self.seed, "augment", epoch=epoch)
+        return augment(images, labels, rng, self.num_classes if self.labeled else None)
 
 
 def _fits(nbytes: int, device: torch.device) -> bool:

@@ -32,8 +32,8 @@ Made = tuple[Tensor, dict[str, Any]]  # (1, C, H, W) in [0, 1], and its entry in
 # image (1, C, H, W) in [0, 1], its label, one generator per copy -> the copies
 Maker = Callable[[Tensor, int, list[CounterRNG]], Iterator[Made]]
 COLUMNS = ("file", "source", "class", "seed", "copy", "transforms")  # columns of manifest.csv
-NAME_BYTES = 255  # of a file name, at most
-BYTES_PER_PIXEL = 80  # of an image while it is augmented
+NAME_BYTES = 255  # longest name of a file
+BYTES_PER_PIXEL = 80  # memory that it takes to augment an image
 
 
 @dataclass(frozen=True)

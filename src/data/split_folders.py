@@ -81,13 +81,17 @@ def group_by_folder(top: Path, images: Sequence[Path]) -> dict[str, list[Path]]:
 @cache
 def is_named_like_set(folder: str) -> bool:
     """Return whether the name of a folder alone says that it may be a set."""
-    words = set(re.findall("[a-z]+", folder.lower())) - FILLERS
+    words = _words(folder) - FILLERS
     return any(words and words <= set(names) for names in NAMES.values())
+
+
+def _words(folder: str) -> set[str]:
+    return set(re.findall("[a-z]+", folder.lower()))
 
 
 def _named_like_sets(root: Path, folders: Sequence[str]) -> dict[str, str]:
     """Return `train`, `val`, `test` -> the sub-folder of that name; raises UserError for two."""
-    words = {name: set(re.findall("[a-z]+", name.lower())) for name in folders}
+    words = {name: _words(name) for name in folders}
     shared = set.intersection(*words.values()) if len(words) > 1 else set()
     sets: dict[str, str] = {}
     for name in folders:

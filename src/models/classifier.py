@@ -28,7 +28,8 @@ from src.optim.groups import parameter_groups
 
 log = logging.getLogger(__name__)
 
-MAX_IMAGES, MAX_PIXELS = 5000, 2**24  # of the training set, that whitening uses
+MAX_IMAGES = 5000  # training images that whitening uses, at most
+MAX_PIXELS = 2**24  # pixels of these images, at most
 
 
 class Classifier(Family):

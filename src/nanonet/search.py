@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 MIN_KEPT = 2  # candidates that are never dropped before the last round
 FIRST_SHARE = 0.5  # largest share of the remaining budget that a first fold may take
 OUT_OF_TIME = "the budget was used up"
-CHANCE = 0.05  # a lead that is less probable by chance drops a candidate early
+LEVEL = 0.05  # a candidate is dropped early if the p-value of its lag is below this
 QUIET = 10  # seconds between lines of progress
 
 PREPARED = "prepared.json"  # how long it took to prepare a candidate, in its folder
@@ -275,7 +275,7 @@ class Search:
         for rank, recipe in enumerate(ranked):
             other = correct[recipe.name]
             ahead, behind = int((best > other).sum()), int((best < other).sum())
-            if rank < MIN_KEPT or sign_test(ahead, behind) >= CHANCE:
+            if rank < MIN_KEPT or sign_test(ahead, behind) >= LEVEL:
                 kept.append(recipe)
             else:
                 self._end(recipe, "dropped early")
@@ -283,10 +283,11 @@ class Search:
 
 
 def sign_test(ahead: int, behind: int) -> float:
-    """Return how probable it is that one of two equals is ahead on so many photos, or on more.
+    """Return the one-sided p-value: the probability of this lead if both are equally good.
 
     Args:
-        ahead, behind: photos that only the one, or only the other, predicts right.
+        ahead: number of photos that only the leading candidate predicts right.
+        behind: number of photos that only the other one predicts right.
     """
     differing = ahead + behind
     return sum(math.comb(differing, k) for k in range(ahead, differing + 1)) / 2**differing

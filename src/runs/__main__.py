@@ -12,7 +12,6 @@ characters, and KEY<NUMBER, <=, >, >=. A key is a column of the table, a metric 
 commit means that the code had changes that were not committed; run.json in the run has them.
 """
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from src.config import cli
 from src.config.overrides import as_text
 from src.core.counts import count
 from src.core.errors import UserError, writing
-from src.core.run_search import LAST, find_run, is_run, runs_below
+from src.core.run_search import LAST, find_run, is_folder, is_run, runs_below
 from src.runs import compare as comparison
 from src.runs.differences import short_names, what_differs
 from src.runs.info import RunInfo
@@ -121,9 +120,8 @@ def compared_groups(
 
 def is_run_argument(word: str) -> bool:
     """Return whether an argument names a folder, whose name may contain =, and no setting."""
-    is_folder = os.path.isdir(os.path.expanduser(word))  # noqa: PTH111, PTH112 (Path's can raise)
     return not word.startswith("-") and (
-        "/" in word.partition("=")[0] or is_folder or "=" not in word
+        "/" in word.partition("=")[0] or is_folder(word) or "=" not in word
     )
 
 

@@ -138,7 +138,7 @@ def test_both_domains_are_augmented_independently(config, photos):
     data = data_of(config, *WINTER_RUN, f"data.root={photos}", "augment=flip")
     (rows,) = list(data._loader(data.train, "train").sampler)[:1]
     pair = [images.float() / 255 for images in data.train[rows]]
-    for x, out in zip(pair, data.transform_training(*pair, rows, place=(2, 0, 0)), strict=True):
+    for x, out in zip(pair, data.transform_training(*pair, rows, (2, 0, 0)), strict=True):
         kept, turned = ((out == y).flatten(1).all(1) for y in (x, x.flip(3)))
         assert (kept | turned).all()
         assert 0 < turned.sum() < 8

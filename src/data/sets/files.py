@@ -178,7 +178,7 @@ def make_file_set(data: ImageData, paths: list[Path], labels: Tensor) -> FileSet
 
 
 def load_or_stream(
-    data: ImageData, parts: list[FileSet], left_out: LeftOut | None = None, beside: int = 0
+    data: ImageData, parts: list[FileSet], left_out: LeftOut | None = None, n_other: int = 0
 ) -> list[Images]:
     """Decode all parts into memory if they fit; otherwise keep them as files. Logs which.
 
@@ -187,7 +187,7 @@ def load_or_stream(
         parts: the sets to read.
         left_out: files that are not used, by reason. Unreadable files are added, and one line of
             the log summarizes all. None: every file must be readable.
-        beside: number of other images of this size that in_memory=auto must also fit into memory.
+        n_other: number of other images of this size that in_memory=auto must also fit into memory.
 
     Raises:
         UserError: no image of a class can be read, or `left_out` is None and a file cannot be.
@@ -195,7 +195,7 @@ def load_or_stream(
     n = sum(len(part) for part in parts)
     image_bytes = data.channels * data.size[0] * data.size[1]
     needed, limit = n * image_bytes, _auto_limit()
-    fits = needed + beside * image_bytes <= limit
+    fits = needed + n_other * image_bytes <= limit
     keep = fits if data.in_memory == "auto" else bool(data.in_memory)
     if keep:
         where = "kept in memory"

@@ -18,6 +18,7 @@ from src.data.images import Images, ImageSet, Splits
 from src.data.sets.files import load_or_stream, make_file_set
 from src.data.sets.folder import Folder
 from src.data.splits import pool_of, split_off_test
+from src.data.transforms.augment import Augment
 from src.data.transforms.pixels import add_winter
 
 
@@ -94,16 +95,16 @@ class UnlabeledFolder(ImageData):
     """All image files in a folder and below it, without classes.
 
     Attributes:
-        beside: number of images of the other domain.
+        n_other: number of images of the other domain.
     """
 
     labeled = False
-    beside = 0
+    n_other = 0
 
     def read(self) -> Splits:
         paths, left_out = self.scan
         files = make_file_set(self, paths, torch.full((len(paths),), -1))
-        (images,) = load_or_stream(self, [files], left_out, self.beside)
+        (images,) = load_or_stream(self, [files], left_out, self.n_other)
         self.pool = pool_of(paths, self.root, len(images))
         return split_off_test(images, self.test_size, self.split_seed, str(self.root))
 
@@ -149,7 +150,7 @@ class Unpaired(ImageData):
                 hint = f" ({reasons})" if reasons else ""
                 raise UserError(f"data.{key}={domain.root} is not a folder with images{hint}")
         for domain, other in zip(domains, reversed(domains), strict=True):
-            domain.beside = len(other.scan.images)
+            domain.n_other = len(other.scan.images)
             domain.setup()
         self.pool = " and ".join(str(domain.pool) for domain in domains)
         train, test, val = (
@@ -170,21 +171,14 @@ class Unpaired(ImageData):
         a, b, *indices = batch
         return super().on_after_batch_transfer((a, to_float(b), *indices), dataloader_idx)
 
-    def transform_training(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        indices: Tensor | None = None,
-        *,
-        place: tuple[int, int, int],
+    def _augmented(
+        self, augment: Augment, images: Tensor, labels: Tensor, indices: Tensor, epoch: int
     ) -> tuple[Tensor, Tensor]:
-        """Augment the images of both domains; `labels` are those of B, `indices` (B, 2)."""
-        domains = [images, labels]
-        if self.augment is not None and indices is not None:
-            no_labels = torch.full((len(images),), -1)
-            for k, domain in enumerate(("a", "b")):
-                rng = CounterRNG(indices[:, k], self.seed, "augment", domain, epoch=place[0])
-                domains[k], _ = self.augment(domains[k], no_labels, rng, None)
+        """Augment the images of A and, in place of `labels`, of B; `indices` are (B, 2)."""
+        domains, no_labels = [images, labels], torch.full((len(images),), -1)
+        for k, domain in enumerate(("a", "b")):
+            rng = CounterRNG(indices[:, k], self.seed, "augment", domain, epoch=epoch)
+            domains[k], _ = augment(domains[k], no_labels, rng, None)
         return domains[0], domains[1]
 
 
