@@ -245,6 +245,13 @@ COLUMNS: dict[str, Columns] = {
         ("ours, images/s", rate("ours")),
         ("ours / plain", Metric("ratio_plain").mean),
     ],
+    "costs": [
+        ("recipe", label),
+        ("ms per batch", Metric("milliseconds", digits=1).each),
+        ("network, percent", Metric("share_network", digits=1).each),
+        ("optimizer, percent", Metric("share_optimizer", digits=1).each),
+        ("largest other cost", fact("next")),
+    ],
     "compiling": [
         ("recipe", label),
         ("images per batch", fact("batch")),
