@@ -87,16 +87,33 @@ def read(images: Tensor, f_y: Tensor, f_x: Tensor, gamma: Tensor) -> Tensor:
     """
     b, height, c, width = images.shape
     n = f_y.shape[1]
-    rows = torch.bmm(f_y, images.reshape(b, height, c * width)).view(b, n * c, width)
-    return torch.bmm(rows, f_x.transpose(1, 2)).view(b, n * c * n) * gamma
+    rows = product(f_y, images.reshape(b, height, c * width)).view(b, n * c, width)
+    return product(rows, f_x.transpose(1, 2)).view(b, n * c * n) * gamma
 
 
 def write(canvas: Tensor, patch: Tensor, f_y: Tensor, f_x: Tensor, gamma: Tensor) -> Tensor:
     """Return canvas (B, H, C, W) + 1/gamma F_Y^T patch F_X (eq. 29); patch is (B, N, C * N)."""
     b, height, c, width = canvas.shape
     n = f_y.shape[1]
-    rows = torch.bmm(f_y.transpose(1, 2), patch / gamma.unsqueeze(2)).view(b, height * c, n)
-    return torch.baddbmm(canvas.view(b, height * c, width), rows, f_x).view(b, height, c, width)
+    rows = product(f_y.transpose(1, 2), patch / gamma.unsqueeze(2)).view(b, height * c, n)
+    return product(rows, f_x, plus=canvas.view(b, height * c, width)).view(b, height, c, width)
+
+
+def product(a: Tensor, b: Tensor, plus: Tensor | None = None) -> Tensor:
+    """Return a @ b + plus for batches of small matrices, (B, m, k) and (B, k, n).
+
+    When compiled for a GPU it is a sum, which torch.compile fuses with the operations around it; a
+    GPU's kernels for batches of matrices are slow for such small ones.
+    """
+    if a.is_cuda and torch.compiler.is_compiling():
+        result = product_as_sum(a, b)
+        return result if plus is None else plus + result
+    return torch.bmm(a, b) if plus is None else torch.baddbmm(plus, a, b)
+
+
+def product_as_sum(a: Tensor, b: Tensor) -> Tensor:
+    """Return a @ b, the sum of the products of a's columns and b's rows."""
+    return (a.unsqueeze(3) * b.unsqueeze(1)).sum(2)
 
 
 class Attention(nn.Module):

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+ALIGNMENT = 8  # matrix units of GPUs need rows of a multiple of 16 bytes
+
 
 class State(NamedTuple):
     """The state after a step, which the next step starts from.
@@ -39,8 +41,8 @@ class Weights(NamedTuple):
         encoder: (4 * encoder_dim, reading + encoder_dim) applied to [r_t, h_enc].
         posterior, posterior_bias: (2 * latent_dim, encoder_dim), h_enc to mu and log sigma.
         latent: (4 * decoder_dim, latent_dim) applied to z.
-        decoder, decoder_bias: (4 * decoder_dim + 4 * encoder_dim + heads, decoder_dim), h_dec to
-            the gates of both LSTMs and to the attention heads.
+        decoder, decoder_bias: (4 * decoder_dim + 4 * encoder_dim + heads + padding, decoder_dim),
+            h_dec to the gates of both LSTMs and to the attention heads.
     """
 
     encoder: Tensor
@@ -89,6 +91,7 @@ class Cell(nn.Module):
         self.posterior = nn.Linear(encoder_dim, 2 * latent_dim)
         heads = [head.out_features for head in attention.heads()]
         self.splits = [4 * decoder_dim, 4 * encoder_dim, *heads]
+        self.splits.append(-sum(self.splits) % ALIGNMENT)
 
     def weights(self, x: Tensor, dtype: torch.dtype) -> tuple[Weights, Tensor | None]:
         """Return the merged matrices, and the part of the encoder's gates that depends on x alone.
@@ -104,11 +107,13 @@ class Cell(nn.Module):
             [self.attention.features, decoder.hidden_size], dim=1
         )
         on_reading, from_x = self.attention.fold(x, on_reading.to(dtype))
-        on_h_dec = [decoder.weight_hh, on_decoder, *(head.weight for head in heads)]
+        padding = encoder.weight_hh.new_zeros(self.splits[-1], decoder.hidden_size)
+        on_h_dec = [decoder.weight_hh, on_decoder, *(head.weight for head in heads), padding]
         biases = [
             decoder.bias_ih + decoder.bias_hh,
             encoder.bias_ih + encoder.bias_hh,
             *(head.bias for head in heads),
+            padding[:, 0],
         ]
         merged = Weights(
             encoder=torch.cat([on_reading, encoder.weight_hh.to(dtype)], dim=1),
@@ -155,7 +160,7 @@ class Cell(nn.Module):
     def look(self, h_dec: Tensor, w: Weights) -> tuple[Tensor, Tensor, Any]:
         """Apply all linear maps of h_dec (B, decoder_dim) in one product: gates and gaze."""
         outputs = torch.addmm(w.decoder_bias, h_dec, w.decoder.t())
-        to_decoder, to_encoder, *heads = outputs.split(self.splits, dim=1)
+        to_decoder, to_encoder, *heads, _ = outputs.split(self.splits, dim=1)
         return to_decoder, to_encoder, self.attention.look(*heads)
 
 

@@ -23,6 +23,7 @@ from src.sample import sample
 from src.train import train
 from tests.commands.test_commands import call
 from tests.conftest import TINY, TINY_NETS
+from tests.nets.test_cuda_graph import needs_gpu
 from tests.nets.test_draw import SHAPES, batch, make, module
 
 SMALL = (*TINY, "model=draw", "model.net.num_steps=3", "model.net.encoder_dim=16",
@@ -140,18 +141,19 @@ def test_gray_and_color_images_of_any_shape_train(config, tmp_path, model, shape
 
 
 @pytest.mark.slow
-def test_compiled_cell_equals_the_eager_one(config):
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
+def test_compiled_cell_equals_the_eager_one(config, device):
     outputs = []
     for compiled in ("false", "true"):
         torch.manual_seed(0)
         model = build.model(
             config("model=draw", "model.net.num_steps=3", f"model.compile={compiled}")
-        )
+        ).to(device)
         if model.compile_setting:
             model.compile_networks()
         x = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
         torch.manual_seed(1)
-        loss = model.training_step((x, None), 0)["loss"]
+        loss = model.training_step((x.to(device), None), 0)["loss"]
         loss.backward()
         outputs.append([loss.detach(), *(p.grad for p in model.parameters())])
         assert not any("_orig_mod" in name for name in model.state_dict())

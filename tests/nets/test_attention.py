@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from src.nets.attention import Attention, NoAttention, filter_bank, read, window, write
+from src.nets.attention import (
+    Attention,
+    NoAttention,
+    filter_bank,
+    product_as_sum,
+    read,
+    window,
+    write,
+)
 
 SHAPES = [(28, 28, 5), (28, 28, 2), (28, 28, 1), (13, 20, 5), (20, 13, 4), (9, 9, 9)]  # B, A, N
 
@@ -92,6 +100,12 @@ def test_read_and_write_equal_the_paper_in_numpy(height, width, n, channels):
             assert np.allclose(
                 canvas[k, :, c], x + expected_y.T @ w @ expected_x / expected_gamma, atol=1e-4
             )
+
+
+def test_a_product_as_a_sum_equals_torch():
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(shape, generator=generator) for shape in ((3, 4, 5), (3, 5, 2)))
+    assert torch.allclose(product_as_sum(a, b), torch.bmm(a, b), atol=1e-5)
 
 
 def test_reading_and_writing_have_separate_windows():

@@ -43,6 +43,23 @@ def test_filter_step_equals_the_formula():
         assert torch.allclose(layer.weight, weight, atol=1e-5)
 
 
+def test_filters_of_one_shape_are_updated_as_if_alone():
+    torch.manual_seed(0)
+    sizes = [(4, 6), (6, 60), (4, 6), (60, 4)]  # wide and tall matrices, two of one shape
+    layers = [nn.Conv2d(a, b, 3, bias=False) for a, b in sizes]
+    weights = [layer.weight for layer in layers]
+    copies = copy.deepcopy(weights)
+    together, alone = Muon(weights, lr=0.1), [Muon([weight], lr=0.1) for weight in copies]
+    for _ in range(2):
+        for weight, other in zip(weights, copies, strict=True):
+            weight.grad = torch.randn(weight.shape).to(memory_format=torch.channels_last)
+            other.grad = weight.grad.clone()
+        for optimizer in (together, *alone):
+            optimizer.step()
+    for weight, other in zip(weights, copies, strict=True):
+        assert torch.allclose(weight, other, atol=1e-5)
+
+
 def test_other_parameters_equal_torchs_sgd():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 2))
