@@ -190,6 +190,17 @@ class Attention(nn.Module):
         """Return the canvas (B, H, C, W) after a step (eq. 8, 29)."""
         return write(canvas, gaze.patch, gaze.write_y, gaze.write_x, gaze.write.gamma)
 
+    def for_reading(self, gaze: AttentionOutput) -> AttentionOutput:
+        """Return `gaze`, detached but for what `glimpse` takes.
+
+        If compiled, each output that could have a gradient costs the next step a kernel.
+        """
+        read, write = (Window(*(value.detach() for value in w)) for w in (gaze.read, gaze.write))
+        return AttentionOutput(
+            gaze.patch.detach(), read._replace(gamma=gaze.read.gamma), write,
+            gaze.read_y, gaze.read_x, gaze.write_y.detach(), gaze.write_x.detach(),
+        )  # fmt: skip
+
 
 class NoAttention(nn.Module):
     """Read all of [x, x_hat]; write a linear map of h_dec (eq. 17, 18).
@@ -234,3 +245,7 @@ class NoAttention(nn.Module):
     def paint(self, canvas: Tensor, gaze: Tensor) -> Tensor:
         """Return the canvas (B, H, C, W) after a step (eq. 8, 18)."""
         return canvas + gaze.view_as(canvas)
+
+    def for_reading(self, gaze: Tensor) -> Tensor:
+        """Return `gaze` detached: `glimpse` does not take it."""
+        return gaze.detach()

@@ -116,9 +116,8 @@ class Draw(nn.Module):
             state.expand(n, -1) for state in (self.h_enc, self.c_enc, self.c_dec)
         )
         to_decoder, to_encoder, gaze = self.cell.look(h_dec, w)
-        return State(
-            h_enc, c_enc, c_dec, self.canvas.repeat(n, 1, 1, 1), to_encoder, to_decoder, gaze
-        )
+        canvas, gaze = self.canvas.repeat(n, 1, 1, 1), self.cell.attention.for_reading(gaze)
+        return State(h_enc, c_enc, c_dec, canvas, to_encoder, to_decoder, gaze)
 
     def decode(self, z: Tensor) -> tuple[Tensor, Any]:
         """Return the canvases of z (T, B, latent_dim), and the gaze of all steps (T * B, ...).
