@@ -58,6 +58,37 @@ class Replay:
         return self._recorded[key](*inputs)
 
 
+class Recording:
+    """Call a function without gradients through a CUDA graph, which is recorded here.
+
+    A call overwrites the results of the one before.
+
+    Args:
+        function: takes a list of tensors on the GPU and returns one. It must not change them, read
+            a value back to the CPU or draw random numbers.
+        inputs: an example; later ones have the same shapes and dtypes.
+    """
+
+    def __init__(
+        self, function: Callable[[list[Tensor]], list[Tensor]], inputs: list[Tensor]
+    ) -> None:
+        self.inputs = [x.clone() for x in inputs]
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.no_grad(), torch.cuda.stream(stream):
+            function(self.inputs)  # libraries prepare themselves, which cannot be recorded
+        torch.cuda.current_stream().wait_stream(stream)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.no_grad(), torch.cuda.graph(self.graph):
+            self.outputs = function(self.inputs)
+
+    def __call__(self, inputs: list[Tensor]) -> list[Tensor]:
+        """Return function(inputs)."""
+        torch._foreach_copy_(self.inputs, inputs)
+        self.graph.replay()
+        return self.outputs
+
+
 def _record(
     function: Callable[..., Any], net: nn.Module, inputs: tuple[Tensor, ...]
 ) -> Callable[..., Any]:

@@ -1,12 +1,13 @@
 """Muon, an optimizer that torch does not have."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from src.core.types import Fraction, NonNegative, Positive, Probability
+from src.nets.cuda_graph import Recording
 
 
 class Muon(torch.optim.Optimizer):
@@ -39,6 +40,12 @@ class Muon(torch.optim.Optimizer):
             {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "filter_lr": filter_lr,
              "filter_momentum": filter_momentum},
         )  # fmt: skip
+        self._recorded: dict[tuple[torch.Size, ...], Recording] = {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a copy or a checkpoint, which have no recordings."""
+        super().__setstate__(state)
+        self._recorded = {}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -54,11 +61,11 @@ class Muon(torch.optim.Optimizer):
                 directions = self._moved(
                     filters, [p.grad for p in filters], group["filter_momentum"]
                 )
-                norms = torch._foreach_norm(filters)
-                sizes = [len(p) ** 0.5 / norm for p, norm in zip(filters, norms, strict=True)]
+                sizes = torch._foreach_reciprocal(torch._foreach_norm(filters))
+                torch._foreach_mul_(sizes, [len(p) ** 0.5 for p in filters])
                 torch._foreach_mul_(filters, sizes)
                 step = -group["lr"] * group["filter_lr"]
-                torch._foreach_add_(filters, _orthogonal_each(directions), alpha=step)
+                torch._foreach_add_(filters, self._orthogonal_each(directions), alpha=step)
             others = [p for p in trained if not _is_inner_convolution(p)]
             if others:
                 grads = torch._foreach_add(
@@ -70,7 +77,7 @@ class Muon(torch.optim.Optimizer):
 
     def _moved(
         self, parameters: list[Tensor], grads: list[Tensor] | tuple[Tensor, ...], momentum: float
-    ) -> tuple[Tensor, ...]:
+    ) -> list[Tensor]:
         """Return the directions of Nesterov's momentum, and update the momentum buffers."""
         for p in parameters:
             if "momentum_buffer" not in self.state[p]:
@@ -78,7 +85,16 @@ class Muon(torch.optim.Optimizer):
         buffers = [self.state[p]["momentum_buffer"] for p in parameters]
         torch._foreach_mul_(buffers, momentum)
         torch._foreach_add_(buffers, grads)
-        return torch._foreach_add(grads, buffers, alpha=momentum)
+        return list(torch._foreach_add(grads, buffers, alpha=momentum))
+
+    def _orthogonal_each(self, filters: list[Tensor]) -> list[Tensor]:
+        """Return `orthogonal_each`; on a GPU its many small kernels are replayed."""
+        if not filters[0].is_cuda:
+            return orthogonal_each(filters)
+        shapes = tuple(bank.shape for bank in filters)
+        if shapes not in self._recorded:
+            self._recorded[shapes] = Recording(orthogonal_each, filters)
+        return self._recorded[shapes](filters)
 
 
 def _is_inner_convolution(p: Tensor) -> bool:
@@ -86,7 +102,7 @@ def _is_inner_convolution(p: Tensor) -> bool:
     return p.ndim == 4 and p.shape[1] > 3
 
 
-def _orthogonal_each(filters: Sequence[Tensor]) -> list[Tensor]:
+def orthogonal_each(filters: list[Tensor]) -> list[Tensor]:
     """Return `orthogonal` of each filter bank (out, in, h, w); those of one shape are stacked.
 
     A GPU then has far fewer kernels to launch.

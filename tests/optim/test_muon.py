@@ -9,6 +9,7 @@ from torch import nn
 from src.optim.muon import Muon, orthogonal
 from src.train import train
 from tests.conftest import TINY, saved, weights_of
+from tests.nets.test_cuda_graph import needs_gpu
 
 
 def test_orthogonal_brings_singular_values_near_one():
@@ -58,6 +59,25 @@ def test_filters_of_one_shape_are_updated_as_if_alone():
             optimizer.step()
     for weight, other in zip(weights, copies, strict=True):
         assert torch.allclose(weight, other, atol=1e-5)
+
+
+@needs_gpu
+def test_steps_on_a_gpu_equal_those_on_a_cpu():
+    torch.manual_seed(0)
+    nets = [nn.Sequential(nn.Conv2d(4, 6, 3), nn.Conv2d(6, 6, 3), nn.Conv2d(6, 6, 3))]
+    nets.append(copy.deepcopy(nets[0]).cuda().to(memory_format=torch.channels_last))
+    optimizers = [Muon(net.parameters(), lr=0.1) for net in nets]
+    for step in range(4):
+        if step == 2:
+            for optimizer in optimizers:  # as a resumed run does
+                optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+            a.grad = torch.randn(a.shape)
+            b.grad = a.grad.cuda()
+        for optimizer in optimizers:
+            optimizer.step()
+    for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+        assert torch.allclose(a, b.cpu(), atol=2e-2)
 
 
 def test_other_parameters_equal_torchs_sgd():
