@@ -195,9 +195,11 @@ class Attention(nn.Module):
 
         If compiled, each output that could have a gradient costs the next step a kernel.
         """
-        read, write = (Window(*(value.detach() for value in w)) for w in (gaze.read, gaze.write))
+        read, write = gaze.read, gaze.write
         return AttentionOutput(
-            gaze.patch.detach(), read._replace(gamma=gaze.read.gamma), write,
+            gaze.patch.detach(),
+            Window(read.mu_y.detach(), read.mu_x.detach(), read.sigma2.detach(), read.gamma),
+            Window(*[value.detach() for value in write]),
             gaze.read_y, gaze.read_x, gaze.write_y.detach(), gaze.write_x.detach(),
         )  # fmt: skip
 
