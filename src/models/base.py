@@ -134,7 +134,9 @@ class Family(pl.LightningModule):
     def compile_networks(self) -> None:
         """Compile the networks. Each compiles itself when it is called for the first time."""
         for name in self.compilable:
-            self.get_submodule(name).compile(dynamic=False)
+            network = self.get_submodule(name)
+            # as network.compile() does, which has no effect on an nn.Sequential in torch 2.11
+            network._compiled_call_impl = torch.compile(_calling(network._call_impl), dynamic=False)
 
     def replayed(self, function: Callable[..., Any], net: nn.Module, *inputs: Tensor) -> Any:
         """Return function(*inputs), in training on a GPU replayed from CUDA graphs.
@@ -193,3 +195,12 @@ class Family(pl.LightningModule):
         """The optimizers that a model with manual optimization steps, as it configured them."""
         optimizers = self.optimizers()
         return optimizers if isinstance(optimizers, list) else [optimizers]
+
+
+def _calling(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `function` as one that torch.compile looks into, wherever `function` is defined."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return call

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -61,11 +62,7 @@ def test_only_training_steps_are_compiled(inputs, tmp_path, monkeypatch):
 
         return run
 
-    def compile_networks(self):
-        for name in self.compilable:
-            self.get_submodule(name).compile(backend=backend, dynamic=False)
-
-    monkeypatch.setattr(Family, "compile_networks", compile_networks)
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     cfg = small_run(*overrides("fc", inputs), "model.compile=true", "data.eval_batch_size=7")
     assert "val/loss" in train(cfg, tmp_path)
     assert set(sizes) == {cfg.data.batch_size}
