@@ -14,7 +14,7 @@ def quote(text: str, name: str, run: str, cell: Cell) -> Callable[[], str]:
 
 
 FID_TEXT = "FID {} (features of our own classifier, not Inception)"
-# family, its page, recipe, test result, reference, minutes of one run
+# family, its page, recipe, test result, reference, minutes of a run
 SUMMARY: list[tuple[str, str, str, Callable[[], str], str | Callable[[], str], str]] = [
     (
         "DCGAN, MNIST",
@@ -105,4 +105,4 @@ def summary(folder: str) -> str:
     for family, page, recipe, result, reference, minutes in SUMMARY:
         shown = reference if isinstance(reference, str) else reference()
         rows.append([f"[{family}]({folder}{page}.md)", f"`{recipe}`", result(), shown, minutes])
-    return markdown(["family", "recipe", "test result", "reference", "minutes of training"], rows)
+    return markdown(["family", "recipe", "test result", "reference", "minutes"], rows)

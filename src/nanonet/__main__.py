@@ -2,7 +2,7 @@
 
 python -m src.nanonet data.root=PHOTOS               choose, train and report in ten minutes
 python -m src.nanonet data.root=PHOTOS budget=1h     compare more thoroughly
-python -m src.nanonet data.root=PHOTOS init=RUN      again, with more photos of the same classes
+python -m src.nanonet data.root=MORE_PHOTOS init=runs/nanonet/PHOTOS   with more photos
 python -m src.nanonet                                  a demonstration on scikit-learn's digits
 
 PHOTOS holds a sub-folder for each class. A folder PHOTOS/test is used once, at the end. Candidates

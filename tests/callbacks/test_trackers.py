@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from src.callbacks.loggers import CSVLogger, TensorBoard
+from src.callbacks.mlflow_logger import MLflow
 from src.callbacks.outbox import Outbox, Point
 from src.config.checks import check
 from src.config.compose import compose
@@ -128,6 +129,24 @@ def test_any_logger_of_lightning_is_checked_and_built(tmp_path):
 
 
 @pytest.mark.slow
+class Unreachable:
+    """A client of an MLflow server that has stopped."""
+
+    def __getattr__(self, name):
+        def fail(*args, **kwargs):
+            raise ConnectionError("connection refused")
+
+        return fail
+
+
+def test_a_run_ends_without_an_error_if_mlflow_has_stopped(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(MLflow, "_start", lambda self: None)
+    logger = MLflow(tmp_path, 0, "http://localhost:1", "mnist")
+    logger.client, logger.outbox.run_id = Unreachable(), "r"
+    logger.log_final({}, {"test/acc": 0.5})
+    assert caplog.messages == ["MLflow does not answer (connection refused); training goes on"]
+
+
 def test_mlflow_has_every_value_once_and_the_pictures(tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow")
     folder = trained_twice(tmp_path, "logger=mlflow")

@@ -16,7 +16,7 @@ TEXT = """# Interrupted runs
 
 Each run is interrupted by real signals at random moments, a third of them while a checkpoint is
 saved, and resumed until it ends. Then it is compared with a run that was never interrupted. The
-file [faults.csv](faults.csv) has one line for each run.
+file [faults.csv](faults.csv) has one line for each run, also for runs that ended before a signal.
 
 Two runs are equal if they have the same bits in the checkpoint (weights, optimizers, callbacks),
 the same rows in `metrics.csv`, the same `metrics.json` and the same bytes in every picture. Times
