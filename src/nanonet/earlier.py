@@ -20,7 +20,7 @@ class Summary(NamedTuple):
         class_names: one per label.
         digests: of the N photos.
         folds: of each repeat, the fold of each photo.
-        correct: of each photo, how often nets that were not trained on it were right, as a share;
+        correct: of each photo, how often networks not trained on it were right, as a share;
             NaN if it was never held out.
         name, overrides: the chosen recipe.
     """

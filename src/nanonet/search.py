@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from src.core.errors import UserError, first_line
+from src.core.errors import TrainingFailed, UserError, first_line
 from src.core.files import Damaged, load_checked, write_atomically
 from src.nanonet.folds import Fold
 from src.nanonet.recipes import OutOfTime, Prediction, Recipe
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 MIN_KEPT = 2  # candidates that are never dropped before the last round
 FIRST_SHARE = 0.5  # largest share of the remaining budget that a first fold may take
 OUT_OF_TIME = "the budget was used up"
+DIVERGED = "its training diverged"
 LEVEL = 0.05  # a candidate is dropped early if the p-value of its lag is below this
 QUIET = 10  # seconds between lines of progress
 
@@ -39,7 +40,7 @@ class Result(NamedTuple):
 
     Attributes:
         recipe: how to train it.
-        logits: (R, N, K) of each photo by a net that was not trained on it, in each repeat; NaN
+        logits: (R, N, K) of each photo, in each repeat, by a network not trained on it; NaN
             where no fold has held it out.
         distance: (R, N) of each photo from those that the net was trained on; NaN as above.
         seconds: of training, all folds together.
@@ -169,8 +170,12 @@ class Search:
             except OutOfTime:
                 self.seconds[recipe.name] += time.monotonic() - start
                 return self._end(recipe, OUT_OF_TIME)
+            except TrainingFailed:
+                return self._end(recipe, DIVERGED)
             except UserError as error:
                 return self._end(recipe, first_line(error))
+            if not made.logits.isfinite().all():
+                return self._end(recipe, DIVERGED)
             saved = {**made._asdict(), "seconds": time.monotonic() - start}
             write_atomically(path, partial(torch.save, saved))
         self.logits[recipe.name][fold.repeat, fold.held_out] = saved["logits"]
@@ -227,7 +232,7 @@ class Search:
         tqdm.write(f"{recipe.name}: {reason}{after}")
 
     def _revive(self) -> None:
-        """Finish the candidates that the budget ended after the most folds, or one fewer.
+        """Treat as finished the candidates that had the most folds, or one fewer, at the end.
 
         Raises:
             UserError: no candidate has finished a fold.

@@ -12,7 +12,7 @@ class Suspicion(NamedTuple):
 
     Attributes:
         photo: its index.
-        predicted: the class that nets predict that were not trained on it.
+        predicted: the class predicted by networks that were not trained on the photo.
         probability: of that class.
         given: probability of the label.
     """

@@ -8,7 +8,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from src.core.errors import UserError
+from src.core.errors import TrainingFailed, UserError
 from src.nanonet.choice import choose, honest_accuracy
 from src.nanonet.folds import assign_folds, make_folds
 from src.nanonet.recipes import OutOfTime, Prediction, Recipe
@@ -129,6 +129,18 @@ def test_damaged_fold_is_trained_again(tmp_path: Path):
     oracle = Oracle()
     search(["a0.8"], oracle, tmp_path)
     assert len(oracle.calls) == 1
+
+
+def test_candidate_that_diverges_is_reported_and_the_others_go_on(tmp_path: Path):
+    def trains(recipe: Recipe, train: Tensor, held_out: Tensor, seconds: float) -> Prediction:
+        if recipe.name == "a0.1":
+            raise TrainingFailed("the loss is nan")
+        made = Oracle()(recipe, train, held_out, seconds)
+        return made._replace(logits=made.logits / 0) if recipe.name == "a0.2" else made
+
+    stopped, broken, whole = search(["a0.1", "a0.2", "a0.9"], trains, tmp_path)
+    assert [stopped.ending, broken.ending] == ["its training diverged"] * 2
+    assert choose([stopped, broken, whole], LABELS) is whole
 
 
 def test_candidate_that_cannot_be_trained_is_reported_and_the_others_go_on(tmp_path: Path):
