@@ -8,7 +8,7 @@ MAX_BYTES = 120  # of a name; file systems allow 255
 
 
 def short_keys(keys: Iterable[str]) -> dict[str, str]:
-    """Return a short name for each key: its last words, as many as tell it from the others.
+    """Return a short name for each key: its last words, enough to distinguish it from the others.
 
     {"model.optimizer.lr": "lr", "model/loss": "loss"}
     """
@@ -48,7 +48,7 @@ def folder_name(values: Mapping[str, str], taken: set[str]) -> str:
 
 
 def short_value(text: str) -> str:
-    """Return a value without quotes; a number with at most four digits that count."""
+    """Return a value without quotes; a number with at most four significant digits."""
     text = text.strip("'\"")
     if re.fullmatch(r"[-+]?\d*\.?\d+(e[-+]?\d+)?", text, re.IGNORECASE) and len(text) > 8:
         return f"{float(text):.4g}"

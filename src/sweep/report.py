@@ -10,6 +10,11 @@ from src.sweep.plots import draw
 from src.sweep.recipe import command, without, write_recipe
 from src.sweep.results import points_of, rows_of, table, write_csv
 
+TEST_METRIC = (
+    "note         the best was chosen on test data, so its value is too good: keep images for "
+    "validation with data.val_size"
+)
+
 
 def report(
     config_name: str, jobs: list[Job], wanted: list[Objective], strict: bool, folder: Path
@@ -42,6 +47,8 @@ def report(
     value = ", ".join(f"{m} {e}" for (m, _), e in zip(wanted, best.estimates, strict=True))
     recipe = folder / "best.yaml"
     write_recipe(overrides, [f"The best of {folder}: {value}", how], recipe)
+    if any(metric.startswith("test/") for metric, _ in wanted):
+        print(TEST_METRIC)
     print(f"best recipe  {recipe}   (use it with: experiment={recipe})")
     print(f"best run     {how}")
     for path in draw(points, wanted, folder):

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 TRIES = 5  # to open a database
 EXHAUSTED = "exhausted"  # attribute of a study whose sampler has no more points
+OWNER = "owner"  # attribute of a trial: the sweep that asks for its values
 SURPLUS = "surplus"  # attribute of a trial that was asked for in vain, and never ran
 
 
@@ -94,6 +95,7 @@ class Search:
         if [d.name.lower() for d in self.study.directions] != directions:
             raise UserError(f"study {name} in {storage} has other objectives")
         self.study.set_metric_names([metric for metric, _ in wanted])
+        self._expect_same_space(name)
         # a sampler whose points are finite, such as BruteForceSampler, calls this after the last
         study: Any = self.study
         study.stop = lambda: study.set_user_attr(EXHAUSTED, True)
@@ -118,6 +120,25 @@ class Search:
                 self.finish(job, result)  # it had ended when the sweep was killed
             else:
                 self.waiting.append(job)
+
+    def _expect_same_space(self, study_name: str) -> None:
+        """Raise UserError if earlier trials of the study had other keys or kinds of values."""
+        from optuna.distributions import check_distribution_compatibility
+
+        for trial in self.study.get_trials(deepcopy=False):
+            if "sweep" not in trial.user_attrs:
+                continue  # it has no values, or not yet all
+            earlier = trial.distributions
+            try:
+                if earlier.keys() != self.distributions.keys():
+                    raise ValueError(f"it has {', '.join(earlier)}")
+                for key, dist in self.distributions.items():
+                    check_distribution_compatibility(earlier[key], dist)
+            except ValueError as error:
+                raise UserError(
+                    f"study {study_name} has another search space ({first_line(error)}): choose "
+                    "another hydra.sweeper.study_name"
+                ) from error
 
     def next_jobs(self) -> list[Job]:
         """Return the jobs to launch now; none if the study has all its trials or points."""
@@ -195,7 +216,8 @@ class Search:
                 trial_id = trial._trial_id
                 done, n = len(self._seed_values(trial_id)), self._n_seeds(trial_id)
                 jobs.append(self._job(trial_id, min(done, n - 1)))
-            elif not self.is_shared:  # killed while it was asked for
+            elif not self.is_shared or trial.user_attrs.get(OWNER) == str(self.folder):
+                # killed while it was asked for
                 jobs += [job for job in [self._ask(trial)] if job]
         return jobs
 
@@ -212,6 +234,8 @@ class Search:
             trial.set_user_attr(SURPLUS, True)
             self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
             return None
+        if cut is None:
+            trial.set_user_attr(OWNER, str(self.folder))
         try:
             values = {key: suggest(trial, key, dist) for key, dist in self.distributions.items()}
         except ImportError as error:  # some samplers need another package for their later trials

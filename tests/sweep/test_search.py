@@ -79,18 +79,6 @@ def test_a_trial_that_finished_but_was_not_told_is_not_run_again(tmp_path):
     assert again.study.best_value == 0.5
 
 
-def test_two_sweeps_that_ask_for_the_last_trial_at_once_run_it_once(tmp_path):
-    one = plan("hydra.sweeper.n_trials=1", f"hydra.sweeper.storage=sqlite:///{tmp_path}/study.db",
-               "hydra.sweeper.study_name=both")  # fmt: skip
-    first, second = one.strategy(tmp_path / "a"), one.strategy(tmp_path / "b")
-    (job,) = first.next_jobs()
-    assert second._ask(None) is None, "the other one has got it since this one has counted"
-    assert second.next_jobs() == []
-    assert [each.name for each in second.jobs()] == []
-    pretend(job, "finished", 0.5)
-    assert [each.name for each in second.jobs()] == [job.name]
-
-
 def test_a_trial_is_the_mean_over_its_seeds(tmp_path):
     one = plan("hydra.sweeper.n_seeds=2", "hydra.sweeper.n_trials=1", "seed=5")
     strategy = one.strategy(tmp_path)
