@@ -250,7 +250,7 @@ class Serve:
     which: Which
     host: str
     port: Annotated[int, Interval(ge=0, le=65535)]
-    token: str | None
+    token: FreeText | None
     batch_size: PositiveInt
     queue: PositiveInt
     timeout: Positive

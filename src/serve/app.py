@@ -6,9 +6,10 @@ import hmac
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Header, HTTPException, Request
+from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi_offline import FastAPIOffline
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -25,7 +26,8 @@ def create_app(service: Service, token: str | None) -> FastAPI:
 
     Args:
         service: answers the requests.
-        token: that every request but `GET /` and `GET /health` must send; None: none.
+        token: that requests must send, except to the page, /health and the API's description;
+            None: none.
     """
     MultiPartParser.spool_max_size = service.max_body + 1  # never to a file
 
@@ -35,8 +37,12 @@ def create_app(service: Service, token: str | None) -> FastAPI:
         yield
         running.cancel()
 
-    async def authorized(authorization: Annotated[str | None, Header()] = None) -> None:
-        if not has_token(authorization or "", token):
+    async def authorized(
+        given: Annotated[
+            HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))
+        ],
+    ) -> None:
+        if not has_token(f"Bearer {given.credentials}" if given else "", token):
             raise HTTPException(401, NO_TOKEN)
 
     app = FastAPIOffline(title="Atelier", version="1", lifespan=lifespan)
@@ -81,8 +87,10 @@ def _environment() -> Environment:
 
 def has_token(authorization: str, token: str | None) -> bool:
     """Return whether the header of a request has the token; True if none is needed."""
-    given = authorization.removeprefix("Bearer ")
-    return token is None or hmac.compare_digest(given.encode(), token.encode())
+    if token is None:
+        return True
+    scheme, _, given = authorization.partition(" ")
+    return scheme.lower() == "bearer" and hmac.compare_digest(given.encode(), token.encode())
 
 
 class LimitBodies:
@@ -120,20 +128,20 @@ class LimitBodies:
             return
         self.held += length
         try:
-            await self.app(scope, self._limited(receive), send)
+            await self.app(scope, self._limited(receive, length), send)
         finally:
             self.held -= length
 
-    def _limited(self, receive: Receive) -> Receive:
-        """Return `receive` with the timeout as the limit for the whole body.
+    def _limited(self, receive: Receive, length: int) -> Receive:
+        """Return `receive` with limits for the whole body: the timeout, and its length in bytes.
 
-        It raises HTTPException 503 if the body takes longer.
+        It raises HTTPException 503 if the body takes longer, and 413 if it is larger.
         """
         seconds = self.service.limits.timeout
         end: float | None = asyncio.get_running_loop().time() + seconds
 
         async def limited() -> Message:
-            nonlocal end
+            nonlocal end, length
             try:
                 async with asyncio.timeout_at(end):
                     message = await receive()
@@ -141,6 +149,9 @@ class LimitBodies:
                 self.service.refused.labels("timeout").inc()
                 detail = f"the request did not arrive within {seconds:g} seconds"
                 raise HTTPException(503, detail) from None
+            length -= len(message.get("body", b""))
+            if length < 0:
+                raise HTTPException(413, "the request is larger than its content-length")
             if not message.get("more_body"):
                 end = None  # later messages say that the client has gone
             return message

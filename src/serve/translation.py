@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import torch
@@ -121,8 +122,8 @@ class Example(BaseModel):
 class Stylist(Translator):
     """Optimize photos in the style of a run.
 
-    Each photo takes a number of optimizer steps. It is lowered, for photos of the run's size, so
-    that an answer takes half of the timeout at most.
+    A request has one photo, which takes a number of optimizer steps. It is lowered, for photos of
+    the run's size, so that an answer takes half of the timeout at most.
     """
 
     page = "style.html"
@@ -135,7 +136,7 @@ class Stylist(Translator):
         about: dict[str, Any],
         limits: Limits,
     ) -> None:
-        super().__init__(model, prepare, about, limits)
+        super().__init__(model, prepare, about, replace(limits, max_files=1))
         wanted, model.num_steps = model.num_steps, 1
         start = time.perf_counter()
         model.translate(model.content)
@@ -151,7 +152,7 @@ class Stylist(Translator):
 
         @router.post("/stylize", openapi_extra=body_schema())
         async def stylize(request: Request) -> list[Translation]:
-            """Optimize images in this run's style: files of a form, or base64 in JSON."""
+            """Optimize an image in this run's style: a file of a form, or base64 in JSON."""
             return await self.answer(request, "b")
 
         @router.get("/example")

@@ -68,7 +68,8 @@ async def read_uploads(request: Request, service: Service) -> list[Upload]:
             parts = [part for part in form.getlist("files") if isinstance(part, UploadFile)]
             uploads = [Upload(part.filename or "image", await part.read()) for part in parts]
     if not 1 <= len(uploads) <= limits.max_files:
-        raise HTTPException(422, f"send from 1 to {limits.max_files} images")
+        numbers = "one image" if limits.max_files == 1 else f"1 to {limits.max_files} images"
+        raise HTTPException(422, f"send {numbers} in a request")
     if any(len(upload.content) > 1e6 * limits.max_megabytes for upload in uploads):
         service.refused.labels("too large").inc()
         raise HTTPException(413, f"an image has more than {limits.max_megabytes:g} MB")
@@ -100,7 +101,7 @@ def read_image(
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except Exception:  # Pillow's plugins raise whatever their decoders raise
-        return BadImage("this is no image that can be read")
+        return BadImage("this is not a readable image")
     with image:
         if image.width * image.height > 1e6 * max_megapixels:
             return BadImage(

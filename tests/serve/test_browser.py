@@ -71,7 +71,7 @@ def test_dropped_photo_is_answered_with_bars_and_a_bad_one_with_its_reason(opene
     assert article.find_element(By.TAG_NAME, "figcaption").text == "digit.png"
     drop(page, b"not an image", "bad.png")
     wait(page, lambda page: elements(page, "article .warn"))
-    assert elements(page, "article .warn")[0].text == "this is no image that can be read"
+    assert elements(page, "article .warn")[0].text == "this is not a readable image"
     assert_fits_a_phone(page)
 
 

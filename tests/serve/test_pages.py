@@ -162,7 +162,7 @@ def test_photo_that_cannot_be_translated_gets_its_reason(client_of):
     files = [("files", ("long.png", encoded(noise(1, 4000)))), ("files", ("bad", b"?"))]
     answers = client.post("/translate", files=[*files, *photo(20, 20)["files"]]).json()
     assert "too small" in answers[0]["error"]
-    assert "no image" in answers[1]["error"]
+    assert "not a readable image" in answers[1]["error"]
     assert answers[2]["error"] is None
     assert client.post("/translate?to=c", **photo(20, 20)).status_code == 422
 
@@ -183,6 +183,9 @@ def test_style_run_shows_its_pictures_and_optimizes_photos(client_of):
     x = torch.from_numpy(noise(16, 16, 3)).permute(2, 0, 1)[None] / 255
     expected = service.model.translate(x)[0].permute(1, 2, 0).numpy()
     assert np.abs(pixels_of(made["image"]) / 255 - expected).max() <= 0.51 / 255
+    two = [("files", (name, encoded(noise(16, 16, 3)))) for name in ("a.png", "b.png")]
+    refused = client.post("/stylize", files=two)
+    assert (refused.status_code, refused.json()["detail"]) == (422, "send one image in a request")
 
 
 def test_steps_of_a_style_run_are_lowered_to_what_the_timeout_allows(run_of, monkeypatch):

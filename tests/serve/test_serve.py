@@ -71,11 +71,11 @@ def test_photo_is_turned_as_its_exif_says(served, digits):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "no image"),
-        (b"not an image", "no image"),
+        (b"", "not a readable image"),
+        (b"not an image", "not a readable image"),
         (encoded(noise(30, 30))[:500], "damaged"),
         (encoded(np.zeros((1100, 1000), np.uint8)), "1000 x 1100 pixels"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a readable image"),
     ],
 )
 def test_bad_image_gets_its_reason_and_the_others_their_answer(served, digits, content, words):
@@ -143,17 +143,24 @@ def test_facts_health_metrics_and_documents(served):
 
 @pytest.mark.slow
 def test_token_is_needed_once_it_is_set(averaged_run):
-    process, address = start(averaged_run, "token=secret")
+    process, address = start(averaged_run, "token=12345")
     try:
         assert httpx.get(f"{address}/model").status_code == 401
         wrong_one = {"Authorization": "Bearer other"}
         assert httpx.get(f"{address}/model", headers=wrong_one).status_code == 401
-        right = {"Authorization": "Bearer secret"}
+        right = {"Authorization": "Bearer 12345"}
         assert httpx.get(f"{address}/model", headers=right).status_code == 200
+        scheme = httpx.get(f"{address}/openapi.json").json()["components"]["securitySchemes"]
+        assert scheme == {"HTTPBearer": {"type": "http", "scheme": "bearer"}}  # /docs can send it
         assert httpx.get(f"{address}/health").status_code == 200
     finally:
         process.kill()
         process.communicate()
+
+
+def test_token_that_no_header_can_carry_is_refused(averaged_run):
+    result = command("serve", f"run={averaged_run}", "token=señal")
+    assert "token=señal must have ASCII characters only" in wrong(result)
 
 
 def test_another_host_without_a_token_is_refused(averaged_run):

@@ -87,6 +87,22 @@ def test_client_that_never_sends_its_body_is_refused():
     assert asyncio.run(ask(b"secret")) == 503
 
 
+def test_body_longer_than_its_content_length_is_refused():
+    app, sent = create_app(Echo({}, limits()), token=None), []
+
+    async def receive():
+        return {"type": "http.request", "body": b"x" * 1000, "more_body": True}
+
+    async def send(message) -> None:
+        sent.append(message)
+
+    headers = [(b"content-length", b"1500"), (b"transfer-encoding", b"chunked")]
+    scope = {"type": "http", "method": "POST", "path": "/echo", "headers": headers,
+             "query_string": b""}  # fmt: skip
+    asyncio.run(app(scope, receive, send))
+    assert sent[0]["status"] == 413
+
+
 def test_full_queue_is_answered_with_429(averaged_run):
     process, address = start(averaged_run, "queue=2", "max_files=5")
     try:
