@@ -31,7 +31,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from src.bench.baselines import PLAIN, Clock
+from src.bench.baselines import PLAIN, PLAIN_AUGMENTATIONS, Clock
 from src.bench.startup import Start, measure_starts
 from src.bench.tables import chosen
 from src.config import cli
@@ -87,6 +87,9 @@ def bench(cfg: DictConfig, overrides: Sequence[str] | None = None) -> Speeds:
         f"{settings.batches} batches per round",
         flush=True,
     )
+    transforms = {name for name, node in cfg.augment.items() if isinstance(node, DictConfig)}
+    if "plain" in names and (left_out := sorted(transforms - PLAIN_AUGMENTATIONS)):
+        print(f"the plain loop does not augment with {', '.join(left_out)}")
     loops = {
         "plain": lambda: PLAIN[cfg.model._target_](_quarter(cfg), data),
         "lean": lambda: lean_rate(cfg, data, own),
@@ -133,13 +136,13 @@ def _print_ratio(name: str, values: Sequence[float]) -> None:
 
 
 def training_only(cfg: DictConfig, data: Any) -> DictConfig:
-    """Return `cfg` for timing: enough epochs, no validation or test, no precision left open."""
+    """Return `cfg` for timing: enough batches, no validation or test, no precision left open."""
     from src.engine.runtime import fast_precision
 
     cfg = cfg.copy()
     per_epoch = len(data.train_dataloader())
     cfg.trainer.max_epochs = -(-(cfg.bench.warmup + cfg.bench.batches) // per_epoch)
-    cfg.trainer.limit_val_batches = 0
+    cfg.trainer.update({"limit_train_batches": None, "limit_val_batches": 0, "max_time": None})
     if cfg.callbacks:
         cfg.callbacks.pop("quality", None)
     if cfg.trainer.precision == "auto":

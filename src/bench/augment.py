@@ -83,12 +83,18 @@ def ours(cfg: DictConfig) -> Callable[[Any, int], Any]:
     )[0]
 
 
+def _largest_shift(cfg: DictConfig) -> float:
+    """Return augment.translation.max_shift, which may be in pixels, as a fraction of the sides."""
+    shift = cfg.augment.translation.max_shift
+    return float(shift if shift < 1 else shift / cfg.size)
+
+
 def torchvision_single(cfg: DictConfig) -> Callable[[Any, int], Any]:
     """Return torchvision v2, one image at a time, as the data set of a DataLoader calls it."""
     import torch
     from torchvision.transforms import InterpolationMode, v2
 
-    move = cfg.augment.translation.max_shift
+    move = _largest_shift(cfg)
     transform = v2.Compose(
         [
             v2.RandomHorizontalFlip(cfg.augment.flip.p),
@@ -112,7 +118,7 @@ def kornia_batch(cfg: DictConfig) -> Callable[[Any, int], Any] | None:
         return None
     from src.core.pixels import to_float
 
-    move = cfg.augment.translation.max_shift
+    move = _largest_shift(cfg)
     padding = {"constant": "zeros", "edge": "border", "reflect": "reflection"}.get(
         cfg.augment.border, "zeros"
     )

@@ -265,6 +265,7 @@ def plain_classifier_rate(cfg: DictConfig, data: Any) -> float:
     from torchvision import transforms
 
     from src.engine import build
+    from src.losses import classification_loss
 
     torch.manual_seed(cfg.seed)
     model: Any = build.model(cfg, data).to(device_of(cfg))
@@ -280,13 +281,15 @@ def plain_classifier_rate(cfg: DictConfig, data: Any) -> float:
     clock = Clock(cfg.bench.warmup, cfg.bench.batches)
     while True:
         for images, labels in batches(cfg, data, *changes):
-            loss = torch.nn.functional.cross_entropy(net(images), labels)
+            loss = classification_loss(net(images), labels, model.aux_weight, 0.0)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             if clock(len(images)):
                 return clock.rate
 
+
+PLAIN_AUGMENTATIONS = {"translation", "flip"}  # in the plain loop of a classifier
 
 # by class name, because the models know no benchmark and importing them would import torch
 PLAIN: dict[str, Callable[[DictConfig, Any], float]] = {

@@ -27,7 +27,7 @@ class Load(NamedTuple):
     """The answers that a client got.
 
     Attributes:
-        latencies: seconds from the time when each request was due to its answer.
+        latencies: seconds from the time when each request was due to its right answer.
         failures: requests without the answer that they should have, and why.
         seconds: from the first request to the last answer.
     """
@@ -66,7 +66,7 @@ class _Client:
         self.failures: list[str] = []
 
     async def send(self, request: Request, due: float) -> None:
-        """Send a request and note its latency since `due`."""
+        """Send a request; note its latency since `due`, or its failure."""
         try:
             status, body = await self._answer(request.data)
         except (OSError, ValueError, asyncio.IncompleteReadError) as error:
@@ -76,7 +76,8 @@ class _Client:
             self.failures.append(f"{status} {body[:100]!r} for a photo")
         elif not request.good and not (status in (413, 422) or b'"error":"' in body):
             self.failures.append(f"{status} {body[:100]!r} for a bad upload")
-        self.latencies.append(time.perf_counter() - due)
+        else:
+            self.latencies.append(time.perf_counter() - due)
 
     async def _answer(self, data: bytes) -> tuple[int, bytes]:
         """Return the status and the body of the answer to `data`.

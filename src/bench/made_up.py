@@ -51,8 +51,9 @@ def made_up_images(folder: Path, classes: int = 10) -> Path:
 def linked_images(source: Path, n: int, folder: Path) -> Path:
     """Make a folder of `n` images with the classes of `source`; return `folder`.
 
-    Its files are hard links to those of `source`, in turn of each class. If these are fewer, some
-    have several links, which are read as different images. Files that cannot be linked are copied.
+    Its files are hard links to those of `source`, one of each class in turn. If these are fewer,
+    some have several links, which are read as different images. Files that cannot be linked are
+    copied.
 
     Args:
         source: a folder with class folders at any depth.

@@ -57,9 +57,10 @@ def bench_serve(cfg: DictConfig) -> dict[str, Any]:
     ratios, bare_latency, capacity = {}, _bare(net, 1, cfg.seconds).latency, 0.0
     for size in cfg.batch_sizes:
         bare = _bare(net, size, cfg.seconds)
-        with service(folder, f"batch_size={size}") as running:
-            saturate(running.port, requests, 2 * size, WARM_UP)
-            load = saturate(running.port, requests, 2 * size, cfg.seconds)
+        clients = 2 * size
+        with service(folder, f"batch_size={size}", f"queue={max(64, clients)}") as running:
+            saturate(running.port, requests, clients, WARM_UP)
+            load = saturate(running.port, requests, clients, cfg.seconds)
         rate = len(load.latencies) / load.seconds
         ratios[size] = rate / bare.rate
         if size == LATENCY_BATCH or not capacity:

@@ -60,16 +60,19 @@ def test_bench_runs_each_loop_in_the_precision_that_it_names(monkeypatch, capsys
     assert "ours / plain: median 2.50" in capsys.readouterr().out
 
 
-def test_bench_takes_any_optimizer_of_torch_and_any_shift():
+def test_bench_takes_any_optimizer_of_torch_and_any_shift(capsys):
     overrides = ("model=cnn", "model/optimizer=adamw", "augment=standard", "callbacks=none")
     assert len(call("bench", bench, *overrides, *FAST).rates["lean"]) == 1
     assert len(call("bench", bench, *TINY_NETS, "model/optimizer=sgd", *FAST).rates["lean"]) == 1
+    assert "the plain loop does not augment with rotation, scale\n" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"a plain loop has no Muon: choose one of torch\.optim"):
         call("bench", bench, "model=cnn", "model/optimizer=muon", *FAST)
 
 
 def test_bench_times_the_loops_that_are_asked_for(capsys):
-    speeds = call("bench", bench, "model=fc", *FAST, "bench.loops=[ours,lean]")
+    limits = ("trainer.limit_train_batches=1", "trainer.max_time=00:00:00:00")  # of other runs
+    speeds = call("bench", bench, "model=fc", *FAST, "bench.loops=[ours,lean]", *limits)
+    assert min(speeds.rates["ours"]) > 0
     assert list(speeds.rates) == ["ours", "lean"]
     assert "ours / lean: median" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"bench\.loops=our: .*did you mean ours"):
