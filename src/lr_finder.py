@@ -60,9 +60,10 @@ def find_lr(cfg: DictConfig) -> float | None:
         try:
             build.trainer(cfg, Path(folder), test, keep=False).fit(model, datamodule=data)
         except TrainingFailed:  # the loss is not finite any more
+            test.losses += [float("nan")] * (len(test.rates) - len(test.losses))
             test.exploded = True
-    finite = len(test.losses) - test.exploded
-    rates, losses = test.rates[:finite], test.losses[:finite]
+    losses = test.losses[:-1] if test.exploded else test.losses
+    rates = test.rates[: len(losses)]
     smooth = smoothed(losses)
     rate = steepest(rates, smooth)
     if test.exploded:

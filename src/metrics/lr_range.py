@@ -28,12 +28,12 @@ def steepest(rates: Sequence[float], losses: Sequence[float]) -> float | None:
 
     Args:
         rates: N learning rates, ascending.
-        losses: N smoothed losses.
+        losses: N smoothed losses, 0 or more.
 
     Returns:
         The rate, before the lowest loss; None if the loss does not fall.
     """
-    lowest = min(range(len(losses)), key=losses.__getitem__)
+    lowest = min(range(len(losses)), key=losses.__getitem__, default=0)
     slopes = [
         (losses[i + 1] - losses[i - 1]) / math.log(rates[i + 1] / rates[i - 1])
         for i in range(1, lowest)

@@ -83,7 +83,7 @@ def _start(group: Group, has_data: bool) -> str:
 
 
 def _details(groups: Sequence[Group], unique: bool) -> list[list[str]]:
-    """Return for each group the settings that tell it from the others, as `key=value`.
+    """Return for each group the settings that distinguish it, as `key=value`.
 
     Those that all groups have and that have the most values come first. With `unique`, there are
     as many as make the groups differ.

@@ -65,7 +65,8 @@ def difference(best: Group, second: Group, metric: str) -> Difference:
     """Return the difference of two groups, with its interval if the runs give one.
 
     That of two runs is over the test examples, if the metric is a share of them: two trained models
-    are compared. That of two groups of seeds is over the seeds: two recipes are compared.
+    are compared. It is too wide rather than too narrow, because both had the same examples. That of
+    two groups of seeds is over the seeds: two recipes are compared.
     """
     sign = 1 if direction(metric) == "max" else -1
     samples = [[sign * value for value in _values(group, metric)] for group in (best, second)]
@@ -78,6 +79,8 @@ def difference(best: Group, second: Group, metric: str) -> Difference:
     if len(n) > 1 or any(_data(run) != _data(runs[0]) for run in runs):
         return Difference(value, None, "They were tested on different data: no interval")
     if min(map(len, samples)) > 1:
+        if all(len(set(sample)) == 1 for sample in samples):
+            return Difference(value, None, "All seeds are equal: no interval; run more seeds")
         return Difference(value, welch(*samples), "over seeds")
     if len(runs) > 2:
         reason = "One of them has a single seed: no interval; run more seeds"

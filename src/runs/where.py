@@ -57,7 +57,7 @@ class Condition(NamedTuple):
 
 
 def conditions(text: str) -> list[Condition]:
-    """Parse conditions with commas between them. Raises UserError for one that is none."""
+    """Parse conditions with commas between them. Raises UserError if one is malformed."""
     found = []
     for part in text.split(","):
         match = CONDITION.fullmatch(part)

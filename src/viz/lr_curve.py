@@ -34,7 +34,7 @@ def save_lr_curve(
         if chosen is not None:
             axis.axvline(chosen, color="C3", linestyle="--", label=f"steepest at {chosen:.2g}")
         low, high = min(smooth), max(smooth[: max(1, len(smooth) // 2)])
-        margin = 0.5 * (high - low) or 1.0
+        margin = 0.5 * (high - low) or abs(high) or 1.0
         axis.set_ylim(low - 0.3 * margin, high + margin)  # the end of the curve may be far above
         axes.use_log_scale(axis, "x")
         axis.set_xlabel("learning rate")

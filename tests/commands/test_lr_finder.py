@@ -32,6 +32,15 @@ def test_limits_of_a_run_do_not_end_the_test(monkeypatch):
     assert len(drawn) == 20
 
 
+def test_loss_that_is_never_finite_suggests_nothing(capsys):
+    rate = call("lr_finder", find_lr, "model=fc", *TINY, "data.batch_size=8", "batches=20",
+                "model.normalize.std=[1e-38]", "model.normalize.mean=[0]")  # fmt: skip
+    said = capsys.readouterr().out
+    assert rate is None
+    assert "the loss exploded at" in said
+    assert "the loss does not fall" in said
+
+
 def test_model_with_two_optimizers_is_refused():
     with pytest.raises(UserError, match=r"a GAN has 2 optimizers \(d_lr, g_lr\)"):
         call("lr_finder", find_lr, "model=dcgan")

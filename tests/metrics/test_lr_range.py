@@ -28,6 +28,6 @@ def test_smoothing_removes_noise_without_a_shift():
     assert smoothed([2.0] * 50) == pytest.approx([2.0] * 50)
 
 
-@pytest.mark.parametrize("losses", [[1.0], [1.0, 2.0, 3.0], [1.0, 1.0, 1.0]])
+@pytest.mark.parametrize("losses", [[], [1.0], [1.0, 2.0, 3.0], [1.0, 1.0, 1.0]])
 def test_loss_that_does_not_fall_suggests_nothing(losses):
     assert steepest([10.0**-k for k in range(len(losses), 0, -1)], losses) is None

@@ -63,12 +63,14 @@ def test_lower_is_better_for_a_loss_and_a_run_gives_no_interval_of_it(group):
     ("values", "more", "words"),
     [
         ((0.5, 0.6), {}, "One of them has a single seed: no interval; run more seeds"),
+        ((0.5, 0.5), {}, "All seeds are equal: no interval; run more seeds"),
         ((0.5,), {"n": 100}, "They were tested on different data: no interval"),
         ((0.5,), {"state": "failed"}, "One of them has not finished: no interval"),
     ],
 )
 def test_runs_that_cannot_be_compared_get_no_interval(group, values, more, words):
-    assert sentence(group(*values, **more), group(0.9)).endswith(words)
+    best = group(0.9, 0.9) if "equal" in words else group(0.9)
+    assert sentence(group(*values, **more), best).endswith(words)
 
 
 @pytest.mark.parametrize(
