@@ -5,9 +5,10 @@ its annotation in the library, and by the class itself when the object is built.
 """
 
 import re
-from typing import Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 from src.core.types import (
+    Advice,
     AnyLength,
     Counted,
     Duration,
@@ -21,6 +22,8 @@ from src.core.types import (
     Resumable,
     Share,
 )
+
+BY_EPOCHS = Advice("set trainer.max_epochs or trainer.max_time")
 
 
 class Optimizers:
@@ -54,6 +57,13 @@ class Trainer:
     deterministic: Resumable[Literal[True, False, "warn"]]
     benchmark: Resumable[bool | None]
     detect_anomaly: Resumable[bool]
+    # not supported: checkpoints, the order of the data and pictures go by whole epochs
+    max_steps: Annotated[Literal[-1], BY_EPOCHS]
+    min_steps: Annotated[None, BY_EPOCHS]
+    min_epochs: Annotated[None, BY_EPOCHS]
+    val_check_interval: Annotated[None, Advice("set trainer.check_val_every_n_epoch")]
+    overfit_batches: Annotated[Literal[0], Advice("set data.train_size to learn a few images")]
+    fast_dev_run: Annotated[Literal[False], Advice("trainer=debug is a short run")]
 
 
 class Networks:

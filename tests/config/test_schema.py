@@ -175,7 +175,7 @@ def test_every_parameter_of_every_optimizer_can_be_set(name):
     [
         "model.optimizer.dampening=0.1",
         "model.optimizer.maximize=true",
-        "trainer.overfit_batches=2",
+        "trainer.inference_mode=true",
         "model.schedule.gamma=2.0",
         "data.train_per_class=3",
     ],
