@@ -58,6 +58,8 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
         resume.expect_fit(model, cfg, checkpoint, runs.last_checkpoint(folder))
         runs.move_damaged_metrics(folder)
     trainer = build.trainer(cfg, folder, checkpoint=checkpoint)
+    if cfg.test:
+        expect_test_set(datamodule, trainer.world_size)
     del checkpoint  # free its memory: the trainer has it now
 
     log.info(describe(model, datamodule, trainer))

@@ -35,8 +35,8 @@ class Checkpoint(pl.Callback):
     """Write folder/checkpoints/last.ckpt every n batches, after epochs, and on a signal.
 
     It is written after each epoch. If writing takes more than a second, some epochs are skipped, so
-    that checkpoints take at most a twentieth of the time. The last epoch and one with a new best
-    value are always saved.
+    that checkpoints take at most a twentieth of the time. The last epoch, one that ends at a
+    multiple of n batches and one with a new best value are always saved.
 
     A stop signal (see `src.core.signals`) lets the batch finish, writes the checkpoint and raises
     `Interrupted`; a second one, more than two seconds later, stops at once. If several processes
@@ -147,6 +147,8 @@ class Checkpoint(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._restore_handlers()
+        if signum := max_over_processes(trainer, self.signum):  # it came after the last save
+            raise Interrupted(signum, f"{signal.Signals(signum).name}: {self._resume()}")
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
@@ -203,9 +205,10 @@ class Checkpoint(pl.Callback):
         """Return whether to save after this epoch."""
         epoch, batch, _ = progress(trainer)
         is_last = trainer.should_stop or epoch == trainer.max_epochs
+        is_due = self.every_n_batches is not None and batch % self.every_n_batches == 0
         is_best = self.best is not None and self.best.is_kept(batch)
         is_cheap = self.seconds < SLOW or time.monotonic() - self.saved_at > self.seconds / SHARE
-        return is_last or is_best or is_cheap
+        return is_last or is_due or is_best or is_cheap
 
     def _save(self, trainer: pl.Trainer, signum: int) -> None:
         start = time.monotonic()

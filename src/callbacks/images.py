@@ -63,8 +63,8 @@ def save_image(trainer: pl.Trainer, name: str, image: np.ndarray | bytes) -> Non
 def save_series_gif(trainer: pl.Trainer, name: str) -> None:
     """Write images/NAME.gif of all images/NAME_BATCHES.png, if there are any."""
     frames = sorted((Path(trainer.default_root_dir) / "images").glob(f"{name}_{FRAME}"))
-    if trainer.is_global_zero and frames:
-        save_image(trainer, f"{name}.gif", grids.gif(frames))
+    if trainer.is_global_zero and frames and (picture := grids.gif(frames)):
+        save_image(trainer, f"{name}.gif", picture)
 
 
 def delete_images_after(trainer: pl.Trainer, name: str) -> None:

@@ -120,6 +120,8 @@ def failure(error: Exception, folder: Path) -> TrainingFailed | None:
     try:
         batches = runs.batches_in(runs.load_last(folder))
         safe, then = f"the checkpoint of batch {batches} is intact", resume
+    except OSError:
+        safe, then = "the checkpoint cannot be read now either", resume
     except UserError:
         with contextlib.suppress(OSError):
             new_runs.discard(folder, parents=False)

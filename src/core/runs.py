@@ -144,7 +144,8 @@ def load_last(folder: Path, repair: bool = False) -> dict[str, Any]:
         checkpoint = load_training(previous)
         print(f"warning: {error}; using {previous} instead", file=sys.stderr)
         if repair:
-            path.replace(path.with_name(DAMAGED))
+            with contextlib.suppress(FileNotFoundError):  # another process has renamed it
+                path.replace(path.with_name(DAMAGED))
         return checkpoint
 
 

@@ -17,11 +17,13 @@ from src.engine.instantiate import root_cause
 from src.models.normalize import in_channels
 
 
-def expect_test_set(datamodule: Any) -> None:
-    """Raise UserError if `datamodule` has no images to test on."""
-    if hasattr(datamodule, "test_size") and not len(datamodule.test):
+def expect_test_set(datamodule: Any, processes: int = 1) -> None:
+    """Raise UserError if `datamodule` has no images to test on, or fewer than processes."""
+    if hasattr(datamodule, "test_size") and len(datamodule.test) < processes:
         raise UserError(
-            f"data.test_size={datamodule.test_size} leaves nothing to test on; "
+            f"data.test_size={datamodule.test_size} leaves "
+            f"{count(len(datamodule.test), 'image') if processes > 1 else 'nothing'} to test on"
+            f"{f' with {processes} processes' if processes > 1 else ''}; "
             "to train without a test: test=false"
         )
 

@@ -20,6 +20,7 @@ KNOWN_WARNINGS = (
     "LeafSpec",
     "ranks is zero",
     "in eval mode at the start of training",
+    "callbacks used to create the checkpoint",  # a resumed run may leave one out
     "TensorFloat32 tensor cores",
     "RNN module weights are not part of single contiguous",  # DRAW's, for its samples only
 )

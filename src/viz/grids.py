@@ -3,6 +3,7 @@
 Every picture is uint8, (H, W) gray or (H, W, 3).
 """
 
+import contextlib
 import io
 import math
 from collections.abc import Sequence
@@ -124,8 +125,10 @@ def save_gif(
 def gif(frames: Sequence[np.ndarray | Path], seconds: float = 8.0, max_frames: int = 120) -> bytes:
     """Return the bytes of an endless GIF, which holds its last frame a little longer.
 
+    They are empty if all files are damaged.
+
     Args:
-        frames: pictures or their files, in order.
+        frames: pictures or their files, in order; files that are damaged are left out.
         seconds: duration.
         max_frames: if there are more, some are chosen, evenly spaced.
     """
@@ -135,8 +138,11 @@ def gif(frames: Sequence[np.ndarray | Path], seconds: float = 8.0, max_frames: i
     pictures: list[Image.Image] = []
     # one file at a time is open; the bar appears on a terminal if this takes longer than a second
     for frame in tqdm(chosen, desc="GIF", unit="frame", disable=None, leave=False, delay=1):
-        picture = Image.open(frame) if isinstance(frame, Path) else Image.fromarray(frame)
-        pictures.append(picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=64))
+        with contextlib.suppress(OSError, SyntaxError):  # a power failure can damage a file
+            picture = Image.open(frame) if isinstance(frame, Path) else Image.fromarray(frame)
+            pictures.append(picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=64))
+    if not pictures:
+        return b""
     duration = [max(40, round(1000 * seconds / len(pictures)))] * len(pictures)
     duration[-1] += 1500
     buffer = io.BytesIO()

@@ -1,5 +1,6 @@
 """Callbacks: pictures, TensorBoard events and metrics; they do not change training."""
 
+import io
 import json
 import resource
 from pathlib import Path
@@ -282,6 +283,9 @@ def test_gif_keeps_the_order_and_limits_the_frames(tmp_path):
             values.append(gif.convert("L").getpixel((0, 0)))
     assert values == sorted(values)
     assert (values[0], values[-1]) == (0, 180)
+    frames[0].write_bytes(b"")  # by a power failure
+    assert Image.open(io.BytesIO(grids.gif(frames))).n_frames == 9
+    assert grids.gif(frames[:1]) == b""
 
 
 def test_mistakes_come_before_correct_predictions_of_low_probability():

@@ -1,9 +1,12 @@
 """Two checkpoints, a lock on the folder, and metrics of earlier sessions."""
 
+import errno
 import json
 import shutil
+import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ import torch
 from src.callbacks import checkpoint
 from src.callbacks.best import BestCheckpoints
 from src.config.cli import RunFolder
+from src.config.jobs import failure
 from src.core import new_runs, runs
 from src.core.errors import Interrupted, UserError
 from src.core.files import write_atomically
@@ -43,15 +47,16 @@ def test_previous_checkpoint_is_kept(finished):
 
 
 @pytest.mark.parametrize(
-    ("slow", "share", "expected"),
+    ("slow", "share", "interval", "expected"),
     [
-        (0.0, 1e-9, [4, 12, 20]),  # all are slow: the first, the best and the last
-        (0.0, 1e9, [4, 8, 12, 16, 20]),  # slow, but less than they may take
-        (100.0, 1e-9, [4, 8, 12, 16, 20]),  # fast
+        (0.0, 1e-9, "null", [4, 12, 20]),  # all are slow: the first, the best and the last
+        (0.0, 1e9, "null", [4, 8, 12, 16, 20]),  # slow, but less than they may take
+        (100.0, 1e-9, "null", [4, 8, 12, 16, 20]),  # fast
+        (0.0, 1e-9, "8", [4, 8, 12, 16, 20]),  # slow, but 8 and 16 are multiples of the interval
     ],
 )
 def test_slow_checkpoints_are_not_written_after_every_epoch(
-    tmp_path, monkeypatch, slow, share, expected
+    tmp_path, monkeypatch, slow, share, interval, expected
 ):
     monkeypatch.setattr(checkpoint, "SLOW", slow)
     monkeypatch.setattr(checkpoint, "SHARE", share)
@@ -68,9 +73,33 @@ def test_slow_checkpoints_are_not_written_after_every_epoch(
             trainer.strategy.save_checkpoint({}, path),
         ),
     )
-    overrides = (*SHORT, "trainer.max_epochs=5", "checkpoint.every_n_batches=null")
+    overrides = (*SHORT, "trainer.max_epochs=5", f"checkpoint.every_n_batches={interval}")
     uncut_run(tmp_path, (*overrides, "checkpoint.monitor=val/loss"))
     assert batches == expected
+
+
+def test_a_signal_after_the_last_checkpoint_still_stops_the_run(tmp_path):
+    callback = checkpoint.Checkpoint(tmp_path, None)
+    trainer = SimpleNamespace(world_size=1)
+    callback.on_train_end(trainer, None)
+    callback._on_signal(signal.SIGTERM, None)
+    with pytest.raises(Interrupted, match="SIGTERM: resume with: "):
+        callback.on_train_end(trainer, None)
+
+
+def test_checkpoint_that_cannot_be_read_now_is_not_called_damaged(finished, tmp_path, monkeypatch):
+    folder = shutil.copytree(finished, tmp_path / "run")
+
+    def fail(*args, **kwargs):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("zipfile.ZipFile", fail)
+    with pytest.raises(OSError, match="Too many open files"):
+        runs.load_last(folder, repair=True)
+    assert (folder / "checkpoints" / runs.LAST).is_file()
+    said = str(failure(OSError(errno.EMFILE, "Too many open files"), folder))
+    assert "the checkpoint cannot be read now either" in said
+    assert f"resume with: python -m src.train resume={folder}" in said
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import signal
 import pytest
 import pytorch_lightning as pl
 
-from src.callbacks.early_stopping import EarlyStopping
+from src.callbacks.early_stopping import EarlyStopping, how_to_train_longer
 from src.callbacks.pruning import Pruning
 from src.core import runs
 from src.core.errors import Interrupted
@@ -67,6 +67,17 @@ def test_stopped_run_stays_stopped_and_says_how_to_train_longer(ended, tmp_path)
         "early stopping ended this run after 2 epochs. To train longer: "
         "callbacks.early_stopping.patience=N with N > 1, or ~callbacks.early_stopping"
         in result.stderr
+    )
+
+
+def test_run_that_a_time_limit_ended_says_how_to_train_longer():
+    timer = pl.callbacks.Timer({"seconds": 5})
+    trainer = pl.Trainer(callbacks=[timer], max_epochs=9, logger=False, accelerator="cpu")
+    assert how_to_train_longer(trainer).startswith("training had already finished (9 epochs)")
+    timer.load_state_dict({"time_elapsed": {"train": 5.0}})
+    assert how_to_train_longer(trainer) == (
+        "trainer.max_time ended this run after 0 batches. To train longer: trainer.max_time=null, "
+        "or a longer time"
     )
 
 

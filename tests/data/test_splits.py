@@ -8,6 +8,8 @@ from src.core.errors import UserError
 from src.core.randomness import generator
 from src.data.images import ImageSet
 from src.data.splits import split_off_test, stratified_split
+from src.engine import build
+from src.engine.checks import expect_test_set
 from tests.conftest import TINY, data_of
 from tests.data.test_split_folders import write
 
@@ -113,6 +115,8 @@ def test_empty_test_set_needs_test_false(config, tmp_path):
     )
     with pytest.raises(UserError, match=r"data\.test_size=0 leaves nothing to test on; to train"):
         train(cfg, saved(cfg, tmp_path / "refused"))
+    with pytest.raises(UserError, match="test_size=0 leaves 0 images to test on with 2 processes"):
+        expect_test_set(build.datamodule(cfg), processes=2)
     cfg.test = False
     values = train(cfg, saved(cfg, tmp_path / "run"))
     assert values["batches"] == 3
