@@ -153,7 +153,13 @@ def _check_fit(cfg: dict[str, Any]) -> None:
                 f"{path}={value} does not fit {data['name']}, "
                 f"whose images have data.{key}={data[key]}"
             )
-    if shift := (model.get("tta") or {}).get("shift"):
+    tta = model.get("tta") or {}
+    if data.get("permute") and (tta.get("flip") or tta.get("shift")):
+        raise UserError(
+            "data.permute scatters the pixels, so flipped or shifted views are images that the "
+            "network never saw: set model.tta.flip=false model.tta.shift=0"
+        )
+    if shift := tta.get("shift"):
         side = min(data["size"]) if isinstance(data["size"], list) else data["size"]
         if shift >= side:
             raise UserError(

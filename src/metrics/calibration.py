@@ -13,7 +13,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """Return the T > 0 for which softmax(logits / T) has the smallest cross-entropy (Guo 2017).
 
     Each label counts as 1 - 1 / (N + 2), and the rest goes to the other classes (Platt 1999), so
-    that a few images that are all right do not make the net sure of everything.
+    that a few images, all classified correctly, do not make the network overconfident.
 
     Args:
         logits: (N, K), of images that the net was not trained on; K is at least 2.

@@ -1,4 +1,4 @@
-"""The figures of a run that matter most, each with what is better."""
+"""The key metrics of a run, and whether lower or higher is better."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

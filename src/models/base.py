@@ -118,7 +118,7 @@ class Family(pl.LightningModule):
         self.compile_setting: bool | Literal["auto"] = compile if found else False
 
     def compile_pays_from(self) -> int | None:
-        """Return the batches of training from which compiling saves time, for model.compile=auto.
+        """Return the number of batches from which compiling saves time, for model.compile=auto.
 
         None, the default: it never does.
         """

@@ -46,7 +46,7 @@ class Classifier(Family):
         tta: test-time augmentation; with it the accuracy without it is logged as acc_single_view.
         transfer: how to train a network that starts from `init_from`.
         init_from: weights to start from: the folder of a run, a checkpoint, or `pretrained` for
-            published ones. None: random weights, and `transfer` has no effect.
+            published ones. None: random weights; `transfer.freeze` must then be none.
         label_smoothing: in [0, 1): this part of each target is spread over all classes
             (Szegedy 2016, section 7).
         ema: decay of the moving average of the network, which is then evaluated instead of it; it

@@ -119,7 +119,8 @@ class CycleGAN(Family):
         """Fit color maps as a baseline, if the data hold true translations."""
         data = self.datamodule
         if data.paired and not self.color_maps:
-            a, b = data.train.a.images, data.train.b.images
+            rows_a, rows_b = (rows.unique() for rows in data.train.rows.unbind(1))
+            a, b = data.train.a.images[rows_a], data.train.b.images[rows_b]
             self.color_maps = {"b": color_maps(a, b), "a": color_maps(b, a)}
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -220,10 +221,9 @@ class CycleGAN(Family):
                 self._log_means(stage, len(a), **values)
 
     def _log_means(self, stage: str, n: int, **values: Tensor) -> None:
-        """Log means over `n` images; nothing if there are none."""
-        if n:
-            named = {f"{stage}/{name}": value for name, value in values.items()}
-            self.log_dict(named, batch_size=n, sync_dist=True)
+        """Log means over `n` images. With several processes, each must log the same names."""
+        named = {f"{stage}/{name}": value if n else 0.0 for name, value in values.items()}
+        self.log_dict(named, batch_size=n, sync_dist=True)
 
     @torch.no_grad()
     def translate(self, images: Tensor, to: str = "b") -> Tensor:
@@ -241,8 +241,7 @@ class CycleGAN(Family):
         """
         net = self.g if to == "b" else self.f
         height, width = images.shape[2:]
-        # the residual blocks see a quarter of the image, and reflection padding needs 2 pixels of
-        # it
+        # the residual blocks see a quarter of the image; reflection padding needs 2 pixels of that
         if min(height, width) < 5:
             raise ValueError(f"an image of {width} x {height} is too small: it needs 5 x 5")
         x = F.pad(images * 2 - 1, (0, -width % 4, 0, -height % 4), mode="replicate").to(self.device)

@@ -1,4 +1,4 @@
-"""Tell images that a classifier knows from images unlike all that it learned from."""
+"""Detect images unlike all those that a classifier was trained on."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,9 @@ ACCEPTED = 0.95  # share of held-out images of the own classes that count as fam
 
 
 class Familiar(NamedTuple):
-    """The features of the training images, and how far from them is unfamiliar (Sun 2022).
+    """The features of the training images, and from which distance on an image is unfamiliar.
+
+    See Sun 2022.
 
     Attributes:
         features: inputs of the head, (N, D), each of length 1.

@@ -26,7 +26,7 @@ class Normalize:
 
     @property
     def unset_moments(self) -> list[str]:
-        """The ones of mean and std that the config leaves open."""
+        """Which of mean and std the config leaves unset."""
         return [name for name in ("mean", "std") if getattr(self, name) is None]
 
 

@@ -27,8 +27,8 @@ class VAE(Family):
         schedule: progress in [0, 1) -> factor on the learning rate, see `src.optim.schedules`.
         latent_dim: length of z.
         beta: weight of L_z in the loss.
-        likelihood: p(x | z). `bernoulli`: for binary pixels. `gaussian`: a density on [0, 1], so
-            the nats can be negative; its mean is a sigmoid (Kingma & Welling 2013, C.2).
+        likelihood: p(x | z). `bernoulli`: for binary pixels. `gaussian`: a density, so the
+            nats can be negative; its mean is a sigmoid (Kingma & Welling 2013, C.2).
         sigma: standard deviation of the Gaussian, the same for all pixels; None: it is learned.
         compile: fuse the operations of the network while training, see `Family`.
         cuda_graph: replay the kernels of a training step on a GPU, see `Family.replayed`.

@@ -35,7 +35,7 @@ class Block(nn.Module):
 def resnet(
     channels: PositiveInt,
     num_classes: Counted,
-    depth: Annotated[int, Interval(ge=2)] = 20,
+    depth: Annotated[int, Interval(ge=8)] = 20,
     base_channels: PositiveInt = 16,
 ) -> nn.Sequential:
     """Build the ResNet for CIFAR of He 2015, section 4.2.
@@ -79,7 +79,7 @@ def resnet(
 def densenet_bc(
     channels: PositiveInt,
     num_classes: Counted,
-    depth: Annotated[int, Interval(ge=2)] = 100,
+    depth: Annotated[int, Interval(ge=10)] = 100,
     growth_rate: PositiveInt = 12,
     dropout: Fraction = 0.0,
 ) -> nn.Module:

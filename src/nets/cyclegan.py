@@ -28,7 +28,7 @@ class InstanceNorm(nn.Module):
 
 
 class AddToImage(nn.Module):
-    """Add to the image what a network makes of it, then clamp to [-1, 1] (Shen & Liu 2017).
+    """Add the network's output to its input, then clamp to [-1, 1] (Shen & Liu 2017).
 
     The image keeps its own colors, which the instance norms of the network would lose.
 

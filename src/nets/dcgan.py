@@ -1,4 +1,7 @@
-"""Convolutional generators and discriminators: InfoGAN's pair at 28 x 28, Radford's at 32 and 64.
+"""Convolutional generators and discriminators of GANs.
+
+At 28 x 28, the generator is InfoGAN's and the discriminator is a small one with max pooling, as in
+common tutorials on MNIST. At powers of two, both are Radford's.
 
 Images are (B, C, H, W) in [-1, 1], latents (B, latent_dim), logits (B, 1). With num_classes,
 one-hot labels are appended to both (Mirza 2014): latents (B, latent_dim + num_classes), images
@@ -12,7 +15,7 @@ from torch import nn
 
 from src.core.types import COUNTED, Advice, NonNegativeInt, PositiveInt
 
-Side = Annotated[  # of the images: 28 is InfoGAN's, the others are Radford's
+Side = Annotated[  # of the images
     Literal[16, 28, 32, 64, 128, 256],
     Advice("model/net=fc takes any size, but no labels"),
 ]
@@ -25,7 +28,10 @@ def generator(
     base_channels: PositiveInt = 64,
     num_classes: Annotated[NonNegativeInt, COUNTED] = 0,
 ) -> nn.Sequential:
-    """Return `infogan_generator` at size 28, `radford_generator` at a power of two."""
+    """Return `infogan_generator` at size 28, `radford_generator` at a power of two.
+
+    `base_channels` has no effect at size 28.
+    """
     latent_dim += num_classes
     if size == 28:
         return infogan_generator(latent_dim, channels)
@@ -39,10 +45,13 @@ def discriminator(
     norm: Literal["batch", "layer", "none"] = "batch",
     num_classes: Annotated[NonNegativeInt, COUNTED] = 0,
 ) -> nn.Sequential:
-    """Return `infogan_discriminator` (without norm) at size 28, else `radford_discriminator`."""
+    """Return `pooled_discriminator` at size 28, `radford_discriminator` at a power of two.
+
+    `base_channels` and `norm` have no effect at size 28, where the network has no norm.
+    """
     channels += num_classes
     if size == 28:
-        return infogan_discriminator(channels)
+        return pooled_discriminator(channels)
     return radford_discriminator(channels, size, base_channels, norm)
 
 
@@ -67,8 +76,11 @@ def infogan_generator(latent_dim: int, channels: int) -> nn.Sequential:
     )
 
 
-def infogan_discriminator(channels: int, slope: float = 0.01) -> nn.Sequential:
-    """Build the discriminator for `infogan_generator`: two convolutions with pooling, two FC."""
+def pooled_discriminator(channels: int, slope: float = 0.01) -> nn.Sequential:
+    """Build the discriminator for `infogan_generator`: two convolutions with pooling, two FC.
+
+    InfoGAN's own has strided convolutions of 4 x 4 and BatchNorm (Chen 2016, appendix C.1).
+    """
     return nn.Sequential(
         nn.Conv2d(channels, 32, 5),  # (B, 32, 24, 24)
         nn.LeakyReLU(slope),

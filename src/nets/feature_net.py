@@ -53,8 +53,8 @@ class FeatureNet(nn.Module):
         head: features (B, D) -> logits (B, num_classes).
 
     Raises:
-        ValueError: `body` cannot be cut, or not there; it has no classes after a cut; or its last
-            layers have no maps to take the maximum of.
+        ValueError: `body` cannot be cut at this level; it has no classes; or its last layers have
+            no maps to take the maximum of.
     """
 
     def __init__(
@@ -72,8 +72,10 @@ class FeatureNet(nn.Module):
         self.sizes = [height_width(other) for other in features.sizes]
         if self.class_weight and self.cut is not None:
             raise ValueError(f"class_weight needs all layers: with cut={self.cut} it must be 0")
-        if self.pool == "max" and getattr(body, "output_fmt", "NCHW") != "NCHW":
-            raise ValueError(f"pool=max: {type(body).__name__} of timm has no maps")
+        if self.class_weight and not body.num_classes:
+            raise ValueError(f"class_weight: the weights of {type(body).__name__} have no classes")
+        is_nchw = getattr(body, "output_fmt", "NCHW") == "NCHW"
+        self.has_maps = self.cut is not None or is_nchw
         self.body = body
         self.pretrained_cfg = {**body.pretrained_cfg, "classifier": "head"}
         if self.cut is not None:
@@ -117,6 +119,8 @@ class FeatureNet(nn.Module):
             pooled: Tensor = maps.amax((2, 3)) if self.pool == "max" else maps.mean((2, 3))
             return pooled
         maps = self.body.forward_features(x)
+        if self.pool == "max" and not (self.has_maps and maps.ndim == 4):
+            raise ValueError(f"pool=max: {type(self.body).__name__} of timm has no maps")
         averaged = self.body.forward_head(maps, pre_logits=True)
         pooled = maps.amax((2, 3)) if self.pool == "max" else averaged
         if not self.class_weight:

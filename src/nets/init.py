@@ -12,9 +12,10 @@ LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
 
 def initialize(net: nn.Module, how: str) -> None:
-    """Initialize the weights of all linear and convolution layers in place; biases become zero.
+    """Initialize the weights of all linear and convolution layers in place.
 
-    Norm layers keep their ones and zeros.
+    Their biases become zero, except with `default` and `dirac`. Norm layers keep their ones and
+    zeros.
 
     Args:
         net: the network.

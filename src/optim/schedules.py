@@ -28,7 +28,7 @@ def constant(progress: float) -> float:
 
 
 def linear(progress: float, start: Fraction = 0.0, end: Probability = 0.0) -> float:
-    """Return 1 until `start`, then fall linearly to `end` at the last batch.
+    """Return 1 until `start`, then fall linearly towards `end`.
 
     CycleGAN uses start=0.5.
     """

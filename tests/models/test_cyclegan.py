@@ -1,6 +1,7 @@
 """CycleGAN: a training step against the formulas, pool, resume and pictures."""
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -148,6 +149,17 @@ def test_comparison_grid_holds_translations_and_reconstructions(winter_run, conf
     sheet = picture[-4 * (32 + 2) - 2 :]  # below the title and the headers: four rows
     shown = sheet[2 : 2 + 32, 2 : 2 + 32].reshape(16, 2, 16, 2, 3)[:, 0, :, 0]
     assert np.array_equal(shown, a[0].permute(1, 2, 0).numpy())
+
+
+def test_color_maps_are_fitted_on_the_images_of_the_run(config, photos, monkeypatch):
+    fitted = []
+    monkeypatch.setattr("src.models.cyclegan.color_maps", lambda a, b: fitted.append((a, b)))
+    cfg = config(*WINTER_RUN, f"data.root={photos}", "data.train_size=2")
+    data = build.datamodule(cfg)
+    model = build.model(cfg, data)
+    model._trainer = SimpleNamespace(datamodule=data)
+    model.setup("fit")
+    assert [len(a) for a, _ in fitted] == [2, 2]
 
 
 def test_psnr_is_the_mean_over_images(config, photos, tmp_path):

@@ -4,12 +4,22 @@ import numpy as np
 import pytest
 import torch
 
+from src.config.checks import check
+from src.config.compose import compose
+from src.core.errors import UserError
 from src.engine import build
 from src.engine.load import load_run
 from src.metrics.intervals import wilson
 from src.models.deployed import DeployedClassifier
 from src.train import train
 from tests.conftest import TINY, saved
+
+
+def test_views_of_permuted_pixels_are_refused():
+    with pytest.raises(
+        UserError, match=r"data\.permute scatters the pixels, so flipped or shifted"
+    ):
+        check(compose("train", ["model=cnn", "data.permute=true", "model.tta.flip=true"]))
 
 
 @pytest.mark.parametrize("views", ["model.tta.flip=true", "model.tta.shift=2", "model.tta.shift=0"])

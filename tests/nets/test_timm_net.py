@@ -185,3 +185,12 @@ def test_networks_of_every_kind_can_be_cut(name):
 def test_impossible_cut_is_an_error(settings, message):
     with pytest.raises(ValueError, match=message):
         efficientnet_lite0(num_classes=2, features=FeatureSettings(**settings))
+
+
+def test_network_without_maps_or_classes_is_refused():
+    vit = timm.create_model("vit_tiny_patch16_224", depth=1)
+    with pytest.raises(ValueError, match="pool=max: VisionTransformer of timm has no maps"):
+        FeatureNet(vit, 2, (224, 224), FeatureSettings(pool="max"))
+    vit = timm.create_model("vit_tiny_patch16_224", depth=1, num_classes=0)
+    with pytest.raises(ValueError, match="the weights of VisionTransformer have no classes"):
+        FeatureNet(vit, 2, (224, 224), FeatureSettings(class_weight=0.5))
