@@ -1,7 +1,7 @@
 """Draw the curves of the result pages from results/curves/*.csv.
 
 python -m results.curves                                  draw all, as docs/images/curves_NAME.png
-python -m results.curves draw val/bound_nats vae_mnist=RUN  add a curve from a run first
+python -m results.curves gan val/fid_own dcgan_mnist=RUN  add a curve from a run first
 
 A CSV file has the columns curve, x and value. Its axes are in CURVES.
 """
