@@ -32,9 +32,10 @@ def test_limits_of_a_run_do_not_end_the_test(monkeypatch):
     assert len(drawn) == 20
 
 
-def test_loss_that_is_never_finite_suggests_nothing(capsys):
+def test_loss_that_is_never_finite_suggests_nothing(tmp_path, capsys):
     rate = call("lr_finder", find_lr, "model=fc", *TINY, "data.batch_size=8", "batches=20",
-                "model.normalize.std=[1e-38]", "model.normalize.mean=[0]")  # fmt: skip
+                "model.normalize.std=[1e-38]", "model.normalize.mean=[0]",
+                f"picture={tmp_path / 'curve.png'}")  # fmt: skip
     said = capsys.readouterr().out
     assert rate is None
     assert "the loss exploded at" in said
