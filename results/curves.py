@@ -7,6 +7,7 @@ A CSV file has the columns curve, x and value. Its axes are in CURVES.
 """
 
 import csv
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,14 +58,19 @@ def read(name: str) -> dict[str, Curve]:
 
 
 def collect(name: str, metric: str, label: str, run: Path) -> None:
-    """Write the values of `metric` in a run to results/curves/NAME.csv as curve `label`."""
+    """Write the values of `metric` in a finished run to results/curves/NAME.csv, as `label`."""
     path = FOLDER / f"{name}.csv"
     curves = read(name) if path.exists() else {}
     with (run / "metrics.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row.get(metric)]
+        every = list(csv.DictReader(file))
+    rows = [row for row in every if row.get(metric)]
     if not rows:
         sys.exit(f"error: {run / 'metrics.csv'} has no value of {metric}")
-    curves[label] = [(float(row["batches"]), float(row[metric])) for row in rows]
+    unit = 1.0  # batches
+    if CURVES[name].x == "epochs":
+        settings = json.loads((run / "run.json").read_text())["settings"]
+        unit = float(every[-1]["batches"]) / settings["trainer"]["max_epochs"]
+    curves[label] = [(float(row["batches"]) / unit, float(row[metric])) for row in rows]
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(FIELDS)

@@ -120,9 +120,9 @@ def classify(trained: "LoadedClassifier", paths: list[Path], batch_size: int) ->
             if not good:
                 continue
             images = to_float(torch.stack(list(good.values())))  # (B, C, H, W)
-            answer = trained.answer(images)
-            probabilities.append(answer.probabilities)
-            unlike.append(answer.unlike)
+            predicted = trained.predict(images)
+            probabilities.append(predicted.probabilities)
+            unlike.append(predicted.unlike)
             room = MAX_SHOWN - len(names)
             names += map(printable, good)
             if room > 0:
@@ -169,8 +169,8 @@ def write_csv(predictions: Predictions, class_names: list[str], path: Path) -> N
         for i, row in enumerate(predictions.probabilities.tolist()):
             best = max(range(len(row)), key=row.__getitem__)
             shares = [f"{p:.6g}" for p in row]
-            answer = [predictions.names[i], class_names[best], shares[best]]
-            writer.writerow([*answer, *unlike[i : i + 1], *shares])
+            start = [predictions.names[i], class_names[best], shares[best]]
+            writer.writerow([*start, *unlike[i : i + 1], *shares])
 
 
 def draw(predictions: Predictions, class_names: list[str], path: Path) -> str:

@@ -135,7 +135,6 @@ def load_checked(path: Path, mmap: bool = False) -> Any:
 
     Raises:
         FileNotFoundError: there is no file.
-        OSError: it cannot be read now, for example because too many files are open.
         Damaged: the file is damaged.
     """
     import torch
@@ -148,8 +147,6 @@ def load_checked(path: Path, mmap: bool = False) -> Any:
     except (FileNotFoundError, Damaged):
         raise
     except Exception as error:  # zipfile, pickle and torch can raise any exception type
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-            raise  # zipfile raises EINVAL for a damaged file
         raise Damaged(str(error).partition("\n")[0] or type(error).__name__) from error
 
 

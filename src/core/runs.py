@@ -166,6 +166,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Load a checkpoint, on the CPU, plain values only.
 
     Raises:
+        OSError: it cannot be read now, for example because too many files are open.
         UserError: it is missing or damaged.
     """
     try:
@@ -173,6 +174,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except Damaged as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno not in (None, errno.EINVAL):
+            raise cause from None  # EINVAL: zipfile's for a damaged file
         raise UserError(f"{path} is a damaged checkpoint: {error}") from error
 
 

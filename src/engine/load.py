@@ -55,8 +55,8 @@ def _counts(state: dict[str, Any]) -> dict[str, int]:
     return {name: len(state.get(key, [])) for name, key in names.items()}
 
 
-class Answer(NamedTuple):
-    """The prediction for B images.
+class BatchPredictions(NamedTuple):
+    """The predictions for B images.
 
     Attributes:
         probabilities: (B, num_classes), rows sum to 1.
@@ -94,12 +94,12 @@ class LoadedClassifier(NamedTuple):
         """Return an open image as `read` does. Raises whatever Pillow's plugins raise."""
         return prepare(image, self.fit)
 
-    def answer(self, images: Tensor) -> Answer:
+    def predict(self, images: Tensor) -> BatchPredictions:
         """Classify images (B, C, H, W) in [0, 1]."""
         if self.familiar is None:
             with torch.no_grad():
                 probabilities = self.net(images).double().softmax(1)
-            return Answer(probabilities, torch.zeros(len(images), dtype=torch.bool))
+            return BatchPredictions(probabilities, torch.zeros(len(images), dtype=torch.bool))
         features: list[Tensor] = []
         hook = head_of(self.net.net).register_forward_pre_hook(
             lambda _, inputs: features.append(inputs[0].float())
@@ -111,7 +111,7 @@ class LoadedClassifier(NamedTuple):
             hook.remove()
         in_place = features[-2 if self.net.tta.flip else -1]  # see `predict_with_tta`
         unlike = self.familiar.distance(in_place) > self.familiar.threshold
-        return Answer(probabilities, unlike)
+        return BatchPredictions(probabilities, unlike)
 
 
 def load_classifier(folder: Path, which: str = "last") -> LoadedClassifier:

@@ -68,9 +68,9 @@ class Classification(Service):
 
     def compute(self, items: Sequence[Tensor]) -> list[Result]:
         """Classify images (C, H, W) uint8."""
-        answer = self.trained.answer(to_float(torch.stack(list(items))))
-        values, labels = answer.probabilities.sort(descending=True)  # once for the batch
-        rows = zip(labels.tolist(), values.tolist(), answer.unlike.tolist(), strict=True)
+        predicted = self.trained.predict(to_float(torch.stack(list(items))))
+        values, labels = predicted.probabilities.sort(descending=True)  # once for the batch
+        rows = zip(labels.tolist(), values.tolist(), predicted.unlike.tolist(), strict=True)
         return [Result(*row) for row in rows]
 
     def _normalized(self, images: Tensor) -> Tensor:

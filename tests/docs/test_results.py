@@ -1,6 +1,7 @@
 """The tables of the result pages are those that results/*.csv give."""
 
 import csv
+import json
 import re
 import statistics
 
@@ -129,4 +130,8 @@ def test_a_curve_is_taken_from_the_rows_that_have_the_metric(tmp_path, monkeypat
     (tmp_path / "metrics.csv").write_text("batches,val/loss\n5,\n10,0.5\n20,0.25\n")
     curves.collect("vgg", "val/loss", "a run", tmp_path)
     assert curves.read("vgg") == {"a run": [(10.0, 0.5), (20.0, 0.25)]}
+    settings = {"trainer": {"max_epochs": 4}}
+    (tmp_path / "run.json").write_text(json.dumps({"settings": settings}))
+    curves.collect("draw", "val/loss", "a run", tmp_path)
+    assert curves.read("draw") == {"a run": [(2.0, 0.5), (4.0, 0.25)]}
     assert curves.draw("vgg").stat().st_size > 1000

@@ -257,7 +257,7 @@ def test_run_of_a_cut_network_is_an_ordinary_one(place: Path, tmp_path: Path):
     assert "last layer included" in logs[1]
     classifier = load_classifier(tmp_path / "second")
     images = to_float(torch.stack([classifier.read(path) for path in photos_in(place)[:2]]))
-    assert classifier.answer(images).probabilities.shape == (2, 2)
+    assert classifier.predict(images).probabilities.shape == (2, 2)
     deployed = classifier.net
     net, x = deployed.net, normalized(images, deployed.mean, deployed.std, deployed.in_channels)
     layer = explain.find_cam_layer(net, x)
