@@ -37,9 +37,7 @@ def serve(cfg: DictConfig) -> None:
     if cfg.token is None and not is_loopback(cfg.host):
         raise UserError(f"host={cfg.host} lets other machines in: set token=SECRET for them")
     if cfg.token is not None and not cfg.token.isascii():
-        raise UserError(
-            f"token={cfg.token} must have ASCII characters only: it is sent in a header"
-        )
+        raise UserError("token must have ASCII characters only: it is sent in a header")
     folder = Path(cfg.run).expanduser()
     expect_images(folder)
     path_of(folder, cfg.which)

@@ -160,7 +160,7 @@ def test_token_is_needed_once_it_is_set(averaged_run):
 
 def test_token_that_no_header_can_carry_is_refused(averaged_run):
     result = command("serve", f"run={averaged_run}", "token=señal")
-    assert "token=señal must have ASCII characters only" in wrong(result)
+    assert "token must have ASCII characters only" in wrong(result)
 
 
 def test_another_host_without_a_token_is_refused(averaged_run):
