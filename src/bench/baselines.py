@@ -289,8 +289,6 @@ def plain_classifier_rate(cfg: DictConfig, data: Any) -> float:
                 return clock.rate
 
 
-PLAIN_AUGMENTATIONS = {"translation", "flip"}  # in the plain loop of a classifier
-
 # by class name, because the models know no benchmark and importing them would import torch
 PLAIN: dict[str, Callable[[DictConfig, Any], float]] = {
     "src.models.gan.GAN": plain_gan_rate,
@@ -298,3 +296,6 @@ PLAIN: dict[str, Callable[[DictConfig, Any], float]] = {
     "src.models.draw.DRAW": plain_draw_rate,
     "src.models.classifier.Classifier": plain_classifier_rate,
 }
+
+# transforms of augment that a plain loop applies; the others leave all of them out
+PLAIN_AUGMENTATIONS = {"src.models.classifier.Classifier": {"translation", "flip"}}

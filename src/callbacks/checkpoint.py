@@ -148,7 +148,7 @@ class Checkpoint(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._restore_handlers()
         if signum := max_over_processes(trainer, self.signum):  # it came after the last save
-            raise Interrupted(signum, f"{signal.Signals(signum).name}: {self._resume()}")
+            self._stop(trainer, signum)
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
@@ -221,9 +221,12 @@ class Checkpoint(pl.Callback):
         self.saved_at = time.monotonic()
         self.seconds = self.saved_at - start
         if signum:
-            name, batches = signal.Signals(signum).name, count(progress(trainer).batch, "batch")
-            log.info("%s: stopped after %s; %s", name, batches, self._resume())
-            raise Interrupted(signum)
+            self._stop(trainer, signum)
+
+    def _stop(self, trainer: pl.Trainer, signum: int) -> None:
+        name, batches = signal.Signals(signum).name, count(progress(trainer).batch, "batch")
+        log.info("%s: stopped after %s; %s", name, batches, self._resume())
+        raise Interrupted(signum)
 
     def _resume(self) -> str:
         return f"resume with: python -m src.train resume={self.folder}"

@@ -135,8 +135,9 @@ class MLflow(Logger):
         try:
             known = self.client.get_run(self.run_id).data.metrics
         except Exception as error:  # as in `save`
-            self._warn(error)
-            known = {}
+            text = "MLflow did not get the final metrics (%s); they are in metrics.json"
+            log.warning(text, first_line(error))
+            return
         new = {key: value for key, value in metrics.items() if allowed_name(key) not in known}
         self.outbox.add(max(self.outbox.batches, 0), new)
         self.save()
@@ -158,13 +159,9 @@ class MLflow(Logger):
         except Exception as error:  # MLflow, its database and the network can raise any type
             left = {(batches, tag): value for batches, tag, value in (*numbers, *pictures)}
             self.outbox.waiting = left | self.outbox.waiting
-            self._warn(error)
-
-    def _warn(self, error: Exception) -> None:
-        """Say once that MLflow cannot be reached."""
-        if not self.warned:
-            self.warned = True
-            log.warning("MLflow does not answer (%s); training goes on", first_line(error))
+            if not self.warned:
+                self.warned = True
+                log.warning("MLflow does not answer (%s); trying again later", first_line(error))
 
     def _send_numbers(self, points: list[Point]) -> None:
         from mlflow.entities import Metric
@@ -182,7 +179,7 @@ class MLflow(Logger):
         try:
             self.client.set_terminated(self.run_id, state)
         except Exception as error:  # as in `save`
-            self._warn(error)
+            log.warning("MLflow does not answer (%s)", first_line(error))
 
     def how_to_open(self) -> str:
         """Return a line that says how to see the run."""

@@ -121,7 +121,7 @@ def failure(error: Exception, folder: Path) -> TrainingFailed | None:
         batches = runs.batches_in(runs.load_last(folder))
         safe, then = f"the checkpoint of batch {batches} is intact", resume
     except OSError:
-        safe, then = "the checkpoint cannot be read now either", resume
+        safe, then = "the checkpoint cannot be read now", resume
     except UserError:
         with contextlib.suppress(OSError):
             new_runs.discard(folder, parents=False)

@@ -24,6 +24,7 @@ held: set[Path] = set()  # folders that this process has locked
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"  # the newest two checkpoints
 DAMAGED = "damaged.ckpt"  # new name for a last.ckpt that a resumed run could not read
+DAMAGE = (None, errno.EINVAL, errno.EIO)  # of an OSError that a damaged file causes
 # a folder that holds one of these is kept
 TRAINED = (f"checkpoints/{LAST}", f"checkpoints/{PREVIOUS}", "metrics.json")
 PUT_BACK = "restore a copy of it, or train again"
@@ -132,6 +133,7 @@ def load_last(folder: Path, repair: bool = False) -> dict[str, Any]:
         repair: rename a damaged checkpoint, so that the next save does not replace the good one.
 
     Raises:
+        OSError: it cannot be read now, see `load_checkpoint`.
         UserError: there is no checkpoint, or both are damaged.
     """
     path = last_checkpoint(folder)
@@ -175,8 +177,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} does not exist") from error
     except Damaged as error:
         cause = error.__cause__
-        if isinstance(cause, OSError) and cause.errno not in (None, errno.EINVAL):
-            raise cause from None  # EINVAL: zipfile's for a damaged file
+        if isinstance(cause, OSError) and cause.errno not in DAMAGE:
+            raise cause from None
         raise UserError(f"{path} is a damaged checkpoint: {error}") from error
 
 

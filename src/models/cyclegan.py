@@ -222,8 +222,9 @@ class CycleGAN(Family):
 
     def _log_means(self, stage: str, n: int, **values: Tensor) -> None:
         """Log means over `n` images. With several processes, each must log the same names."""
-        named = {f"{stage}/{name}": value if n else 0.0 for name, value in values.items()}
-        self.log_dict(named, batch_size=n, sync_dist=True)
+        if n or self.trainer.world_size > 1:
+            named = {f"{stage}/{name}": value if n else 0.0 for name, value in values.items()}
+            self.log_dict(named, batch_size=n, sync_dist=True)
 
     @torch.no_grad()
     def translate(self, images: Tensor, to: str = "b") -> Tensor:

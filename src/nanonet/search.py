@@ -167,15 +167,14 @@ class Search:
                 self._prepare(recipe)
                 start = time.monotonic()
                 made = self.trains(recipe, fold.train, fold.held_out, left)
-            except OutOfTime:
+                if not made.logits.isfinite().all():
+                    raise TrainingFailed
+            except (OutOfTime, TrainingFailed) as error:
                 self.seconds[recipe.name] += time.monotonic() - start
-                return self._end(recipe, OUT_OF_TIME)
-            except TrainingFailed:
-                return self._end(recipe, DIVERGED)
+                is_late = isinstance(error, OutOfTime)
+                return self._end(recipe, OUT_OF_TIME if is_late else DIVERGED)
             except UserError as error:
                 return self._end(recipe, first_line(error))
-            if not made.logits.isfinite().all():
-                return self._end(recipe, DIVERGED)
             saved = {**made._asdict(), "seconds": time.monotonic() - start}
             write_atomically(path, partial(torch.save, saved))
         self.logits[recipe.name][fold.repeat, fold.held_out] = saved["logits"]

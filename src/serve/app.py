@@ -151,6 +151,7 @@ class LimitBodies:
                 raise HTTPException(503, detail) from None
             length -= len(message.get("body", b""))
             if length < 0:
+                self.service.refused.labels("too large").inc()
                 raise HTTPException(413, "the request is larger than its content-length")
             if not message.get("more_body"):
                 end = None  # later messages say that the client has gone

@@ -94,8 +94,8 @@ class Search:
         )  # fmt: skip
         if [d.name.lower() for d in self.study.directions] != directions:
             raise UserError(f"study {name} in {storage} has other objectives")
-        self.study.set_metric_names([metric for metric, _ in wanted])
         self._expect_same_space(name)
+        self.study.set_metric_names([metric for metric, _ in wanted])
         # a sampler whose points are finite, such as BruteForceSampler, calls this after the last
         study: Any = self.study
         study.stop = lambda: study.set_user_attr(EXHAUSTED, True)
@@ -125,14 +125,15 @@ class Search:
         """Raise UserError if earlier trials of the study had other keys or kinds of values."""
         from optuna.distributions import check_distribution_compatibility
 
+        own = {key.lstrip("+"): dist for key, dist in self.distributions.items()}
         for trial in self.study.get_trials(deepcopy=False):
             if "sweep" not in trial.user_attrs:
                 continue  # it has no values, or not yet all
-            earlier = trial.distributions
+            earlier = {key.lstrip("+"): dist for key, dist in trial.distributions.items()}
             try:
-                if earlier.keys() != self.distributions.keys():
+                if earlier.keys() != own.keys():
                     raise ValueError(f"it has {', '.join(earlier)}")
-                for key, dist in self.distributions.items():
+                for key, dist in own.items():
                     check_distribution_compatibility(earlier[key], dist)
             except ValueError as error:
                 raise UserError(

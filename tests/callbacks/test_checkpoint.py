@@ -78,13 +78,17 @@ def test_slow_checkpoints_are_not_written_after_every_epoch(
     assert batches == expected
 
 
-def test_a_signal_after_the_last_checkpoint_still_stops_the_run(tmp_path):
+def test_a_signal_after_the_last_checkpoint_still_stops_the_run(tmp_path, log_lines, monkeypatch):
     callback = checkpoint.Checkpoint(tmp_path, None)
     trainer = SimpleNamespace(world_size=1)
+    monkeypatch.setattr(checkpoint, "progress", lambda trainer: SimpleNamespace(batch=8))
     callback.on_train_end(trainer, None)
     callback._on_signal(signal.SIGTERM, None)
-    with pytest.raises(Interrupted, match="SIGTERM: resume with: "):
+    with pytest.raises(Interrupted):
         callback.on_train_end(trainer, None)
+    assert log_lines == [
+        f"SIGTERM: stopped after 8 batches; resume with: python -m src.train resume={tmp_path}"
+    ]
 
 
 def test_checkpoint_that_cannot_be_read_now_is_not_called_damaged(finished, tmp_path, monkeypatch):
@@ -98,7 +102,7 @@ def test_checkpoint_that_cannot_be_read_now_is_not_called_damaged(finished, tmp_
         runs.load_last(folder, repair=True)
     assert (folder / "checkpoints" / runs.LAST).is_file()
     said = str(failure(OSError(errno.EMFILE, "Too many open files"), folder))
-    assert "the checkpoint cannot be read now either" in said
+    assert "the checkpoint cannot be read now" in said
     assert f"resume with: python -m src.train resume={folder}" in said
 
 

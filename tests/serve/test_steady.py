@@ -88,10 +88,10 @@ def test_client_that_never_sends_its_body_is_refused():
 
 
 def test_body_longer_than_its_content_length_is_refused():
-    app, sent = create_app(Echo({}, limits()), token=None), []
+    app, sent, parts = create_app(Echo({}, limits()), token=None), [], [True, True, False]
 
     async def receive():
-        return {"type": "http.request", "body": b"x" * 1000, "more_body": True}
+        return {"type": "http.request", "body": b"x" * 1000, "more_body": parts.pop(0)}
 
     async def send(message) -> None:
         sent.append(message)
