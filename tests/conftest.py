@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +175,10 @@ def call(module: str, function, *overrides: str):
     """Call a command's function in this process, as its command line would."""
     cfg = compose(module, [quoted(override) for override in overrides])
     check(cfg, module)
+    if "cache" in cfg and not any(override.startswith("cache=") for override in overrides):
+        with tempfile.TemporaryDirectory() as folder:
+            cfg.cache = folder
+            return function(cfg)
     return function(cfg)
 
 

@@ -3,6 +3,10 @@
 import csv
 import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +20,7 @@ from src.core.randomness import generator
 from src.engine.load import load_run
 from src.engine.resume import batches_done
 from src.train import train
-from tests.conftest import TINY, TINY_NETS, saved
+from tests.conftest import ROOT, THREADS, TINY, TINY_NETS, saved
 
 # 100 images, batch 32: four batches per epoch, the last one of 4 images
 THREE_EPOCHS = (
@@ -108,3 +112,24 @@ def cut_and_resumed(family, cfg, tmp_path, monkeypatch, cut, method="training_st
     train(cfg, folder)
     assert len(seen) == 12
     return folder
+
+
+def start(*args: str) -> subprocess.Popen:
+    """Start `python -m src.train` in its own process group."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "src.train", *args],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": str(THREADS)},  # rounds as `command` does
+        start_new_session=True,
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    """Wait until a running process has written a file."""
+    deadline = time.monotonic() + 240
+    while not path.exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,8 +17,8 @@ from src.core import runs
 from src.core.errors import UserError
 from src.data.order import EpochSampler
 from src.engine.resume import batches_done
-from tests.conftest import ROOT, THREADS, TINY, TINY_NETS, command
-from tests.engine.cuts import assert_same_run
+from tests.conftest import TINY, TINY_NETS, command
+from tests.engine.cuts import assert_same_run, start, wait_for
 
 DDP = (*TINY, "trainer=ddp", "trainer.accelerator=cpu", "trainer.precision=32-true",
        "trainer.devices=2", "data.val_size=21", "data.limit=101")  # fmt: skip
@@ -49,31 +48,10 @@ def test_fewer_images_than_processes_are_refused():
         EpochSampler(1, 8, 0, shuffle=False, rank=0, world=2, once=True)
 
 
-def start(*args: str) -> subprocess.Popen:
-    """Start `python -m src.train` in its own process group."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "src.train", *args],
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": str(THREADS)},  # rounds as `command` does
-        start_new_session=True,
-    )
-
-
 def second_rank(process: subprocess.Popen) -> int:
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     ranks = [pid for pid in children if b"src.train" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     return int(ranks[0])
-
-
-def wait_for(path: Path, process: subprocess.Popen) -> None:
-    """Wait until a running process has written a file."""
-    deadline = time.monotonic() + 240
-    while not path.exists():
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")

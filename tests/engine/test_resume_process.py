@@ -2,16 +2,13 @@
 
 import shutil
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
 from src.core import runs
 from src.engine.resume import batches_done
-from tests.conftest import ROOT, command, wrong
-from tests.engine.cuts import GAN_RUN, assert_same_run, uncut_run
+from tests.conftest import command, wrong
+from tests.engine.cuts import GAN_RUN, assert_same_run, start, uncut_run, wait_for
 
 LONGER = (
     *GAN_RUN,
@@ -34,17 +31,8 @@ def uncut(tmp_path_factory):
 def test_resume_after_a_signal_is_bit_exact(uncut, tmp_path, name, code):
     """A training process that is killed and resumed ends as an uninterrupted one."""
     folder = tmp_path / "cut"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "src.train", *LONGER, f"hydra.run.dir={folder}"],
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 120
-    while not (folder / "checkpoints" / "last.ckpt").exists():
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    process = start(*LONGER, f"hydra.run.dir={folder}")
+    wait_for(folder / "checkpoints" / "last.ckpt", process)
     process.send_signal(getattr(signal, name))
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == code

@@ -9,6 +9,7 @@ from src.models.draw import DRAW
 from src.models.gan import GAN
 from src.models.style_transfer import StyleTransfer
 from src.models.vae import VAE
+from tests.conftest import ROOT
 
 GAN_VALUES = {"val/fid_own": 9.0, "test/fid_own": 4.4, "test/fid_own_floor": 0.37,
               "test/precision": 0.7, "test/recall": 0.9, "test/coverage": 0.8,
@@ -40,4 +41,6 @@ def test_without_key_metrics_all_of_the_latest_stage_are_shown():
 
 @pytest.mark.parametrize("family", [Classifier, CycleGAN, DRAW, GAN, StyleTransfer, VAE])
 def test_families_name_the_figures_that_matter(family):
+    glossary = (ROOT / "docs" / "metrics.md").read_text()
     assert len(family.key_metrics) >= 4
+    assert [name for name in family.key_metrics if f"`{name}`" not in glossary] == []

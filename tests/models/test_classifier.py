@@ -12,8 +12,9 @@ from src.core.errors import UserError
 from src.core.randomness import generator
 from src.data.sets.digits import Digits
 from src.engine import build
+from src.models.classifier import Classifier
 from src.train import train
-from tests.conftest import TINY
+from tests.conftest import TINY, saved
 
 
 def test_images_without_labels_are_refused(config, monkeypatch):
@@ -88,6 +89,31 @@ def test_auxiliary_heads_are_trained_with_their_weight(config):
     assert loss.item() == pytest.approx(parts[0] + 0.3 * (parts[1] + parts[2]), rel=1e-5)
     loss.backward()
     assert all(part.grad.abs().sum() > 0 for part in logits)
+
+
+def test_loss_of_mixed_images_is_the_cross_entropy_with_their_shares(config, tmp_path, monkeypatch):
+    """MixUp (Zhang 2018, eq. 1) with label smoothing, against NumPy; once for the first batch."""
+    seen, step = [], Classifier.training_step
+
+    def kept(self, batch, batch_idx):
+        logits = self.net.register_forward_hook(lambda *call: seen.append(call[2].detach()))
+        outputs = step(self, batch, batch_idx)
+        logits.remove()
+        seen.extend([batch[1], outputs["loss"].item(), outputs["acc"].item()])
+        return outputs
+
+    monkeypatch.setattr(Classifier, "training_step", kept)
+    cfg = config("model=fc", "data=digits", *TINY, "augment=mixup", "model.label_smoothing=0.1",
+                 "trainer.max_epochs=1", "trainer.log_every_n_steps=1", "test=false")  # fmt: skip
+    train(cfg, saved(cfg, tmp_path))
+    logits, shares, loss, acc = (np.asarray(one, np.float64) for one in seen[:4])
+    assert shares.shape == (32, 10)
+    assert np.allclose(shares.sum(1), 1)
+    assert ((shares > 0).sum(1) == 2).mean() > 0.5, "two images of different classes are mixed"
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    smooth = 0.9 * shares + 0.1 / 10
+    assert loss == pytest.approx(-(smooth * log_p).sum(1).mean(), rel=1e-4)
+    assert acc == pytest.approx((logits.argmax(1) == shares.argmax(1)).mean())
 
 
 def test_test_metrics_equal_numpy(config):

@@ -98,7 +98,7 @@ def test_samples_have_the_requested_classes(config):
 
 def test_conditional_run_adds_labeled_images_to_a_folder(config, tmp_path, monkeypatch):
     write_folder(tmp_path / "in", n=8)
-    cfg = config(*CONDITIONAL[:2], *CONDITIONAL[3:], "data=folder", f"data.root={tmp_path / 'in'}",
+    cfg = config(*CONDITIONAL, "data=folder", f"data.root={tmp_path / 'in'}",
                  "data.test_size=4",
                  "data.size=16", "model.net.generator.base_channels=4",
                  "model.net.discriminator.base_channels=4")  # fmt: skip

@@ -137,7 +137,6 @@ def test_gray_and_color_images_of_any_shape_train(config, tmp_path, model, shape
     )
     values = train(cfg, tmp_path)
     assert np.isfinite(values["test/bound_nats"])
-    assert np.isfinite(values["train/loss"]) if "train/loss" in values else True
 
 
 @pytest.mark.slow

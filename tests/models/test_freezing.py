@@ -141,16 +141,16 @@ def test_resume_before_and_after_unfreezing_is_bit_exact(unfreezing, tmp_path, m
     cfg, top = unfreezing
     cfg = cfg.copy()
     moved = shutil.copy(top / "source.ckpt", tmp_path / "source.ckpt")
-    trained = train.__globals__["train"]
 
     def without_source(cfg, folder):
         if cfg.resume:
             Path(moved).unlink()
-        return trained(cfg, folder)
+        return train(cfg, folder)
 
-    monkeypatch.setattr("tests.engine.test_resume.train", without_source)
+    monkeypatch.setattr("tests.engine.cuts.train", without_source)
     cfg.model.init_from = str(moved)
     folder = cut_and_resumed(Classifier, cfg, tmp_path, monkeypatch, cut)
+    assert not Path(moved).exists()
     assert_same_run(top / "uncut", folder)
 
 

@@ -33,9 +33,32 @@ def fit(cfg, model, data, tmp_path):
     return trainer
 
 
-def test_training_step_equals_the_formulas(config, tmp_path):
-    """Adam on BCE for D, then for G with the updated D, with the same fakes."""
-    cfg, model, data, real = one_batch(config)
+def bce_losses(d, real, fake):
+    """Return the losses of D and of G (Goodfellow 2014), as functions without arguments."""
+    one, zero, bce = torch.ones(32, 1), torch.zeros(32, 1), F.binary_cross_entropy_with_logits
+    return (
+        lambda: bce(d(real), one) + bce(d(fake.detach()), zero),
+        lambda: bce(d(fake), one),
+    )
+
+
+def wgan_gp_losses(d, real, fake):
+    """The same of Gulrajani 2017, algorithm 1, with lambda = 10 and one epsilon per image."""
+
+    def of_d():
+        epsilon = torch.rand(32, 1, 1, 1)
+        mixed = (epsilon * real + (1 - epsilon) * fake.detach()).requires_grad_()
+        (slope,) = torch.autograd.grad(d(mixed).sum(), mixed, create_graph=True)
+        penalty = ((slope.square().sum((1, 2, 3)).sqrt() - 1) ** 2).mean()
+        return d(fake.detach()).mean() - d(real).mean() + 10 * penalty
+
+    return of_d, lambda: -d(fake).mean()
+
+
+@pytest.mark.parametrize(("loss", "losses"), [("bce", bce_losses), ("wgan_gp", wgan_gp_losses)])
+def test_training_step_equals_the_formulas(config, tmp_path, loss, losses):
+    """Adam on the loss of D, then on that of G with the updated D, with the same fakes."""
+    cfg, model, data, real = one_batch(config, f"model/loss={loss}")
     g, d = copy.deepcopy(model.generator), copy.deepcopy(model.discriminator)
     fit(cfg, model, data, tmp_path)
 
@@ -43,13 +66,11 @@ def test_training_step_equals_the_formulas(config, tmp_path):
     z = torch.rand(32, 96) * 2 - 1
     d_optimizer = torch.optim.Adam(d.parameters(), 1e-3, betas=(0.5, 0.999))
     g_optimizer = torch.optim.Adam(g.parameters(), 1e-3, betas=(0.5, 0.999))
-    fake = g(z)
-    one, zero = torch.ones(32, 1), torch.zeros(32, 1)
-    bce = F.binary_cross_entropy_with_logits
-    (bce(d(real), one) + bce(d(fake.detach()), zero)).backward()
+    d_loss, g_loss = losses(d, real, g(z))
+    d_loss().backward()
     d_optimizer.step()
     g_optimizer.zero_grad()
-    bce(d(fake), one).backward()
+    g_loss().backward()
     g_optimizer.step()
     for ours, by_hand in ((model.generator, g), (model.discriminator, d)):
         for a, b in zip(ours.parameters(), by_hand.parameters(), strict=True):

@@ -26,6 +26,17 @@ def test_orthogonal_brings_singular_values_near_one():
         assert np.allclose(larger, result, atol=2e-2), "for any size"
 
 
+def test_singular_values_follow_the_polynomial_of_jordan():
+    """Each iteration is s -> a s + b s^3 + c s^5, from the values divided by the matrix's norm."""
+    matrix = torch.randn(6, 36, generator=torch.Generator().manual_seed(0))
+    s = np.linalg.svd(matrix.double().numpy(), compute_uv=False)
+    s = s / np.linalg.norm(s)
+    for _ in range(3):
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    values = np.linalg.svd(orthogonal(matrix[None])[0].double().numpy(), compute_uv=False)
+    assert np.allclose(np.sort(values), np.sort(s), atol=0.02)
+
+
 def test_filter_step_equals_the_formula():
     torch.manual_seed(0)
     layer = nn.Conv2d(4, 6, 3, bias=False)
