@@ -23,17 +23,24 @@ BEST = (*RUN, "checkpoint.monitor=val/acc", "checkpoint.keep=2")
 VALUES = (0.5, 0.9, 0.7)  # the metric at each of three validations
 
 
-@pytest.fixture
-def scripted(monkeypatch):
-    """Let val/acc be VALUES, so that the second epoch is the best."""
+@pytest.fixture(scope="module")
+def scripted():
+    """Let val/score_loss be 1 - VALUES, so that the second epoch is the best."""
     measure = Classifier.on_validation_epoch_end
 
     def report(self):
         measure(self)
         self.log("val/score_loss", 1 - VALUES[self.trainer.current_epoch])
 
-    monkeypatch.setattr(Classifier, "on_validation_epoch_end", report)
-    return (*RUN, "checkpoint.monitor=val/score_loss", "checkpoint.keep=2")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Classifier, "on_validation_epoch_end", report)
+        yield (*RUN, "checkpoint.monitor=val/score_loss", "checkpoint.keep=2")
+
+
+@pytest.fixture(scope="module")
+def whole(scripted, tmp_path_factory):
+    """The folder of a run that nothing interrupts."""
+    return uncut_run(tmp_path_factory.mktemp("whole") / "run", scripted)
 
 
 def files(folder):
@@ -56,8 +63,9 @@ def test_the_best_and_the_k_best_are_kept_beside_the_last(scripted, config, tmp_
 
 
 @pytest.mark.parametrize("cut", [1, 4, 7, 8, 9, 12])
-def test_best_checkpoints_of_a_cut_run_are_bit_exact(scripted, config, tmp_path, monkeypatch, cut):
-    whole = uncut_run(tmp_path / "whole", scripted)
+def test_best_checkpoints_of_a_cut_run_are_bit_exact(
+    scripted, whole, config, tmp_path, monkeypatch, cut
+):
     folder = cut_and_resumed(Classifier, config(*scripted), tmp_path, monkeypatch, cut)
     assert_same(files(whole), files(folder))
     assert_same(runs.load_last(whole)["best"], runs.load_last(folder)["best"])
@@ -69,10 +77,9 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("call_number", range(1, 7))
 def test_a_kill_between_last_and_best_changes_neither(
-    scripted, config, tmp_path, monkeypatch, call_number
+    scripted, whole, config, tmp_path, monkeypatch, call_number
 ):
     """The process ends before the n-th link: last.ckpt is newer than the best ones then."""
-    whole = uncut_run(tmp_path / "whole", scripted)
     calls = []
 
     def killed(source, target):
@@ -94,8 +101,7 @@ def test_a_kill_between_last_and_best_changes_neither(
     assert_same(files(whole), files(folder))
 
 
-def test_a_damaged_last_checkpoint_changes_the_best_in_no_way(scripted, config, tmp_path):
-    whole = uncut_run(tmp_path / "whole", scripted)
+def test_a_damaged_last_checkpoint_changes_the_best_in_no_way(scripted, whole, config, tmp_path):
     folder = shutil.copytree(whole, tmp_path / "cut")
     (folder / "checkpoints" / "last.ckpt").unlink()
     (folder / "checkpoints" / "last.ckpt").write_bytes(b"damaged")

@@ -2,10 +2,12 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 
-from src.callbacks import image_series
+from src.callbacks import image_series, latent_map
 from src.callbacks.latent_walks import LatentWalks
 from src.engine import build
 from src.train import train
@@ -20,6 +22,22 @@ def test_no_walk_is_drawn_with_a_single_validation_image(config):
     assert walks.draw(SimpleNamespace(datamodule=data), model).shape[0] == 2 * (2 * 28 + 2) + 2
     data.val = data.val.subset(torch.arange(1))
     assert walks.draw(SimpleNamespace(datamodule=data), model) is None
+
+
+def test_the_latent_map_is_a_grid_of_quantiles(config, monkeypatch):
+    """z_1 from left to right, z_2 from bottom to top; the points are Phi(mean of q(z | x))."""
+    cfg = config("model=vae", "data=digits", *TINY, "model.latent_dim=2")
+    data = build.datamodule(cfg)
+    model, decoded, planes = build.model(cfg, data), [], []
+    decode = model.decode
+    monkeypatch.setattr(model, "decode", lambda z: decoded.append(z) or decode(z))
+    monkeypatch.setattr(latent_map, "draw_plane", lambda *args: planes.append(args))
+    latent_map.LatentMap(1, n=3, seed=0).draw(SimpleNamespace(datamodule=data), model)
+    low, middle, high = stats.norm.ppf([1 / 6, 3 / 6, 5 / 6])
+    expected = [[z_1, z_2] for z_2 in (high, middle, low) for z_1 in (low, middle, high)]
+    assert np.allclose(decoded[0], expected, atol=1e-6)
+    images, _ = latent_map.probe_images(SimpleNamespace(datamodule=data), latent_map.POINTS)
+    assert np.allclose(planes[0][1], stats.norm.cdf(model.encode(images)), atol=1e-5)
 
 
 @pytest.mark.parametrize(("val_size", "words"), [(20, "validation images"), (0, "test images")])

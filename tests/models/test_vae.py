@@ -141,6 +141,26 @@ def test_bf16_stays_within_a_hundredth_of_float32(make):
     assert torch.allclose(rounded, exact, rtol=0.01)
 
 
+def test_active_units_are_those_whose_mean_varies_with_the_image(make, config, tmp_path):
+    """Burda 2015: the variance of mu over the images is above 0.01, against NumPy."""
+    model, cfg = make(), config(*SMALL)
+    head = [layer for layer in model.net.encoder.modules() if isinstance(layer, torch.nn.Linear)][
+        -1
+    ]
+    with torch.no_grad():
+        head.weight[0], head.bias[0] = 0, 1  # mu_1 is 1 for all images
+        head.weight[1] *= 30
+    data = build.datamodule(cfg)
+    trainer = build.trainer(cfg, tmp_path)
+    trainer.test(model, datamodule=data, verbose=False)
+    with torch.no_grad():
+        mu = model.net.encode(data.test.images.float() / 255).mu.double().numpy()
+    active = np.var(mu, axis=0) > 0.01
+    assert not active[0]
+    assert active[1]
+    assert trainer.callback_metrics["test/active_units"] == active.sum()
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """The folder of a run with two latents on digits, with all pictures."""

@@ -3,7 +3,14 @@
 import numpy as np
 import torch
 
-from src.nets.latents import principal_directions
+from src.nets.latents import principal_directions, straight_walks
+
+
+def test_walks_are_straight_and_evenly_spaced():
+    start, end = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    walks = straight_walks(start, end, 5).reshape(3, 5, 4)
+    expected = np.linspace(start.numpy(), end.numpy(), 5, axis=1)
+    assert np.allclose(walks.numpy(), expected, atol=1e-6)
 
 
 def test_directions_of_a_linear_generator_are_its_singular_vectors():

@@ -1,7 +1,6 @@
 """python -m src.runs: the table, its conditions, its order, its CSV."""
 
 import csv
-import resource
 import subprocess
 import sys
 
@@ -9,7 +8,7 @@ import pytest
 
 from src.core.errors import UserError
 from src.runs.__main__ import list_runs
-from tests.conftest import ROOT, call, command, wrong
+from tests.conftest import ROOT, call, child_seconds, command, wrong
 from tests.runs.folders import make_run
 
 
@@ -227,8 +226,7 @@ def test_two_hundred_runs_are_listed_without_torch(tmp_path):
         f"sys.argv = ['runs', 'out={tmp_path}', 'where=test/acc>0.5', 'sort=-test/acc']\n"
         "code = main()\nprint(code, 'torch' in sys.modules)"
     )
-    start = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = child_seconds()
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert result.stdout.splitlines()[-2:] == [f"99 runs of 200 below {tmp_path}", "0 False"]
-    end = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime < 3
+    assert child_seconds() - before < 3
