@@ -175,12 +175,11 @@ def gan_run(tmp_path):
 def call(module: str, function, *overrides: str):
     """Call a command's function in this process, as its command line would."""
     cfg = compose(module, [quoted(override) for override in overrides])
-    check(cfg, module)
-    if "cache" in cfg and not any(override.startswith("cache=") for override in overrides):
-        with tempfile.TemporaryDirectory() as folder:
-            cfg.cache = folder
-            return function(cfg)
-    return function(cfg)
+    with tempfile.TemporaryDirectory() as folder:
+        if "cache" in cfg and not any(override.startswith("cache=") for override in overrides):
+            cfg.cache = folder  # not the user's
+        check(cfg, module)
+        return function(cfg)
 
 
 def logits_of_the_average(folder: Path, images: np.ndarray) -> np.ndarray:

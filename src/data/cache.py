@@ -3,7 +3,9 @@
 To clear it, delete the folder.
 """
 
+import contextlib
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from src.core.errors import optional
 from src.core.files import Damaged, load_checked, write_atomically
 
 log = logging.getLogger(__name__)
+
+ABANDONED = 3600.0  # seconds after which nobody writes an unfinished file any more
 
 
 def cached(path: Path, fits: Callable[[Any], bool], make: Callable[[], Any]) -> Any:
@@ -41,10 +45,19 @@ def cached(path: Path, fits: Callable[[Any], bool], make: Callable[[], Any]) -> 
     value = make()
     if not _fits(value, fits):
         return value
+    _remove_unfinished(path)
     with optional("decoded images are not cached", path.parent):
         write_atomically(path, lambda temporary: torch.save(value, temporary))
         log.info("decoded images cached for all runs in %s", path)
     return value
+
+
+def _remove_unfinished(path: Path) -> None:
+    """Remove what killed processes have left of `path`; a process that still writes is younger."""
+    for unfinished in path.parent.glob(f".{path.name}.*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - unfinished.stat().st_mtime > ABANDONED:
+                unfinished.unlink()
 
 
 def _fits(value: Any, fits: Callable[[Any], bool]) -> bool:

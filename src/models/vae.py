@@ -125,10 +125,8 @@ class VAE(Family):
 
         See Burda 2015.
         """
-        n, sums, squares = self.moments.split([1, self.latent_dim, self.latent_dim])
-        if self.trainer.world_size > 1:
-            total = self.trainer.strategy.reduce(self.moments.float().to(self.device), None, "sum")
-            n, sums, squares = total.split([1, self.latent_dim, self.latent_dim])
+        total = self.summed(self.moments.float().to(self.device))
+        n, sums, squares = total.split([1, self.latent_dim, self.latent_dim])
         variance = squares / n - (sums / n).square()
         self.log(f"{stage}/active_units", (variance > 0.01).sum().float(), rank_zero_only=True)
 

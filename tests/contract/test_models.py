@@ -199,9 +199,10 @@ def modes_of(model):
     return [module.training for module in model.modules()]
 
 
+@pytest.mark.parametrize("model", ["gan", "cdcgan"])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_every_loss_trains_a_gan(inputs, tmp_path, monkeypatch, loss):
-    given = [word for word in overrides("gan", inputs) if "callbacks" not in word]
+def test_every_loss_trains_a_gan(inputs, tmp_path, monkeypatch, model, loss):
+    given = [word for word in overrides(model, inputs) if "callbacks" not in word]
     cfg = small_run(*given, f"model/loss={loss}", "callbacks=none", "test=false")
     cfg.cache = str(tmp_path / "cache")
     outputs, trainer, _ = outputs_of_training(cfg, tmp_path / "run", monkeypatch)

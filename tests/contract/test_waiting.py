@@ -88,7 +88,7 @@ def test_no_batch_reads_a_value(model, inputs, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("by_value", [True, False])
-def test_what_waits_is_found(by_value):
+def test_calls_that_wait_for_the_device_are_found(by_value):
     with Waits() as waits:
         torch.ones(1).item() if by_value else torch.arange(2)[torch.tensor([True, False])]
     assert waits.places

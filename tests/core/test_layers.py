@@ -1,4 +1,4 @@
-"""Which room of src may import which: the rule of CONTRIBUTING.md."""
+"""Which package of src may import which: the rule of CONTRIBUTING.md."""
 
 import ast
 
@@ -6,19 +6,19 @@ import pytest
 
 from tests.conftest import ROOT
 
-FLOORS = [  # each imports its own floor and those before it
+LAYERS = [  # each imports its own layer and those before it
     {"core"},
     {"nets", "losses", "metrics", "viz", "optim"},
     {"data", "models", "callbacks"},
     {"config", "engine"},
     {"bench", "nanonet", "runs", "serve", "sweep", "commands"},
 ]
-ROOMS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+LAYER_OF = {package: layer for layer, packages in enumerate(LAYERS) for package in packages}
 NOT_BELOW = {"data": {"models", "callbacks"}, "models": {"callbacks"}, "config": {"engine"}}
 
 
-def room_of(module):
-    """Return the room of `src.ROOM.MODULE`; the files at the top are commands, except losses."""
+def package_of(module):
+    """Return the package of `src.PACKAGE.MODULE`; files at the top are commands, except losses."""
     name = module.split(".")[1]
     return name if (ROOT / "src" / name).is_dir() or name == "losses" else "commands"
 
@@ -45,8 +45,8 @@ def imports(path):
     "path", sorted((ROOT / "src").rglob("[!_]*.py")), ids=lambda path: path.stem
 )
 def test_imports_lead_downward(path):
-    room = room_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    package = package_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
     for module in imports(path):
-        other = room_of(module)
-        assert ROOMS[other] <= ROOMS[room], f"{room} must not import {module}"
-        assert other not in NOT_BELOW.get(room, ()), f"{room} must not import {module}"
+        other = package_of(module)
+        assert LAYER_OF[other] <= LAYER_OF[package], f"{package} must not import {module}"
+        assert other not in NOT_BELOW.get(package, ()), f"{package} must not import {module}"

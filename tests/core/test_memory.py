@@ -1,4 +1,4 @@
-"""Does src.core.memory read memory and the limits of control groups, and give memory back?"""
+"""The memory of the machine, limits of control groups, and returning memory to the system."""
 
 import subprocess
 import sys

@@ -115,8 +115,8 @@ def icons_run(both, config):
 
 def test_predict_uses_the_background_of_the_run(icons_run, both):
     out = (f"out={both}/x.csv", "picture=null")
-    message = call("predict", predict, f"run={icons_run}", f"images={both}/clear", *out)
-    corners = message.shown[:, :, 0, 0]
+    predictions = call("predict", predict, f"run={icons_run}", f"images={both}/clear", *out)
+    corners = predictions.shown[:, :, 0, 0]
     assert torch.allclose(corners, torch.full_like(corners, 200 / 255))
 
 

@@ -157,8 +157,18 @@ def test_cache_entry_of_another_shape_is_replaced(tmp_path):
     assert cached(tmp_path / "x.pt", has_shape(3, 3, 4, 4), lambda: other).dtype == torch.uint8
     torch.save({"no": "tensor"}, tmp_path / "x.pt")
     assert torch.equal(cached(tmp_path / "x.pt", has_shape(3, 3, 4, 4), lambda: other), other)
-    again = cached(tmp_path / "x.pt", has_shape(3, 3, 4, 4), lambda: pytest.fail("made anew"))
+    again = cached(tmp_path / "x.pt", has_shape(3, 3, 4, 4), lambda: pytest.fail("computed again"))
     assert torch.equal(again, other)
+
+
+def test_what_killed_processes_left_is_removed(tmp_path):
+    old, young, other = (tmp_path / name for name in (".x.pt.1.tmp", ".x.pt.2.tmp", ".y.pt.1.tmp"))
+    for path in (old, young, other):
+        path.touch()
+    for path in (old, other):
+        os.utime(path, (0, 0))
+    cached(tmp_path / "x.pt", has_shape(1, 3, 4, 4), lambda: torch.zeros(1, 3, 4, 4).byte())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [young.name, other.name, "x.pt"]
 
 
 def test_unwritable_cache_is_skipped(tmp_path, caplog):
@@ -174,7 +184,9 @@ def test_writing_to_cached_images_does_not_change_the_file(tmp_path):
     for _ in range(2):
         cached(tmp_path / "x.pt", has_shape(2, 3, 4, 4), lambda: one.clone()).fill_(9)
     assert (
-        cached(tmp_path / "x.pt", has_shape(2, 3, 4, 4), lambda: pytest.fail("made anew")).max()
+        cached(
+            tmp_path / "x.pt", has_shape(2, 3, 4, 4), lambda: pytest.fail("computed again")
+        ).max()
         == 0
     )
 

@@ -89,9 +89,6 @@ def test_broken_amat_file_is_named(tmp_path):
             read_amat(tmp_path / "x.amat")
 
 
-# - -
-
-
 @pytest.mark.parametrize(
     "name", ["mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "pets", "binarized_mnist"]
 )

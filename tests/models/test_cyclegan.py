@@ -175,10 +175,10 @@ def test_psnr_is_the_mean_over_images(config, photos, tmp_path):
     _, model, _ = load_run(tmp_path / "run")
     a, b = (x.float().numpy() / 255 for x in build.datamodule(cfg).test[torch.arange(4)])
 
-    def decibels(message, true):
+    def decibels(images, true):
         return float(
             np.mean(
-                [-10 * np.log10(((x - y) ** 2).mean()) for x, y in zip(message, true, strict=True)]
+                [-10 * np.log10(((x - y) ** 2).mean()) for x, y in zip(images, true, strict=True)]
             )
         )
 

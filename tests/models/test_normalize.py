@@ -90,7 +90,7 @@ def test_constant_channel_has_std_one(config, tmp_path):
     assert weights_of(tmp_path / "run")["std"][2] == 1
 
 
-def test_whole_numbers_are_as_good_as_others(config):
+def test_mean_and_std_may_be_whole_numbers(config):
     whole, other = (
         build.model(config("model=fc", "data=digits", f"model.normalize.std={std}", *TINY))
         for std in (2, 2.0)

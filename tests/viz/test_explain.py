@@ -240,14 +240,14 @@ def test_prediction_gallery_shows_the_worst_mistakes_first(config, tmp_path, mon
     data = build.datamodule(cfg)
     model = build.model(cfg, data)
     build.trainer(cfg, tmp_path).test(model, datamodule=data, verbose=False)
-    images, true, message, of_true, _ = kept[0]
+    images, true, predicted, probability, _ = kept[0]
     with torch.no_grad():
         shares = model.eval()(data.test.images.float() / 255).softmax(1).numpy()
-    of_each = shares[np.arange(100), data.test.labels]
-    order = of_each.argsort()[:20]
-    assert np.allclose(of_true, of_each[order], atol=1e-6)
+    expected = shares[np.arange(100), data.test.labels]
+    order = expected.argsort()[:20]
+    assert np.allclose(probability, expected[order], atol=1e-6)
     assert torch.equal(true, data.test.labels[order])
-    assert message.tolist() == shares[order].argmax(1).tolist()
+    assert predicted.tolist() == shares[order].argmax(1).tolist()
     assert torch.equal((images * 255).round().byte(), data.test.images[order])
 
 
