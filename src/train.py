@@ -58,7 +58,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
         resume.expect_fit(model, cfg, checkpoint, runs.last_checkpoint(folder))
         runs.move_damaged_metrics(folder)
     trainer = build.trainer(cfg, folder, checkpoint=checkpoint)
-    if cfg.test:
+    if cfg.test:  # again: now the number of processes is known
         expect_test_set(datamodule, trainer.world_size)
     del checkpoint  # free its memory: the trainer has it now
 

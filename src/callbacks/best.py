@@ -14,9 +14,9 @@ from src.core.files import write_atomically
 class BestCheckpoints:
     """Keep the checkpoints with the best values of a metric.
 
-    They are links to last.ckpt, made after it was written, which costs no time and no space until
-    last.ckpt is replaced. last.ckpt itself says which checkpoints are the best. So a process may be
-    killed between the two: `link` makes a missing link when the run is resumed.
+    Each is a link to last.ckpt, which costs no space until last.ckpt is replaced. last.ckpt also
+    records which checkpoints are the best: if a process is killed before it makes a link, `link`
+    makes it when the run is resumed.
 
     Args:
         folder: the run's folder `checkpoints`.

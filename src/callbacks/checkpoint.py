@@ -42,10 +42,10 @@ class Checkpoint(pl.Callback):
     `Interrupted`; a second one, more than two seconds later, stops at once. If several processes
     train one model, all stop after the same batch, whichever of them received the signal.
 
-    After the last batch of an epoch, the checkpoint is written when the hooks for the end of the
-    epoch have run; after an earlier checkpoint, a resumed run would skip them. Partially
-    accumulated gradients are saved too, and so are the newest validation metrics, which a run that
-    is resumed after its last batch still has to report.
+    At the last batch of an epoch, it waits for the hooks at the end of the epoch: a run that is
+    resumed from an earlier checkpoint would skip them. Partially accumulated gradients are saved
+    too, and so are the newest validation metrics, which a run that is resumed after its last batch
+    still has to report.
 
     If trainer.max_time expires mid-epoch, the checkpoint is written immediately. Lightning then
     runs the end-of-epoch hooks although the epoch is incomplete, so no checkpoint is written there.

@@ -78,9 +78,9 @@ def hparam_summaries(
 ) -> list[Summary]:
     """Return the events of the HPARAMS tab.
 
-    The tab shows the settings that differ between runs before the others, and of each kind of
-    column the first five. A run cannot know what others set, so it says that those that its command
-    line gave differ. A sweep knows: its other settings are equal in all jobs, and get no column.
+    The tab shows five columns of each kind, first those marked as different between runs. A run
+    marks the settings of its command line. A sweep marks those that it varies; the others are equal
+    in all jobs, so they get no column.
 
     Args:
         settings: name -> value.

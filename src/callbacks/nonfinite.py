@@ -73,7 +73,7 @@ class NonFinite(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        # on a GPU, values are read in batches that are logged, so only there something is found
+        # on a GPU, values are only checked in logged batches, so the others find nothing
         may_find = self.is_logging_step or pl_module.device.type == "cpu"
         several = may_find and trainer.world_size > 1
         if several and max_over_processes(trainer, int(bool(self.found))):

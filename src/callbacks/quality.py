@@ -87,7 +87,7 @@ class SampleQuality(pl.Callback):
             self._measure(trainer, pl_module, "val")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Measure after the last epoch, too, if it is the last because early stopping ended it."""
+        """Measure also after an epoch that early stopping has made the last."""
         stopped = any(isinstance(c, EarlyStopping) and c.ended for c in callbacks(trainer))
         if stopped and self.measured_epoch != trainer.current_epoch + 1:
             was_training = pl_module.training

@@ -102,7 +102,7 @@ def _check_kind(cfg: DictConfig) -> None:
             f"a {name} takes {wanted} (data={' or '.join(_sets_of(wanted))}), "
             f"but data={cfg.data.name} holds {held}"
         )
-    _check_refused("data", cfg.data, data)
+    _check_supported("data", cfg.data, data)
     augment = cfg.augment if isinstance(cfg.get("augment"), DictConfig) else {}
     transforms = [str(name) for name, node in augment.items() if isinstance(node, DictConfig)]
     if transforms and not class_attribute(data, "can_augment"):
@@ -116,10 +116,10 @@ def _check_kind(cfg: DictConfig) -> None:
         )
 
 
-def _check_refused(path: str, node: Any, target: str) -> None:
-    """Raise UserError if a setting of `node` has a value that the class `target` refuses."""
-    refuses = class_attribute(target, "refuses") or {}
-    for key, (possible, reason) in refuses.items():
+def _check_supported(path: str, node: Any, target: str) -> None:
+    """Raise UserError if a setting of `node` has a value that `target` does not support."""
+    supports = class_attribute(target, "supports") or {}
+    for key, (possible, reason) in supports.items():
         value = node.get(key, possible[0])
         if value not in possible:
             allowed = ", ".join(map(shown, possible))
@@ -170,7 +170,7 @@ def _check_fit(cfg: dict[str, Any]) -> None:
     _check_monitors(cfg, str(model.get("_target_")))
     if (cfg.get("objective") or {}).get("metric") is not None:
         objectives(cfg)
-    _check_refused("trainer", trainer, str(model.get("_target_")))
+    _check_supported("trainer", trainer, str(model.get("_target_")))
 
 
 def _check_best(cfg: dict[str, Any], model: str) -> None:

@@ -122,7 +122,7 @@ def target_of(group: str, choice: str) -> str:
 def settings_of(config_name: str) -> dict[str, Any]:
     """Return the top-level settings of conf/`config_name`.yaml and its groups.
 
-    The value of a group is None, except for `trainer`, whose settings all choices share.
+    A group maps to None; `trainer` maps to its settings, which are equal in all choices.
     """
     own = OmegaConf.to_container(OmegaConf.load(CONF / f"{config_name}.yaml"))
     assert isinstance(own, dict)

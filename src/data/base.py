@@ -39,8 +39,8 @@ class DataModule(pl.LightningDataModule):
     Attributes:
         holds: the kind of data, which a model names in `takes`.
         can_augment: whether `augment` applies to its training data.
-        refuses: its own settings that cannot have every value: {setting: (the possible values, the
-            reason)}.
+        supports: its own settings that cannot have every value: {setting: (the possible values, why
+            no others)}.
         state_keys: keys of `state_dict` that each checkpoint holds, by which it knows what data its
             model learned from.
         labeled: whether its items carry labels.
@@ -48,7 +48,7 @@ class DataModule(pl.LightningDataModule):
 
     holds: ClassVar[str] = "images"
     can_augment: ClassVar[bool] = True
-    refuses: ClassVar[dict[str, tuple[tuple[Any, ...], str]]] = {}
+    supports: ClassVar[dict[str, tuple[tuple[Any, ...], str]]] = {}
     state_keys: ClassVar[tuple[str, ...]] = ("class_names", "permutation")
     labeled: bool = True
 

@@ -124,7 +124,10 @@ def data_counts(datamodule: Any) -> dict[str, int]:
 
 
 def model_settings(cfg: DictConfig, counts: dict[str, int]) -> dict[str, Any]:
-    """Return cfg.model as plain values, in which the null settings named in `counts` are filled."""
+    """Return cfg.model as plain values, in which null settings named in `counts` are filled in.
+
+    They are filled in at any depth, if `model` also has that name at its top level.
+    """
     settings = OmegaConf.to_container(cfg.model, resolve=True)
     assert isinstance(settings, dict)
     used = {name: number for name, number in counts.items() if name in settings}

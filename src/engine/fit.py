@@ -22,6 +22,7 @@ def fit(trainer: pl.Trainer, model: Family, datamodule: Any, resume: bool) -> di
     """
     model.resumed = resume
     with trainer_errors():
+        # the path only says that there is a checkpoint: the trainer was built with it
         trainer.fit(model, datamodule=datamodule, ckpt_path=runs.LAST if resume else None)
     return latest_metrics(trainer)
 

@@ -65,15 +65,16 @@ class Family(pl.LightningModule):
 
     Attributes:
         schedule: instance attribute; progress in [0, 1) -> factor on all learning rates, see
-            `src.optim.schedules`. Without it the rates stay constant.
+            `src.optim.schedules`. The callback `Reproducibility` sets the rates. Without it they
+            stay constant.
         takes: the kind of data it learns from, one of the values of
             `src.data.base.DataModule.holds`.
         sentences: `labeled` or `unlabeled`: which sentences of a data set of sentences it takes;
             None for other data.
         is_classifier: it classifies images by a network from images to logits: `src.predict` and
             `src.export` use its runs, and other models may start from its weights.
-        refuses: Trainer settings that it cannot follow: {setting: (the values that it can follow,
-            the reason)}.
+        supports: Trainer settings of which it supports only some values: {setting: (these values,
+            why no others)}.
         monitor: the validation metric that falls as the model gets better, which early stopping and
             the schedule `plateau` watch by default; None: it has none.
         key_metrics: names of the metrics that matter most, without their stage, the most important
@@ -82,10 +83,10 @@ class Family(pl.LightningModule):
         optimizer_names: a name in the logs for the learning rate of each optimizer.
         compilable: dotted names of the networks that `model.compile` fuses.
         memory_format: layout of weights and images on the device.
-        resumed: instance attribute, set by `src.engine.fit`: whether the weights that training
-            starts from are in a checkpoint, which is loaded after `setup`.
+        resumed: instance attribute, set by `src.engine.fit`: whether a checkpoint will replace the
+            initial weights after `setup`.
 
-    The config checks read `takes`, `sentences`, `is_classifier`, `refuses`, `monitor` and
+    The config checks read `takes`, `sentences`, `is_classifier`, `supports`, `monitor` and
     `key_metrics` from the source, without importing the module: write them as literals, or as names
     of constants that are literals.
     """
@@ -93,7 +94,7 @@ class Family(pl.LightningModule):
     takes: ClassVar[str] = "images"
     sentences: ClassVar[str | None] = None
     is_classifier: ClassVar[bool] = False
-    refuses: ClassVar[dict[str, tuple[tuple[Any, ...], str]]] = {}
+    supports: ClassVar[dict[str, tuple[tuple[Any, ...], str]]] = {}
     monitor: ClassVar[str | None] = None
     key_metrics: ClassVar[tuple[str, ...]] = ("loss",)
     optimizer_names: ClassVar[tuple[str, ...]] = ("lr",)
@@ -141,8 +142,9 @@ class Family(pl.LightningModule):
     def replayed(self, function: Callable[..., Any], net: nn.Module, *inputs: Tensor) -> Any:
         """Return function(*inputs), in training on a GPU replayed from CUDA graphs.
 
-        For the arguments see `src.nets.cuda_graph.Replay`. Without the setting `model.cuda_graph`,
-        or if gradients are accumulated over several batches, this is a plain call.
+        `net` is the module that `function` calls; see `src.nets.cuda_graph.Replay`. Without the
+        setting `model.cuda_graph`, or if gradients are accumulated over several batches, this is a
+        plain call.
         """
         if self.replay is None or not inputs[0].is_cuda or not can_record():
             return function(*inputs)
@@ -168,7 +170,7 @@ class Family(pl.LightningModule):
         A new run calls this once, before training; a resumed one has its weights already.
 
         Args:
-            datamodule: that the model will be trained on.
+            datamodule: the data of the training.
         """
 
     def example_inputs(self) -> dict[str, tuple[nn.Module, Any]]:
@@ -176,6 +178,8 @@ class Family(pl.LightningModule):
 
         By default they are those of `graphs`. A model must have one of both.
         """
+        if not hasattr(self, "graphs"):
+            raise NotImplementedError(f"{type(self).__name__} needs graphs() or example_inputs()")
         graphs: dict[str, tuple[nn.Module, Any]] = cast(Any, self).graphs()
         return graphs
 

@@ -79,7 +79,7 @@ class CycleGAN(Family):
     compilable = ("g", "f", "d_a", "d_b")
     compared = ("A", "A to B", "A to B to A", "B", "B to A", "B to A to B")
     key_metrics = ("cycle_b", "cycle_a", "psnr_b", "ssim_b", "cycle_loss")
-    refuses: ClassVar = {
+    supports: ClassVar = {
         "accumulate_grad_batches": (
             (1,),
             "its manual optimization cannot accumulate gradients; increase data.batch_size instead",

@@ -44,7 +44,7 @@ class GAN(Family):
     optimizer_names = ("d_lr", "g_lr")
     compilable = ("generator", "discriminator")
     key_metrics = ("fid_own", "precision", "recall", "fid_inception", "coverage", "least_class")
-    refuses: ClassVar = {
+    supports: ClassVar = {
         "accumulate_grad_batches": (
             (1,),
             "its manual optimization cannot accumulate gradients; increase data.batch_size instead",

@@ -56,7 +56,7 @@ class StyleTransfer(Family):
     takes = "a photograph and a style"
     compared = ("content", "style", "result")
     key_metrics = ("loss", "content_loss", "style_loss", "tv_loss")
-    refuses: ClassVar = {
+    supports: ClassVar = {
         "accumulate_grad_batches": ((1,), "there is only one image"),
         "precision": (("auto", "32-true"), "style transfer computes in float32 only"),
     }

@@ -83,6 +83,6 @@ def test_reading_a_signature_imports_nothing():
 def test_class_attributes_are_those_that_python_finds(target):
     module, _, name = target.rpartition(".")
     found = getattr(import_module(module), name)
-    for key in ("takes", "sentences", "refuses", "holds", "can_augment", "state_keys"):
+    for key in ("takes", "sentences", "supports", "holds", "can_augment", "state_keys"):
         assert class_attribute(target, key) == getattr(found, key, None)
     assert class_attribute(target, "nothing") is None

@@ -106,6 +106,8 @@ def test_worked_model_trains(tmp_path):
     out = trained("adding-a-model.md", tmp_path, "callbacks=default")
     assert list((out / "images").glob("reconstructions_*.png"))
     assert "model.noise=-1" in refusal(tmp_path, "model=autoencoder", "model.noise=-1")
+    code, printed = run(tmp_path, ["src.train", "--summary", "model=autoencoder", "data=digits"])
+    assert code == 0, printed
 
 
 @pytest.mark.slow

@@ -69,7 +69,7 @@ class TwoDigitMnist(Mnist):
 
     labeled = False
     randomizes = True
-    refuses: ClassVar = {"channels": ((1,), "the images are gray")}
+    supports: ClassVar = {"channels": ((1,), "the images are gray")}
 
     def read(self) -> Splits:
         splits = super().read()
@@ -101,7 +101,7 @@ class BinarizedMnist(ImageData):
 
     labeled = False
     pixel_kind = "fixed binarization"
-    refuses: ClassVar = {
+    supports: ClassVar = {
         "size": ((28,), "resized images would not be binary"),
         "channels": ((1,), "the images are gray"),
     }

@@ -130,7 +130,7 @@ class Unpaired(ImageData):
 
     holds = "two domains of images"
     labeled = False
-    refuses: ClassVar = {
+    supports: ClassVar = {
         "permute": ((False,), "CycleGAN takes images as they are"),
         "binarize": ((False,), "CycleGAN takes images as they are"),
     }
@@ -193,7 +193,7 @@ class Winter(Unpaired):
         settings: settings of `ImageData`.
     """
 
-    refuses: ClassVar = {
+    supports: ClassVar = {
         "permute": ((False,), "CycleGAN takes images as they are"),
         "binarize": ((False,), "CycleGAN takes images as they are"),
         "channels": ((3,), "the winter effect takes color from its images"),
