@@ -296,6 +296,5 @@ PLAIN: dict[str, Callable[[DictConfig, Any], float]] = {
     "src.models.draw.DRAW": plain_draw_rate,
     "src.models.classifier.Classifier": plain_classifier_rate,
 }
-
 # transforms of augment that a plain loop applies; the others leave all of them out
 PLAIN_AUGMENTATIONS = {"src.models.classifier.Classifier": {"translation", "flip"}}

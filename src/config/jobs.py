@@ -85,7 +85,7 @@ def run_alone(
             raise
         except Incomplete:
             raise
-        except Exception as error:
+        except Exception as error:  # logged, then raised again
             if lost := failure(error, folder):
                 raise lost from error
             _append(folder / "train.log", f"error: {traceback.format_exc().rstrip()}")

@@ -88,7 +88,7 @@ def recorded(
                 _write(path, before)
             end = {}
         raise
-    except BaseException as error:
+    except BaseException as error:  # recorded, then raised again
         end["error"] = _message(error)
         raise
     finally:

@@ -24,7 +24,7 @@ held: set[Path] = set()  # folders that this process has locked
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"  # the newest two checkpoints
 DAMAGED = "damaged.ckpt"  # new name for a last.ckpt that a resumed run could not read
-DAMAGE = (None, errno.EINVAL, errno.EIO)  # of an OSError that a damaged file causes
+DAMAGE = (None, errno.EINVAL, errno.EIO)  # errno of the errors that reading a damaged file raises
 # a folder that holds one of these is kept
 TRAINED = (f"checkpoints/{LAST}", f"checkpoints/{PREVIOUS}", "metrics.json")
 PUT_BACK = "restore a copy of it, or train again"

@@ -179,7 +179,7 @@ class Family(pl.LightningModule):
         By default they are those of `graphs`. A model must have one of both.
         """
         if not hasattr(self, "graphs"):
-            raise NotImplementedError(f"{type(self).__name__} needs graphs() or example_inputs()")
+            raise TypeError(f"{type(self).__name__} needs graphs() or example_inputs()")
         graphs: dict[str, tuple[nn.Module, Any]] = cast(Any, self).graphs()
         return graphs
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from src.core.types import COUNTED, Advice, NonNegativeInt, PositiveInt
 
-Side = Annotated[  # of the images
+Side = Annotated[  # side of the images in pixels
     Literal[16, 28, 32, 64, 128, 256],
     Advice("model/net=fc takes any size, but no labels"),
 ]

@@ -70,7 +70,7 @@ def test_bench_takes_any_optimizer_of_torch_and_any_shift(capsys):
 
 
 def test_bench_times_the_loops_that_are_asked_for(capsys):
-    limits = ("trainer.limit_train_batches=1", "trainer.max_time=00:00:00:00")  # of other runs
+    limits = ("trainer.limit_train_batches=1", "trainer.max_time=00:00:00:00")  # ignored
     speeds = call("bench", bench, "model=fc", *FAST, "bench.loops=[ours,lean]", *limits)
     assert min(speeds.rates["ours"]) > 0
     assert list(speeds.rates) == ["ours", "lean"]

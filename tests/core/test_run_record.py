@@ -141,7 +141,11 @@ def test_a_damaged_record_is_as_none(tmp_path, text):
 
 def test_a_slow_git_does_not_delay_the_start(tmp_path, monkeypatch):
     release = threading.Event()
-    facts = lambda: release.wait(20) and {"commit": "abc"}  # noqa: E731
+
+    def facts():
+        assert release.wait(20)
+        return {"commit": "abc"}
+
     monkeypatch.setattr(run_record.provenance, "facts", facts)
     with session(tmp_path):
         release.set()

@@ -45,14 +45,14 @@ def bce_losses(d, real, fake):
 def wgan_gp_losses(d, real, fake):
     """The same of Gulrajani 2017, algorithm 1, with lambda = 10 and one epsilon per image."""
 
-    def of_d():
+    def d_loss():
         epsilon = torch.rand(32, 1, 1, 1)
         mixed = (epsilon * real + (1 - epsilon) * fake.detach()).requires_grad_()
         (slope,) = torch.autograd.grad(d(mixed).sum(), mixed, create_graph=True)
         penalty = ((slope.square().sum((1, 2, 3)).sqrt() - 1) ** 2).mean()
         return d(fake.detach()).mean() - d(real).mean() + 10 * penalty
 
-    return of_d, lambda: -d(fake).mean()
+    return d_loss, lambda: -d(fake).mean()
 
 
 @pytest.mark.parametrize(("loss", "losses"), [("bce", bce_losses), ("wgan_gp", wgan_gp_losses)])
