@@ -67,7 +67,8 @@ def expect_counts(cfg: DictConfig, settings: dict[str, Any], counts: dict[str, i
         counts: the numbers by the setting's name, `num_classes` for example.
     """
     counts = {name: number for name, number in counts.items() if name in settings}
-    for path, value in leaves(settings, "model"):
+    # the settings of the model itself first: those of its networks refer to them
+    for path, value in sorted(leaves(settings, "model"), key=lambda leaf: leaf[0].count(".")):
         number = counts.get(path.rpartition(".")[2], value)
         if value != number:
             raise UserError(f"{path}={value} does not fit data={cfg.data.name}, which has {number}")

@@ -17,7 +17,7 @@ from src.core.types import COUNTED, Advice, NonNegativeInt, PositiveInt
 
 Side = Annotated[  # side of the images in pixels
     Literal[16, 28, 32, 64, 128, 256],
-    Advice("model/net=fc takes any size, but no labels"),
+    Advice("model/net=fc takes any size"),
 ]
 
 

@@ -1,11 +1,23 @@
-"""Fully connected generator and discriminator: the networks of `model=gan` and `model=lsgan`."""
+"""Fully connected generator and discriminator: the networks of `model=gan` and `model=lsgan`.
+
+With num_classes, one-hot labels are appended to both inputs (Mirza 2014): latents
+(B, latent_dim + num_classes), images (B, C + num_classes, H, W).
+"""
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 from torch import nn
 
-from src.core.types import ImageSize, PositiveInt, Probability, height_width
+from src.core.types import (
+    COUNTED,
+    ImageSize,
+    NonNegativeInt,
+    PositiveInt,
+    Probability,
+    height_width,
+)
 
 
 def generator(
@@ -13,11 +25,12 @@ def generator(
     channels: PositiveInt,
     size: ImageSize,
     hidden_dims: Sequence[PositiveInt] = (1024, 1024),
+    num_classes: Annotated[NonNegativeInt, COUNTED] = 0,
 ) -> nn.Sequential:
     """Return an MLP with ReLU and tanh: z (B, latent_dim) -> images (B, C, H, W) in [-1, 1]."""
     shape = (channels, *height_width(size))
     layers: list[nn.Module] = []
-    for n_in, n_out in zip([latent_dim, *hidden_dims[:-1]], hidden_dims, strict=True):
+    for n_in, n_out in zip([latent_dim + num_classes, *hidden_dims[:-1]], hidden_dims, strict=True):
         layers += [nn.Linear(n_in, n_out), nn.ReLU()]
     return nn.Sequential(
         *layers, nn.Linear(hidden_dims[-1], math.prod(shape)), nn.Tanh(), nn.Unflatten(1, shape)
@@ -29,9 +42,10 @@ def discriminator(
     size: ImageSize,
     hidden_dims: Sequence[PositiveInt] = (256, 256),
     slope: Probability = 0.01,
+    num_classes: Annotated[NonNegativeInt, COUNTED] = 0,
 ) -> nn.Sequential:
     """Return an MLP with LeakyReLU: images (B, C, H, W) in [-1, 1] -> logits (B, 1)."""
-    values = channels * math.prod(height_width(size))
+    values = (channels + num_classes) * math.prod(height_width(size))
     layers: list[nn.Module] = [nn.Flatten()]
     for n_in, n_out in zip([values, *hidden_dims[:-1]], hidden_dims, strict=True):
         layers += [nn.Linear(n_in, n_out), nn.LeakyReLU(slope)]

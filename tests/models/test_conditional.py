@@ -64,6 +64,25 @@ def test_conditional_training_step_equals_the_formulas(config, tmp_path):
             assert torch.allclose(a, b, atol=2e-5), name
 
 
+@pytest.mark.parametrize("name", ["gan", "dcgan", "wgan_gp"])
+def test_num_classes_makes_any_gan_conditional(config, name):
+    base = (f"model={name}", "data=digits")
+    plain, model = build.model(config(*base)), build.model(config(*base, "model.num_classes=10"))
+    for labels in (torch.zeros(2, dtype=torch.long), torch.tensor([3, 9])):
+        z = model.latents(2, torch.Generator().manual_seed(0), labels)
+        images = model.generator(z)
+        assert images.shape == (2, 1, 28, 28)
+        assert model.discriminator_given(labels)(images).shape == (2, 1)
+    first = [next(gan.generator.parameters()).shape for gan in (plain, model)]
+    assert first[1][1] - first[0][1] == 10
+
+
+def test_wrong_number_of_classes_is_reported_as_the_setting_of_the_model(config):
+    cfg = config(*TINY, "model=gan", "model.num_classes=7", "data=digits")
+    with pytest.raises(UserError, match=r"^model\.num_classes=7 does not fit data=digits"):
+        build.datamodule(cfg)
+
+
 def test_gradient_penalty_ignores_the_label_planes(config):
     model = build.model(config("model=cdcgan", "data=digits", "data.num_classes=10"))
     seen = []
