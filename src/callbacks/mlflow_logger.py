@@ -157,8 +157,7 @@ class MLflow(Logger):
                 self.client.log_image(self.run_id, image, key=allowed_name(tag), step=batches)
                 del pictures[0]
         except Exception as error:  # MLflow, its database and the network can raise any type
-            left = {(batches, tag): value for batches, tag, value in (*numbers, *pictures)}
-            self.outbox.waiting = left | self.outbox.waiting
+            self.outbox.put_back([*numbers, *pictures])
             if not self.warned:
                 self.warned = True
                 log.warning("MLflow does not answer (%s); trying again later", first_line(error))

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,8 @@ class Outbox:
     """Points that wait to be sent, and a record of those that were.
 
     A resumed run computes again what an interrupted session logged after the checkpoint. The record
-    says how far earlier sessions got; `add` ignores their points.
+    says how far earlier sessions got, so that `add` ignores their points, and which numbers they
+    could not send.
 
     Args:
         path: file of the record, in the run's folder.
@@ -42,6 +44,8 @@ class Outbox:
             record = json.loads(path.read_text(encoding="utf-8"))
             self.run_id = record["run_id"]
             self.batches, self.tags = record["batches"], set(record["tags"])
+            for batches, tag, value in record.get("unsent", ()):
+                self.waiting[batches, tag] = value
         except (OSError, ValueError, KeyError, TypeError):
             pass  # a new run, or a damaged record: the service gets a new run
         self.before = self.batches, frozenset(self.tags)
@@ -76,9 +80,19 @@ class Outbox:
             self.write()
         return points
 
-    def write(self) -> None:
+    def put_back(self, points: list[Point]) -> None:
+        """Let points wait that could not be sent, and record the numbers among them."""
+        self.waiting = {point[:2]: point.value for point in points} | self.waiting
+        self.write([list(point) for point in points if isinstance(point.value, float)])
+
+    def write(self, unsent: Sequence[list[Any]] = ()) -> None:
         """Write the record. Without it, a resumed run would send some points again."""
-        record = {"run_id": self.run_id, "batches": self.batches, "tags": sorted(self.tags)}
+        record = {
+            "run_id": self.run_id,
+            "batches": self.batches,
+            "tags": sorted(self.tags),
+            "unsent": unsent,
+        }
         text = json.dumps(record) + "\n"
         with optional(f"{self.path.name} left out", self.path.parent):
             write_atomically(self.path, lambda path: path.write_text(text, encoding="utf-8"))

@@ -91,6 +91,17 @@ def test_points_that_an_earlier_session_sent_are_left_out(tmp_path):
     assert second.take() == [Point(3, "loss", 3.0), Point(2, "acc", 0.5)]
 
 
+def test_numbers_that_could_not_be_sent_wait_for_the_resumed_run(tmp_path):
+    first = Outbox(tmp_path / "sent.json")
+    first.add(1, {"loss": 1.0, "samples": np.zeros((2, 2))})
+    first.put_back(first.take())
+    assert len(first.waiting) == 2
+    second = Outbox(tmp_path / "sent.json")
+    second.add(1, {"loss": 1.0})  # computed again, after the checkpoint
+    assert second.take() == [Point(1, "loss", 1.0)]
+    assert Outbox(tmp_path / "sent.json").take() == [], "sent once"
+
+
 def test_damaged_record_of_sent_points_starts_a_new_one(tmp_path):
     (tmp_path / "sent.json").write_text("{")
     outbox = Outbox(tmp_path / "sent.json")
