@@ -1,6 +1,8 @@
 """The moving average of a network's weights."""
 
 import copy
+from collections.abc import Callable
+from itertools import compress
 
 import torch
 from torch import Tensor, nn
@@ -27,20 +29,25 @@ class MovingAverage(nn.Module):
         super().__init__()
         self.module = copy.deepcopy(net).requires_grad_(False)
         self.decay, self.ramp_up, self.updates = decay, ramp_up, 0
+        self._tensors: _Tensors | None = None  # to collect them anew takes longer than to average
 
     @torch.no_grad()
     def update(self, net: nn.Module) -> None:
         """Move the average towards the weights of `net`; copy buffers that hold integers."""
         n = self.updates
         decay = min(self.decay, (1 + n) / (10 + n)) if self.ramp_up else self.decay
-        pairs = [*zip(_tensors(self.module), _tensors(net), strict=True)]
-        floats = [(mean, new) for mean, new in pairs if mean.is_floating_point()]
-        means, news = [mean for mean, _ in floats], [new for _, new in floats]
-        torch._foreach_lerp_(means, news, 1 - decay if n else 1.0)
-        counts = [(mean, new) for mean, new in pairs if not mean.is_floating_point()]
-        if counts:
-            torch._foreach_copy_([mean for mean, _ in counts], [new for _, new in counts])
+        if self._tensors is None or self._tensors.net is not net:
+            self._tensors = _Tensors(self.module, net)
+        tensors = self._tensors
+        torch._foreach_lerp_(tensors.means, tensors.values, 1 - decay if n else 1.0)
+        if tensors.integer_values:
+            torch._foreach_copy_(tensors.integers, tensors.integer_values)
         self.updates += 1
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "MovingAverage":
+        """Move or convert all tensors, which replaces some of them."""
+        self._tensors = None
+        return super()._apply(fn, recurse)
 
     def get_extra_state(self) -> Tensor:
         """Return the number of updates, for checkpoints."""
@@ -51,8 +58,16 @@ class MovingAverage(nn.Module):
         self.updates = int(state)
 
 
-def _tensors(net: nn.Module) -> list[Tensor]:
-    return [*net.parameters(), *net.buffers()]
+class _Tensors:
+    """The tensors of an average and, in the same order, those of its network `net`."""
+
+    def __init__(self, average: nn.Module, net: nn.Module) -> None:
+        self.net = net
+        both = [[*module.parameters(), *module.buffers()] for module in (average, net)]
+        is_float = [tensor.is_floating_point() for tensor in both[0]]
+        self.means, self.values = (list(compress(tensors, is_float)) for tensors in both)
+        is_integer = [not it for it in is_float]
+        self.integers, self.integer_values = (list(compress(t, is_integer)) for t in both)
 
 
 def moving_average(net: nn.Module, decay: float, ramp_up: bool = False) -> MovingAverage | None:

@@ -39,3 +39,18 @@ def test_a_checkpoint_holds_the_number_of_updates():
 
 def test_without_a_decay_there_is_none():
     assert moving_average(nn.Linear(1, 1), 0.0) is None
+
+
+def test_it_averages_the_tensors_that_a_conversion_replaced():
+    net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    average = MovingAverage(net, 0.5)
+    average.update(net)
+    nn.ModuleList([net, average]).double()
+    for value in (*net.parameters(), *net.buffers()):
+        value.data.fill_(4)
+    for _ in range(3):
+        average.update(net)
+    start = dict(MovingAverage(nn.BatchNorm1d(2), 0.5).module.named_buffers())["running_var"]
+    expected = 4 - (4 - start.double()) / 8
+    assert torch.allclose(average.module.get_buffer("1.running_var"), expected)
+    assert average.module.get_buffer("1.num_batches_tracked") == 4
