@@ -13,6 +13,9 @@ from src.metrics.color import Map, color_maps
 from src.metrics.similarity import psnr, ssim
 from src.models.base import Family
 
+# batches from which compiling saves time, on two CPU cores: docs/results/speed.md
+COMPILE_PAYS_FROM = 900
+
 
 class ImagePool(nn.Module):
     """A buffer of earlier fakes, so that a discriminator does not forget them (Zhu, section 4).
@@ -113,6 +116,9 @@ class CycleGAN(Family):
         self.loss = LeastSquares()
         shape = (channels, *height_width(size))
         self.pool_a, self.pool_b = ImagePool(pool_size, shape), ImagePool(pool_size, shape)
+
+    def compile_pays_from(self) -> int:
+        return COMPILE_PAYS_FROM
         self.color_maps: dict[str, dict[str, Map]] = {}  # by target domain, by name
 
     def setup(self, stage: str) -> None:

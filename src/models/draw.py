@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from src.core.types import Positive
 from src.losses import bernoulli_nll, gaussian_kl
 from src.models.base import Family
+from src.nets.attention import NoAttention
 from src.nets.draw import Draw
 from src.optim.clipping import clip_each
 from src.viz.canvases import Canvases
@@ -50,7 +51,10 @@ class DRAW(Family):
         self.clip_norm = clip_norm
         self.kl_sums = torch.empty(0)
 
-    def compile_pays_from(self) -> int:
+    def compile_pays_from(self) -> int | None:
+        is_small = isinstance(self.net.cell.attention, NoAttention)  # few operations to fuse
+        if is_small and self.device.type == "cpu":
+            return None
         return math.ceil(COMPILE_PAYS_FROM / self.net.num_steps)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

@@ -13,6 +13,9 @@ from src.models.base import Family
 from src.nets.latents import straight_walks
 from src.nets.vae import EncoderDecoder
 
+# batches from which compiling saves time, on two CPU cores: docs/results/speed.md
+COMPILE_PAYS_FROM = 13_000
+
 
 class VAE(Family):
     """Variational auto-encoder (Kingma & Welling 2013; beta: Higgins 2017).
@@ -56,6 +59,9 @@ class VAE(Family):
         start = torch.tensor(math.log(sigma or 0.3))
         self.log_sigma = nn.Parameter(start, likelihood == "gaussian" and sigma is None)
         self.moments = torch.empty(0)  # count, sums and sums of squares of mu, while evaluating
+
+    def compile_pays_from(self) -> int:
+        return COMPILE_PAYS_FROM
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer([p for p in self.parameters() if p.requires_grad])

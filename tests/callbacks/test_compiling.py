@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from src.callbacks.compiling import Compile
+from src.engine import build
 from src.models.base import Family
 from src.train import train
+from tests.conftest import ROOT
 from tests.contract.small import overrides, small_run
 
 
@@ -19,7 +21,7 @@ from tests.contract.small import overrides, small_run
     [
         (True, None, True, ""),
         (False, 1, False, ""),
-        ("auto", None, False, "not compiled, because it makes this model no faster"),
+        ("auto", None, False, "not compiled: this model is not known to get faster"),
         ("auto", 100, True, "compiled, because the run has 100 batches"),
         ("auto", 101, False, "not compiled, because the run has 100 batches"),
     ],
@@ -48,6 +50,19 @@ def test_auto_compiles_if_the_run_is_long_enough(
         assert f"model.compile=auto: {said}" in caplog.text
     else:
         assert not caplog.text
+
+
+@pytest.mark.parametrize("name", ["vae", "draw", "draw_noattention", "cyclegan"])
+def test_auto_follows_the_published_measurements(name, config):
+    with (ROOT / "results" / "compiling.csv").open() as file:
+        rows = {(row["run"], row["metric"]): row["value"] for row in csv.DictReader(file)}
+    recipe = rows[name, "label"].strip("`")
+    pays_from = build.model(config(f"experiment={recipe}", "data.root=DATA")).compile_pays_from()
+    measured = rows[name, "pays_from"]
+    if measured == "never":
+        assert pays_from is None
+    else:
+        assert pays_from == pytest.approx(int(measured.replace(",", "")), rel=0.1)
 
 
 @pytest.mark.slow
