@@ -43,6 +43,8 @@ class Axes:
 CURVES = {
     "draw": Axes("epochs", "bound on validation, nats per image", top=130),
     "vgg": Axes("batches", "training loss"),
+    "resnet20": Axes("epochs", "training loss"),
+    "cifar10_fast": Axes("epochs", "training loss"),
     "gan": Axes("batches", "FID on validation, own features", log=True),
     "cyclegan": Axes("batches", "mean absolute difference, training"),
 }
