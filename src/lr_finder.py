@@ -40,6 +40,7 @@ def find_lr(cfg: DictConfig) -> float | None:
     from src.engine import build
     from src.engine.fit import trainer_errors
     from src.metrics.lr_range import smoothed, steepest
+    from src.optim.schedules import constant
     from src.viz.lr_curve import save_lr_curve
 
     cfg = cfg.copy()
@@ -51,6 +52,7 @@ def find_lr(cfg: DictConfig) -> float | None:
     cfg.callbacks = cfg.logger = cfg.profiler = None
     model = build.model(cfg, data)
     model.load_pretrained(data)
+    model.schedule = constant  # LRRange sets the rates; `plateau` would ask for a validation
     test = LRRange(cfg.min_lr, cfg.max_lr, cfg.batches)
     print(
         f"{family} on {data.name}: up to {cfg.batches} batches, "

@@ -166,6 +166,7 @@ def our_clock(cfg: DictConfig, data: Any, precision: str, profiler: Any = None) 
     import torch
 
     from src.engine import build
+    from src.optim.schedules import Plateau, constant
 
     class Timer(pl.Callback):
         def on_train_batch_end(
@@ -184,7 +185,10 @@ def our_clock(cfg: DictConfig, data: Any, precision: str, profiler: Any = None) 
         trainer: Any = build.trainer(cfg, Path(folder), Timer())
         if profiler is not None:
             trainer.profiler = profiler
-        trainer.fit(build.model(cfg, data), datamodule=data)
+        model = build.model(cfg, data)
+        if isinstance(getattr(model, "schedule", None), Plateau):
+            model.schedule = constant  # there is no validation
+        trainer.fit(model, datamodule=data)
     return clock
 
 

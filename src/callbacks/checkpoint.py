@@ -16,6 +16,7 @@ from src.callbacks.report import basis
 from src.callbacks.trainer_state import (
     callbacks,
     expect_validation,
+    is_out_of_time,
     max_over_processes,
     monitored,
 )
@@ -185,12 +186,7 @@ class Checkpoint(pl.Callback):
         if due or self.stopped_mid_epoch or signum:
             self._save(trainer, signum)
         if self.stopped_mid_epoch:
-            again = f"python -m src.train resume={self.folder} trainer.max_time=null"
-            log.info(
-                "max_time reached after %s; resume with: %s",
-                count(progress(trainer).batch, "batch"),
-                again,
-            )
+            self._log_out_of_time(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self.stopped_mid_epoch:
@@ -200,6 +196,13 @@ class Checkpoint(pl.Callback):
             signum = max_over_processes(trainer, self.signum)
             if signum or max_over_processes(trainer, int(self._is_due(trainer))):
                 self._save(trainer, signum)
+            if is_out_of_time(trainer) and progress(trainer).epoch != trainer.max_epochs:
+                self._log_out_of_time(trainer)
+
+    def _log_out_of_time(self, trainer: pl.Trainer) -> None:
+        again = f"python -m src.train resume={self.folder} trainer.max_time=null"
+        batches = count(progress(trainer).batch, "batch")
+        log.info("max_time reached after %s; resume with: %s", batches, again)
 
     def _is_due(self, trainer: pl.Trainer) -> bool:
         """Return whether to save after this epoch."""

@@ -55,9 +55,7 @@ class Compile(pl.Callback):
     def _decide(self, model: CanCompile, batches: float) -> bool:
         decision, pays_from = model.should_compile(batches), model.compile_pays_from()
         if model.compile_setting == "auto" and pays_from is None:
-            log.info(
-                "model.compile=auto: not compiled: this model is not known to get faster"
-            )
+            log.info("model.compile=auto: not compiled: this model is not known to get faster")
         elif model.compile_setting == "auto":
             log.info(
                 "model.compile=auto: %s, because the run has %s batches, and compiling pays from "

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from src.callbacks.images import log_image, moment, save_image
 from src.callbacks.protocols import CanClassify
-from src.callbacks.trainer_state import datamodule, is_last_epoch, is_power_of_two
+from src.callbacks.trainer_state import datamodule, is_last_validation, is_power_of_two
 from src.core.types import PositiveInt
 from src.metrics.intervals import wilson
 from src.viz import charts
@@ -61,7 +61,8 @@ class PredictionGallery(pl.Callback):
         self._keep(pl_module, outputs, batch)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        due = is_power_of_two(trainer.current_epoch + 1) or is_last_epoch(trainer)
+        number = (trainer.current_epoch + 1) // (trainer.check_val_every_n_epoch or 1)
+        due = is_power_of_two(number) or is_last_validation(trainer)
         self._draw(trainer, pl_module, "val", due)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

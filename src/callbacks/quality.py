@@ -11,7 +11,12 @@ from torch import Tensor
 from src.callbacks.early_stopping import EarlyStopping
 from src.callbacks.protocols import CanSample, CanSampleClasses
 from src.callbacks.train_metrics import not_training
-from src.callbacks.trainer_state import callbacks, datamodule, on_first_process
+from src.callbacks.trainer_state import (
+    callbacks,
+    datamodule,
+    is_last_validation,
+    on_first_process,
+)
 from src.core.errors import UserError
 from src.core.packages import require
 from src.core.pixels import to_uint8
@@ -44,12 +49,24 @@ class SampleQuality(pl.Callback):
             `src.metrics.inception`).
 
     Attributes:
+        measures: metrics of validation that it logs, which a `monitor` may name.
         needs: setting -> the extra and the package that it needs (see `expect_packages`).
         counts, based_on: see `src.callbacks.report.Basis`; `test/samples` also counts the real
             images.
         features: the data set and the digest of its feature network; empty if none was needed.
     """
 
+    measures: ClassVar = (
+        "fid_own",
+        "kid_own",
+        "precision",
+        "recall",
+        "density",
+        "coverage",
+        "asked_acc",
+        "confidence",
+        "least_class",
+    )
     needs: ClassVar = {"inception": ("inception", "torch_fidelity")}
 
     def __init__(
@@ -79,7 +96,7 @@ class SampleQuality(pl.Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
-        due = epoch == trainer.max_epochs or (
+        due = is_last_validation(trainer) or (
             self.every_n_epochs and epoch % self.every_n_epochs == 0
         )
         if due or trainer.state.fn == "validate":

@@ -133,7 +133,9 @@ def _filters(layer: Any) -> Tensor:
 
     Those of a transposed convolution that paints images are what one input paints.
     """
-    weight: Tensor = layer.weight
+    training = layer.training
+    weight: Tensor = layer.eval().weight  # in training, spectral norm changes its state when read
+    layer.train(training)
     if isinstance(layer, nn.ConvTranspose2d) and weight.shape[1] not in (1, 3):
         return weight.transpose(0, 1)
     return weight

@@ -212,11 +212,24 @@ def _check_monitors(cfg: dict[str, Any], model: str) -> None:
                 f"falls as it gets better; name a val/ metric of docs/metrics.md, or leave out "
                 f"{node}"
             )
+        if value:
+            _check_measured(path, value, cfg.get("callbacks") or {})
         if value and values.get(f"{node}.mode", "") is None and direction(value) is None:
             known = [f"val/{metric}" for metric in class_attribute(model, "key_metrics") or ()]
             raise UserError(
                 f"{node}.mode must be given, min or max: the name of {value} does not say "
                 f"which is better{near(value, known)}"
+            )
+
+
+def _check_measured(path: str, metric: str, callbacks: dict[str, Any]) -> None:
+    """Raise UserError if a callback measures the metric that `path` names, but not each time."""
+    for name, node in callbacks.items():
+        measures = class_attribute(str(node.get("_target_")), "measures") or ()
+        if metric.removeprefix("val/") in measures and node.get("every_n_epochs") != 1:
+            raise UserError(
+                f"{path}={metric} must be measured at every validation: "
+                f"set callbacks.{name}.every_n_epochs=1"
             )
 
 

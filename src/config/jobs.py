@@ -114,6 +114,7 @@ def failure(error: Exception, folder: Path) -> TrainingFailed | None:
     """
     resume = f"resume with: python -m src.train resume={folder}"
     if is_lost_process(error):
+        _append(folder / "train.log", f"error: {traceback.format_exc().rstrip()}")
         return TrainingFailed(f"another process of this run has ended; {resume}")
     if (failure := os_failure(error)) is None:
         return None
@@ -131,8 +132,11 @@ def failure(error: Exception, folder: Path) -> TrainingFailed | None:
 
 def is_lost_process(error: Exception) -> bool:
     """Return whether an operation across processes failed: an error of gloo, NCCL or torch."""
-    words = f"{type(error).__name__} {error}".lower()
-    return isinstance(error, RuntimeError) and any(w in words for w in ("gloo", "nccl", "dist"))
+    distributed: Any = sys.modules.get("torch.distributed")
+    if not isinstance(error, RuntimeError) or not (distributed and distributed.is_initialized()):
+        return False
+    words = str(error).lower()
+    return type(error).__name__.startswith("Dist") or "gloo" in words or "nccl" in words
 
 
 def _append(path: Path, words: str) -> None:

@@ -4,6 +4,7 @@ import difflib
 import errno
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,6 +100,10 @@ ADVICE = {
 }
 
 
+# PyTorch's own error on a GPU, and the words of a RuntimeError on a CPU
+NO_MEMORY = re.compile(r"^OutOfMemoryError:|^RuntimeError: .*DefaultCPUAllocator: ")
+
+
 def os_failure(error: BaseException | None) -> OSFailure | None:
     """Return the failure of the system that raised or caused `error`; None for other errors."""
     while error is not None:
@@ -108,6 +113,12 @@ def os_failure(error: BaseException | None) -> OSFailure | None:
                 return _describe(error)
             if "[Errno " in words:  # raised in a worker: only its text arrives here
                 return OSFailure(words.strip().rpartition("\n")[2], "try again")
+        if isinstance(error, MemoryError) or NO_MEMORY.search(f"{type(error).__name__}: {words}"):
+            size = re.search(r"allocate ([\d.]+ \w+)", words)
+            return OSFailure(
+                f"out of memory{f' ({size[1]} more are needed)' if size else ''}",
+                "lower data.batch_size, data.eval_batch_size or data.size",
+            )
         if isinstance(error, RuntimeError) and words.startswith("DataLoader worker (pid"):
             return OSFailure(
                 f"a process that reads images died ({words.rpartition(') ')[2].strip(' .')})",

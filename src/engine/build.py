@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import EarlyStopping, Timer
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.strategies import DDPStrategy
 
 from src.callbacks.checkpoint import Checkpoint
 from src.callbacks.compiling import Compile
@@ -188,6 +189,9 @@ def trainer(
     except Exception as error:  # Hydra wraps the Trainer's own error
         raise UserError(f"trainer: {root_cause(error)}") from error
     expect_processes(trainer)
+    if settings["strategy"] == "auto" and isinstance(trainer.strategy, DDPStrategy):
+        # the networks of a GAN take turns, so each backward pass leaves some parameters unused
+        trainer.strategy._ddp_kwargs["find_unused_parameters"] = True
     trainer.fit_loop.epoch_loop.automatic_optimization = StepLoop(trainer)
     # Lightning's handlers broadcast inside the handler, which hangs if the ranks are at
     # different points; `Checkpoint` and `src.config.cli` handle signals instead

@@ -18,14 +18,19 @@ from src.models.normalize import in_channels
 
 
 def expect_test_set(datamodule: Any, processes: int = 1) -> None:
-    """Raise UserError if `datamodule` has no images to test on, or fewer than processes."""
-    if hasattr(datamodule, "test_size") and len(datamodule.test) < processes:
-        raise UserError(
-            f"data.test_size={datamodule.test_size} leaves "
-            f"{count(len(datamodule.test), 'image') if processes > 1 else 'nothing'} to test on"
-            f"{f' with {processes} processes' if processes > 1 else ''}; "
-            "to train without a test: test=false"
-        )
+    """Raise UserError if `datamodule` has no images to test on, or fewer than processes.
+
+    Sentences without labels are tested on nothing, which is no error.
+    """
+    n, is_split = len(datamodule.test), hasattr(datamodule, "test_size")
+    if n >= processes or (n == 0 and not is_split):
+        return
+    source = f"data.test_size={datamodule.test_size} leaves" if is_split else "the data have"
+    raise UserError(
+        f"{source} {count(n, 'image' if is_split else 'sentence') if n else 'nothing'} to test on"
+        f"{f' with {processes} processes' if processes > 1 else ''}; "
+        "to train without a test: test=false"
+    )
 
 
 def expect_processes(trainer: pl.Trainer) -> None:

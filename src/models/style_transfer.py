@@ -267,7 +267,10 @@ class StyleTransfer(Family):
             loss.backward()
             return loss.item()
 
-        for _ in range(self.num_steps):
+        rates = [group["lr"] for group in optimizer.param_groups]
+        for step in range(self.num_steps):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * self.schedule(step / self.num_steps)
             optimizer.step(closure)
         return x.detach().clamp(0, 1)
 

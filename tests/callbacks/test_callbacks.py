@@ -13,14 +13,16 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
 from src.callbacks import weights
 from src.callbacks.images import delete_images_after
 from src.callbacks.loggers import CSVLogger
 from src.callbacks.prediction_gallery import PredictionGallery
-from src.callbacks.trainer_state import is_due
+from src.callbacks.trainer_state import is_due, is_last_validation
 from src.core import runs
 from src.engine.load import load_run
+from src.nets.init import spectral_norm
 from src.train import train
 from src.viz import grids
 
@@ -110,6 +112,30 @@ def test_callbacks_do_not_change_training(seen, config, tmp_path):
     )
     for name, value in one["state_dict"].items():
         assert torch.equal(value, other["state_dict"][name]), name
+
+
+def test_pictures_of_filters_do_not_change_spectral_norm():
+    """In training, reading a normalized weight moves the estimate of its norm."""
+    layer = spectral_norm(nn.Sequential(nn.Conv2d(1, 4, 3)))[0]
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    for _ in range(3):
+        assert weights._filters(layer).shape == (4, 1, 3, 3)
+    assert layer.training
+    assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("every", "epochs", "last"), [(1, 3, 3), (2, 4, 4), (5, 12, 10), (2, -1, None), (1, None, None)]
+)
+def test_the_last_validation_is_known(every, epochs, last):
+    trainer = SimpleNamespace(should_stop=False, max_epochs=epochs, check_val_every_n_epoch=every)
+    validated = range(every, 20, every)
+    found = []
+    for epoch in validated:
+        trainer.current_epoch = epoch - 1
+        if is_last_validation(trainer):
+            found.append(epoch)
+    assert (found or [None])[0] == last
 
 
 def test_scalars_are_logged_at_the_number_of_batches_seen(events):

@@ -12,6 +12,7 @@ SMALL = (*TINY, "data.batch_size=8", "trainer.max_epochs=1", "min_lr=1e-4", "max
 
 @pytest.mark.parametrize(
     "model", [("model=fc", "model.net.hidden_dims=[16,16]", "model/schedule=one_cycle"),
+              ("model=fc", "model.net.hidden_dims=[16,16]", "model/schedule=plateau"),
               ("model=vae", "model.net.encoder.hidden_dims=[16]")]
 )  # fmt: skip
 def test_range_test_suggests_a_rate_and_draws_the_curve(model, tmp_path, capsys):

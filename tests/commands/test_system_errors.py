@@ -17,12 +17,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from src.callbacks import loggers
 from src.callbacks.loggers import Events
+from src.config.jobs import is_lost_process
 from src.core.errors import optional, os_failure
 from src.core.files import LogFile, shared_folder, write_atomically, write_or_remove
 from src.data import order
 from src.data.images import ImageSet
 from tests.conftest import ROOT, TINY, command
 
+SMALLER = "lower data.batch_size, data.eval_batch_size or data.size"
 FULL = OSError(errno.ENOSPC, "No space left on device", "/disk/last.ckpt")
 
 
@@ -57,6 +59,12 @@ def small_files(limit):
             "a process that reads images died (is killed by signal: Killed)",
             "give it more memory, or lower data.workers",
         ),
+        (MemoryError(), "out of memory", SMALLER),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has 1"),
+            "out of memory (20.00 MiB more are needed)",
+            SMALLER,
+        ),
     ],
 )
 def test_errors_of_the_system_are_one_line(error, reason, advice):
@@ -64,6 +72,30 @@ def test_errors_of_the_system_are_one_line(error, reason, advice):
     outer = ValueError("of a library")
     outer.__cause__ = error
     assert os_failure(outer) == (reason, advice)
+
+
+def test_memory_of_the_cpu_that_is_not_there_is_one_line():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(10**15)
+    reason = "out of memory (4000000000000000 bytes more are needed)"
+    assert os_failure(caught.value) == (reason, SMALLER)
+
+
+@pytest.mark.parametrize(
+    ("error", "together", "lost"),
+    [
+        (torch.distributed.DistBackendError("timed out"), True, True),
+        (RuntimeError("[../gloo/transport/tcp/pair.cc] Connection closed by peer"), True, True),
+        (RuntimeError("NCCL communicator was aborted"), True, True),
+        (RuntimeError("gloo"), False, False),
+        (RuntimeError("invalid multinomial distribution"), True, False),
+        (RuntimeError("in torch.nn.parallel.DistributedDataParallel, parameters ..."), True, False),
+        (RuntimeError("File /usr/lib/python3/dist-packages/torch/x.py"), True, False),
+    ],
+)
+def test_lost_process_is_told_from_other_errors(error, together, lost, monkeypatch):
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: together)
+    assert is_lost_process(error) == lost
 
 
 @pytest.mark.parametrize(

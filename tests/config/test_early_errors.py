@@ -50,7 +50,11 @@ STOPPING = "callbacks=[default,early_stopping]"
 def test_early_stopping_of_a_family_without_a_metric_is_refused(overrides, setting, family):
     with pytest.raises(UserError, match=rf"^{setting}\.monitor must be given: a {family}"):
         check(compose("train", overrides))
-    check(compose("train", [*overrides, f"{setting}.monitor=val/fid_own"]))
+    monitored = [*overrides, f"{setting}.monitor=val/fid_own"]
+    check(compose("train", [*monitored, "callbacks.quality.every_n_epochs=1"]))
+    if family == "GAN":
+        with pytest.raises(UserError, match=rf"^{setting}\.monitor=val/fid_own must be measured"):
+            check(compose("train", monitored))
     with pytest.raises(UserError, match=rf"^{setting}\.mode must be given, min or max: .*d_real"):
         check(compose("train", [*overrides, f"{setting}.monitor=val/d_real"]))
 

@@ -1,5 +1,7 @@
 """Training, validation and test keep class shares; missing classes are logged."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -115,8 +117,12 @@ def test_empty_test_set_needs_test_false(config, tmp_path):
     )
     with pytest.raises(UserError, match=r"data\.test_size=0 leaves nothing to test on; to train"):
         train(cfg, saved(cfg, tmp_path / "refused"))
-    with pytest.raises(UserError, match="test_size=0 leaves 0 images to test on with 2 processes"):
+    with pytest.raises(UserError, match="test_size=0 leaves nothing to test on with 2 processes"):
         expect_test_set(build.datamodule(cfg), processes=2)
+    one_sentence = SimpleNamespace(test=[0], name="reviews")
+    with pytest.raises(UserError, match="the data have 1 sentence to test on with 2 processes"):
+        expect_test_set(one_sentence, processes=2)
+    expect_test_set(SimpleNamespace(test=[]), processes=2)
     cfg.test = False
     values = train(cfg, saved(cfg, tmp_path / "run"))
     assert values["batches"] == 3

@@ -97,6 +97,14 @@ def test_all_processes_stop_after_the_same_batch(uncut, tmp_path, name, receiver
 
 
 @pytest.mark.slow
+def test_networks_that_take_turns_need_no_other_trainer(uncut, tmp_path):
+    """`trainer.devices=2` without `trainer=ddp`."""
+    settings = [word for word in LONG if word != "trainer=ddp"]
+    result = command("train", *settings, "trainer.max_epochs=1", f"hydra.run.dir={tmp_path / 'r'}")
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.slow
 def test_each_process_gets_its_accumulated_gradient_back(tmp_path):
     """Until the step, the processes have different gradients. The run is cut within a step."""
     settings = (*DDP, "model=fc", "data.batch_size=4", "trainer.accumulate_grad_batches=5",

@@ -152,6 +152,23 @@ def test_a_time_limit_inside_an_epoch_loses_no_batch(config, tmp_path, monkeypat
         assert_same(one[part], other[part], part)
 
 
+@pytest.mark.parametrize("batches", [2, 4])
+def test_a_time_limit_is_logged_inside_an_epoch_and_at_its_end(
+    config, tmp_path, monkeypatch, batches
+):
+    step, seen = Classifier.training_step, []
+    monkeypatch.setattr(
+        Classifier, "training_step", lambda self, *args: seen.append(0) or step(self, *args)
+    )
+    monkeypatch.setattr(
+        Timer, "time_elapsed", lambda self, stage="train": 100.0 * (len(seen) >= batches)
+    )
+    cfg = config(*THREE_EPOCHS, "model=fc", "trainer.max_time=00:00:01:00")
+    folder = saved(cfg, tmp_path / "run")
+    train(cfg, folder)
+    assert (folder / "train.log").read_text().count(f"max_time reached after {batches} b") == 1
+
+
 def test_cut_twice_in_one_epoch(uncut, config, tmp_path, monkeypatch):
     step, seen, cfg = GAN.training_step, [], config(*GAN_RUN)
     folder = saved(cfg, tmp_path / "cut")

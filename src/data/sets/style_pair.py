@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from src.core.errors import UserError
 from src.core.pixels import to_float
 from src.core.types import Color, ImageSize, InputPath, PositiveInt, height_width
 from src.data.base import DataModule
@@ -85,6 +86,8 @@ class StylePair(DataModule):
         return content, style
 
     def train_dataloader(self) -> Iterable[Any]:
+        if self.trainer is not None and self.trainer.world_size > 1:
+            raise UserError("style transfer optimizes one image: set trainer.devices=1")
         return loader(Repeat(self.pair(), self.num_steps), 1, 0, "train", self.trainer)
 
     def test_dataloader(self) -> Iterable[Any]:
