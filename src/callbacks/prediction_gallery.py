@@ -23,7 +23,7 @@ MAX_BARS = 60  # classes in the chart of accuracies
 class PredictionGallery(pl.Callback):
     """Write pictures to TensorBoard, and those of the test also to images/test_*.png.
 
-    Validation is drawn at epochs 1, 2, 4, 8 and so on, and at the last.
+    Validations 1, 2, 4, 8 and so on are drawn, and the last.
 
     Args:
         n: images to show: mistakes first, and then those that were almost mistakes; each in the

@@ -42,7 +42,8 @@ class SampleQuality(pl.Callback):
     Args:
         n: largest number of samples. The number of real images is the same, because the
             metrics need equal numbers.
-        every_n_epochs: also measure on validation images at these epochs; None: only at the last.
+        every_n_epochs: also measure on validation images at these epochs; None: only at the last
+            validation.
         seed: seed of the noise.
         cache: folder of the feature networks.
         inception: also measure fid_inception, kid_inception and is_inception of the test (see

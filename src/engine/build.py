@@ -190,7 +190,7 @@ def trainer(
         raise UserError(f"trainer: {root_cause(error)}") from error
     expect_processes(trainer)
     if settings["strategy"] == "auto" and isinstance(trainer.strategy, DDPStrategy):
-        # the networks of a GAN take turns, so each backward pass leaves some parameters unused
+        # as conf/trainer/ddp.yaml says
         trainer.strategy._ddp_kwargs["find_unused_parameters"] = True
     trainer.fit_loop.epoch_loop.automatic_optimization = StepLoop(trainer)
     # Lightning's handlers broadcast inside the handler, which hangs if the ranks are at
