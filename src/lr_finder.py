@@ -70,17 +70,17 @@ def find_lr(cfg: DictConfig) -> float | None:
     rate = steepest(rates, smooth)
     if test.exploded:
         print(f"the loss exploded at {test.rates[-1]:.2g}, after {len(test.rates)} batches")
-    if losses:
-        picture = Path(cfg.picture).expanduser()
-        with writing(f"picture={cfg.picture}"):
-            save_lr_curve(rates, losses, smooth, rate, picture)
-        print(f"curve: {picture}")
     if rate is None:
         print("the loss does not fall: try other settings, a smaller min_lr or more batches")
     else:
         lowest = rates[smooth.index(min(smooth))]
         print(f"the loss falls fastest at {rate:.2g} and is lowest at {lowest:.2g}")
         print(f"suggestion: model.optimizer.lr={rate:.2g}")
+    if losses:
+        picture = Path(cfg.picture).expanduser()
+        with writing(f"picture={cfg.picture}"):
+            save_lr_curve(rates, losses, smooth, rate, picture)
+        print(f"curve: {picture}")
     return rate
 
 

@@ -176,14 +176,14 @@ def write_csv(predictions: Predictions, class_names: list[str], path: Path) -> N
 def draw(predictions: Predictions, class_names: list[str], path: Path) -> str:
     """Draw the first images with class, probability and file; return a line about the picture."""
     from src.viz.captions import draw_captioned
-    from src.viz.grids import save_png
+    from src.viz.grids import save_picture
 
     n = len(predictions.shown)
     values, classes = predictions.probabilities[:n].max(1)
     rows = zip(classes.tolist(), values.tolist(), predictions.names, strict=False)
     captions = [f"{class_names[k]}  {p:.1%}\n{Path(name).name}" for k, p, name in rows]
     with writing(f"picture={path}"):
-        save_png(draw_captioned(predictions.shown, captions), path)
+        save_picture(draw_captioned(predictions.shown, captions), path)
     return (
         f"{path}: {count(n, 'image')}"
         if n == len(predictions.names)

@@ -51,7 +51,7 @@ def sample(cfg: DictConfig) -> Path:
         return out
     images, columns = _images(model, run_cfg, cfg, noise)
     with writing(f"out={out}"):
-        grids.save_png(grids.grid(images, columns, scale=cfg.scale), out)
+        grids.save_picture(grids.grid(images, columns, scale=cfg.scale), out)
     width, height = images.shape[-1], images.shape[-2]
     print(f"{out}: {count(len(images), 'image')} of {width} x {height}")
     return out

@@ -70,6 +70,8 @@ def bench_serve(cfg: DictConfig) -> dict[str, Any]:
             f"ratio {ratios[size]:.2f}{_failed(load)}",
             flush=True,
         )
+    if not capacity:
+        raise UserError(f"images={cfg.images}: the service answered no request{_failed(load)}")
     figures = {"ratios": ratios, "bare_latency": bare_latency, "capacity": capacity}
     with service(folder) as running:
         saturate(running.port, requests, 2, WARM_UP)

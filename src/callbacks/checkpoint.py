@@ -200,7 +200,7 @@ class Checkpoint(pl.Callback):
                 self._log_out_of_time(trainer)
 
     def _log_out_of_time(self, trainer: pl.Trainer) -> None:
-        again = f"python -m src.train resume={self.folder} trainer.max_time=null"
+        again = f"{runs.resume_command(self.folder)} trainer.max_time=null"
         batches = count(progress(trainer).batch, "batch")
         log.info("max_time reached after %s; resume with: %s", batches, again)
 
@@ -232,7 +232,7 @@ class Checkpoint(pl.Callback):
         raise Interrupted(signum)
 
     def _resume(self) -> str:
-        return f"resume with: python -m src.train resume={self.folder}"
+        return f"resume with: {runs.resume_command(self.folder)}"
 
 
 def best_checkpoint(trainer: pl.Trainer) -> tuple[str, float, int] | None:

@@ -175,6 +175,7 @@ class TensorBoard(TensorBoardLogger):
     @rank_zero_only
     def log_text(self, tag: str, text: str, step: int) -> None:
         """Write Markdown to the Text tab."""
+        text = text.encode(errors="backslashreplace").decode()  # a path may have other bytes
         self.experiment.add_text(tag, text, step)
         self.experiment.flush()
 

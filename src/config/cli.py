@@ -275,7 +275,7 @@ class RunFolder:
         if self.folder is None or not self.folder.exists():
             return f"{signal_name}: stopped"
         if runs.holds_training(self.folder):
-            return f"{signal_name}: stopped; resume with: python -m src.train resume={self.folder}"
+            return f"{signal_name}: stopped; resume with: {runs.resume_command(self.folder)}"
         new_runs.discard(self.folder, parents=not self.is_named)
         return f"{signal_name}: stopped before training started; nothing was saved"
 

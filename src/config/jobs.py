@@ -112,7 +112,7 @@ def failure(error: Exception, folder: Path) -> TrainingFailed | None:
 
     None if `error` has another cause. If `folder` has no checkpoint or metrics, it is removed.
     """
-    resume = f"resume with: python -m src.train resume={folder}"
+    resume = f"resume with: {runs.resume_command(folder)}"
     if is_lost_process(error):
         _append(folder / "train.log", f"error: {traceback.format_exc().rstrip()}")
         return TrainingFailed(f"another process of this run has ended; {resume}")

@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,11 @@ PARTS: dict[str, type] = {  # entries of a training checkpoint
     "global_step": int,
     "pytorch-lightning_version": str,
 }
+
+
+def resume_command(folder: Path) -> str:
+    """Return the command that continues the run or sweep in `folder`, as a shell takes it."""
+    return f"python -m src.train {shlex.quote(f'resume={folder}')}"
 
 
 @contextlib.contextmanager

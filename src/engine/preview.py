@@ -15,7 +15,7 @@ from src.data.decode import Fit, decode, parse_color
 from src.data.transforms.warp import BORDERS
 from src.engine import build
 from src.viz.captions import draw_captioned
-from src.viz.grids import save_png
+from src.viz.grids import save_picture
 
 SIDE = 96  # pixels of an image in the picture
 DRAWS = 32  # random versions of the image; those that changed most are shown
@@ -48,5 +48,5 @@ def save_preview(path: Path, out: Path, seed: int, background: Any) -> None:
             captions.append(f"{choice}\n{border}" if augment.geometric else choice)
     picture = draw_captioned(torch.stack(images), captions, columns=len(BORDERS), scale=1)
     with writing(f"out={out}"):
-        save_png(picture, out)
+        save_picture(picture, out)
     print(f"{out}: {count(len(images), 'image')} of {path}")

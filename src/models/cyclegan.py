@@ -116,10 +116,10 @@ class CycleGAN(Family):
         self.loss = LeastSquares()
         shape = (channels, *height_width(size))
         self.pool_a, self.pool_b = ImagePool(pool_size, shape), ImagePool(pool_size, shape)
+        self.color_maps: dict[str, dict[str, Map]] = {}  # by target domain, by name
 
     def compile_pays_from(self) -> int:
         return COMPILE_PAYS_FROM
-        self.color_maps: dict[str, dict[str, Map]] = {}  # by target domain, by name
 
     def setup(self, stage: str) -> None:
         """Fit color maps as a baseline, if the data hold true translations."""

@@ -34,6 +34,7 @@ from src.train import train as train_task
 
 DEFAULT = Path("runs") / "nanonet"
 SEARCH = "search"  # folder in the folder of a search
+PHOTOS = "photos.json"  # what it was started with
 
 
 class Project(NamedTuple):
@@ -101,9 +102,10 @@ def opened(cfg: DictConfig) -> Iterator[Project]:
     with writing(f"out={folder}"):
         folder.mkdir(parents=True, exist_ok=True)
     with runs.locked(folder):
-        if path.is_file():
+        if (folder / SEARCH).exists():
             _expect_same(path, settings)
-        else:
+        else:  # new, or left by a command that failed before it computed anything
+            (folder / PHOTOS).unlink(missing_ok=True)
             text = json.dumps(settings, indent=2)
             with writing(f"out={folder}"):
                 write_atomically(path, lambda file: file.write_text(text))
@@ -146,7 +148,7 @@ def look_at_photos(project: Project, cfg: DictConfig) -> Inspection:
 
 def _expect_same_photos(project: Project, found: Inspection) -> None:
     """Raise UserError if the photos, their order or classes are not those of the search's start."""
-    path = project.folder / "photos.json"
+    path = project.folder / PHOTOS
     now = [
         [str(photo.path.relative_to(project.root)), found.class_names[photo.label], photo.digest]
         for photo in (*found.photos, *found.test)

@@ -160,7 +160,7 @@ def pictures(
         pixels = decode(photos[index].path, Fit((THUMBNAIL, THUMBNAIL), 3))
         return {
             "image": thumbnail(pixels),
-            "first": photos[index].path.name,
+            "first": printable(photos[index].path.name),
             "second": second,
         }
 
@@ -202,7 +202,7 @@ def _heat_maps(found: Inspection, trained: LoadedClassifier) -> list[dict[str, s
     return [
         {
             "image": thumbnail(overlay),
-            "first": path.name,
+            "first": printable(path.name),
             "second": found.class_names[found.labels[i]],
         }
         for overlay, path, i in zip(overlays, paths, firsts, strict=True)
@@ -219,5 +219,6 @@ def write_report(folder: Path, facts: dict[str, Any], pictures: dict[str, Any]) 
     """Write report.json and report.html."""
     page = render("src.nanonet", "report.html.j2", facts=facts, pictures=pictures)
     text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(folder / "report.json", lambda path: path.write_text(text, encoding="utf-8"))
+    content = text.encode(errors="backslashreplace")  # a path may have bytes that are not UTF-8
+    write_atomically(folder / "report.json", lambda path: path.write_bytes(content))
     write_page(folder / "report.html", page)

@@ -144,7 +144,7 @@ def _rows(folder: Path, tail: int | None) -> Iterator[list[tuple[str, float]]]:
     """
     try:
         with (folder / "metrics.csv").open("rb") as file:
-            header = file.readline().decode().strip().split(",")
+            header = next(csv.reader([file.readline().decode()]), [])
             start = file.tell()
             size = file.seek(0, io.SEEK_END)
             skips = tail is not None and size - start > tail

@@ -77,6 +77,7 @@ def serve(cfg: DictConfig) -> None:
     signals.install(stop)
     socket.listen()  # before its address is printed
     host, port = socket.getsockname()[:2]
+    host = f"[{host}]" if ":" in host else host
     print(f"serving {folder} at http://{host}:{port} (API: /docs); Ctrl-C stops", flush=True)
     gc.collect()
     gc.freeze()  # else the collector would go through all objects of torch again and again

@@ -95,6 +95,8 @@ class LatentSpace(Service):
         if asked.z is not None:
             z = torch.tensor(asked.z)
         moved = z + torch.tensor(asked.shifts) @ self.directions[: len(asked.shifts)]
+        if not moved.isfinite().all():
+            raise HTTPException(422, "z and shifts must be finite in float32")
         return z, torch.cat([moved, condition], 1)
 
     def routes(self) -> APIRouter:

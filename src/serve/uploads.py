@@ -16,6 +16,7 @@ from src.core.files import heic_readable
 from src.serve.service import Service
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF")  # others are not tried
+HEIC = (b"ftypheic", b"ftypheix", b"ftypmif1")  # at byte 4 of a file
 Prepared = TypeVar("Prepared")
 Image.MAX_IMAGE_PIXELS = None  # our own limit is checked
 
@@ -97,10 +98,14 @@ def read_image(
     Returns:
         the prepared image; a BadImage if it has no known format, is too large, or is damaged.
     """
-    heic_readable()  # registers the format, if its package is installed
+    reads_heic = heic_readable()  # registers the format, if its package is installed
+    Image.init()
+    formats = [name for name in FORMATS if name in Image.OPEN]
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        image = Image.open(io.BytesIO(content), formats=formats)
     except Exception:  # Pillow's plugins raise whatever their decoders raise
+        if not reads_heic and content[4:12] in HEIC:
+            return BadImage("this service cannot read HEIC: send a JPEG")
         return BadImage("this is not a readable image")
     with image:
         if image.width * image.height > 1e6 * max_megapixels:

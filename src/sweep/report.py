@@ -49,7 +49,7 @@ def report(
     write_recipe(overrides, [f"The best of {folder}: {value}", how], recipe)
     if any(metric.startswith("test/") for metric, _ in wanted):
         print(TEST_METRIC)
-    print(f"best recipe  {recipe}   (use it with: experiment={recipe})")
+    print(f"best recipe  {recipe}   (use it with: {shlex.quote(f'experiment={recipe}')})")
     print(f"best run     {how}")
     for path in draw(points, wanted, folder):
         print(f"plot         {path}")

@@ -93,14 +93,14 @@ def _run(plan: Plan, task: Task, folder: Path) -> None:
         except (Interrupted, KeyboardInterrupt):
             print(
                 f"sweep stopped: {progress.count()} of {strategy.total} jobs done; continue it "
-                f"with: python -m src.train resume={folder}",
+                f"with: {runs.resume_command(folder)}",
                 file=sys.stderr,
             )
             raise
     if not runs.is_first_process():
         return
     states = report(plan.config_name, strategy.jobs(), plan.candidates, plan.strict, folder)
-    again = f"continue the sweep with: python -m src.train resume={folder}"
+    again = f"continue the sweep with: {runs.resume_command(folder)}"
     if broken:
         raise Incomplete(f"sweep {folder} failed: {broken}; {again}")
     if failed := [path.name for path, state in states.items() if state == run_record.FAILED]:

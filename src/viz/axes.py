@@ -41,10 +41,14 @@ def draw_file(
     """Return the bytes of a picture file, see `draw`.
 
     Args:
-        kind: its format, such as `png`, `svg` or `pdf`.
+        kind: its format: one of matplotlib, such as `png`, `svg` or `pdf`, or of Pillow.
     """
 
     def save(figure: Any) -> bytes:
+        if kind not in figure.canvas.get_supported_filetypes():
+            from src.viz import grids  # imports torch
+
+            return grids.encoded(_pixels(figure), f".{kind}")
         buffer = io.BytesIO()
         figure.savefig(buffer, format=kind)
         return buffer.getvalue()

@@ -114,6 +114,19 @@ def save_png(picture: np.ndarray, path: Path) -> None:
     write_or_remove(path, lambda file: file.write_bytes(png(picture)))
 
 
+def save_picture(picture: np.ndarray, path: Path) -> None:
+    """Write a picture in the format that the end of `path` names, one of `PICTURES`."""
+    write_or_remove(path, lambda file: file.write_bytes(encoded(picture, path.suffix)))
+
+
+def encoded(picture: np.ndarray, suffix: str) -> bytes:
+    """Return the bytes of a picture file whose name ends in `suffix`, such as .jpg."""
+    Image.init()
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, Image.registered_extensions()[suffix.lower()])
+    return buffer.getvalue()
+
+
 def save_gif(
     frames: Sequence[np.ndarray | Path], path: Path, seconds: float = 8.0, max_frames: int = 120
 ) -> None:

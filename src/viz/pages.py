@@ -30,7 +30,8 @@ def render(package: str, template: str, **values: Any) -> str:
 
 def write_page(path: Path, page: str) -> None:
     """Write a page atomically."""
-    write_atomically(path, lambda to: to.write_text(page, encoding="utf-8"))
+    content = page.encode(errors="backslashreplace")  # a path may have bytes that are not UTF-8
+    write_atomically(path, lambda to: to.write_bytes(content))
 
 
 def data_url(content: bytes, kind: str) -> str:

@@ -160,6 +160,15 @@ def test_added_photos_end_a_search_that_began_without_them(tmp_path: Path):
         nanonet(settings(root, tmp_path / "out"))
 
 
+def test_command_that_failed_at_once_can_be_corrected(tmp_path: Path):
+    root = write_photos(tmp_path / "photos", range(2))
+    with pytest.raises(UserError, match="does not exist"):
+        nanonet(settings(root, tmp_path / "out", init=str(tmp_path / "typo")))
+    cfg = settings(root, tmp_path / "out")
+    with project.opened(cfg) as own:
+        assert len(project.look_at_photos(own, cfg).photos) == 4
+
+
 def test_photo_moved_to_another_class_ends_a_search_that_began_before(tmp_path: Path):
     root = write_photos(tmp_path / "photos", range(3))
     cfg = settings(root, tmp_path / "out")

@@ -8,7 +8,7 @@ from PIL import Image
 
 from src.metrics.directions import direction
 from src.runs import compare as comparison
-from src.runs import differences
+from src.runs import differences, info
 from src.runs.__main__ import compare, main
 from src.runs.differences import short_names
 from src.runs.info import RunInfo
@@ -35,6 +35,15 @@ def pair(tmp_path):
             curves=[{"batches": x, "val/acc": acc * x / 8, "train/loss": 1 / x} for x in (2, 4, 8)],
         )
     return tmp_path / "runs"
+
+
+def test_class_with_a_comma_in_its_name_hides_no_row(tmp_path):
+    rows = ['batches,"val_classes/Smith, John",val/acc', "2,0.5,0.7", "4,0.6,"]
+    (tmp_path / "metrics.csv").write_text("\n".join(rows) + "\n")
+    assert [dict(row) for row in info._rows(tmp_path, None)] == [
+        {"batches": 2, "val_classes/Smith, John": 0.5, "val/acc": 0.7},
+        {"batches": 4, "val_classes/Smith, John": 0.6},
+    ]
 
 
 def compared(capsys, *given, **settings):

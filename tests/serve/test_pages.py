@@ -113,6 +113,8 @@ def test_label_chooses_the_class_of_a_conditional_model(client_of):
         ("draw", {"seed": -1}, "greater than or equal to 0"),
         ("vae", {"z": [["a"]]}, "valid number"),
         ("vae", {"shifts": [float("inf")]}, "finite number"),
+        ("vae", {"shifts": [1e300]}, "finite in float32"),
+        ("vae", {"z": [[1e300] * 4]}, "finite in float32"),
     ],
 )
 def test_request_that_does_not_fit_the_model_is_explained(client_of, model, asked, words):

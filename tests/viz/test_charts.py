@@ -1,12 +1,15 @@
 """Charts with axes and words: what they say, where the marks are, and how large they are."""
 
+import io
 import random
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from src.viz import axes, charts
+from src.core.types import PICTURES
+from src.viz import axes, charts, grids
 
 
 @pytest.fixture
@@ -28,6 +31,16 @@ def is_clipped(figure):
     box = figure.get_tightbbox()  # in inches
     width, height = figure.get_size_inches()
     return box.x0 < 0 or box.y0 < 0 or box.x1 > width or box.y1 > height
+
+
+@pytest.mark.parametrize("suffix", PICTURES)
+def test_a_picture_file_has_the_format_of_its_name(suffix, tmp_path):
+    path = tmp_path / f"a{suffix.upper()}"
+    grids.save_picture(np.full((4, 6, 3), 200, np.uint8), path)
+    drawn = axes.draw_file(60, 40, [], lambda figure: None, suffix[1:])
+    for file in (path, io.BytesIO(drawn)):
+        with Image.open(file) as picture:
+            assert picture.format == Image.registered_extensions()[suffix]
 
 
 def test_upright_bars_are_proportional_and_numbered(figures):
