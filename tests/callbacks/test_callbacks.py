@@ -13,16 +13,12 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import nn
 
-from src.callbacks import weights
 from src.callbacks.images import delete_images_after
 from src.callbacks.loggers import CSVLogger
 from src.callbacks.prediction_gallery import PredictionGallery
-from src.callbacks.trainer_state import is_due, is_last_validation
 from src.core import runs
 from src.engine.load import load_run
-from src.nets.init import spectral_norm
 from src.train import train
 from src.viz import grids
 
@@ -112,30 +108,6 @@ def test_callbacks_do_not_change_training(seen, config, tmp_path):
     )
     for name, value in one["state_dict"].items():
         assert torch.equal(value, other["state_dict"][name]), name
-
-
-def test_pictures_of_filters_do_not_change_spectral_norm():
-    """In training, reading a normalized weight moves the estimate of its norm."""
-    layer = spectral_norm(nn.Sequential(nn.Conv2d(1, 4, 3)))[0]
-    before = {name: value.clone() for name, value in layer.state_dict().items()}
-    for _ in range(3):
-        assert weights._filters(layer).shape == (4, 1, 3, 3)
-    assert layer.training
-    assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
-
-
-@pytest.mark.parametrize(
-    ("every", "epochs", "last"), [(1, 3, 3), (2, 4, 4), (5, 12, 10), (2, -1, None), (1, None, None)]
-)
-def test_the_last_validation_is_known(every, epochs, last):
-    trainer = SimpleNamespace(should_stop=False, max_epochs=epochs, check_val_every_n_epoch=every)
-    validated = range(every, 20, every)
-    found = []
-    for epoch in validated:
-        trainer.current_epoch = epoch - 1
-        if is_last_validation(trainer):
-            found.append(epoch)
-    assert (found or [None])[0] == last
 
 
 def test_scalars_are_logged_at_the_number_of_batches_seen(events):
@@ -234,21 +206,6 @@ def test_pictures_after_the_checkpoint_are_deleted_and_those_of_the_user_kept(tm
     assert left == sorted(set(names) - {"samples_00000004.png"})
 
 
-def test_pictures_are_due_at_powers_of_two_and_intervals():
-    assert [n for n in range(1, 301) if is_due(n, 100)] == [1, 2, 4, 8, 16, 32, 64, 100, 200, 300]
-
-
-@pytest.mark.parametrize(("every", "expected"), [(5, [1, *range(5, 41, 5)]), (40, [1, 16, 32, 40])])
-def test_weights_are_written_at_multiples_of_the_interval(monkeypatch, every, expected):
-    shown = []
-    callback = weights.Weights(every)
-    callback._show = lambda trainer, model: shown.append(trainer)
-    monkeypatch.setattr(weights, "progress", lambda trainer: SimpleNamespace(batch=trainer))
-    for batch in range(1, 41):
-        callback.on_train_batch_end(batch, None, None, None, 0)
-    assert shown == expected
-
-
 def test_grid_places_images_row_by_row():
     images = torch.zeros(3, 1, 2, 2)
     images[2] = 0.5
@@ -270,17 +227,6 @@ def test_filter_tile_is_scaled_per_layer():
     assert tile[2, 6] == 255
     assert grids.filter_tile(torch.rand(100, 8, 3, 3)).shape == (8 * 26 + 2, 8 * 26 + 2)
     assert grids.filter_tile(torch.rand(4, 3, 3, 3)).ndim == 3
-
-
-def test_the_range_above_filters_is_that_of_the_drawn_channel(monkeypatch):
-    monkeypatch.setattr(weights, "add_title", lambda tile, title: title)
-    monkeypatch.setattr(weights, "moment", lambda trainer: "")
-    layer = torch.nn.Conv2d(16, 8, 3)
-    with torch.no_grad():
-        layer.weight[:, 0] = torch.linspace(-0.25, 0.5, 9).view(3, 3)
-        layer.weight[:, 1:] = 9
-    title = weights._picture(None, "conv", layer, 24)
-    assert title.startswith("conv (Conv2d), channel 1 of 16\nweights -0.25 to +0.50\n")
 
 
 def test_gif_opens_one_file_at_a_time(tmp_path):
