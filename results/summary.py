@@ -36,7 +36,7 @@ SUMMARY: list[tuple[str, str, str, Callable[[], str], str | Callable[[], str], s
         "DRAW, binarized MNIST",
         "draw",
         "draw_mnist",
-        quote("bound of {} nats after 160 of 200 epochs", "draw", "draw_mnist_500", BOUND.mean),
+        quote("bound of {} nats", "draw", "draw_mnist_500", BOUND.mean),
         "at most 80.97 (Gregor 2015)",
         "",
     ),
