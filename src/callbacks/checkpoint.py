@@ -16,7 +16,6 @@ from src.callbacks.report import basis
 from src.callbacks.trainer_state import (
     callbacks,
     expect_validation,
-    is_out_of_time,
     max_over_processes,
     monitored,
 )
@@ -84,7 +83,7 @@ class Checkpoint(pl.Callback):
         self.signum = 0
         self.handlers: dict[int, Any] = {}
         self.accumulated: dict[str, Tensor] = {}
-        self.stopped_mid_epoch = False
+        self.timed_out = self.stopped_mid_epoch = False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         monitor = self.monitor
@@ -176,13 +175,14 @@ class Checkpoint(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
+        self.timed_out = trainer.should_stop  # before the end of an epoch only max_time stops a run
         if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             return
         due = (
             self.every_n_batches is not None and progress(trainer).batch % self.every_n_batches == 0
         )
         signum = max_over_processes(trainer, self.signum)
-        self.stopped_mid_epoch = trainer.should_stop
+        self.stopped_mid_epoch = self.timed_out
         if due or self.stopped_mid_epoch or signum:
             self._save(trainer, signum)
         if self.stopped_mid_epoch:
@@ -196,7 +196,7 @@ class Checkpoint(pl.Callback):
             signum = max_over_processes(trainer, self.signum)
             if signum or max_over_processes(trainer, int(self._is_due(trainer))):
                 self._save(trainer, signum)
-            if is_out_of_time(trainer) and progress(trainer).epoch != trainer.max_epochs:
+            if self.timed_out and progress(trainer).epoch != trainer.max_epochs:
                 self._log_out_of_time(trainer)
 
     def _log_out_of_time(self, trainer: pl.Trainer) -> None:

@@ -66,7 +66,8 @@ def hparam_settings(cfg: DictConfig, folder: Path) -> dict[str, Any]:
             path, value = path.removesuffix("._target_"), str(value).rpartition(".")[2]
         is_model = path.startswith("model") and not path.endswith("_partial_")
         if (path in wanted or is_model) and path not in chosen:
-            chosen[path] = value if isinstance(value, (int, float, str, bool)) else str(value)
+            text = str(value).encode(errors="backslashreplace").decode()  # a path of other bytes
+            chosen[path] = value if isinstance(value, (int, float, bool)) else text
     return chosen
 
 

@@ -213,7 +213,7 @@ def _check_monitors(cfg: dict[str, Any], model: str) -> None:
                 f"{node}"
             )
         if value:
-            _check_measured(path, value, cfg.get("callbacks") or {})
+            _check_measured(path, value, cfg)
         if value and values.get(f"{node}.mode", "") is None and direction(value) is None:
             known = [f"val/{metric}" for metric in class_attribute(model, "key_metrics") or ()]
             raise UserError(
@@ -222,14 +222,18 @@ def _check_monitors(cfg: dict[str, Any], model: str) -> None:
             )
 
 
-def _check_measured(path: str, metric: str, callbacks: dict[str, Any]) -> None:
+def _check_measured(path: str, metric: str, cfg: dict[str, Any]) -> None:
     """Raise UserError if a callback measures the metric that `path` names, but not each time."""
-    for name, node in callbacks.items():
+    between = cfg["trainer"]["check_val_every_n_epoch"] or 1  # epochs
+    if 0 <= cfg["trainer"]["max_epochs"] < 2 * between:  # the only validation is the last
+        return
+    for name, node in (cfg.get("callbacks") or {}).items():
         measures = class_attribute(str(node.get("_target_")), "measures") or ()
-        if metric.removeprefix("val/") in measures and node.get("every_n_epochs") != 1:
+        every = node.get("every_n_epochs")
+        if metric.removeprefix("val/") in measures and (every is None or between % every):
             raise UserError(
                 f"{path}={metric} must be measured at every validation: "
-                f"set callbacks.{name}.every_n_epochs=1"
+                f"set callbacks.{name}.every_n_epochs={between}"
             )
 
 

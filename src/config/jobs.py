@@ -132,13 +132,17 @@ def failure(error: Exception, folder: Path) -> TrainingFailed | None:
 
 def is_lost_process(error: Exception) -> bool:
     """Return whether an operation across processes failed: an error of gloo, NCCL or torch."""
-    distributed: Any = sys.modules.get("torch.distributed")
-    if not isinstance(error, RuntimeError) or not (distributed and distributed.is_initialized()):
+    if not isinstance(error, RuntimeError):
         return False
+    if type(error).__name__.startswith("Dist"):
+        return True
+    distributed: Any = sys.modules.get("torch.distributed")
     words = str(error).lower()
-    return type(error).__name__.startswith("Dist") or "gloo" in words or "nccl" in words
+    is_together = distributed is not None and bool(distributed.is_initialized())
+    return "gloo/" in words or (is_together and ("gloo" in words or "nccl" in words))
 
 
 def _append(path: Path, words: str) -> None:
-    with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as file:
-        file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {words}\n")
+    line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {words}\n".encode(errors="backslashreplace")
+    with contextlib.suppress(OSError), path.open("ab") as file:
+        file.write(line)

@@ -115,9 +115,9 @@ def os_failure(error: BaseException | None) -> OSFailure | None:
                 return OSFailure(words.strip().rpartition("\n")[2], "try again")
         if isinstance(error, MemoryError) or NO_MEMORY.search(f"{type(error).__name__}: {words}"):
             size = re.search(r"allocate ([\d.]+ \w+)", words)
+            needed = f"{size[1]} more are needed; " if size else ""
             return OSFailure(
-                f"out of memory{f' ({size[1]} more are needed)' if size else ''}",
-                "lower data.batch_size, data.eval_batch_size or data.size",
+                f"out of memory ({needed}smaller batches or images need less)", "free some memory"
             )
         if isinstance(error, RuntimeError) and words.startswith("DataLoader worker (pid"):
             return OSFailure(

@@ -20,10 +20,11 @@ from src.models.normalize import in_channels
 def expect_test_set(datamodule: Any, processes: int = 1) -> None:
     """Raise UserError if `datamodule` has no images to test on, or fewer than processes.
 
-    Sentences without labels are tested on nothing, which is no error.
+    Sentences without labels are tested on nothing, which is no error. Style transfer, with one
+    image, refuses several processes itself.
     """
     n, is_split = len(datamodule.test), hasattr(datamodule, "test_size")
-    if n >= processes or (n == 0 and not is_split):
+    if n >= processes or not (is_split or (n and datamodule.holds == "sentences")):
         return
     source = f"data.test_size={datamodule.test_size} leaves" if is_split else "the data have"
     raise UserError(

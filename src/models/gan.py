@@ -36,7 +36,8 @@ class GAN(Family):
         ema: decay of the moving average of the generator, BatchNorm buffers included; samples are
             drawn from it. 0: no average.
         num_classes: condition both networks on class labels (Mirza 2014). One-hot labels are
-            appended to z, and to the image as one constant plane per class. None: no labels.
+            appended to z, and to the image as one constant plane per class. None: no labels (in a
+            config, null is the number of classes of the data: leave it out for no labels).
         compile: fuse the operations of both networks while training, see `Family`.
         cuda_graph: replay the kernels of a training step on a GPU, see `Family.replayed`.
     """

@@ -77,8 +77,11 @@ def fc_decoder(
     hidden_dims: Sequence[PositiveInt] = (500,),
     activation: Activation = "relu",
 ) -> nn.Sequential:
-    """Return an MLP: z (B, latent_dim) -> (B, C, H, W)."""
-    shape, dims = _shape(channels, size), [latent_dim, *hidden_dims]
+    """Return an MLP: z (B, latent_dim) -> (B, C, H, W).
+
+    `hidden_dims` are the widths of the encoder; those of the decoder are in reverse order.
+    """
+    shape, dims = _shape(channels, size), [latent_dim, *reversed(hidden_dims)]
     return nn.Sequential(
         *_hidden_layers(dims, activation),
         nn.Linear(dims[-1], math.prod(shape)),

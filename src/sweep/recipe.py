@@ -55,4 +55,5 @@ def write_recipe(overrides: Sequence[str], comment: Sequence[str], path: Path) -
     if settings:
         parts.append(OmegaConf.to_yaml(settings))
     text = "\n".join(parts).rstrip() + "\n"
-    write_atomically(path, lambda to: to.write_text(text, encoding="utf-8"))
+    content = text.encode(errors="backslashreplace")  # a path may have bytes that are not UTF-8
+    write_atomically(path, lambda to: to.write_bytes(content))

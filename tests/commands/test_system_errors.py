@@ -24,7 +24,7 @@ from src.data import order
 from src.data.images import ImageSet
 from tests.conftest import ROOT, TINY, command
 
-SMALLER = "lower data.batch_size, data.eval_batch_size or data.size"
+SMALLER = "smaller batches or images need less)"
 FULL = OSError(errno.ENOSPC, "No space left on device", "/disk/last.ckpt")
 
 
@@ -59,11 +59,11 @@ def small_files(limit):
             "a process that reads images died (is killed by signal: Killed)",
             "give it more memory, or lower data.workers",
         ),
-        (MemoryError(), "out of memory", SMALLER),
+        (MemoryError(), f"out of memory ({SMALLER}", "free some memory"),
         (
             torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has 1"),
-            "out of memory (20.00 MiB more are needed)",
-            SMALLER,
+            f"out of memory (20.00 MiB more are needed; {SMALLER}",
+            "free some memory",
         ),
     ],
 )
@@ -77,14 +77,15 @@ def test_errors_of_the_system_are_one_line(error, reason, advice):
 def test_memory_of_the_cpu_that_is_not_there_is_one_line():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(10**15)
-    reason = "out of memory (4000000000000000 bytes more are needed)"
-    assert os_failure(caught.value) == (reason, SMALLER)
+    reason = f"out of memory (4000000000000000 bytes more are needed; {SMALLER}"
+    assert os_failure(caught.value) == (reason, "free some memory")
 
 
 @pytest.mark.parametrize(
     ("error", "together", "lost"),
     [
         (torch.distributed.DistBackendError("timed out"), True, True),
+        (torch.distributed.DistStoreError("a process never connected"), False, True),
         (RuntimeError("[../gloo/transport/tcp/pair.cc] Connection closed by peer"), True, True),
         (RuntimeError("NCCL communicator was aborted"), True, True),
         (RuntimeError("gloo"), False, False),

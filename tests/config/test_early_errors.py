@@ -53,8 +53,11 @@ def test_early_stopping_of_a_family_without_a_metric_is_refused(overrides, setti
     monitored = [*overrides, f"{setting}.monitor=val/fid_own"]
     check(compose("train", [*monitored, "callbacks.quality.every_n_epochs=1"]))
     if family == "GAN":
-        with pytest.raises(UserError, match=rf"^{setting}\.monitor=val/fid_own must be measured"):
-            check(compose("train", monitored))
+        check(compose("train", [*monitored, "trainer.max_epochs=1"]))
+        rarely = [*monitored, "trainer.check_val_every_n_epoch=4"]
+        check(compose("train", [*rarely, "callbacks.quality.every_n_epochs=2"]))
+        with pytest.raises(UserError, match=rf"^{setting}\.monitor=val/fid_own must be .*epochs=4"):
+            check(compose("train", rarely))
     with pytest.raises(UserError, match=rf"^{setting}\.mode must be given, min or max: .*d_real"):
         check(compose("train", [*overrides, f"{setting}.monitor=val/d_real"]))
 
