@@ -3,7 +3,9 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from src.core.memory import total_memory
 from tests.conftest import ROOT
@@ -87,3 +89,38 @@ def test_a_worker_returns_memory_that_the_main_process_keeps():
         for role in ("main", "worker")
     )
     assert main - worker > 100 * 1024  # KiB
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+import torch
+from src.core.memory import keep_memory
+from src.data.decode import Fit
+from src.data.sets.files import FileSet
+
+keep_memory()
+paths = sorted(Path(sys.argv[1]).glob("*.jpg"))
+images = FileSet(paths, torch.zeros(len(paths), dtype=torch.long), Fit((224, 224), 3))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+images.channel_sums([torch.arange(len(paths))] * int(sys.argv[2]))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.slow
+def test_mean_and_std_of_many_streamed_images_take_no_more_memory_than_of_few(tmp_path):
+    """Results that stayed between the images kept their memory from being used again."""
+    pixels = np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8)
+    for k in range(8):
+        Image.fromarray(pixels).save(tmp_path / f"{k}.jpg")
+    command = [sys.executable, "-c", MEASURE, str(tmp_path)]
+    few, many = (
+        int(
+            subprocess.run(
+                [*command, n], check=True, cwd=ROOT, capture_output=True, text=True
+            ).stdout
+        )
+        for n in ("80", "240")
+    )
+    assert many < few + 300, "MiB"

@@ -100,8 +100,14 @@ class FileSet(Dataset[Any]):
         """Return `src.data.images.channel_sums` of the images at all `chunks` of indices."""
 
         def make() -> Tensor:
-            n, title = len(chunks), "mean and standard deviation"
-            return torch.stack(for_each(lambda k: channel_sums(self, chunks[k]), n, title)).sum(0)
+            sums = torch.empty(len(chunks), 2, self.fit.channels, dtype=torch.int64)
+
+            def sum_one(k: int) -> None:
+                # a result that stays would lie in the memory that the next images could reuse
+                sums[k] = channel_sums(self, chunks[k])
+
+            for_each(sum_one, len(chunks), "mean and standard deviation")
+            return sums.sum(0)
 
         def fits(sums: Any) -> bool:
             return sums.dtype == torch.int64 and sums.shape == (2, self.fit.channels)
