@@ -4,8 +4,9 @@ import logging
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Timer
 
-from src.callbacks.trainer_state import callbacks, expect_validation, is_out_of_time, monitored
+from src.callbacks.trainer_state import callbacks, expect_validation, monitored
 from src.core.counts import count
 from src.core.progress import progress
 from src.core.types import NonNegative, NonNegativeInt
@@ -83,11 +84,11 @@ def how_to_train_longer(trainer: pl.Trainer) -> str:
                 "To train longer: callbacks.early_stopping.patience=N with "
                 f"N > {callback.wait_count}, or ~callbacks.early_stopping"
             )
-    if is_out_of_time(trainer):
-        return (
-            f"trainer.max_time ended this run after {count(progress(trainer).batch, 'batch')}. "
-            "To train longer: trainer.max_time=null, or a longer time"
-        )
+        if isinstance(callback, Timer) and (callback.time_remaining() or 0) <= 0:
+            return (
+                f"trainer.max_time ended this run after {count(progress(trainer).batch, 'batch')}. "
+                "To train longer: trainer.max_time=null, or a longer time"
+            )
     epochs = trainer.max_epochs or 0
     return (
         f"training had already finished ({count(epochs, 'epoch')}). To train longer: "

@@ -11,6 +11,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard.summary import hparams
 
 from src.core import run_record
+from src.core.files import utf8
 from src.core.tree import leaves
 
 ALWAYS = ("seed", "data.name", "data.size", "data.batch_size", "data.train_size",
@@ -66,8 +67,8 @@ def hparam_settings(cfg: DictConfig, folder: Path) -> dict[str, Any]:
             path, value = path.removesuffix("._target_"), str(value).rpartition(".")[2]
         is_model = path.startswith("model") and not path.endswith("_partial_")
         if (path in wanted or is_model) and path not in chosen:
-            text = str(value).encode(errors="backslashreplace").decode()  # a path of other bytes
-            chosen[path] = value if isinstance(value, (int, float, bool)) else text
+            is_number = isinstance(value, (int, float, bool))
+            chosen[path] = value if is_number else utf8(str(value)).decode()
     return chosen
 
 

@@ -27,7 +27,7 @@ from torch.utils.tensorboard.writer import FileWriter
 
 from src.callbacks.hparams import given_settings, hparam_summaries
 from src.core.errors import first_line, optional
-from src.core.files import set_aside, write_atomically
+from src.core.files import set_aside, utf8, write_atomically
 from src.core.runs import is_first_process
 from src.core.types import AnyLength
 from src.metrics.figures import MAX_FIGURES, format_value
@@ -175,8 +175,7 @@ class TensorBoard(TensorBoardLogger):
     @rank_zero_only
     def log_text(self, tag: str, text: str, step: int) -> None:
         """Write Markdown to the Text tab."""
-        text = text.encode(errors="backslashreplace").decode()  # a path may have other bytes
-        self.experiment.add_text(tag, text, step)
+        self.experiment.add_text(tag, utf8(text).decode(), step)
         self.experiment.flush()
 
     @rank_zero_only

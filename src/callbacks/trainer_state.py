@@ -7,7 +7,6 @@ from typing import Any, TypeVar, cast
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from pytorch_lightning.callbacks import Timer
 from torch import Tensor
 
 from src.core.errors import UserError, near
@@ -116,12 +115,6 @@ def is_last_validation(trainer: pl.Trainer) -> bool:
     after = trainer.current_epoch + 1 + (trainer.check_val_every_n_epoch or 1)
     epochs = trainer.max_epochs
     return trainer.should_stop or (epochs is not None and 0 <= epochs < after)
-
-
-def is_out_of_time(trainer: pl.Trainer) -> bool:
-    """Return whether trainer.max_time has passed."""
-    timers = [callback for callback in callbacks(trainer) if isinstance(callback, Timer)]
-    return any((timer.time_remaining() or 0) <= 0 for timer in timers)
 
 
 def is_last_epoch(trainer: pl.Trainer) -> bool:

@@ -22,6 +22,7 @@ from src.core.errors import (
     os_failure,
     user_error_line,
 )
+from src.core.files import utf8
 from src.core.run_record import recorded
 
 Task = Callable[[DictConfig, Path], Any]
@@ -143,6 +144,5 @@ def is_lost_process(error: Exception) -> bool:
 
 
 def _append(path: Path, words: str) -> None:
-    line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {words}\n".encode(errors="backslashreplace")
     with contextlib.suppress(OSError), path.open("ab") as file:
-        file.write(line)
+        file.write(utf8(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {words}\n"))

@@ -205,6 +205,11 @@ def count_line(left_out: LeftOut) -> str:
     return f"left out {count(total, 'file')}: {summary(left_out)}"
 
 
+def utf8(text: str) -> bytes:
+    """Return text as UTF-8. Bytes of a path that are not UTF-8 become escapes."""
+    return text.encode(errors="backslashreplace")
+
+
 def printable(path: Path | str) -> str:
     r"""Return a path as one line of text.
 

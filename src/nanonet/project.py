@@ -34,7 +34,7 @@ from src.train import train as train_task
 
 DEFAULT = Path("runs") / "nanonet"
 SEARCH = "search"  # folder in the folder of a search
-PHOTOS = "photos.json"  # what it was started with
+PHOTOS = "photos.json"  # list of the photos that the search began with
 
 
 class Project(NamedTuple):

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from src.config.overrides import setting
-from src.core.files import printable, write_atomically
+from src.core.files import printable, utf8, write_atomically
 from src.core.pixels import to_float
 from src.data.decode import Fit, decode
 from src.engine.load import LoadedClassifier, load_classifier
@@ -219,6 +219,5 @@ def write_report(folder: Path, facts: dict[str, Any], pictures: dict[str, Any]) 
     """Write report.json and report.html."""
     page = render("src.nanonet", "report.html.j2", facts=facts, pictures=pictures)
     text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
-    content = text.encode(errors="backslashreplace")  # a path may have bytes that are not UTF-8
-    write_atomically(folder / "report.json", lambda path: path.write_bytes(content))
+    write_atomically(folder / "report.json", lambda path: path.write_bytes(utf8(text)))
     write_page(folder / "report.html", page)

@@ -29,7 +29,7 @@ class MovingAverage(nn.Module):
         super().__init__()
         self.module = copy.deepcopy(net).requires_grad_(False)
         self.decay, self.ramp_up, self.updates = decay, ramp_up, 0
-        self._tensors: _Tensors | None = None  # to collect them anew takes longer than to average
+        self._tensors: _Tensors | None = None  # kept, because listing them is slower than averaging
 
     @torch.no_grad()
     def update(self, net: nn.Module) -> None:
@@ -66,7 +66,7 @@ class _Tensors:
         both = [[*module.parameters(), *module.buffers()] for module in (average, net)]
         is_float = [tensor.is_floating_point() for tensor in both[0]]
         self.means, self.values = (list(compress(tensors, is_float)) for tensors in both)
-        is_integer = [not it for it in is_float]
+        is_integer = [not floating for floating in is_float]
         self.integers, self.integer_values = (list(compress(t, is_integer)) for t in both)
 
 

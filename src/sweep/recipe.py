@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from src.config.compose import is_group, parse
 from src.config.overrides import unquoted
-from src.core.files import write_atomically
+from src.core.files import utf8, write_atomically
 
 NOT_OF_A_RECIPE = ("out", "resume", "name", "tags", "note", "seed", "objective")
 
@@ -55,5 +55,4 @@ def write_recipe(overrides: Sequence[str], comment: Sequence[str], path: Path) -
     if settings:
         parts.append(OmegaConf.to_yaml(settings))
     text = "\n".join(parts).rstrip() + "\n"
-    content = text.encode(errors="backslashreplace")  # a path may have bytes that are not UTF-8
-    write_atomically(path, lambda to: to.write_bytes(content))
+    write_atomically(path, lambda to: to.write_bytes(utf8(text)))

@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from src.core.files import write_atomically
+from src.core.files import utf8, write_atomically
 
 
 def render(package: str, template: str, **values: Any) -> str:
@@ -30,8 +30,7 @@ def render(package: str, template: str, **values: Any) -> str:
 
 def write_page(path: Path, page: str) -> None:
     """Write a page atomically."""
-    content = page.encode(errors="backslashreplace")  # a path may have bytes that are not UTF-8
-    write_atomically(path, lambda to: to.write_bytes(content))
+    write_atomically(path, lambda to: to.write_bytes(utf8(page)))
 
 
 def data_url(content: bytes, kind: str) -> str:

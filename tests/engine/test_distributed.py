@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from PIL import Image
 from src.core import runs
 from src.core.errors import UserError
 from src.data.order import EpochSampler
+from src.data.sets.style_pair import StylePair
 from src.engine.resume import batches_done
 from tests.conftest import TINY, TINY_NETS, command
 from tests.engine.cuts import assert_same_run, start, wait_for
@@ -46,6 +48,14 @@ def test_each_image_is_measured_once_in_equally_many_batches(world, batch_size, 
 def test_fewer_images_than_processes_are_refused():
     with pytest.raises(UserError, match="1 image cannot be split among 2 processes"):
         EpochSampler(1, 8, 0, shuffle=False, rank=0, world=2, once=True)
+
+
+def test_several_processes_are_refused_for_one_image():
+    """They would share the steps, and could not share the image."""
+    pair = StylePair("style_pair", "photo.png", "style.png", 16, 3, num_steps=4)
+    pair.trainer = SimpleNamespace(world_size=2)
+    with pytest.raises(UserError, match=r"optimizes one image: set trainer\.devices=1"):
+        pair.train_dataloader()
 
 
 def second_rank(process: subprocess.Popen) -> int:

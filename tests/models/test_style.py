@@ -3,7 +3,6 @@
 import csv
 import itertools
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -158,14 +157,6 @@ def test_translations_are_independent_of_each_other(top, config, tmp_path, optim
     assert model.translate(torch.rand(1, 3, 12, 9)).shape == (1, 3, 12, 9)
     with pytest.raises(ValueError, match="of 9 x 1 is too small: it needs 2 x 2"):
         model.translate(torch.rand(1, 3, 1, 9))
-
-
-def test_several_processes_are_refused_before_training(top, config):
-    """They would share the steps, and could not share the image."""
-    data = build.datamodule(config(*settings(top)))
-    data.trainer = SimpleNamespace(world_size=2)
-    with pytest.raises(UserError, match=r"optimizes one image: set trainer\.devices=1"):
-        data.train_dataloader()
 
 
 def test_init_image_noise_starts_from_noise(top, config, tmp_path):
