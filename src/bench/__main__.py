@@ -54,6 +54,10 @@ class Speeds:
     rates: dict[str, list[float]] = field(default_factory=dict)
     starts: list[Start] = field(default_factory=list)
 
+    def compared(self) -> list[str]:
+        """Return the loops that were timed beside ours."""
+        return [loop for loop in COMPARED if {loop, "ours"} <= set(self.rates)]
+
     def ratios(self, loop: str, of: str = "ours") -> list[float]:
         """Return the rates of the loop `of`, divided by those of `loop`, by round."""
         pairs = zip(self.rates[of], self.rates[loop], strict=True)
@@ -100,14 +104,15 @@ def bench(cfg: DictConfig, overrides: Sequence[str] | None = None) -> Speeds:
     }
     names = [name for name in names if name != "float32" or own != "32-true"]
     speeds = Speeds({name: [] for name in names})
-    for number in range(1, settings.rounds + 1):
+    for number in range(1, settings.rounds + 1 if names else 1):
         for name in names:
             speeds.rates[name].append(loops[name]())
         rates = "   ".join(f"{name} {values[-1]:,.0f}" for name, values in speeds.rates.items())
         print(f"round {number}, images/s: {rates}", flush=True)
-    for loop, base in (*(("ours", name) for name in COMPARED), ("float32", "plain")):
-        if {loop, base} <= set(names):
-            _print_ratio(f"{loop} / {base}", speeds.ratios(base, of=loop))
+    for loop in speeds.compared():
+        _print_ratio(f"ours / {loop}", speeds.ratios(loop))
+    if {"float32", "plain"} <= set(names):
+        _print_ratio("float32 / plain", speeds.ratios("plain", of="float32"))
     if overrides is not None and settings.starts:
         speeds.starts = measure_starts(overrides, settings.starts)
         seconds = [start.seconds for start in speeds.starts]

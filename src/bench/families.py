@@ -2,6 +2,7 @@
 
   python -m src.bench.families                       all families, on made-up images
   python -m src.bench.families families=[fc,gan] mnist=DATA
+  python -m src.bench.families loops=[]              only start-up and memory
 
 The loops of a family alternate within each round, so that a change of the machine's load affects
 all of them. Each CSV line holds one value, as in results/*.csv.
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from src.bench.__main__ import COMPARED, Speeds, bench
+from src.bench.__main__ import COMPARED, LOOPS, Speeds, bench
 from src.bench.tables import Row, chosen, rows_of, save_csv, save_table, shown
 from src.config import cli
 from src.config.checks import check
@@ -60,7 +61,7 @@ FAMILIES = {
 
 
 HEADER = (
-    *("family", "plain", "lean", "empty Trainer", "ours"),
+    *("family", "plain", "lean", "empty Trainer", "ours", "ours in float32"),
     *("ours / plain", "ours / lean", "ours / empty Trainer"),
     *("seconds to first batch", "peak memory, MB"),
 )
@@ -106,6 +107,7 @@ def overrides_of(family: Recipe, root: str, cfg: DictConfig) -> list[str]:
         f"bench.warmup={family.warmup}",
         f"bench.rounds={cfg.rounds}",
         f"bench.starts={cfg.starts}",
+        *([] if cfg.loops is None else [f"bench.loops=[{','.join(cfg.loops)}]"]),
     ]
 
 
@@ -114,7 +116,7 @@ def values_of(speeds: Speeds) -> list[tuple[int, str, float]]:
     found: list[tuple[int, str, float]] = []
     for loop, rates in speeds.rates.items():
         found += [(k, f"{loop}_images_per_second", rate) for k, rate in enumerate(rates, 1)]
-    for loop in COMPARED:
+    for loop in speeds.compared():
         found += [(k, f"ratio_{loop}", ratio) for k, ratio in enumerate(speeds.ratios(loop), 1)]
     for k, start in enumerate(speeds.starts, 1):
         found += [(k, "start_seconds", start.seconds), (k, "peak_memory_mb", start.peak_memory_mb)]
@@ -133,34 +135,45 @@ def save(measured: dict[str, Speeds], rows: Sequence[Row], folder: Path) -> None
         bars = {
             f"{name}, {loop}": speeds.ratios(loop)
             for name, speeds in measured.items()
-            for loop in ("lean", "empty")
+            for loop in speeds.compared()
+            if loop != "plain"
         }
-        picture = draw_bars(
-            [statistics.median(ratios) for ratios in bars.values()],
-            "images per second of ours, divided by those of the lean loop or of an empty Trainer",
-            list(bars),
-            [(min(ratios), max(ratios)) for ratios in bars.values()],
-            form=".2f",
-        )
-        save_png(picture, folder / "speed.png")
-    print(f"results in {folder}: speed.csv, speed.md, speed.png", flush=True)
+        if bars:
+            picture = draw_bars(
+                [statistics.median(ratios) for ratios in bars.values()],
+                "images per second of ours, divided by those of the lean loop or an empty Trainer",
+                list(bars),
+                [(min(ratios), max(ratios)) for ratios in bars.values()],
+                form=".2f",
+            )
+            save_png(picture, folder / "speed.png")
+    pictures = ", speed.png" if bars else ""
+    print(f"results in {folder}: speed.csv, speed.md{pictures}", flush=True)
 
 
 def table(measured: dict[str, Speeds]) -> list[list[str]]:
-    """Return the lines of the table below HEADER: medians, with ranges of the ratios."""
+    """Return the lines of the table below HEADER: medians, with ranges of the ratios.
+
+    A cell is empty if its value was not measured.
+    """
     lines = []
     for name, speeds in measured.items():
-        rates = [f"{statistics.median(speeds.rates[loop]):,.0f}" for loop in (*COMPARED, "ours")]
-        ratios = [
-            f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
-            for values in map(speeds.ratios, COMPARED)
-        ]
+        rates = {loop: f"{statistics.median(r):,.0f}" for loop, r in speeds.rates.items()}
+        ratios = {
+            loop: f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+            for loop in speeds.compared()
+            for values in [speeds.ratios(loop)]
+        }
         starts = speeds.starts
-        start = [
-            f"{statistics.median(start.seconds for start in starts):.1f}" if starts else "",
-            f"{max(start.peak_memory_mb for start in starts):,.0f}" if starts else "",
-        ]
-        lines.append([f"`{name}`", *rates, *ratios, *start])
+        lines.append(
+            [
+                f"`{name}`",
+                *(rates.get(loop, "") for loop in LOOPS),
+                *(ratios.get(loop, "") for loop in COMPARED),
+                f"{statistics.median(start.seconds for start in starts):.1f}" if starts else "",
+                f"{max(start.peak_memory_mb for start in starts):,.0f}" if starts else "",
+            ]
+        )
     return lines
 
 

@@ -92,6 +92,7 @@ class BenchFamilies:
     families: Sequence[str] | None
     mnist: PathText | None
     cifar10: PathText | None
+    loops: AnyLength[str] | None
     rounds: PositiveInt
     starts: NonNegativeInt
     machine: str | None

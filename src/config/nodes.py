@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from src.core.types import Color, NonNegativeInt, PathText, PositiveInt
+from src.core.types import AnyLength, Color, NonNegativeInt, PathText, PositiveInt
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Recommended:
 class Benchmark:
     """The node `bench` of bench."""
 
-    loops: Sequence[str] | None
+    loops: AnyLength[str] | None
     batches: PositiveInt
     warmup: PositiveInt
     rounds: PositiveInt

@@ -45,9 +45,25 @@ def test_families_write_rows_a_table_and_a_plot(monkeypatch, tmp_path):
     assert ratios == [0.9, 0.8]
     assert {row["run"] for row in rows} == {"fc", "lenet"}
     line = (out / "speed.md").read_text().splitlines()[2]
-    assert line.startswith("| `fc` | 15 | 45 | 35 | 38 | 2.80 (2.00 to 3.60) | 0.85 (0.80 to 0.90)")
+    assert line.startswith("| `fc` | 15 | 45 | 35 | 38 |  | 2.80 (2.00 to 3.60) | 0.85 (0.80 to")
     assert line.endswith("| 4.5 | 900 |")
     assert Image.open(out / "speed.png").size[0] > 300
+
+
+def test_loops_that_were_not_timed_leave_their_cells_empty(monkeypatch, tmp_path):
+    given = []
+
+    def only_starts(cfg, overrides):
+        given.append(list(cfg.bench.loops))
+        return Speeds({}, SPEEDS.starts)
+
+    monkeypatch.setattr(families, "bench", only_starts)
+    sources = (f"mnist={tmp_path}", f"cifar10={tmp_path}", f"out={tmp_path / 'out'}")
+    call("bench_families", bench_families, "families=[fc]", "loops=[]", *sources)
+    assert given == [[]]
+    table = (tmp_path / "out" / "speed.md").read_text()
+    assert table.splitlines()[2] == "| `fc` |" + "  |" * 8 + " 4.5 | 900 |"
+    assert not (tmp_path / "out" / "speed.png").exists()
 
 
 def test_an_unknown_family_is_named():

@@ -1,4 +1,4 @@
-"""Building a run does not change its config."""
+"""Building a run does not change its config; automatic settings follow the hardware."""
 
 import logging
 
@@ -50,3 +50,17 @@ def test_an_optimizer_is_fused_unless_gradients_are_clipped_before_it_unscales(
 ):
     model = build.model(config(*TINY, *settings, "data=digits"))
     assert model.configure_optimizers().defaults["fused"] == fused
+
+
+@pytest.mark.parametrize(
+    ("cpu", "fast"),
+    [
+        ("vendor_id : GenuineIntel\nflags : avx512f avx512_bf16", False),
+        ("vendor_id : GenuineIntel\nflags : avx512f avx512_bf16 amx_bf16 amx_tile", True),
+        ("vendor_id : AuthenticAMD\nflags : avx512f avx512_bf16", True),
+        ("vendor_id : AuthenticAMD\nflags : avx2", False),
+        ("", False),
+    ],
+)
+def test_bf16_is_the_default_only_on_cpus_where_it_is_faster(cpu, fast):
+    assert runtime.has_fast_bf16(cpu) == fast
