@@ -289,7 +289,7 @@ def plain_classifier_rate(cfg: DictConfig, data: Any) -> float:
                 return clock.rate
 
 
-# by class name, because the models know no benchmark and importing them would import torch
+# keyed by the name of the class: importing the classes would take time
 PLAIN: dict[str, Callable[[DictConfig, Any], float]] = {
     "src.models.gan.GAN": plain_gan_rate,
     "src.models.cyclegan.CycleGAN": plain_cyclegan_rate,

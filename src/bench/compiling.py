@@ -94,7 +94,7 @@ def _clock(cfg: DictConfig, data: object, is_compiled: bool) -> Clock:
 
 def _pays(measured: Comparison) -> str:
     batches = measured.pays_from()
-    return "never pays" if batches is None else f"pays from {batches:,} batches"
+    return "never breaks even" if batches is None else f"breaks even after {batches:,} batches"
 
 
 if __name__ == "__main__":

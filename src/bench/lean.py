@@ -34,7 +34,7 @@ Step = Callable[[Any, Tensor, Tensor, int], Iterator[tuple[int, Tensor]]]
 def classifier_step(
     model: Any, x: Tensor, labels: Tensor, number: int
 ) -> Iterator[tuple[int, Tensor]]:
-    """Yield the loss; the average of the weights follows."""
+    """Yield the loss, then update the moving average of the weights."""
     logits = model.net(model.scaled(x))
     yield 0, classification_loss(logits, labels, model.aux_weight, model.label_smoothing)
     if model.average is not None:

@@ -33,7 +33,7 @@ from src.core.inputs import find_images
 from src.core.waiting import wait_passively
 
 LATENCY_BATCH = 16  # the service's default
-BAD_SHARE = 20  # every so many requests is a bad upload
+BAD_EVERY = 20  # one request in 20 is a bad upload
 WARM_UP = 3.0  # seconds
 GENERATED = (16, 375, 500)  # photos, rows, columns
 
@@ -146,8 +146,8 @@ def _endure(
     """Send photos and bad uploads for some minutes; print latencies, failures and memory."""
     bad = _bad_uploads(good[0])
     mixed = [
-        bad[i // BAD_SHARE % len(bad)] if i % BAD_SHARE == 0 else good[i % len(good)]
-        for i in range(BAD_SHARE * len(bad) * len(good))
+        bad[i // BAD_EVERY % len(bad)] if i % BAD_EVERY == 0 else good[i % len(good)]
+        for i in range(BAD_EVERY * len(bad) * len(good))
     ]
     at_rate(running.port, mixed, rate, 10 * WARM_UP)
     memory = [running.memory]

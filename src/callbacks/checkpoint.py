@@ -58,7 +58,7 @@ class Checkpoint(pl.Callback):
         every_n_batches: interval; None: only after epochs.
         monitor: metric of validation that chooses the best checkpoints; None: that of early
             stopping, or keep none.
-        mode: whether `min` or `max` of it is better; None: by its name.
+        mode: `min` if lower values are better, `max` if higher; None: inferred from its name.
         keep: number of best checkpoints.
 
     Attributes:

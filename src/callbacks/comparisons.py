@@ -13,10 +13,10 @@ from src.core.randomness import generator
 
 
 class Comparisons(ImageSeries):
-    """Rows of input images and the model's versions of them, at most n rows."""
+    """Rows of input images and the model's outputs, at most n rows."""
 
     name = "comparisons"
-    title = "{images} and the model's versions of them"
+    title = "{images} and model outputs"
 
     def draw(self, trainer: pl.Trainer, model: Any) -> np.ndarray | None:
         if not isinstance(model, CanCompare):

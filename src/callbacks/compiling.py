@@ -55,11 +55,11 @@ class Compile(pl.Callback):
     def _decide(self, model: CanCompile, batches: float) -> bool:
         decision, pays_from = model.should_compile(batches), model.compile_pays_from()
         if model.compile_setting == "auto" and pays_from is None:
-            log.info("model.compile=auto: not compiled: this model is not known to get faster")
+            log.info("model.compile=auto: not compiled, since that would not speed up this model")
         elif model.compile_setting == "auto":
             log.info(
-                "model.compile=auto: %s, because the run has %s batches, and compiling pays from "
-                "about %s",
+                "model.compile=auto: %s, because the run has %s batches, and compiling breaks even "
+                "after about %s",
                 "compiled" if decision else "not compiled",
                 f"{batches:,.0f}",
                 f"{pays_from:,}",

@@ -53,7 +53,7 @@ def save_image(trainer: pl.Trainer, name: str, image: np.ndarray | bytes) -> Non
     If it cannot be written, the image is left out and training continues.
     """
     folder = Path(trainer.default_root_dir) / "images"
-    with optional("pictures left out", folder):
+    with optional("could not write the pictures", folder):
         if isinstance(image, bytes):
             write_or_remove(folder / name, lambda path: path.write_bytes(image))
         else:
@@ -75,5 +75,5 @@ def delete_images_after(trainer: pl.Trainer, name: str) -> None:
     """
     for path in (Path(trainer.default_root_dir) / "images").glob(f"{name}_{FRAME}"):
         if int(path.stem.rpartition("_")[2]) > progress(trainer).batch:
-            with optional("pictures left out", path.parent):
+            with optional("could not delete old pictures", path.parent):
                 path.unlink(missing_ok=True)

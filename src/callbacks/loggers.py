@@ -78,7 +78,7 @@ class EventFile:
 
     def flush(self) -> None:
         """Write the events to the file; if that fails, drop them and keep earlier ones readable."""
-        with optional("TensorBoard's events left out", self.folder):
+        with optional("could not write TensorBoard's events", self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             before = self.path.stat().st_size if self.path.exists() else 0
             try:

@@ -94,5 +94,5 @@ class Outbox:
             "unsent": unsent,
         }
         text = json.dumps(record) + "\n"
-        with optional(f"{self.path.name} left out", self.path.parent):
+        with optional(f"could not write {self.path.name}", self.path.parent):
             write_atomically(self.path, lambda path: path.write_text(text, encoding="utf-8"))

@@ -140,7 +140,7 @@ class OperatorProfile(pl.Callback):
         header = ("operator", "calls", "CPU ms", *(["GPU ms"] if on_gpu else []), "share")
         lines = table(header, rows)
         save(self.folder, "\n".join([*lines, ""]))
-        with optional("the trace left out", self.folder):
+        with optional("could not write the trace", self.folder):
             write_atomically(
                 self.folder / TRACE, lambda path: recorded.export_chrome_trace(str(path))
             )
@@ -168,7 +168,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def save(folder: Path, text: str) -> None:
     """Write the table to the run's folder; if that fails, it is left out."""
-    with optional("the profile left out", folder):
+    with optional("could not write the profile", folder):
         write_atomically(folder / TABLE, lambda path: path.write_text(text, encoding="utf-8"))
 
 

@@ -103,7 +103,7 @@ def _effort(values: Mapping[str, Any]) -> str:
         count(values["batches"], "batch"),
         f"{seconds:,.3g} seconds" if seconds is not None else "",
         f"{format_rate(rate)} in training" if rate is not None else "",
-        f"{values['peak_memory_mb']:,.0f} MB of memory at most",
+        f"peak memory {values['peak_memory_mb']:,.0f} MB",
     ]
     return f"  {', '.join(part for part in parts if part)}"
 

@@ -57,7 +57,7 @@ class RunPage(pl.Callback):
         """
         names: Sequence[str] = getattr(model, "key_metrics", ())
         page = folder / "report.html"
-        with optional("report.html left out", folder):
+        with optional("could not write report.html", folder):
             curves = run_curves(folder, names)
             path = folder / "images" / "curves.png"
             if curves:

@@ -16,7 +16,7 @@ class Samples(ImageSeries):
     """A grid of n samples; for a conditional model each column is a class."""
 
     name = "samples"
-    title = "samples of the same noise"
+    title = "samples from fixed noise"
 
     def draw(self, trainer: pl.Trainer, model: Any) -> np.ndarray | None:
         if not isinstance(model, CanSample):

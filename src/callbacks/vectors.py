@@ -58,7 +58,7 @@ class WordProjector(pl.Callback):
         for line in lines:
             log.info("near %s", line)
         if writer := summary_writer(trainer):
-            with optional("TensorBoard's projector left out", Path(writer.log_dir)):
+            with optional("could not write TensorBoard's projector", Path(writer.log_dir)):
                 writer.add_embedding(
                     vectors, metadata=words, tag="words", global_step=progress(trainer).batch
                 )

@@ -135,7 +135,7 @@ class WandB(Logger):
         except Exception as error:  # wandb can raise any exception type
             if not self.warned:
                 self.warned = True
-                log.warning("values for wandb left out (%s)", first_line(error))
+                log.warning("could not send values to wandb (%s)", first_line(error))
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

@@ -21,9 +21,8 @@ class WorkerCores(pl.Callback):
 
     The threads of an operation wait for the slowest of them. If a worker runs on the core of one,
     all wait: on two cores, LeNet then trains at two thirds of the speed that it has with one
-    thread. A larger network needs all cores. A number of threads that OMP_NUM_THREADS gives is
-    kept. The choice depends on nothing that is measured, because results depend on it in the last
-    bits.
+    thread. A larger network needs all cores. OMP_NUM_THREADS, if set, is respected. The choice
+    never depends on timing, because the number of threads affects rounding.
     """
 
     def __init__(self) -> None:
@@ -42,10 +41,12 @@ class WorkerCores(pl.Callback):
         ):
             torch.set_num_threads(threads)
             log.info(
-                "training with %s, because %s the images (with OMP_NUM_THREADS=%d: with %d)",
+                "training with %s to leave cores to the %s that %s images; to use %s, set "
+                "OMP_NUM_THREADS=%d",
                 count(threads, "thread"),
-                "a worker decodes" if workers == 1 else f"{workers} workers decode",
-                self.before,
+                count(workers, "worker"),
+                "decodes" if workers == 1 else "decode",
+                count(self.before, "thread"),
                 self.before,
             )
 

@@ -109,7 +109,7 @@ class LogFile(logging.FileHandler):
             super().handleError(record)
         elif not self.silent:
             self.silent = True
-            print(f"{self.baseFilename} left out ({failure.reason})", file=sys.stderr)
+            print(f"could not write {self.baseFilename} ({failure.reason})", file=sys.stderr)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -298,5 +298,5 @@ def shared_folder(cache: str | Path | None) -> Path | None:
     except RuntimeError as error:
         if (failure := os_failure(error)) is None:
             raise
-        log.info("cache=%s left out (%s); to use another folder: cache=DIR", cache, failure.reason)
+        log.info("cache=%s not used (%s); to use another folder: cache=DIR", cache, failure.reason)
         return None

@@ -26,12 +26,10 @@ def expect_test_set(datamodule: Any, processes: int = 1) -> None:
     n, is_split = len(datamodule.test), hasattr(datamodule, "test_size")
     if n >= processes or not (is_split or (n and datamodule.holds == "sentences")):
         return
-    source = f"data.test_size={datamodule.test_size} leaves" if is_split else "the data have"
-    raise UserError(
-        f"{source} {count(n, 'image' if is_split else 'sentence') if n else 'nothing'} to test on"
-        f"{f' with {processes} processes' if processes > 1 else ''}; "
-        "to train without a test: test=false"
-    )
+    images = count(n, "image" if is_split else "sentence") if n else "nothing"
+    source = f"data.test_size={datamodule.test_size} leaves" if is_split else "the test set has"
+    few = f", fewer than the {processes} processes" if n else ""
+    raise UserError(f"{source} {images} to test on{few}; to train without a test: test=false")
 
 
 def expect_processes(trainer: pl.Trainer) -> None:
@@ -54,7 +52,7 @@ def expect_labels(cfg: DictConfig, datamodule: Any) -> None:
         raise UserError(f"{cfg.model._target_} needs labels, but data={name} has none")
     if classes == 1 and class_attribute(str(cfg.model._target_), "is_classifier"):
         raise UserError(
-            f"a classifier needs two classes, but data={name} has only one: "
+            f"a classifier needs at least two classes, but data={name} has only one: "
             f"{datamodule.class_names[0]}"
         )
     parts = (datamodule.train, datamodule.val, datamodule.test)

@@ -97,7 +97,7 @@ def report(
     title = f"{choices.get('model', type(model).__name__)} on {datamodule(trainer).name}"
     pages = [one for one in callbacks(trainer) if isinstance(one, RunPage)]
     page = pages[0].write(model, cfg, folder, values, title) if pages else None
-    log.info("all figures  %s and metrics.csv", folder / "metrics.json")
+    log.info("metrics      %s and metrics.csv", folder / "metrics.json")
     if (folder / "images").is_dir():
         log.info("pictures     %s", folder / "images")
     if page is not None:

@@ -22,8 +22,8 @@ from src.core.progress import progress
 class StepLoop(_AutomaticOptimization):
     """Do what Lightning's automatic optimization does, in the same order and with the same hooks.
 
-    Whatever is not simple (several devices, a gradient scaler, accumulated gradients, an unusual
-    precision) goes Lightning's way.
+    Other cases (several devices, a gradient scaler, accumulated gradients, an unusual precision)
+    use Lightning's own implementation.
     """
 
     is_simple: bool | None = None  # unknown before the first batch

@@ -1,4 +1,4 @@
-"""Whether a metric is better when it is lower or higher, by its name (docs/metrics.md)."""
+"""Infer from a metric's name whether lower or higher values are better (docs/metrics.md)."""
 
 from fnmatch import fnmatch
 from typing import Literal

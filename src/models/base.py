@@ -202,7 +202,7 @@ class Family(pl.LightningModule):
 
 
 def _calling(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `function` as one that torch.compile looks into, wherever `function` is defined."""
+    """Wrap `function` so that torch.compile traces it even if it skips the function's module."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)

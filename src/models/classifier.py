@@ -49,8 +49,8 @@ class Classifier(Family):
             published ones. None: random weights; `transfer.freeze` must then be none.
         label_smoothing: in [0, 1): this part of each target is spread over all classes
             (Szegedy 2016, section 7).
-        ema: decay of the moving average of the network, which is then evaluated instead of it; it
-            is smaller at first (see `src.nets.average`, ramp_up). 0: no average.
+        ema: decay of the moving average of the weights. The average is used for evaluation. The
+            decay ramps up from a smaller value (`src.nets.average`). 0: no average.
         decay_all: apply weight decay to norms and biases too, not only to matrices and filters.
         aux_weight: weight of an auxiliary head's loss (Szegedy 2015, section 5).
         norm_bias_lr: factor on the learning rate of the norms' biases (Jordan 2024).

@@ -171,13 +171,13 @@ def test_a_run_without_a_best_says_how_to_get_one(averaged_run):
         (["checkpoint.mode=high", "checkpoint.monitor=val/acc"], "one of min, max"),
     ],
 )
-def test_wrong_settings_are_one_line(config, given, words):
+def test_invalid_settings_raise_one_line_errors(config, given, words):
     with pytest.raises(UserError) as error:
         config("model=fc", *given)
     assert words in str(error.value)
 
 
-def test_a_metric_that_is_not_logged_is_one_line_with_the_nearest(config, tmp_path):
+def test_unknown_monitor_error_suggests_the_nearest_metric(config, tmp_path):
     cfg = config(*RUN, "checkpoint.monitor=val/los", "checkpoint.mode=min")
     with pytest.raises(UserError, match=r"checkpoint.monitor=val/los is not .*mean val/loss\?"):
         train(cfg, saved(cfg, tmp_path / "run"))

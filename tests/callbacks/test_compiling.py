@@ -21,7 +21,7 @@ from tests.contract.small import overrides, small_run
     [
         (True, None, True, ""),
         (False, 1, False, ""),
-        ("auto", None, False, "not compiled: this model is not known to get faster"),
+        ("auto", None, False, "not compiled, since that would not speed up this model"),
         ("auto", 100, True, "compiled, because the run has 100 batches"),
         ("auto", 101, False, "not compiled, because the run has 100 batches"),
     ],

@@ -50,7 +50,7 @@ def test_pictures_are_due_at_powers_of_two_and_intervals():
 @pytest.mark.parametrize(
     ("every", "epochs", "last"), [(1, 3, 3), (2, 4, 4), (5, 12, 10), (2, -1, None), (1, None, None)]
 )
-def test_the_last_validation_is_known(every, epochs, last):
+def test_last_validation_is_detected(every, epochs, last):
     trainer = SimpleNamespace(should_stop=False, max_epochs=epochs, check_val_every_n_epoch=every)
     validated = range(every, 20, every)
     found = []

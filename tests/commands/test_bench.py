@@ -153,7 +153,7 @@ def test_bench_measures_the_start_of_a_run(capsys):
         measure_starts(["model=fcc"], 1)
 
 
-def test_compiling_pays_once_the_time_is_made_up_for(monkeypatch, capsys):
+def test_compile_break_even_point(monkeypatch, capsys):
     def our_clock(cfg, data, precision):
         clock = Clock(1, 1)
         seconds, lost = (0.2, 9.0) if cfg.model.compile else (0.5, 1.0)
@@ -166,7 +166,7 @@ def test_compiling_pays_once_the_time_is_made_up_for(monkeypatch, capsys):
     assert measured.pays_from() == math.ceil(8 / 0.3)
     assert Comparison(measured.compiled, measured.eager).pays_from() is None
     said = capsys.readouterr().out
-    assert "eager 8 images/s, compiled 20 images/s, 8.0 s to compile, pays from 27" in said
+    assert "eager 8 images/s, compiled 20 images/s, 8.0 s to compile, breaks even after 27" in said
     assert "medians: speedup 2.50, 8.0 s to compile" in said
     style = ("model=style_transfer", "data=style_pair", "data.content=A", "data.style=B")
     with pytest.raises(UserError, match=r"StyleTransfer has no setting model\.compile"):

@@ -108,10 +108,13 @@ def test_other_exceptions_are_not_errors_of_the_system(error):
 
 def test_optional_output_is_left_out_with_one_line_per_folder(tmp_path, caplog):
     for name in ("a", "a", "b"):
-        with optional("pictures left out", tmp_path / name):
+        with optional("no pictures", tmp_path / name):
             raise FULL
-    assert caplog.messages == ["pictures left out (/disk/last.ckpt: no space left on device)"] * 2
-    with pytest.raises(ValueError, match="ours"), optional("pictures left out", tmp_path):
+    assert caplog.messages == ["no pictures (/disk/last.ckpt: no space left on device)"] * 2
+    with (
+        pytest.raises(ValueError, match="ours"),
+        optional("no pictures", tmp_path),
+    ):
         raise ValueError("ours")
 
 
@@ -149,7 +152,7 @@ def test_a_log_that_cannot_be_written_says_so_once(capsys):
     log.removeHandler(handler)
     handler.close()
     said = capsys.readouterr().err
-    assert said == "/dev/full left out (no space left on device)\n"
+    assert said == "could not write /dev/full (no space left on device)\n"
 
 
 def test_events_on_a_full_disk_are_dropped_and_the_others_can_be_read(
@@ -164,7 +167,7 @@ def test_events_on_a_full_disk_are_dropped_and_the_others_can_be_read(
             writer.flush()
     writer.close()
     assert [message.partition(" (")[0] for message in caplog.messages] == [
-        "TensorBoard's events left out"
+        "could not write TensorBoard's events"
     ]
     accumulator = EventAccumulator(str(tmp_path))
     accumulator.Reload()
@@ -181,7 +184,7 @@ def test_no_cache_without_a_home_folder(monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     assert shared_folder("~/cache") is None
     assert caplog.messages == [
-        "cache=~/cache left out (a path starts with ~, but there is no home folder); "
+        "cache=~/cache not used (a path starts with ~, but there is no home folder); "
         "to use another folder: cache=DIR"
     ]
     assert shared_folder("/cache") == Path("/cache")

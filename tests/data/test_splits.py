@@ -117,10 +117,10 @@ def test_empty_test_set_needs_test_false(config, tmp_path):
     )
     with pytest.raises(UserError, match=r"data\.test_size=0 leaves nothing to test on; to train"):
         train(cfg, saved(cfg, tmp_path / "refused"))
-    with pytest.raises(UserError, match="test_size=0 leaves nothing to test on with 2 processes"):
+    with pytest.raises(UserError, match="test_size=0 leaves nothing to test on; to train"):
         expect_test_set(build.datamodule(cfg), processes=2)
     one_sentence = SimpleNamespace(test=[0], holds="sentences")
-    with pytest.raises(UserError, match="the data have 1 sentence to test on with 2 processes"):
+    with pytest.raises(UserError, match="has 1 sentence to test on, fewer than the 2 processes"):
         expect_test_set(one_sentence, processes=2)
     expect_test_set(SimpleNamespace(test=[], holds="sentences"), processes=2)
     expect_test_set(SimpleNamespace(test=[0, 1], holds="a photograph and a style"), processes=4)

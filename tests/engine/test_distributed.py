@@ -107,7 +107,7 @@ def test_all_processes_stop_after_the_same_batch(uncut, tmp_path, name, receiver
 
 
 @pytest.mark.slow
-def test_networks_that_take_turns_need_no_other_trainer(uncut, tmp_path):
+def test_gans_train_on_two_devices_without_trainer_ddp(uncut, tmp_path):
     """`trainer.devices=2` without `trainer=ddp`."""
     settings = [word for word in LONG if word != "trainer=ddp"]
     result = command("train", *settings, "trainer.max_epochs=1", f"hydra.run.dir={tmp_path / 'r'}")

@@ -71,7 +71,7 @@ def test_a_full_disk_ends_the_run_which_continues_after_space_is_freed(kills, di
     assert FULL in line
     assert f"the checkpoint of batch {batches_saved(folder)} is intact: free some space" in line
     assert f"resume={folder}" in line
-    said = [line for line in run.said.splitlines() if " left out (" in line]
+    said = [line for line in run.said.splitlines() if "could not write " in line]
     assert len(said) == len(set(said)), "each once"
     assert not list(folder.rglob(".*.tmp"))
     assert run_record.state_of(folder, run_record.read(folder)) == "failed"
@@ -118,7 +118,7 @@ def test_pictures_are_left_out_with_one_line(kills, disk, tmp_path):
     run = start_and_stop_at_checkpoint(kills, folder)
     disk("size=64k", folder / "images").fill()
     run.go_on()
-    assert success(run).count("pictures left out (") == 1
+    assert success(run).count("could not write the pictures (") == 1
     found = differences(kills.twin("gan", "32-true")[0], folder)
     assert all("images/" in difference for difference in found), found
 
@@ -132,8 +132,8 @@ def test_events_and_log_are_left_out_and_figures_are_printed(kills, disk):
     small.fill()
     run.go_on()
     assert f"metrics.json: {FULL}; the checkpoint of batch 48 is intact" in failure(run)
-    for words in ("TensorBoard's events left out (", "pictures left out (", "train.log left out ("):
-        assert run.said.count(words) == 1, words
+    for name in ("TensorBoard's events", "the pictures", str(folder / "train.log")):
+        assert run.said.count(f"could not write {name} (") == 1, name
     uncut = kills.twin("gan", "32-true")[0]
     assert_same_figures(uncut, figures_printed(run))
     small.free()
@@ -196,7 +196,7 @@ def test_without_a_home_the_cache_is_left_out(kills, mountable, tmp_path):
         pytest.skip(ROOT_ONLY)
     users = [["--bind", "/dev/null", f"/etc/{name}"] for name in ("passwd", "nsswitch.conf")]
     run = _measured(kills, tmp_path, None, mounts=users, environment={"HOME": None})
-    assert "cache=~/.cache/atelier left out (a path starts with ~, but there is no" in success(run)
+    assert "cache=~/.cache/atelier not used (a path starts with ~, but there is" in success(run)
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["test/fid_own"] > 0
 
 
