@@ -253,7 +253,7 @@ COLUMNS: dict[str, Columns] = {
         ("compiled, images/s", rate("compiled")),
         ("compiled / eager", Metric("speedup").each),
         ("seconds to compile", Metric("seconds", 0).each),
-        ("batches from which it pays", fact("pays_from")),
+        ("break-even, batches", fact("break_even")),
     ],
     "augment_speed": [
         ("batch", label),

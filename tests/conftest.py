@@ -238,7 +238,7 @@ def winter_run(photos, tmp_path_factory):
         "train", [*WINTER_RUN, f"data.root={photos}", "callbacks=default", "augment=flip"]
     )
     check(cfg)
-    folder = saved(cfg, tmp_path_factory.mktemp("uncut") / "run")
+    folder = saved(cfg, tmp_path_factory.mktemp("uninterrupted") / "run")
     train(cfg, folder)
     return folder
 

@@ -43,7 +43,7 @@ class Comparison(NamedTuple):
         """Speed of compiled training, divided by that of eager training."""
         return self.compiled.rate / self.eager.rate
 
-    def pays_from(self) -> int | None:
+    def break_even(self) -> int | None:
         """Return the number of batches from which a run is shorter; None if it never is."""
         gain = self.eager.seconds - self.compiled.seconds
         return math.ceil(self.cost / gain) if gain > 0 else None
@@ -93,7 +93,7 @@ def _clock(cfg: DictConfig, data: object, is_compiled: bool) -> Clock:
 
 
 def _pays(measured: Comparison) -> str:
-    batches = measured.pays_from()
+    batches = measured.break_even()
     return "never breaks even" if batches is None else f"breaks even after {batches:,} batches"
 
 

@@ -39,7 +39,7 @@ GENERATED = (16, 375, 500)  # photos, rows, columns
 
 
 def bench_serve(cfg: DictConfig) -> dict[str, Any]:
-    """Measure the service of cfg.run; print and return the figures."""
+    """Measure the service of cfg.run; print and return the results."""
     folder = Path(cfg.run).expanduser()
     expect_classifier(folder)
     photos = _photos(cfg.images)
@@ -72,14 +72,14 @@ def bench_serve(cfg: DictConfig) -> dict[str, Any]:
         )
     if not capacity:
         raise UserError(f"images={cfg.images}: the service answered no request{_failed(load)}")
-    figures = {"ratios": ratios, "bare_latency": bare_latency, "capacity": capacity}
+    results = {"ratios": ratios, "bare_latency": bare_latency, "capacity": capacity}
     with service(folder) as running:
         saturate(running.port, requests, 2, WARM_UP)
         load = at_rate(running.port, requests, capacity / 2, 4 * cfg.seconds)
-        figures |= _report_latency("half load", load, bare_latency)
+        results |= _report_latency("half load", load, bare_latency)
         if cfg.minutes:
             _endure(running, requests, capacity / 2, cfg.minutes, bare_latency)
-    return figures
+    return results
 
 
 class Bare(NamedTuple):

@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 from src.callbacks.images import (
     delete_images_after,
     log_image,
-    moment,
+    progress_caption,
     save_image,
     summary_writer,
 )
@@ -70,7 +70,7 @@ class CanvasSequences(pl.Callback):
                 "kl_steps",
                 charts.draw_bars(
                     [kl[step] for step in sorted(kl)],
-                    f"validation: KL divergence of each step\n{moment(trainer)}",
+                    f"validation: KL divergence of each step\n{progress_caption(trainer)}",
                     x_label="step",
                     y_label="nats",
                 ),
@@ -84,12 +84,12 @@ class CanvasSequences(pl.Callback):
         for name, shown in (("samples", None), ("reconstructions", images)):
             n = self.n if shown is None else len(shown)
             canvases = model.canvases(n, generator(self.seed, "canvases", name), shown)
-            title = f"{name}, step by step\n{moment(trainer)}"
+            title = f"{name}, step by step\n{progress_caption(trainer)}"
             strip = captioned_strip(canvases, title)
             save_image(trainer, f"canvas_{name}_{step:08d}.png", strip)
             log_image(trainer, f"canvas_strips/{name}", strip)
             if with_gif:
-                frames = captioned_frames(canvases, f"{name} {moment(trainer)}")
+                frames = captioned_frames(canvases, f"{name} {progress_caption(trainer)}")
                 gif = grids.gif(frames)
                 save_image(trainer, f"canvas_{name}.gif", gif)
                 if writer:

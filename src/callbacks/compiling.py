@@ -53,8 +53,8 @@ class Compile(pl.Callback):
         self.teardown(trainer, pl_module, "fit")
 
     def _decide(self, model: CanCompile, batches: float) -> bool:
-        decision, pays_from = model.should_compile(batches), model.compile_pays_from()
-        if model.compile_setting == "auto" and pays_from is None:
+        decision, break_even = model.should_compile(batches), model.compile_break_even()
+        if model.compile_setting == "auto" and break_even is None:
             log.info("model.compile=auto: not compiled, since that would not speed up this model")
         elif model.compile_setting == "auto":
             log.info(
@@ -62,6 +62,6 @@ class Compile(pl.Callback):
                 "after about %s",
                 "compiled" if decision else "not compiled",
                 f"{batches:,.0f}",
-                f"{pays_from:,}",
+                f"{break_even:,}",
             )
         return decision

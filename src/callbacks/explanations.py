@@ -9,9 +9,9 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from src.callbacks.images import log_image, moment, save_image
+from src.callbacks.images import log_image, progress_caption, save_image
 from src.callbacks.protocols import CanClassify
-from src.callbacks.train_metrics import not_training
+from src.callbacks.train_metrics import excluded_from_training_time
 from src.callbacks.trainer_state import datamodule, is_last_epoch, probe_images
 from src.core.progress import progress
 from src.core.randomness import generator
@@ -77,7 +77,7 @@ class Explanations(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if is_last_epoch(trainer):
-            with not_training(trainer):
+            with excluded_from_training_time(trainer):
                 self._show(trainer, pl_module, at_end=True)
 
     def _show(self, trainer: pl.Trainer, model: pl.LightningModule, at_end: bool) -> None:
@@ -103,7 +103,7 @@ class Explanations(pl.Callback):
             np.linspace(0, len(maps) - 1, min(self.max_layers, len(maps))).round().astype(int)
         )
         rows = {name: maps[name][0] for name in np.array(list(maps))[picked]}
-        when = moment(trainer)
+        when = progress_caption(trainer)
         picture = draw_feature_maps(images[0], rows, f"feature maps of an image\n{when}")
         save_image(trainer, "feature_maps.png", picture)
         for name, layer in rows.items():

@@ -1,4 +1,4 @@
-"""The row of a run in TensorBoard's HPARAMS tab: its settings, and the figures they led to."""
+"""The row of a run in TensorBoard's HPARAMS tab: its settings, and the metrics they led to."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

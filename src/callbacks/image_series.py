@@ -12,7 +12,7 @@ from torch import Tensor
 from src.callbacks.images import (
     delete_images_after,
     log_image,
-    moment,
+    progress_caption,
     save_image,
     save_series_gif,
 )
@@ -78,7 +78,7 @@ class ImageSeries(pl.Callback):
     def _save(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         if not trainer.is_global_zero or (picture := self.draw(trainer, model)) is None:
             return
-        title = f"{self.title.format(images=probe_part(trainer)[0])}\n{moment(trainer)}"
+        title = f"{self.title.format(images=probe_part(trainer)[0])}\n{progress_caption(trainer)}"
         picture = add_title(picture, title, self.headers(trainer, model))
         save_image(trainer, f"{self.name}_{progress(trainer).batch:08d}.png", picture)
         log_image(trainer, self.name, picture)

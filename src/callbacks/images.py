@@ -24,7 +24,7 @@ def summary_writer(trainer: pl.Trainer) -> Any | None:
     )
 
 
-def moment(trainer: pl.Trainer) -> str:
+def progress_caption(trainer: pl.Trainer) -> str:
     """Return what a picture says about when it was drawn: `after 1,200 batches (epoch 3)`."""
     batch, per_epoch = progress(trainer).batch, trainer.num_training_batches
     said = f"after {batch:,} {'batch' if batch == 1 else 'batches'}"

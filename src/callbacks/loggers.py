@@ -30,7 +30,7 @@ from src.core.errors import first_line, optional
 from src.core.files import set_aside, utf8, write_atomically
 from src.core.runs import is_first_process
 from src.core.types import AnyLength
-from src.metrics.figures import MAX_FIGURES, format_value
+from src.metrics.key_metrics import MAX_KEY_METRICS, format_value
 from src.viz import grids
 
 log = logging.getLogger(__name__)
@@ -196,7 +196,7 @@ class TensorBoard(TensorBoardLogger):
         among the scalars.
         """
         chosen = [name for name in self.metrics if name in metrics]
-        names = list(dict.fromkeys([*chosen, *metrics]))[:MAX_FIGURES]
+        names = list(dict.fromkeys([*chosen, *metrics]))[:MAX_KEY_METRICS]
         scalars = {name.replace("test/", "z_test/", 1): metrics[name] for name in names}
         for name, value in scalars.items():
             if name not in metrics:
@@ -205,7 +205,7 @@ class TensorBoard(TensorBoardLogger):
         for summary in hparam_summaries(settings, first, list(scalars), bool(self.columns)):
             self.experiment._get_file_writer().add_summary(summary)
         rows = [f"| {name} | {format_value(value)} |" for name, value in metrics.items()]
-        self.log_text("figures", "\n".join(["| | |", "| --- | --- |", *rows]), self.batches)
+        self.log_text("metrics", "\n".join(["| | |", "| --- | --- |", *rows]), self.batches)
 
     @rank_zero_only
     def save(self) -> None:

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from src.callbacks.images import log_image, moment, save_image
+from src.callbacks.images import log_image, progress_caption, save_image
 from src.callbacks.protocols import CanClassify
 from src.callbacks.trainer_state import datamodule, is_last_validation, is_power_of_two
 from src.core.types import PositiveInt
@@ -100,7 +100,7 @@ class PredictionGallery(pl.Callback):
         counts = model.counts
         n, right = int(counts.sum()), int(counts.diag().sum())
         share = f"{stage}: {n - right:,} of {n:,} images wrong ({1 - right / n:.2%})"
-        when = moment(trainer)
+        when = progress_caption(trainer)
         mistakes = draw_predictions(images, true, predicted, confidence, names)
         pictures = {
             "mistakes": add_title(

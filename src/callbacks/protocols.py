@@ -156,7 +156,7 @@ class CanCompile(Protocol):
 
     compile_setting: bool | Literal["auto"]
 
-    def compile_pays_from(self) -> int | None:
+    def compile_break_even(self) -> int | None:
         """Return the number of batches from which compiling saves time; None if it never does."""
 
     def should_compile(self, batches: float) -> bool:

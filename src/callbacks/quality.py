@@ -10,7 +10,7 @@ from torch import Tensor
 
 from src.callbacks.early_stopping import EarlyStopping
 from src.callbacks.protocols import CanSample, CanSampleClasses
-from src.callbacks.train_metrics import not_training
+from src.callbacks.train_metrics import excluded_from_training_time
 from src.callbacks.trainer_state import (
     callbacks,
     datamodule,
@@ -110,7 +110,7 @@ class SampleQuality(pl.Callback):
         if stopped and self.measured_epoch != trainer.current_epoch + 1:
             was_training = pl_module.training
             pl_module.eval()
-            with not_training(trainer), torch.no_grad():
+            with excluded_from_training_time(trainer), torch.no_grad():
                 self._measure(trainer, pl_module, "val")
             pl_module.train(was_training)
 

@@ -1,4 +1,4 @@
-"""The figures of a finished run: metrics.json, TensorBoard's tabs, and lines on the terminal."""
+"""The metrics of a finished run: metrics.json, TensorBoard's tabs, and lines on the terminal."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ from src.callbacks.trainer_state import callbacks, datamodule
 from src.core import runs
 from src.core.counts import count
 from src.core.progress import progress
-from src.metrics.figures import Figure, figure_lines, format_value, key_figures
+from src.metrics.key_metrics import KeyMetric, format_value, key_metric_lines, select_key_metrics
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class KeepsResults(Protocol):
     """A logger that keeps the settings of a run beside the metrics that they led to."""
 
     def log_final(self, settings: dict[str, Any], metrics: dict[str, float]) -> None:
-        """Write the settings and metrics of the finished run, the key figures first."""
+        """Write the settings and metrics of the finished run, the key metrics first."""
 
 
 @runtime_checkable
@@ -79,8 +79,8 @@ def report(
     values["peak_memory_mb"] = peak_memory_mb()
     if not trainer.is_global_zero:
         return values
-    figures = key_figures(values, getattr(model, "key_metrics", ()))
-    for line in [*figure_lines(figures), _effort(values)]:
+    key_metrics = select_key_metrics(values, getattr(model, "key_metrics", ()))
+    for line in [*key_metric_lines(key_metrics), _effort(values)]:
         log.info(line)
     try:
         for logger in trainer.loggers:
@@ -91,7 +91,7 @@ def report(
         raise
     for logger in trainer.loggers:
         if isinstance(logger, KeepsResults):
-            logger.log_final(hparam_settings(cfg, folder), _sorted_metrics(metrics, figures))
+            logger.log_final(hparam_settings(cfg, folder), _sorted_metrics(metrics, key_metrics))
     return values
 
 
@@ -108,9 +108,11 @@ def _effort(values: Mapping[str, Any]) -> str:
     return f"  {', '.join(part for part in parts if part)}"
 
 
-def _sorted_metrics(metrics: Mapping[str, Any], figures: Sequence[Figure]) -> dict[str, float]:
-    """Return the metrics that are worth a line, the key figures first."""
-    names = dict.fromkeys([*(figure.name for figure in figures), *metrics])
+def _sorted_metrics(
+    metrics: Mapping[str, Any], key_metrics: Sequence[KeyMetric]
+) -> dict[str, float]:
+    """Return the metrics that are worth a line, the key metrics first."""
+    names = dict.fromkeys([*(metric.name for metric in key_metrics), *metrics])
     return {
         name: metrics[name]
         for name in names

@@ -16,7 +16,7 @@ from src.callbacks.loggers import read_rows
 from src.core import run_record
 from src.core.errors import optional
 from src.core.types import PositiveInt
-from src.metrics.figures import format_value, key_figures
+from src.metrics.key_metrics import format_value, select_key_metrics
 from src.viz.curves import Curve, save_curves
 from src.viz.pages import data_url, jpeg_url, render, write_page
 
@@ -31,7 +31,7 @@ THUMBNAIL = 480  # pixels of a picture that is too large to be embedded as it is
 class RunPage(pl.Callback):
     """Write images/curves.png and report.html when a run is finished.
 
-    The page holds the config, the command, the figures, the curves and the pictures of the run.
+    The page holds the config, the command, the metrics, the curves and the pictures of the run.
 
     Args:
         max_kilobytes: larger pictures are shown as thumbnails.
@@ -91,7 +91,7 @@ class RunPage(pl.Callback):
 def run_curves(folder: Path, key_metrics: Sequence[str]) -> dict[str, list[Curve]]:
     """Return the curves of training and validation by metric, the most important ones first.
 
-    Metrics that were measured once only are left out: they are among the figures.
+    Metrics that were measured once only are left out: they are among the metrics.
 
     Args:
         folder: the run; its metrics.csv is read.
@@ -158,11 +158,11 @@ def run_facts(folder: Path, values: Mapping[str, Any], names: Sequence[str]) -> 
     return {
         "about": {key: value for key, value in about.items() if value},
         "commands": [one["command"] for one in sessions if one.get("command")],
-        "key_figures": [
+        "key_metrics": [
             {"name": one.name, "value": format_value(one.value), "note": one.note}
-            for one in key_figures(values, names)
+            for one in select_key_metrics(values, names)
         ],
-        "figures": {
+        "metrics": {
             name: format_value(value) if isinstance(value, float) else json.dumps(value)
             for name, value in values.items()
         },

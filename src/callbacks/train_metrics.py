@@ -184,7 +184,7 @@ class TrainMetrics(pl.Callback):
         }
 
 
-def not_training(trainer: pl.Trainer) -> AbstractContextManager[None]:
+def excluded_from_training_time(trainer: pl.Trainer) -> AbstractContextManager[None]:
     """Return a context whose time does not count as training."""
     timers = [callback for callback in callbacks(trainer) if isinstance(callback, TrainMetrics)]
     return timers[0].paused() if timers else nullcontext()

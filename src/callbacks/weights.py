@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from src.callbacks.images import (
     delete_images_after,
     log_image,
-    moment,
+    progress_caption,
     save_image,
     save_series_gif,
     summary_writer,
@@ -149,7 +149,7 @@ def _picture(trainer: pl.Trainer, name: str, layer: nn.Module, tile_pixels: int)
     tile = grids.filter_tile(filters, tile_pixels=tile_pixels)
     low, high = float(filters.min()), float(filters.max())
     title = f"{name} ({type(layer).__name__}){channel}\nweights {low:+.2f} to {high:+.2f}"
-    return add_title(tile, f"{title}\n{moment(trainer)}")
+    return add_title(tile, f"{title}\n{progress_caption(trainer)}")
 
 
 def _kinds(model: nn.Module) -> dict[str, str]:

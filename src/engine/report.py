@@ -1,4 +1,4 @@
-"""The messages of a training run: one line before it starts, and its figures at the end."""
+"""The messages of a training run: one line before it starts, and its key metrics at the end."""
 
 import logging
 from pathlib import Path

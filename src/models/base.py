@@ -118,7 +118,7 @@ class Family(pl.LightningModule):
             )
         self.compile_setting: bool | Literal["auto"] = compile if found else False
 
-    def compile_pays_from(self) -> int | None:
+    def compile_break_even(self) -> int | None:
         """Return the number of batches from which compiling saves time, for model.compile=auto.
 
         None, the default: it never does.
@@ -127,9 +127,9 @@ class Family(pl.LightningModule):
 
     def should_compile(self, batches: float) -> bool:
         """Return whether `model.compile` says to compile for a run of so many batches."""
-        pays_from = self.compile_pays_from()
+        break_even = self.compile_break_even()
         if self.compile_setting == "auto":
-            return pays_from is not None and batches >= pays_from
+            return break_even is not None and batches >= break_even
         return self.compile_setting
 
     def compile_networks(self) -> None:

@@ -14,7 +14,7 @@ from src.metrics.similarity import psnr, ssim
 from src.models.base import Family
 
 # batches from which compiling saves time, on two CPU cores: docs/results/speed.md
-COMPILE_PAYS_FROM = 900
+COMPILE_BREAK_EVEN = 900
 
 
 class ImagePool(nn.Module):
@@ -118,8 +118,8 @@ class CycleGAN(Family):
         self.pool_a, self.pool_b = ImagePool(pool_size, shape), ImagePool(pool_size, shape)
         self.color_maps: dict[str, dict[str, Map]] = {}  # by target domain, by name
 
-    def compile_pays_from(self) -> int:
-        return COMPILE_PAYS_FROM
+    def compile_break_even(self) -> int:
+        return COMPILE_BREAK_EVEN
 
     def setup(self, stage: str) -> None:
         """Fit color maps as a baseline, if the data hold true translations."""

@@ -17,7 +17,7 @@ from src.optim.clipping import clip_each
 from src.viz.canvases import Canvases
 
 # calls of the cell from which compiling it saves time, on two CPU cores: docs/results/speed.md
-COMPILE_PAYS_FROM = 16_000
+COMPILE_BREAK_EVEN = 16_000
 
 
 class DRAW(Family):
@@ -51,11 +51,11 @@ class DRAW(Family):
         self.clip_norm = clip_norm
         self.kl_sums = torch.empty(0)
 
-    def compile_pays_from(self) -> int | None:
+    def compile_break_even(self) -> int | None:
         is_small = isinstance(self.net.cell.attention, NoAttention)  # few operations to fuse
         if is_small and self.device.type == "cpu":
             return None
-        return math.ceil(COMPILE_PAYS_FROM / self.net.num_steps)
+        return math.ceil(COMPILE_BREAK_EVEN / self.net.num_steps)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer(self.parameters())

@@ -14,7 +14,7 @@ from src.nets.latents import straight_walks
 from src.nets.vae import EncoderDecoder
 
 # batches from which compiling saves time, on two CPU cores: docs/results/speed.md
-COMPILE_PAYS_FROM = 13_000
+COMPILE_BREAK_EVEN = 13_000
 
 
 class VAE(Family):
@@ -60,8 +60,8 @@ class VAE(Family):
         self.log_sigma = nn.Parameter(start, likelihood == "gaussian" and sigma is None)
         self.moments = torch.empty(0)  # count, sums and sums of squares of mu, while evaluating
 
-    def compile_pays_from(self) -> int:
-        return COMPILE_PAYS_FROM
+    def compile_break_even(self) -> int:
+        return COMPILE_BREAK_EVEN
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer([p for p in self.parameters() if p.requires_grad])

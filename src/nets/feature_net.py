@@ -137,7 +137,7 @@ class FeatureNet(nn.Module):
         return any(name.startswith("body.") for name in weights)
 
     def renamed(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return those weights of an uncut network that this one has, with the names used here.
+        """Return those weights of a whole network that this one has, with the names used here.
 
         Args:
             weights: the state dict of a network like `body` before it was cut.

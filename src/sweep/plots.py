@@ -10,7 +10,7 @@ from src.core import run_record
 from src.core.errors import first_line
 from src.core.files import write_atomically
 from src.core.packages import is_installed
-from src.metrics.figures import WORDS
+from src.metrics.key_metrics import WORDS
 from src.sweep.names import short_keys, short_value
 from src.sweep.results import Point
 from src.viz.trials import Trial, is_wide, number_of, save_history, save_slices

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from src.config.objective import Objective
 from src.core import run_record
 from src.core.files import write_atomically
-from src.metrics.figures import WORDS
+from src.metrics.key_metrics import WORDS
 from src.runs.seeds import Estimate, estimate
 from src.runs.table import lines
 from src.sweep.job import Job, Outcome, outcome

@@ -15,7 +15,12 @@ from src.evaluate import evaluate
 from src.models.classifier import Classifier
 from src.train import train
 from tests.conftest import call, command, saved, wrong
-from tests.engine.cuts import THREE_EPOCHS, assert_same, cut_and_resumed, uncut_run
+from tests.engine.interruptions import (
+    THREE_EPOCHS,
+    assert_same,
+    interrupted_and_resumed,
+    uninterrupted_run,
+)
 
 # accuracy of the three epochs differs; a high rate makes it fall again
 RUN = (*THREE_EPOCHS, "data=digits", "model=fc", "trainer.max_epochs=3")
@@ -40,7 +45,7 @@ def scripted():
 @pytest.fixture(scope="module")
 def whole(scripted, tmp_path_factory):
     """The folder of a run that nothing interrupts."""
-    return uncut_run(tmp_path_factory.mktemp("whole") / "run", scripted)
+    return uninterrupted_run(tmp_path_factory.mktemp("whole") / "run", scripted)
 
 
 def files(folder):
@@ -66,7 +71,7 @@ def test_the_best_and_the_k_best_are_kept_beside_the_last(scripted, config, tmp_
 def test_best_checkpoints_of_a_cut_run_are_bit_exact(
     scripted, whole, config, tmp_path, monkeypatch, cut
 ):
-    folder = cut_and_resumed(Classifier, config(*scripted), tmp_path, monkeypatch, cut)
+    folder = interrupted_and_resumed(Classifier, config(*scripted), tmp_path, monkeypatch, cut)
     assert_same(files(whole), files(folder))
     assert_same(runs.load_last(whole)["best"], runs.load_last(folder)["best"])
 
@@ -112,8 +117,8 @@ def test_a_damaged_last_checkpoint_changes_the_best_in_no_way(scripted, whole, c
 
 
 def test_keeping_the_best_changes_no_weight(config, tmp_path):
-    with_best = uncut_run(tmp_path / "a", BEST)
-    without = uncut_run(tmp_path / "b", RUN)
+    with_best = uninterrupted_run(tmp_path / "a", BEST)
+    without = uninterrupted_run(tmp_path / "b", RUN)
     assert not files(without)
     one, other = runs.load_last(with_best), runs.load_last(without)
     assert_same(one["state_dict"], other["state_dict"])

@@ -22,7 +22,7 @@ from src.core.progress import progress
 from src.engine.resume import batches_done
 from src.train import run, train
 from tests.conftest import ROOT, TINY, TINY_NETS, command, saved, wrong
-from tests.engine.cuts import assert_same_run, uncut_run
+from tests.engine.interruptions import assert_same_run, uninterrupted_run
 
 SHORT = ("model=fc", *TINY, "data.val_size=20", "trainer.max_epochs=2", "test=false",
          "checkpoint.every_n_batches=1")  # fmt: skip
@@ -31,7 +31,7 @@ TIMES = ("seconds", "images_per_second", "peak_memory_mb")
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    return uncut_run(tmp_path_factory.mktemp("finished"), SHORT)
+    return uninterrupted_run(tmp_path_factory.mktemp("finished"), SHORT)
 
 
 def damage(path):
@@ -74,7 +74,7 @@ def test_slow_checkpoints_are_not_written_after_every_epoch(
         ),
     )
     overrides = (*SHORT, "trainer.max_epochs=5", f"checkpoint.every_n_batches={interval}")
-    uncut_run(tmp_path, (*overrides, "checkpoint.monitor=val/loss"))
+    uninterrupted_run(tmp_path, (*overrides, "checkpoint.monitor=val/loss"))
     assert batches == expected
 
 
@@ -237,8 +237,8 @@ def test_run_cut_after_its_last_checkpoint_reports_all_metrics(
     overrides = (*TINY, *TINY_NETS, "data.val_size=20", "trainer.max_epochs=3",
                  f"trainer.check_val_every_n_epoch={validate_every}")  # fmt: skip
     cfg = config(*overrides)
-    uncut, cut = (saved(cfg, tmp_path / name) for name in ("uncut", "cut"))
-    train(cfg, uncut)
+    uninterrupted, cut = (saved(cfg, tmp_path / name) for name in ("uninterrupted", "cut"))
+    train(cfg, uninterrupted)
 
     def interrupt(*args, **kwargs):
         raise Interrupted(15)
@@ -251,7 +251,9 @@ def test_run_cut_after_its_last_checkpoint_reports_all_metrics(
     torch.manual_seed(1)
     cfg.resume = str(cut)
     train(cfg, cut)
-    one, other = (json.loads((folder / "metrics.json").read_text()) for folder in (uncut, cut))
+    one, other = (
+        json.loads((folder / "metrics.json").read_text()) for folder in (uninterrupted, cut)
+    )
     assert "val/d_loss" in one
     assert one.keys() == other.keys()
     assert {k: v for k, v in one.items() if not k.endswith(TIMES)} == {

@@ -17,7 +17,7 @@ from tests.contract.small import overrides, small_run
 
 
 @pytest.mark.parametrize(
-    ("setting", "pays_from", "expected", "said"),
+    ("setting", "break_even", "expected", "said"),
     [
         (True, None, True, ""),
         (False, 1, False, ""),
@@ -27,13 +27,13 @@ from tests.contract.small import overrides, small_run
     ],
 )
 def test_auto_compiles_if_the_run_is_long_enough(
-    setting, pays_from, expected, said, monkeypatch, caplog
+    setting, break_even, expected, said, monkeypatch, caplog
 ):
     monkeypatch.setattr(logging.getLogger("src"), "propagate", True)
     caplog.set_level(logging.INFO)
     compiled = []
     model = Family(setting)
-    monkeypatch.setattr(model, "compile_pays_from", lambda: pays_from)
+    monkeypatch.setattr(model, "compile_break_even", lambda: break_even)
     monkeypatch.setattr(model, "compile_networks", lambda: compiled.append(True))
     counts = SimpleNamespace(
         current=SimpleNamespace(processed=0), total=SimpleNamespace(processed=7)
@@ -57,12 +57,12 @@ def test_auto_follows_the_published_measurements(name, config):
     with (ROOT / "results" / "compiling.csv").open() as file:
         rows = {(row["run"], row["metric"]): row["value"] for row in csv.DictReader(file)}
     recipe = rows[name, "label"].strip("`")
-    pays_from = build.model(config(f"experiment={recipe}", "data.root=DATA")).compile_pays_from()
-    measured = rows[name, "pays_from"]
+    break_even = build.model(config(f"experiment={recipe}", "data.root=DATA")).compile_break_even()
+    measured = rows[name, "break_even"]
     if measured == "never":
-        assert pays_from is None
+        assert break_even is None
     else:
-        assert pays_from == pytest.approx(int(measured.replace(",", "")), rel=0.1)
+        assert break_even == pytest.approx(int(measured.replace(",", "")), rel=0.1)
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from src.models.vae import VAE
 from src.optim.schedules import Plateau
 from src.train import train
 from tests.conftest import TINY, command, saved
-from tests.engine.cuts import assert_same, rows, state
+from tests.engine.interruptions import assert_same, rows, state
 
 # no improvement of 1e9 after the first validation: a patience of 1 ends it after 2 epochs
 ENDED = (*TINY, "model=fc", "callbacks=[none,early_stopping]",

@@ -45,7 +45,7 @@ def page(folder):
     return path.read_text()
 
 
-def test_page_holds_figures_command_config_curves_and_pictures(page, folder):
+def test_page_holds_metrics_command_config_curves_and_pictures(page, folder):
     for text in (
         "<h1>cnn on &lt;digits&gt;</h1>",
         "test/acc",

@@ -163,11 +163,11 @@ def test_hparams_show_the_settings_of_the_command_line_first(show):
     assert next(line for line in lines if "test/" in line).startswith("z_test/")
 
 
-def test_text_has_the_command_the_config_and_the_figures(show):
+def test_text_has_the_command_the_config_and_the_metrics(show):
     lines = show("text", "command/text_summary")
     assert any(line.startswith("python -m src.train hydra.run.dir=") for line in lines)
     assert "config/text_summary" in lines or "config" in lines
-    assert "figures/text_summary" in lines or "figures" in lines
+    assert "metrics/text_summary" in lines or "metrics" in lines
 
 
 def test_projector_shows_all_words(show, browser):

@@ -23,7 +23,7 @@ def test_pictures_of_filters_do_not_change_spectral_norm():
 
 def test_the_range_above_filters_is_that_of_the_drawn_channel(monkeypatch):
     monkeypatch.setattr(weights, "add_title", lambda tile, title: title)
-    monkeypatch.setattr(weights, "moment", lambda trainer: "")
+    monkeypatch.setattr(weights, "progress_caption", lambda trainer: "")
     layer = torch.nn.Conv2d(16, 8, 3)
     with torch.no_grad():
         layer.weight[:, 0] = torch.linspace(-0.25, 0.5, 9).view(3, 3)

@@ -163,8 +163,8 @@ def test_compile_break_even_point(monkeypatch, capsys):
     monkeypatch.setattr(compiling, "our_clock", our_clock)
     (measured,) = call("bench", bench_compiling, "model=fc", *FAST)
     assert measured.cost == 8
-    assert measured.pays_from() == math.ceil(8 / 0.3)
-    assert Comparison(measured.compiled, measured.eager).pays_from() is None
+    assert measured.break_even() == math.ceil(8 / 0.3)
+    assert Comparison(measured.compiled, measured.eager).break_even() is None
     said = capsys.readouterr().out
     assert "eager 8 images/s, compiled 20 images/s, 8.0 s to compile, breaks even after 27" in said
     assert "medians: speedup 2.50, 8.0 s to compile" in said

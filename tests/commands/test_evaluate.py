@@ -111,7 +111,7 @@ def test_fewer_draws_of_the_latents_do_not_replace_more(config, tmp_path, capsys
     assert metrics["test/iwae_samples"] == 20
 
 
-def test_figures_of_an_older_model_are_dropped_after_more_training(config, tmp_path):
+def test_metrics_of_an_older_model_are_dropped_after_more_training(config, tmp_path):
     """An estimate for the older model does not hold for the new one."""
     cfg = small(config, None, "src.models.draw.DRAW", "~callbacks.quality")
     folder = saved(cfg, tmp_path / "run")

@@ -29,7 +29,7 @@ from tests.contract.small import (
     small_run,
     uses_torchvision,
 )
-from tests.engine.cuts import assert_same_run
+from tests.engine.interruptions import assert_same_run
 
 EVERY_MODEL = [
     pytest.param(model, marks=[] if model in fast_models() else pytest.mark.slow)
@@ -106,7 +106,7 @@ def test_two_batches_return_a_flat_dict_of_finite_scalars(run, model):
 
 
 @pytest.mark.parametrize("model", EVERY_MODEL)
-def test_a_cut_and_resumed_run_is_bit_exact(run, model, tmp_path, monkeypatch):
+def test_an_interrupted_and_resumed_run_is_bit_exact(run, model, tmp_path, monkeypatch):
     folder = run(model)
     cfg, built, _ = load_run(folder)
     if sum(p.numel() for p in built.parameters()) > LARGE:

@@ -20,7 +20,7 @@ from src.data.order import EpochSampler
 from src.data.sets.style_pair import StylePair
 from src.engine.resume import batches_done
 from tests.conftest import TINY, TINY_NETS, command
-from tests.engine.cuts import assert_same_run, start, wait_for
+from tests.engine.interruptions import assert_same_run, start, wait_for
 
 DDP = (*TINY, "trainer=ddp", "trainer.accelerator=cpu", "trainer.precision=32-true",
        "trainer.devices=2", "data.val_size=21", "data.limit=101")  # fmt: skip
@@ -65,8 +65,8 @@ def second_rank(process: subprocess.Popen) -> int:
 
 
 @pytest.fixture(scope="module")
-def uncut(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ddp") / "uncut"
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ddp") / "uninterrupted"
     result = command("train", *LONG, f"hydra.run.dir={folder}")
     assert result.returncode == 0, result.stderr
     return folder
@@ -83,7 +83,7 @@ def uncut(tmp_path_factory):
         ("SIGINT", "group", 130),
     ],
 )
-def test_all_processes_stop_after_the_same_batch(uncut, tmp_path, name, receiver, code):
+def test_all_processes_stop_after_the_same_batch(uninterrupted, tmp_path, name, receiver, code):
     folder, number = tmp_path / "cut", getattr(signal, name)
     process = start(*LONG, f"hydra.run.dir={folder}")
     wait_for(folder / "checkpoints" / "last.ckpt", process)
@@ -103,11 +103,11 @@ def test_all_processes_stop_after_the_same_batch(uncut, tmp_path, name, receiver
         time.sleep(0.1)
     resumed = command("train", f"resume={folder}")
     assert resumed.returncode == 0, resumed.stderr
-    assert_same_run(uncut, folder)
+    assert_same_run(uninterrupted, folder)
 
 
 @pytest.mark.slow
-def test_gans_train_on_two_devices_without_trainer_ddp(uncut, tmp_path):
+def test_gans_train_on_two_devices_without_trainer_ddp(uninterrupted, tmp_path):
     """`trainer.devices=2` without `trainer=ddp`."""
     settings = [word for word in LONG if word != "trainer=ddp"]
     result = command("train", *settings, "trainer.max_epochs=1", f"hydra.run.dir={tmp_path / 'r'}")
@@ -119,7 +119,7 @@ def test_each_process_gets_its_accumulated_gradient_back(tmp_path):
     """Until the step, the processes have different gradients. The run is cut within a step."""
     settings = (*DDP, "model=fc", "data.batch_size=4", "trainer.accumulate_grad_batches=5",
                 "trainer.max_epochs=40", "checkpoint.every_n_batches=3")  # fmt: skip
-    result = command("train", *settings, f"hydra.run.dir={tmp_path / 'uncut'}")
+    result = command("train", *settings, f"hydra.run.dir={tmp_path / 'uninterrupted'}")
     assert result.returncode == 0, result.stderr
     for number in range(8):
         folder = tmp_path / f"cut_{number}"
@@ -134,7 +134,7 @@ def test_each_process_gets_its_accumulated_gradient_back(tmp_path):
     assert any((gradient[0] != gradient[1]).any() for gradient in gradients.values())
     resumed = command("train", f"resume={folder}")
     assert resumed.returncode == 0, resumed.stderr
-    assert_same_run(tmp_path / "uncut", folder)
+    assert_same_run(tmp_path / "uninterrupted", folder)
 
 
 @pytest.mark.slow

@@ -16,14 +16,14 @@ from src.models.draw import DRAW
 from src.models.gan import GAN
 from src.train import train
 from tests.conftest import command, saved
-from tests.engine.cuts import (
+from tests.engine.interruptions import (
     GAN_RUN,
     THREE_EPOCHS,
     assert_same,
     assert_same_run,
-    cut_and_resumed,
+    interrupted_and_resumed,
     state,
-    uncut_run,
+    uninterrupted_run,
 )
 
 DRAW_RUN = (
@@ -57,18 +57,18 @@ CLASSIFIER_RUN = (
 
 
 @pytest.fixture(scope="module")
-def uncut(tmp_path_factory):
-    return uncut_run(tmp_path_factory.mktemp("uncut"), GAN_RUN)
+def uninterrupted(tmp_path_factory):
+    return uninterrupted_run(tmp_path_factory.mktemp("uninterrupted"), GAN_RUN)
 
 
 @pytest.fixture(scope="module")
-def uncut_draw(tmp_path_factory):
-    return uncut_run(tmp_path_factory.mktemp("uncut"), DRAW_RUN)
+def uninterrupted_draw(tmp_path_factory):
+    return uninterrupted_run(tmp_path_factory.mktemp("uninterrupted"), DRAW_RUN)
 
 
 @pytest.fixture(scope="module")
-def uncut_classifier(tmp_path_factory):
-    return uncut_run(tmp_path_factory.mktemp("uncut"), CLASSIFIER_RUN)
+def uninterrupted_classifier(tmp_path_factory):
+    return uninterrupted_run(tmp_path_factory.mktemp("uninterrupted"), CLASSIFIER_RUN)
 
 
 def slow(*values):
@@ -77,26 +77,31 @@ def slow(*values):
 
 
 @pytest.mark.parametrize("cut", range(1, 13))
-def test_cut_at_any_batch(uncut, config, tmp_path, monkeypatch, cut):
+def test_cut_at_any_batch(uninterrupted, config, tmp_path, monkeypatch, cut):
     """The signal comes during batch `cut` of 12. Lightning alone loses a batch at the end of an
     epoch (4, 8)."""
-    assert_same_run(uncut, cut_and_resumed(GAN, config(*GAN_RUN), tmp_path, monkeypatch, cut))
-
-
-@pytest.mark.parametrize("cut", [4, 7, *slow(2, 12)])
-def test_draw_cut_at_a_batch(uncut_draw, config, tmp_path, monkeypatch, cut):
-    """The noise, the binarization of each epoch and the pictures of the windows are the same."""
     assert_same_run(
-        uncut_draw, cut_and_resumed(DRAW, config(*DRAW_RUN), tmp_path, monkeypatch, cut)
+        uninterrupted, interrupted_and_resumed(GAN, config(*GAN_RUN), tmp_path, monkeypatch, cut)
     )
 
 
 @pytest.mark.parametrize("cut", [4, 7, *slow(2, 12)])
-def test_classifier_cut_at_a_batch(uncut_classifier, config, tmp_path, monkeypatch, cut):
+def test_draw_cut_at_a_batch(uninterrupted_draw, config, tmp_path, monkeypatch, cut):
+    """The noise, the binarization of each epoch and the pictures of the windows are the same."""
+    assert_same_run(
+        uninterrupted_draw,
+        interrupted_and_resumed(DRAW, config(*DRAW_RUN), tmp_path, monkeypatch, cut),
+    )
+
+
+@pytest.mark.parametrize("cut", [4, 7, *slow(2, 12)])
+def test_classifier_cut_at_a_batch(uninterrupted_classifier, config, tmp_path, monkeypatch, cut):
     """Dropout, augmentation, the buffers of BatchNorm and Muon, the moving average, the state of
     the plateau schedule and of early stopping are the same."""
-    folder = cut_and_resumed(Classifier, config(*CLASSIFIER_RUN), tmp_path, monkeypatch, cut)
-    assert_same_run(uncut_classifier, folder)
+    folder = interrupted_and_resumed(
+        Classifier, config(*CLASSIFIER_RUN), tmp_path, monkeypatch, cut
+    )
+    assert_same_run(uninterrupted_classifier, folder)
     assert state(folder)["callbacks"]["Reproducibility"]["factor"] == pytest.approx(0.01)
 
 
@@ -111,9 +116,9 @@ def test_order_of_files_read_by_workers_is_kept(config, tmp_path, monkeypatch, c
     files = ("data=folder", f"data.root={tmp_path / 'photos'}", "data.size=8", "data.test_size=0")
     reading = ("data.in_memory=false", "data.workers=2", "data.batch_size=8", "data.limit=null")
     overrides = (*THREE_EPOCHS, *files, *reading, "data.val_size=8", "model=fc", "augment=flip")
-    plain = uncut_run(tmp_path / "uncut", overrides)
+    plain = uninterrupted_run(tmp_path / "uninterrupted", overrides)
     assert_same_run(
-        plain, cut_and_resumed(Classifier, config(*overrides), tmp_path, monkeypatch, cut)
+        plain, interrupted_and_resumed(Classifier, config(*overrides), tmp_path, monkeypatch, cut)
     )
 
 
@@ -121,16 +126,16 @@ def test_order_of_files_read_by_workers_is_kept(config, tmp_path, monkeypatch, c
 def test_an_accumulated_gradient_is_kept(config, tmp_path, monkeypatch, cut):
     """A step takes three batches, an epoch has four; the run is interrupted within a step."""
     overrides = (*THREE_EPOCHS, "model=fc", "trainer.accumulate_grad_batches=3")
-    plain = uncut_run(tmp_path / "uncut", overrides)
+    plain = uninterrupted_run(tmp_path / "uninterrupted", overrides)
     assert_same_run(
-        plain, cut_and_resumed(Classifier, config(*overrides), tmp_path, monkeypatch, cut)
+        plain, interrupted_and_resumed(Classifier, config(*overrides), tmp_path, monkeypatch, cut)
     )
 
 
 @pytest.mark.slow
 def test_a_time_limit_inside_an_epoch_loses_no_batch(config, tmp_path, monkeypatch):
     overrides = (*THREE_EPOCHS, "model=fc")
-    plain = uncut_run(tmp_path / "uncut", overrides)
+    plain = uninterrupted_run(tmp_path / "uninterrupted", overrides)
     times = iter([0.0] * 6 + [100.0] * 60)
     monkeypatch.setattr(
         Timer, "time_elapsed", lambda self, stage="train": next(times) if stage == "train" else 0.0
@@ -169,7 +174,7 @@ def test_a_time_limit_is_logged_inside_an_epoch_and_at_its_end(
     assert (folder / "train.log").read_text().count(f"max_time reached after {batches} b") == 1
 
 
-def test_cut_twice_in_one_epoch(uncut, config, tmp_path, monkeypatch):
+def test_cut_twice_in_one_epoch(uninterrupted, config, tmp_path, monkeypatch):
     step, seen, cfg = GAN.training_step, [], config(*GAN_RUN)
     folder = saved(cfg, tmp_path / "cut")
 
@@ -186,4 +191,4 @@ def test_cut_twice_in_one_epoch(uncut, config, tmp_path, monkeypatch):
         cfg.resume = str(folder)
     train(cfg, folder)
     assert seen == [0, 1, 2, 3] * 3
-    assert_same_run(uncut, folder)
+    assert_same_run(uninterrupted, folder)

@@ -8,7 +8,7 @@ import pytest
 from src.core import runs
 from src.engine.resume import batches_done
 from tests.conftest import command, wrong
-from tests.engine.cuts import GAN_RUN, assert_same_run, start, uncut_run, wait_for
+from tests.engine.interruptions import GAN_RUN, assert_same_run, start, uninterrupted_run, wait_for
 
 LONGER = (
     *GAN_RUN,
@@ -19,8 +19,8 @@ LONGER = (
 
 
 @pytest.fixture(scope="module")
-def uncut(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("uncut") / "run"
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
     result = command("train", *LONGER, f"hydra.run.dir={folder}")
     assert result.returncode == 0, result.stderr
     return folder
@@ -28,7 +28,7 @@ def uncut(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGKILL", -9)])
-def test_resume_after_a_signal_is_bit_exact(uncut, tmp_path, name, code):
+def test_resume_after_a_signal_is_bit_exact(uninterrupted, tmp_path, name, code):
     """A training process that is killed and resumed ends as an uninterrupted one."""
     folder = tmp_path / "cut"
     process = start(*LONGER, f"hydra.run.dir={folder}")
@@ -45,12 +45,12 @@ def test_resume_after_a_signal_is_bit_exact(uncut, tmp_path, name, code):
 
     resumed = command("train", f"resume={folder}")
     assert resumed.returncode == 0, resumed.stderr
-    assert_same_run(uncut, folder)
+    assert_same_run(uninterrupted, folder)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    return uncut_run(tmp_path_factory.mktemp("finished"), GAN_RUN)
+    return uninterrupted_run(tmp_path_factory.mktemp("finished"), GAN_RUN)
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from src.engine import build
 from src.evaluate import evaluate
 from src.train import train
 from tests.conftest import ROOT, TINY, command, wrong
-from tests.engine.cuts import uncut_run
+from tests.engine.interruptions import uninterrupted_run
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def folder_run(tmp_path_factory):
         "data.channels=1",
         f"cache={top / 'cache'}",
     )
-    return uncut_run(
+    return uninterrupted_run(
         top / "run", ("model=fc", *data, *TINY, "trainer.max_epochs=1")
     ), top / "images"
 

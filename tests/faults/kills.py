@@ -71,7 +71,7 @@ class Kills:
     def __init__(self, top: Path, server: Server) -> None:
         self.top, self.server = top, server
         self.inputs = make_inputs(top / "inputs", server)
-        self.uncut: dict[tuple[str, str], tuple[Path, float]] = {}  # folder and seconds
+        self.uninterrupted: dict[tuple[str, str], tuple[Path, float]] = {}  # folder and seconds
 
     def start(self, name: str, arguments: list[str]) -> Run:
         outputs = self.top / "outputs"
@@ -90,20 +90,22 @@ class Kills:
 
     def twin(self, name: str, precision: str) -> tuple[Path, float]:
         """Return the folder of the run that is never interrupted, and how many seconds it takes."""
-        if (name, precision) not in self.uncut:
-            folder = self.top / f"uncut {name} {precision}".replace(" ", "_").replace(",", "")
+        if (name, precision) not in self.uninterrupted:
+            folder = self.top / f"uninterrupted {name} {precision}".replace(" ", "_").replace(
+                ",", ""
+            )
             start = time.monotonic()
             run = self.new(name, precision, folder)
             assert run.wait() == 0, run.said
-            self.uncut[name, precision] = folder, time.monotonic() - start
-        return self.uncut[name, precision]
+            self.uninterrupted[name, precision] = folder, time.monotonic() - start
+        return self.uninterrupted[name, precision]
 
     def cut(self, name: str, precision: str, seed: int, once_by: str | None = None) -> Cut:
         """Cut the run of a family at moments drawn by `seed`, resume it until it ends, compare.
 
         With `once_by`, one of `SIGNALS`, interrupt it once, soon after its first checkpoint.
         """
-        uncut, seconds = self.twin(name, precision)
+        uninterrupted, seconds = self.twin(name, precision)
         draw = random.Random(f"{name} {precision} {seed}")
         result = Cut(name, precision, seed, once_by or draw.choice(SIGNALS))
         folder = self.top / "cut"
@@ -125,7 +127,7 @@ class Kills:
                 break
             result.lost = max(result.lost, lost(folder))
         if not problems:
-            problems = differences(uncut, folder)
+            problems = differences(uninterrupted, folder)
         result.equal, result.problems = not problems, "; ".join(problems[:3])
         return result
 
@@ -193,18 +195,23 @@ def batches_saved(folder: Path) -> int:
     return batches_done(runs.load_last(folder))
 
 
-def differences(uncut: Path, cut: Path) -> list[str]:
+def differences(uninterrupted: Path, cut: Path) -> list[str]:
     """Return how two finished runs differ, apart from times and messages of single sessions."""
     found: list[str] = []
-    states = [torch.load(f / "checkpoints/last.ckpt", weights_only=True) for f in (uncut, cut)]
+    states = [
+        torch.load(f / "checkpoints/last.ckpt", weights_only=True) for f in (uninterrupted, cut)
+    ]
     compare(*states, "last.ckpt", found.append)
-    compare(*(_rows(folder) for folder in (uncut, cut)), "metrics.csv", found.append)
-    figures = [json.loads((folder / "metrics.json").read_text()) for folder in (uncut, cut)]
+    compare(*(_rows(folder) for folder in (uninterrupted, cut)), "metrics.csv", found.append)
+    figures = [json.loads((folder / "metrics.json").read_text()) for folder in (uninterrupted, cut)]
     compare(*figures, "metrics.json", found.append)
-    names = [_files(folder) for folder in (uncut, cut)]
+    names = [_files(folder) for folder in (uninterrupted, cut)]
     found += [f"files: {sorted(names[0] ^ names[1])}"] if names[0] != names[1] else []
     for name in sorted(names[0] & names[1]):
-        if name.startswith("images/") and (uncut / name).read_bytes() != (cut / name).read_bytes():
+        if (
+            name.startswith("images/")
+            and (uninterrupted / name).read_bytes() != (cut / name).read_bytes()
+        ):
             found.append(name)
     return found
 
@@ -217,7 +224,8 @@ def compare(a: Any, b: Any, where: str, report: Callable[[str], None]) -> None:
             if key in a and key in b:
                 compare(a[key], b[key], f"{where}: {key}", report)
             else:
-                report(f"{where}: {key} is in {'the uncut' if key in a else 'the cut'} run alone")
+                kind = "uninterrupted" if key in a else "interrupted"
+                report(f"{where}: {key} is only in the {kind} run")
     elif isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)) and len(a) == len(b):
         for i, (x, y) in enumerate(zip(a, b, strict=True)):
             compare(x, y, f"{where}[{i}]", report)

@@ -41,9 +41,9 @@ def figures_printed(run):
     return json.loads(re.search(r"^all metrics: (.*)$", run.said, re.M)[1])
 
 
-def assert_same_figures(uncut, figures):
+def assert_same_figures(uninterrupted, figures):
     found = []
-    compare(json.loads((uncut / "metrics.json").read_text()), figures, "", found.append)
+    compare(json.loads((uninterrupted / "metrics.json").read_text()), figures, "", found.append)
     assert not found
 
 
@@ -134,11 +134,11 @@ def test_events_and_log_are_left_out_and_figures_are_printed(kills, disk):
     assert f"metrics.json: {FULL}; the checkpoint of batch 48 is intact" in failure(run)
     for name in ("TensorBoard's events", "the pictures", str(folder / "train.log")):
         assert run.said.count(f"could not write {name} (") == 1, name
-    uncut = kills.twin("gan", "32-true")[0]
-    assert_same_figures(uncut, figures_printed(run))
+    uninterrupted = kills.twin("gan", "32-true")[0]
+    assert_same_figures(uninterrupted, figures_printed(run))
     small.free()
     success(kills.start("gan", [f"resume={folder}"]))
-    assert_same_figures(uncut, json.loads((folder / "metrics.json").read_text()))
+    assert_same_figures(uninterrupted, json.loads((folder / "metrics.json").read_text()))
 
 
 def test_figures_of_training_are_not_left_out(kills, disk):

@@ -18,7 +18,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("family", "precision", "signum"), CASES)
-def test_a_cut_run_equals_the_uncut_one(kills, family, precision, signum):
+def test_an_interrupted_run_equals_the_uninterrupted_one(kills, family, precision, signum):
     result = next(
         cut for seed in range(9) if (cut := kills.cut(family, precision, seed, signum)).kills
     )
@@ -30,7 +30,7 @@ def test_a_cut_run_equals_the_uncut_one(kills, family, precision, signum):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(100, 103))
 @pytest.mark.parametrize(("family", "precision", "signum"), CASES)
-def test_more_cut_runs_equal_the_uncut_one(kills, family, precision, signum, seed):
+def test_more_interrupted_runs_equal_the_uninterrupted_one(kills, family, precision, signum, seed):
     result = kills.cut(family, precision, seed)
     assert result.equal, result
 

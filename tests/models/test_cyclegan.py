@@ -14,7 +14,7 @@ from src.engine.load import load_run
 from src.models.cyclegan import CycleGAN, ImagePool
 from src.train import train
 from tests.conftest import TINY, WINTER_RUN, WINTER_SMALL, saved, weights_of
-from tests.engine.cuts import assert_same_run, cut_and_resumed
+from tests.engine.interruptions import assert_same_run, interrupted_and_resumed
 
 
 def test_training_step_equals_the_formulas(config, photos, tmp_path):
@@ -128,7 +128,7 @@ def test_empty_pool_passes_on_and_small_pool_swaps_each_image_once():
 def test_resume_at_any_batch_is_bit_exact(winter_run, photos, config, tmp_path, monkeypatch, cut):
     """Pools (full in the third batch), optimizers, orders and augmentation are restored."""
     cfg = config(*WINTER_RUN, f"data.root={photos}", "callbacks=default", "augment=flip")
-    assert_same_run(winter_run, cut_and_resumed(CycleGAN, cfg, tmp_path, monkeypatch, cut))
+    assert_same_run(winter_run, interrupted_and_resumed(CycleGAN, cfg, tmp_path, monkeypatch, cut))
 
 
 def test_comparison_grid_holds_translations_and_reconstructions(winter_run, config):

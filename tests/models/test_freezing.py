@@ -16,7 +16,7 @@ from src.models.classifier import Classifier
 from src.nets.inspect import count_parameters
 from src.train import train
 from tests.conftest import call, saved
-from tests.engine.cuts import assert_same_run, cut_and_resumed
+from tests.engine.interruptions import assert_same_run, interrupted_and_resumed
 from tests.models.transfer import TARGET, started, state_of
 
 
@@ -120,15 +120,15 @@ UNFREEZING = ("model.transfer.freeze=3", "model.transfer.unfreeze_epoch=1", "mod
 
 @pytest.fixture(scope="module", params=["sgd", "adam"])
 def unfreezing(five_classes, backbone, tmp_path_factory, request):
-    """An uncut run whose first three layers are frozen for an epoch, and the file that it starts
-    from."""
+    """An uninterrupted run that freezes its first three layers for an epoch, and the file that it
+    starts from."""
     top = tmp_path_factory.mktemp("unfreezing")
     shutil.copy(backbone / "checkpoints" / "last.ckpt", top / "source.ckpt")
     cfg = compose("train", [*TARGET, f"data.root={five_classes}",
                             f"model.init_from={top / 'source.ckpt'}",
                             *UNFREEZING, f"model/optimizer={request.param}"])  # fmt: skip
     check(cfg)
-    train(cfg, saved(cfg, top / "uncut"))
+    train(cfg, saved(cfg, top / "uninterrupted"))
     return cfg, top
 
 
@@ -147,11 +147,11 @@ def test_resume_before_and_after_unfreezing_is_bit_exact(unfreezing, tmp_path, m
             Path(moved).unlink()
         return train(cfg, folder)
 
-    monkeypatch.setattr("tests.engine.cuts.train", without_source)
+    monkeypatch.setattr("tests.engine.interruptions.train", without_source)
     cfg.model.init_from = str(moved)
-    folder = cut_and_resumed(Classifier, cfg, tmp_path, monkeypatch, cut)
+    folder = interrupted_and_resumed(Classifier, cfg, tmp_path, monkeypatch, cut)
     assert not Path(moved).exists()
-    assert_same_run(top / "uncut", folder)
+    assert_same_run(top / "uninterrupted", folder)
 
 
 def test_unfrozen_layers_learn_from_their_epoch_on(transfer_config, tmp_path, monkeypatch):

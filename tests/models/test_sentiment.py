@@ -18,7 +18,7 @@ from src.models.word_vectors import WordVectors
 from src.train import train
 from tests.conftest import call, saved, weights_of
 from tests.data.test_reviews import CPU, HEADER, LABELED, PLAIN, SENTIMENT, WORDS
-from tests.engine.cuts import assert_same_run, cut_and_resumed, uncut_run
+from tests.engine.interruptions import assert_same_run, interrupted_and_resumed, uninterrupted_run
 
 RESUMED = (
     "trainer.max_epochs=3",
@@ -135,9 +135,11 @@ def test_resume_at_any_batch_is_bit_exact(config, tmp_path, monkeypatch, cut):
     )
     for family, overrides in ((WordVectors, words), (Sentiment, labeled)):
         top = tmp_path / family.__name__
-        uncut = uncut_run(top / "uncut", overrides)
+        uninterrupted = uninterrupted_run(top / "uninterrupted", overrides)
         with monkeypatch.context() as patch:
-            assert_same_run(uncut, cut_and_resumed(family, config(*overrides), top, patch, cut))
+            assert_same_run(
+                uninterrupted, interrupted_and_resumed(family, config(*overrides), top, patch, cut)
+            )
 
 
 def test_leave_one_out_equals_separate_runs(config, tmp_path, words_run, capsys):

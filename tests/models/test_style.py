@@ -24,7 +24,7 @@ from src.train import train
 from src.translate import translate
 from tests.conftest import ON_CPU, TINY, call, command, saved, weights_of, wrong
 from tests.data.test_folder import write_folder
-from tests.engine.cuts import assert_same_run, cut_and_resumed
+from tests.engine.interruptions import assert_same_run, interrupted_and_resumed
 
 VGG = (*TINY, "model=vgg", "data=folder", "model.net.features=[4,M,8,8]", "data.size=16",
        "data.cache=null", "test=false",
@@ -61,15 +61,15 @@ def settings(top, *more):
 
 
 @pytest.fixture(scope="module")
-def uncut(top):
+def uninterrupted(top):
     cfg = compose("train", settings(top, "callbacks=default", "~callbacks.quality"))
     check(cfg)
-    train(cfg, saved(cfg, top / "uncut"))
-    return top / "uncut"
+    train(cfg, saved(cfg, top / "uninterrupted"))
+    return top / "uninterrupted"
 
 
-def test_loss_is_the_weighted_sum_over_layers(uncut):
-    _, model, _ = load_run(uncut)
+def test_loss_is_the_weighted_sum_over_layers(uninterrupted):
+    _, model, _ = load_run(uninterrupted)
     assert isinstance(model, StyleTransfer)
     x = model.image.detach().unsqueeze(0)
     maps = {
@@ -87,12 +87,12 @@ def test_loss_is_the_weighted_sum_over_layers(uncut):
     assert values["loss"].item() == pytest.approx(
         (content + 100 * style + 0.01 * tv).item(), rel=1e-5
     )
-    measured = call("evaluate", evaluate, f"run={uncut}")
+    measured = call("evaluate", evaluate, f"run={uninterrupted}")
     assert measured["test/loss"] == pytest.approx(values["loss"].item(), rel=1e-4)
 
 
-def test_net_comes_from_the_runs_average_and_stays_fixed(top, uncut):
-    source, state = weights_of(top / "vgg"), weights_of(uncut)
+def test_net_comes_from_the_runs_average_and_stays_fixed(top, uninterrupted):
+    source, state = weights_of(top / "vgg"), weights_of(uninterrupted)
     for name, value in state.items():
         if name.startswith("net."):
             assert torch.equal(value, source[f"average.module.{name.removeprefix('net.')}"]), name
@@ -106,16 +106,16 @@ def test_net_comes_from_the_runs_average_and_stays_fixed(top, uncut):
     assert not torch.allclose(state["image"], photo, atol=0.01)
 
 
-def test_losses_fall_and_every_step_is_logged(uncut):
-    rows = [float(row["train/loss"]) for row in _rows(uncut) if row["train/loss"]]
+def test_losses_fall_and_every_step_is_logged(uninterrupted):
+    rows = [float(row["train/loss"]) for row in _rows(uninterrupted) if row["train/loss"]]
     assert len(rows) == 12
     assert rows[-1] < 0.5 * rows[0]
     assert all(later <= earlier for earlier, later in itertools.pairwise(rows)), (
         "a line search does not go up"
     )
-    names = [path.name for path in sorted((uncut / "images").glob("comparisons*"))]
+    names = [path.name for path in sorted((uninterrupted / "images").glob("comparisons*"))]
     assert names == ["comparisons.gif", *(f"comparisons_{n:08d}.png" for n in range(1, 13))]
-    assert not list((uncut / "images").glob("filters*")), "the net's filters never change"
+    assert not list((uninterrupted / "images").glob("filters*")), "the net's filters never change"
 
 
 def _rows(folder):
@@ -124,11 +124,13 @@ def _rows(folder):
 
 
 @pytest.mark.parametrize("cut", [1, 5, 12])
-def test_resume_at_any_batch_is_bit_exact(top, uncut, config, tmp_path, monkeypatch, cut):
+def test_resume_at_any_batch_is_bit_exact(top, uninterrupted, config, tmp_path, monkeypatch, cut):
     """The history of L-BFGS is restored."""
     cfg = config(*settings(top, "callbacks=default", "~callbacks.quality"))
-    folder = cut_and_resumed(StyleTransfer, cfg, tmp_path, monkeypatch, cut, "optimizer_step")
-    assert_same_run(uncut, folder)
+    folder = interrupted_and_resumed(
+        StyleTransfer, cfg, tmp_path, monkeypatch, cut, "optimizer_step"
+    )
+    assert_same_run(uninterrupted, folder)
     remembered = runs.load_checkpoint(folder / "checkpoints" / "last.ckpt")["optimizer_states"][0][
         "state"
     ][0]
@@ -199,31 +201,31 @@ def test_init_from_takes_a_checkpoint_or_a_run(top, tmp_path):
     assert torch.equal(weights_of(tmp_path / "run")["net.conv1.weight"], learned)
 
 
-def test_translate_applies_the_style_of_a_run(top, uncut, tmp_path):
+def test_translate_applies_the_style_of_a_run(top, uninterrupted, tmp_path):
     """By src.translate, src.augment with several styles, and src.sample."""
     call(
         "translate",
         translate,
-        f"run={uncut}",
+        f"run={uninterrupted}",
         f"images={top / 'photo.png'}",
         "size=[16,20]",
         f"out={tmp_path / 'out'}",
     )
-    _, model, _ = load_run(uncut)
+    _, model, _ = load_run(uninterrupted)
     made = decode(tmp_path / "out" / "photo.png", Fit(None, 3)).float() / 255
     assert (made - model.image.detach().clamp(0, 1)).abs().max() < 0.01
-    other = shutil.copytree(uncut, tmp_path / "other")
-    styles = f"augment.run=[{uncut},{other}]"
+    other = shutil.copytree(uninterrupted, tmp_path / "other")
+    styles = f"augment.run=[{uninterrupted},{other}]"
     images = (f"data.root={top / 'in'}", "data.test_size=0.8", "data.val_size=0")
     call("augment", augment, *images, "augment=model", styles, f"out={tmp_path / 'more'}")
     with (tmp_path / "more" / "manifest.csv").open(newline="") as file:
         used = [row["transforms"] for row in csv.DictReader(file)]
     assert (
-        {str(uncut) in words for words in used}
+        {str(uninterrupted) in words for words in used}
         == {str(other) in words for words in used}
         == {True, False}
     )
-    call("sample", sample, f"run={uncut}", "scale=1", f"out={tmp_path / 'row.png'}")
+    call("sample", sample, f"run={uninterrupted}", "scale=1", f"out={tmp_path / 'row.png'}")
     assert Image.open(tmp_path / "row.png").size == (3 * 22 + 2, 18 + 2)
 
 

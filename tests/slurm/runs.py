@@ -5,7 +5,7 @@ import csv
 from src.core import run_record, runs
 from src.engine.resume import batches_done
 from tests.conftest import TINY
-from tests.engine.cuts import assert_same_run
+from tests.engine.interruptions import assert_same_run
 from tests.faults.kills import differences
 from tests.slurm.cluster import until
 
@@ -35,9 +35,9 @@ def assert_saved_last_batch(folder):
     print(f"trained {trained} of {4 * EPOCHS} batches, lost {trained - saved}")
 
 
-def assert_resumed(uncut, folder, sessions=2):
+def assert_resumed(uninterrupted, folder, sessions=2):
     """Assert that the run has that many sessions and equals the uninterrupted one."""
     assert len(run_record.read(folder)["sessions"]) == sessions
     assert (folder / "train.log").read_text().count("resuming") == sessions - 1
-    assert_same_run(uncut, folder)
-    assert differences(uncut, folder) == []
+    assert_same_run(uninterrupted, folder)
+    assert differences(uninterrupted, folder) == []

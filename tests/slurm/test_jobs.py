@@ -16,9 +16,9 @@ DDP = (*RUN, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
 
 
 @pytest.fixture(scope="module")
-def uncut(cluster, tmp_path_factory):
+def uninterrupted(cluster, tmp_path_factory):
     """The folder of a run outside of Slurm that was never interrupted."""
-    folder = tmp_path_factory.mktemp("uncut") / "run"
+    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
     result = cluster.train(*RUN, f"hydra.run.dir={folder}")
     assert result.returncode == 0, result.stderr
     return folder
@@ -29,17 +29,19 @@ def script(launch: str, *args: str) -> str:
     return f"#!/bin/bash\n{command}\n"
 
 
-def assert_a_requeued_job_resumes(cluster, job, uncut, folder):
+def assert_a_requeued_job_resumes(cluster, job, uninterrupted, folder):
     cluster.set_pause(0)
     cluster.run("scontrol", "requeue", job)
     cluster.start_again(job)
     cluster.wait_for(job, "COMPLETED")
-    assert_resumed(uncut, folder)
+    assert_resumed(uninterrupted, folder)
     assert "Traceback" not in cluster.log(job)
 
 
 @pytest.mark.parametrize("launch", ["srun", "exec"])
-def test_a_canceled_job_is_saved_and_resumes_when_it_is_requeued(cluster, uncut, tmp_path, launch):
+def test_a_canceled_job_is_saved_and_resumes_when_it_is_requeued(
+    cluster, uninterrupted, tmp_path, launch
+):
     folder = tmp_path / "run"
     cluster.set_pause(0.1)
     job = cluster.submit(script(launch, *RUN, f"hydra.run.dir={folder}"))
@@ -47,20 +49,22 @@ def test_a_canceled_job_is_saved_and_resumes_when_it_is_requeued(cluster, uncut,
     cluster.run("scancel", job)
     cluster.wait_for(job, "CANCELLED")
     assert_saved_last_batch(folder)
-    assert_a_requeued_job_resumes(cluster, job, uncut, folder)
+    assert_a_requeued_job_resumes(cluster, job, uninterrupted, folder)
 
 
 @pytest.mark.parametrize("launch", ["srun", "exec"])
-def test_a_job_that_reaches_its_time_limit_is_saved_and_resumes(cluster, uncut, tmp_path, launch):
+def test_a_job_that_reaches_its_time_limit_is_saved_and_resumes(
+    cluster, uninterrupted, tmp_path, launch
+):
     folder = tmp_path / "run"
     cluster.set_pause(0.5)
     job = cluster.submit(script(launch, *RUN, f"hydra.run.dir={folder}"), "--time=1")
     cluster.wait_for(job, "TIMEOUT")
     assert_saved_last_batch(folder)
-    assert_a_requeued_job_resumes(cluster, job, uncut, folder)
+    assert_a_requeued_job_resumes(cluster, job, uninterrupted, folder)
 
 
-def test_the_documented_script_continues_until_the_run_is_done(cluster, uncut, tmp_path):
+def test_the_documented_script_continues_until_the_run_is_done(cluster, uninterrupted, tmp_path):
     page = (ROOT / "docs" / "slurm.md").read_text()
     text = re.search(r"```bash\n(.*?)```", page, re.DOTALL)[1]
     for shown, given in {
@@ -80,12 +84,12 @@ def test_the_documented_script_continues_until_the_run_is_done(cluster, uncut, t
     cluster.set_pause(0)
     cluster.start_again(job)
     cluster.wait_for(job, "COMPLETED")
-    assert_resumed(uncut, folder)
+    assert_resumed(uninterrupted, folder)
     assert "Traceback" not in cluster.log(job)
 
 
 @pytest.mark.parametrize("partition", ["low", "grace"])
-def test_a_preempted_job_resumes_in_the_same_folder(cluster, uncut, tmp_path, partition):
+def test_a_preempted_job_resumes_in_the_same_folder(cluster, uninterrupted, tmp_path, partition):
     """In `low` Slurm requeues it; in `grace` it ends before Slurm would, and requeues itself."""
     cluster.set_pause(0.1)
     job = cluster.submit(script("srun", *RUN, f"out={tmp_path}"), f"--partition={partition}")
@@ -98,16 +102,16 @@ def test_a_preempted_job_resumes_in_the_same_folder(cluster, uncut, tmp_path, pa
     assert_saved_last_batch(folder)
     cluster.start_again(job)
     cluster.wait_for(job, "COMPLETED")
-    assert_resumed(uncut, folder)
+    assert_resumed(uninterrupted, folder)
     assert [path.parent for path in tmp_path.glob("*/*/run.json")] == [folder]
     assert "Traceback" not in cluster.log(job)
 
 
 def test_two_tasks_of_one_srun_train_one_model_and_resume(cluster, tmp_path):
     """The same as two processes that Lightning starts without Slurm."""
-    uncut, folder = tmp_path / "uncut", tmp_path / "run"
+    uninterrupted, folder = tmp_path / "uninterrupted", tmp_path / "run"
     cluster.set_pause(0)
-    result = cluster.train(*DDP, f"hydra.run.dir={uncut}")
+    result = cluster.train(*DDP, f"hydra.run.dir={uninterrupted}")
     assert result.returncode == 0, result.stderr
     cluster.set_pause(0.1)
     job = cluster.submit(
@@ -120,6 +124,6 @@ def test_two_tasks_of_one_srun_train_one_model_and_resume(cluster, tmp_path):
     cluster.set_pause(0)
     cluster.start_again(job)
     cluster.wait_for(job, "COMPLETED")
-    assert_resumed(uncut, folder)
+    assert_resumed(uninterrupted, folder)
     assert run_record.read(folder)["sessions"][-1]["processes"] == 2
     assert "Traceback" not in cluster.log(job)

@@ -17,9 +17,9 @@ ON_SLURM = (*SWEEP, "hydra/launcher=submitit_slurm")
 
 
 @pytest.fixture(scope="module")
-def uncut(cluster, tmp_path_factory):
+def uninterrupted(cluster, tmp_path_factory):
     """The folder of the sweep without Slurm, which was never interrupted."""
-    folder = tmp_path_factory.mktemp("uncut") / "sweep"
+    folder = tmp_path_factory.mktemp("uninterrupted") / "sweep"
     cluster.set_pause(0)
     result = cluster.train("-m", *SWEEP, f"hydra.sweep.dir={folder}")
     assert result.returncode == 0, result.stderr
@@ -40,7 +40,7 @@ def logs(folder: Path) -> str:
     return "\n".join(path.read_text() for path in folder.glob(".submitit/*/*.err"))
 
 
-def test_canceled_and_preempted_jobs_end_in_a_table_and_resume(cluster, uncut, tmp_path):
+def test_canceled_and_preempted_jobs_end_in_a_table_and_resume(cluster, uninterrupted, tmp_path):
     folder = tmp_path / "sweep"
     canceled, preempted = jobs_of(folder)
     cluster.set_pause(0.1)
@@ -65,15 +65,15 @@ def test_canceled_and_preempted_jobs_end_in_a_table_and_resume(cluster, uncut, t
         "1 of 2 jobs were cut: lr=0.1; continue the sweep with: python -m src.train "
         f"resume={folder}"
     )
-    assert_resumed(uncut / preempted.name, preempted)
+    assert_resumed(uninterrupted / preempted.name, preempted)
     again = cluster.train(f"resume={folder}")
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("finished") == 2
-    assert_resumed(uncut / canceled.name, canceled)
+    assert_resumed(uninterrupted / canceled.name, canceled)
     assert len(run_record.read(preempted)["sessions"]) == 2, "a finished job is not repeated"
 
 
-def test_jobs_that_reach_their_time_limit_requeue_themselves(cluster, uncut, tmp_path):
+def test_jobs_that_reach_their_time_limit_requeue_themselves(cluster, uninterrupted, tmp_path):
     folder = tmp_path / "sweep"
     cluster.set_pause(0.5)
     command = cluster.start_train(
@@ -92,10 +92,12 @@ def test_jobs_that_reach_their_time_limit_requeue_themselves(cluster, uncut, tmp
     assert result.stdout.count("finished") == 2
     assert "Traceback" not in result.stderr + logs(folder)
     for job in jobs_of(folder):
-        assert_resumed(uncut / job.name, job)
+        assert_resumed(uninterrupted / job.name, job)
 
 
-def test_a_job_out_of_time_that_may_not_start_again_is_in_the_table(cluster, uncut, tmp_path):
+def test_a_job_out_of_time_that_may_not_start_again_is_in_the_table(
+    cluster, uninterrupted, tmp_path
+):
     folder = tmp_path / "sweep"
     cluster.set_pause(0.5)
     result = cluster.train(
@@ -112,7 +114,7 @@ def test_a_job_out_of_time_that_may_not_start_again_is_in_the_table(cluster, unc
     again = cluster.train(f"resume={folder}")
     assert again.returncode == 0, again.stderr
     for job in jobs_of(folder):
-        assert_resumed(uncut / job.name, job)
+        assert_resumed(uninterrupted / job.name, job)
 
 
 def test_a_canceled_trial_of_a_search_is_resumed(cluster, tmp_path):

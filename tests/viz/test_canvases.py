@@ -54,7 +54,7 @@ def test_strip_has_one_row_per_image():
 
 def test_bars_of_a_hundred_steps_are_in_the_order_of_the_steps(monkeypatch):
     bars = []
-    monkeypatch.setattr(callback, "moment", lambda trainer: "")
+    monkeypatch.setattr(callback, "progress_caption", lambda trainer: "")
     monkeypatch.setattr(
         callback.charts, "draw_bars", lambda values, *args, **more: bars.append(values)
     )

@@ -20,7 +20,7 @@ from src.nets.convnet import convnet
 from src.train import train
 from src.viz import charts, explain
 from tests.conftest import TINY
-from tests.engine.cuts import assert_same
+from tests.engine.interruptions import assert_same
 
 
 class Pooled(nn.Module):

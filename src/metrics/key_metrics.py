@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 from src.metrics.directions import direction
 
-MAX_FIGURES = 5
+MAX_KEY_METRICS = 5
 STAGES = ("test", "val")
 WORDS = {"min": "lower is better", "max": "higher is better", None: ""}
 
 
-class Figure(NamedTuple):
+class KeyMetric(NamedTuple):
     """A metric with its value.
 
     Attributes:
@@ -24,7 +24,7 @@ class Figure(NamedTuple):
     note: str
 
 
-def key_figures(values: Mapping[str, Any], names: Sequence[str]) -> list[Figure]:
+def select_key_metrics(values: Mapping[str, Any], names: Sequence[str]) -> list[KeyMetric]:
     """Return the first five of `names` that were measured, each of its latest stage.
 
     Args:
@@ -39,15 +39,15 @@ def key_figures(values: Mapping[str, Any], names: Sequence[str]) -> list[Figure]
     chosen = [metric for metric in found if metric]
     for stage in STAGES if not chosen else ():
         chosen = chosen or [name for name in values if _is_of(stage, name, values)]
-    return [Figure(name, values[name], _note(name, values)) for name in chosen[:MAX_FIGURES]]
+    return [KeyMetric(name, values[name], _note(name, values)) for name in chosen[:MAX_KEY_METRICS]]
 
 
-def figure_lines(figures: Sequence[Figure]) -> list[str]:
-    """Return a line for each figure, aligned."""
-    width = max((len(figure.name) for figure in figures), default=0)
+def key_metric_lines(key_metrics: Sequence[KeyMetric]) -> list[str]:
+    """Return a line for each metric, aligned."""
+    width = max((len(metric.name) for metric in key_metrics), default=0)
     return [
-        f"  {figure.name:{width}}  {format_value(figure.value):8} {figure.note}".rstrip()
-        for figure in figures
+        f"  {metric.name:{width}}  {format_value(metric.value):8} {metric.note}".rstrip()
+        for metric in key_metrics
     ]
 
 

@@ -77,7 +77,7 @@ def assert_same_run(a, b):
     assert sorted(p.name for p in a.glob("images/*")) == sorted(p.name for p in b.glob("images/*"))
 
 
-def uncut_run(folder, overrides):
+def uninterrupted_run(folder, overrides):
     """Train in `folder`, without interruption, and return it."""
     cfg = compose("train", list(overrides))
     check(cfg)
@@ -85,7 +85,7 @@ def uncut_run(folder, overrides):
     return folder
 
 
-def cut_and_resumed(family, cfg, tmp_path, monkeypatch, cut, method="training_step"):
+def interrupted_and_resumed(family, cfg, tmp_path, monkeypatch, cut, method="training_step"):
     """Train, send SIGTERM during batch `cut` of 12, resume, and return the folder of the run.
 
     Args:
