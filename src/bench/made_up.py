@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from src.core.errors import UserError
-from src.core.files import images_below
+from src.core.image_files import images_below
 
 MNIST = (("train", 60_000), ("t10k", 10_000))
 PER_CLASS = (("train", 500), ("test", 50))

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from src.core.errors import UserError
-from src.core.files import count_line, images_below, printable, summary
+from src.core.files import printable
+from src.core.image_files import count_line, images_below, summary
 
 
 def find_images(names: list[str]) -> list[Path]:

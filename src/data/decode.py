@@ -13,7 +13,8 @@ from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from src.core.errors import UserError
-from src.core.files import NO_HEIC, heic_readable, printable
+from src.core.files import printable
+from src.core.image_files import NO_HEIC, heic_readable
 from src.core.types import Color
 
 WHITE = (255, 255, 255)

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from src.core.files import LeftOut, count_line, printable
+from src.core.files import printable
+from src.core.image_files import LeftOut, count_line
 from src.data.decode import Fit, decode
 from src.data.sets.files import FileSet
 from src.data.sets.folder import Folder

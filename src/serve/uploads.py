@@ -12,7 +12,7 @@ from PIL import Image
 from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 
-from src.core.files import heic_readable
+from src.core.image_files import heic_readable
 from src.serve.service import Service
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF")  # others are not tried

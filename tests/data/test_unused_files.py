@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from src.core import files
 from src.core.errors import UserError
-from src.core.files import images_below, summary
+from src.core.image_files import images_below, summary
 from src.core.inputs import find_images
 from src.data import decode as decoder
 from src.data.decode import Fit, check_readable, decode

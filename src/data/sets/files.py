@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from src.core.counts import count
 from src.core.errors import UserError
-from src.core.files import LeftOut, count_line, printable
+from src.core.files import printable
+from src.core.image_files import LeftOut, count_line
 from src.core.memory import total_memory
 from src.data.cache import cached
 from src.data.decode import Fit, check_readable, decode_array, is_damage, parse_color, reason

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from src.core.errors import UserError
-from src.core.files import SYSTEM, LeftOut, Scan, images_below, printable, summary
+from src.core.files import printable
+from src.core.image_files import SYSTEM, LeftOut, Scan, images_below, summary
 from src.core.types import InputPath
 from src.data.image_data import ImageData
 from src.data.images import Splits

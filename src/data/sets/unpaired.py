@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from src.core.errors import UserError
-from src.core.files import Scan, images_below, summary
+from src.core.image_files import Scan, images_below, summary
 from src.core.pixels import to_float, to_uint8
 from src.core.randomness import CounterRNG, generator
 from src.core.types import InputPath
