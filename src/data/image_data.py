@@ -71,7 +71,7 @@ class ImageData(ImageBatches, ABC):
         cache: folder shared by all runs, in which decoded images are kept; None: no cache.
         background: color behind transparent image files: a name or notation that Pillow knows, or
             [red, green, blue] from 0 to 255.
-        crop: part of an image's height and width that is kept when it is resized.
+        crop: part of an image's height and width that is kept, from the center.
         interpolation: how it is resized, with antialiasing.
         download: download a missing set.
         seed: seed of the run, on which the order of the epochs depends.
@@ -204,7 +204,7 @@ class ImageData(ImageBatches, ABC):
         return train, splits.val if splits.val is not None else full.subset(val.sort().values)
 
     def _resized(self, part: Images) -> Images:
-        if not isinstance(part, ImageSet):
+        if not isinstance(part, ImageSet) or part.is_resized:
             return part
         images = resize(part.images, self.size, self.channels, self.crop, self.interpolation)
         return ImageSet(images, part.labels)

@@ -37,10 +37,12 @@ class ImageSet(Dataset[Any]):
     Attributes:
         images: (N, C, H, W) uint8.
         labels: (N,) int64; -1 where an image has none.
+        is_resized: whether the images have the size, crop and channels of `data` already.
     """
 
     images: Tensor
     labels: Tensor
+    is_resized: bool = False
 
     def __len__(self) -> int:
         return len(self.images)
@@ -53,7 +55,7 @@ class ImageSet(Dataset[Any]):
         """Return a copy of the images at `indices`; the set itself if they are all, in order."""
         if torch.equal(indices, torch.arange(len(self))):
             return self
-        return ImageSet(self.images[indices], self.labels[indices])
+        return replace(self, images=self.images[indices], labels=self.labels[indices])
 
     @property
     def nbytes(self) -> int:

@@ -225,12 +225,19 @@ def test_place_randomly_keeps_images_complete_and_covers_all_places():
     assert places == {(top, left) for top in range(3) for left in range(6)}
 
 
-def test_crop_keeps_the_center_of_images_that_are_resized():
-    """Images from files are cropped when they are decoded, and then have the size already."""
+def test_crop_keeps_the_center():
     images = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8)
     assert resize(images, (4, 4), 1, crop=0.5).equal(images[..., 2:6, 2:6])
-    assert resize(images, (8, 8), 1, crop=0.5).equal(images)
+    enlarged = resize(images[..., 2:6, 2:6], (8, 8), 1)
+    assert resize(images, (8, 8), 1, crop=0.5).equal(enlarged)
     assert resize(images, (1, 1), 1, crop=0.01).item() in range(27, 37), "of the middle pixels"
+
+
+def test_images_of_the_right_size_are_cropped_as_photos_are_for_prediction(config):
+    settings = ("model=fc", "data=digits", "data.size=8", "data.val_size=0")
+    whole = data_of(config, *settings).train.images
+    cropped = data_of(config, *settings, "data.crop=0.5").train.images
+    assert cropped.equal(resize(whole[..., 2:6, 2:6], (8, 8), 1))
 
 
 def test_files_are_cropped_once(config, tmp_path):

@@ -220,7 +220,7 @@ def load_or_stream(
     for part in parts:
         if keep:
             images, faults = _decode_cached(part, strict)
-            loaded.append(ImageSet(images, part.labels[part.readable(faults)]))
+            loaded.append(ImageSet(images, part.labels[part.readable(faults)], is_resized=True))
         else:
             faults = {} if strict else _faults_cached(part)
             used = part.readable(faults).nonzero().flatten()

@@ -27,7 +27,7 @@ def resize(
         pixels: (N, C, H, W) uint8, C 1 or 3.
         size: new height and width.
         channels: 1 or 3. Color becomes gray by its luma, gray becomes color by repetition.
-        crop: part of height and width that is kept, from the center, if they are resized.
+        crop: part of height and width that is kept, from the center.
         interpolation: bilinear or bicubic, with antialiasing.
 
     Returns:
@@ -39,7 +39,7 @@ def resize(
         pixels = torch.cat(parts)
     elif pixels.shape[1] == 1 and channels == 3:
         pixels = pixels.expand(-1, 3, -1, -1)
-    if tuple(pixels.shape[-2:]) != size:
+    if tuple(pixels.shape[-2:]) != size or crop != 1:
         h, w = pixels.shape[-2:]
         top, left = (min(round(side * (1 - crop) / 2), (side - 1) // 2) for side in (h, w))
         pixels = pixels[..., top : h - top, left : w - left]
