@@ -41,7 +41,7 @@ test-faults: setup ## signals, full disks, damaged files: real processes, under 
 	@$(RUN) pytest -n 2 --dist loadfile -m "faults and not slow" tests/faults $(ARGS)
 
 kills: setup ## interrupt 200 runs at random, 40 minutes; the table is docs/results/faults.md
-	@$(RUN) tests.faults.kills $(ARGS) && $(RUN) tests.faults.table
+	@$(RUN) tests.faults.kills $(ARGS)
 
 test-all: setup ## the slow tests and those of faults too
 	@$(RUN) pytest $(SHARED) $(ARGS)

@@ -102,6 +102,10 @@ def _change(run_cfg: DictConfig, cfg: DictConfig) -> None:
             f"{key}={cfg[key]} has no effect: the run has no callback quality, which draws samples"
         )
     run_cfg.logger, run_cfg.profiler = {}, None
+    trainer = run_cfg.trainer
+    if trainer.accelerator != "cpu":  # the run may have trained on a GPU that is not here
+        trainer.accelerator = "auto"
+    trainer.update({"devices": 1, "num_nodes": 1, "strategy": "auto"})
 
 
 if __name__ == "__main__":

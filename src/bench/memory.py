@@ -39,12 +39,12 @@ class PeakMemory:
         self.thread.join()
 
     def peak_mb(self) -> float:
-        """Return the peak in MiB: that of the GPU if there is one, else of all processes."""
+        """Return the peak in MiB: that of the GPU if it was used, else of all processes."""
         import torch
 
         from src.callbacks.train_metrics import peak_memory_mb, peak_resident_mb
 
-        if torch.cuda.is_available():
+        if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
             return peak_memory_mb()
         if sys.platform != "linux":
             self.workers = peak_resident_mb(resource.RUSAGE_CHILDREN)

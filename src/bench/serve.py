@@ -162,6 +162,8 @@ def _endure(
 def _report_latency(name: str, load: Load, bare: float) -> dict[str, float]:
     """Print and return the median and the 99th percentile of the latencies, in seconds."""
     ordered = sorted(load.latencies)
+    if not ordered:
+        raise UserError(f"{name}: no request was answered in time; try a larger seconds=")
     p50, p99 = (ordered[min(len(ordered) - 1, int(q * len(ordered)))] for q in (0.5, 0.99))
     print(
         f"{name}: {len(ordered) / load.seconds:.1f} requests/s   p50 {1000 * p50:.1f} ms   "

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -182,10 +183,9 @@ class MLflow(Logger):
 
     def how_to_open(self) -> str:
         """Return a line that says how to see the run."""
-        is_server = self.uri.startswith("http")
-        return (
-            f"MLflow       {self.uri if is_server else f'mlflow ui --backend-store-uri {self.uri}'}"
-        )
+        if self.uri.startswith("http"):
+            return f"MLflow       {self.uri}"
+        return f"MLflow       mlflow ui --backend-store-uri {shlex.quote(self.uri)}"
 
 
 def allowed_name(tag: str) -> str:

@@ -191,9 +191,9 @@ def excluded_from_training_time(trainer: pl.Trainer) -> AbstractContextManager[N
 
 
 def peak_memory_mb() -> float:
-    """Return the peak memory of this process in MiB; of the GPU if there is one."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
+    """Return the peak memory of this process in MiB; of the GPU if it has used one."""
+    if torch.cuda.is_available() and (peak := torch.cuda.max_memory_allocated()):
+        return peak / 2**20
     return peak_resident_mb(resource.RUSAGE_SELF)
 
 

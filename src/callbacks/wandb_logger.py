@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -154,4 +155,4 @@ class WandB(Logger):
         """Return a line that says how to see the run."""
         if self.mode == "online":
             return f"wandb        project {self.project}, run {self.outbox.run_id}"
-        return f"wandb        wandb sync {self.folder}/wandb/offline-run-*"
+        return f"wandb        wandb sync {shlex.quote(str(self.folder))}/wandb/offline-run-*"

@@ -6,11 +6,8 @@ releases its lock; so `running` without a lock means `interrupted`.
 """
 
 import contextlib
-import fcntl
 import json
 import os
-import struct
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -127,28 +124,10 @@ def state_of(folder: Path, record: dict[str, Any]) -> str:
     state = sessions[-1].get("state") if sessions else None
     if state in STATES and state != RUNNING:
         return str(state)
-    if is_locked(folder):
+    if runs.is_locked(folder):
         return RUNNING
     is_finished = state is None and (folder / "metrics.json").is_file()
     return FINISHED if is_finished else INTERRUPTED
-
-
-def is_locked(folder: Path) -> bool:
-    """Return whether a process holds the lock of `folder` (see `runs.locked`).
-
-    The question itself takes no lock, so it disturbs no run that starts at the same time.
-    """
-    if folder.resolve() in runs.held:  # closing the file below would release our own lock
-        return True
-    layout, kind = ("qqihh", 3) if sys.platform == "darwin" else ("hhqqi4x", 0)  # struct flock
-    asked = [0] * 5
-    asked[kind] = fcntl.F_WRLCK
-    try:
-        with (folder / ".lock").open("rb") as file:
-            answer = fcntl.fcntl(file, fcntl.F_GETLK, struct.pack(layout, *asked))
-    except OSError:  # no lock file, or a file system without locks
-        return False
-    return bool(struct.unpack(layout, answer)[kind] != fcntl.F_UNLCK)
 
 
 def _add_facts(folder: Path) -> None:

@@ -9,6 +9,7 @@ import math
 import os
 import platform
 import shlex
+import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,7 +51,8 @@ def locked(folder: Path) -> Iterator[None]:
     """Lock the run in `folder` for this process. Raises UserError if another process holds it.
 
     The kernel releases the lock when the process ends, for any reason. Unfinished files of a
-    process that was killed are removed. Nothing is done if this process holds the lock already.
+    process that was killed are removed, except in the folders of jobs that still run. Nothing is
+    done if this process holds the lock already.
     """
     if not is_first_process() or folder.resolve() in held:
         yield
@@ -69,13 +71,33 @@ def locked(folder: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}")
         file.flush()
+        busy = [lock.parent for lock in folder.glob("*/.lock") if is_locked(lock.parent)]
         for path in folder.rglob(".*.tmp"):
-            path.unlink(missing_ok=True)
+            if not any(path.is_relative_to(job) for job in busy):
+                path.unlink(missing_ok=True)
         held.add(folder.resolve())
         try:
             yield
         finally:
             held.discard(folder.resolve())
+
+
+def is_locked(folder: Path) -> bool:
+    """Return whether a process holds the lock of `folder` (see `locked`).
+
+    The question itself takes no lock, so it disturbs no run that starts at the same time.
+    """
+    if folder.resolve() in held:  # closing the file below would release our own lock
+        return True
+    layout, kind = ("qqihh", 3) if sys.platform == "darwin" else ("hhqqi4x", 0)  # struct flock
+    asked = [0] * 5
+    asked[kind] = fcntl.F_WRLCK
+    try:
+        with (folder / ".lock").open("rb") as file:
+            answer = fcntl.fcntl(file, fcntl.F_GETLK, struct.pack(layout, *asked))
+    except OSError:  # no lock file, or a file system without locks
+        return False
+    return bool(struct.unpack(layout, answer)[kind] != fcntl.F_UNLCK)
 
 
 def is_first_process() -> bool:

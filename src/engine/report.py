@@ -1,6 +1,7 @@
 """The messages of a training run: one line before it starts, and its key metrics at the end."""
 
 import logging
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,8 @@ def report(
         log.info("pictures     %s", folder / "images")
     if page is not None:
         log.info("report       %s", page)
-    log.info("TensorBoard  make tensorboard   (or: python -m tensorboard.main --logdir %s)", folder)
+    command = shlex.join(["python", "-m", "tensorboard.main", "--logdir", str(folder)])
+    log.info("TensorBoard  make tensorboard   (or: %s)", command)
     for logger in trainer.loggers:
         if isinstance(logger, metrics_report.Opens):
             log.info(logger.how_to_open())

@@ -15,7 +15,7 @@ from src.config.compose import compose
 from src.config.jobs import run_once
 from src.config.overrides import setting, unquoted
 from src.config.resume import resume_run
-from src.core import new_runs, runs
+from src.core import new_runs, run_record, runs
 from src.core.errors import UserError, first_line, writing
 from src.core.files import printable, write_atomically
 from src.engine import build
@@ -276,7 +276,8 @@ def train(project: Project, overrides: list[str], found: Study) -> dict[str, Any
 
     The accuracy that the search expects is added to them as `cv/acc`, with its interval.
     """
-    if not runs.read_metrics(project.run):
+    state = run_record.state_of(project.run, run_record.read(project.run))
+    if state != run_record.FINISHED:
         if runs.holds_training(project.run):
             resume_run(train_task, project.run, [])
         else:

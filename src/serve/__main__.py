@@ -55,7 +55,7 @@ def serve(cfg: DictConfig) -> None:
         cfg.timeout,
         cfg.max_megabytes,
         cfg.max_megapixels,
-        cfg.max_files,
+        min(cfg.max_files, cfg.queue),  # more would never fit in the queue
     )
     config = uvicorn.Config(
         create_app(load_service(folder, limits, cfg.which), cfg.token),

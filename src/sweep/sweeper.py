@@ -67,7 +67,7 @@ def run_sweep(config_name: str, task: Task, overrides: list[str], run_folder: Ru
 def _expect_unused(folder: Path) -> None:
     """Raise UserError if a process of an earlier session still runs a job."""
     for path in folder.glob(f"*/{run_record.NAME}"):
-        if runs.is_first_process() and run_record.is_locked(path.parent):
+        if runs.is_first_process() and runs.is_locked(path.parent):
             with runs.locked(path.parent):  # raises, and says which process it is
                 pass
 

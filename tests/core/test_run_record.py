@@ -119,9 +119,9 @@ def test_state_after_sigkill_is_interrupted(tmp_path):
 def test_a_question_for_the_lock_does_not_release_it(tmp_path):
     (tmp_path / ".lock").write_text("")
     with runs.locked(tmp_path):
-        assert run_record.is_locked(tmp_path)
+        assert runs.is_locked(tmp_path)
         code = (
-            "from pathlib import Path; from src.core.run_record import is_locked; "
+            "from pathlib import Path; from src.core.runs import is_locked; "
             f"print(is_locked(Path({str(tmp_path)!r})))"
         )
         asked = subprocess.run(

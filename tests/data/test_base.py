@@ -234,10 +234,10 @@ def test_crop_keeps_the_center():
 
 
 def test_images_of_the_right_size_are_cropped_as_photos_are_for_prediction(config):
-    settings = ("model=fc", "data=digits", "data.size=8", "data.val_size=0")
+    settings = ("model=fc", "data=digits", "data.val_size=0")
     whole = data_of(config, *settings).train.images
     cropped = data_of(config, *settings, "data.crop=0.5").train.images
-    assert cropped.equal(resize(whole[..., 2:6, 2:6], (8, 8), 1))
+    assert cropped.equal(resize(whole[..., 7:21, 7:21], (28, 28), 1))
 
 
 def test_files_are_cropped_once(config, tmp_path):

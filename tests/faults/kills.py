@@ -26,6 +26,7 @@ import torch
 
 from tests.faults.families import FAMILIES, make_inputs
 from tests.faults.processes import Run, Server, start_plain
+from tests.faults.table import table
 
 RESULTS = Path("docs") / "results" / "faults.csv"
 SIGNALS = ("SIGKILL", "SIGKILL", "SIGTERM", "SIGTERM twice", "SIGINT", "SIGINT group", "SIGHUP")
@@ -285,6 +286,7 @@ def main() -> int:
                 csv.DictWriter(file, names).writerow(asdict(result))
             print(result, flush=True)
     server.close()
+    given.results.with_suffix(".md").write_text(table(given.results))
     return 1 if failed else 0
 
 

@@ -1,14 +1,8 @@
-"""Write docs/results/faults.md from the CSV file of `tests.faults.kills`.
-
-python -m tests.faults.table
-"""
+"""The page docs/results/faults.md, from the CSV file of `tests.faults.kills`."""
 
 import csv
-import sys
 from collections import defaultdict
 from pathlib import Path
-
-from tests.faults.kills import RESULTS
 
 TEXT = """# Interrupted runs
 
@@ -59,8 +53,3 @@ def table(results: Path) -> str:
 
 def count_equal(cuts: list[dict[str, str]]) -> int:
     return sum(cut["equal"] == "True" for cut in cuts)
-
-
-if __name__ == "__main__":
-    RESULTS.with_suffix(".md").write_text(table(RESULTS))
-    sys.exit()
