@@ -21,12 +21,10 @@ from typing import Any
 from omegaconf import DictConfig
 
 from src.config import cli
-from src.config.targets import marked
 from src.core import runs
 from src.core.chosen_checkpoint import load_chosen, path_of
 from src.core.errors import UserError
 from src.core.packages import require
-from src.core.types import PATH
 
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
@@ -38,6 +36,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
 
     from src.callbacks.likelihood import ImportanceWeighted
     from src.callbacks.prediction_gallery import PredictionGallery
+    from src.callbacks.protocols import CanSample
     from src.callbacks.report import basis, headline_lines, keep_larger
     from src.callbacks.trainer_state import callbacks
     from src.engine import build
@@ -47,6 +46,9 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     from src.engine.resume import batches_done
 
     run_cfg, model, _ = load_run(folder, lambda run_cfg: _change(run_cfg, cfg), cfg.which)
+    key = "n" if cfg.n else "inception"
+    if cfg[key] and not isinstance(model, CanSample):
+        raise UserError(f"{key}={cfg[key]} has no effect: a {type(model).__name__} cannot sample")
     checkpoint = load_chosen(folder, cfg.which)
     data = build.datamodule(run_cfg, checkpoint)
     expect_test_set(data)
@@ -85,14 +87,9 @@ def _with_prefix(metrics: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 def _change(run_cfg: DictConfig, cfg: DictConfig) -> None:
     """Apply the settings of the command line to the run's config."""
-    allowed = marked(run_cfg.data._target_, PATH)
-    for key, path in cfg.data.items():
-        if key not in allowed:
-            names = ", ".join(f"data.{name}" for name in allowed)
-            raise UserError(
-                f"data.{key}={path} cannot change; data={run_cfg.data.name} allows only {names}"
-            )
-        run_cfg.data[key] = path
+    from src.engine.load import move_data
+
+    move_data(run_cfg, cfg.data)
     asked = {name: cfg[name] for name in ("n", "seed", "inception") if cfg[name] is not None}
     if "quality" in (run_cfg.callbacks or {}):
         run_cfg.callbacks.quality.update(asked)

@@ -5,6 +5,7 @@ python -m src.sample run=DIR n=8 interpolate=8 out=lines.png   n interpolations 
 python -m src.sample run=DIR n=16 out=canvas.gif               DRAW: n canvases, step by step
 python -m src.sample run=DIR n=8 out=rows.png                  CycleGAN: n rows of A, G(A), F(G(A)),
                                                                B, F(B), G(F(B)) of test images
+python -m src.sample run=DIR data.root=DATA                    CycleGAN: if the data has moved
 """
 
 import sys
@@ -33,11 +34,12 @@ def sample(cfg: DictConfig) -> Path:
 
     from src.callbacks.protocols import CanPaint
     from src.core.randomness import generator
-    from src.engine.load import load_run
+    from src.engine.load import load_run, move_data
     from src.viz import grids
     from src.viz.canvases import captioned_frames
 
-    run_cfg, model, _ = load_run(folder, which=cfg.which)
+    moved = (lambda run_cfg: move_data(run_cfg, cfg.data)) if cfg.data else None
+    run_cfg, model, _ = load_run(folder, moved, cfg.which)
     noise = generator(cfg.seed, "sample")
     if out.suffix.lower() == ".gif":
         if cfg.interpolate is not None or not isinstance(model, CanPaint):

@@ -31,7 +31,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from src.bench.baselines import PLAIN, PLAIN_AUGMENTATIONS, Clock
+from src.bench.baselines import PLAIN, PLAIN_AUGMENTATIONS
+from src.bench.clock import Clock
 from src.bench.startup import Start, measure_starts
 from src.bench.tables import chosen
 from src.config import cli
@@ -82,6 +83,12 @@ def bench(cfg: DictConfig, overrides: Sequence[str] | None = None) -> Speeds:
             raise UserError(
                 f"there is no {loop} loop for {cfg.model._target_}; there is one for "
                 f"{', '.join(models)} (bench.loops=[ours] times ours alone)"
+            )
+    for name in ("accumulate_grad_batches", "gradient_clip_val"):
+        if cfg.trainer.get(name) not in (None, 1) and {"plain", "lean", "empty"} & set(names):
+            raise UserError(
+                f"trainer.{name}={cfg.trainer[name]} is not in the other loops; bench.loops=[ours] "
+                "times ours alone"
             )
     data = build.datamodule(cfg)
     cfg, settings = training_only(cfg, data), cfg.bench
@@ -142,15 +149,18 @@ def _print_ratio(name: str, values: Sequence[float]) -> None:
 
 
 def training_only(cfg: DictConfig, data: Any) -> DictConfig:
-    """Return `cfg` for timing: enough batches, no validation or test, no precision left open."""
+    """Return `cfg` for timing: one process, enough batches, no validation or test, a precision."""
     from src.engine.runtime import fast_precision
 
     cfg = cfg.copy()
     per_epoch = len(data.train_dataloader())
     cfg.trainer.max_epochs = -(-(cfg.bench.warmup + cfg.bench.batches) // per_epoch)
     cfg.trainer.update({"limit_train_batches": None, "limit_val_batches": 0, "max_time": None})
-    if cfg.callbacks:
-        cfg.callbacks.pop("quality", None)
+    cfg.trainer.update({"devices": 1, "num_nodes": 1, "strategy": "auto"})
+    cfg.checkpoint.update({"monitor": None, "mode": None})
+    for name in ("quality", "early_stopping"):
+        if cfg.callbacks:
+            cfg.callbacks.pop(name, None)
     if cfg.trainer.precision == "auto":
         cfg.trainer.precision = fast_precision(cfg.trainer.accelerator)
     return cfg

@@ -1,48 +1,12 @@
 """Plain loops for `src.bench` to time, as tutorials write them: one image at a time, float32."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from src.bench.clock import Clock
 from src.core.errors import UserError
-
-
-class Clock:
-    """Measure images per second after the warm-up: call it after each batch.
-
-    Attributes:
-        rate: images per second.
-        seconds: of one batch.
-        lost: seconds by which the warm-up took longer than as many later batches.
-    """
-
-    def __init__(self, warmup: int, batches: int) -> None:
-        self.warmup, self.last = warmup, warmup + batches
-        self.seen, self.images, self.begin, self.start = 0, 0, now(), 0.0
-        self.rate = self.seconds = self.lost = 0.0
-
-    def __call__(self, images: int) -> bool:
-        """Count a batch of `images`; return whether the measurement is complete."""
-        self.seen += 1
-        self.images += images if self.seen > self.warmup else 0
-        if self.seen == self.warmup:
-            self.start = now()
-        if self.seen == self.last:
-            seconds = now() - self.start
-            self.rate, self.seconds = self.images / seconds, seconds / (self.last - self.warmup)
-            self.lost = self.start - self.begin - self.warmup * self.seconds
-        return self.seen >= self.last
-
-
-def now() -> float:
-    """Return the time in seconds, once a GPU has finished its work."""
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def device_of(cfg: DictConfig) -> Any:
@@ -77,11 +41,17 @@ def one_by_one(data: Any, *changes: Any) -> Any:
         steps = transforms.Compose(
             [transforms.Resize(data.size), *gray, transforms.ToTensor(), *changes]
         )
-        return DataLoader(
-            datasets.ImageFolder(data.split_folders()["train"], steps),
-            data.batch_size,
-            shuffle=True,
-        )
+        folder = datasets.ImageFolder(data.split_folders()["train"], steps)
+        numbers = {name: number for number, name in enumerate(data.class_names)}
+        names = [numbers.get(name) for name in folder.classes]  # None: not in data.classes
+        folder.samples = [
+            (path, number) for path, label in folder.samples if (number := names[label]) is not None
+        ]
+        return DataLoader(folder, data.batch_size, shuffle=True)
+
+    part = data.train
+    if isinstance(part, ImageSet) and part.images.shape[-2:] != torch.Size(data.size):
+        raise UserError(f"there is no plain loop for data={data.name}; leave it out of bench.loops")
 
     class OneByOne(Dataset[Any]):
         transform = transforms.Compose([transforms.ToTensor(), *changes])
@@ -281,6 +251,7 @@ def plain_classifier_rate(cfg: DictConfig, data: Any) -> float:
     clock = Clock(cfg.bench.warmup, cfg.bench.batches)
     while True:
         for images, labels in batches(cfg, data, *changes):
+            images = images.expand(-1, model.in_channels, -1, -1)  # gray to color, if it needs that
             loss = classification_loss(net(images), labels, model.aux_weight, 0.0)
             optimizer.zero_grad()
             loss.backward()

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from omegaconf import DictConfig
 
 from src.bench.__main__ import our_clock, training_only
-from src.bench.baselines import Clock
+from src.bench.clock import Clock
 from src.config import cli
 from src.core.errors import UserError
 

@@ -16,7 +16,8 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from src.bench.baselines import Clock, device_of
+from src.bench.baselines import device_of
+from src.bench.clock import Clock
 from src.core.errors import UserError
 from src.core.memory import keep_memory
 from src.core.pixels import to_float

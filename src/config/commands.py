@@ -164,6 +164,7 @@ class Sample:
 
     run: RunPath
     which: Which
+    data: dict[str, PathText]
     n: PositiveInt
     seed: Seed
     interpolate: Annotated[int, Interval(ge=2)] | None

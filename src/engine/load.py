@@ -1,6 +1,6 @@
 """Load a finished run: its config, its model and the state of its data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,14 +12,32 @@ from torch import Tensor
 
 from src.config.checks import check
 from src.config.saved import check_saved
+from src.config.targets import marked
 from src.core import runs
 from src.core.chosen_checkpoint import load_chosen, path_of
-from src.core.types import height_width
+from src.core.errors import UserError
+from src.core.types import PATH, height_width
 from src.data.decode import Fit, decode, parse_color, prepare
 from src.engine import build, resume
 from src.models.classifier import Classifier
 from src.models.deployed import DeployedClassifier
 from src.models.familiar import Familiar, head_of
+
+
+def move_data(run_cfg: DictConfig, paths: Mapping[Any, str]) -> None:
+    """Set new paths in the data of a run's config: {"root": DIR}.
+
+    Raises:
+        UserError: a name is not that of a path.
+    """
+    allowed = marked(run_cfg.data._target_, PATH)
+    for key, path in paths.items():
+        if key not in allowed:
+            names = ", ".join(f"data.{name}" for name in allowed)
+            raise UserError(
+                f"data.{key}={path} cannot change; data={run_cfg.data.name} allows only {names}"
+            )
+        run_cfg.data[key] = path
 
 
 def load_run(

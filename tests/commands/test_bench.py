@@ -13,7 +13,8 @@ import torch
 from src.bench import compiling
 from src.bench.__main__ import bench
 from src.bench.augment import bench_augment
-from src.bench.baselines import PLAIN, Clock
+from src.bench.baselines import PLAIN
+from src.bench.clock import Clock
 from src.bench.compiling import Comparison, bench_compiling
 from src.bench.lean import Batches, classifier_step
 from src.bench.startup import Start, measure_starts
@@ -77,6 +78,24 @@ def test_bench_times_the_loops_that_are_asked_for(capsys):
     assert "ours / lean: median" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"bench\.loops=our: .*did you mean ours"):
         call("bench", bench, "model=fc", *FAST, "bench.loops=[our]")
+
+
+def test_settings_of_validation_and_of_several_processes_do_not_disturb_a_benchmark():
+    settings = (
+        *("checkpoint.monitor=val/acc", "callbacks=[none,early_stopping]"),
+        *("trainer.devices=2", "trainer.strategy=ddp", "bench.loops=[ours]"),
+    )
+    assert call("bench", bench, "model=fc", *FAST, *settings).rates["ours"][0] > 0
+
+
+def test_settings_that_the_other_loops_do_not_have_are_refused():
+    with pytest.raises(UserError, match=r"trainer\.accumulate_grad_batches=2 is not in the other"):
+        call("bench", bench, "model=fc", *FAST, "trainer.accumulate_grad_batches=2")
+
+
+def test_the_plain_loop_makes_gray_images_color_for_a_net_that_needs_it():
+    settings = ("model=resnet18", "bench.loops=[plain]", "callbacks=none")
+    assert call("bench", bench, *settings, *FAST).rates["plain"][0] > 0
 
 
 def test_a_loop_that_a_model_does_not_have_is_named():

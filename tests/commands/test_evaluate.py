@@ -5,6 +5,7 @@ import json
 import time
 
 import pytest
+from omegaconf import OmegaConf
 
 from src.callbacks.explanations import Explanations
 from src.callbacks.report import keep_larger
@@ -163,6 +164,24 @@ def test_n_is_refused_for_a_run_that_measures_no_samples(config, tmp_path):
     for word in ("n=20", "inception=true"):
         with pytest.raises(UserError, match="has no callback quality"):
             call("evaluate", evaluate, f"run={tmp_path / 'run'}", word)
+
+
+def test_n_is_refused_for_a_model_that_cannot_sample(config, tmp_path):
+    cfg = config(*TINY, "model=fc", "callbacks=default", "trainer.max_epochs=1", "test=false")
+    cfg.callbacks = {"quality": cfg.callbacks.quality}
+    train(cfg, saved(cfg, tmp_path / "run"))
+    with pytest.raises(UserError, match="n=20 has no effect: a Classifier cannot sample"):
+        call("evaluate", evaluate, f"run={tmp_path / 'run'}", "n=20")
+
+
+def test_a_run_of_several_devices_is_evaluated_by_one(config, tmp_path):
+    cfg = config(*TINY, *TINY_NETS, "trainer.max_epochs=1", "test=false")
+    train(cfg, saved(cfg, tmp_path / "run"))
+    path = tmp_path / "run" / ".hydra" / "config.yaml"
+    trained = OmegaConf.load(path)
+    trained.trainer.update({"accelerator": "gpu", "devices": 4, "strategy": "ddp"})
+    OmegaConf.save(trained, path)
+    assert "test/d_loss" in call("evaluate", evaluate, f"run={tmp_path / 'run'}")
 
 
 # --- time -----------------------------------------------------------------------------------------

@@ -116,6 +116,14 @@ def test_bench_baseline_reads_the_same_images(config, tmp_path, channels):
         list(one_by_one(data))
 
 
+def test_a_plain_loop_reads_only_the_chosen_classes(config, tmp_path):
+    write_folder(tmp_path, ("train", "test"), suffixes=("png",))
+    settings = ("data=folder", f"data.root={tmp_path}", "data.size=16", "data.batch_size=50")
+    ((images, labels),) = one_by_one(data_of(config, *settings, "data.classes=[dogs]"))
+    assert len(images) == 6
+    assert labels.unique().tolist() == [0]
+
+
 def test_broken_folder_is_explained(config, tmp_path):
     def line(*overrides):
         with pytest.raises(UserError) as error:
