@@ -61,9 +61,7 @@ class ImportanceWeighted(pl.Callback):
 
         with float32(x.device):
             nats = importance_weighted(log_weights, self.samples, max(1, self.rows // len(x)))
-        pl_module.log(
-            "test/iwae_nats", nats.mean().float(), on_epoch=True, batch_size=len(x), sync_dist=True
-        )
+        pl_module.log_means({"test/iwae_nats": nats.mean().float()}, len(x))
         if self.bar:
             self.bar.update()
 

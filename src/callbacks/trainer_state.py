@@ -84,8 +84,10 @@ def monitored(trainer: pl.Trainer, who: str, name: str) -> float:
 def expect_validation(trainer: pl.Trainer, who: str, name: str) -> None:
     """Raise UserError if `who` monitors the metric `name`, but there is nothing to validate."""
     every, epochs = trainer.check_val_every_n_epoch, trainer.max_epochs
-    if not len(datamodule(trainer).val):
-        why = "data.val_size=0); set data.val_size=0.1, for example"
+    data = datamodule(trainer)
+    if not len(data.val):
+        enough = 1 / max(1, min(10, len(data.train)))
+        why = f"data.val_size={data.val_size:g}); set data.val_size={enough:g}, for example"
     elif not trainer.limit_val_batches:
         why = "trainer.limit_val_batches=0); set trainer.limit_val_batches=null"
     elif every and epochs and 0 < epochs < every:

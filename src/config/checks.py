@@ -165,6 +165,13 @@ def _check_fit(cfg: dict[str, Any]) -> None:
             raise UserError(
                 f"model.tta.shift={shift} moves images of data.size={data['size']} out of view"
             )
+    optimizers = class_attribute(str(model.get("_target_")), "optimizer_names") or ()
+    if len(optimizers) > 1 and model["optimizer"]["_target_"] == "torch.optim.LBFGS":
+        raise UserError(
+            f"model/optimizer=lbfgs evaluates its loss several times a step, which "
+            f"{model['_target_']} with its {len(optimizers)} optimizers does not support: "
+            "choose another, such as adam"
+        )
     _check_transfer(model, trainer)
     _check_best(cfg, str(model.get("_target_")))
     _check_monitors(cfg, str(model.get("_target_")))

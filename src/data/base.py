@@ -161,7 +161,8 @@ class ImageBatches(DataModule):
     ) -> tuple[Tensor, Tensor]:
         """Augment, randomize, then permute, so that binarized images stay binary.
 
-        Augmentation is a function of (seed, epoch, image); randomization of (seed, position).
+        Augmentation is a function of (seed, epoch, image), and for mixup and cutmix of the other
+        images of the batch; randomization of (seed, position).
 
         Args:
             images: (B, C, H, W) in [0, 1].

@@ -31,6 +31,7 @@ from src.data.sets.files import FileSet, for_each
 Made = tuple[Tensor, dict[str, Any]]  # (1, C, H, W) in [0, 1], and its entry in the manifest
 # image (1, C, H, W) in [0, 1], its label, one generator per copy -> the copies
 Maker = Callable[[Tensor, int, list[CounterRNG]], Iterator[Made]]
+MANIFEST = "manifest.csv"
 COLUMNS = ("file", "source", "class", "seed", "copy", "transforms")  # columns of manifest.csv
 NAME_BYTES = 255  # longest name of a file
 BYTES_PER_PIXEL = 80  # memory that it takes to augment an image
@@ -75,7 +76,7 @@ class FolderWriter:
             "copies of train",
             self.workers or _threads(data.train),
         )
-        with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
+        with (folder / MANIFEST).open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([COLUMNS, *itertools.chain.from_iterable(rows)])
         return sum(map(len, rows))
 

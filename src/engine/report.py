@@ -30,7 +30,7 @@ def describe(model: pl.LightningModule, data: Any, trainer: pl.Trainer) -> str:
     parameters = f"{trained:,}" if trained == total else f"{trained:,} of {total:,}"
     val = f"{len(data.val)} to validate"
     if not len(data.val) and hasattr(data, "val_size"):
-        val = "none to validate: data.val_size=0"
+        val = f"none to validate: data.val_size={data.val_size:g}"
     sizes = f"{len(data.train)} to train, {val}"
     return (
         f"{type(model).__name__} on {data.name} ({sizes}, {len(data.test)} to test), "

@@ -22,7 +22,11 @@ def color_maps(source: Tensor, target: Tensor) -> dict[str, Map]:
     """
     mean_a, covariance_a = color_moments(source)
     mean_b, covariance_b = color_moments(target)
-    std_a, std_b = (covariance.diagonal().sqrt() for covariance in (covariance_a, covariance_b))
+    std_a, std_b = (
+        # rounding makes the variance of a constant channel negative
+        covariance.diagonal().clamp(min=0).sqrt()
+        for covariance in (covariance_a, covariance_b)
+    )
     scale = torch.where(std_a > 1e-6, std_b / std_a.clamp(min=1e-6), 1.0)
     transport = transport_matrix(covariance_a, covariance_b)
     tables = histogram_tables(source, target)

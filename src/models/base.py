@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, cast
 
 import pytorch_lightning as pl
@@ -32,8 +32,8 @@ class Family(pl.LightningModule):
             but `loss`. Keys that end in `loss` are shown on the progress bar. A model with the
             setting `cuda_graph` calls its networks by `replayed`.
         validation_step, test_step(batch, batch_idx): optional; log means with
-            `self.log_dict({"val/NAME": value}, batch_size=n, sync_dist=True)`, `test/NAME` in the
-            test. They run in float32 whatever the precision of training.
+            `self.log_means({"val/NAME": value}, n)`, `test/NAME` in the test. They run in float32,
+            whatever the precision of training.
 
     Names: losses end in `_loss`, nats per image in `_nats`; accuracies are fractions. A likelihood
     model logs its bound on -log p(x) as `bound_nats`; the report then adds `nats_of`, the data set
@@ -188,6 +188,15 @@ class Family(pl.LightningModule):
         """The data module that the Trainer was given."""
         trainer: Any = self.trainer
         return trainer.datamodule
+
+    def log_means(self, means: Mapping[str, Any], n: int) -> None:
+        """Log means over the `n` images of a batch; they are averaged over batches and processes.
+
+        Lightning divides by the mean of `batch_size` over the processes, rounded down. As a
+        multiple of their number it is exact.
+        """
+        batch_size = n * self.trainer.world_size
+        self.log_dict(means, batch_size=batch_size, on_epoch=True, sync_dist=True)
 
     def summed(self, counts: Tensor) -> Tensor:
         """Return the sum of `counts` over all processes that train or evaluate this model."""

@@ -262,7 +262,7 @@ class Classifier(Family):
         if self.top5 is not None:
             self.top5.update(logits, labels)
         loss = F.cross_entropy(logits, labels)
-        self.log(f"{stage}/loss", loss, batch_size=len(x), on_epoch=True, sync_dist=True)
+        self.log_means({f"{stage}/loss": loss}, len(x))
         return {"logits": logits}
 
     def on_validation_epoch_end(self) -> None:

@@ -230,7 +230,7 @@ class CycleGAN(Family):
         """Log means over `n` images. With several processes, each must log the same names."""
         if n or self.trainer.world_size > 1:
             named = {f"{stage}/{name}": value if n else 0.0 for name, value in values.items()}
-            self.log_dict(named, batch_size=n, sync_dist=True)
+            self.log_means(named, n)
 
     @torch.no_grad()
     def translate(self, images: Tensor, to: str = "b") -> Tensor:

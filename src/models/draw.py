@@ -124,7 +124,7 @@ class DRAW(Family):
             "kl_nats": nats["kl_nats"].sum(1),
         }
         logged = {f"{stage}/{name}": value.mean() for name, value in values.items()}
-        self.log_dict(logged, batch_size=len(x), sync_dist=True)
+        self.log_means(logged, len(x))
         kl = nats["kl_nats"]
         self.kl_sums += torch.cat([kl.sum(0), kl.new_tensor([len(x)])])
 

@@ -241,11 +241,7 @@ class GAN(Family):
         """
         fake_images = self.generator_for_sampling(self.latents(len(images), labels=labels))
         values = self._discriminator_terms(images * 2 - 1, fake_images, labels)
-        self.log_dict(
-            {f"{stage}/{name}": value for name, value in values.items()},
-            batch_size=len(images),
-            sync_dist=True,
-        )
+        self.log_means({f"{stage}/{name}": value for name, value in values.items()}, len(images))
 
     @property
     def generator_for_sampling(self) -> nn.Module:

@@ -115,13 +115,7 @@ class Sentiment(Family):
         tokens, labels = batch
         logits = self(tokens)
         self.confusion.update(logits, labels)
-        self.log(
-            "test/loss",
-            F.cross_entropy(logits, labels),
-            batch_size=len(labels),
-            on_epoch=True,
-            sync_dist=True,
-        )
+        self.log_means({"test/loss": F.cross_entropy(logits, labels)}, len(labels))
 
     def on_test_epoch_end(self) -> None:
         self.log_dict(accuracy(self.summed(self.confusion.counts), "test/acc"))

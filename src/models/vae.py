@@ -53,6 +53,8 @@ class VAE(Family):
         compile: bool | Literal["auto"] = False,
         cuda_graph: bool = False,
     ) -> None:
+        if sigma is not None and likelihood == "bernoulli":
+            raise ValueError(f"sigma={sigma} has no effect without likelihood=gaussian")
         super().__init__(compile, cuda_graph)
         self.net, self.optimizer, self.schedule = net, optimizer, schedule
         self.latent_dim, self.beta, self.likelihood = latent_dim, beta, likelihood
@@ -124,7 +126,7 @@ class VAE(Family):
         mu = nats.pop("mu").cpu().double()
         self.moments += torch.cat([mu.new_tensor([len(mu)]), mu.sum(0), mu.square().sum(0)])
         logged = {f"{stage}/{name}": value.mean() for name, value in nats.items()}
-        self.log_dict(logged, batch_size=len(x), sync_dist=True)
+        self.log_means(logged, len(x))
 
     def _log_active_units(self, stage: str) -> None:
         """Log how many latents vary with the image: variance of mu over the data above 0.01.

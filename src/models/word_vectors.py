@@ -89,13 +89,8 @@ class WordVectors(Family):
         return {"loss": self._loss(tokens, windows)}
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self.log(
-            "test/loss",
-            self._loss(batch[0], torch.full_like(batch[0], self.window)),
-            batch_size=len(batch[0]),
-            on_epoch=True,
-            sync_dist=True,
-        )
+        loss = self._loss(batch[0], torch.full_like(batch[0], self.window))
+        self.log_means({"test/loss": loss}, len(batch[0]))
 
     def _loss(self, tokens: Tensor, windows: Tensor) -> Tensor:
         centers, contexts = pairs(tokens, windows)

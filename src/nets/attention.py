@@ -3,8 +3,8 @@
 Gregor 2015, sections 3.2 and 3.1.
 
 Images are (B, H, C, W) here, rows first: each filter product is then one batched matrix product
-without a copy. A = W columns and B = H rows, as in the paper. Everything is float32: in bf16 the
-center of a filter would be off by up to 1/16 pixel.
+without a copy. A = W columns and B = H rows, as in the paper. Filters and products are float32;
+with bf16-mixed, their five parameters come from a bf16 layer.
 """
 
 import math

@@ -200,6 +200,17 @@ def test_long_names_are_shortened(photos, tmp_path):
     assert all(name.endswith("\u00e9.png") or name.endswith(".1.png") for name in long)
 
 
+def test_no_test_or_validation_set_is_drawn_from_copies(config, photos, tmp_path):
+    settings = (f"data.root={photos}", "data.test_size=0", "data.val_size=0", "augment=flip")
+    call("augment", augment, *settings, "factor=2", f"out={tmp_path}")
+    made = ("data=folder", f"data.root={tmp_path}", "data.size=16")
+    with pytest.raises(UserError, match=r"data\.test_size=0\.2: .* holds copies"):
+        data_of(config, *made)
+    with pytest.raises(UserError, match=r"data\.val_size=0\.1: .* holds copies"):
+        data_of(config, *made, "data.test_size=0")
+    assert len(data_of(config, *made, "data.test_size=0", "data.val_size=0").train) > 0
+
+
 def test_a_class_with_a_slash_gets_one_folder(tmp_path):
     write_mnist(tmp_path / "in", "FashionMNIST")
     settings = (

@@ -30,6 +30,8 @@ UNFREEZE = ("model=vgg", "model.init_from=x", "model.transfer.freeze=2",
 MISTAKES = [
     # overrides, words of the error message
     (["modle=gan"], ["modle", "did you mean model?"]),
+    (["model=dcgan", "model/optimizer=lbfgs"], ["lbfgs", "with its 2 optimizers", "such as adam"]),
+    (["model=draw", "data=binarized_mnist", "data.crop=0.9"], ["data.crop=0.9", "not be binary"]),
     (["model=dcgn"], ["model=dcgn", "dcgan, densenet121, ", "did you mean dcgan?"]),
     (["model/loss=lsgn"], ["model/loss=lsgn", "bce, hinge", "did you mean lsgan?"]),
     (["model/net/attention=window"],

@@ -59,6 +59,11 @@ def test_flips_equal_numpy(vertical):
     )
 
 
+def test_a_translation_by_whole_pixels_reaches_at_least_one_pixel():
+    _, values = done(shift=geometric.Translation(0.03, whole_pixels=True))
+    assert values["shift"]["x"].unique().tolist() == [-1, 0, 1]
+
+
 @pytest.mark.parametrize("border", ["constant", "reflect", "wrap"])
 def test_whole_pixel_translations_equal_numpy_pad_and_are_uniform(border):
     most = 4

@@ -8,6 +8,7 @@ from PIL import Image
 
 from src.core.errors import UserError
 from src.data import images
+from src.data.decode import Fit, decode
 from src.data.images import fitting_batch
 from src.data.order import EpochSampler
 from src.data.transforms.pixels import binarize, place_randomly, resize
@@ -231,6 +232,16 @@ def test_crop_keeps_the_center():
     enlarged = resize(images[..., 2:6, 2:6], (8, 8), 1)
     assert resize(images, (8, 8), 1, crop=0.5).equal(enlarged)
     assert resize(images, (1, 1), 1, crop=0.01).item() in range(27, 37), "of the middle pixels"
+
+
+def test_images_keep_their_aspect_ratio_as_photos_do_for_prediction(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    images = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    for size in ((8, 16), (16, 8), (12, 16)):
+        photo = decode(tmp_path / "photo.png", Fit(size, 3))
+        difference = (resize(images, size, 3)[0].int() - photo.int()).abs()
+        assert difference[:, 1:-1, 1:-1].max() <= 1, "at its edge Pillow looks beyond the part"
 
 
 def test_images_of_the_right_size_are_cropped_as_photos_are_for_prediction(config):

@@ -10,6 +10,7 @@ from scipy.special import logsumexp
 
 from src.config.checks import check
 from src.config.compose import compose
+from src.core.errors import UserError
 from src.engine import build
 from src.engine.load import load_run
 from src.evaluate import evaluate
@@ -26,6 +27,11 @@ NETS = {
     "gaussian": ("model.likelihood=gaussian", "model.sigma=0.2"),
     "learned sigma": ("model.likelihood=gaussian", "model/net=vae_conv"),
 }
+
+
+def test_sigma_without_a_gaussian_is_refused(config):
+    with pytest.raises(UserError, match=r"sigma=0\.1 has no effect without likelihood=gaussian"):
+        build.model(config(*SMALL, "model.sigma=0.1", "data=digits"))
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from src.core.errors import UserError
 from src.core.files import printable
 from src.core.image_files import SYSTEM, LeftOut, Scan, images_below, summary
 from src.core.types import InputPath
+from src.data.folder_writer import COLUMNS, MANIFEST
 from src.data.image_data import ImageData
 from src.data.images import Splits
 from src.data.sets.files import FileSet, load_or_stream, make_file_set
@@ -67,6 +68,14 @@ class Folder(ImageData):
             self.scan.left_out["outside the folders of the classes"] = unused
         loaded = load_or_stream(self, list(files.values()), self.scan.left_out)
         parts = dict(zip(files, loaded, strict=True))
+        if _holds_copies(self.root):
+            for part, size in (("test", self.test_size), ("val", self.val_size)):
+                if part not in parts and size:
+                    raise UserError(
+                        f"data.{part}_size={size}: {self.root} holds copies of its training images "
+                        f"({MANIFEST}), so a {part} set drawn from them would repeat images of "
+                        f"training; set data.{part}_size=0, or write the folder with a {part} set"
+                    )
         if "test" in parts:
             return Splits(**parts)
         self.pool = pool_of(files["train"].paths, self.root, len(parts["train"]))
@@ -140,3 +149,12 @@ def _files_below(folder: Path, left_out: LeftOut) -> LeftOut:
         for reason, paths in left_out.items()
     }
     return {reason: paths for reason, paths in below.items() if paths}
+
+
+def _holds_copies(root: Path) -> bool:
+    """Return whether `src.augment` has written augmented copies of images to `root`."""
+    try:
+        with (root / MANIFEST).open(encoding="utf-8", errors="replace") as file:
+            return file.readline().strip() == ",".join(COLUMNS)
+    except OSError:
+        return False

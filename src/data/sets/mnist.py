@@ -69,7 +69,10 @@ class TwoDigitMnist(Mnist):
 
     labeled = False
     randomizes = True
-    supports: ClassVar = {"channels": ((1,), "the images are gray")}
+    supports: ClassVar = {
+        "channels": ((1,), "the images are gray"),
+        "crop": ((1.0,), "the digits are placed whole"),
+    }
 
     def read(self) -> Splits:
         splits = super().read()
@@ -83,6 +86,8 @@ class TwoDigitMnist(Mnist):
                 f"data.size={list(self.size)} does not fit {self.name}: "
                 "an image must hold a digit of 28 x 28"
             )
+        if self.batch_size == 1:
+            raise UserError(f"data.batch_size=1 does not fit {self.name}: digits are paired")
         return part
 
     def randomize(self, images: Tensor, noise: torch.Generator) -> Tensor:
@@ -103,6 +108,7 @@ class BinarizedMnist(ImageData):
     pixel_kind = "fixed binarization"
     supports: ClassVar = {
         "size": ((28,), "resized images would not be binary"),
+        "crop": ((1.0,), "images that are cropped and enlarged would not be binary"),
         "channels": ((1,), "the images are gray"),
     }
 

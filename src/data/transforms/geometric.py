@@ -83,7 +83,7 @@ class Translation(Geometric):
 
     Args:
         max_shift: largest shift in each direction: in pixels, or below 1 a fraction of each side.
-        whole_pixels: shift by whole pixels only, which needs no interpolation.
+        whole_pixels: shift by whole pixels only, at least by one, which needs no interpolation.
     """
 
     def __init__(self, max_shift: Positive, whole_pixels: bool = False) -> None:
@@ -94,10 +94,8 @@ class Translation(Geometric):
         limits = {"x": self.max_shift * width, "y": self.max_shift * height}
         if not self.whole_pixels:
             return {name: uniform(rng, -limit, limit) for name, limit in limits.items()}
-        return {
-            name: uniform(rng, 0, 2 * int(limit) + 1).floor() - int(limit)
-            for name, limit in limits.items()
-        }
+        most = {name: max(1, int(limit)) for name, limit in limits.items()}
+        return {name: uniform(rng, 0, 2 * n + 1).floor() - n for name, n in most.items()}
 
     def matrix(self, values: Values, size: Size) -> Tensor:
         maps = scaling(torch.ones_like(values["x"]), torch.ones_like(values["y"]))

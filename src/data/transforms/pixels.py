@@ -21,13 +21,15 @@ def resize(
     crop: float = 1.0,
     interpolation: str = "bilinear",
 ) -> Tensor:
-    """Bring images to a size and number of channels.
+    """Bring images to a size and number of channels, as `src.data.decode` does with files.
+
+    The largest part that has the aspect ratio of `size` is scaled.
 
     Args:
         pixels: (N, C, H, W) uint8, C 1 or 3.
         size: new height and width.
         channels: 1 or 3. Color becomes gray by its luma, gray becomes color by repetition.
-        crop: part of height and width that is kept, from the center.
+        crop: part of the largest possible height and width that is kept, from the center.
         interpolation: bilinear or bicubic, with antialiasing.
 
     Returns:
@@ -41,7 +43,11 @@ def resize(
         pixels = pixels.expand(-1, 3, -1, -1)
     if tuple(pixels.shape[-2:]) != size or crop != 1:
         h, w = pixels.shape[-2:]
-        top, left = (min(round(side * (1 - crop) / 2), (side - 1) // 2) for side in (h, w))
+        kept = (crop * min(h, w * size[0] / size[1]), crop * min(w, h * size[1] / size[0]))
+        top, left = (
+            min(round((side - part) / 2), (side - 1) // 2)
+            for side, part in zip((h, w), kept, strict=True)
+        )
         pixels = pixels[..., top : h - top, left : w - left]
         scaled = [
             F.interpolate(p.float(), size, mode=interpolation, antialias=True)
