@@ -98,7 +98,7 @@ def has_fast_bf16(cpuinfo: str) -> bool:
     """Return whether the CPU that /proc/cpuinfo describes multiplies bf16 faster than float32.
 
     AMX does. AVX512-BF16 doubles the rate on AMD's processors; on Intel's it is no faster than
-    float32 (150 against 270 GFLOP/s for matrices of 1024 x 1024 on a Xeon of 2023, two cores).
+    float32 (150 against 270 GFLOP/s for matrices of 1024 x 1024, two cores of Emerald Rapids).
     """
     has_avx512_bf16 = "avx512_bf16" in cpuinfo
     return "amx_bf16" in cpuinfo or (has_avx512_bf16 and "AuthenticAMD" in cpuinfo)
