@@ -34,10 +34,10 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     if cfg.inception:
         require("inception=true", "inception", "torch_fidelity")
 
+    from src.callbacks.final_metrics import basis, headline_lines, keep_larger
     from src.callbacks.likelihood import ImportanceWeighted
     from src.callbacks.prediction_gallery import PredictionGallery
     from src.callbacks.protocols import CanSample
-    from src.callbacks.report import basis, headline_lines, keep_larger
     from src.callbacks.trainer_state import callbacks
     from src.engine import build
     from src.engine.checks import expect_test_set

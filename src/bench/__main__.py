@@ -84,8 +84,8 @@ def bench(cfg: DictConfig, overrides: Sequence[str] | None = None) -> Speeds:
                 f"there is no {loop} loop for {cfg.model._target_}; there is one for "
                 f"{', '.join(models)} (bench.loops=[ours] times ours alone)"
             )
-    for name in ("accumulate_grad_batches", "gradient_clip_val"):
-        if cfg.trainer.get(name) not in (None, 1) and {"plain", "lean", "empty"} & set(names):
+    for name, off in (("accumulate_grad_batches", 1), ("gradient_clip_val", None)):
+        if cfg.trainer.get(name, off) != off and set(COMPARED) & set(names):
             raise UserError(
                 f"trainer.{name}={cfg.trainer[name]} is not in the other loops; bench.loops=[ours] "
                 "times ours alone"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from src.callbacks.best import BestCheckpoints
 from src.callbacks.early_stopping import EarlyStopping
-from src.callbacks.report import basis
+from src.callbacks.final_metrics import basis
 from src.callbacks.trainer_state import (
     callbacks,
     expect_validation,

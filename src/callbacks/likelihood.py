@@ -23,7 +23,7 @@ class ImportanceWeighted(pl.Callback):
         seed: seed of the draws; the callback has a separate generator.
 
     Attributes:
-        counts, based_on: see `src.callbacks.report.Basis`.
+        counts, based_on: see `src.callbacks.final_metrics.Basis`.
     """
 
     def __init__(self, samples: int, rows: int, seed: int) -> None:

@@ -163,7 +163,7 @@ class TensorBoard(TensorBoardLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
-        """Write curves. Figures of the test have one point each: `log_final` writes them."""
+        """Write curves. Metrics of the test have one point each: `log_final` writes them."""
         values = {
             name: value
             for name, value in metrics.items()

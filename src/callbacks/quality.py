@@ -52,8 +52,8 @@ class SampleQuality(pl.Callback):
     Attributes:
         measures: metrics of validation that it logs, which a `monitor` may name.
         needs: setting -> the extra and the package that it needs (see `expect_packages`).
-        counts, based_on: see `src.callbacks.report.Basis`; `test/samples` also counts the real
-            images.
+        counts, based_on: see `src.callbacks.final_metrics.Basis`; `test/samples` also counts the
+            real images.
         features: the data set and the digest of its feature network; empty if none was needed.
     """
 

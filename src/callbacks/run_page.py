@@ -91,7 +91,7 @@ class RunPage(pl.Callback):
 def run_curves(folder: Path, key_metrics: Sequence[str]) -> dict[str, list[Curve]]:
     """Return the curves of training and validation by metric, the most important ones first.
 
-    Metrics that were measured once only are left out: they are among the metrics.
+    A metric that was measured once has no curve.
 
     Args:
         folder: the run; its metrics.csv is read.

@@ -37,7 +37,8 @@ class TrainMetrics(pl.Callback):
         images, seconds: of training, until the last time that images per second were computed.
         images_since, mark: images after that time, and that time.
         began: when training, validation and test last began.
-        counts: `val/n` and `test/n`, the numbers of images (see `src.callbacks.report.Basis`).
+        counts: `val/n` and `test/n`, the numbers of images (see
+            `src.callbacks.final_metrics.Basis`).
         spent: seconds by `train`, `val` and `test`.
         earlier: seconds of these in earlier sessions.
     """

@@ -87,7 +87,8 @@ def expect_validation(trainer: pl.Trainer, who: str, name: str) -> None:
     data = datamodule(trainer)
     if not len(data.val):
         enough = 1 / max(1, min(10, len(data.train)))
-        why = f"data.val_size={data.val_size:g}); set data.val_size={enough:g}, for example"
+        size = getattr(data, "val_size", 0)
+        why = f"data.val_size={size:g}); set data.val_size={enough:g}, for example"
     elif not trainer.limit_val_batches:
         why = "trainer.limit_val_batches=0); set trainer.limit_val_batches=null"
     elif every and epochs and 0 < epochs < every:

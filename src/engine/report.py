@@ -9,9 +9,9 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from src.callbacks import report as metrics_report
 from src.callbacks.checkpoint import best_checkpoint
 from src.callbacks.early_stopping import how_to_train_longer
+from src.callbacks.final_metrics import Opens, write_final_metrics
 from src.callbacks.loggers import TensorBoard
 from src.callbacks.pruning import is_pruned
 from src.callbacks.run_page import RunPage
@@ -86,7 +86,7 @@ def report(
     has_trained = progress(trainer).batch > done
     if not has_trained:
         log.info(how_to_train_longer(trainer))
-    values = metrics_report.report(trainer, model, cfg, folder, metrics, has_trained, seconds)
+    values = write_final_metrics(trainer, model, cfg, folder, metrics, has_trained, seconds)
     if is_pruned(trainer):
         run_record.update(folder, state=run_record.PRUNED)
     if not trainer.is_global_zero:
@@ -106,6 +106,6 @@ def report(
     command = shlex.join(["python", "-m", "tensorboard.main", "--logdir", str(folder)])
     log.info("TensorBoard  make tensorboard   (or: %s)", command)
     for logger in trainer.loggers:
-        if isinstance(logger, metrics_report.Opens):
+        if isinstance(logger, Opens):
             log.info(logger.how_to_open())
     return values

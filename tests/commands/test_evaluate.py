@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from src.callbacks.explanations import Explanations
-from src.callbacks.report import keep_larger
+from src.callbacks.final_metrics import keep_larger
 from src.callbacks.train_metrics import TrainMetrics
 from src.core import runs
 from src.core.errors import UserError

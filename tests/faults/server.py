@@ -21,7 +21,7 @@ NEW_MOUNTS = 0x00020000  # Linux: CLONE_NEWNS
 
 def serve() -> None:
     import src.augment
-    import src.callbacks.report
+    import src.callbacks.final_metrics
     import src.engine.load
     import src.train  # noqa: F401
 

@@ -51,7 +51,7 @@ class Opens(Protocol):
         """Return a line that says how."""
 
 
-def report(
+def write_final_metrics(
     trainer: pl.Trainer,
     model: pl.LightningModule,
     cfg: DictConfig,
