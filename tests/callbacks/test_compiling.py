@@ -15,6 +15,11 @@ from src.train import train
 from tests.conftest import ROOT
 from tests.contract.small import overrides, small_run
 
+COMPILABLE = (
+    *("airbench", "cnn", "cyclegan", "dcgan", "draw", "draw_noattention", "fc", "gan"),
+    *("lenet", "resnet20", "vae", "vgg", "wgan_gp"),
+)
+
 
 @pytest.mark.parametrize(
     ("setting", "break_even", "expected", "said"),
@@ -84,7 +89,7 @@ def test_only_training_steps_are_compiled(inputs, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["fc", "lenet", "dcgan", "wgan_gp", "vae", "cyclegan", "draw"])
+@pytest.mark.parametrize("model", COMPILABLE)
 def test_a_compiled_run_equals_an_eager_one_within_rounding(model, inputs, tmp_path):
     losses = []
     for compiled in ("false", "true"):
