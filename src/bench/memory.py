@@ -1,12 +1,13 @@
 """Measure the memory of a training process and of its workers."""
 
-import resource
 import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from src.core.memory import largest_child_mb
 
 INTERVAL = 0.2  # seconds between two looks at the workers
 
@@ -42,12 +43,12 @@ class PeakMemory:
         """Return the peak in MiB: that of the GPU if it was used, else of all processes."""
         import torch
 
-        from src.callbacks.train_metrics import peak_memory_mb, peak_resident_mb
+        from src.callbacks.train_metrics import peak_memory_mb
 
         if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
             return peak_memory_mb()
         if sys.platform != "linux":
-            self.workers = peak_resident_mb(resource.RUSAGE_CHILDREN)
+            self.workers = largest_child_mb()
         return peak_memory_mb() + self.workers
 
     def _watch(self) -> None:

@@ -1,7 +1,5 @@
 """Numbers of a run: losses, learning rates, images per second, time, memory, and image counts."""
 
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -11,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 
 from src.callbacks.trainer_state import callbacks
+from src.core.memory import peak_resident_mb
 from src.core.progress import is_logging_step, progress
 from src.metrics.precision import measure_in_float32
 
@@ -195,15 +194,4 @@ def peak_memory_mb() -> float:
     """Return the peak memory of this process in MiB; of the GPU if it has used one."""
     if torch.cuda.is_available() and (peak := torch.cuda.max_memory_allocated()):
         return peak / 2**20
-    return peak_resident_mb(resource.RUSAGE_SELF)
-
-
-def peak_resident_mb(who: int) -> float:
-    """Return a peak memory of the CPU in MiB.
-
-    Args:
-        who: resource.RUSAGE_SELF: of this process; resource.RUSAGE_CHILDREN: of the largest process
-            that it started and that has ended.
-    """
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB on Linux
-    return resource.getrusage(who).ru_maxrss * unit / 2**20
+    return peak_resident_mb()

@@ -2,6 +2,7 @@
 
 import ctypes
 import re
+import resource
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -66,3 +67,22 @@ def _limits_of_groups(root: Path) -> Iterator[int]:
                     yield int((folder / limit).read_text())
                 if folder == top:
                     break
+
+
+def peak_resident_mb() -> float:
+    """Return the peak memory of this process in MiB."""
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss would begin with the peak of the process that started this one
+        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(fields["VmHWM"].split()[0]) / 1024
+    return _maxrss_mb(resource.RUSAGE_SELF)
+
+
+def largest_child_mb() -> float:
+    """Return the peak memory in MiB of the largest process that this one started, once it ended."""
+    return _maxrss_mb(resource.RUSAGE_CHILDREN)
+
+
+def _maxrss_mb(who: int) -> float:
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB on Linux
+    return resource.getrusage(who).ru_maxrss * unit / 2**20

@@ -124,3 +124,13 @@ def test_mean_and_std_of_many_streamed_images_take_no_more_memory_than_of_few(tm
         for n in ("80", "240")
     )
     assert many < few + 300, "MiB"
+
+
+def test_the_peak_of_a_process_is_its_own_and_not_that_of_its_parent():
+    child = "from src.core.memory import peak_resident_mb; print(peak_resident_mb())"
+    parent = (
+        "import subprocess, sys; large = bytes(range(256)) * 2**20; "
+        f"subprocess.run([sys.executable, '-c', {child!r}])"
+    )
+    printed = subprocess.check_output([sys.executable, "-c", parent], cwd=ROOT)
+    assert 5 < float(printed) < 128

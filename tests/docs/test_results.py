@@ -29,7 +29,7 @@ def test_every_table_is_on_a_page():
 
 
 def test_every_csv_file_is_a_table():
-    assert {path.stem for path in CSV_FILES} == TABLES.keys() - {"summary"}
+    assert {path.stem for path in CSV_FILES} == TABLES.keys() - {"summary", "speed_goals"}
 
 
 @pytest.mark.parametrize("path", CSV_FILES, ids=lambda path: path.stem)
