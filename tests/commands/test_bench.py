@@ -202,7 +202,7 @@ def test_compiling_is_measured(capsys):
 
 def test_lost_seconds_are_those_of_a_slow_warm_up(monkeypatch):
     times = iter([100.0, 107.0, 109.0])  # made, after the warm-up, at the end
-    monkeypatch.setattr("src.bench.baselines.now", lambda: next(times))
+    monkeypatch.setattr("src.bench.clock.now", lambda: next(times))
     clock = Clock(3, 4)
     assert [clock(8) for _ in range(7)] == [False] * 6 + [True]
     assert (clock.rate, clock.seconds, clock.lost) == (16, 0.5, 5.5)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from src.core import files
+from src.core import image_files
 from src.core.errors import UserError
 from src.core.image_files import images_below, summary
 from src.core.inputs import find_images
@@ -43,13 +43,13 @@ def folder(tmp_path):
 def no_heif(monkeypatch):
     """Pretend that pillow-heif is not installed."""
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    files.heic_readable.cache_clear()
+    image_files.heic_readable.cache_clear()
     yield
-    files.heic_readable.cache_clear()
+    image_files.heic_readable.cache_clear()
 
 
 def heic(path, image):
-    assert files.heic_readable()
+    assert image_files.heic_readable()
     image.save(path, format="HEIF", quality=-1)  # without loss
 
 
@@ -249,7 +249,7 @@ def test_unreadable_folder_is_counted(folder, monkeypatch):
             raise PermissionError(13, "Permission denied")
         return real(path)
 
-    monkeypatch.setattr(files.os, "scandir", scandir)
+    monkeypatch.setattr(image_files.os, "scandir", scandir)
     scan = images_below(folder)
     assert len(scan.images) == 8
     assert summary(scan.left_out) == "1 folders that cannot be opened (Permission denied)"

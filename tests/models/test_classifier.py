@@ -25,7 +25,7 @@ def test_images_without_labels_are_refused(config, monkeypatch):
 
 def test_images_of_one_class_are_refused(config, photos):
     one = ("data=folder", f"data.root={photos}", "data.classes=[cats]", "data.size=16")
-    with pytest.raises(UserError, match="needs two classes, but data=folder has only one: cats"):
+    with pytest.raises(UserError, match="at least two classes, but data=folder has only one: cats"):
         build.datamodule(config("model=fc", *one))
 
 

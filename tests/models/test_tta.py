@@ -54,7 +54,7 @@ def test_single_view_needs_no_extra_forward_pass(config, tmp_path, monkeypatch):
     model = build.model(cfg).eval()
     calls = []
     model.net.register_forward_hook(lambda module, args, out: calls.append(len(args[0])))
-    monkeypatch.setattr(model, "log", lambda *args, **kwargs: None)
+    monkeypatch.setattr(model, "log_means", lambda *args, **kwargs: None)
     model._measure((torch.rand(4, 1, 28, 28), torch.arange(4)), "test")
     assert calls == [4] * 6
 
