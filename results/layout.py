@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+from results.goals import goals
 from results.summary import ACC, BOUND, FID, PSNR, summary
 from results.tables import (
     Cell,
@@ -110,7 +111,7 @@ COLUMNS: dict[str, Columns] = {
         ("mean", ACC.mean),
         ("accuracy, single view", Metric("test/acc_single_view", scale=100).each),
         ("target", fact("target")),
-        ("seconds", SECONDS.each),
+        ("seconds of one run", SECONDS.each),
     ],
     "resnet20": [
         ("augmentation", label),
@@ -238,7 +239,18 @@ COLUMNS: dict[str, Columns] = {
     ],
     "speed": [*SPEED[:6], ("ours in float32", rate("float32")), *SPEED[6:]],
     "speed_xeon": SPEED,
+    "speed_xeon_new": [
+        *SPEED,
+        ("seconds to the first batch", Metric("start_seconds", digits=1).median_range),
+        ("peak memory, MB", Metric("peak_memory_mb", digits=0).range),
+    ],
     "gpu_speed": SPEED,
+    "precision": [
+        ("recipe", label),
+        ("bf16, images/s", rate("bf16")),
+        ("float32, images/s", rate("float32")),
+        ("bf16 / float32", Metric("ratio_float32").each),
+    ],
     "costs": [
         ("recipe", label),
         ("ms per batch", Metric("milliseconds", digits=1).each),
@@ -268,5 +280,6 @@ COLUMNS: dict[str, Columns] = {
 
 TABLES: dict[str, Callable[[], str]] = {
     "summary": partial(summary, "docs/results/"),
+    "speed_goals": goals,
     **{name: partial(table, name, columns) for name, columns in COLUMNS.items()},
 }
