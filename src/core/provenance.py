@@ -84,8 +84,8 @@ def packages() -> dict[str, str]:
     found: dict[str, str] = {}
     for folder in reversed(sys.path):  # earlier entries win
         with contextlib.suppress(OSError):
-            for name in os.listdir(folder or "."):  # noqa: PTH208
-                if match := re.fullmatch(r"(.+?)-([^-]+)\.dist-info", name):
+            for path in Path(folder or ".").iterdir():
+                if match := re.fullmatch(r"(.+?)-([^-]+)\.dist-info", path.name):
                     found[match[1].lower().replace("_", "-")] = match[2]
     return dict(sorted(found.items()))
 

@@ -7,7 +7,6 @@ releases its lock; so `running` without a lock means `interrupted`.
 
 import contextlib
 import json
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -57,7 +56,7 @@ def recorded(
         "state": RUNNING,
         "started": datetime.now().astimezone().isoformat(timespec="milliseconds"),
         "command": command,
-        "directory": os.getcwd(),  # noqa: PTH109
+        "directory": str(Path.cwd()),
     }
     if job := slurm.job_id():
         session["slurm_job"] = job

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import json
 import logging
-import os
 import pwd
 import resource
 import subprocess
@@ -126,7 +125,7 @@ def test_failed_torch_save_says_why_and_keeps_the_old_file(tmp_path):
         write_atomically(path, lambda temporary: torch.save(torch.zeros(100_000), temporary))
     assert (raised.value.errno, raised.value.filename) == (errno.EFBIG, str(path))
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["last.ckpt"]  # noqa: PTH208
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 
 
 def test_other_runtime_errors_are_not_changed(tmp_path):

@@ -1,5 +1,4 @@
-"""Every config composes and passes its checks. Every mistake is rejected with a one-line error,
-before torch is imported."""
+"""Every config composes and passes its checks; a mistake is one line, before torch is imported."""
 
 from pathlib import Path
 
