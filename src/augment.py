@@ -23,10 +23,11 @@ from omegaconf import DictConfig
 from src.config import cli
 from src.config.compose import groups
 from src.config.inputs import expect_data, expect_path
+from src.config.targets import marked
 from src.core.chosen_checkpoint import path_of
 from src.core.counts import count
 from src.core.errors import UserError, writing
-from src.core.types import PICTURES
+from src.core.types import INPUT, PICTURES
 
 if TYPE_CHECKING:
     from src.data.folder_writer import Maker
@@ -78,10 +79,11 @@ def augment(cfg: DictConfig) -> Path:
 
 
 def _expect_new_folder(out: Path, data: DictConfig) -> None:
-    """Raise UserError unless `out` is new, or empty, and outside of data.root."""
+    """Raise UserError unless `out` is new, or empty, and not among the images to read."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"out={out} exists and is not empty; choose a new folder")
-    if data.root and Path(data.root).expanduser().resolve() in out.resolve().parents:
+    reads_all = "root" in marked(data._target_, INPUT)  # others read only files of certain names
+    if reads_all and Path(data.root).expanduser().resolve() in out.resolve().parents:
         raise UserError(
             f"out={out} lies in data.root={data.root}, which would include the new images; "
             "choose a folder elsewhere"

@@ -59,7 +59,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     trainer = build.trainer(run_cfg, folder, *estimates)
     batches = batches_done(checkpoint)
     done: Any = trainer.fit_loop.epoch_loop.batch_progress.total
-    done.processed = batches  # pictures say it
+    done.processed = batches  # the titles of pictures show it
     for callback in callbacks(trainer) if cfg.which == "best" else []:
         if isinstance(callback, PredictionGallery):
             callback.prefix = "best_"
@@ -68,13 +68,16 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     values = metrics | counts
     runs.move_damaged_metrics(folder)
     prefix = "best/" if cfg.which == "best" else ""
-    before = _with_prefix(runs.read_metrics(folder), prefix)
-    same_model = before.get("batches") in (None, batches)
-    kept, refused = keep_larger(before if same_model else {}, values, based_on)
+    saved = runs.read_metrics(folder)
+    before = _with_prefix(saved, prefix)
+    if before.get("batches") not in (None, batches):  # the metrics are of other weights
+        before, stale = {}, ("best/test",) if prefix else ("train", "val", "test")
+        saved = {name: value for name, value in saved.items() if not name.startswith(stale)}
+    kept, refused = keep_larger(before, values, based_on)
     print("\n".join([*headline_lines(values), *refused]))  # before writing them, which may fail
-    if prefix:
-        kept["batches"] = batches
-    runs.write_metrics(folder, {f"{prefix}{name}": value for name, value in kept.items()})
+    kept["batches"] = batches
+    new = {f"{prefix}{name}": value for name, value in kept.items()}
+    runs.write_metrics(folder, saved | new, merge=False)
     print(f"metrics: {folder / 'metrics.json'}")
     return values
 

@@ -49,6 +49,8 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
 
     torch.manual_seed(cfg.seed)
     datamodule = build.datamodule(cfg, checkpoint)
+    if checkpoint is not None:
+        resume.expect_same_files(datamodule, cfg, checkpoint, runs.last_checkpoint(folder))
     if cfg.test:
         expect_test_set(datamodule)
     model = build.model(cfg, datamodule)

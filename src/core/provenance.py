@@ -52,10 +52,10 @@ def diff(root: Path) -> str | None:
 def _new_file(root: Path, name: str) -> str:
     """Return a diff that makes the text file `name`; empty for a file that is not text."""
     try:
-        text = (root / name).read_text(encoding="utf-8")
+        text = (root / name).read_bytes().decode()
     except (OSError, ValueError):
         return ""
-    lines = text.splitlines(keepends=True)
+    lines = re.findall(r"[^\n]*\n|[^\n]+", text)  # splitlines would split at a form feed, too
     header = f"diff --git a/{name} b/{name}\nnew file mode 100644\n"
     if not lines:
         return header

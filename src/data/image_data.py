@@ -126,7 +126,9 @@ class ImageData(ImageBatches, ABC):
             self.permutation = torch.randperm(self.size[0] * self.size[1], generator=noise)
         self.class_names: list[str] = [str(label) for label in range(num_classes or 0)]
         self.augment: Augment | None = None  # applied to training images only
-        self.pool: str | None = None  # the files that the test set is drawn from: see `pool_of`
+        # the files from which the test set, and the others, are drawn: see `listing`
+        self.pool: str | None = None
+        self.training_files: str | None = None
 
     @abstractmethod
     def read(self) -> Splits:
@@ -239,8 +241,8 @@ class ImageData(ImageBatches, ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint needs to know of the data."""
-        classes, order = self.class_names, self.permutation
-        return {"class_names": classes, "permutation": order, "pool": self.pool}
+        files = {"pool": self.pool, "training_files": self.training_files}
+        return {"class_names": self.class_names, "permutation": self.permutation, **files}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Compare with the data that a checkpoint's model was trained on.

@@ -174,11 +174,11 @@ def expect_same_classes(now: list[str], learned: list[str], name: str) -> None:
     raise UserError(f"{name} has other classes than the data of the run ({difference})")
 
 
-def pool_of(paths: Sequence[Path], root: Path, n: int) -> str:
-    """Return the number and a digest of the files that a test set is drawn from.
+def listing(paths: Sequence[Path], root: Path, n: int) -> str:
+    """Return the number and a digest of the names of image files, to notice changes.
 
     Args:
-        paths: all of them, in the order from which they are drawn.
+        paths: all of them, in the order from which sets are drawn.
         root: the folder that they are in. Their names below it count, so that it may be moved.
         n: how many can be read.
     """

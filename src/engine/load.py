@@ -148,4 +148,4 @@ def load_classifier(folder: Path, which: str = "last") -> LoadedClassifier:
         data.get("interpolation", "bilinear"),
     )
     net = DeployedClassifier(model, state["permutation"]).eval()
-    return LoadedClassifier(net, fit, state["class_names"], Familiar.load(folder))
+    return LoadedClassifier(net, fit, state["class_names"], Familiar.load(folder, net.net))

@@ -35,6 +35,24 @@ def data_state(cfg: DictConfig, checkpoint: dict[str, Any], path: Path | str) ->
     return state
 
 
+def expect_same_files(
+    datamodule: Any, cfg: DictConfig, checkpoint: dict[str, Any], path: Path
+) -> None:
+    """Raise UserError if training images were added, removed or renamed since `checkpoint`.
+
+    Training and validation images are drawn from all of them, so another draw would validate on
+    images that the run has trained on.
+    """
+    now = getattr(datamodule, "training_files", None)
+    then = data_state(cfg, checkpoint, path).get("training_files", now)
+    if now != then:
+        raise UserError(
+            f"the training files in {datamodule.root} have changed since the run began: {then} "
+            f"then, {now} now. A resumed run needs the same ones: restore them "
+            "(data.exclude=FILE leaves out new ones)"
+        )
+
+
 def expect_weights(model: pl.LightningModule, checkpoint: dict[str, Any], path: Path) -> None:
     """Raise UserError unless the weights in `checkpoint` have the names and shapes of `model`."""
     ours, theirs = (

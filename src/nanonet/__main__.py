@@ -5,10 +5,11 @@ python -m src.nanonet data.root=PHOTOS budget=1h     compare more thoroughly
 python -m src.nanonet data.root=MORE_PHOTOS init=runs/nanonet/PHOTOS   with more photos
 python -m src.nanonet                                  a demonstration on scikit-learn's digits
 
-PHOTOS holds a sub-folder for each class. A folder PHOTOS/test is used once, at the end. Candidates
-(conf/candidate) are compared by repeated cross-validation; the best is trained on all photos. The
-result is in OUT: report.html, report.json, and the run OUT/run for src.predict, src.export,
-src.evaluate and TensorBoard. Ctrl-C keeps what is done; the same command goes on from there.
+PHOTOS holds a sub-folder for each class; or PHOTOS/train and PHOTOS/test do, and test is used once,
+at the end. Candidates (conf/candidate) are compared by repeated cross-validation; the best is
+trained on all photos. The result is in OUT: report.html, report.json, and the run OUT/run for
+src.predict, src.export, src.evaluate and TensorBoard. Ctrl-C keeps what is done; the same command
+goes on from there.
 """
 
 import sys

@@ -11,9 +11,10 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from src.config.checks import check
-from src.config.compose import compose
+from src.config.cli import with_new_keys
+from src.config.compose import compose, new_keys
 from src.config.jobs import run_once
-from src.config.overrides import setting, unquoted
+from src.config.overrides import as_text, setting, unquoted
 from src.config.resume import resume_run
 from src.core import new_runs, run_record, runs
 from src.core.errors import UserError, first_line, writing
@@ -21,7 +22,7 @@ from src.core.files import printable, write_atomically
 from src.engine import build
 from src.engine.load import load_run
 from src.models.classifier import Classifier
-from src.models.familiar import learn_familiar
+from src.models.familiar import digest_below_head, learn_familiar
 from src.nanonet import demonstration
 from src.nanonet.available import Candidate, find_once, may_know
 from src.nanonet.earlier import Summary
@@ -73,7 +74,8 @@ class Project(NamedTuple):
             f"seed={cfg.seed}",
         ]
         if cfg.data.classes is not None:
-            made.append(f"data.classes={json.dumps(list(map(str, cfg.data.classes)))}")
+            names = ",".join(as_text(str(name)) for name in cfg.data.classes)
+            made.append(f"data.classes=[{names}]")
         if cfg.data.background != "white":
             color = cfg.data.background
             color = color if isinstance(color, str) else list(color)
@@ -268,7 +270,8 @@ def measure_familiar(project: Project, lab: Lab, found: Study) -> None:
     assert isinstance(model, Classifier)
     data = lab.data(found.chosen.recipe)
     features = embed(model, data, torch.arange(len(data.train)))
-    learn_familiar(features.plain, found.chosen.distance).save(project.run)
+    network = digest_below_head(model.measured_net)
+    learn_familiar(features.plain, found.chosen.distance, network).save(project.run)
 
 
 def train(project: Project, overrides: list[str], found: Study) -> dict[str, Any]:
@@ -281,8 +284,9 @@ def train(project: Project, overrides: list[str], found: Study) -> dict[str, Any
         if runs.holds_training(project.run):
             resume_run(train_task, project.run, [])
         else:
+            given = with_new_keys(overrides, new_keys("train", overrides))
             with new_runs.reserved(project.run, exact=True):
-                run_once("train", overrides, train_task, project.run, is_named=True)
+                run_once("train", given, train_task, project.run, is_named=True)
     if found.accuracy is not None:
         expected = {"": found.accuracy, "_low": found.low, "_high": found.high}
         runs.write_metrics(project.run, {f"cv/acc{end}": x for end, x in expected.items()})

@@ -91,6 +91,7 @@ class Recipe(NamedTuple):
             and not model.ema
             and not model.tta.shift
             and not isinstance(instantiate(model.schedule), Plateau)
+            and model.optimizer._target_ != "torch.optim.LBFGS"  # needs a closure
         )
 
 

@@ -182,13 +182,17 @@ def pictures(
     return {
         "suspicious": suspicious,
         "mistakes": worst,
-        "heat_maps": _heat_maps(found, trained)[:MAX_SHOWN],
+        "heat_maps": _heat_maps(found, trained),
     }
 
 
 def _heat_maps(found: Inspection, trained: LoadedClassifier) -> list[dict[str, str]]:
-    """Return Grad-CAM over the first photo of each class; [] if the network has no maps."""
-    firsts = [found.labels.index(k) for k in range(len(found.class_names)) if k in found.labels]
+    """Return Grad-CAM over the first photo of each of the first classes.
+
+    Returns [] if the network has no maps.
+    """
+    known = [k for k in range(len(found.class_names)) if k in found.labels]
+    firsts = [found.labels.index(k) for k in known[:MAX_SHOWN]]
     paths = [found.photos[i].path for i in firsts]
     images = to_float(torch.stack([trained.read(path) for path in paths]))
     deployed = trained.net

@@ -73,7 +73,8 @@ class Search:
     round, candidates that trail the best one by more than chance are dropped, except that
     `MIN_KEPT` always stay. In each round the cheapest candidate comes first, and one that would not
     finish within the budget ends there; so does one whose first fold takes more than `FIRST_SHARE`
-    of what is left. If the budget ends all candidates, those with the most folds are compared.
+    of what is left. If the budget ends before any candidate does, those with the most folds are
+    compared.
 
     Before its first fold a candidate is prepared. That is timed separately and not taken from the
     budget, but no further candidate is prepared once it has taken as long as the budget.

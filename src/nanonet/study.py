@@ -39,7 +39,7 @@ class Study(NamedTuple):
         accuracy, low, high: what to expect on new photos, corrected for the luck of the best
             candidate, and its 95% interval, which reaches up to that of the uncorrected accuracy;
             None if no photo could be held out.
-        n: photos that this stands on.
+        n: number of photos that this is based on.
         temperature: that calibrates its logits.
         ece: expected calibration error before and after; None without photos held out.
         probabilities: (N, K), calibrated and out of fold; NaN for photos that were never held out.
@@ -176,4 +176,6 @@ def learning_curve(
         right[:, fold.held_out] += (torch.stack(rows) == labels[fold.held_out]).double()
         times[fold.held_out] += 1
     seen = times > 0
-    return sizes if seen.any() else [], (right[:, seen] / times[seen]).numpy()
+    if not seen.any():
+        return [], np.zeros((0, 0))
+    return sizes, (right[:, seen] / times[seen]).numpy()

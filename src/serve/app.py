@@ -116,7 +116,9 @@ class LimitBodies:
         most, length = self.service.max_body, int(text) if text.isdigit() else None
         if length is None or length > most:
             self.service.refused.labels("too large").inc()
-            answer = JSONResponse({"detail": "the request is too large, or has no length"}, 413)
+            answer = JSONResponse(
+                {"detail": "the request body is too large, or its Content-Length is missing"}, 413
+            )
             await answer(scope, receive, send)
             return
         if self.held + length > 2 * most:

@@ -11,6 +11,7 @@ from fastapi import HTTPException, Request
 from PIL import Image
 from pydantic import BaseModel
 from starlette.datastructures import UploadFile
+from starlette.requests import ClientDisconnect
 
 from src.core.image_files import heic_readable
 from src.serve.service import Service
@@ -55,19 +56,13 @@ async def read_uploads(request: Request, service: Service) -> list[Upload]:
 
     Raises:
         HTTPException: 422: there are none or too many, or the body has another form; 413: a file is
-            too large.
+            too large; 400: the client closed the connection before it had sent all.
     """
     limits = service.limits
-    if request.headers.get("content-type", "").startswith("application/json"):
-        try:
-            body = Base64Images.model_validate_json(await request.body())
-        except ValueError as error:
-            raise HTTPException(422, 'send {"images": ["BASE64", ...]}') from error
-        uploads = [Upload(str(i), _from_base64(i, text)) for i, text in enumerate(body.images)]
-    else:
-        async with request.form() as form:
-            parts = [part for part in form.getlist("files") if isinstance(part, UploadFile)]
-            uploads = [Upload(part.filename or "image", await part.read()) for part in parts]
+    try:
+        uploads = await _received(request)
+    except ClientDisconnect as error:
+        raise HTTPException(400, "the connection was closed before the end of the body") from error
     if not 1 <= len(uploads) <= limits.max_files:
         numbers = "one image" if limits.max_files == 1 else f"1 to {limits.max_files} images"
         raise HTTPException(422, f"send {numbers} in a request")
@@ -75,6 +70,19 @@ async def read_uploads(request: Request, service: Service) -> list[Upload]:
         service.refused.labels("too large").inc()
         raise HTTPException(413, f"an image has more than {limits.max_megabytes:g} MB")
     return uploads
+
+
+async def _received(request: Request) -> list[Upload]:
+    """Return the files of a form, or the images of a JSON body, of any number and size."""
+    if request.headers.get("content-type", "").startswith("application/json"):
+        try:
+            body = Base64Images.model_validate_json(await request.body())
+        except ValueError as error:
+            raise HTTPException(422, 'send {"images": ["BASE64", ...]}') from error
+        return [Upload(str(i), _from_base64(i, text)) for i, text in enumerate(body.images)]
+    async with request.form() as form:
+        parts = [part for part in form.getlist("files") if isinstance(part, UploadFile)]
+        return [Upload(part.filename or "image", await part.read()) for part in parts]
 
 
 def _from_base64(number: int, text: str) -> bytes:

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
-from hydra.errors import HydraException
 
 from src.config.compose import first_lines, parse
 from src.core.errors import UserError
@@ -32,9 +31,14 @@ class Space:
                 for key, o in self.swept.items()
                 if o.is_discrete_sweep()
             }
-        except HydraException as error:  # glob(*) for a setting that has no choices
+        except Exception as error:  # of Hydra or OmegaConf: glob(*) without choices, mixed lists
             raise UserError(first_lines(error)) from error
         for key, override in self.swept.items():
+            if getattr(override.value(), "shuffle", False):
+                raise UserError(
+                    f"{override.input_line}: leave out shuffle(): a sweep runs its jobs in a fixed "
+                    "order, so that it can be resumed"
+                )
             if not self.choices.get(key, [""]):
                 raise UserError(f"{override.input_line}: has no values")
 
@@ -102,7 +106,7 @@ def distribution(override: Override) -> Any:
         is_whole = isinstance(value.start, int) and isinstance(value.end, int)
         kind: Any = IntDistribution if is_whole else FloatDistribution
         return kind(value.start, value.end, log="log" in value.tags)
-    if isinstance(value, RangeSweep) and not value.shuffle:
+    if isinstance(value, RangeSweep):
         numbers: Sequence[Any] = sorted(value.range())
         kind = FloatDistribution if isinstance(numbers[0], float) else IntDistribution
         return kind(numbers[0], numbers[-1], step=abs(value.step))

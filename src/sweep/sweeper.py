@@ -4,7 +4,7 @@ All that must survive a kill is in the folders of the jobs and in the storage of
 sweep continues from there: with the same command, or with resume=SWEEP.
 
 If several processes train each job (DDP), Lightning starts this command again for the other ranks.
-They run the same jobs, from the one that is running on, and report nothing.
+They run the same jobs, starting with the one that is running, and report nothing.
 """
 
 import sys

@@ -112,6 +112,21 @@ def test_fewer_draws_of_the_latents_do_not_replace_more(config, tmp_path, capsys
     assert metrics["test/iwae_samples"] == 20
 
 
+def test_evaluation_of_other_weights_replaces_all_metrics_of_the_older_ones(config, tmp_path):
+    cfg = small(config, None, "src.models.draw.DRAW", "~callbacks.quality")
+    train(cfg, folder := saved(cfg, tmp_path / "run"))
+    trained = runs.read_metrics(folder)
+    call("evaluate", evaluate, f"run={folder}", "iwae_samples=20")
+    older = runs.read_metrics(folder) | {"batches": 1}
+    runs.write_metrics(folder, older)
+    few = call("evaluate", evaluate, f"run={folder}", "iwae_samples=2")
+    metrics = runs.read_metrics(folder)
+    assert metrics["test/iwae_nats"] == few["test/iwae_nats"]
+    assert metrics["batches"] == trained["batches"]
+    assert not [name for name in metrics if name.startswith("train/")]
+    assert metrics["parameters"] == trained["parameters"]
+
+
 def test_metrics_of_an_older_model_are_dropped_after_more_training(config, tmp_path):
     """An estimate for the older model does not hold for the new one."""
     cfg = small(config, None, "src.models.draw.DRAW", "~callbacks.quality")

@@ -171,9 +171,10 @@ def git(root, *arguments, **kwargs):
 
 
 def test_commit_and_diff_give_back_the_code(repository, tmp_path):
-    files = {"a.py": "a = 2\n", "b.py": "b = 3\n\nc = 4", "empty.py": "", "ä.py": "# ü\n"}
+    files = {"a.py": "a = 2\n", "b.py": "b = 3\n\nc = 4", "empty.py": "", "ä.py": "# ü\n",
+             "feed.py": "a = 1\n\x0c\nb = '\u2028'\n", "crlf.py": "a = 1\r\nb = 2\r\n"}  # fmt: skip
     for name, text in files.items():
-        (repository / "src" / name).write_text(text)
+        (repository / "src" / name).write_bytes(text.encode())
     (repository / "notes.txt").write_text("not code")
     commit, diff = git(repository, "rev-parse", "HEAD"), provenance.diff(repository)
     assert "notes" not in diff
@@ -181,7 +182,8 @@ def test_commit_and_diff_give_back_the_code(repository, tmp_path):
     git(tmp_path, "clone", "--quiet", str(repository), str(copy))
     git(copy, "checkout", "--quiet", commit)
     git(copy, "apply", input=diff)
-    assert {path.name: path.read_text() for path in (copy / "src").iterdir()} == files
+    found = {path.name: path.read_bytes().decode() for path in (copy / "src").iterdir()}
+    assert found == files
 
 
 def test_facts_outside_a_repository_have_no_commit(tmp_path, repository, monkeypatch):

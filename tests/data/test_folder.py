@@ -12,6 +12,7 @@ from src.core.errors import UserError
 from src.data.decode import Fit, decode
 from src.data.images import ImageSet
 from src.data.sets import files
+from src.engine.resume import expect_same_files
 from tests.conftest import data_of
 
 RNG = np.random.default_rng(0)
@@ -243,7 +244,7 @@ def test_exclude_list_that_names_no_image_is_one_line(config, tmp_path, name):
     root, listed = tmp_path / "photos", tmp_path / "list.txt"
     write_folder(root)
     listed.write_text(f"{name}\n")
-    with pytest.raises(UserError, match="which is no image there"):
+    with pytest.raises(UserError, match=r"which is no image in data\.root"):
         data_of(config, "data=folder", f"data.root={root}", f"data.exclude={listed}")
 
 
@@ -278,4 +279,8 @@ def test_files_beside_a_test_folder_may_change(config, tmp_path):
     settings = ("data=folder", f"data.root={tmp_path}", "data.size=16", "data.val_size=0")
     state = data_of(config, *settings).state_dict()
     Image.new("RGB", (30, 20)).save(tmp_path / "train" / "cats" / "new.png")
-    data_of(config, *settings).load_state_dict(state)
+    changed = data_of(config, *settings)
+    changed.load_state_dict(state)  # as src.evaluate does
+    cfg = config("model=fc", *settings)
+    with pytest.raises(UserError, match=r"the training files in .* 12 images .* 13 images"):
+        expect_same_files(changed, cfg, {"Folder": state}, tmp_path / "last.ckpt")

@@ -5,9 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from src.core.errors import UserError
-from src.models.familiar import FILE, Familiar, learn_familiar, neighbor_distance
+from src.models.familiar import (
+    FILE,
+    Familiar,
+    digest_below_head,
+    learn_familiar,
+    neighbor_distance,
+)
 
 
 def test_neighbor_distance_equals_numpy():
@@ -34,13 +41,17 @@ def test_familiar_accepts_most_photos_of_the_classes_and_rejects_others():
     assert (familiar.distance(other) > familiar.threshold).float().mean() > 0.99
 
 
-def test_it_is_read_back_from_a_folder(tmp_path: Path):
-    assert Familiar.load(tmp_path) is None
-    made = Familiar(torch.rand(3, 4), 0.5)
+def test_it_is_read_back_for_the_network_that_computed_its_features(tmp_path: Path):
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    assert Familiar.load(tmp_path, net) is None
+    made = Familiar(torch.rand(3, 4), 0.5, digest_below_head(net))
     made.save(tmp_path)
-    read = Familiar.load(tmp_path)
+    nn.init.zeros_(net[2].weight)  # the head may be trained further
+    read = Familiar.load(tmp_path, net)
     assert torch.equal(read.features, made.features)
     assert read.threshold == 0.5
+    net(torch.rand(5, 3))  # changes the statistics of the BatchNorm
+    assert Familiar.load(tmp_path, net) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"text", None])
@@ -50,7 +61,7 @@ def test_damaged_file_is_one_line(tmp_path: Path, content):
     else:
         (tmp_path / FILE).write_bytes(content)
     with pytest.raises(UserError, match=r"familiar\.pt is damaged"):
-        Familiar.load(tmp_path)
+        Familiar.load(tmp_path, nn.Linear(2, 2))
 
 
 def test_without_distances_every_image_is_familiar():

@@ -204,6 +204,18 @@ def test_photos_of_a_validation_folder_are_listed_as_left_out(tmp_path: Path):
     assert sorted(paths) == [root / "valid" / side / "5.png" for side in ("left", "right")]
 
 
+def test_setting_that_conf_lacks_and_classes_of_any_name_reach_the_trained_run(tmp_path: Path):
+    sides = ("Café", "it's \\ one")
+    root = write_photos(tmp_path / "photos", range(3), sides)
+    line = [*CANDIDATES["line"], "model.optimizer.amsgrad=true"]
+    cfg = settings(root, tmp_path / "out", candidate={"line": line})
+    cfg.data.classes = list(sides)
+    run = nanonet(cfg) / "run"
+    trained = OmegaConf.load(run / ".hydra" / "config.yaml")
+    assert trained.model.optimizer.amsgrad
+    assert list(trained.data.classes) == list(sides)
+
+
 def test_two_classes_of_one_photo_each_work(tmp_path: Path):
     folder = nanonet(settings(write_photos(tmp_path / "photos", range(1)), tmp_path / "out"))
     facts = json.loads((folder / "report.json").read_text())

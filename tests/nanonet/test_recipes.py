@@ -84,6 +84,7 @@ def build_with(recipe: Recipe, key: str, value: object):
         ["model.transfer.freeze=none"],
         ["model.transfer.freeze=backbone", "augment=standard"],
         ["model.transfer.freeze=backbone", "model.ema=0.9"],
+        ["model.transfer.freeze=backbone", "model/optimizer=lbfgs"],
         ["model.transfer.freeze=backbone", "model.transfer.unfreeze_epoch=1",
          "trainer.max_epochs=3"],
     ],

@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 import torch
+from fastapi import HTTPException, Request
 from PIL import Image
 from torch import nn
 
@@ -20,7 +21,7 @@ from src.models.tta import TTA
 from src.serve.batcher import Batcher
 from src.serve.classification import Classification
 from src.serve.service import Limits
-from src.serve.uploads import read_image
+from src.serve.uploads import read_image, read_uploads
 from tests.conftest import command, logits_of_the_average, wrong
 from tests.serve.images import encoded, noise
 from tests.serve.processes import start
@@ -114,6 +115,22 @@ def test_wrong_request_gets_a_reason_without_paths(served, request_of, status):
     assert answer.status_code == status
     assert "src" not in answer.text
     assert "Traceback" not in answer.text
+
+
+@pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=x"])
+def test_upload_that_the_client_gives_up_is_no_fault_of_the_service(kind):
+    messages = iter([
+        {"type": "http.request", "body": b"--x", "more_body": True}, {"type": "http.disconnect"},
+    ])  # fmt: skip
+
+    async def receive():
+        return next(messages)
+
+    scope = {"type": "http", "method": "POST", "headers": [(b"content-type", kind.encode())]}
+    service = SimpleNamespace(limits=None)
+    with pytest.raises(HTTPException, match="connection was closed") as error:
+        asyncio.run(read_uploads(Request(scope, receive), service))
+    assert error.value.status_code == 400
 
 
 def test_run_with_permuted_pixels_has_no_heat_maps():

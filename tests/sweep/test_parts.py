@@ -82,6 +82,13 @@ def test_a_space_without_values_is_refused(wrong):
         list(Space([wrong]).probes())
 
 
+@pytest.mark.parametrize("mixed", ["a=choice(x,y),z", "a=shuffle(range(0,3))", "a=shuffle(x,y)"])
+def test_a_space_that_cannot_be_listed_in_a_fixed_order_is_one_line(mixed):
+    with pytest.raises(UserError) as error:
+        Space([mixed])
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("model", "settings", "wanted"),
     [

@@ -18,7 +18,7 @@ from src.data.image_data import ImageData
 from src.data.images import Splits
 from src.data.sets.files import FileSet, load_or_stream, make_file_set
 from src.data.split_folders import find_split_folders, group_by_folder, is_named_like_set
-from src.data.splits import pool_of, resolve_classes, split_off_test
+from src.data.splits import listing, resolve_classes, split_off_test
 
 
 class Folder(ImageData):
@@ -76,9 +76,10 @@ class Folder(ImageData):
                         f"({MANIFEST}), so a {part} set drawn from them would repeat images of "
                         f"training; set data.{part}_size=0, or write the folder with a {part} set"
                     )
+        self.training_files = listing(files["train"].paths, self.root, len(parts["train"]))
         if "test" in parts:
             return Splits(**parts)
-        self.pool = pool_of(files["train"].paths, self.root, len(parts["train"]))
+        self.pool = self.training_files
         splits = split_off_test(parts["train"], self.test_size, self.split_seed, str(self.root))
         return replace(splits, val=parts.get("val"))
 
@@ -100,7 +101,8 @@ class Folder(ImageData):
         named = {self.root / os.fsdecode(line) for line in lines if line}
         if missing := named.difference(scan.images):
             raise UserError(
-                f"data.exclude={path} names {printable(min(missing))}, which is no image there"
+                f"data.exclude={path} lists {printable(min(missing))}, "
+                "which is no image in data.root"
             )
         kept = [image for image in scan.images if image not in named]
         left_out = {f"named in {path}": sorted(named)} if named else {}

@@ -17,7 +17,7 @@ from src.data.image_data import ImageData
 from src.data.images import Images, ImageSet, Splits
 from src.data.sets.files import load_or_stream, make_file_set
 from src.data.sets.folder import Folder
-from src.data.splits import pool_of, split_off_test
+from src.data.splits import listing, split_off_test
 from src.data.transforms.augment import Augment
 from src.data.transforms.pixels import add_winter
 
@@ -105,7 +105,7 @@ class UnlabeledFolder(ImageData):
         paths, left_out = self.scan
         files = make_file_set(self, paths, torch.full((len(paths),), -1))
         (images,) = load_or_stream(self, [files], left_out, self.n_other)
-        self.pool = pool_of(paths, self.root, len(images))
+        self.pool = self.training_files = listing(paths, self.root, len(images))
         return split_off_test(images, self.test_size, self.split_seed, str(self.root))
 
     @cached_property
@@ -152,7 +152,7 @@ class Unpaired(ImageData):
         for domain, other in zip(domains, reversed(domains), strict=True):
             domain.n_other = len(other.scan.images)
             domain.setup()
-        self.pool = " and ".join(str(domain.pool) for domain in domains)
+        self.pool = self.training_files = " and ".join(str(domain.pool) for domain in domains)
         train, test, val = (
             PairSet.align(*(getattr(domain, part) for domain in domains))
             for part in ("train", "test", "val")
@@ -212,7 +212,7 @@ class Winter(Unpaired):
             )
         source = Folder(**self.domain_settings | {"in_memory": True})
         source.setup()
-        self.pool = source.pool
+        self.pool, self.training_files = source.pool, source.training_files
         assert isinstance(source.train, ImageSet)
         if len(source.train) < 2:
             raise UserError(
