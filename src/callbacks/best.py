@@ -34,7 +34,7 @@ class BestCheckpoints:
         self.kept: list[dict[str, Any]] = []
 
     def observe(self, value: float, batches: int) -> None:
-        """Note the value of the metric after `batches` batches; one that is not finite is none."""
+        """Record the metric's value after `batches` batches; ignore one that is not finite."""
         if not math.isfinite(value):
             return
         sign = 1 if self.mode == "min" else -1
@@ -74,6 +74,8 @@ class BestCheckpoints:
             replace_by_link(source, self.folder / BEST)
         elif self.keep > 1 and best_file.exists():  # a session that was killed had a better one
             replace_by_link(best_file, self.folder / BEST)
+        elif self.keep > 1 and (self.folder / BEST).exists():  # earlier sessions kept only one
+            replace_by_link(self.folder / BEST, best_file)
         for path in self.folder.glob("batch_*.ckpt"):
             if path.name not in names or self.keep == 1:
                 path.unlink()

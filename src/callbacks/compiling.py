@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 class Compile(pl.Callback):
     """Compile the networks that a model names, for its training steps only.
 
-    Between them the networks run as they are: validation, test and pictures have other batch sizes,
-    and compiling for each of them takes longer than it saves. With model.compile=auto, the number
-    of batches of the whole run decides, so that a resumed run does what one that was never
+    Outside of these the networks run uncompiled: validation, test and pictures have other batch
+    sizes, and compiling for each would cost more time than it saves. With model.compile=auto, the
+    number of batches of the whole run decides, so that a resumed run does what one that was never
     interrupted does. A model may compile its validation itself, as DRAW does on a CPU.
     """
 

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig
 
 from src.callbacks.hparams import hparam_settings
-from src.callbacks.progress import format_rate
+from src.callbacks.progress import format_rate, format_seconds
 from src.callbacks.quality import SampleQuality
 from src.callbacks.train_metrics import TrainMetrics, peak_memory_mb
 from src.callbacks.trainer_state import callbacks, datamodule
@@ -101,7 +101,7 @@ def _effort(values: Mapping[str, Any]) -> str:
     seconds = values.get("seconds")
     parts = [
         count(values["batches"], "batch"),
-        f"{seconds:,.3g} seconds" if seconds is not None else "",
+        f"{format_seconds(seconds)} seconds" if seconds is not None else "",
         f"{format_rate(rate)} in training" if rate is not None else "",
         f"peak memory {values['peak_memory_mb']:,.0f} MB",
     ]

@@ -77,7 +77,9 @@ class OperatorProfile(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         done, left = progress(trainer).batch, progress(trainer).total - progress(trainer).batch
-        if is_first_process() and left >= 2:
+        if is_first_process() and left < 3:
+            log.info("profiler=pytorch records nothing: it needs at least 3 training batches")
+        elif is_first_process():
             self.first = done + int(min(BATCHES, left // 2))  # early batches are not typical
             self.last = self.first + int(min(BATCHES, done + left - self.first - 1))
 

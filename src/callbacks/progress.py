@@ -150,5 +150,10 @@ def format_rate(images_per_second: float) -> str:
     return f"{n:,.0f} images/s" if n >= 10 else f"{n:.2g} images/s"
 
 
+def format_seconds(seconds: float) -> str:
+    """Return a duration with three digits or more: `0.314`, `3,600`."""
+    return f"{seconds:,.0f}" if seconds >= 100 else f"{seconds:.3g}"
+
+
 def _stage(trainer: pl.Trainer) -> str:
     return "test" if trainer.testing else "validation"

@@ -13,6 +13,7 @@ from PIL import Image
 
 from src.callbacks.images import FRAME
 from src.callbacks.loggers import read_rows
+from src.callbacks.progress import format_seconds
 from src.core import run_record
 from src.core.errors import optional
 from src.core.types import PositiveInt
@@ -146,8 +147,8 @@ def run_facts(folder: Path, values: Mapping[str, Any], names: Sequence[str]) -> 
         "device": last.get("device"),
         "precision": last.get("precision"),
         "threads": last.get("threads"),
-        "trained": f"{values['batches']:,} batches in {values['train_seconds']:,.3g} seconds "
-        f"({values['seconds']:,.3g} with start and evaluation)"
+        "trained": f"{values['batches']:,} batches in {format_seconds(values['train_seconds'])} "
+        f"seconds ({format_seconds(values['seconds'])} with start and evaluation)"
         if "seconds" in values
         else None,
         "parameters": f"{values['parameters']:,}" if "parameters" in values else None,

@@ -85,17 +85,19 @@ def expect_validation(trainer: pl.Trainer, who: str, name: str) -> None:
     """Raise UserError if `who` monitors the metric `name`, but there is nothing to validate."""
     every, epochs = trainer.check_val_every_n_epoch, trainer.max_epochs
     data = datamodule(trainer)
-    if not len(data.val):
+    if not len(data.val) and not hasattr(data, "val_size"):
+        why = f"data={data.name} has no validation set"
+    elif not len(data.val):
         enough = 1 / max(1, min(10, len(data.train)))
-        size = getattr(data, "val_size", 0)
-        why = f"data.val_size={size:g}); set data.val_size={enough:g}, for example"
+        why = f"data.val_size={data.val_size:g}; set data.val_size={enough:g}, for example"
     elif not trainer.limit_val_batches:
-        why = "trainer.limit_val_batches=0); set trainer.limit_val_batches=null"
+        why = "trainer.limit_val_batches=0; set trainer.limit_val_batches=null"
     elif every and epochs and 0 < epochs < every:
-        why = f"trainer.check_val_every_n_epoch={every}); set at most trainer.max_epochs={epochs}"
+        key = "trainer.check_val_every_n_epoch"
+        why = f"{key}={every}; set it to {epochs} (trainer.max_epochs) or less"
     else:
         return
-    raise UserError(f"{who} monitors {name}, but there is no validation ({why}")
+    raise UserError(f"{who} monitors {name}, but there is no validation: {why}")
 
 
 def is_power_of_two(n: int) -> bool:

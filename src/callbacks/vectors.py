@@ -56,7 +56,7 @@ class WordProjector(pl.Callback):
             for word, near in nearest_words(vectors, words, self.n).items()
         ]
         for line in lines:
-            log.info("near %s", line)
+            log.info("nearest words to %s", line)
         if writer := summary_writer(trainer):
             with optional("could not write TensorBoard's projector", Path(writer.log_dir)):
                 writer.add_embedding(

@@ -17,7 +17,7 @@ SMALL = 2000  # multiply-adds per pixel, below which decoding an image takes as 
 
 
 class WorkerCores(pl.Callback):
-    """Train a small network with one thread less for each worker, on a CPU.
+    """On a CPU, train a small network with one fewer thread per worker.
 
     The threads of an operation wait for the slowest of them. If a worker runs on the core of one,
     all wait: on two cores, LeNet then trains at two thirds of the speed that it has with one

@@ -6,7 +6,8 @@ from typing import Literal
 Direction = Literal["min", "max"]
 
 LOWER = ("*loss", "*_nats", "fid_*", "kid_*", "cycle_[ab]", "*_seconds", "seconds")
-NEITHER = ("d_loss", "g_loss")  # the two losses of a GAN do not say how good its samples are
+# the two losses of a GAN do not say how good its samples are, nor the KL divergence how good a VAE
+NEITHER = ("d_loss", "g_loss", "kl_nats")
 HIGHER = ("acc", "acc_single_view", "*_acc", "top5", "precision", "recall", "density", "coverage",
           "least_class", "confidence", "is_inception", "psnr_[ab]", "ssim_[ab]")  # fmt: skip
 

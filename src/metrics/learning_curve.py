@@ -59,8 +59,8 @@ def forecast(
 
     More images do not harm: no forecast is below the accuracy at the largest size. One size gives
     no slope: then the exponent is assumed to be `EXPONENT`, and the interval covers other exponents
-    too. Returns nothing without a size, and if the largest has no errors, which leaves nothing to
-    gain that these images could show.
+    too. Returns an empty list if there are no sizes, or if there are no errors at the largest size:
+    these images cannot show any further gain.
 
     Args:
         sizes: S numbers of images of each class.

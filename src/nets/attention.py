@@ -191,7 +191,7 @@ class Attention(nn.Module):
         return write(canvas, gaze.patch, gaze.write_y, gaze.write_x, gaze.write.gamma)
 
     def for_reading(self, gaze: AttentionOutput) -> AttentionOutput:
-        """Return `gaze`, detached but for what `glimpse` takes.
+        """Return `gaze` with everything detached but the tensors that `glimpse` uses.
 
         If compiled, each output that could have a gradient costs the next step a kernel.
         """

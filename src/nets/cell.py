@@ -71,7 +71,7 @@ def lstm(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def tanh(x: Tensor) -> Tensor:
-    """Compute tanh by a sigmoid: ten times as fast on CPU, equal to the last bits of float32."""
+    """Compute tanh by a sigmoid: ten times as fast on CPU, with an absolute error of 1e-7."""
     return 2 * torch.sigmoid(2 * x) - 1
 
 

@@ -22,9 +22,9 @@ class Replay:
     """Call a function of a network through two CUDA graphs, one for each pass.
 
     The first call records the kernels of the forward and of the backward pass; later calls launch
-    them all at once. This pays if a step has many small kernels: launching one takes Python longer
-    than running it takes the GPU. Each function, each set of trained parameters and each shape of
-    the inputs has its own recording.
+    them all at once. This helps when a step has many small kernels, because Python needs more time
+    to launch one than the GPU needs to run it. Each function, each set of trained parameters and
+    each shape of the inputs has its own recording.
 
     A call overwrites the results of the one before, and a backward pass the gradients of the one
     before: run the backward pass before the next call, and do not accumulate gradients.

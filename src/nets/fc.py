@@ -6,7 +6,7 @@ With num_classes, one-hot labels are appended to both inputs (Mirza 2014): laten
 
 import math
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from torch import nn
 
@@ -43,10 +43,15 @@ def discriminator(
     hidden_dims: Sequence[PositiveInt] = (256, 256),
     slope: Probability = 0.01,
     num_classes: Annotated[NonNegativeInt, COUNTED] = 0,
+    norm: Literal["layer", "none"] = "none",
 ) -> nn.Sequential:
-    """Return an MLP with LeakyReLU: images (B, C, H, W) in [-1, 1] -> logits (B, 1)."""
+    """Return an MLP with LeakyReLU: images (B, C, H, W) in [-1, 1] -> logits (B, 1).
+
+    With norm=layer, a LayerNorm precedes each LeakyReLU.
+    """
     values = (channels + num_classes) * math.prod(height_width(size))
     layers: list[nn.Module] = [nn.Flatten()]
     for n_in, n_out in zip([values, *hidden_dims[:-1]], hidden_dims, strict=True):
-        layers += [nn.Linear(n_in, n_out), nn.LeakyReLU(slope)]
+        norms = [nn.LayerNorm(n_out)] if norm == "layer" else []
+        layers += [nn.Linear(n_in, n_out), *norms, nn.LeakyReLU(slope)]
     return nn.Sequential(*layers, nn.Linear(hidden_dims[-1], 1))

@@ -1,5 +1,6 @@
 """Groups of runs that differ only in their seed, with the mean and interval of each metric."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -79,9 +80,9 @@ class Group(NamedTuple):
         return f"{self.first.folder} and {more} more" if more else str(self.first.folder)
 
     def estimate(self, metric: str) -> Estimate | None:
-        """Return mean and interval of a metric; None if a member lacks it."""
+        """Return mean and interval of a metric; None if a member has no finite number for it."""
         values = [run.value(metric) for run in self.members]
-        if any(not isinstance(value, int | float) for value in values):
+        if any(not isinstance(value, int | float) or not math.isfinite(value) for value in values):
             return None
         found = estimate(values)
         low, high = (self.first.value(f"{metric}_{end}") for end in ("low", "high"))

@@ -45,7 +45,7 @@ def run_table(
         differs: a text for each group, in a column of its own; None: no such column.
     """
     own = list(metrics) if metrics is not None else ["metrics"]
-    header = [*FIELDS[:4], *own, *(name for name in more if name not in own), *FIELDS[4:]]
+    header = list(dict.fromkeys([*FIELDS[:4], *own, *more, *FIELDS[4:]]))
     given = {"differs": differs} if differs is not None else {}
     if names is not None:
         folders = [group.folder for group in groups]
@@ -91,9 +91,13 @@ def cell(group: Group, column: str, header: Sequence[str] = (), has_bounds: bool
     if column == "seconds":
         spent = [one.fields["seconds"] for one in group.members]
         return "" if None in spent else estimate(spent).rounded
-    values = {shown(one.value(column)): None for one in group.members}
-    is_mean = (has_bounds or len(values) > 1) and column not in run.settings
-    return (_metric(group, column, has_bounds) if is_mean else "") or ", ".join(values)
+    values = [shown(one.value(column)) for one in group.members]
+    distinct, known = list(dict.fromkeys(values)), sum(value != "" for value in values)
+    is_mean = (has_bounds or len(distinct) > 1) and column not in run.settings
+    if is_mean and (text := _metric(group, column, has_bounds)):
+        return text
+    text = ", ".join(filter(None, distinct))
+    return f"{text} ({known} of {len(values)})" if 0 < known < len(values) else text
 
 
 def _key_metrics(group: Group, header: Sequence[str]) -> list[str]:

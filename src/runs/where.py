@@ -33,7 +33,7 @@ class Condition(NamedTuple):
     wanted: str
 
     def holds(self, run: RunInfo) -> bool:
-        """Return whether it is true for `run`; without a value, only != is."""
+        """Return whether it is true for `run`; without a value, only != and =null are."""
         value = run.value(self.key)
         if self.key == "date" and value is not None and not set(self.wanted) & set("*?"):
             value = value[: len(self.wanted)]  # 2026-11-26 is a day, 2026-11 a month
@@ -46,13 +46,14 @@ class Condition(NamedTuple):
         return ORDERS[self.operation](value, float(self.wanted))
 
     def _equals(self, value: Any) -> bool:
+        if value is None:
+            return self.wanted == "null"
         if isinstance(value, list):
             return any(self._equals(one) for one in value)
         number = _number(self.wanted)
         if number is not None and isinstance(value, int | float) and not isinstance(value, bool):
             return value == number
-        names = {None: "null", True: "true", False: "false"}
-        text = names[value] if value is None or isinstance(value, bool) else str(value)
+        text = str(value).lower() if isinstance(value, bool) else str(value)
         return fnmatchcase(text, self.wanted)
 
 

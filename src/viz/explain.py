@@ -32,8 +32,11 @@ def feature_maps(net: nn.Module, x: Tensor, max_channels: int = 16) -> dict[str,
     } or convolutions
 
     def keep(name: str) -> Callable[..., None]:
-        # copied, because an in-place ReLU may follow
-        return lambda module, inputs, output: maps.update({name: output[:, :max_channels].clone()})
+        def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
+            if len(output) == len(x):  # else windows or heads are in the batch
+                maps[name] = output[:, :max_channels].clone()  # an in-place ReLU may follow
+
+        return hook
 
     handles = [layer.register_forward_hook(keep(name)) for name, layer in wide.items()]
     try:
@@ -49,8 +52,9 @@ def find_cam_layer(net: nn.Module, x: Tensor, side: int = 7) -> str | None:
     """Return the name of the module whose maps are best for Grad-CAM.
 
     This is the last module with non-negative maps of `side` pixels or more; without one, the last
-    convolution; without that, None. Smaller maps do not show a place, and after poolings most
-    gradients are zero. Before a ReLU, values that count as evidence for a class may be negative.
+    convolution; without that, None. Smaller maps are too coarse to localize anything, and after
+    pooling most gradients are zero. Before a ReLU, values that count as evidence for a class may be
+    negative.
 
     Args:
         net: the network.
@@ -62,8 +66,10 @@ def find_cam_layer(net: nn.Module, x: Tensor, side: int = 7) -> str | None:
     def note(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: object, output: object) -> None:
             if (
-                isinstance(output, Tensor)
+                not isinstance(module, nn.Dropout | nn.Softmax)  # of attention
+                and isinstance(output, Tensor)
                 and output.ndim == 4
+                and len(output) == len(x)  # else windows or heads are in the batch
                 and max(output.shape[2:]) >= side
                 and output.min() >= 0
             ):

@@ -72,7 +72,7 @@ def shortened(line: str, size: int, width: float) -> str:
 
 
 def drawable(text: str) -> str:
-    """Return `text` with escapes in place of bytes of a file name that are no characters."""
+    """Return `text` with undecodable bytes of a file name replaced by escapes."""
     return unicodedata.normalize("NFC", text.encode(errors="backslashreplace").decode())
 
 

@@ -116,7 +116,7 @@ def is_wide(numbers: Sequence[float]) -> bool:
 
 
 def number_of(text: str) -> float | None:
-    """Return the finite number that `text` is; None if it is none."""
+    """Parse `text` as a finite number; return None if it is not one."""
     try:
         value = float(text)
     except ValueError:

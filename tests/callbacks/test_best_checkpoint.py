@@ -202,6 +202,24 @@ def test_values_are_ranked_by_mode_and_the_earlier_of_equals_wins(tmp_path):
     assert [one["batches"] for one in other.kept] == [1]
 
 
+def test_best_of_a_run_that_kept_one_stays_when_more_are_kept(tmp_path):
+    last, best = tmp_path / "last.ckpt", BestCheckpoints(tmp_path, "val/x", "min", 1)
+    for batches, value in ((10, 0.5), (20, 0.7)):
+        last.unlink(missing_ok=True)
+        last.write_text(str(batches))
+        best.observe(value, batches)
+        best.link(last, batches)
+    resumed = BestCheckpoints(tmp_path, "val/x", "min", 3)
+    resumed.load_state_dict(best.state_dict())
+    resumed.link(last, 20)
+    last.unlink()
+    last.write_text("30")
+    resumed.observe(0.1, 30)
+    resumed.link(last, 30)
+    found = {path.name: path.read_text() for path in tmp_path.glob("b*.ckpt")}
+    assert found == {"batch_10.ckpt": "10", "batch_30.ckpt": "30", "best.ckpt": "30"}
+
+
 def test_without_links_the_best_is_a_copy(tmp_path, monkeypatch):
     def refuse(*args):
         raise OSError("Operation not permitted")

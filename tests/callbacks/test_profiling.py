@@ -29,6 +29,14 @@ def test_profile_is_in_the_run_folder_and_its_top_in_the_log(kind, named, config
         assert any(event.get("name") == named for event in trace["traceEvents"])
 
 
+@pytest.mark.parametrize("batches", [1, 2, 3])
+def test_run_that_is_too_short_for_a_profile_says_so(batches, config, tmp_path):
+    settings = ("test=false", "profiler=pytorch", f"trainer.limit_train_batches={batches}")
+    train(config(*TINY, *TINY_NETS, *settings, "trainer.max_epochs=1"), tmp_path)
+    said = "needs at least 3 training batches" in (tmp_path / "train.log").read_text()
+    assert said == (batches < 3) == (not (tmp_path / "profile.txt").exists())
+
+
 def test_table_aligns_columns_and_shortens_callbacks():
     name = short("[Callback]Samples{'every': 3}.on_train_batch_end")
     assert name == "[Callback]Samples.on_train_batch_end"

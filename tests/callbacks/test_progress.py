@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from src.callbacks.progress import Progress, format_rate
+from src.callbacks.progress import Progress, format_rate, format_seconds
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,11 @@ from src.callbacks.progress import Progress, format_rate
 )
 def test_slow_rates_keep_two_digits(rate, text):
     assert format_rate(rate) == text
+
+
+def test_long_times_are_whole_seconds():
+    times = [format_seconds(seconds) for seconds in (0.31416, 99.96, 1234.5, 86_400)]
+    assert times == ["0.314", "100", "1,234", "86,400"]
 
 
 def trainer(**more):

@@ -270,6 +270,15 @@ def test_every_model_takes_a_step_on_every_shape(config, tmp_path, model, size, 
     assert all(value.isfinite().all() for value in net.state_dict().values())
 
 
+@pytest.mark.parametrize("norm", ["layer", "none"])
+def test_connected_networks_take_the_norm_of_the_convolutional_ones(config, norm):
+    cfg = config("model=wgan_gp", "model/net=fc", "data=digits", "data.size=24",
+                 f"model.net.discriminator.norm={norm}")  # fmt: skip
+    model = build.model(cfg, build.datamodule(cfg))
+    norms = [type(layer).__name__ for layer in model.discriminator.modules()].count("LayerNorm")
+    assert norms == (2 if norm == "layer" else 0)
+
+
 @pytest.mark.parametrize(
     "setting", ["model.net.spectral_norm=true", "model.net.init=normal", "model.ema=0.99"]
 )

@@ -109,13 +109,13 @@ def test_missing_monitor_is_named(config, tmp_path, who):
         UserError, match=rf"^{key}\.monitor=test/acc is not logged"
     ):  # no epoch is chosen on the test set
         train(cfg, tmp_path)
-    for given, said in (
-        ("data.val_size=0", r"\(data\.val_size=0\)"),
-        ("trainer.limit_val_batches=0", r"\(trainer\.limit_val_batches=0\)"),
-        ("trainer.check_val_every_n_epoch=99", r"\(trainer\.check_val_every_n_epoch=99\)"),
+    for given in (
+        "data.val_size=0",
+        "trainer.limit_val_batches=0",
+        "trainer.check_val_every_n_epoch=99",
     ):
         cfg = config(*WATCHED, who, given)
-        with pytest.raises(UserError, match=rf"there is no validation {said}; set "):
+        with pytest.raises(UserError, match=f"there is no validation: {given}; set "):
             train(cfg, tmp_path)
 
 

@@ -267,6 +267,7 @@ def test_sparkline_maps_low_and_high_to_the_first_and_last_block():
     ("metric", "expected"),
     [
         ("val/loss", "min"), ("val/acc", "max"), ("test/bound_nats", "min"), ("test/top5", "max"),
+        ("test/kl_nats", None),
         ("val/fid_own", "min"), ("val/fid_own_floor", None), ("test/psnr_b", "max"),
         ("test/psnr_untranslated", None), ("val_classes/cat", "max"), ("test/acc_low", None),
         ("val/d_real", None), ("test/least_class", "max"), ("train/d_loss", None),

@@ -78,6 +78,8 @@ def test_table_shows_every_run_with_state_and_key_metrics(top, capsys):
         ("tags=t1", ALL[2:3]),
         ("name=run 2", ALL[3:]),
         ("name!=null", ALL[1:]),
+        ("name=n*", []),
+        ("test/acc=*", ALL[1:]),
         ("model.lr=0.5", ALL[3:]),
         ("model.lr<0.5", ALL[:3]),
         ("seed=1", ALL[2:3]),

@@ -45,6 +45,14 @@ def test_two_runs_are_compared_over_their_test_examples(group):
     )
 
 
+@pytest.mark.parametrize("diverged", [float("nan"), float("inf")])
+def test_run_that_diverged_is_not_compared(group, diverged):
+    one, seeds = group(0.9), group(diverged, 0.7)
+    assert seeds.estimate("test/acc") is None
+    assert sentence(one, seeds) is None
+    assert sentence(one, group(diverged)) is None
+
+
 def test_seeds_are_compared_by_welch(group):
     low, high = welch([0.9, 0.91, 0.92], [0.7, 0.72])
     assert sentence(group(0.7, 0.72), group(0.9, 0.91, 0.92)) == (

@@ -91,6 +91,29 @@ def test_grad_cam_uses_the_last_large_rectified_maps():
     assert explain.find_cam_layer(nn.Sequential(nn.Flatten(), nn.Linear(3072, 2)), x) is None
 
 
+class Windows(nn.Module):
+    """A convolution, and attention between the halves of an image, which are in the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.relu = nn.Conv2d(3, 4, 3, padding=1), nn.ReLU()
+        self.inner, self.drop = nn.Conv2d(4, 4, 3, padding=1), nn.Dropout(0.1)
+
+    def forward(self, x):
+        maps = self.relu(self.conv(x))
+        halves = self.relu(self.inner(maps.reshape(-1, 4, 16, 32)))
+        weights = self.drop(maps.flatten(2).softmax(2).unsqueeze(1))
+        return halves.reshape(len(x), -1)[:, :3] + weights.mean((1, 2, 3))[:, None]
+
+
+def test_maps_of_windows_and_attention_weights_are_not_shown():
+    x, net = torch.rand(2, 3, 32, 32), Windows().eval()
+    net.inner.requires_grad_(False)
+    name = explain.find_cam_layer(net, x)
+    assert name == "relu"
+    assert list(explain.feature_maps(net, x)) == ["conv"]
+
+
 def test_grad_cam_of_a_frozen_net(pooled):
     pooled.requires_grad_(False)
     cams = explain.grad_cam(pooled, pooled.conv, torch.rand(2, 2, 6, 6), torch.tensor([0, 1]))
