@@ -258,6 +258,11 @@ COLUMNS: dict[str, Columns] = {
         ("optimizer, percent", Metric("share_optimizer", digits=1).each),
         ("largest other costs", fact("next")),
     ],
+    "scaling": [
+        ("setting", label),
+        ("images/s", Metric("images_per_second", digits=0).range),
+        ("peak memory, MiB", Metric("peak_memory_mb", digits=0).range),
+    ],
     "compiling": [
         ("recipe", label),
         ("images per batch", fact("batch")),

@@ -1,10 +1,15 @@
 """Workers that decode images get cores, unless the network needs them or OMP_NUM_THREADS is set."""
 
+import os
+import subprocess
+import sys
+import time
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from src.callbacks import worker_cores
 from src.callbacks.worker_cores import SMALL, WorkerCores, multiply_adds_per_pixel
 from src.engine import build
 
@@ -21,6 +26,7 @@ def made(config):
             datamodule=data,
             train_dataloader=SimpleNamespace(num_workers=1),
             strategy=SimpleNamespace(root_device=torch.device("cpu")),
+            world_size=1,
         )
         return model, model.trainer
 
@@ -79,3 +85,30 @@ def test_a_number_of_threads_in_the_environment_is_kept(made, four_threads, monk
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     WorkerCores().on_train_start(*reversed(made("model=fc")))
     assert torch.get_num_threads() == 4
+
+
+@pytest.mark.parametrize(("running", "advice"), [(1, None), (3, 2), (9, 1)])
+def test_other_busy_programs_are_named_and_change_nothing(
+    made, four_threads, monkeypatch, log_lines, running, advice
+):
+    monkeypatch.setattr(worker_cores, "busy_threads", lambda: running)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    model, trainer = made("model=fc")
+    trainer.train_dataloader.num_workers = 0
+    WorkerCores().on_train_start(trainer, model)
+    assert torch.get_num_threads() == 4
+    assert log_lines == [] if advice is None else f"OMP_NUM_THREADS={advice}" in log_lines[0]
+
+
+def test_threads_that_want_a_core_are_counted(tmp_path):
+    assert worker_cores.busy_threads(tmp_path / "missing") == 0
+    own = tmp_path / "loadavg"
+    own.write_text("0.50 0.40 0.30 3/456 7890\n")
+    assert worker_cores.busy_threads(own) == 3
+    spinning = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        time.sleep(0.5)
+        assert worker_cores.busy_threads() >= 1
+    finally:
+        spinning.kill()
+        spinning.wait()
