@@ -204,7 +204,7 @@ def test_nearest_words_are_logged(words_run):
     (event,) = events.Tensors("nearest_neighbors/text_summary")
     lines = event.tensor_proto.string_val[0].decode().splitlines()
     assert len(lines) == 10
-    assert f"near {lines[0].strip()}" in (words_run / "train.log").read_text()
+    assert f"nearest words to {lines[0].strip()}" in (words_run / "train.log").read_text()
 
 
 def test_nearest_words_of_known_vectors():
