@@ -1,4 +1,4 @@
-"""Leave processor cores to the workers that decode images, where training needs few itself."""
+"""Leave cores to the workers that decode images; notice other programs that use the cores."""
 
 import copy
 import logging

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
 
 from src.config.compose import first_lines, parse
 from src.core.errors import UserError
@@ -31,7 +33,8 @@ class Space:
                 for key, o in self.swept.items()
                 if o.is_discrete_sweep()
             }
-        except Exception as error:  # of Hydra or OmegaConf: glob(*) without choices, mixed lists
+        except (HydraException, OmegaConfBaseException) as error:
+            # such as glob(*) for a setting without choices, or choice(a,b),c
             raise UserError(first_lines(error)) from error
         for key, override in self.swept.items():
             if getattr(override.value(), "shuffle", False):

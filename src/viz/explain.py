@@ -33,7 +33,7 @@ def feature_maps(net: nn.Module, x: Tensor, max_channels: int = 16) -> dict[str,
 
     def keep(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
-            if len(output) == len(x):  # else windows or heads are in the batch
+            if len(output) == len(x):  # not windows or heads as a batch
                 maps[name] = output[:, :max_channels].clone()  # an in-place ReLU may follow
 
         return hook
@@ -66,10 +66,10 @@ def find_cam_layer(net: nn.Module, x: Tensor, side: int = 7) -> str | None:
     def note(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: object, output: object) -> None:
             if (
-                not isinstance(module, nn.Dropout | nn.Softmax)  # of attention
-                and isinstance(output, Tensor)
+                isinstance(output, Tensor)
                 and output.ndim == 4
-                and len(output) == len(x)  # else windows or heads are in the batch
+                and len(output) == len(x)  # not windows or heads as a batch
+                and not isinstance(module, nn.Dropout | nn.Softmax)  # not attention weights
                 and max(output.shape[2:]) >= side
                 and output.min() >= 0
             ):
