@@ -66,6 +66,10 @@ def predict(cfg: DictConfig) -> Predictions:
     expect_classifier(folder)
     path_of(folder, cfg.which)
     paths = find_images([cfg.images] if isinstance(cfg.images, str) else list(cfg.images))
+    for name in ("out", "picture"):
+        target = Path(cfg[name] or "").expanduser().resolve()
+        if target in {path.resolve() for path in paths}:
+            raise UserError(f"{name}={cfg[name]} is one of the images: choose another name")
 
     from src.engine.load import load_classifier
 

@@ -32,7 +32,7 @@ def sample(cfg: DictConfig) -> Path:
         raise UserError(f"out={out}: a picture's name must end in one of {', '.join(PICTURES)}")
     path_of(folder, cfg.which)
 
-    from src.callbacks.protocols import CanPaint
+    from src.callbacks.protocols import CanCompare, CanPaint, CanSample
     from src.core.randomness import generator
     from src.engine.load import load_run, move_data
     from src.viz import grids
@@ -40,6 +40,8 @@ def sample(cfg: DictConfig) -> Path:
 
     moved = (lambda run_cfg: move_data(run_cfg, cfg.data)) if cfg.data else None
     run_cfg, model, _ = load_run(folder, moved, cfg.which)
+    if cfg.data and (isinstance(model, CanSample) or not isinstance(model, CanCompare)):
+        raise UserError(f"data: has no effect, because a {type(model).__name__} reads no data")
     noise = generator(cfg.seed, "sample")
     if out.suffix.lower() == ".gif":
         if cfg.interpolate is not None or not isinstance(model, CanPaint):

@@ -126,6 +126,10 @@ class SampleQuality(pl.Callback):
                     "it needs a labeled data set that is held in memory and not re-randomized "
                     f"every epoch; {data.name} is not one"
                 )
+            if data.num_classes == 1:
+                raise UserError(
+                    "its feature network learns to tell classes apart, and the images have only one"
+                )
             full = data.full_training_set()
             assert isinstance(full, ImageSet)
             self.net = feature_net(full, data.num_classes, data.name, self.cache)

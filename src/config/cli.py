@@ -214,6 +214,9 @@ def start(config_name: str, task: Task, overrides: list[str], run_folder: "RunFo
 
 def check_job(config_name: str, overrides: list[str]) -> DictConfig:
     """Return the config of a run. Raises UserError if something is wrong with it."""
+    for override in overrides:
+        if re.match(r"hydra\.output_subdir=(?!\.hydra$)", override):
+            raise UserError(f"{override}: must be .hydra, where all commands read a run's config")
     cfg = compose(config_name, overrides)
     check(cfg, config_name)
     expect_data(cfg.data)

@@ -42,9 +42,10 @@ def resume_run(task: Task, folder: Path, overrides: list[str]) -> None:
     expect_packages(cfg)
 
     def continue_run(cfg: DictConfig, folder: Path) -> Any:
-        if overrides and runs.is_first_process():
-            runs.write_config(folder, saved)
-        return task(cfg, folder)
+        if not overrides or not runs.is_first_process():
+            return task(cfg, folder)
+        with runs.replaced_config(folder, saved):
+            return task(cfg, folder)
 
     run_alone(continue_run, cfg, folder)
 

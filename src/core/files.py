@@ -16,7 +16,7 @@ from src.core.errors import os_failure
 
 log = logging.getLogger(__name__)
 
-TORCH_WRITER = ("inline_container.cc", "PytorchStreamWriter", "cannot be opened")
+TORCH_WRITER = ("inline_container.cc", "PytorchStreamWriter", "iostream error", "cannot be opened")
 
 
 class Damaged(Exception):
@@ -31,11 +31,16 @@ def write_atomically(
     Args:
         path: the file.
         write: called with a temporary path in the same folder, which is then synced and renamed.
+            It is called with the path itself if that is a device or a pipe, such as /dev/null.
         previous: new name for the old file; None: it is replaced.
 
     Raises:
         OSError: the file cannot be written. The error names `path`; the old file is unchanged.
     """
+    if path.exists() and not path.is_file():
+        write(path)
+        return
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path  # a link stays a link
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -90,7 +90,7 @@ def _files_below(folder: Path, left_out: LeftOut) -> Iterator[Path]:
 
     Folders behind links come last, so that a file that is reachable twice gets its own name.
     """
-    seen = {os.path.realpath(parent) for parent in folder.absolute().parents}
+    seen = set(map(str, Path(os.path.realpath(folder)).parents))
     own, linked = [folder], list[Path]()
     while own or linked:
         here = (own or linked).pop()

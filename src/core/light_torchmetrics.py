@@ -1,4 +1,4 @@
-"""Import of torchmetrics only the two classes that Lightning needs.
+"""Import only the two classes of torchmetrics that Lightning needs.
 
 pytorch_lightning imports `Metric` and `MetricCollection`. With them torchmetrics imports all of its
 metrics, and for these scipy.signal, matplotlib and torchvision: over two seconds before a run

@@ -1,4 +1,4 @@
-"""Facts that repeat a run: its code, the installed packages and the machine.
+"""Facts that are needed to repeat a run: its code, the installed packages and the machine.
 
 Nothing here imports torch, and nothing raises: a fact that cannot be found is None or left out.
 """

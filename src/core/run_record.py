@@ -1,4 +1,4 @@
-"""run.json in the folder of a run: its settings, and for each session what repeats it.
+"""run.json in the folder of a run: its settings, and what is needed to repeat each session.
 
 A session is one process that trains the run: the first one, and one for each resume. Its state is
 `running` until it ends. A process that is killed cannot write another state, but the kernel
@@ -51,7 +51,7 @@ def recorded(
     if not runs.is_first_process():
         yield
         return
-    path, before, saved = folder / NAME, read(folder), _time_of_checkpoint(folder)
+    path, before, saved = folder / NAME, read(folder), runs.time_of_checkpoint(folder)
     session: dict[str, Any] = {
         "state": RUNNING,
         "started": datetime.now().astimezone().isoformat(timespec="milliseconds"),
@@ -78,7 +78,7 @@ def recorded(
         raise
     except UserError as error:
         end["error"] = _message(error)
-        if before and _time_of_checkpoint(folder) == saved:  # refused: the run is as it was
+        if before and runs.time_of_checkpoint(folder) == saved:  # refused: the run is as it was
             thread.join(provenance.GIT_SECONDS)
             with contextlib.suppress(OSError), _mutex:
                 _write(path, before)
@@ -139,13 +139,6 @@ def _message(error: BaseException) -> str:
         return user_error_line(error)[:MAX_ERROR]
     name, line = type(error).__name__, first_line(error)
     return (name if line == name else f"{name}: {line}")[:MAX_ERROR]
-
-
-def _time_of_checkpoint(folder: Path) -> int:
-    """Return when the newest checkpoint was written, in nanoseconds; 0 if there is none."""
-    with contextlib.suppress(OSError):
-        return (folder / "checkpoints" / runs.LAST).stat().st_mtime_ns
-    return 0
 
 
 def _write(path: Path, record: dict[str, Any]) -> None:

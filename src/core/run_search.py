@@ -84,7 +84,7 @@ def find_run(text: str, setting: str = "run") -> str:
     """Return the folder of the run that a setting names; another text as it is.
 
     `last` is the newest run below `runs`, and DIR/last the newest below DIR. A folder whose
-    subfolders are runs, such as runs/dcgan_mnist, means its newest; that of a sweep does not.
+    sub-folders are runs, such as runs/dcgan_mnist, means its newest; that of a sweep does not.
 
     Args:
         setting: its name, for the error.

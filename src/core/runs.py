@@ -142,6 +142,28 @@ def write_config(folder: Path, cfg: DictConfig) -> None:
     write_atomically(config_path(folder), lambda path: path.write_text(text, encoding="utf-8"))
 
 
+@contextlib.contextmanager
+def replaced_config(folder: Path, cfg: DictConfig) -> Iterator[None]:
+    """Replace the config of a run; put it back if a UserError comes before a new checkpoint."""
+    path, before = config_path(folder), config_path(folder).read_bytes()
+    saved = time_of_checkpoint(folder)
+    write_config(folder, cfg)
+    try:
+        yield
+    except UserError:
+        if time_of_checkpoint(folder) == saved:
+            with contextlib.suppress(OSError):
+                write_atomically(path, lambda temporary: temporary.write_bytes(before))
+        raise
+
+
+def time_of_checkpoint(folder: Path) -> int:
+    """Return when the newest checkpoint was written, in nanoseconds; 0 if there is none."""
+    with contextlib.suppress(OSError):
+        return (folder / "checkpoints" / LAST).stat().st_mtime_ns
+    return 0
+
+
 def last_checkpoint(folder: Path) -> Path:
     """Return the path of the newest checkpoint of a run; `load_last` reads it."""
     if not config_path(folder).is_file():

@@ -130,7 +130,10 @@ Color = ColorName | Annotated[Sequence[Annotated[int, Interval(ge=0, le=255)]], 
 
 Duration = Annotated[
     str,
-    Predicate(lambda value: bool(re.fullmatch(r"\d+:\d\d:\d\d:\d\d", str(value))), "DD:HH:MM:SS"),
+    Predicate(
+        lambda value: bool(re.fullmatch(r"(?=.*[1-9])\d+:\d\d:\d\d:\d\d", str(value))),
+        "DD:HH:MM:SS, longer than 0",
+    ),
 ]
 
 Budget = Annotated[

@@ -21,6 +21,7 @@ WHITE = (255, 255, 255)
 ORIENTATION, PHOTOMETRIC = 0x0112, 0x0106  # EXIF tags
 EXIF, FRAMES = 0xE1, (0xC0, 0xC1, 0xC2)  # markers of a JPEG: baseline, extended, progressive
 SMALL = 2**16  # bytes of a file that is read at once
+Image.MAX_IMAGE_PIXELS = 2**29  # cameras have up to 200 megapixels, more than Pillow's limit
 Interpolation = Literal["bilinear", "bicubic"]
 
 

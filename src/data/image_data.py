@@ -218,7 +218,7 @@ class ImageData(ImageBatches, ABC):
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation of the training pixels, see `channel_moments`."""
-        return channel_moments(self.train, self.size[0] * self.size[1])
+        return channel_moments(self.train, self.size[0] * self.size[1], self.binarize)
 
     def eval_images(self, part: Images, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Return images of `part` as a model sees them in evaluation, and their labels.

@@ -122,12 +122,14 @@ def channel_sums(part: Images, indices: Tensor) -> Tensor:
     return torch.stack([values.sum((0, 2, 3)), values.square_().sum((0, 2, 3))])
 
 
-def channel_moments(part: Images, pixels: int) -> tuple[Tensor, Tensor]:
+def channel_moments(part: Images, pixels: int, binarized: bool = False) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of each channel, over pixels scaled to [0, 1].
 
     Args:
         part: images (N, C, H, W) uint8.
         pixels: H * W.
+        binarized: the deviation is that of pixels that are 1 with the probability of their value,
+            else 0.
 
     Returns:
         Two tensors (C,) float64. The deviation of a constant channel is 1, so that dividing by it
@@ -140,5 +142,6 @@ def channel_moments(part: Images, pixels: int) -> tuple[Tensor, Tensor]:
         total, squares = torch.stack([channel_sums(part, chunk) for chunk in chunks]).sum(0)
     n = len(part) * pixels
     mean = total.double() / (255 * n)
-    std = (squares.double() / (255 * 255 * n) - mean.square()).clamp(min=0).sqrt()
+    squared = mean if binarized else squares.double() / (255 * 255 * n)
+    std = (squared - mean.square()).clamp(min=0).sqrt()
     return mean, torch.where(std < 1 / 1024, 1.0, std)

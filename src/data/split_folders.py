@@ -101,7 +101,8 @@ def _named_like_sets(root: Path, folders: Sequence[str]) -> dict[str, str]:
                 if split in sets:
                     raise UserError(
                         f"data.root={root} holds both {sets[split]} and {name}, which both mean "
-                        f"the {split} set: remove one, or move its images into the other"
+                        f"the {split} set: remove one, or move its images into the other; "
+                        f"if they are classes, list all classes: data.classes=[{','.join(folders)}]"
                     )
                 sets[split] = name
     return sets

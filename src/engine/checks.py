@@ -95,8 +95,8 @@ def expect_input_size(cfg: DictConfig, net: dict[str, Any]) -> None:
         middle = (low + high) // 2
         works = why_input_size_fails(cfg, net, middle) is None
         low, high = (low, middle) if works else (middle, high)
-    if (other := why_input_size_fails(cfg, net, high)) is not None:  # the size is not at fault
-        raise UserError(f"model.net: {other}")
+    if why_input_size_fails(cfg, net, high) is not None:  # the size is not at fault
+        raise UserError(f"model.net: {why}")
     raise UserError(
         f"data.size={cfg.data.size} does not fit {net['_target_']}: "
         f"the smallest that works is data.size={high} ({why})"

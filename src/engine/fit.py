@@ -1,5 +1,6 @@
 """Train and test with Lightning, with one-line errors for settings that it rejects."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,8 @@ from src.core import runs
 from src.core.errors import UserError
 from src.engine.instantiate import root_cause
 from src.models.base import Family
+
+ONE_VALUE = r"Expected more than 1 value per channel when training[^\n]*"  # says BatchNorm
 
 
 def fit(trainer: pl.Trainer, model: Family, datamodule: Any, resume: bool) -> dict[str, Any]:
@@ -41,10 +44,10 @@ def trainer_errors() -> Iterator[None]:
         yield
     except MisconfigurationException as error:
         raise UserError(f"trainer: {root_cause(error)}") from error
-    except ValueError as error:
-        if "more than 1 value per channel when training" not in str(error):
+    except (ValueError, RuntimeError) as error:  # torch.compile raises it as a RuntimeError
+        if (found := re.search(ONE_VALUE, str(error))) is None:
             raise
         raise UserError(
             f"data.batch_size or the number of training images is too small: a BatchNorm of this "
-            f"network needs two images in each batch ({error})"
+            f"network needs two images in each batch ({found[0]})"
         ) from error

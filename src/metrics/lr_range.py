@@ -31,7 +31,7 @@ def steepest(rates: Sequence[float], losses: Sequence[float]) -> float | None:
         losses: N smoothed losses, 0 or more.
 
     Returns:
-        The rate, before the lowest loss; None if the loss does not fall.
+        The rate, before the lowest loss; None if the loss does not fall, or only at the first step.
     """
     lowest = min(range(len(losses)), key=losses.__getitem__, default=0)
     slopes = [

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from src.core.errors import UserError
 from src.core.progress import is_logging_step, progress
+from src.core.randomness import generator
 from src.core.types import Counted, Fraction, NonNegative, Positive, PositiveInt, RunPath
 from src.data.splits import stratified_sample
 from src.data.transforms.pixels import same_order
@@ -52,7 +53,7 @@ class Classifier(Family):
         ema: decay of the moving average of the weights. The average is used for evaluation. The
             decay ramps up from a smaller value (`src.nets.average`). 0: no average.
         decay_all: apply weight decay to norms and biases too, not only to matrices and filters.
-        aux_weight: weight of an auxiliary head's loss (Szegedy 2015, section 5).
+        aux_weight: weight of the loss of auxiliary heads, if there are any (Szegedy 2015).
         norm_bias_lr: factor on the learning rate of the norms' biases (Jordan 2024).
         compile: fuse the operations of the network while training, see `Family`.
         cuda_graph: replay the kernels of a training step on a GPU, see `Family.replayed`.
@@ -190,7 +191,8 @@ class Classifier(Family):
     def _whiten(self) -> None:
         data = self.datamodule
         n = max(1, min(MAX_IMAGES, MAX_PIXELS // (data.size[0] * data.size[1])))
-        images, _ = data.eval_images(data.train, stratified_sample(data.train.labels, n, "whiten"))
+        sample = stratified_sample(data.train.labels, n, "whiten")
+        images = data.randomize(data.eval_images(data.train, sample)[0], generator(0, "whiten"))
         layer = next(layer for layer in self.net.modules() if isinstance(layer, nn.Conv2d))
         whiten(layer, self.scaled(images))
         if self.average is not None:

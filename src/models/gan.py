@@ -3,6 +3,7 @@
 Loss, networks, gradient penalty, weight clipping, n_critic and EMA are settings.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, cast
 
@@ -18,6 +19,8 @@ from src.nets.average import moving_average
 from src.nets.gan import Networks
 from src.nets.latents import straight_walks
 from src.optim.clipping import clip_weights, grad_norm
+
+log = logging.getLogger(__name__)
 
 
 class GAN(Family):
@@ -106,6 +109,15 @@ class GAN(Family):
         if labels is None:
             labels = torch.arange(n) % self.num_classes
         return torch.cat([z, self.soft_labels(labels.to(self.device))], 1)
+
+    def on_train_start(self) -> None:
+        if (batches := progress(self.trainer).total) < self.n_critic:
+            log.warning(
+                "model.n_critic=%d is more than the %d batches of this run: the generator is not "
+                "trained",
+                self.n_critic,
+                batches,
+            )
 
     def soft_labels(self, labels: Tensor) -> Tensor:
         """Return labels (n,) as one-hot (n, num_classes); labels of that shape stay as they are."""

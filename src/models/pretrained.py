@@ -26,7 +26,8 @@ class Transfer:
             `backbone` (all but the heads), or that many layers from the first one on (see
             `src.nets.inspect.frozen_parts`).
         unfreeze_epoch: number of epochs after which the frozen part is trained too. None: never.
-        backbone_lr: factor on the learning rate of all layers but the heads.
+        backbone_lr: factor on the learning rate of all layers but the heads; no effect without
+            `init_from`.
     """
 
     architecture: str = ""
@@ -38,6 +39,8 @@ class Transfer:
 def read_source(init_from: str, net: nn.Module, architecture: str) -> Source:
     """Read the classifier that `init_from` names; for a `FeatureNet`, the part that it keeps.
 
+    Weights of a part that `net` was built without are left out: GoogLeNet's auxiliary heads.
+
     Args:
         init_from: `pretrained` for published weights, the folder of a run, or a checkpoint.
         net: that the weights are for.
@@ -47,6 +50,12 @@ def read_source(init_from: str, net: nn.Module, architecture: str) -> Source:
         source = published_source(net, architecture)
     else:
         source = checkpoint_source(runs.checkpoint_at(Path(init_from).expanduser(), SETTING))
+    weights = {
+        name: value
+        for name, value in source.weights.items()
+        if getattr(net, name.partition(".")[0], net) is not None
+    }
+    source = source._replace(weights=weights)
     if isinstance(net, FeatureNet) and not net.has_names_of(source.weights):
         return source._replace(weights=net.renamed(source.weights), class_names=[])
     return source

@@ -18,6 +18,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from src.config import cli
+from src.core.errors import Interrupted
 from src.core.types import budget_seconds
 
 
@@ -53,7 +54,11 @@ def nanonet(cfg: DictConfig) -> Path:
         summary = project.summarize(photos, assigned, findings)
         summary.save(own.search)
         command = project.train_command(own, cfg, findings, has_test=bool(photos.test))
-        metrics = project.train(own, command, findings)
+        try:
+            metrics = project.train(own, command, findings)
+        except Interrupted:
+            print("or repeat the command of src.nanonet, which also writes the report", flush=True)
+            raise
         project.measure_familiar(own, lab, findings)
         report(own, photos, results, findings, command, metrics, summary, earlier)
     return own.folder

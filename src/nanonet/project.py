@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,8 +100,11 @@ def opened(cfg: DictConfig) -> Iterator[Project]:
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     settings = {key: value for key, value in plain.items() if key != "out"}
     path = folder / "settings.json"
-    if not path.is_file() and folder.exists() and any(folder.iterdir()):
+    is_new = not folder.exists()
+    if not (is_new or path.is_file()) and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"out={folder} exists and holds other files: choose another folder")
+    if root is not None and root.resolve() in (folder.resolve(), *folder.resolve().parents):
+        raise UserError(f"out={folder} lies in data.root={root}: choose a folder elsewhere")
     with writing(f"out={folder}"):
         folder.mkdir(parents=True, exist_ok=True)
     with runs.locked(folder):
@@ -113,7 +117,12 @@ def opened(cfg: DictConfig) -> Iterator[Project]:
                 write_atomically(path, lambda file: file.write_text(text))
         if root is None:
             root = demonstration.write(folder / "photos")
-        yield Project(folder, root)
+        try:
+            yield Project(folder, root)
+        except UserError:
+            if is_new and not (folder / SEARCH).exists():  # nothing was computed
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
 
 
 def _expect_same(path: Path, settings: dict[str, Any]) -> None:

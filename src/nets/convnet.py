@@ -48,8 +48,11 @@ def convnet(
         Images (B, C, H, W) -> logits (B, num_classes).
 
     Raises:
-        ValueError: the images are too small for the features.
+        ValueError: the images are too small for the features, or there is no convolution for
+            `norm`.
     """
+    if norm != "none" and not any(isinstance(feature, int) for feature in features):
+        raise ValueError(f"norm={norm} has no effect without convolutions in features")
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     numbers: Counter[str] = Counter()
 

@@ -21,7 +21,9 @@ def initialize(net: nn.Module, how: str) -> None:
         net: the network.
         how: `default` (keep PyTorch's), `kaiming` (normal, fan in), `xavier` (uniform), `normal`
             (0, 0.02; Radford 2015), or `dirac` (PyTorch's, but the first filters of each
-            convolution pass on one input channel each; Zagoruyko 2017).
+            convolution pass on one input channel each; Zagoruyko 2017). PyTorch counts the outputs
+            of a transposed convolution as its fan in, so with `kaiming` a DCGAN's generator starts
+            with many saturated pixels.
     """
     if how == "default":
         return

@@ -13,6 +13,7 @@ written to disk. SIGTERM and Ctrl-C let running requests finish. Needs: pip inst
 
 import gc
 import math
+import socket
 import sys
 from ipaddress import ip_address
 from pathlib import Path
@@ -65,23 +66,27 @@ def serve(cfg: DictConfig) -> None:
         access_log=False,
         timeout_graceful_shutdown=math.ceil(cfg.timeout) + 1,  # for a client that sends too slowly
     )
-    try:
-        socket = config.bind_socket()
-    except SystemExit as error:  # uvicorn has printed why
-        raise UserError(f"host={cfg.host} port={cfg.port} cannot be used") from error
+    listener = socket.socket(socket.AF_INET6 if ":" in cfg.host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:  # uvicorn would exit here
+        listener.bind((cfg.host, cfg.port))
+    except OSError as error:
+        raise UserError(
+            f"host={cfg.host} port={cfg.port} cannot be used: {error.strerror}"
+        ) from error
     server = uvicorn.Server(config)
 
     def stop(number: int, frame: Any) -> None:
         server.should_exit = True  # uvicorn does so too, but only once it runs
 
     signals.install(stop)
-    socket.listen()  # before its address is printed
-    host, port = socket.getsockname()[:2]
+    listener.listen()  # before its address is printed
+    host, port = listener.getsockname()[:2]
     host = f"[{host}]" if ":" in host else host
     print(f"serving {folder} at http://{host}:{port} (API: /docs); Ctrl-C stops", flush=True)
     gc.collect()
     gc.freeze()  # else the collector would go through all objects of torch again and again
-    server.run([socket])
+    server.run([listener])
     gc.unfreeze()
 
 

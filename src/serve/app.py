@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from src.serve.service import Service
 
+NO_OBJECT = "send a JSON object with the header 'Content-Type: application/json'"
 NO_TOKEN = "send the header 'Authorization: Bearer TOKEN'"
 
 
@@ -55,7 +56,9 @@ def create_app(service: Service, token: str | None) -> FastAPI:
     async def explain(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]  # FastAPI's own answer repeats the whole body
         name = ".".join(map(str, first["loc"][1:]))
-        return JSONResponse({"detail": f"{name}: {first['msg']}"}, 422)
+        has_fields = name and first["type"] != "json_invalid"
+        detail = f"{name}: {first['msg']}" if has_fields else NO_OBJECT
+        return JSONResponse({"detail": detail}, 422)
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def root() -> str:

@@ -18,7 +18,7 @@ DIRECTIONS = 8  # sliders of the page
 Seed = Annotated[int, Field(ge=0, lt=2**53, description="the same seed gives the same images")]
 
 
-class LatentRequest(BaseModel):
+class LatentRequest(BaseModel, extra="forbid"):
     """Latents to decode: random ones, or given ones, both perhaps shifted.
 
     `label` is the number of a class, for a conditional model; null: the classes take turns.

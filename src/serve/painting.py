@@ -15,7 +15,7 @@ from src.serve.pictures import to_png
 from src.serve.service import Limits, Service
 
 
-class PaintingRequest(BaseModel):
+class PaintingRequest(BaseModel, extra="forbid"):
     """Paintings to draw; the same seed gives the same."""
 
     seed: Seed = 0

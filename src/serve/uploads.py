@@ -74,7 +74,7 @@ async def read_uploads(request: Request, service: Service) -> list[Upload]:
 
 async def _received(request: Request) -> list[Upload]:
     """Return the files of a form, or the images of a JSON body, of any number and size."""
-    if request.headers.get("content-type", "").startswith("application/json"):
+    if request.headers.get("content-type", "").lower().startswith("application/json"):
         try:
             body = Base64Images.model_validate_json(await request.body())
         except ValueError as error:
@@ -86,9 +86,9 @@ async def _received(request: Request) -> list[Upload]:
 
 
 def _from_base64(number: int, text: str) -> bytes:
-    """Return the bytes of an image; a data URL is allowed too."""
+    """Return the bytes of an image; a data URL is allowed too, and so are line breaks."""
     try:
-        return base64.b64decode(text.rpartition(",")[2], validate=True)
+        return base64.b64decode("".join(text.rpartition(",")[2].split()), validate=True)
     except (binascii.Error, ValueError):
         raise HTTPException(422, f"image {number} is not base64") from None
 

@@ -1,4 +1,4 @@
-"""A search with Optuna: trials are asked for, run as jobs, and told.
+"""A search with Optuna, which proposes trials; they run as jobs, and it is told the results.
 
 All that must survive is in the study's storage and in the folders of the jobs. A trial that was cut
 is still `RUNNING` in the storage: its jobs continue from their checkpoints. The random numbers of

@@ -17,7 +17,7 @@ class Space:
 
     Args:
         overrides: in the order of the command line. A value such as `a,b`, `range(1,5)` or
-            `interval(0, 1)` makes its key a swept one.
+            `interval(0, 1)` makes its key a swept one. If a key comes twice, the last one counts.
 
     Attributes:
         swept: the swept keys, with their overrides.
@@ -25,7 +25,10 @@ class Space:
     """
 
     def __init__(self, overrides: list[str]) -> None:
-        self.overrides = parse(overrides)
+        parsed = parse(overrides)
+        swept = {_key(o) for o in parsed if o.is_sweep_override()}
+        last = {_key(o): o for o in parsed}
+        self.overrides = [o for o in parsed if _key(o) not in swept or last[_key(o)] is o]
         self.swept = {_key(o): o for o in self.overrides if o.is_sweep_override()}
         try:
             self.choices = {

@@ -175,6 +175,12 @@ def test_wrong_settings_of_predict_get_one_line(averaged_run, gan_run, photos, t
         call("predict", predict, f"run={averaged_run}",
              f"images=['{folder}/notes.txt','{folder}/c.gif']",
              f"out={tmp_path}/x.csv", "picture=null")  # fmt: skip
+    before = (folder / "c.gif").read_bytes()
+    for name in ("out", "picture"):
+        assert f"{name}={folder}/c.gif is one of the images" in line(
+            f"images={folder}/c.gif", f"{name}={folder}/c.gif"
+        )
+    assert (folder / "c.gif").read_bytes() == before
     (tmp_path / "x.csv").unlink()
     assert "none of 2 files can be read: " in line(
         f"images=['{folder}/broken.png','{folder}/more/empty.jpg']"

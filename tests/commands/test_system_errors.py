@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import logging
+import os
 import pwd
 import resource
 import subprocess
@@ -117,15 +118,36 @@ def test_optional_output_is_left_out_with_one_line_per_folder(tmp_path, caplog):
         raise ValueError("ours")
 
 
-def test_failed_torch_save_says_why_and_keeps_the_old_file(tmp_path):
-    """torch itself raises a RuntimeError without the reason."""
+@pytest.mark.parametrize("missing", [380_000, 4000, 3000, 1500, 100])
+def test_failed_torch_save_says_why_and_keeps_the_old_file(tmp_path, missing):
+    """torch itself raises a RuntimeError without the reason.
+
+    Its words depend on the part of the file for which there is no room.
+    """
     path = tmp_path / "last.ckpt"
+    torch.save(torch.zeros(100_000), path)
+    limit = path.stat().st_size - missing
     path.write_text("old")
-    with small_files(20_000), pytest.raises(OSError, match="File too large") as raised:
+    with small_files(limit), pytest.raises(OSError, match="File too large") as raised:
         write_atomically(path, lambda temporary: torch.save(torch.zeros(100_000), temporary))
     assert (raised.value.errno, raised.value.filename) == (errno.EFBIG, str(path))
     assert path.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_devices_pipes_and_links_stay_what_they_are(tmp_path):
+    real, link, pipe = tmp_path / "real", tmp_path / "link", tmp_path / "pipe"
+    real.write_text("old")
+    link.symlink_to("real")
+    write_atomically(link, lambda path: path.write_text("new"))
+    assert (link.is_symlink(), real.read_text()) == (True, "new")
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_atomically(pipe, lambda path: path.write_text("through"))
+    assert os.read(reader, 99) == b"through"
+    os.close(reader)
+    assert pipe.is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pipe", "real"]
 
 
 def test_other_runtime_errors_are_not_changed(tmp_path):

@@ -166,6 +166,11 @@ def test_models_that_cannot_augment_get_one_line(winter_run, photos, averaged_ru
     assert not (tmp_path / "x").exists()
 
 
+def test_data_have_no_effect_on_samples_of_a_model_that_reads_none(words_run, tmp_path):
+    with pytest.raises(UserError, match="data: has no effect, because a WordVectors reads no data"):
+        call("sample", sample, f"run={words_run}", "+data.root=x", f"out={tmp_path / 'x.png'}")
+
+
 def test_sample_draws_rows_of_test_images(winter_run, tmp_path, capsys):
     call("sample", sample, f"run={winter_run}", "n=3", "scale=1", f"out={tmp_path / 'rows.png'}")
     assert Image.open(tmp_path / "rows.png").size == (6 * 18 + 2, 3 * 18 + 2)

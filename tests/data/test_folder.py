@@ -1,5 +1,6 @@
 """Folders of images: split folders, splits, decoding, and errors."""
 
+import os
 import shutil
 
 import numpy as np
@@ -272,6 +273,14 @@ def test_a_test_set_is_drawn_from_the_files_of_the_run(config, tmp_path, kind):
     if kind == "folder":
         (tmp_path / "new.txt").write_text("cats/new.png")
         state_or_error(after, f"data.exclude={tmp_path / 'new.txt'}", state=state)
+
+
+def test_two_class_folders_whose_names_look_equal_are_an_error(config, tmp_path):
+    write_folder(tmp_path)
+    (tmp_path / "cats").rename(tmp_path / os.fsdecode(b"\xff"))
+    (tmp_path / "dogs").rename(tmp_path / r"\xff")
+    with pytest.raises(UserError, match=r"two folders whose names are shown as \\xff: rename one"):
+        data_of(config, "data=folder", f"data.root={tmp_path}", "data.size=16")
 
 
 def test_files_beside_a_test_folder_may_change(config, tmp_path):

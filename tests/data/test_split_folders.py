@@ -49,7 +49,9 @@ def line(config, root, *more):
 
 def test_two_folders_for_one_set_are_an_error(config, tmp_path):
     write(tmp_path, "Train/cats", "training/cats", "test/cats")
-    assert "holds both Train and training, which both mean the train set" in line(config, tmp_path)
+    message = line(config, tmp_path)
+    assert "holds both Train and training, which both mean the train set" in message
+    assert "if they are classes, list all classes: data.classes=[Train,test,training]" in message
 
 
 def test_split_folder_next_to_classes_needs_data_classes(config, tmp_path):

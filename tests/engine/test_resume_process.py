@@ -70,6 +70,8 @@ def test_resume_refuses_changes_of_the_result(finished, tmp_path):
         "trainer.max_epochs=1 is less than the 3 epochs that the run has finished" in shorter.stderr
     )
     assert "Traceback" not in shorter.stderr
+    config = ".hydra/config.yaml"
+    assert (folder / config).read_bytes() == (finished / config).read_bytes()
 
 
 @pytest.mark.slow

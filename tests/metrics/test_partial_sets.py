@@ -103,6 +103,16 @@ def test_class_without_images_has_no_accuracy(config, photos, tmp_path):
     assert None not in metrics.values()
 
 
+def test_images_of_one_class_get_no_metrics_of_a_classifier(config, photos, tmp_path):
+    cfg = small(config, photos, "src.models.gan.GAN", "data=folder", f"data.root={photos}",
+                "data.classes=[cats]", "data.size=16", "data.cache=null",
+                "data.val_size=0.1", BF16)  # fmt: skip
+    train(cfg, saved(cfg, tmp_path / "run"))
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert not {"test/fid_own", "test/least_class", "test/precision"} & set(metrics)
+    assert "the images have only one" in (tmp_path / "run" / "train.log").read_text()
+
+
 @pytest.mark.parametrize("family", ["src.models.gan.GAN", "src.models.draw.DRAW"])
 @pytest.mark.parametrize(("each", "missing"), [(10, ["precision"]), (3, ["fid_own", "precision"])])
 def test_training_on_few_own_images_yields_metrics(config, photos, tmp_path, family, each, missing):

@@ -127,8 +127,18 @@ def test_n_critic_counts_over_epochs(config, tmp_path, n_critic, steps):
     assert g_state["state"][0]["step"] == steps
 
 
-def test_batch_of_one_image_is_refused_if_batchnorm_needs_two(config, tmp_path):
-    cfg = config("model=dcgan", *TINY, "data.batch_size=1", "trainer.max_epochs=1", "test=false")
+def test_generator_that_is_never_trained_is_reported(config, tmp_path):
+    cfg = config("model=wgan", *TINY, "data.limit=64", "data.batch_size=32", "data.val_size=0",
+                 "trainer.max_epochs=1", "model.n_critic=5", "test=false")  # fmt: skip
+    train(cfg, tmp_path)
+    log = (tmp_path / "train.log").read_text()
+    assert "model.n_critic=5 is more than the 2 batches of this run" in log
+
+
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_batch_of_one_image_is_refused_if_batchnorm_needs_two(config, tmp_path, compiled):
+    cfg = config("model=dcgan", *TINY, "data.batch_size=1", "trainer.max_epochs=1", "test=false",
+                 f"model.compile={str(compiled).lower()}")  # fmt: skip
     with pytest.raises(UserError, match="a BatchNorm of this network needs two images"):
         train(cfg, tmp_path)
 

@@ -38,6 +38,18 @@ def test_a_net_without_convolutions_is_not_whitened(config):
         build.model(config("model=fc", "data=digits", "model.normalize.whiten=true", *TINY))
 
 
+def test_std_of_binarized_images_is_that_of_zeros_and_ones(config):
+    cfg = config("model=lenet", "data=digits", "data.binarize=true", *TINY, "data.limit=null")
+    data = build.datamodule(cfg)
+    images, _ = data.eval_images(data.train, torch.arange(len(data.train)))
+    drawn = data.randomize(images, torch.Generator().manual_seed(0)).numpy()
+    assert set(np.unique(drawn)) == {0.0, 1.0}
+    mean, std = data.moments()
+    assert mean.item() == pytest.approx(drawn.mean(), abs=0.002)
+    assert std.item() == pytest.approx(drawn.std(), abs=0.002)
+    assert std.item() > images.std().item() + 0.05
+
+
 def test_mean_and_std_are_those_of_the_training_images(config):
     """mean: null is the mean of the training images, not of the test images, and evaluation keeps
     it."""

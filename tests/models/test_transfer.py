@@ -11,7 +11,8 @@ from src.core import runs
 from src.core.errors import UserError
 from src.engine import build
 from src.engine.load import load_run
-from tests.conftest import command, wrong
+from src.train import train
+from tests.conftest import TINY, command, saved, wrong
 from tests.models.transfer import started, state_of
 
 
@@ -93,6 +94,17 @@ def test_mismatching_weights_are_named(transfer_config, more, words):
     for word in words:
         assert word in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_auxiliary_heads_that_the_network_lacks_are_left_out(config, tmp_path):
+    small = (*TINY, "model=googlenet", "data=digits", "data.size=32", "test=false")
+    cfg = config(*small, "trainer.max_epochs=1", "data.limit=16", "data.val_size=0")
+    train(cfg, saved(cfg, tmp_path / "run"))
+    source = state_of(tmp_path / "run")
+    assert "net.aux1.fc2.weight" in source
+    net = ("model.net.aux_logits=false", f"model.init_from={tmp_path / 'run'}")
+    model, _ = started(config(*small, *net))
+    assert torch.equal(model.net.conv1.conv.weight, source["net.conv1.conv.weight"])
 
 
 def test_source_with_another_pixel_order_is_refused(transfer_config, backbone, tmp_path):

@@ -169,6 +169,22 @@ def test_command_that_failed_at_once_can_be_corrected(tmp_path: Path):
         assert len(project.look_at_photos(own, cfg).photos) == 4
 
 
+def test_refused_command_leaves_no_folder_and_photos_as_they_were(tmp_path: Path):
+    root = write_photos(tmp_path / "photos", range(2))
+    for out in (root, root / "out", root / "left" / "out"):
+        with pytest.raises(UserError, match=r"out=.* (lies in data.root=|holds other files)"):
+            nanonet(settings(root, out))
+    assert sorted(path.name for path in root.iterdir()) == ["left", "right"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError):
+        nanonet(settings(tmp_path / "empty", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="holds other files"):
+        nanonet(settings(root, tmp_path / "file"))
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_photo_moved_to_another_class_ends_a_search_that_began_before(tmp_path: Path):
     root = write_photos(tmp_path / "photos", range(3))
     cfg = settings(root, tmp_path / "out")

@@ -96,6 +96,8 @@ def test_error_for_small_images_names_the_smallest_size_that_works(config, name,
 def test_errors_unrelated_to_image_size_do_not_blame_it(config):
     with pytest.raises(UserError, match=r"^model\.net: depth=21: a CIFAR ResNet has"):
         build.model(config("model=resnet20", "data=digits", "model.net.depth=21"))
+    with pytest.raises(UserError, match="norm=batch has no effect without convolutions"):
+        build.model(config("model=fc", "data=digits", "model.net.norm=batch"))
     with pytest.raises(
         UserError,
         match=r"^data\.batch_size=1 does not fit .*Expected more than 1 value per channel",

@@ -115,6 +115,8 @@ def test_label_chooses_the_class_of_a_conditional_model(client_of):
         ("vae", {"shifts": [float("inf")]}, "finite number"),
         ("vae", {"shifts": [1e300]}, "finite in float32"),
         ("vae", {"z": [[1e300] * 4]}, "finite in float32"),
+        ("vae", {"sead": 1}, "sead: Extra inputs are not permitted"),
+        ("draw", {"z": [[1.0]]}, "z: Extra inputs are not permitted"),
     ],
 )
 def test_request_that_does_not_fit_the_model_is_explained(client_of, model, asked, words):
@@ -123,6 +125,15 @@ def test_request_that_does_not_fit_the_model_is_explained(client_of, model, aske
     answer = client_of(model)[0].post("/generate", content=content, headers=headers)
     assert answer.status_code == 422
     assert words in answer.text
+
+
+@pytest.mark.parametrize(
+    ("content", "headers"), [("{", {"Content-Type": "application/json"}), ('{"n": 2}', {})]
+)
+def test_body_that_is_no_json_object_is_explained(client_of, content, headers):
+    answer = client_of("vae")[0].post("/generate", content=content, headers=headers)
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("send a JSON object with the header")
 
 
 @pytest.mark.parametrize("model", ["vae", "draw"])

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import json
 import re
 from types import SimpleNamespace
 
@@ -50,8 +51,11 @@ def test_base64_gives_the_same_answer_as_a_file(served, digits):
     content = encoded(digits[0])
     upload = httpx.post(f"{served}/predict", files=[("files", ("0", content))]).json()
     text = base64.b64encode(content).decode()
-    for given in (text, f"data:image/png;base64,{text}"):
+    wrapped = base64.encodebytes(content).decode()
+    for given in (text, f"data:image/png;base64,{text}", wrapped):
         assert httpx.post(f"{served}/predict", json={"images": [given]}).json() == upload
+    body, headers = json.dumps({"images": [text]}), {"Content-Type": "Application/JSON"}
+    assert httpx.post(f"{served}/predict", content=body, headers=headers).json() == upload
 
 
 def test_photo_is_turned_as_its_exif_says(served, digits):
@@ -156,6 +160,13 @@ def test_facts_health_metrics_and_documents(served):
     for path in ("/", "/docs"):
         page = httpx.get(f"{served}{path}").text
         assert not re.search(r"(src|href)=.https?://", page)
+
+
+@pytest.mark.slow
+def test_port_that_is_taken_gets_one_line(averaged_run, served):
+    port = served.rpartition(":")[2]
+    result = command("serve", f"run={averaged_run}", f"port={port}")
+    assert wrong(result).endswith(f"port={port} cannot be used: Address already in use")
 
 
 @pytest.mark.slow

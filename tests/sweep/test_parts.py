@@ -53,6 +53,17 @@ def test_a_grid_has_every_combination_and_keeps_other_overrides():
     ]
 
 
+@pytest.mark.parametrize(
+    ("given", "seeds"),
+    [(["seed=0,1", "seed=5"], ["5"]), (["seed=5", "seed=0,1"], ["0", "1"]),
+     (["seed=0,1", "seed=2,3"], ["2", "3"])],
+)  # fmt: skip
+def test_the_last_value_of_a_key_counts(given, seeds):
+    space = Space(["model=fc", *given])
+    jobs = [space.job(values) for values in space.grid()]
+    assert jobs == [["model=fc", f"seed={seed}"] for seed in seeds]
+
+
 def test_a_sweep_may_set_a_parameter_for_which_conf_has_no_value(tmp_path):
     new = ["model.optimizer.dampening=0.1", "model.optimizer.maximize=false,true"]
     plan = Plan("train", ["model=fc", "model/optimizer=sgd", *new])

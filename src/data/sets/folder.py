@@ -141,7 +141,12 @@ def _class_folders(top: Path) -> dict[str, Path]:
         raise UserError(
             f"{top} holds no class folders: it should hold a sub-folder of images for each class"
         )
-    return {printable(path.name): path for path in folders}
+    named: dict[str, Path] = {}
+    for path in folders:
+        name = printable(path.name)
+        if named.setdefault(name, path) is not path:
+            raise UserError(f"{top} holds two folders whose names are shown as {name}: rename one")
+    return named
 
 
 def _files_below(folder: Path, left_out: LeftOut) -> LeftOut:

@@ -72,7 +72,7 @@ def per_image(values: Tensor, images: Tensor) -> Tensor:
 
 
 def inside_box(values: Values, half_side: Tensor, images: Tensor) -> Tensor:
-    """Return which pixels are inside a square box, (B, 1, H, W) bool.
+    """Return which pixels are inside a box of the shape of the image, (B, 1, H, W) bool.
 
     Args:
         values: x and y, the box center, as fractions of width and height, (B,).

@@ -83,7 +83,8 @@ class Translation(Geometric):
 
     Args:
         max_shift: largest shift in each direction: in pixels, or below 1 a fraction of each side.
-        whole_pixels: shift by whole pixels only, at least by one, which needs no interpolation.
+        whole_pixels: shift by whole pixels only, which needs no interpolation. The largest shift is
+            then at least one pixel.
     """
 
     def __init__(self, max_shift: Positive, whole_pixels: bool = False) -> None:
