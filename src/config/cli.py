@@ -214,7 +214,7 @@ def start(config_name: str, task: Task, overrides: list[str], run_folder: "RunFo
 
 def check_job(config_name: str, overrides: list[str]) -> DictConfig:
     """Return the config of a run. Raises UserError if something is wrong with it."""
-    for override in overrides:
+    for override in overrides if runs.is_first_process() else ():  # Lightning sets it for others
         if re.match(r"hydra\.output_subdir=(?!\.hydra$)", override):
             raise UserError(f"{override}: must be .hydra, where all commands read a run's config")
     cfg = compose(config_name, overrides)

@@ -229,6 +229,11 @@ def test_the_config_of_a_run_is_always_in_its_hydra_folder(name):
     assert check_job("train", ["hydra.output_subdir=.hydra"]).seed == 0
 
 
+def test_lightning_may_start_other_processes_without_a_hydra_folder(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert check_job("train", ["hydra.output_subdir=null"]).seed == 0
+
+
 @pytest.mark.parametrize(
     "sweep",
     [["model=gan,dcgn"], ["model.optimizer.lr=1e-3,-1"], ["model=dcgan,gan", "data.size=28,30"]],
