@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from pytorch_lightning.callbacks import Timer
 
 from src.bench import compiling, startup
 from src.bench.__main__ import bench
@@ -70,8 +71,9 @@ def test_bench_takes_any_optimizer_of_torch_and_any_shift(capsys):
         call("bench", bench, "model=cnn", "model/optimizer=muon", *FAST)
 
 
-def test_bench_times_the_loops_that_are_asked_for(capsys):
-    limits = ("trainer.limit_train_batches=1", "trainer.max_time=00:00:00:00")  # ignored
+def test_bench_times_the_loops_that_are_asked_for(capsys, monkeypatch):
+    limits = ("trainer.limit_train_batches=1", "trainer.max_time=00:00:00:01")  # ignored
+    monkeypatch.setattr(Timer, "time_elapsed", lambda self, *stage: 2.0)
     speeds = call("bench", bench, "model=fc", *FAST, "bench.loops=[ours,lean]", *limits)
     assert min(speeds.rates["ours"]) > 0
     assert list(speeds.rates) == ["ours", "lean"]
