@@ -66,9 +66,9 @@ def predict(cfg: DictConfig) -> Predictions:
     expect_classifier(folder)
     path_of(folder, cfg.which)
     paths = find_images([cfg.images] if isinstance(cfg.images, str) else list(cfg.images))
+    originals = {path.resolve() for path in paths}
     for name in ("out", "picture"):
-        target = Path(cfg[name] or "").expanduser().resolve()
-        if target in {path.resolve() for path in paths}:
+        if Path(cfg[name] or "").expanduser().resolve() in originals:
             raise UserError(f"{name}={cfg[name]} is one of the images: choose another name")
 
     from src.engine.load import load_classifier

@@ -41,7 +41,8 @@ def sample(cfg: DictConfig) -> Path:
     moved = (lambda run_cfg: move_data(run_cfg, cfg.data)) if cfg.data else None
     run_cfg, model, _ = load_run(folder, moved, cfg.which)
     if cfg.data and (isinstance(model, CanSample) or not isinstance(model, CanCompare)):
-        raise UserError(f"data: has no effect, because a {type(model).__name__} reads no data")
+        first = next(iter(cfg.data))
+        raise UserError(f"data.{first} has no effect: a {type(model).__name__} reads no data")
     noise = generator(cfg.seed, "sample")
     if out.suffix.lower() == ".gif":
         if cfg.interpolate is not None or not isinstance(model, CanPaint):

@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,16 +111,15 @@ def opened(cfg: DictConfig) -> Iterator[Project]:
             _expect_same(path, settings)
         else:  # new, or left by a command that failed before it computed anything
             (folder / PHOTOS).unlink(missing_ok=True)
-            text = json.dumps(settings, indent=2)
             with writing(f"out={folder}"):
-                write_atomically(path, lambda file: file.write_text(text))
+                write_atomically(path, lambda file: file.write_text(json.dumps(settings, indent=2)))
         if root is None:
             root = demonstration.write(folder / "photos")
         try:
             yield Project(folder, root)
         except UserError:
             if is_new and not (folder / SEARCH).exists():  # nothing was computed
-                shutil.rmtree(folder, ignore_errors=True)
+                new_runs.discard(folder, parents=False)
             raise
 
 

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from src.config.checks import check
+from src.config.cli import check_job
 from src.config.compose import compose
 from src.config.hydra_app import parse_options
 from src.config.inputs import expect_data
@@ -136,3 +137,15 @@ def test_an_option_may_stand_between_settings():
     args = parse_options("train", ["model=fc", "-m", "seed=0,1"])
     assert args.multirun
     assert args.overrides == ["model=fc", "seed=0,1"]
+
+
+@pytest.mark.parametrize("name", ["null", "conf", "''"])
+def test_the_config_of_a_run_is_always_in_its_hydra_folder(name):
+    with pytest.raises(UserError, match=r"hydra.output_subdir=.*: must be .hydra"):
+        check_job("train", [f"hydra.output_subdir={name}"])
+    assert check_job("train", ["hydra.output_subdir=.hydra"]).seed == 0
+
+
+def test_lightning_may_start_other_processes_without_a_hydra_folder(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert check_job("train", ["hydra.output_subdir=null"]).seed == 0

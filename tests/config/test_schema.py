@@ -54,7 +54,7 @@ WRONG = [
          "a whole number from 1 to 4096, or a list of 2"),
         (types.Color, ["red", "#fff", [0, 0, 255]], ["rad", [1, 2], [1, 2, 256]],
          "a color's name, '#rrggbb', or a list of 3"),
-        (types.Duration, ["00:12:00:00"], ["12:00", 3], "DD:HH:MM:SS"),
+        (types.Duration, ["00:12:00:00"], ["12:00", 3, "00:00:00:00"], "DD:HH:MM:SS"),
         (types.PictureName, ["a.PNG"], ["a.txt", ".", 3], "a name that ends in one of .png"),
         (dict[str, types.PathText], [{}, {"a": "b"}], [{"a": 1}, 3], "a mapping"),
         (Annotated[int, types.Interval(ge=2, le=9)], [2, 9], [1, 10], "a whole number from 2 to 9"),

@@ -54,6 +54,12 @@ def test_two_folders_for_one_set_are_an_error(config, tmp_path):
     assert "if they are classes, list all classes: data.classes=[Train,test,training]" in message
 
 
+def test_a_path_through_the_folder_itself_is_read(config, tmp_path):
+    write(tmp_path / "in", "cats", "dogs")
+    for path in ("in/cats/..", "in/cats/../../in"):
+        assert read(config, tmp_path / path).class_names == ["cats", "dogs"]
+
+
 def test_split_folder_next_to_classes_needs_data_classes(config, tmp_path):
     write(tmp_path, "cats", "dogs", "test")
     message = line(config, tmp_path)
