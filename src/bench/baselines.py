@@ -236,10 +236,14 @@ def plain_classifier_rate(cfg: DictConfig, data: Any) -> float:
 
     from src.engine import build
     from src.losses import classification_loss
+    from src.nets.winograd import Conv2d
 
     torch.manual_seed(cfg.seed)
     model: Any = build.model(cfg, data).to(device_of(cfg))
     net = model.net.to(memory_format=torch.contiguous_format).train()
+    for layer in net.modules():
+        if isinstance(layer, Conv2d):
+            layer.is_suitable = False  # PyTorch's convolutions
     optimizer = plain_optimizer(cfg, net.parameters())
     changes: list[Any] = [transforms.Normalize([0.5] * data.channels, [0.5] * data.channels)]
     if "translation" in cfg.augment:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from src.core.types import Counted, Positive, PositiveInt
 from src.nets.init import initialize
+from src.nets.winograd import Conv2d
 
 
 class Norm(nn.BatchNorm2d):
@@ -37,7 +38,8 @@ class Group(nn.Module):
         super().__init__()
         sizes = [n_in, *[n_out] * depth]
         self.convs = nn.ModuleList(
-            nn.Conv2d(a, b, 3, padding=1, bias=False) for a, b in pairwise(sizes)
+            Conv2d(a, b, 3, padding=1, bias=False, multiple=1 if i else 2)  # 2: for the pooling
+            for i, (a, b) in enumerate(pairwise(sizes))
         )
         self.norms = nn.ModuleList(Norm(n_out) for _ in range(depth))
 

@@ -16,6 +16,7 @@ from src.core.types import (
     height_width,
 )
 from src.nets.init import Init, initialize
+from src.nets.winograd import Conv2d
 
 
 def convnet(
@@ -71,7 +72,7 @@ def convnet(
         elif feature == "D":
             add("dropout", nn.Dropout(feature_dropout))
         else:
-            add("conv", nn.Conv2d(channels, int(feature), kernel, padding=padding))
+            add("conv", Conv2d(channels, int(feature), kernel, padding=padding))
             if norm == "batch":
                 add("norm", nn.BatchNorm2d(int(feature)))
             add("relu", nn.ReLU())
