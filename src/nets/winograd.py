@@ -28,16 +28,17 @@ POINTS = {
     7: (0, 1 / 2, -1 / 2, 3 / 4, -3 / 4, 4 / 3, -4 / 3, -4),
     8: (0, 1 / 2, -1 / 2, 3 / 4, -3 / 4, 4 / 3, -4 / 3, 3, -3),
 }
-MIN_CHANNELS = 48  # with fewer, transforming the images takes longer than it saves
-MAX_SIDE = 64  # pixels; for larger images, most of the matrices is zeros
-MIN_TILES = 64  # of a batch; with fewer, transforming the filters takes longer than it saves
+# Outside these limits, PyTorch's convolution is about as fast or faster.
+MIN_CHANNELS = 48  # below, transforming the images is the larger part
+MIN_TILES = 64  # tiles in a batch; below, transforming the filters is the larger part
+MAX_SIDE = 64  # pixels; above, the transforms multiply mostly by zeros
 ROW = 2**22  # bytes of a transformed row at a time, so that it stays in the cache of a core
 
 
 class Conv2d(nn.Conv2d):
     """nn.Conv2d, which computes large convolutions of 3 x 3 faster on a CPU, in float32.
 
-    The results differ from those of nn.Conv2d by rounding, at most 1e-4 of their size.
+    The results differ from those of nn.Conv2d by rounding, at most 1e-4 of their norm.
 
     Args:
         multiple: the output may lack its last rows and columns beyond a multiple of this number,
@@ -77,7 +78,7 @@ class Conv2d(nn.Conv2d):
 
 
 def _is_supported(x: Tensor) -> bool:
-    """Return whether x is a batch of small float32 images on a CPU, and nothing records the run."""
+    """Return whether x is a batch of small float32 images on a CPU and is not traced."""
     return (
         x.ndim == 4
         and max(x.shape[2:]) <= MAX_SIDE
@@ -180,6 +181,7 @@ class Winograd(torch.autograd.Function):
                 if grad_filters is not None:
                     grad_filters[i // h.tiles].baddbmm_(transform(w.b, row, w).mT, grad_product)
                 if grad_x is not None:
+                    # the row is not needed any more: its gradient takes its place
                     grad_tile = torch.bmm(grad_product, filters[i // h.tiles])
                     torch.mm(bt_w, grad_tile.view(len(w.b), -1), out=row.view(len(row), -1))
             if grad_x is not None:

@@ -111,6 +111,8 @@ def test_small_layers_other_types_and_traces_use_torch(monkeypatch):
     assert is_winograd(layer(x))
     assert not is_winograd(layer(x[:1]))  # too few tiles
     assert not is_winograd(Conv2d(64, 8, 3, padding=1)(x))  # too few channels
+    assert is_winograd(layer(torch.randn(1, 64, 64, 64)))
+    assert not is_winograd(layer(torch.randn(1, 64, 65, 65)))  # too large
     assert not is_winograd(layer.double()(x.double()))
     with torch.autocast("cpu", torch.bfloat16):
         assert not is_winograd(layer.float()(x))
