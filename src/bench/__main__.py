@@ -158,6 +158,8 @@ def training_only(cfg: DictConfig, data: Any) -> DictConfig:
     cfg.trainer.update({"limit_train_batches": None, "limit_val_batches": 0, "max_time": None})
     cfg.trainer.update({"devices": 1, "num_nodes": 1, "strategy": "auto"})
     cfg.checkpoint.update({"monitor": None, "mode": None})
+    if cfg.model.get("freeze_early"):
+        cfg.model.freeze_early = None  # time batches that train everything
     for name in ("quality", "early_stopping"):
         if cfg.callbacks:
             cfg.callbacks.pop(name, None)

@@ -21,10 +21,11 @@ from src.models.base import Family
 from src.models.normalize import Normalize, in_channels, normalized
 from src.models.pretrained import Transfer, mismatch, read_source
 from src.models.published import SETTING
+from src.models.trained_parts import TrainedParts
 from src.models.tta import TTA, predict_with_tta
 from src.nets.average import moving_average
 from src.nets.init import whiten
-from src.nets.inspect import classifier_heads, frozen_parts
+from src.nets.inspect import classifier_heads
 from src.optim.groups import parameter_groups
 
 log = logging.getLogger(__name__)
@@ -55,11 +56,13 @@ class Classifier(Family):
         decay_all: apply weight decay to norms and biases too, not only to matrices and filters.
         aux_weight: weight of the loss of auxiliary heads, if there are any (Szegedy 2015).
         norm_bias_lr: factor on the learning rate of the norms' biases (Jordan 2024).
+        freeze_early: fractions of the run after which the first, second, ... part of the network is
+            no longer trained, see `TrainedParts`. None: the whole network is always trained.
         compile: fuse the operations of the network while training, see `Family`.
         cuda_graph: replay the kernels of a training step on a GPU, see `Family.replayed`.
 
     Raises:
-        ValueError: `freeze` leaves nothing to train, or `whiten` finds no convolution.
+        ValueError: nothing is left to train, or `whiten` finds no convolution.
     """
 
     is_classifier = True
@@ -83,6 +86,7 @@ class Classifier(Family):
         decay_all: bool = False,
         aux_weight: NonNegative = 0.3,
         norm_bias_lr: Positive = 1.0,
+        freeze_early: Sequence[Fraction] | None = None,
         compile: bool | Literal["auto"] = False,
         cuda_graph: bool = False,
     ) -> None:
@@ -106,9 +110,7 @@ class Classifier(Family):
         self.single_view = TopK() if tta else None
         if normalize.whiten and not any(isinstance(layer, nn.Conv2d) for layer in net.modules()):
             raise ValueError("whiten=true, but the network has no convolution to whiten")
-        self.frozen, self.fixed_modules = frozen_parts(net, transfer.freeze)
-        for parameter in self.frozen:
-            parameter.requires_grad_(False)
+        self.trained_parts = TrainedParts(net, self.average, transfer, freeze_early or ())
         self.train()
 
     def _moment(self, name: str, given: float | Sequence[float] | None, channels: int) -> Tensor:
@@ -164,20 +166,16 @@ class Classifier(Family):
     def train(self, mode: bool = True) -> "Classifier":
         """Switch between training and evaluation; frozen modules stay in evaluation mode."""
         super().train(mode)
-        for module in self.fixed_modules:
-            module.training = False
+        self.trained_parts.set_modes()
         return self
 
     def on_train_batch_start(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Unfreeze when it is time; here, because a run resumed mid-epoch starts no epoch."""
-        epoch = self.transfer.unfreeze_epoch
-        if self.frozen and epoch is not None and self.current_epoch >= epoch:
-            for parameter in self.frozen:
-                parameter.requires_grad_(True)
-            n = sum(parameter.numel() for parameter in self.frozen)
-            log.info("after epoch %d, %s more parameters are trained", self.current_epoch, f"{n:,}")
-            self.frozen, self.fixed_modules = [], []
+        """Freeze and unfreeze; here, because a run that is resumed mid-epoch starts no epoch."""
+        if self.trained_parts.update(progress(self.trainer)):
             self.train()
+
+    def on_train_end(self) -> None:
+        self.trained_parts.finish()
 
     def setup(self, stage: str) -> None:
         is_new = stage == "fit" and not self.resumed

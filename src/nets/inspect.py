@@ -145,6 +145,20 @@ def classifier_heads(net: nn.Module) -> list[str]:
     return heads
 
 
+def parts_of(net: nn.Module) -> dict[str, nn.Module]:
+    """Return the parts of `net` that have parameters, by name, in the order of their definition.
+
+    Its parts are its children; an nn.Sequential is divided into its own parts.
+    """
+    parts: dict[str, nn.Module] = {}
+    for name, child in net.named_children():
+        if isinstance(child, nn.Sequential):
+            parts |= {f"{name}.{inner}": part for inner, part in parts_of(child).items()}
+        elif list(child.parameters()):
+            parts[name] = child
+    return parts
+
+
 def _named_heads(net: nn.Module) -> list[str]:
     """Return the names of the heads that a network of timm states; [] for another network."""
     named = (getattr(net, "pretrained_cfg", None) or {}).get("classifier") or []

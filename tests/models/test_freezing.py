@@ -10,6 +10,7 @@ import torch
 
 from src.config.checks import check
 from src.config.compose import compose
+from src.core.errors import UserError
 from src.engine.instantiate import instantiate_node
 from src.evaluate import evaluate
 from src.models.classifier import Classifier
@@ -179,3 +180,86 @@ def test_unfrozen_layers_learn_from_their_epoch_on(transfer_config, tmp_path, mo
     for part in values:
         same = [torch.equal(a, b) for a, b in itertools.pairwise(part)]
         assert same == [True] * 4 + [False] * 7
+
+
+EARLY = ("model.freeze_early=[0.25,0.5]", "model/optimizer=muon")
+
+
+@pytest.fixture(scope="module")
+def early(five_classes, tmp_path_factory):
+    """An uninterrupted run that freezes conv1 after 3 of its 12 batches and norm1 after 6."""
+    top = tmp_path_factory.mktemp("early")
+    cfg = compose("train", [*TARGET, f"data.root={five_classes}", *EARLY])
+    check(cfg)
+    metrics = train(cfg, saved(cfg, top / "uninterrupted"))
+    return cfg, top / "uninterrupted", metrics
+
+
+@pytest.mark.parametrize("cut", [2, 3, 4, 6, 9])
+def test_resume_before_and_after_freezing_is_bit_exact(early, tmp_path, monkeypatch, cut):
+    cfg, uninterrupted, _ = early
+    folder = interrupted_and_resumed(Classifier, cfg.copy(), tmp_path, monkeypatch, cut)
+    assert_same_run(uninterrupted, folder)
+
+
+def test_parts_frozen_early_keep_the_averaged_weights(early, tmp_path, monkeypatch):
+    """From their batch on and not before: parameters, BatchNorm's buffers, and the gradients."""
+    found, averages, step = [], [], Classifier.training_step
+
+    def noted(self, batch, batch_idx):
+        net, average = self.net, self.average.module
+        parts = net.conv1.weight, net.norm1.bias, net.norm1.running_mean, net.conv2.weight
+        found.append([part.detach().clone() for part in parts])
+        averages.append([average.conv1.weight.clone(), average.norm1.running_mean.clone()])
+        trained = {name for name, p in net.named_parameters() if p.requires_grad}
+        frozen = {"conv1": len(found) > 3, "norm1": len(found) > 6, "conv2": False}
+        assert {name: f"{name}.weight" not in trained for name in frozen} == frozen
+        assert net.norm1.training == (len(found) <= 6)
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(Classifier, "training_step", noted)
+    train(early[0].copy(), tmp_path)
+    log = (tmp_path / "train.log").read_text()
+    assert "after 25% of the run, conv1 is no longer trained" in log
+    assert "after 50% of the run, norm1 is no longer trained" in log
+    changed = [
+        [not torch.equal(a, b) for a, b in itertools.pairwise(part)]
+        for part in zip(*found, strict=True)
+    ]
+    # the last change is that to the average
+    assert changed == [
+        [True] * 3 + [False] * 8,
+        [True] * 6 + [False] * 5,
+        [True] * 6 + [False] * 5,
+        [True] * 11,
+    ]
+    assert torch.equal(found[3][0], averages[3][0])
+    assert torch.equal(found[6][2], averages[6][1])
+
+
+def test_parts_frozen_early_count_as_trained(early):
+    _, _, metrics = early
+    assert metrics["parameters"] == (3 * 9 + 1) * 4 + 8 + (4 * 9 + 1) * 8 + 16 + (8 * 4 + 1) * 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            ("model.freeze_early=[0,0.1,0.2,0.3,0.4]",),
+            "at most 4, because the network has 5 parts and the last one is always trained: "
+            "conv1, norm1, conv2, norm2, fc1",
+        ),
+        (("model.freeze_early=[0.5,0.2]",), "a number is below the one before"),
+        (
+            ("model.freeze_early=[0.5]", "model.transfer.freeze=2"),
+            r"freeze_early=\[0.5\] and transfer.freeze=2 exclude each other",
+        ),
+    ],
+)
+def test_wrong_fractions_are_refused(five_classes, backbone, settings, message):
+    cfg = compose("train", [*TARGET, f"data.root={five_classes}", f"model.init_from={backbone}",
+                            *settings])  # fmt: skip
+    check(cfg)
+    with pytest.raises(UserError, match=message):
+        started(cfg)
