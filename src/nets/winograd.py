@@ -5,10 +5,11 @@ with d the tile of the input and g the filter, it is A^T [(G g G^T) * (B^T d B)]
 the middle is one matrix product over the channels for each of its (m + 2)^2 positions.
 
 Here B^T and A^T of all tiles of a row (or column) make one matrix, so that two matrix products
-transform a whole image, and pixels that tiles share need no copies.
+transform a whole image, and pixels that tiles share need no copies. Where the output is one tile,
+one product transforms both sides.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -68,7 +69,8 @@ class Conv2d(nn.Conv2d):
         height, width = (n - n % self.multiple for n in sizes)
         if min(height, width) < 1 or self._tiles(x, padding, height, width) < MIN_TILES:
             return super().forward(x)
-        y: Tensor = Winograd.apply(x, self.weight, padding, height, width)
+        function = WinogradTile if max(height, width) <= max(POINTS) else Winograd
+        y: Tensor = function.apply(x, self.weight, padding, height, width)
         return y if self.bias is None else y + self.bias.view(-1, 1, 1)
 
     @staticmethod
@@ -188,8 +190,38 @@ class Winograd(torch.autograd.Function):
                 grad_x[part] = restore(bt_h, rows)
         grad_weight = None
         if grad_filters is not None:
-            grad_weight = torch.kron(h.g, w.g).T @ grad_filters.view(len(h.g) * len(w.g), -1)
-            grad_weight = grad_weight.view(3, 3, *weight.shape[1::-1]).permute(3, 2, 0, 1)
+            grad_weight = restore_filters(grad_filters.flatten(0, 1), h, w)
+        return grad_x, grad_weight, None, None, None
+
+
+class WinogradTile(torch.autograd.Function):
+    """`Winograd` for outputs of one tile. It leaves the images in the order of channels_last."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, padding: int, height: int, width: int
+    ) -> Tensor:
+        h, w = side(x.shape[2], padding, height), side(x.shape[3], padding, width)
+        filters = transformed(weight, h, w).flatten(0, 1)  # (positions, C, K)
+        inputs = transform_images(torch.kron(h.b, w.b), x)
+        ctx.save_for_backward(inputs, filters)
+        ctx.sides, ctx.size, ctx.layout = (h, w), x.shape[2:], layout(x)
+        y = restore_images(torch.kron(h.a, w.a), torch.bmm(inputs, filters), (height, width))
+        return y.contiguous(memory_format=ctx.layout)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        inputs, filters = ctx.saved_tensors
+        h, w = ctx.sides
+        grad_x = grad_weight = None
+        grad_products = transform_images(torch.kron(h.a, w.a).T, grad)
+        if ctx.needs_input_grad[0]:
+            grad_inputs = torch.bmm(grad_products, filters.mT)
+            grad_x = restore_images(torch.kron(h.b, w.b).T, grad_inputs, ctx.size)
+            grad_x = grad_x.contiguous(memory_format=ctx.layout)
+        if ctx.needs_input_grad[1]:
+            grad_weight = restore_filters(torch.bmm(inputs.mT, grad_products), h, w)
         return grad_x, grad_weight, None, None, None
 
 
@@ -203,9 +235,13 @@ def parts(x: Tensor, weight: Tensor, w: Side) -> Iterator[slice]:
 
 def like(x: Tensor, channels: int, height: int, width: int) -> Tensor:
     """Return an uninitialized tensor (len(x), channels, height, width) with the layout of x."""
+    return torch.empty(len(x), channels, height, width, memory_format=layout(x))
+
+
+def layout(x: Tensor) -> torch.memory_format:
+    """Return channels_last if x has this layout, else the usual one."""
     is_last = x.is_contiguous(memory_format=torch.channels_last)
-    layout = torch.channels_last if is_last else torch.contiguous_format
-    return torch.empty(len(x), channels, height, width, memory_format=layout)
+    return torch.channels_last if is_last else torch.contiguous_format
 
 
 def transformed(weight: Tensor, h: Side, w: Side) -> Tensor:
@@ -213,6 +249,24 @@ def transformed(weight: Tensor, h: Side, w: Side) -> Tensor:
     filters = weight.permute(2, 3, 1, 0)
     y = torch.kron(h.g, w.g) @ filters.reshape(9, -1)
     return y.view(len(h.g), len(w.g), *filters.shape[2:])
+
+
+def restore_filters(grad: Tensor, h: Side, w: Side) -> Tensor:
+    """Return the gradient (K, C, 3, 3) of a weight, from that of G g G^T (positions, C, K)."""
+    y = torch.kron(h.g, w.g).T @ grad.flatten(1)
+    return y.view(3, 3, *grad.shape[1:]).permute(3, 2, 0, 1)
+
+
+def transform_images(matrix: Tensor, x: Tensor) -> Tensor:
+    """Multiply a matrix (positions, H W) by images (N, C, H, W): (positions, N, C)."""
+    pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
+    return torch.bmm(matrix.expand(len(x), -1, -1), pixels).transpose(0, 1)
+
+
+def restore_images(matrix: Tensor, products: Tensor, size: Sequence[int]) -> Tensor:
+    """Multiply a matrix (H W, positions) by products (positions, N, C): images (N, C, H, W)."""
+    y = torch.bmm(matrix.expand(products.shape[1], -1, -1), products.transpose(0, 1))
+    return y.unflatten(1, size).permute(0, 3, 1, 2)
 
 
 def transform_rows(matrix: Tensor, x: Tensor) -> Tensor:
