@@ -12,13 +12,14 @@ import torch
 from pytorch_lightning.callbacks import Timer
 
 from src.bench import compiling, startup
-from src.bench.__main__ import bench
+from src.bench.__main__ import bench, training_only
 from src.bench.augment import bench_augment
 from src.bench.baselines import PLAIN
 from src.bench.clock import Clock
 from src.bench.compiling import Comparison, bench_compiling
 from src.bench.lean import Batches, classifier_step
 from src.bench.startup import Start, measure_starts
+from src.config.compose import compose
 from src.core.errors import UserError
 from src.nets.average import MovingAverage
 from tests.conftest import ROOT, TINY_NETS, call, data_of
@@ -88,6 +89,12 @@ def test_settings_of_validation_and_of_several_processes_do_not_disturb_a_benchm
         *("trainer.devices=2", "trainer.strategy=ddp", "bench.loops=[ours]"),
     )
     assert call("bench", bench, "model=fc", *FAST, *settings).rates["ours"][0] > 0
+
+
+def test_a_benchmark_trains_all_parts_of_the_network():
+    cfg = compose("bench", ["model=fc", "data=digits", "model.freeze_early=[0.1]"])
+    data = SimpleNamespace(train_dataloader=lambda: range(5))
+    assert training_only(cfg, data).model.freeze_early is None
 
 
 def test_settings_that_the_other_loops_do_not_have_are_refused():

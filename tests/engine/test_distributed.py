@@ -137,6 +137,22 @@ def test_each_process_gets_its_accumulated_gradient_back(tmp_path):
 
 
 @pytest.mark.slow
+def test_two_processes_freeze_parts_early(tmp_path):
+    result = command("train", *DDP, "model=vgg", "model.net.features=[4,M,8,M]", "data.size=8",
+                     "model.ema=0.9", "model.freeze_early=[0.5,0.5]", "trainer.max_epochs=4",
+                     "test=false", f"hydra.run.dir={tmp_path / 'run'}")  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    state = runs.load_last(tmp_path / "run")["state_dict"]
+    kept = {
+        name.removeprefix("net."): torch.equal(value, state[f"average.module.{name[4:]}"])
+        for name, value in state.items()
+        if name.startswith("net.") and value.is_floating_point()
+    }
+    frozen = {name for name in kept if name.startswith(("conv1", "norm1"))}
+    assert {name for name, is_equal in kept.items() if is_equal} == frozen
+
+
+@pytest.mark.slow
 def test_sweep_of_runs_with_two_processes_has_one_folder(tmp_path):
     settings = (*DDP, "model=fc", "trainer.max_epochs=1", "test=false", f"out={tmp_path}")
     result = command("train", "-m", *settings, "seed=0,1")

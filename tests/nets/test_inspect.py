@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from src.nets import dcgan
 from src.nets.airbench import Airbench
 from src.nets.convnet import convnet
-from src.nets.inspect import Layer, classifier_heads, frozen_parts, layer_calls
+from src.nets.inspect import Layer, classifier_heads, frozen_parts, layer_calls, parts_of
 from src.nets.timm_net import timm_net
 
 IMAGE = (3, 224, 224)
@@ -121,6 +121,15 @@ def test_frozen_parts_of_a_convnet():
     assert names("backbone").endswith("norm2 relu2 dropout2 flatten fc1 relu3 dropout3")
     with pytest.raises(ValueError, match="freeze=6 leaves nothing to learn: the network has 6"):
         frozen_parts(net, 6)
+
+
+def test_parts_are_children_and_those_of_sequentials_that_have_parameters():
+    inner = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Sequential(nn.Linear(3, 3)))
+    net = nn.ModuleDict({"first": nn.Conv2d(1, 2, 2), "drop": nn.Dropout(), "body": inner})
+    net["heads"] = nn.ModuleList([nn.Linear(3, 1), nn.Linear(3, 1)])
+    parts = parts_of(net)
+    assert list(parts) == ["first", "body.0", "body.2.0", "heads"]
+    assert all(part is net.get_submodule(name) for name, part in parts.items())
 
 
 def test_dropout_in_a_new_head_is_not_frozen_with_the_body():

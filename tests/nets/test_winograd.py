@@ -74,10 +74,11 @@ def test_parts_of_a_batch_give_the_same_sums(always, monkeypatch):
 
 
 @pytest.mark.parametrize("trained", ["input", "weight"])
-def test_only_the_gradients_that_are_needed(always, trained):
+@pytest.mark.parametrize("size", [6, 11])  # one tile, and four
+def test_only_the_gradients_that_are_needed(always, trained, size):
     layer = Conv2d(2, 2, 3, padding=1, bias=False)
     layer.weight.requires_grad_(trained == "weight")
-    x = torch.randn(2, 2, 6, 6, requires_grad=trained == "input")
+    x = torch.randn(2, 2, size, size, requires_grad=trained == "input")
     layer(x).sum().backward()
     assert (x.grad is None) == (trained == "weight")
     assert (layer.weight.grad is None) == (trained == "input")
