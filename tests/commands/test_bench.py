@@ -107,6 +107,17 @@ def test_the_plain_loop_makes_gray_images_color_for_a_net_that_needs_it():
     assert call("bench", bench, *settings, *FAST).rates["plain"][0] > 0
 
 
+@pytest.mark.parametrize(("loop", "expected"), [("plain", False), ("ours", True)])
+def test_only_the_plain_loop_trains_with_the_convolutions_of_torch(monkeypatch, loop, expected):
+    asked = []  # whether a convolution that could use Winograd's algorithm is trained
+    monkeypatch.setattr(
+        "src.nets.winograd._is_supported", lambda x: asked.append(torch.is_grad_enabled())
+    )
+    settings = ("model=vgg", "model.net.features=[48,48,M]", "data=digits", f"bench.loops=[{loop}]")
+    call("bench", bench, *settings, *FAST)
+    assert any(asked) is expected
+
+
 def test_a_loop_that_a_model_does_not_have_is_named():
     with pytest.raises(
         UserError, match=r"no lean loop for src\.models\.vae\.VAE; there is one for"

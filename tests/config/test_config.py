@@ -38,7 +38,7 @@ MISTAKES = [
     (["model/los=lsgan"], ["model/los", "did you mean model/loss?"]),
     (["experiment=dcgan_mnits"],
      ["experiment=dcgan_mnits: no such choice; did you mean dcgan_mnist? ",
-      "Allowed are cifar10_fast, cnn_mnist, "]),
+      "Allowed are cifar10_fast, cifar10_faster, "]),
     (["model.optimizer.lrr=1"], ["model.optimizer.lrr", "did you mean model.optimizer.lr?"]),
     (["+model.foo=1"], ["unknown setting model.foo"]),
     (["model.foo=1"], ["unknown setting model.foo"]),
